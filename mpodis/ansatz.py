@@ -1,0 +1,312 @@
+"""Where the gates of a circuit sit, apart from their values.
+
+A circuit of n wires is a sequence of layers, a layer a set of placements that do not overlap.
+In the row action ``x @ Q`` the first layer is hit first.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from mpodis.gates import FIXED, check_group, gate_parameters
+
+__all__ = ["Ansatz", "Placement", "brickwall", "from_spec", "pair_from_spec", "staircase"]
+
+
+@dataclass(frozen=True)
+class Placement:
+    """One gate's place: neighbouring wires, ascending, and the name of a gate that stays fixed.
+
+    Attributes
+    ----------
+    wires : tuple of int
+    fixed : str or None
+        "CNOT" (control on the first wire) or None for a free gate.
+    """
+
+    wires: tuple[int, ...]
+    fixed: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.wires or self.wires != tuple(
+            range(self.wires[0], self.wires[0] + len(self.wires))
+        ):
+            raise ValueError(f"wires={self.wires} are not neighbours in ascending order")
+        if self.fixed is not None:
+            if self.fixed not in FIXED:
+                raise ValueError(f"fixed={self.fixed!r} is not known; use {', '.join(FIXED)}")
+            if FIXED[self.fixed].shape[0] != 2**self.width:
+                raise ValueError(f"a {self.fixed} does not fit on wires {self.wires}")
+
+    @property
+    def width(self) -> int:
+        return len(self.wires)
+
+
+@dataclass(frozen=True)
+class Ansatz:
+    """Layers of placements on n wires, and the group of the free gates.
+
+    Attributes
+    ----------
+    n : int
+        Number of wires (qubits).
+    layers : tuple of tuple of Placement
+    group : {"SO", "O", "U"}
+        Real with determinant +1, real orthogonal, or complex unitary.
+    """
+
+    n: int
+    layers: tuple[tuple[Placement, ...], ...]
+    group: str = "SO"
+
+    def __post_init__(self) -> None:
+        check_group(self.group)
+        for t, layer in enumerate(self.layers):
+            used = [wire for placement in layer for wire in placement.wires]
+            if len(set(used)) != len(used):
+                raise ValueError(f"gates of layer {t} overlap on wires {sorted(used)}")
+            if used and not 0 <= min(used) <= max(used) < self.n:
+                raise ValueError(
+                    f"layer {t} uses wires up to {max(used)}, but the circuit has {self.n} wires"
+                )
+
+    @property
+    def placements(self) -> tuple[Placement, ...]:
+        """All placements in the order in which a row vector meets them."""
+        return tuple(p for layer in self.layers for p in layer)
+
+    @property
+    def depth(self) -> int:
+        return len(self.layers)
+
+    @property
+    def n_parameters(self) -> int:
+        """Real parameters of the free gates."""
+        return sum(
+            gate_parameters(p.width, self.group) for p in self.placements if p.fixed is None
+        )
+
+    def reversed(self) -> Ansatz:
+        """Layers in the opposite order: the places of the adjoint circuit."""
+        return Ansatz(self.n, self.layers[::-1], self.group)
+
+    def with_group(self, group: str) -> Ansatz:
+        return Ansatz(self.n, self.layers, group)
+
+    def __str__(self) -> str:
+        widths = [p.fixed or f"{p.width}b" for p in self.placements]
+        counts = ", ".join(f"{widths.count(w)} x {w}" for w in sorted(set(widths)))
+        return f"{self.n} wires, {self.depth} layers ({counts or 'no gates'}), {self.group}"
+
+    def draw(self, ax=None):
+        """Draw wires and gates, time from left to right; returns the Axes."""
+        import matplotlib.pyplot as plt
+
+        if ax is None:
+            size = (1.2 + 0.55 * max(self.depth, 1), 0.8 + 0.42 * self.n)
+            ax = plt.subplots(figsize=size, layout="constrained")[1]
+        for wire in range(self.n):
+            ax.plot([-0.6, self.depth - 0.4], [wire, wire], color="0.6", lw=1, zorder=0)
+        colours = {1: "C2", 2: "C0", 3: "C1", 4: "C3", 5: "C4", 6: "C5"}
+        for t, layer in enumerate(self.layers):
+            for place in layer:
+                top, bottom = place.wires[0], place.wires[-1]
+                if place.fixed == "CNOT":
+                    ax.plot([t, t], [top, bottom], color="k", lw=1.2)
+                    ax.plot([t], [top], "ko", ms=4)
+                    ax.plot([t], [bottom], "o", mfc="white", mec="k", ms=9)
+                    ax.plot([t], [bottom], "k+", ms=8)
+                else:
+                    box = plt.Rectangle(
+                        (t - 0.3, top - 0.3),
+                        0.6,
+                        bottom - top + 0.6,
+                        facecolor=colours.get(place.width, "C6"),
+                        edgecolor="k",
+                        lw=0.8,
+                    )
+                    ax.add_patch(box)
+        ax.set(xlim=(-0.8, self.depth - 0.2), ylim=(self.n - 0.4, -0.6), xlabel="layer")
+        ax.set_xticks(range(self.depth))
+        ax.set_yticks(range(self.n))
+        ax.set_ylabel("wire")
+        ax.spines[:].set_visible(False)
+        return ax
+
+
+def brickwall(
+    n: int, depth: int, width: int = 2, *, start: int = 0, group: str = "SO", fill: bool = True
+) -> Ansatz:
+    """Alternating layers of gates of `width`, every second one shifted by half a gate.
+
+    Parameters
+    ----------
+    n : int
+        Number of wires.
+    depth : int
+        Number of layers, 1 or more.
+    width : int
+        Wires of a gate, 1 to n.
+    start : {0, 1}
+        Parity of the first layer: 1 starts with the shifted one.
+    fill : bool
+        Cover the wires that the bricks leave over with narrower gates. A width that does not
+        divide n otherwise leaves wires idle, which costs more overlap than the wide gates gain.
+    """
+    _check_depth(depth)
+    _check_width(width, n)
+    if start not in (0, 1):
+        raise ValueError(f"start={start} must be 0 or 1, the parity of the first layer")
+    layers = tuple(_bricks(n, width, (start + t) % 2, fill=fill) for t in range(depth))
+    return Ansatz(n, layers, group)
+
+
+def _bricks(n: int, width: int, parity: int, *, fill: bool = True, fixed=None):
+    """One layer: bricks from 0, or shifted so that they straddle the other parity's seams."""
+    shift = width // 2
+    if n - shift < width:  # half a gate does not fit: shift by the remainder instead
+        shift = n % width
+    edges = list(range(shift * parity, n - width + 1, width))
+    layer = [Placement(tuple(range(a, a + width)), fixed) for a in edges]
+    if fill:
+        before, after = edges[0], n - edges[-1] - width
+        if before:
+            layer.insert(0, Placement(tuple(range(before))))
+        if after:
+            layer.append(Placement(tuple(range(n - after, n))))
+    return tuple(layer)
+
+
+def staircase(n: int, depth: int, width: int = 2, *, group: str = "SO") -> Ansatz:
+    """`depth` staircases: gates of `width` on wires 0.., 1.., 2.., one after the other."""
+    _check_depth(depth)
+    _check_width(width, n)
+    steps = tuple((Placement(tuple(range(a, a + width))),) for a in range(n - width + 1))
+    return Ansatz(n, steps * depth, group)
+
+
+def from_spec(
+    spec: str,
+    n: int,
+    *,
+    depth: int | None = None,
+    start: int = 0,
+    group: str = "SO",
+    fill: bool = True,
+) -> Ansatz:
+    """Ansatz from the words of the paper's Tables 4 and 6.
+
+    Layers are joined by "+", repeated by "5*" (or "5 x"), grouped by parentheses. A layer is
+    "CNOT" (fixed, in a brickwall) or "1b", "2b", ... (free gates on that many wires). Layers of
+    two wires and more alternate their parity; layers of single wires leave it as it is. Given a
+    `depth`, "all CNOTs" and "odd layers = CNOTs even layers = 2b" are understood too. `fill` is
+    that of `brickwall`; a layer of fixed CNOTs is never filled.
+
+    >>> from_spec("1b + CNOT + 1b + 5*CNOT", 8).depth
+    8
+    """
+    names = _layer_names(spec, depth)
+    layers, parity = [], start
+    for name in names:
+        if name == "CNOT":
+            _check_width(2, n)
+            layers.append(_bricks(n, 2, parity, fill=False, fixed="CNOT"))
+        else:
+            width = int(name[:-1])
+            _check_width(width, n)
+            layers.append(_bricks(n, width, parity if width > 1 else 0, fill=fill))
+        parity = parity if name == "1b" else 1 - parity
+    return Ansatz(n, tuple(layers), group)
+
+
+def pair_from_spec(
+    spec: str, n_left: int, n_right: int, *, group: str = "SO", fill: bool = True
+) -> tuple[Ansatz, Ansatz]:
+    """Left and right ansatz from "LEFT ; RIGHT", the form of Tables 4 and 6; one side serves both.
+
+    >>> left, right = pair_from_spec("CNOT ; CNOT + 2b", 8, 8)
+    >>> left.depth, right.depth
+    (1, 2)
+    """
+    sides = spec.split(";")
+    if len(sides) > 2:
+        raise ValueError(f"spec {spec!r} has {len(sides)} sides; write 'LEFT ; RIGHT'")
+    left = from_spec(sides[0], n_left, group=group, fill=fill)
+    return left, from_spec(sides[-1], n_right, group=group, fill=fill)
+
+
+_TOKEN = re.compile(r"\s*(?:(\d+)\s*[*x×]|(CNOT|\d+b)s?|([()+]))", re.IGNORECASE)
+_LAYER = r"(CNOT|\d+b)s?"
+
+
+def _layer_names(spec: str, depth: int | None) -> list[str]:
+    text = spec.strip()
+    odd_even = re.fullmatch(
+        rf"odd(?: layers)?\s*=\s*{_LAYER}[\s;,]*even(?: layers)?\s*=\s*{_LAYER}", text, re.I
+    )
+    every = re.fullmatch(rf"all\s+{_LAYER}", text, re.IGNORECASE)
+    if odd_even or every:
+        if depth is None:
+            raise ValueError(f"spec {spec!r} does not say how many layers; give depth=")
+        _check_depth(depth)
+        words = odd_even.groups() if odd_even else every.groups()
+        return [_canonical(words[t % len(words)]) for t in range(depth)]
+    names, end = _parse_sum(text, 0, spec)
+    if end != len(text):
+        raise ValueError(_syntax(spec, text[end:]))
+    if depth is not None and depth != len(names):
+        raise ValueError(f"spec {spec!r} has {len(names)} layers, but depth={depth} was given")
+    return names
+
+
+def _canonical(word: str) -> str:
+    return "CNOT" if word.upper().startswith("CNOT") else str(int(word[:-1])) + "b"
+
+
+def _parse_sum(text: str, at: int, spec: str) -> tuple[list[str], int]:
+    """sum := term ("+" term)* ; term := [count "*"] (name | "(" sum ")")"""
+    names: list[str] = []
+    while True:
+        count = 1
+        match = _TOKEN.match(text, at)
+        if match and match[1]:
+            count, at = int(match[1]), match.end()
+            if count == 0:
+                raise ValueError(f"spec {spec!r} repeats a layer 0 times; leave it out instead")
+            match = _TOKEN.match(text, at)
+        if match and match[2]:
+            term, at = [_canonical(match[2])], match.end()
+        elif match and match[3] == "(":
+            term, at = _parse_sum(text, match.end(), spec)
+            close = _TOKEN.match(text, at)
+            if not close or close[3] != ")":
+                raise ValueError(_syntax(spec, text[at:] or "the end, a ) is missing"))
+            at = close.end()
+        else:
+            raise ValueError(_syntax(spec, text[at:] or "the end"))
+        names += term * count
+        match = _TOKEN.match(text, at)
+        if not match or match[3] != "+":
+            return names, at + len(text[at:]) - len(text[at:].lstrip())
+        at = match.end()
+
+
+def _syntax(spec: str, where: str) -> str:
+    return (
+        f"cannot read the circuit spec {spec!r} at {where.strip()!r}; "
+        "write layers as '1b + CNOT + 2b', repeats as '5*CNOT' or '3*(CNOT + 2b)'"
+    )
+
+
+def _check_depth(depth: int) -> None:
+    if depth < 1:
+        raise ValueError(f"depth={depth} must be 1 or more layers")
+
+
+def _check_width(width: int, n: int) -> None:
+    if not 1 <= width <= n:
+        raise ValueError(
+            f"a gate of {width} wires does not fit an operator of {n}; use widths from 1 to {n}"
+        )

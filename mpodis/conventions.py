@@ -1,0 +1,143 @@
+"""Where indices live: site order, legs, padding and bit order. The only module that converts.
+
+Row action everywhere, as Eq. 7 of arXiv 2509.06653v1: ``y = x @ W`` with W of shape (inputs,
+outputs); ``torch.nn.Linear.weight`` is its transpose. Site 0 is the most significant bit of both
+the row (input) and the column (output) number. In quimb's names the upper leg ``k{i}`` is the
+input of site i and the lower leg ``b{i}`` its output.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+__all__ = [
+    "Legs",
+    "check_legs",
+    "crop",
+    "fuse",
+    "pad",
+    "padded_shape",
+    "qargs",
+    "qubit_legs",
+    "split",
+    "wires",
+]
+
+Legs = tuple[tuple[int, int], ...]
+"""(input, output) dimension of every site."""
+
+
+def qubit_legs(inputs: int, outputs: int, *, align: str = "centre") -> Legs:
+    """Legs of a qubit MPO that holds an (inputs, outputs) matrix.
+
+    Both dimensions are rounded up to powers of two, 2^p and 2^q, and spread over max(p, q) sites;
+    the shorter side leaves legs of dimension 1, which `align` puts at both ends ("centre"), or all
+    before ("right") or after ("left") its qubits.
+
+    >>> qubit_legs(64, 10)
+    ((2, 1), (2, 2), (2, 2), (2, 2), (2, 2), (2, 1))
+    """
+    if inputs < 1 or outputs < 1:
+        raise ValueError(f"a matrix of shape ({inputs}, {outputs}) is empty; give at least 1 x 1")
+    p, q = _bits(inputs), _bits(outputs)
+    n = max(p, q, 1)
+    return tuple(zip(_spread(p, n, align), _spread(q, n, align), strict=True))
+
+
+def _bits(dimension: int) -> int:
+    return (dimension - 1).bit_length()
+
+
+def _spread(bits: int, n: int, align: str) -> list[int]:
+    before = {"left": 0, "centre": (n - bits) // 2, "right": n - bits}
+    if align not in before:
+        raise ValueError(f"align={align!r} is not known; use one of {', '.join(before)}")
+    return [2 if before[align] <= i < before[align] + bits else 1 for i in range(n)]
+
+
+def check_legs(legs: Sequence[Sequence[int]]) -> Legs:
+    """Legs as a tuple of (input, output) pairs of positive integers, or a ValueError."""
+    try:
+        pairs = tuple((int(i), int(o)) for i, o in legs)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"legs={legs!r} is not a sequence of (input, output) pairs; "
+            "write e.g. ((2, 2), (2, 2)) for two qubit sites"
+        ) from None
+    if not pairs or min(min(pair) for pair in pairs) < 1:
+        raise ValueError(f"legs={legs!r} must name at least one site, every dimension 1 or more")
+    return pairs
+
+
+def padded_shape(legs: Legs) -> tuple[int, int]:
+    """(rows, columns) of the dense matrix that the legs span."""
+    return math.prod(i for i, _ in legs), math.prod(o for _, o in legs)
+
+
+def wires(legs: Legs, side: str) -> tuple[int, ...]:
+    """Sites on which the circuit of a side ("left": inputs, "right": outputs) has a qubit.
+
+    Raises
+    ------
+    ValueError
+        If a leg of that side is neither 1 nor 2: a circuit acts on qubits only.
+    """
+    dims = [leg[{"left": 0, "right": 1}[side]] for leg in legs]
+    wrong = [d for d in dims if d not in (1, 2)]
+    if wrong:
+        raise ValueError(
+            f"the {side} legs {tuple(dims)} hold a dimension {wrong[0]}; circuits act on qubits, "
+            "so compress with the default (qubit) legs"
+        )
+    return tuple(i for i, d in enumerate(dims) if d == 2)
+
+
+def pad(matrix, legs: Legs):
+    """Zero-pad an (inputs, outputs) matrix to `padded_shape(legs)`, at the end of each axis."""
+    rows, columns = padded_shape(legs)
+    if matrix.shape[0] > rows or matrix.shape[1] > columns:
+        raise ValueError(
+            f"sites with legs {legs} span a {rows} x {columns} matrix, "
+            f"too small for the shape {tuple(matrix.shape)}; the legs of a side must multiply "
+            "to at least its dimension"
+        )
+    if matrix.shape == (rows, columns):
+        return matrix
+    return np.pad(matrix, ((0, rows - matrix.shape[0]), (0, columns - matrix.shape[1])))
+
+
+def crop(matrix, shape: tuple[int, int] | None):
+    """Undo `pad`: the leading block of the given (inputs, outputs) shape."""
+    if shape is None:
+        return matrix
+    if shape[0] > matrix.shape[0] or shape[1] > matrix.shape[1]:
+        raise ValueError(f"cannot crop a matrix of shape {tuple(matrix.shape)} to {tuple(shape)}")
+    return matrix[: shape[0], : shape[1]]
+
+
+def split(matrix, legs: Legs):
+    """Dense (rows, columns) matrix -> tensor with one fused (input, output) index per site."""
+    n = len(legs)
+    tensor = matrix.reshape([i for i, _ in legs] + [o for _, o in legs])
+    tensor = tensor.transpose([k for s in range(n) for k in (s, n + s)])
+    return tensor.reshape([i * o for i, o in legs])
+
+
+def fuse(tensor, legs: Legs):
+    """Inverse of `split`: tensor over sites -> dense (rows, columns) matrix."""
+    n = len(legs)
+    tensor = tensor.reshape([d for leg in legs for d in leg])
+    tensor = tensor.transpose([2 * s for s in range(n)] + [2 * s + 1 for s in range(n)])
+    return tensor.reshape(padded_shape(legs))
+
+
+def qargs(wires: Sequence[int], n: int) -> list[int]:
+    """Qiskit's qubits of a gate on the given wires of an n-wire circuit.
+
+    Qiskit is little-endian: wire k is qubit n-1-k, and the first wire of a gate, its most
+    significant bit, comes last. Neither `reverse_bits()` nor the naive order does this.
+    """
+    return [n - 1 - k for k in reversed(wires)]

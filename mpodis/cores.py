@@ -1,0 +1,257 @@
+"""The best core of a given bond dimension: variational (ALS) fits, plain and weighted.
+
+Sequential truncation is only quasi-optimal; alternating least squares over the sites, each site
+solved in closed form with the others held, finds cores that overlap better, most of all at
+bond dimension 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mpodis.conventions import Legs, fuse, pad, padded_shape, split
+from mpodis.mpo import (
+    check_matrix,
+    core_legs,
+    cores_to_dense,
+    mirrored,
+    mpo_cores,
+    mpo_from_cores,
+    mpo_legs,
+    mpo_to_dense,
+    right_canonical,
+    truncate,
+)
+
+if TYPE_CHECKING:
+    from quimb.tensor import MatrixProductOperator
+
+__all__ = ["als_core", "core_gradient", "embed_metric", "fit_core", "full_bonds", "pad_bonds", "weighted_loss"]
+
+
+def fit_core(
+    target,
+    *,
+    max_bond: int,
+    legs: Legs | None = None,
+    metric=None,
+    start: MatrixProductOperator | None = None,
+    max_sweeps: int = 200,
+    tol: float = 1e-12,
+) -> MatrixProductOperator:
+    """The MPO of bond dimension `max_bond` nearest to a target, by ALS from its truncation.
+
+    Parameters
+    ----------
+    target : MatrixProductOperator or dense (rows, columns) array
+    legs : legs of a dense target; default that of an MPO target
+    metric : array (inputs, inputs), optional
+        Second moment of the inputs; the distance is then |C (target - core)| with C its square
+        root, what the activations feel.
+    start : MPO, optional
+        Default: the better of the truncated target and, given a metric, its ALS fit without one.
+    max_sweeps, tol
+        Stop after so many sweeps, or when the squared distance falls by less than `tol` of |M|^2.
+    """
+    if max_bond < 1:
+        raise ValueError(f"max_bond={max_bond} keeps nothing; use 1 or more")
+    if hasattr(target, "upper_ind"):
+        legs, dense = mpo_legs(target), mpo_to_dense(target)
+    else:
+        dense = check_matrix(target)
+        if legs is None:
+            raise ValueError("a dense target needs legs=; see `qubit_legs`")
+        dense = pad(dense, legs)
+    if start is None:
+        from mpodis.mpo import compress
+
+        whole = compress(dense, legs=legs).mpo
+        start = truncate(whole, max_bond=max_bond).mpo
+        if metric is not None:
+            start = fit_core(dense, legs=legs, max_bond=max_bond, start=start, tol=tol)
+    metric = None if metric is None else embed_metric(metric, dense.shape[0])
+    cores = pad_bonds(mpo_cores(start), max_bond)
+    best = weighted_loss(dense, cores_to_dense(cores), metric)
+    for _ in range(max_sweeps):
+        cores = als_core(dense, cores, metric=metric)
+        loss = weighted_loss(dense, cores_to_dense(cores), metric)
+        if best - loss < tol:
+            break
+        best = loss
+    return mpo_from_cores(cores)
+
+
+def weighted_loss(target, dense, metric=None) -> float:
+    """|C (M - A)|^2 / |C M|^2 with C^2 the metric, or without it."""
+    return _square(target - dense, metric) / _square(target, metric)
+
+
+def _square(x, metric) -> float:
+    return float(np.vdot(x, x if metric is None else metric @ x).real)
+
+
+def embed_metric(metric, rows: int) -> np.ndarray:
+    """The metric of zero-padded inputs, (rows, rows); what is padded has no activation."""
+    metric = np.asarray(metric)
+    if metric.ndim != 2 or metric.shape[0] != metric.shape[1] or metric.shape[0] > rows:
+        raise ValueError(
+            f"the covariance has shape {metric.shape}; the operator has {rows} (padded) inputs"
+        )
+    scale = np.abs(metric).max(initial=0.0)
+    if not np.isfinite(scale) or scale == 0:
+        raise ValueError("the covariance is zero everywhere, NaN or infinite")
+    if np.abs(metric - metric.conj().T).max() > 1e-8 * scale:
+        raise ValueError("the covariance is not Hermitian; give E[x^H x], see `second_moment`")
+    lowest = np.linalg.eigvalsh(metric)[0]
+    if lowest < -1e-8 * scale:
+        raise ValueError(f"the covariance has a negative eigenvalue {lowest:.3g}")
+    extra = rows - metric.shape[0]
+    return np.pad((metric + metric.conj().T) / 2, ((0, extra), (0, extra)))
+
+
+def full_bonds(legs: Legs, max_bond: int) -> list[int]:
+    """Bond dimensions up to `max_bond` that an operator on these legs can use."""
+    sizes = [i * o for i, o in legs]
+    return [
+        min(max_bond, math.prod(sizes[:k]), math.prod(sizes[k:])) for k in range(1, len(sizes))
+    ]
+
+
+def pad_bonds(cores: Sequence, max_bond: int) -> list:
+    """The same operator with bonds that can grow to `max_bond`: zeros that ALS can fill."""
+    bonds = [1, *full_bonds(core_legs(cores), max_bond), 1]
+    padded = []
+    for k, core in enumerate(cores):
+        a = max(bonds[k] - core.shape[0], 0)
+        b = max(bonds[k + 1] - core.shape[3], 0)
+        padded.append(np.pad(core, ((0, a), (0, 0), (0, 0), (0, b))))
+    return padded
+
+
+def als_core(target, cores: Sequence, *, metric=None) -> list:
+    """One ALS sweep right to left and back over the sites; never moves away from the target.
+
+    Parameters
+    ----------
+    target : array (rows, columns)
+    cores : list of arrays (left bond, input, output, right bond)
+    metric : array (rows, rows), optional
+
+    Returns
+    -------
+    list of arrays
+        Cores of the same shape, the last one carrying the norm.
+    """
+    legs = core_legs(cores)
+    linear = target if metric is None else metric @ target
+    # a pass to the left is a pass to the right over the mirrored sites
+    cores = _als_pass(linear, legs, metric, right_canonical(cores))
+    if metric is not None:
+        metric = _mirror_metric(metric, legs)
+    linear = fuse(split(linear, legs).transpose(range(len(legs))[::-1]), legs[::-1])
+    return mirrored(_als_pass(linear, legs[::-1], metric, right_canonical(mirrored(cores))))
+
+
+def core_gradient(pulled, cores: Sequence) -> list:
+    """Environment of every site of the core: dh/d conj(site) for h = Re Tr(pulled^H core)."""
+    legs = core_legs(cores)
+    n = len(cores)
+    blocks = [np.ones((1, 1), dtype=pulled.dtype)]
+    for core in cores[:0:-1]:
+        a, b = core.shape[0], core.shape[3]
+        blocks.append((core.reshape(-1, b) @ blocks[-1]).reshape(a, -1))
+    rest, gradients = split(pulled, legs).reshape(1, -1), []
+    for k, core in enumerate(cores):
+        a, i, o, b = core.shape
+        rest = rest.reshape(a * i * o, -1)
+        gradients.append((rest @ blocks[n - 1 - k].conj().T).reshape(core.shape))
+        rest = core.reshape(-1, b).conj().T @ rest
+    return gradients
+
+
+def _mirror_metric(metric, legs: Legs):
+    """The metric with its row sites in the opposite order, on both indices."""
+    rows = [i for i, _ in legs]
+    n = len(rows)
+    order = [*range(n)[::-1], *range(n, 2 * n)[::-1]]
+    return metric.reshape(rows * 2).transpose(order).reshape(metric.shape)
+
+
+def _als_pass(linear, legs: Legs, metric, canonical: tuple[list, float]) -> list:
+    """Solve the sites from the first to the last; `linear` is metric @ target.
+
+    The cores come right-canonical. With L and R the orthonormal blocks left and right of a site,
+    its best core is L^H T R^H; with a metric it solves K t = L^H (metric T) R^H instead, K the
+    metric between the blocks.
+    """
+    cores, log_norm = canonical
+    n = len(cores)
+    cores[0] = cores[0] * (math.exp(log_norm) if log_norm > -math.inf else 0.0)
+    blocks = [np.ones((1, 1), dtype=linear.dtype)]  # right of each site: (bond, rest)
+    for core in cores[:0:-1]:
+        a, b = core.shape[0], core.shape[3]
+        blocks.append((core.reshape(-1, b) @ blocks[-1]).reshape(a, -1))
+    rest = split(linear, legs).reshape(1, -1)  # L^H linear, (bond, remaining sites)
+    left = np.ones((1, 1, 1), dtype=linear.dtype)  # L as (rows, columns, bond)
+    for k in range(n):
+        right = blocks[n - 1 - k]
+        a, i, o, b = cores[k].shape
+        rest = rest.reshape(a * i * o, -1)
+        centre = (rest @ right.conj().T).reshape(a, i, o, b)
+        if metric is not None:
+            form = _metric_between(metric, left, right, legs, k)
+            centre = _solve_site(form, centre, cores[k])
+        if k == n - 1:
+            cores[k] = centre
+            return cores
+        q, r = np.linalg.qr(centre.reshape(-1, b))
+        cores[k] = q.reshape(a, i, o, -1)
+        cores[k + 1] = np.tensordot(r, cores[k + 1], 1)  # carries the norm along
+        rest = q.conj().T @ rest
+        if metric is not None:
+            left = np.tensordot(left, cores[k], 1).transpose(0, 2, 1, 3, 4)
+            left = left.reshape(left.shape[0] * i, -1, left.shape[-1])
+    return cores
+
+
+def _metric_between(metric, left, right, legs: Legs, k: int):
+    """K[(a i b), (a' i' b')]: the metric seen by site k through its blocks."""
+    i = legs[k][0]
+    rows_r, columns_r = padded_shape(legs[k + 1 :])
+    b = right.shape[0]
+    right = _open_block(right, legs[k + 1 :]).reshape(b, rows_r, columns_r)
+    gram_l = np.tensordot(left.conj(), left, ((1,), (1,)))  # (r, a, r', a')
+    gram_r = np.tensordot(right.conj(), right, ((2,), (2,)))  # (b, s, b', s')
+    rows_l = left.shape[0]
+    form = metric.reshape(rows_l, i, rows_r, rows_l, i, rows_r)  # (r, i, s, r', i', s')
+    form = np.tensordot(gram_l, form, ((0, 2), (0, 3)))  # (a, a', i, s, i', s')
+    form = np.tensordot(form, gram_r, ((3, 5), (1, 3)))  # (a, a', i, i', b, b')
+    size = left.shape[2] * i * b
+    return form.transpose(0, 2, 4, 1, 3, 5).reshape(size, size)
+
+
+def _open_block(block, legs: Legs):
+    """(bond, fused sites) -> (bond, rows, columns)."""
+    n = len(legs)
+    block = block.reshape([-1] + [d for leg in legs for d in leg])
+    order = [0] + [1 + 2 * s for s in range(n)] + [2 + 2 * s for s in range(n)]
+    return block.transpose(order)
+
+
+def _solve_site(form, linear, old):
+    """Solve form @ t = linear for t (a, i, b) x o, staying near `old` where the form is flat.
+
+    Directions that no activation reaches leave the form singular; a proximal term of relative
+    size 1e-13 keeps what is there and never lets the distance grow.
+    """
+    a, i, o, b = old.shape
+    ridge = 1e-13 * max(np.trace(form).real, np.finfo(float).tiny)
+    rhs = linear.transpose(0, 1, 3, 2).reshape(-1, o)
+    was = old.transpose(0, 1, 3, 2).reshape(-1, o)
+    form = form + ridge * np.eye(len(form), dtype=form.dtype)
+    new = np.linalg.solve(form, rhs + ridge * was)
+    return new.reshape(a, i, b, o).transpose(0, 1, 3, 2)

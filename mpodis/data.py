@@ -1,0 +1,309 @@
+"""Image data sets for the numerical experiments: digits (embedded) and MNIST (from a folder).
+
+Importing this module loads neither torch nor scikit-learn; torch is needed only to resize MNIST.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import zipfile
+import zlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+__all__ = ["Dataset", "load_data"]
+
+NAMES = ("digits", "mnist")
+ENVIRONMENT_VARIABLE = "MPODIS_DATA"
+
+_DOWNLOAD = "fetch it again, or point data_dir at a good copy"
+_UNREADABLE = (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error)
+_RESIZE_BATCH = 5000  # images per call: enough to amortise the call, small enough for the memory
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Dataset:
+    """Flattened grey images with labels, split into training and test parts.
+
+    Parameters
+    ----------
+    name : str
+        Short name, e.g. ``"digits"``.
+    x_train, x_test : ndarray of float64, shape (n, features)
+        One image per row, row-major pixels, values in [0, 1].
+    y_train, y_test : ndarray of int64, shape (n,)
+        Class labels 0, 1, ...
+    image_shape : tuple of int
+        (height, width), with height * width = features.
+    note : str
+        What exactly the data is; quote it beside every number measured with it.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit together or a pixel lies outside [0, 1].
+    """
+
+    name: str
+    x_train: np.ndarray
+    y_train: np.ndarray
+    x_test: np.ndarray
+    y_test: np.ndarray
+    image_shape: tuple[int, int]
+    note: str
+
+    def __post_init__(self) -> None:
+        features = int(np.prod(self.image_shape))
+        for part, x, y in (
+            ("train", self.x_train, self.y_train),
+            ("test", self.x_test, self.y_test),
+        ):
+            if x.ndim != 2 or x.shape[1] != features or y.shape != x.shape[:1] or len(x) == 0:
+                raise ValueError(
+                    f"{self.name}: x_{part} {x.shape} and y_{part} {y.shape} must be (n, {features}) "
+                    f"and (n,) with n > 0 for images of shape {self.image_shape}"
+                )
+            if not (x.min() >= 0 and x.max() <= 1):  # written so that NaN fails too
+                raise ValueError(
+                    f"{self.name}: x_{part} spans [{x.min():g}, {x.max():g}]; scale pixels to [0, 1]"
+                )
+
+    @property
+    def features(self) -> int:
+        """Number of pixels of an image."""
+        return self.x_train.shape[1]
+
+    @property
+    def classes(self) -> int:
+        """Number of classes: one more than the largest label."""
+        return int(max(self.y_train.max(), self.y_test.max())) + 1
+
+    def validation_split(
+        self, size: float | int = 0.1, *, seed: int | np.random.Generator = 0
+    ) -> Dataset:
+        """Hold out a stratified part of the training set in place of the test set.
+
+        Choose settings on the result, so that the true test set is looked at once, at the end.
+
+        Parameters
+        ----------
+        size : float or int
+            Fraction of the training images to hold out, or their number.
+        seed : int or numpy.random.Generator
+            Which images are held out.
+
+        Returns
+        -------
+        Dataset
+            Its ``x_test, y_test`` are training images of this one; the test images are absent.
+        """
+        n = len(self.y_train)
+        count = round(size * n) if isinstance(size, float) and 0 < size < 1 else size
+        if isinstance(size, bool) or not isinstance(count, (int, np.integer)) or not 0 < count < n:
+            raise ValueError(
+                f"size={size!r} holds out no proper part of {n} training images; "
+                f"give a fraction in (0, 1) or a number in 1..{n - 1}"
+            )
+        train, held_out = _stratified_split(self.y_train, int(count), seed)
+        return replace(
+            self,
+            x_train=self.x_train[train],
+            y_train=self.y_train[train],
+            x_test=self.x_train[held_out],
+            y_test=self.y_train[held_out],
+            note=f"{self.note}; test part replaced by {count} held-out training images "
+            f"({_describe(seed)})",
+        )
+
+    def __repr__(self) -> str:
+        return (
+            f"Dataset({self.name!r}: {len(self.y_train)} train, {len(self.y_test)} test, "
+            f"{self.features} features, {self.classes} classes; {self.note})"
+        )
+
+
+def load_data(
+    name: str = "digits",
+    *,
+    size: int = 8,
+    data_dir: str | os.PathLike[str] | None = None,
+    seed: int | np.random.Generator = 0,
+) -> Dataset:
+    """Load a data set by name.
+
+    Parameters
+    ----------
+    name : {"digits", "mnist"}
+        ``"digits"`` is scikit-learn's embedded set of 1797 8x8 digits, split 1437/360 (stratified).
+        ``"mnist"`` is MNIST with its own 60000/10000 split, read from a folder.
+    size : int
+        Side of the square images. MNIST is resized (bilinear, antialiased) unless 28; digits are 8x8.
+    data_dir : path, optional
+        Folder holding MNIST, as Keras' ``mnist.npz`` or torchvision's ``MNIST/raw/*-ubyte[.gz]``
+        (or these files directly). Default: the environment variable ``MPODIS_DATA``.
+    seed : int or numpy.random.Generator
+        Makes the split of the digits; MNIST comes with its split and ignores it.
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    ValueError
+        For an unknown name, a size that cannot be had, or a damaged file.
+    FileNotFoundError
+        If the folder or the files in it are missing.
+    """
+    if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 1:
+        raise ValueError(f"size={size!r} is not a positive integer; give the side of the images")
+    if name == "digits":
+        return _load_digits(size, seed)
+    if name == "mnist":
+        return _load_mnist(int(size), data_dir)
+    raise ValueError(f"unknown data set {name!r}; known names: {', '.join(NAMES)}")
+
+
+def _describe(seed: int | np.random.Generator) -> str:
+    return "split by a Generator" if isinstance(seed, np.random.Generator) else f"split seed {seed}"
+
+
+def _stratified_split(
+    labels: np.ndarray, count: int, seed: int | np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Indices (rest, chosen) with ``count`` chosen, every class in proportion to within one image."""
+    order = np.random.default_rng(seed).permutation(len(labels))
+    order = order[np.argsort(labels[order], kind="stable")]  # class by class, shuffled inside
+    # Evenly spaced positions of this order take the same share of every class.
+    picked = np.zeros(len(labels), dtype=bool)
+    picked[order[(np.arange(count) * 2 + 1) * len(labels) // (2 * count)]] = True
+    return np.flatnonzero(~picked), np.flatnonzero(picked)
+
+
+def _load_digits(size: int, seed: int | np.random.Generator) -> Dataset:
+    if size != 8:
+        raise ValueError(f"size={size}: the digits are 8x8 images; use size=8, or name='mnist'")
+    from sklearn.datasets import load_digits
+
+    pixels, labels = load_digits(return_X_y=True)
+    x, y = pixels / 16.0, labels.astype(np.int64)
+    train, test = _stratified_split(y, 360, seed)
+    return Dataset(
+        name="digits",
+        x_train=x[train],
+        y_train=y[train],
+        x_test=x[test],
+        y_test=y[test],
+        image_shape=(8, 8),
+        note=f"scikit-learn digits, 1797 images 8x8, stratified {len(train)}/{len(test)} split, "
+        f"{_describe(seed)}",
+    )
+
+
+def _load_mnist(size: int, data_dir: str | os.PathLike[str] | None) -> Dataset:
+    folder = data_dir or os.environ.get(ENVIRONMENT_VARIABLE)
+    if not folder:
+        raise FileNotFoundError(
+            f"MNIST needs a folder: pass data_dir or set {ENVIRONMENT_VARIABLE}; "
+            "name='digits' needs none"
+        )
+    arrays = _read_mnist(Path(folder).expanduser())
+    resized = "28x28" if size == 28 else f"resized to {size}x{size} (bilinear, antialiased)"
+    return Dataset(
+        name="mnist",
+        x_train=_resize(arrays["x_train"], size),
+        y_train=arrays["y_train"].astype(np.int64),
+        x_test=_resize(arrays["x_test"], size),
+        y_test=arrays["y_test"].astype(np.int64),
+        image_shape=(size, size),
+        note=f"MNIST {resized}, {len(arrays['y_train'])}/{len(arrays['y_test'])} images",
+    )
+
+
+def _resize(images: np.ndarray, size: int) -> np.ndarray:
+    """Bytes (n, 28, 28) to float64 (n, size * size) in [0, 1]."""
+    if images.shape[1:] == (size, size):
+        return images.reshape(len(images), -1) / 255.0
+    import torch
+    from torch.nn.functional import interpolate
+
+    out = np.empty((len(images), size * size))
+    for i in range(0, len(images), _RESIZE_BATCH):
+        batch = torch.from_numpy(images[i : i + _RESIZE_BATCH, None].astype(np.float32) / 255)
+        small = interpolate(batch, size=(size, size), mode="bilinear", antialias=True)
+        out[i : i + _RESIZE_BATCH] = small.reshape(len(small), -1).numpy()
+    return out.clip(0, 1, out=out)  # single-precision weights can overshoot 1 by an ulp
+
+
+def _read_mnist(folder: Path) -> dict[str, np.ndarray]:
+    """Find MNIST in a folder, in any of the known layouts, and check it."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder; pass the folder that holds mnist.npz")
+    archive = folder / "mnist.npz"
+    if archive.exists():
+        arrays, source = _read_npz(archive), archive
+    else:
+        arrays, source = _read_idx_files(folder)
+    for part in ("train", "test"):
+        _check_mnist(arrays[f"x_{part}"], arrays[f"y_{part}"], part, source)
+    return arrays
+
+
+def _check_mnist(x: np.ndarray, y: np.ndarray, part: str, source: Path) -> None:
+    if x.dtype != np.uint8 or x.shape[1:] != (28, 28) or y.shape != x.shape[:1] or len(x) == 0:
+        raise ValueError(
+            f"{source}: x_{part} {x.dtype}{x.shape} and y_{part} {y.dtype}{y.shape} must be "
+            f"uint8 (n, 28, 28) and integer (n,) with n > 0; {_DOWNLOAD}"
+        )
+    if y.dtype.kind not in "iu" or y.min() < 0 or y.max() > 9:
+        raise ValueError(f"{source}: y_{part} must be integers 0..9; {_DOWNLOAD}")
+
+
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    keys = ("x_train", "y_train", "x_test", "y_test")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {key: np.asarray(archive[key]) for key in keys}
+    except _UNREADABLE as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{path}: not a readable mnist.npz ({reason}); {_DOWNLOAD}") from error
+
+
+def _read_idx_files(folder: Path) -> tuple[dict[str, np.ndarray], Path]:
+    files = {
+        "x_train": "train-images-idx3-ubyte",
+        "y_train": "train-labels-idx1-ubyte",
+        "x_test": "t10k-images-idx3-ubyte",
+        "y_test": "t10k-labels-idx1-ubyte",
+    }
+    for place in (folder / "MNIST" / "raw", folder / "raw", folder):
+        found = {key: _plain_or_gz(place / file) for key, file in files.items()}
+        if all(found.values()):
+            return {key: _read_idx(path) for key, path in found.items()}, place
+    raise FileNotFoundError(
+        f"{folder}: neither mnist.npz nor the four MNIST/raw/*-ubyte[.gz] files are here; "
+        f"fix data_dir or {ENVIRONMENT_VARIABLE}, or use name='digits'"
+    )
+
+
+def _plain_or_gz(path: Path) -> Path | None:
+    for candidate in (path, path.with_name(path.name + ".gz")):
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+def _read_idx(path: Path) -> np.ndarray:
+    """Read an idx file of bytes: 0, 0, type 8, ndim, then ndim big-endian sizes, then the data."""
+    try:
+        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        if raw[:3] != b"\x00\x00\x08":
+            raise ValueError("wrong magic number")
+        offset = 4 + 4 * raw[3]
+        shape = np.frombuffer(raw, dtype=">u4", count=raw[3], offset=4).astype(int)
+        return np.frombuffer(raw, dtype=np.uint8, offset=offset).reshape(shape)
+    except _UNREADABLE as error:
+        raise ValueError(f"{path}: not a readable idx file ({error}); {_DOWNLOAD}") from error

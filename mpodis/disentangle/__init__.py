@@ -1,0 +1,1 @@
+"""The explicit algorithm: objectives, sweeps, starts, polish, checkpoints."""

@@ -1,0 +1,195 @@
+"""Riemannian L-BFGS over all gates and the core together.
+
+A gate moves as g exp(X) with X skew-Hermitian. Directions are kept in the Lie algebra (the frame
+that moves along with the gate), where parallel transport along one's own geodesic changes
+nothing, so that the two-loop recursion is the flat one on a flat vector; the core's sites are
+plain coordinates beside it. The line search is SciPy's strong Wolfe search on the geodesic.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.optimize import line_search
+
+from mpodis.ansatz import Ansatz
+from mpodis.disentangle.objectives import Objective
+from mpodis.environments.base import Environments
+from mpodis.gates import exponential, skew
+
+__all__ = ["Lbfgs"]
+
+
+class Lbfgs:
+    """Minimises an objective over an engine's gates and core; every step lowers the loss.
+
+    Parameters
+    ----------
+    objective, engine
+        The engine's gates and core are the point, and are replaced.
+    left, right : Ansatz
+    memory : int
+        Pairs of steps and gradient differences that are kept.
+    free_core : bool
+        Move the core too.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        engine: Environments,
+        left: Ansatz,
+        right: Ansatz,
+        *,
+        memory: int = 40,
+        free_core: bool = True,
+    ) -> None:
+        self.objective, self.engine = objective, engine
+        self.memory, self.free_core = memory, free_core
+        self.slots = [
+            (side, j)
+            for side, ansatz in (("left", left), ("right", right))
+            for j, place in enumerate(ansatz.placements)
+            if place.fixed is None
+        ]
+        self.steps: list[np.ndarray] = []
+        self.differences: list[np.ndarray] = []
+
+    def run(self, iterations: int) -> float:
+        """Do up to so many iterations; returns the loss. Fewer when no step lowers it."""
+        point = self._point()
+        loss, slope = self._evaluate(point)
+        for _ in range(iterations):
+            direction = self._direction(slope)
+            descent = float(slope @ direction)
+            if descent >= 0:
+                self.forget()
+                direction, descent = -slope, -float(slope @ slope)
+            if descent == 0.0:
+                break
+            if not self.steps:
+                # no curvature known yet: a step of modest length in every gate
+                direction = direction * min(1.0, 0.1 / np.abs(direction).max())
+            found = self._search(point, direction, slope, loss)
+            if found is None:
+                if not self.steps:
+                    break
+                self.forget()
+                continue
+            size, point, new_loss, new_slope = found
+            step, difference = size * direction, new_slope - slope
+            if step @ difference > 1e-14 * np.sqrt((step @ step) * (difference @ difference)):
+                self.steps.append(step)
+                self.differences.append(difference)
+                del self.steps[: -self.memory], self.differences[: -self.memory]
+            loss, slope = new_loss, new_slope
+        self._move_to(point)
+        return loss
+
+    def forget(self) -> None:
+        self.steps, self.differences = [], []
+
+    def _search(self, point, direction, slope, loss):
+        """A strong Wolfe step: (length, point, loss, gradient), or None."""
+        seen = {}
+
+        def at(length: float):
+            if length not in seen:
+                moved = self._retract(point, length * direction)
+                seen[length] = (moved, *self._evaluate(moved))
+            return seen[length]
+
+        seen[0.0] = (point, loss, slope)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it warns where it returns None, too
+            length = line_search(
+                lambda a: at(float(a[0]))[1],
+                lambda a: np.array([at(float(a[0]))[2] @ direction]),
+                np.zeros(1),
+                np.ones(1),
+                gfk=np.array([float(slope @ direction)]),
+                old_fval=loss,
+                maxiter=20,
+            )[0]
+        if length is None:
+            # near the optimum rounding can hide the Wolfe conditions: take what is lower
+            length = min(seen, key=lambda key: seen[key][1])
+            if not seen[length][1] < loss:
+                return None
+        return (length, *at(float(length)))
+
+    def _direction(self, slope):
+        """-H slope by the two-loop recursion."""
+        q, weights = -slope, []
+        pairs = list(zip(self.steps, self.differences, strict=True))
+        for step, difference in reversed(pairs):
+            weight = (step @ q) / (step @ difference)
+            weights.append(weight)
+            q = q - weight * difference
+        if pairs:
+            step, difference = pairs[-1]
+            q = q * ((step @ difference) / (difference @ difference))
+        for (step, difference), weight in zip(pairs, reversed(weights), strict=True):
+            q = q + (weight - (difference @ q) / (step @ difference)) * step
+        return q
+
+    def _point(self) -> tuple[list, list]:
+        gates = [getattr(self.engine, side)[j] for side, j in self.slots]
+        return gates, list(self.engine.core)
+
+    def _move_to(self, point: tuple[list, list]) -> None:
+        gates, core = point
+        for (side, j), gate in zip(self.slots, gates, strict=True):
+            getattr(self.engine, side)[j] = gate
+        self.engine.core = list(core)
+
+    def _evaluate(self, point: tuple[list, list]) -> tuple[float, np.ndarray]:
+        """Loss and its gradient as a flat real vector."""
+        self._move_to(point)
+        loss, found, core = self.objective.gradient(self.engine)
+        environments = [getattr(found, side)[j] for side, j in self.slots]
+        gates = point[0]
+        parts = [
+            -skew(np.stack([gates[k].conj().T @ environments[k] for k in group]))
+            for group in self._groups(gates)
+        ]
+        if self.free_core:
+            parts += [-site for site in core]
+        return loss, _flatten(parts)
+
+    def _retract(self, point: tuple[list, list], vector: np.ndarray) -> tuple[list, list]:
+        gates, core = point
+        moved, at = list(gates), 0
+        for group in self._groups(gates):
+            shape = (len(group), *gates[group[0]].shape)
+            generators, at = _take(vector, at, shape, gates[group[0]].dtype)
+            for k, rotation in zip(group, exponential(generators), strict=True):
+                moved[k] = gates[k] @ rotation
+        if self.free_core:
+            sites = []
+            for site in core:
+                change, at = _take(vector, at, site.shape, site.dtype)
+                sites.append(site + change)
+            core = sites
+        return moved, core
+
+    def _groups(self, gates: Sequence) -> list[list[int]]:
+        """Indices of the gates of each size, so that exponentials are taken in stacks."""
+        sizes = sorted({gate.shape[0] for gate in gates})
+        return [[k for k, gate in enumerate(gates) if gate.shape[0] == size] for size in sizes]
+
+
+def _flatten(parts: Sequence) -> np.ndarray:
+    """One real vector; complex parts by their real and imaginary parts."""
+    flat = [np.ascontiguousarray(part).reshape(-1) for part in parts]
+    return np.concatenate([x.view(float) if x.dtype.kind == "c" else x for x in flat])
+
+
+def _take(vector, at: int, shape, dtype) -> tuple[np.ndarray, int]:
+    count = int(np.prod(shape)) * (2 if np.dtype(dtype).kind == "c" else 1)
+    part = vector[at : at + count]
+    if np.dtype(dtype).kind == "c":
+        part = part.view(complex)
+    return part.reshape(shape), at + count

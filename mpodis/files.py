@@ -1,0 +1,99 @@
+"""Files: atomic writes, arrays as safetensors (complex too), JSON. No pickle is ever read."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+__all__ = ["load_arrays", "read_json", "save_arrays", "write_atomic", "write_json"]
+
+_COMPLEX = "mpodis.complex"
+
+
+def write_atomic(path: str | os.PathLike, content: bytes | str) -> None:
+    """Write to a temporary file beside `path`, flush it to disk, and put it in its place."""
+    path = Path(path)
+    data = content.encode() if isinstance(content, str) else content
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o666 & ~_umask())
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_json(path: str | os.PathLike, value) -> None:
+    write_atomic(path, json.dumps(value, indent=2, allow_nan=True) + "\n")
+
+
+def read_json(path: str | os.PathLike):
+    try:
+        return json.loads(Path(path).read_text())
+    except FileNotFoundError:
+        raise FileNotFoundError(f"there is no file {path}") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not valid JSON ({error}); it may be truncated") from None
+
+
+def save_arrays(
+    path: str | os.PathLike,
+    arrays: Mapping[str, np.ndarray],
+    *,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Write named arrays as safetensors, atomically, and check that they read back.
+
+    Complex arrays, which the format refuses, are stored as a real array with a last axis of 2
+    and listed in the metadata.
+    """
+    from safetensors.numpy import load, save
+
+    plain, complex_names = {}, []
+    for name, array in arrays.items():
+        array = np.ascontiguousarray(array)  # the format scrambles strided arrays silently
+        if array.dtype.kind == "c":
+            complex_names.append(name)
+            array = np.stack([array.real, array.imag], axis=-1)
+        plain[name] = array
+    header = {**(metadata or {}), _COMPLEX: json.dumps(complex_names)}
+    data = save(plain, metadata=header)
+    back = load(data)
+    for name, array in plain.items():
+        if not np.array_equal(array, back[name], equal_nan=True):
+            raise OSError(f"array {name!r} did not survive being written to {path}")
+    write_atomic(path, data)
+
+
+def load_arrays(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Arrays and metadata of a safetensors file; complex arrays of `save_arrays` restored."""
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = dict(file.metadata() or {})
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{path} is not a whole safetensors file ({reason})") from None
+    for name in json.loads(metadata.pop(_COMPLEX, "[]")):
+        arrays[name] = arrays[name][..., 0] + 1j * arrays[name][..., 1]
+    return arrays, metadata

@@ -1,0 +1,95 @@
+"""Gates: the fixed ones, the manifolds, and the ways onto them.
+
+A gate on w wires is a 2^w x 2^w matrix in the row action (``x @ g``), its first wire the most
+significant bit. A group names what a free gate may be: "SO" (real, det +1), "O" (real
+orthogonal) or "U" (complex unitary).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from autoray import do
+
+__all__ = [
+    "FIXED",
+    "GROUPS",
+    "exponential",
+    "gate_parameters",
+    "polar",
+    "random_gate",
+    "skew",
+]
+
+GROUPS = ("SO", "O", "U")
+
+_CNOT = np.array([[1.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1], [0, 0, 1, 0]])
+_CNOT.setflags(write=False)
+FIXED = {"CNOT": _CNOT}
+"""Gates that stay as they are, by name; the first wire of the CNOT is its control."""
+
+
+def check_group(group: str) -> str:
+    if group not in GROUPS:
+        raise ValueError(f"group={group!r} is not known; use one of {', '.join(GROUPS)}")
+    return group
+
+
+def polar(environment, *, group: str = "O"):
+    """The gate of the group that maximises Re Tr(E^H g) for an environment E.
+
+    With E = U S V^H it is g = U V^H (Eq. 4 of arXiv 2509.06653v1, whose V'U' belongs to the
+    transposed environment). In SO(n) a determinant of -1 is mended by flipping the direction of
+    the smallest singular value, which costs the least.
+
+    Parameters
+    ----------
+    environment : array (..., n, n)
+        E = dL/d conj(g); stacks are treated one by one.
+    group : {"SO", "O", "U"}
+    """
+    u, _, vh = do("linalg.svd", environment)
+    if group == "SO":
+        # singular values come in descending order: the last column is the cheapest to flip
+        sign = do("sign", do("linalg.det", u @ vh))
+        u = do("concatenate", (u[..., :-1], u[..., -1:] * sign[..., None, None]), axis=-1)
+    return u @ vh
+
+
+def skew(matrix):
+    """Skew-Hermitian part, (A - A^H) / 2, of the last two axes."""
+    return (matrix - do("conj", do("swapaxes", matrix, -1, -2))) / 2
+
+
+def exponential(generator):
+    """exp(A) of skew-Hermitian A, stacked over leading axes: orthogonal to rounding.
+
+    The paper's "exp(t), t lower triangular" (Sec. V) is not orthogonal; `exponential(skew(t))`
+    is. Through the eigenvectors of the Hermitian iA.
+    """
+    values, vectors = do("linalg.eigh", 1j * generator)
+    phases = do("exp", -1j * values)
+    result = (vectors * phases[..., None, :]) @ do("conj", do("swapaxes", vectors, -1, -2))
+    return result if "complex" in str(generator.dtype) else do("real", result)
+
+
+def random_gate(dimension: int, *, group: str, rng: np.random.Generator, scale=None):
+    """A gate of the group: Haar-random, or exp of a Gaussian generator of size `scale`."""
+    check_group(group)
+    shape = (dimension, dimension)
+    normal = rng.normal(size=shape)
+    if group == "U":
+        normal = normal + 1j * rng.normal(size=shape)
+    if scale is not None:
+        return exponential(scale * skew(normal))
+    q, r = np.linalg.qr(normal)
+    diagonal = np.diagonal(r)
+    q = q * (diagonal / np.abs(diagonal))  # makes the QR decomposition's gauge Haar
+    if group == "SO" and np.linalg.det(q) < 0:
+        q[:, -1] *= -1
+    return q
+
+
+def gate_parameters(width: int, group: str) -> int:
+    """Real parameters of a free gate on `width` wires."""
+    n = 2**width
+    return n * n if check_group(group) == "U" else n * (n - 1) // 2

@@ -1,0 +1,236 @@
+"""Overlaps, bond spectra, entanglement entropies and the von Neumann bound.
+
+All but the bound work on MPOs site by site with logarithms of norms, so that 400 sites neither
+overflow nor need the dense matrix. Entropies are in nats.
+"""
+
+from __future__ import annotations
+
+import cmath
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from autoray import do
+
+from mpodis.conventions import padded_shape
+from mpodis.mpo import (
+    bond_dimensions,
+    core_legs,
+    cores_to_dense,
+    left_canonical,
+    mpo_cores,
+)
+from mpodis.tables import Table, Tabular
+
+if TYPE_CHECKING:
+    from quimb.tensor import MatrixProductOperator
+
+__all__ = [
+    "Entanglement",
+    "bond_spectra",
+    "count_parameters",
+    "entanglement",
+    "log_norm",
+    "max_average_entropy",
+    "overlap",
+    "second_moment",
+    "von_neumann_bound",
+]
+
+
+def log_norm(mpo: MatrixProductOperator) -> float:
+    """Natural logarithm of the Frobenius norm."""
+    return left_canonical(mpo_cores(mpo))[1]
+
+
+def overlap(a: MatrixProductOperator, b: MatrixProductOperator) -> float:
+    """f = Re Tr(A^H B) / (|A| |B|), Eq. 2 of arXiv 2509.06653v1 with the dagger it leaves out.
+
+    Cosine of the angle between two operators of the same legs: 1 when they are equal up to a
+    positive factor.
+    """
+    return core_overlap(mpo_cores(a), mpo_cores(b))
+
+
+def core_overlap(a: Sequence, b: Sequence) -> float:
+    if core_legs(a) != core_legs(b):
+        raise ValueError(
+            f"the operators have different legs, {core_legs(a)} and {core_legs(b)}; "
+            "compress both with the same `legs`"
+        )
+    (a, log_a), (b, log_b) = left_canonical(a), left_canonical(b)
+    for norm in (log_a, log_b):
+        if norm == -math.inf:
+            raise ValueError("the overlap with an MPO that is zero everywhere is not defined")
+    # both have norm 1 now, so the product of transfer matrices cannot overflow
+    phase, log_size = 1.0, 0.0
+    env = do("ones", (1, 1), like=a[0])
+    for x, y in zip(a, b, strict=True):
+        env = do("tensordot", env, y, axes=((1,), (0,)))  # (a, i, o, b')
+        env = do("tensordot", do("conj", x), env, axes=((0, 1, 2), (0, 1, 2)))  # (a', b')
+        size = float(do("linalg.norm", env))
+        if size == 0.0:
+            return 0.0
+        env, log_size = env / size, log_size + math.log(size)
+    phase = complex(env[0, 0])
+    return (phase * cmath.exp(log_size)).real
+
+
+def bond_spectra(operator) -> tuple[np.ndarray, ...]:
+    """Normalised singular values, descending, of every bipartition (below Eq. 5).
+
+    Parameters
+    ----------
+    operator : MatrixProductOperator or array (rows, columns)
+        A dense matrix is taken on qubit legs.
+    """
+    cores, log_size = left_canonical(_as_cores(operator))
+    if log_size == -math.inf:
+        raise ValueError("an operator that is zero everywhere has no entanglement spectrum")
+    spectra = []
+    for i in range(len(cores) - 1, 0, -1):
+        left = cores[i].shape[0]
+        u, s, _ = do("linalg.svd", cores[i].reshape(left, -1))
+        spectra.append(np.asarray(s, dtype=float))
+        cores[i - 1] = do("tensordot", cores[i - 1], u * s, axes=1)
+    return tuple(s / np.linalg.norm(s) for s in reversed(spectra))
+
+
+def _as_cores(operator) -> list:
+    if hasattr(operator, "upper_ind"):
+        return mpo_cores(operator)
+    from mpodis.mpo import compress
+
+    return mpo_cores(compress(operator).mpo)
+
+
+def entropy(spectrum) -> float:
+    """-sum p log p of p = spectrum^2 (nats)."""
+    p = np.asarray(spectrum) ** 2
+    p = p[p > 0]
+    return max(0.0, float(-(p * np.log(p)).sum()))
+
+
+def tensor_entropies(tensor) -> np.ndarray:
+    """S_k of a dense tensor over sites (`conventions.split`), by one SVD a bond."""
+    scaled = tensor / np.linalg.norm(tensor)
+    values = []
+    for k in range(1, tensor.ndim):
+        rows = math.prod(tensor.shape[:k])
+        values.append(entropy(np.linalg.svd(scaled.reshape(rows, -1), compute_uv=False)))
+    return np.array(values)
+
+
+@dataclass(frozen=True, eq=False)
+class Entanglement(Tabular):
+    """Entanglement of an operator, bond by bond (Eqs. 5 and 6).
+
+    Attributes
+    ----------
+    spectra : tuple of arrays
+        Normalised singular values of each bond.
+    bonds : tuple of int
+        Bond dimensions of the MPO.
+    """
+
+    spectra: tuple[np.ndarray, ...]
+    bonds: tuple[int, ...]
+
+    @property
+    def entropies(self) -> np.ndarray:
+        """S_k of every bond, in nats."""
+        return np.array([entropy(s) for s in self.spectra])
+
+    @property
+    def average(self) -> float:
+        """S_avg; 0 for a single site, which has no bond."""
+        return float(self.entropies.mean()) if self.spectra else 0.0
+
+    @property
+    def maximum(self) -> float:
+        """The largest S_avg that these bond dimensions allow (Eq. 6)."""
+        return max_average_entropy(self.bonds)
+
+    def table(self) -> Table:
+        rows = [
+            (str(k + 1), len(s), chi, entropy(s), math.log(chi), float(s[0]) ** 2)
+            for k, (s, chi) in enumerate(zip(self.spectra, self.bonds, strict=True))
+        ]
+        rows.append(("average", None, None, self.average, self.maximum, None))
+        return Table(
+            ("bond", "rank", "chi", "S (nats)", "log chi", "largest weight"),
+            rows,
+            title="entanglement",
+        )
+
+
+def entanglement(operator) -> Entanglement:
+    """Spectra and entropies of an MPO, or of a dense matrix on qubit legs."""
+    cores = _as_cores(operator)
+    return Entanglement(bond_spectra(operator), bond_dimensions(cores))
+
+
+def max_average_entropy(bonds: Sequence[int]) -> float:
+    """Mean of log chi_k over the bonds (Eq. 6); 0 without bonds."""
+    return float(np.mean([math.log(chi) for chi in bonds])) if len(bonds) else 0.0
+
+
+def von_neumann_bound(a, b) -> float:
+    """sum_i s_i(A) s_i(B) / (|A| |B|): no circuits around B reach a larger overlap with A.
+
+    von Neumann's trace inequality; it is reached when the gates are as wide as the operator.
+
+    Parameters
+    ----------
+    a, b : MatrixProductOperator or array (rows, columns)
+    """
+    s, t = (singular_values(_as_cores(x) if hasattr(x, "upper_ind") else x) for x in (a, b))
+    return spectral_bound(s, t)
+
+
+def spectral_bound(s, t) -> float:
+    """The bound from two descending lists of singular values."""
+    k = min(len(s), len(t))
+    return float(s[:k] @ t[:k] / (np.linalg.norm(s) * np.linalg.norm(t)))
+
+
+def singular_values(operator) -> np.ndarray:
+    """Descending singular values of a dense matrix or of cores; a product core by Kronecker."""
+    if isinstance(operator, list | tuple):
+        rows, columns = padded_shape(core_legs(operator))
+        if min(rows, columns) > 2**13:
+            raise ValueError(
+                f"the von Neumann bound needs all singular values of a {rows} x {columns} "
+                "operator; it is out of reach above 2^13"
+            )
+        if all(chi == 1 for chi in bond_dimensions(operator)):
+            values = np.ones(1)
+            for core in operator:
+                values = np.kron(values, np.linalg.svd(core[0, :, :, 0], compute_uv=False))
+            return np.sort(values)[::-1]
+        operator = cores_to_dense(operator)
+    return np.linalg.svd(np.asarray(operator), compute_uv=False)
+
+
+def second_moment(inputs) -> np.ndarray:
+    """E[x^H x] of inputs (samples, features), (features, features), float64 or complex128.
+
+    What the `activations` objective calls the covariance: the mean is not taken off, since
+    the layer sees it too.
+    """
+    x = np.asarray(inputs)
+    if x.ndim != 2 or not len(x):
+        raise ValueError(f"inputs must be (samples, features), got an array of shape {x.shape}")
+    x = x.astype(np.complex128 if x.dtype.kind == "c" else np.float64)
+    bad = int((~np.isfinite(x)).sum())
+    if bad:
+        raise ValueError(f"{bad} entries of the inputs are NaN or infinite; remove those samples")
+    return x.conj().T @ x / len(x)
+
+
+def count_parameters(mpo: MatrixProductOperator) -> int:
+    """Numbers stored in the tensors of an MPO."""
+    return sum(math.prod(core.shape) for core in mpo_cores(mpo))

@@ -1,0 +1,37 @@
+"""What holds for every test: no display, no data of this machine, no global random state."""
+
+import os
+import sys
+
+os.environ["MPLBACKEND"] = "Agg"  # before matplotlib is imported; subprocesses inherit it
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+settings.register_profile("mpodis", derandomize=True, deadline=None)
+settings.load_profile("mpodis")
+
+
+@pytest.fixture(autouse=True)
+def _no_data_folder(monkeypatch):
+    monkeypatch.delenv("MPODIS_DATA", raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _close_figures():
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
+
+
+@pytest.fixture(autouse=True)
+def _global_random_state_untouched():
+    """Randomness enters by ``seed=``: numpy's global generator is as before, after every test."""
+    before = np.random.get_state(legacy=False)["state"]  # noqa: NPY002
+    yield
+    after = np.random.get_state(legacy=False)["state"]  # noqa: NPY002
+    assert after["pos"] == before["pos"], "numpy's global random state was used"
+    np.testing.assert_array_equal(
+        after["key"], before["key"], err_msg="numpy's global random state was changed"
+    )

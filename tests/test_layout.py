@@ -1,0 +1,269 @@
+"""The package's shape: imports point downward, heavy libraries stay in their place, no pickle."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "mpodis"
+MAX_LINES = 450
+
+# Lowest first: a module imports only from modules that stand before it (a folder counts as one).
+ORDER = (
+    "conventions",
+    "progress",
+    "tables",
+    "files",
+    "gates",
+    "mpo",
+    "measures",
+    "ansatz",
+    "circuit",
+    "factorization",
+    "cores",
+    "environments",
+    "disentangle",
+    "data",
+    "nn",
+    "quantum",
+    "study",
+    "experiments",
+    "plots",
+    "report",
+    "cli",
+)
+RANK = {name: rank for rank, name in enumerate(ORDER)}
+
+# Who may import what is heavy or optional; a library's relatives are listed with it.
+HOMES = {
+    "mpodis.quantum": {"quantum", "experiments", "report", "cli"},
+    "qiskit": {"quantum"},
+    "torch": {"data", "experiments", "nn"},
+}
+RELATIVES = {
+    "qiskit_aer": "qiskit",
+    "qiskit_experiments": "qiskit",
+    "qiskit_ibm_runtime": "qiskit",
+    "safetensors.torch": "torch",
+    "torchvision": "torch",
+}
+LAZY: set[tuple[str, str]] = set()  # (module, library): allowed inside a function there
+
+PICKLES = {"_pickle", "cloudpickle", "dill", "marshal", "pickle", "shelve"}
+TOP_LEVEL = {
+    ".ci",
+    ".gitignore",
+    "CHANGELOG.md",
+    "LICENSE",
+    "README.md",
+    "mpodis",
+    "notebooks",
+    "pyproject.toml",
+    "scripts",
+    "tests",
+}
+
+
+@dataclass(frozen=True)
+class Import:
+    target: str  # absolute dotted name of what is imported, a name out of a module included
+    line: int
+    in_function: bool
+    for_typing: bool  # under `if TYPE_CHECKING:`
+
+
+def imports_of(tree: ast.AST, module: str, *, is_package: bool = False) -> Iterator[Import]:
+    """Every import in a module, those inside functions included, relative ones resolved."""
+    here = module.split(".") if is_package else module.split(".")[:-1]
+
+    def visit(node: ast.AST, in_function: bool, for_typing: bool) -> Iterator[Import]:
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield Import(alias.name, node.lineno, in_function, for_typing)
+        elif isinstance(node, ast.ImportFrom):
+            base = here[: len(here) - node.level + 1] if node.level else []
+            prefix = ".".join([*base, *filter(None, [node.module])])
+            for alias in node.names:
+                yield Import(f"{prefix}.{alias.name}", node.lineno, in_function, for_typing)
+        in_function |= isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        for_typing |= isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for child in ast.iter_child_nodes(node):
+            yield from visit(child, in_function, for_typing)
+
+    yield from visit(tree, False, False)
+
+
+def within(name: str, module: str) -> bool:
+    return name == module or name.startswith(f"{module}.")
+
+
+def misplaced_imports(tree: ast.AST, module: str, *, is_package: bool = False) -> list[str]:
+    """What a module may not import: what stands above it, and libraries that live elsewhere."""
+    found = []
+    source = module.split(".")[1] if "." in module else ""  # "" is mpodis/__init__.py
+    for item in imports_of(tree, module, is_package=is_package):
+        where = f"{module}, line {item.line}: "
+        package, _, rest = item.target.partition(".")
+        target = rest.partition(".")[0]
+        if package == "mpodis" and source and target not in (source, "__version__"):
+            if target not in RANK:
+                found.append(
+                    f"{where}imports {item.target}, no module in ORDER: take a public name from "
+                    "the module that defines it, or add a new module to ORDER"
+                )
+            elif RANK[target] > RANK.get(source, len(ORDER)):
+                found.append(f"{where}imports {item.target}, which stands above it in ORDER")
+        if item.for_typing:
+            continue
+        for library, homes in HOMES.items():
+            names = [library, *(name for name, of in RELATIVES.items() if of == library)]
+            allowed = source in homes or (item.in_function and (module, library) in LAZY)
+            if not allowed and any(within(item.target, name) for name in names):
+                found.append(f"{where}imports {item.target}; only {sorted(homes)} may")
+    return found
+
+
+def pickles(tree: ast.AST, module: str) -> list[str]:
+    """Ways to read a pickle: the libraries, allow_pickle=True, torch.load without weights_only."""
+    found = []
+    for item in imports_of(tree, module):
+        library, _, name = item.target.partition(".")
+        if library in PICKLES or (library == "torch" and name in ("load", "serialization.load")):
+            found.append(f"{module}, line {item.line}: imports {item.target}")
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        where = f"{module}, line {node.lineno}: "
+        options = {option.arg: ast.unparse(option.value) for option in node.keywords}
+        if options.get("allow_pickle", "False") != "False":
+            found.append(f"{where}allow_pickle={options['allow_pickle']}")
+        if ast.unparse(node.func) == "torch.load" and options.get("weights_only") != "True":
+            found.append(f"{where}torch.load without weights_only=True")
+    return found
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+every_file = pytest.mark.parametrize("path", FILES, ids=name_of)
+
+
+def test_every_module_is_in_the_order():
+    modules = {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in FILES}
+    unknown = sorted(modules - {"__init__", "__main__"} - set(ORDER))
+    assert not unknown, f"new in mpodis/: {unknown}; give each its place in ORDER in {__file__}"
+
+
+@every_file
+def test_imports_point_downward(path):
+    found = misplaced_imports(
+        ast.parse(path.read_text()), name_of(path), is_package=path.name == "__init__.py"
+    )
+    assert not found, "\n".join(found)
+
+
+@every_file
+def test_no_pickle_is_read(path):
+    found = pickles(ast.parse(path.read_text()), name_of(path))
+    assert not found, "\n".join(found)
+
+
+@every_file
+def test_files_stay_short(path):
+    lines = len(path.read_text().splitlines())
+    assert lines <= MAX_LINES, f"{name_of(path)} has {lines} lines, over {MAX_LINES}: split it"
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("mpodis.mpo", "from mpodis.circuit import Circuit"),
+        ("mpodis.mpo", "from mpodis import circuit"),
+        ("mpodis.mpo", "def f():\n    from .circuit import Circuit"),
+        ("mpodis.environments.tree", "from ..disentangle import sweep"),
+        ("mpodis.mpo", "from mpodis import compress"),
+        ("mpodis.mpo", "import mpodis"),
+        ("mpodis.study", "import mpodis.quantum.encode"),
+        ("mpodis.report", "from qiskit import QuantumCircuit"),
+        ("mpodis.experiments.cost", "import qiskit_aer"),
+        ("mpodis.mpo", "def f():\n    import torch"),
+        ("mpodis.files", "from safetensors.torch import save_file"),
+    ],
+)
+def test_a_misplaced_import_is_found(module, source):
+    assert misplaced_imports(ast.parse(source), module)
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("mpodis.circuit", "from mpodis.ansatz import Ansatz\nfrom mpodis import __version__"),
+        ("mpodis.nn.layer", "import torch\nfrom .training import heal"),
+        ("mpodis.mpo", "if TYPE_CHECKING:\n    import torch"),
+        ("mpodis.quantum.export", "from qiskit import qasm3\nfrom mpodis.nn.layer import Layer"),
+        ("mpodis.report", "from mpodis.quantum.cost import cost"),
+        ("mpodis.files", "import torchlike, safetensors.numpy"),
+    ],
+)
+def test_a_rightful_import_passes(module, source):
+    assert misplaced_imports(ast.parse(source), module) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import pickle",
+        "def f():\n    from dill import loads",
+        "np.load(path, allow_pickle=True)",
+        "np.load(path, allow_pickle=flag)",
+        "torch.load(path)",
+        "torch.load(path, weights_only=False)",
+        "from torch import load",
+    ],
+)
+def test_a_pickle_is_found(source):
+    assert pickles(ast.parse(source), "mpodis.files")
+
+
+def test_safe_loading_passes():
+    source = "np.load(path, allow_pickle=False)\ntorch.load(path, weights_only=True)"
+    assert pickles(ast.parse(source), "mpodis.files") == []
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    code = (
+        "import sys, mpodis\n"
+        "heavy = {'torch', 'qiskit', 'qiskit_aer', 'quimb', 'matplotlib', 'sklearn'}\n"
+        "print(*sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert done.stdout.split() == []
+
+
+def test_public_names_resolve():
+    import mpodis
+
+    assert list(mpodis.__all__) == sorted(set(mpodis.__all__))
+    missing = [name for name in mpodis.__all__ if not hasattr(mpodis, name)]
+    assert not missing
+    assert set(mpodis.__all__) <= set(dir(mpodis))
+
+
+def test_top_level_of_the_repository():
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    entries = {name.split("/")[0] for name in listed.stdout.split("\0") if name}
+    assert entries <= TOP_LEVEL, f"not meant for the top level: {sorted(entries - TOP_LEVEL)}"
