@@ -12,6 +12,8 @@ __version__ = "0.1.0"
 _HOME = {
     "ansatz": ("Ansatz", "Placement", "brickwall", "from_spec", "pair_from_spec", "staircase"),
     "circuit": ("Circuit", "identity_circuit", "random_circuit"),
+    "cores": ("fit_core",),
+    "disentangle": ("Disentangled", "History", "disentangle", "resume"),
     "factorization": ("Factorization", "load_factorization"),
     "measures": (
         "Entanglement",

@@ -30,7 +30,7 @@ from mpodis.mpo import (
 if TYPE_CHECKING:
     from quimb.tensor import MatrixProductOperator
 
-__all__ = ["als_core", "core_gradient", "embed_metric", "fit_core", "full_bonds", "pad_bonds", "weighted_loss"]
+__all__ = ["als_core", "core_gradient", "embed_metric", "fit_core", "full_bonds", "norm_gradient", "pad_bonds", "weighted_loss"]
 
 
 def fit_core(
@@ -170,6 +170,20 @@ def core_gradient(pulled, cores: Sequence) -> list:
         rest = rest.reshape(a * i * o, -1)
         gradients.append((rest @ blocks[n - 1 - k].conj().T).reshape(core.shape))
         rest = core.reshape(-1, b).conj().T @ rest
+    return gradients
+
+
+def norm_gradient(cores: Sequence) -> list:
+    """d|T|^2/2 / d conj(site) of every site, by transfer matrices."""
+    right = [np.ones((1, 1))]
+    for core in cores[:0:-1]:
+        half = np.tensordot(core, right[-1], ((3,), (0,)))
+        right.append(np.tensordot(half, core.conj(), ((1, 2, 3), (1, 2, 3))))
+    left, gradients = np.ones((1, 1)), []
+    for core, block in zip(cores, reversed(right), strict=True):
+        half = np.tensordot(left, core, ((0,), (0,)))  # (a*, i, o, b)
+        gradients.append(np.tensordot(half, block, ((3,), (0,))))
+        left = np.tensordot(half, core.conj(), ((0, 1, 2), (0, 1, 2)))
     return gradients
 
 

@@ -12,13 +12,15 @@ target M or C^2 M; so does Q_L for the overlap.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 
-from mpodis.cores import als_core, core_gradient, embed_metric
+from mpodis.cores import als_core, embed_metric, norm_gradient
 from mpodis.environments.base import Environments, Gradient
-from mpodis.mpo import cores_to_dense, left_canonical
+from mpodis.mpo import cores_to_dense, left_canonical, spread_norm
 
 __all__ = ["Activations", "Objective", "Overlap"]
 
@@ -29,92 +31,89 @@ class Objective(Protocol):
     Attributes
     ----------
     name : str
-    linear : array (rows, columns)
-        The target G of the engine's linear form.
+    target : array (rows, columns) or list of cores
+        G of the engine's linear form.
     polar_sides : tuple of str
         Sides whose gates have a closed-form update from the linear form.
     """
 
     name: str
-    linear: object
+    target: object
     polar_sides: tuple[str, ...]
 
     def loss(self, engine: Environments) -> float: ...
 
-    def gradient(self, engine: Environments) -> tuple[float, Gradient, list]:
-        """Loss, environments of the gates (along which it falls), the same for the core."""
+    def gradient(self, engine: Environments) -> tuple[float, Gradient]:
+        """Loss, and minus its derivatives: the environments along which it falls."""
 
     def best_core(self, engine: Environments) -> list:
-        """The core after one sweep of closed-form updates at the present gates."""
+        """The core after one ALS sweep at the present gates."""
 
     def scaled(self, engine: Environments) -> list:
-        """The core, rescaled to the best norm."""
+        """The core, rescaled to its best norm."""
 
 
 class Overlap:
-    """1 - f for a target matrix, see the module."""
+    """1 - f for a target given by its cores, see the module."""
 
     name = "overlap"
     polar_sides = ("left", "right")
 
-    def __init__(self, matrix) -> None:
-        self.linear = matrix / np.linalg.norm(matrix)
+    def __init__(self, cores: Sequence) -> None:
+        cores, _ = left_canonical(cores)
+        self.target = spread_norm(cores, 0.0)
 
     def loss(self, engine: Environments) -> float:
         return 1.0 - engine.inner() / _norm(engine.core)
 
-    def gradient(self, engine: Environments) -> tuple[float, Gradient, list]:
-        size = _norm(engine.core)
-        found = engine.gradient()
-        core = cores_to_dense(engine.core)
-        f = float(np.vdot(found.pulled, core).real) / size
-        # d f = <pulled - f core / |core|, d core> / |core|
-        pulled = (found.pulled - core * (f / size)) / size
+    def gradient(self, engine: Environments) -> tuple[float, Gradient]:
+        found, size = engine.gradient(), _norm(engine.core)
+        f = found.inner / size
         gates = [[e if e is None else e / size for e in s] for s in (found.left, found.right)]
-        return 1.0 - f, Gradient(*gates, pulled), core_gradient(pulled, engine.core)
+        # d f = <E - (f / |T|) dT|T|, dT> / |T|
+        core = [
+            (e - n * (f / size)) / size
+            for e, n in zip(found.core, norm_gradient(engine.core), strict=True)
+        ]
+        return 1.0 - f, Gradient(found.inner, *gates, core)
 
     def best_core(self, engine: Environments) -> list:
-        return als_core(engine.pulled(), engine.core)
+        return engine.fitted_core()
 
     def scaled(self, engine: Environments) -> list:
-        size = _norm(engine.core)
-        factor = engine.inner() / size**2
-        return [engine.core[0] * factor, *engine.core[1:]] if factor > 0 else engine.core
+        return _scale(engine.core, engine.inner() / _norm(engine.core) ** 2)
 
 
 class Activations:
-    """|C (M - A)|^2 / |C M|^2 for a target matrix and a second moment C^2, see the module.
+    """|C (M - A)|^2 / |C M|^2 for a target and a second moment C^2, see the module.
 
-    The gradient needs the dense A: only engines that have it (`dense`) can be used.
+    Needs the dense A, so only an engine that has it (`dense`).
     """
 
     name = "activations"
     polar_sides = ("right",)
 
-    def __init__(self, matrix, covariance) -> None:
-        size = np.linalg.norm(matrix)
+    def __init__(self, cores: Sequence, covariance) -> None:
+        matrix = cores_to_dense(Overlap(cores).target)
         metric = embed_metric(covariance, matrix.shape[0])
-        matrix = matrix / size
         square = float(np.vdot(matrix, metric @ matrix).real)
-        if not square > 0:
+        if not square > 1e-28 * np.abs(metric).max():
             raise ValueError(
                 "the layer answers none of the given inputs (C M = 0); check that the covariance "
                 "belongs to this layer"
             )
-        self.matrix = matrix
-        self.metric = metric / square
-        self.linear = self.metric @ matrix
+        self.matrix, self.metric = matrix, metric / square
+        self.target = self.metric @ matrix
 
     def loss(self, engine: Environments) -> float:
         off = self.matrix - engine.dense()
         return float(np.vdot(off, self.metric @ off).real)
 
-    def gradient(self, engine: Environments) -> tuple[float, Gradient, list]:
+    def gradient(self, engine: Environments) -> tuple[float, Gradient]:
         dense = engine.dense()
         off = self.matrix - dense
         pull = self.metric @ off
-        found = engine.gradient_of(dense, 2 * pull)
-        return float(np.vdot(off, pull).real), found, core_gradient(found.pulled, engine.core)
+        return float(np.vdot(off, pull).real), engine.gradient_towards(dense, 2 * pull)
 
     def best_core(self, engine: Environments) -> list:
         pulled, metric = engine.pulled(self.matrix), engine.pulled_metric(self.metric)
@@ -123,9 +122,14 @@ class Activations:
     def scaled(self, engine: Environments) -> list:
         dense = engine.dense()
         square = float(np.vdot(dense, self.metric @ dense).real)
-        factor = float(np.vdot(self.linear, dense).real) / square if square > 0 else 0.0
-        return [engine.core[0] * factor, *engine.core[1:]] if factor > 0 else engine.core
+        return _scale(engine.core, float(np.vdot(self.target, dense).real) / square)
 
 
-def _norm(core) -> float:
-    return float(np.exp(left_canonical(core)[1]))
+def _scale(core: Sequence, factor: float) -> list:
+    """A core times a factor and with its norm spread evenly; a negative one would hide a sign."""
+    cores, log_norm = left_canonical(core)
+    return spread_norm(cores, log_norm + math.log(factor)) if factor > 0 else list(core)
+
+
+def _norm(core: Sequence) -> float:
+    return math.exp(left_canonical(core)[1])

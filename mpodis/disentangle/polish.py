@@ -148,15 +148,15 @@ class Lbfgs:
     def _evaluate(self, point: tuple[list, list]) -> tuple[float, np.ndarray]:
         """Loss and its gradient as a flat real vector."""
         self._move_to(point)
-        loss, found, core = self.objective.gradient(self.engine)
+        loss, found = self.objective.gradient(self.engine)
         environments = [getattr(found, side)[j] for side, j in self.slots]
         gates = point[0]
         parts = [
-            -skew(np.stack([gates[k].conj().T @ environments[k] for k in group]))
+            -skew(np.stack([_like(gates[k].conj().T @ environments[k], gates[k]) for k in group]))
             for group in self._groups(gates)
         ]
         if self.free_core:
-            parts += [-site for site in core]
+            parts += [-site for site in found.core]
         return loss, _flatten(parts)
 
     def _retract(self, point: tuple[list, list], vector: np.ndarray) -> tuple[list, list]:
@@ -179,6 +179,11 @@ class Lbfgs:
         """Indices of the gates of each size, so that exponentials are taken in stacks."""
         sizes = sorted({gate.shape[0] for gate in gates})
         return [[k for k, gate in enumerate(gates) if gate.shape[0] == size] for size in sizes]
+
+
+def _like(derivative, gate):
+    """A real gate moves along the real part only."""
+    return derivative if gate.dtype.kind == "c" else derivative.real
 
 
 def _flatten(parts: Sequence) -> np.ndarray:

@@ -1,9 +1,9 @@
-"""What an environment engine offers to the sweeps, and what all engines share.
+"""What an environment engine offers to the sweeps.
 
 An engine holds a target G and the parts of A = Q_L M' Q_R, and knows the linear form
-h = Re Tr(G^H A). The environment of a gate g is E = dh/d conj(g), taken so that h = Re Tr(E^H g):
-the array itself, element by element, not its transpose (arXiv 2509.06653v1, Eq. 3 with its
-dagger). With G = M / (|M| |M'|) the form is the overlap f.
+h = Re Tr(G^H A). The environment of a gate g is E = dh/d conj(g), so that h = Re Tr(E^H g): the
+array itself, element by element, not its transpose (arXiv 2509.06653v1, Eq. 3 with its dagger).
+With G = M / (|M| |M'|) the form is the overlap f.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from mpodis.ansatz import Ansatz
-from mpodis.conventions import Legs
+from mpodis.conventions import Legs, wires
 
-__all__ = ["Environments", "Gradient", "Update"]
+__all__ = ["Environments", "Gradient", "Update", "check_sides"]
 
 Update = Callable[[object, object], object]
 """(environment, gate) -> new gate."""
@@ -23,23 +23,27 @@ Update = Callable[[object, object], object]
 
 @dataclass(frozen=True)
 class Gradient:
-    """Environments of all parts at once, at the same point.
+    """The form and the environments of all parts at one point.
 
     Attributes
     ----------
+    inner : float
+        h.
     left, right : list of arrays (2^w, 2^w)
         One per placement, None for fixed gates.
-    pulled : array (rows, columns)
-        Q_L^H G Q_R^H, the environment of the core as a dense matrix.
+    core : list of arrays (left bond, input, output, right bond)
     """
 
+    inner: float
     left: list
     right: list
-    pulled: object
+    core: list
 
 
 class Environments(Protocol):
     """Exact or controlled environments of a factorization against a target.
+
+    Built from a target, the legs, and the left and right ansatz.
 
     Attributes
     ----------
@@ -51,10 +55,6 @@ class Environments(Protocol):
     left: list
     right: list
     core: list
-
-    def __init__(
-        self, target, legs: Legs, left: Ansatz, right: Ansatz
-    ) -> None: ...
 
     def set(self, left: Sequence, core: Sequence, right: Sequence) -> None:
         """Take over gates and core."""
@@ -68,5 +68,15 @@ class Environments(Protocol):
     def gradient(self) -> Gradient:
         """Environments of every part with nothing updated in between."""
 
+    def fitted_core(self) -> list:
+        """The core after one sweep of ALS towards Q_L^H G Q_R^H, the one nearest to it."""
+
     def pulled(self):
         """Q_L^H G Q_R^H as a dense (rows, columns) matrix."""
+
+
+def check_sides(legs: Legs, left: Ansatz, right: Ansatz) -> None:
+    for side, ansatz in (("left", left), ("right", right)):
+        n = len(wires(legs, side))
+        if ansatz.n != n:
+            raise ValueError(f"the {side} ansatz has {ansatz.n} wires, the operator {n}")

@@ -84,7 +84,7 @@ class Recipe:
 
 
 RECIPES = {
-    "digits": Recipe(epochs=30, learning_rate=0.1, batch_size=64),
+    "digits": Recipe(epochs=30, learning_rate=0.03, batch_size=64),
     "mnist": Recipe(epochs=20, learning_rate=0.1, batch_size=256),
 }
 
@@ -128,7 +128,32 @@ def train_tnn(
 
     Notes
     -----
-RECIPE_NOTES
+    The recipes were chosen by validation accuracy, never by test accuracy: trained on
+    ``data.validation_split(0.1, seed=0)`` of each set (8x8), mean and standard deviation in
+    percent over the training seeds 10-19 (* 10-14), 20 epochs of batches of 256 for MNIST and
+    30 of 64 for the digits (144 held-out images: one is 0.7 %) unless stated.
+
+    ==================================== ============
+    MNIST, learning rate 0.03            93.7 +- 0.4
+    MNIST, 0.05                          93.5 +- 0.5
+    MNIST, 0.1 (the recipe)              93.9 +- 0.5
+    MNIST, 0.2                           93.8 +- 0.4
+    MNIST, 0.1, batches of 1000 *        93.5 +- 0.4
+    MNIST, 0.1, 10 epochs *              93.7 +- 0.4
+    MNIST, 0.1, 40 epochs *              94.4 +- 0.3
+    MNIST, 0.01, 6 epochs *              92.2 +- 0.3
+    MNIST, 0.1, batch normalization *    93.7 +- 0.3
+    digits, 0.01                         96.7 +- 0.9
+    digits, 0.03 (the recipe)            97.4 +- 0.8
+    digits, 0.03, 60 epochs              97.4 +- 0.8
+    digits, 0.1                          97.1 +- 0.9
+    digits, 0.1, batches of 32           97.8 +- 1.0
+    digits, 0.2                          96.4 +- 0.9
+    digits, 0.1, batch normalization     98.0 +- 1.0
+    ==================================== ============
+
+    Among equals the recipe is one that stays away from the rates at which a run can end with
+    every ReLU dead, at 10 % (0.3 for MNIST, 0.2 for the digits), and trains in seconds.
     """
     recipe = RECIPES.get(data.name)
     given = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size}

@@ -1,0 +1,147 @@
+"""A run as a directory that survives being killed at any moment.
+
+    config.json              settings and what the problem was; written last when a run begins
+    problem.safetensors      target, inputs' second moment
+    history.jsonl            one record a line
+    checkpoint.safetensors   the loop's state; checkpoint.previous.safetensors the one before
+
+Every file is replaced atomically, except for the history, which is appended to before the
+checkpoint that counts its lines; surplus lines of a killed run are cut off when it goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from pathlib import Path
+
+import numpy as np
+
+from mpodis.disentangle.loop import Loop
+from mpodis.disentangle.problem import Problem
+from mpodis.disentangle.settings import Settings
+from mpodis.factorization import dump_ansatz, load_ansatz
+from mpodis.files import load_arrays, read_json, save_arrays, write_atomic, write_json
+
+__all__ = ["RunDirectory"]
+
+log = logging.getLogger(__name__)
+
+_FORMAT = "mpodis-disentangle-1"
+
+
+class RunDirectory:
+    """Where one call of `disentangle` keeps its state."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def open(cls, path: str | os.PathLike, problem: Problem, settings: Settings) -> RunDirectory:
+        """Begin a run in a new directory, or go on with the same one."""
+        path = Path(path)
+        config = _describe(problem, settings)
+        if (path / "config.json").exists():
+            there = read_json(path / "config.json")
+            changed = sorted(key for key in config if there.get(key) != config[key])
+            if changed:
+                raise ValueError(
+                    f"{path} holds another run (its {', '.join(changed)} differ); choose another "
+                    "run_dir, or delete this one"
+                )
+            return cls(path)
+        path.mkdir(parents=True, exist_ok=True)
+        arrays = {f"target.{k}": core for k, core in enumerate(problem.cores)}
+        if problem.covariance is not None:
+            arrays["covariance"] = problem.covariance
+        save_arrays(path / "problem.safetensors", arrays)
+        write_json(path / "config.json", config)
+        return cls(path)
+
+    @classmethod
+    def read(cls, path: str | os.PathLike) -> tuple[RunDirectory, Problem, Settings]:
+        """The run of a directory, with its problem and settings."""
+        path = Path(path)
+        if not (path / "config.json").is_file():
+            raise FileNotFoundError(f"{path} is no run: it has no config.json")
+        config = read_json(path / "config.json")
+        if config.get("format") != _FORMAT:
+            raise ValueError(f"{path} is not a run of `disentangle`")
+        arrays, _ = load_arrays(path / "problem.safetensors")
+        cores = tuple(arrays[f"target.{k}"] for k in range(config["sites"]))
+        problem = Problem(
+            cores,
+            load_ansatz(config["left"]),
+            load_ansatz(config["right"]),
+            tuple(config["shape"]),
+            arrays.get("covariance"),
+        )
+        if _fingerprint(problem) != config["fingerprint"]:
+            raise ValueError(f"the arrays of {path} do not belong to its config.json")
+        return cls(path), problem, Settings.from_dict(config["settings"])
+
+    def save(self, loop: Loop) -> None:
+        """Checkpoint between two sweeps."""
+        arrays, numbers = loop.state()
+        self._append(loop.records)
+        current = self.path / "checkpoint.safetensors"
+        if current.exists():
+            os.replace(current, self.path / "checkpoint.previous.safetensors")
+        save_arrays(current, arrays, metadata={"state": json.dumps(numbers)})
+
+    def _append(self, records: list[dict]) -> None:
+        file = self.path / "history.jsonl"
+        written = len(file.read_text().splitlines()) if file.exists() else 0
+        with file.open("a") as stream:
+            stream.writelines(json.dumps(record) + "\n" for record in records[written:])
+            stream.flush()
+            os.fsync(stream.fileno())
+
+    def restore(self, loop: Loop) -> None:
+        """Put a loop where the last readable checkpoint left it, if there is one."""
+        for name in ("checkpoint.safetensors", "checkpoint.previous.safetensors"):
+            file = self.path / name
+            if not file.exists():
+                continue
+            try:
+                arrays, header = load_arrays(file)
+                numbers = json.loads(header["state"])
+                records = self._history(numbers["records"])
+            except (ValueError, KeyError) as error:
+                log.warning("cannot use %s (%s); trying the one before", file, error)
+                continue
+            loop.load(arrays, numbers, records)
+            break
+        # what was written after that checkpoint will be done, and written, again
+        lines = "".join(json.dumps(record) + "\n" for record in loop.records)
+        write_atomic(self.path / "history.jsonl", lines)
+
+    def _history(self, count: int) -> list[dict]:
+        lines = (self.path / "history.jsonl").read_text().splitlines()
+        if len(lines) < count:
+            raise ValueError(f"history.jsonl has {len(lines)} lines, {count} are missing")
+        return [json.loads(line) for line in lines[:count]]
+
+
+def _describe(problem: Problem, settings: Settings) -> dict:
+    return {
+        "format": _FORMAT,
+        "settings": settings.to_dict(),
+        "left": dump_ansatz(problem.left),
+        "right": dump_ansatz(problem.right),
+        "shape": list(problem.shape),
+        "sites": len(problem.cores),
+        "fingerprint": _fingerprint(problem),
+    }
+
+
+def _fingerprint(problem: Problem) -> str:
+    """Hash of the numbers that define the problem."""
+    digest = hashlib.sha256()
+    arrays = [*problem.cores, *([] if problem.covariance is None else [problem.covariance])]
+    for array in arrays:
+        digest.update(f"{array.shape}{array.dtype}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()

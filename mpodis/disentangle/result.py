@@ -1,0 +1,114 @@
+"""What `disentangle` returns: the factorization, how it ended, and how it got there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mpodis.disentangle.settings import Settings
+from mpodis.factorization import Factorization
+from mpodis.tables import Table, Tabular
+
+__all__ = ["ADVICE", "Disentangled", "History"]
+
+ADVICE = {
+    "exact": "the target is reproduced to rounding",
+    "converged": "the loss has stopped falling; more gates or a larger core_bond would lower it",
+    "max_sweeps": "still falling when max_sweeps was reached; raise it to go on",
+    "max_seconds": "still falling when max_seconds was reached; raise it to go on",
+}
+
+
+@dataclass(frozen=True)
+class History:
+    """One record per sweep, as dictionaries and as columns.
+
+    A record holds: start (number in the multi-start), sweep (within the start), phase ("start",
+    "sweep" or "lbfgs", the latter ten iterations a record), loss, overlap, bound, s_avg (of
+    Q_L^H M Q_R^H, nats), activations (relative error, NaN without a covariance), seconds. What a
+    size does not allow (bound, s_avg of more than 8 qubits) is NaN.
+    """
+
+    records: tuple[dict, ...]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def column(self, name: str, *, start: int | None = None) -> np.ndarray:
+        """Values of a column, of all starts or of one."""
+        if self.records and name not in self.records[0]:
+            raise KeyError(f"no column {name!r}; there are {', '.join(self.records[0])}")
+        return np.array([r[name] for r in self.records if start in (None, r["start"])])
+
+
+@dataclass(frozen=True, eq=False)
+class Disentangled(Tabular):
+    """Result of `disentangle`.
+
+    Attributes
+    ----------
+    factorization : Factorization
+    status : {"exact", "converged", "max_sweeps", "max_seconds"}
+    history : History
+    settings : Settings
+    start : int
+        Number of the start that won.
+    overlap, bound : float
+        f of the target with Q_L M' Q_R, and the von Neumann bound for this core.
+    relative_error : float
+        |M - Q_L M' Q_R| / |M|.
+    activation_error : float
+        |X M - X Q_L M' Q_R| / |X M|, the root of the `activations` loss; NaN without inputs.
+    entropies_before, entropies_after : arrays
+        S_k of M and of Q_L^H M Q_R^H, what the circuits leave (nats).
+    seconds : float
+    """
+
+    factorization: Factorization
+    status: str
+    history: History
+    settings: Settings
+    start: int
+    overlap: float
+    bound: float
+    relative_error: float
+    activation_error: float
+    entropies_before: np.ndarray
+    entropies_after: np.ndarray
+    seconds: float
+
+    @property
+    def converged(self) -> bool:
+        return self.status in ("exact", "converged")
+
+    @property
+    def loss(self) -> float:
+        """The final value of the objective."""
+        return 1 - self.overlap if self.settings.objective == "overlap" else (
+            self.activation_error**2
+        )
+
+    def table(self) -> Table:
+        parts = self.factorization.parameter_counts()
+        rows: list[Sequence[object]] = [
+            ("objective", self.settings.objective),
+            ("overlap f", self.overlap),
+            ("von Neumann bound", self.bound),
+            ("relative error of the operator", self.relative_error),
+            ("relative error of the activations", self.activation_error),
+            ("S_avg before (nats)", _mean(self.entropies_before)),
+            ("S_avg after (nats)", _mean(self.entropies_after)),
+            *((f"parameters, {part}", count) for part, count in parts.items()),
+            ("start", f"{self.start + 1} of {self.settings.starts}"),
+            ("sweeps", len(self.history.column("sweep", start=self.start)) - 1),
+            ("seconds", self.seconds),
+            ("status", self.status),
+        ]
+        return Table(("disentangled", ""), rows, notes=(ADVICE[self.status],))
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if len(values) else (0.0 if values.ndim else math.nan)

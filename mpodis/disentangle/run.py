@@ -1,0 +1,166 @@
+"""`disentangle` and `resume`: the explicit algorithm as one call."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mpodis.ansatz import Ansatz
+from mpodis.disentangle.checkpoint import RunDirectory
+from mpodis.disentangle.loop import Loop
+from mpodis.disentangle.problem import Problem
+from mpodis.disentangle.result import ADVICE, Disentangled
+from mpodis.disentangle.settings import Settings
+from mpodis.mpo import Compressed, mpo_cores
+from mpodis.progress import bar
+
+if TYPE_CHECKING:
+    from quimb.tensor import MatrixProductOperator
+
+__all__ = ["disentangle", "resume"]
+
+log = logging.getLogger(__name__)
+
+CHECKPOINT_SECONDS = 5.0
+"""Time between two checkpoints of a run with a directory."""
+
+
+def disentangle(
+    mpo: MatrixProductOperator | Compressed,
+    *,
+    left: Ansatz | int | str,
+    right: Ansatz | int | str | None = None,
+    core_bond: int = 1,
+    objective: str = "overlap",
+    inputs=None,
+    covariance=None,
+    core: str = "update",
+    method: str = "auto",
+    engine: str = "dense",
+    start: str = "identity",
+    scale: float = 0.05,
+    starts: int = 4,
+    explore: int = 20,
+    max_sweeps: int = 200,
+    tol: float = 1e-4,
+    max_seconds: float | None = None,
+    group: str = "SO",
+    seed: int | np.random.Generator = 0,
+    shape: tuple[int, int] | None = None,
+    run_dir: str | os.PathLike | None = None,
+    progress: bool = False,
+) -> Disentangled:
+    """Find circuits and a core with M ~ Q_L M' Q_R (Sec. IV of arXiv 2509.06653v1).
+
+    Parameters
+    ----------
+    mpo : MatrixProductOperator or Compressed
+        The operator M on qubit legs.
+    left, right : Ansatz, int or str
+        Circuits: an `Ansatz`, the depth of a brickwall of 2-body gates, or a spec ("2b + CNOT").
+        `right` is by default the mirror image of `left`.
+    core_bond : int
+        Bond dimension chi' of the core M'.
+    objective : {"overlap", "activations"}
+        Maximise f (Eq. 2), or minimise |X M - X Q_L M' Q_R| for the inputs X of the layer.
+    inputs, covariance : array (samples, inputs) or array (inputs, inputs)
+        X, or its second moment (`second_moment`); needed by "activations", and used by "overlap"
+        to report the error of the activations.
+    core : {"update", "fixed"}
+        Update the core in every sweep, or keep the truncated MPO as the paper does.
+    method : {"auto", "sweeps", "lbfgs"}
+        Closed-form sweeps until they crawl and then Riemannian L-BFGS over gates and core, or
+        one of the two alone.
+    engine : {"dense", "tree"}
+        Who computes the environments: dense operators (up to 13 qubits, any depth) or exact
+        network contraction (shallow circuits).
+    start, scale, starts, explore
+        Gates begin near the identity, at a distance of about `scale`, or Haar-random. `starts`
+        of them are tried for `explore` sweeps, and the best one is kept.
+    max_sweeps, tol, max_seconds
+        Stop after so many sweeps (ten L-BFGS iterations count as one), when ten sweeps lower the
+        loss by less than the fraction `tol`, or after a time (which makes the result depend on
+        the machine's speed).
+    group : {"SO", "O", "U"}
+        Group of the free gates, where `left` and `right` are not an `Ansatz` that says it.
+    seed : int or numpy Generator
+    shape : (inputs, outputs), optional
+        Of the matrix before zero padding, where `mpo` does not know it.
+    run_dir : path, optional
+        Directory for the problem, the checkpoint and the history. If it holds a checkpoint of
+        the same call, the run goes on from there; see `resume`.
+    progress : bool
+        Show a bar with the overlap.
+
+    Returns
+    -------
+    Disentangled
+
+    Raises
+    ------
+    ValueError
+        Options that are not known, circuits that do not fit the operator, legs that are no
+        qubits, "activations" without inputs, an operator too large for the engine.
+    """
+    if isinstance(seed, np.random.Generator):
+        seed = int(seed.integers(2**63))
+    settings = Settings(
+        core_bond=core_bond,
+        objective=objective,
+        core=core,
+        method=method,
+        engine=engine,
+        start=start,
+        scale=scale,
+        starts=starts,
+        explore=explore,
+        max_sweeps=max_sweeps,
+        tol=tol,
+        max_seconds=max_seconds,
+        seed=seed,
+    )
+    if isinstance(mpo, Compressed):
+        mpo, shape = mpo.mpo, shape or mpo.shape
+    problem = Problem.build(
+        mpo_cores(mpo), left, right, group=group, shape=shape, inputs=inputs, covariance=covariance
+    )
+    directory = None if run_dir is None else RunDirectory.open(run_dir, problem, settings)
+    return _run(problem, settings, directory, progress=progress)
+
+
+def resume(run_dir: str | os.PathLike, *, progress: bool = False) -> Disentangled:
+    """Go on with a run that was interrupted, or give the result of one that had ended.
+
+    The gates are, bit by bit, those that the run would have had if left alone.
+    """
+    directory, problem, settings = RunDirectory.read(run_dir)
+    return _run(problem, settings, directory, progress=progress)
+
+
+def _run(
+    problem: Problem, settings: Settings, directory: RunDirectory | None, *, progress: bool
+) -> Disentangled:
+    loop = Loop(problem, settings)
+    if directory is not None:
+        directory.restore(loop)
+    total = settings.max_sweeps + (settings.starts - 1) * settings.explore
+    saved = time.monotonic()
+    with bar(total=total, desc=f"disentangle ({settings.objective})", enabled=progress) as shown:
+        shown.done = len(loop.records)
+        while loop.status is None:
+            record = loop.step()
+            shown.update(
+                overlap=record["overlap"], bound=record["bound"], activations=record["activations"]
+            )
+            if directory is not None and time.monotonic() - saved >= CHECKPOINT_SECONDS:
+                directory.save(loop)
+                saved = time.monotonic()
+    if directory is not None:
+        directory.save(loop)
+    result = loop.result()
+    log.info("disentangled: f %.6f, %s (%s)", result.overlap, loop.status, ADVICE[loop.status])
+    return result

@@ -1,0 +1,81 @@
+"""The options of a disentangling run, checked once, and stored with it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, fields
+
+from mpodis.environments import ENGINES
+
+__all__ = ["METHODS", "OBJECTIVES", "STARTS", "Settings"]
+
+OBJECTIVES = ("overlap", "activations")
+METHODS = ("auto", "sweeps", "lbfgs")
+STARTS = ("identity", "random")
+CORES = ("update", "fixed")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to disentangle; see `disentangle` for what each means."""
+
+    core_bond: int = 1
+    objective: str = "overlap"
+    core: str = "update"
+    method: str = "auto"
+    engine: str = "dense"
+    start: str = "identity"
+    scale: float = 0.05
+    starts: int = 4
+    explore: int = 20
+    max_sweeps: int = 200
+    tol: float = 1e-4
+    max_seconds: float | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, known in (
+            ("objective", OBJECTIVES),
+            ("method", METHODS),
+            ("engine", tuple(ENGINES)),
+            ("start", STARTS),
+            ("core", CORES),
+        ):
+            if getattr(self, name) not in known:
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r} is not known; use one of {', '.join(known)}"
+                )
+        for name in ("core_bond", "starts", "explore", "max_sweeps"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name}={value!r} must be a whole number, 1 or more")
+        for name, low in (("scale", 0.0), ("tol", 0.0)):
+            value = getattr(self, name)
+            if not (isinstance(value, int | float) and math.isfinite(value) and value >= low):
+                raise ValueError(f"{name}={value!r} must be a number, {low} or more")
+        if self.max_seconds is not None and not self.max_seconds > 0:
+            raise ValueError(f"max_seconds={self.max_seconds!r} must be positive")
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
+            raise ValueError(f"seed={self.seed!r} must be a whole number, 0 or more")
+        if self.objective == "activations":
+            if self.method == "sweeps":
+                raise ValueError(
+                    "method='sweeps' has no closed form for the left gates under "
+                    "objective='activations'; use method='auto'"
+                )
+            if self.engine != "dense":
+                raise ValueError(
+                    f"objective='activations' needs the dense operator; engine={self.engine!r} "
+                    "does not have it, use engine='dense'"
+                )
+
+    def to_dict(self) -> dict:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict) -> Settings:
+        known = {field.name for field in fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise ValueError(f"unknown setting {unknown[0]!r}; known are {', '.join(sorted(known))}")
+        return cls(**values)

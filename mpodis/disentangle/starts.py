@@ -1,0 +1,53 @@
+"""Where a run begins: circuits near the identity or random, and the core that fits them best."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mpodis.ansatz import Ansatz
+from mpodis.circuit import random_circuit
+from mpodis.cores import fit_core, pad_bonds
+from mpodis.disentangle.objectives import Objective
+from mpodis.disentangle.settings import Settings
+from mpodis.environments.base import Environments
+from mpodis.mpo import mpo_cores, mpo_from_cores, truncate
+
+__all__ = ["first_core", "place_start"]
+
+
+def first_core(cores: Sequence, settings: Settings) -> list:
+    """Core for trivial circuits: the paper's truncation if it stays fixed, else its ALS fit."""
+    mpo = mpo_from_cores(list(cores))
+    core = truncate(mpo, max_bond=settings.core_bond).mpo
+    if settings.core == "update" and settings.engine == "dense":
+        core = fit_core(mpo, max_bond=settings.core_bond, start=core)
+    core = mpo_cores(core)
+    return pad_bonds(core, settings.core_bond) if settings.core == "update" else core
+
+
+def place_start(
+    number: int,
+    engine: Environments,
+    objective: Objective,
+    left: Ansatz,
+    right: Ansatz,
+    core: Sequence,
+    settings: Settings,
+) -> None:
+    """Put the engine at start `number` of the multi-start.
+
+    Every start has a random stream of its own, so that it does not depend on the others. Of near
+    identity starts, the later ones reach further out: `scale` times 1, 2, 4, ...
+    """
+    rng = np.random.default_rng([settings.seed, number])
+    scale = None if settings.start == "random" else settings.scale * 2**number
+    circuits = [random_circuit(ansatz, seed=rng, scale=scale) for ansatz in (left, right)]
+    dtype = np.result_type(*core, *circuits[0].gates, *circuits[1].gates)
+    core = [np.asarray(site, dtype=dtype) for site in core]
+    engine.set(circuits[0].gates, core, circuits[1].gates)
+    if settings.core == "update" and settings.start == "random":
+        # a core made for trivial circuits says nothing about random ones
+        engine.core = objective.best_core(engine)
+    engine.core = objective.scaled(engine)
