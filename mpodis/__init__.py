@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "ansatz": ("Ansatz", "Placement", "brickwall", "from_spec", "pair_from_spec", "staircase"),
+    "baselines": ("Approximation", "low_rank", "truncation"),
     "circuit": ("Circuit", "identity_circuit", "random_circuit"),
     "cores": ("fit_core",),
     "disentangle": ("Disentangled", "History", "disentangle", "resume"),

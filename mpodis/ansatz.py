@@ -84,9 +84,7 @@ class Ansatz:
     @property
     def n_parameters(self) -> int:
         """Real parameters of the free gates."""
-        return sum(
-            gate_parameters(p.width, self.group) for p in self.placements if p.fixed is None
-        )
+        return sum(gate_parameters(p.width, self.group) for p in self.placements if p.fixed is None)
 
     def reversed(self) -> Ansatz:
         """Layers in the opposite order: the places of the adjoint circuit."""
@@ -157,8 +155,7 @@ def brickwall(
     """
     _check_depth(depth)
     _check_width(width, n)
-    if start not in (0, 1):
-        raise ValueError(f"start={start} must be 0 or 1, the parity of the first layer")
+    _check_start(start)
     layers = tuple(_bricks(n, width, (start + t) % 2, fill=fill) for t in range(depth))
     return Ansatz(n, layers, group)
 
@@ -207,6 +204,7 @@ def from_spec(
     >>> from_spec("1b + CNOT + 1b + 5*CNOT", 8).depth
     8
     """
+    _check_start(start)
     names = _layer_names(spec, depth)
     layers, parity = [], start
     for name in names:
@@ -216,7 +214,7 @@ def from_spec(
         else:
             width = int(name[:-1])
             _check_width(width, n)
-            layers.append(_bricks(n, width, parity if width > 1 else 0, fill=fill))
+            layers.append(_bricks(n, width, parity, fill=fill))
         parity = parity if name == "1b" else 1 - parity
     return Ansatz(n, tuple(layers), group)
 
@@ -303,6 +301,11 @@ def _syntax(spec: str, where: str) -> str:
 def _check_depth(depth: int) -> None:
     if depth < 1:
         raise ValueError(f"depth={depth} must be 1 or more layers")
+
+
+def _check_start(start: int) -> None:
+    if start not in (0, 1):
+        raise ValueError(f"start={start} must be 0 or 1, the parity of the first layer")
 
 
 def _check_width(width: int, n: int) -> None:

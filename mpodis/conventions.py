@@ -9,6 +9,7 @@ input of site i and the lower leg ``b{i}`` its output.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 
 import numpy as np
@@ -61,7 +62,7 @@ def _spread(bits: int, n: int, align: str) -> list[int]:
 def check_legs(legs: Sequence[Sequence[int]]) -> Legs:
     """Legs as a tuple of (input, output) pairs of positive integers, or a ValueError."""
     try:
-        pairs = tuple((int(i), int(o)) for i, o in legs)
+        pairs = tuple((operator.index(i), operator.index(o)) for i, o in legs)
     except (TypeError, ValueError):
         raise ValueError(
             f"legs={legs!r} is not a sequence of (input, output) pairs; "

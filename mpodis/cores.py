@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mpodis.conventions import Legs, fuse, pad, padded_shape, split
+from mpodis.conventions import Legs, check_legs, fuse, pad, padded_shape, split
 from mpodis.mpo import (
+    bond_dimensions,
     check_matrix,
+    compress,
     core_legs,
     cores_to_dense,
     mirrored,
@@ -30,7 +32,16 @@ from mpodis.mpo import (
 if TYPE_CHECKING:
     from quimb.tensor import MatrixProductOperator
 
-__all__ = ["als_core", "core_gradient", "embed_metric", "fit_core", "full_bonds", "norm_gradient", "pad_bonds", "weighted_loss"]
+__all__ = [
+    "als_core",
+    "core_gradient",
+    "embed_metric",
+    "fit_core",
+    "full_bonds",
+    "norm_gradient",
+    "pad_bonds",
+    "weighted_loss",
+]
 
 
 def fit_core(
@@ -65,23 +76,34 @@ def fit_core(
         dense = check_matrix(target)
         if legs is None:
             raise ValueError("a dense target needs legs=; see `qubit_legs`")
+        legs = check_legs(legs)
         dense = pad(dense, legs)
-    if start is None:
-        from mpodis.mpo import compress
-
-        whole = compress(dense, legs=legs).mpo
-        start = truncate(whole, max_bond=max_bond).mpo
-        if metric is not None:
-            start = fit_core(dense, legs=legs, max_bond=max_bond, start=start, tol=tol)
     metric = None if metric is None else embed_metric(metric, dense.shape[0])
-    cores = pad_bonds(mpo_cores(start), max_bond)
+    if start is None:
+        start = truncate(compress(dense, legs=legs).mpo, max_bond=max_bond).mpo
+        if metric is not None:
+            options = {"max_bond": max_bond, "max_sweeps": max_sweeps, "tol": tol}
+            plain = fit_core(dense, legs=legs, start=start, **options)
+            start = min(
+                start, plain, key=lambda core: weighted_loss(dense, mpo_to_dense(core), metric)
+            )
+    cores = mpo_cores(start)
+    if core_legs(cores) != legs:
+        raise ValueError(f"start has legs {core_legs(cores)}, the target {legs}")
+    if max(bond_dimensions(cores), default=1) > max_bond:
+        raise ValueError(
+            f"start has bond dimensions {bond_dimensions(cores)}, above max_bond={max_bond}; "
+            "`truncate` it first"
+        )
+    cores = pad_bonds(cores, max_bond)
     best = weighted_loss(dense, cores_to_dense(cores), metric)
     for _ in range(max_sweeps):
-        cores = als_core(dense, cores, metric=metric)
-        loss = weighted_loss(dense, cores_to_dense(cores), metric)
-        if best - loss < tol:
+        swept = als_core(dense, cores, metric=metric)
+        loss, before = weighted_loss(dense, cores_to_dense(swept), metric), best
+        if loss < best:
+            cores, best = swept, loss
+        if before - loss < tol:
             break
-        best = loss
     return mpo_from_cores(cores)
 
 
@@ -116,9 +138,7 @@ def embed_metric(metric, rows: int) -> np.ndarray:
 def full_bonds(legs: Legs, max_bond: int) -> list[int]:
     """Bond dimensions up to `max_bond` that an operator on these legs can use."""
     sizes = [i * o for i, o in legs]
-    return [
-        min(max_bond, math.prod(sizes[:k]), math.prod(sizes[k:])) for k in range(1, len(sizes))
-    ]
+    return [min(max_bond, math.prod(sizes[:k]), math.prod(sizes[k:])) for k in range(1, len(sizes))]
 
 
 def pad_bonds(cores: Sequence, max_bond: int) -> list:
@@ -263,7 +283,8 @@ def _solve_site(form, linear, old):
     size 1e-13 keeps what is there and never lets the distance grow.
     """
     a, i, o, b = old.shape
-    ridge = 1e-13 * max(np.trace(form).real, np.finfo(float).tiny)
+    trace = np.trace(form).real
+    ridge = 1e-13 * (trace if trace > 0 else 1.0)
     rhs = linear.transpose(0, 1, 3, 2).reshape(-1, o)
     was = old.transpose(0, 1, 3, 2).reshape(-1, o)
     form = form + ridge * np.eye(len(form), dtype=form.dtype)

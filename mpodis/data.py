@@ -63,12 +63,13 @@ class Dataset:
         ):
             if x.ndim != 2 or x.shape[1] != features or y.shape != x.shape[:1] or len(x) == 0:
                 raise ValueError(
-                    f"{self.name}: x_{part} {x.shape} and y_{part} {y.shape} must be (n, {features}) "
-                    f"and (n,) with n > 0 for images of shape {self.image_shape}"
+                    f"{self.name}: x_{part} {x.shape} and y_{part} {y.shape} must be "
+                    f"(n, {features}) and (n,), n > 0, for images of shape {self.image_shape}"
                 )
             if not (x.min() >= 0 and x.max() <= 1):  # written so that NaN fails too
                 raise ValueError(
-                    f"{self.name}: x_{part} spans [{x.min():g}, {x.max():g}]; scale pixels to [0, 1]"
+                    f"{self.name}: x_{part} spans [{x.min():g}, {x.max():g}]; "
+                    "scale the pixels to [0, 1]"
                 )
 
     @property
@@ -140,7 +141,8 @@ def load_data(
         ``"digits"`` is scikit-learn's embedded set of 1797 8x8 digits, split 1437/360 (stratified).
         ``"mnist"`` is MNIST with its own 60000/10000 split, read from a folder.
     size : int
-        Side of the square images. MNIST is resized (bilinear, antialiased) unless 28; digits are 8x8.
+        Side of the square images. MNIST is resized (bilinear, antialiased), except for 28, its
+        own size; the digits are 8x8.
     data_dir : path, optional
         Folder holding MNIST, as Keras' ``mnist.npz`` or torchvision's ``MNIST/raw/*-ubyte[.gz]``
         (or these files directly). Default: the environment variable ``MPODIS_DATA``.
@@ -174,7 +176,7 @@ def _describe(seed: int | np.random.Generator) -> str:
 def _stratified_split(
     labels: np.ndarray, count: int, seed: int | np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Indices (rest, chosen) with ``count`` chosen, every class in proportion to within one image."""
+    """Indices (rest, chosen), ``count`` chosen, every class in proportion to within one image."""
     order = np.random.default_rng(seed).permutation(len(labels))
     order = order[np.argsort(labels[order], kind="stable")]  # class by class, shuffled inside
     # Evenly spaced positions of this order take the same share of every class.
@@ -265,7 +267,8 @@ def _check_mnist(x: np.ndarray, y: np.ndarray, part: str, source: Path) -> None:
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
     keys = ("x_train", "y_train", "x_test", "y_test")
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # opened here, since np.load leaves the file of a truncated archive open
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return {key: np.asarray(archive[key]) for key in keys}
     except _UNREADABLE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -300,7 +303,7 @@ def _read_idx(path: Path) -> np.ndarray:
     """Read an idx file of bytes: 0, 0, type 8, ndim, then ndim big-endian sizes, then the data."""
     try:
         raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        if raw[:3] != b"\x00\x00\x08":
+        if len(raw) < 4 or raw[:3] != b"\x00\x00\x08":
             raise ValueError("wrong magic number")
         offset = 4 + 4 * raw[3]
         shape = np.frombuffer(raw, dtype=">u4", count=raw[3], offset=4).astype(int)

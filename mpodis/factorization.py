@@ -91,19 +91,14 @@ class Factorization(Tabular):
 
         Tags: ``LEFT``, ``CORE``, ``RIGHT``, and those of `Circuit.tensor_network`.
         """
-        core = self.core.copy()
+        core = mpo_from_cores(mpo_cores(self.core))  # whatever its index names were
         core.add_tag("CORE")
         n_l, n_r = wires(self.legs, "left"), wires(self.legs, "right")
-        sites = list(core.sites)
-        ins = {core.upper_ind(sites[i]): f"cin{i}" for i in n_l}
-        outs = {core.lower_ind(sites[i]): f"cout{i}" for i in n_r}
+        ins = {f"k{i}": f"cin{i}" for i in n_l}
+        outs = {f"b{i}": f"cout{i}" for i in n_r}
         core.reindex_({**ins, **outs})
-        left = self.left.tensor_network(
-            side="LEFT", upper=[f"k{i}" for i in n_l], lower=list(ins.values())
-        )
-        right = self.right.tensor_network(
-            side="RIGHT", upper=list(outs.values()), lower=[f"b{i}" for i in n_r]
-        )
+        left = self.left.tensor_network(side="LEFT", upper=list(ins), lower=list(ins.values()))
+        right = self.right.tensor_network(side="RIGHT", upper=list(outs.values()), lower=list(outs))
         return left | core | right
 
     def parameter_counts(self) -> dict[str, int]:
@@ -190,7 +185,6 @@ def dump_ansatz(ansatz: Ansatz) -> str:
 def load_ansatz(text: str) -> Ansatz:
     value = json.loads(text)
     layers = tuple(
-        tuple(Placement(tuple(wires), fixed) for wires, fixed in layer)
-        for layer in value["layers"]
+        tuple(Placement(tuple(wires), fixed) for wires, fixed in layer) for layer in value["layers"]
     )
     return Ansatz(value["n"], layers, value["group"])

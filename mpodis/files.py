@@ -66,7 +66,7 @@ def save_arrays(
 
     plain, complex_names = {}, []
     for name, array in arrays.items():
-        array = np.ascontiguousarray(array)  # the format scrambles strided arrays silently
+        array = np.asarray(array, order="C")  # the format scrambles strided arrays silently
         if array.dtype.kind == "c":
             complex_names.append(name)
             array = np.stack([array.real, array.imag], axis=-1)
@@ -95,5 +95,7 @@ def load_arrays(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[st
         reason = str(error).splitlines()[0]
         raise ValueError(f"{path} is not a whole safetensors file ({reason})") from None
     for name in json.loads(metadata.pop(_COMPLEX, "[]")):
-        arrays[name] = arrays[name][..., 0] + 1j * arrays[name][..., 1]
+        pairs = arrays[name]
+        # a view, since x + 1j * y loses the sign of zeros and what is beside an infinity
+        arrays[name] = pairs.view(np.result_type(pairs, np.complex64))[..., 0]
     return arrays, metadata

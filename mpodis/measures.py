@@ -6,7 +6,6 @@ overflow nor need the dense matrix. Entropies are in nats.
 
 from __future__ import annotations
 
-import cmath
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -66,7 +65,7 @@ def core_overlap(a: Sequence, b: Sequence) -> float:
         if norm == -math.inf:
             raise ValueError("the overlap with an MPO that is zero everywhere is not defined")
     # both have norm 1 now, so the product of transfer matrices cannot overflow
-    phase, log_size = 1.0, 0.0
+    log_size = 0.0
     env = do("ones", (1, 1), like=a[0])
     for x, y in zip(a, b, strict=True):
         env = do("tensordot", env, y, axes=((1,), (0,)))  # (a, i, o, b')
@@ -75,8 +74,7 @@ def core_overlap(a: Sequence, b: Sequence) -> float:
         if size == 0.0:
             return 0.0
         env, log_size = env / size, log_size + math.log(size)
-    phase = complex(env[0, 0])
-    return (phase * cmath.exp(log_size)).real
+    return complex(env[0, 0]).real * math.exp(log_size)  # the last env is a phase
 
 
 def bond_spectra(operator) -> tuple[np.ndarray, ...]:
@@ -87,7 +85,11 @@ def bond_spectra(operator) -> tuple[np.ndarray, ...]:
     operator : MatrixProductOperator or array (rows, columns)
         A dense matrix is taken on qubit legs.
     """
-    cores, log_size = left_canonical(_as_cores(operator))
+    return _core_spectra(_as_cores(operator))
+
+
+def _core_spectra(cores: Sequence) -> tuple[np.ndarray, ...]:
+    cores, log_size = left_canonical(cores)
     if log_size == -math.inf:
         raise ValueError("an operator that is zero everywhere has no entanglement spectrum")
     spectra = []
@@ -170,7 +172,7 @@ class Entanglement(Tabular):
 def entanglement(operator) -> Entanglement:
     """Spectra and entropies of an MPO, or of a dense matrix on qubit legs."""
     cores = _as_cores(operator)
-    return Entanglement(bond_spectra(operator), bond_dimensions(cores))
+    return Entanglement(_core_spectra(cores), bond_dimensions(cores))
 
 
 def max_average_entropy(bonds: Sequence[int]) -> float:
@@ -233,4 +235,4 @@ def second_moment(inputs) -> np.ndarray:
 
 def count_parameters(mpo: MatrixProductOperator) -> int:
     """Numbers stored in the tensors of an MPO."""
-    return sum(math.prod(core.shape) for core in mpo_cores(mpo))
+    return sum(math.prod(tensor.shape) for tensor in mpo.tensors)

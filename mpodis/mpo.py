@@ -7,6 +7,7 @@ one array (left bond, input, output, right bond) per site, the outer bonds of si
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -134,12 +135,13 @@ def compress(
     """
     matrix = check_matrix(matrix)
     legs = qubit_legs(*matrix.shape, align=align) if legs is None else check_legs(legs)
-    tensor = split(pad(matrix, legs), legs)
-    scale = np.linalg.norm(matrix)
-    cores = _tt_svd(tensor / scale, legs, _Cut(max_bond, cutoff, rel_error))
-    cores[-1] = cores[-1] * scale
+    largest = np.abs(matrix).max()  # taken out first: squares of 1e200 overflow
+    scale = largest * np.linalg.norm(matrix / largest)
+    unit = matrix / scale
+    cores = _tt_svd(split(pad(unit, legs), legs), legs, _Cut(max_bond, cutoff, rel_error))
     # measured, not summed up: cropping takes away what the truncation left in the padding
-    error = np.linalg.norm(matrix - crop(cores_to_dense(cores), matrix.shape)) / scale
+    error = np.linalg.norm(unit - crop(cores_to_dense(cores), unit.shape))
+    cores[-1] = cores[-1] * scale
     return Compressed(mpo_from_cores(cores), tuple(matrix.shape), float(error))
 
 
@@ -205,7 +207,7 @@ def canonical_form(mpo: MatrixProductOperator, *, centre: int = 0) -> MatrixProd
     cores, log_left = left_canonical(cores, stop=centre)
     cores, log_right = right_canonical(cores, stop=centre)
     log_norm = log_left + log_right
-    if log_norm < 700:
+    if log_norm == -math.inf or abs(log_norm) < 700:
         cores[centre] = cores[centre] * math.exp(log_norm)
     else:
         raise OverflowError(
@@ -240,7 +242,7 @@ def mpo_cores(mpo: MatrixProductOperator) -> list:
             f"expected a quimb MatrixProductOperator, got {type(mpo).__name__}; "
             "turn a dense matrix into one with `compress`"
         )
-    sites = list(mpo.sites)
+    sites = list(mpo.gen_sites_present())
     n = len(sites)
     tensors = []
     for site in sites:
@@ -248,9 +250,7 @@ def mpo_cores(mpo: MatrixProductOperator) -> list:
         if not hasattr(tensor, "inds"):
             raise ValueError(f"site {site} of the MPO holds several tensors; contract them first")
         tensors.append(tensor)
-    bonds = [
-        tuple(sorted(set(a.inds) & set(b.inds))) for a, b in zip(tensors, tensors[1:], strict=False)
-    ]
+    bonds = [tuple(sorted(set(a.inds) & set(b.inds))) for a, b in itertools.pairwise(tensors)]
     ring = tuple(sorted(set(tensors[0].inds) & set(tensors[-1].inds))) if n > 2 else ()
     cores = []
     for k, (site, tensor) in enumerate(zip(sites, tensors, strict=True)):
@@ -289,7 +289,10 @@ def _open_ring(cores: list, d: int) -> list:
 
 
 def mpo_legs(mpo: MatrixProductOperator) -> Legs:
-    return tuple((mpo.ind_size(mpo.upper_ind(s)), mpo.ind_size(mpo.lower_ind(s))) for s in mpo.sites)
+    return tuple(
+        (mpo.ind_size(mpo.upper_ind(s)), mpo.ind_size(mpo.lower_ind(s)))
+        for s in mpo.gen_sites_present()
+    )
 
 
 def core_legs(cores: Sequence) -> Legs:
@@ -369,7 +372,8 @@ def spread_norm(cores: Sequence, log_norm: float) -> list:
 def check_matrix(matrix) -> np.ndarray:
     """A finite, non-zero, floating-point 2-d numpy array, or a ValueError that says what is not."""
     if hasattr(matrix, "detach"):
-        matrix = matrix.detach().cpu().numpy()
+        matrix = matrix.detach().cpu().resolve_conj()
+        matrix = (matrix.float() if "bfloat16" in str(matrix.dtype) else matrix).numpy()
     matrix = np.asarray(matrix)
     if matrix.dtype.kind in "iub":
         matrix = matrix.astype(np.float64)
@@ -390,7 +394,7 @@ def check_matrix(matrix) -> np.ndarray:
         )
     if not matrix.any():
         raise ValueError(f"the matrix of shape {matrix.shape} is zero everywhere")
-    if matrix.dtype.itemsize < 4 or matrix.dtype == np.float16:
+    if matrix.dtype.itemsize < 4:  # half precision: there is no SVD
         matrix = matrix.astype(np.float32)
     return matrix
 

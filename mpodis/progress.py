@@ -37,7 +37,9 @@ class Bar:
         if enabled and self._stream.isatty():
             from tqdm import tqdm
 
-            self._bar = tqdm(total=total, desc=desc, dynamic_ncols=True, leave=False)
+            self._bar = tqdm(
+                total=total, desc=desc, file=self._stream, dynamic_ncols=True, leave=False
+            )
 
     def update(self, n: int = 1, **figures: float | str) -> None:
         """Advance by `n` steps and show the figures that matter (overlap, loss)."""

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import html
 import math
+import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 __all__ = ["Table", "Tabular", "number"]
 
@@ -14,9 +17,9 @@ def number(value, digits: int = 4) -> str:
     """A cell: floats to `digits` significant digits, counts with separators, None as a dash."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "-"
-    if isinstance(value, bool | str):
+    if isinstance(value, bool | np.bool | str):
         return str(value)
-    if isinstance(value, int):
+    if isinstance(value, numbers.Integral):  # numpy's integers too
         return f"{value:,}"
     return f"{value:.{digits}g}"
 
@@ -54,9 +57,7 @@ class Table:
         )
         caption = f"<caption>{html.escape(self.title)}</caption>" if self.title else ""
         notes = "".join(f'<p class="note">{html.escape(note)}</p>' for note in self.notes)
-        return (
-            f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{notes}"
-        )
+        return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{notes}"
 
 
 class Tabular:

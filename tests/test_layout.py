@@ -26,12 +26,15 @@ ORDER = (
     "circuit",
     "factorization",
     "cores",
+    "baselines",
     "environments",
     "disentangle",
     "data",
+    "weights",
     "nn",
     "quantum",
     "study",
+    "config",
     "experiments",
     "plots",
     "report",
@@ -52,7 +55,7 @@ RELATIVES = {
     "safetensors.torch": "torch",
     "torchvision": "torch",
 }
-LAZY: set[tuple[str, str]] = set()  # (module, library): allowed inside a function there
+LAZY: set[tuple[str, str]] = {("mpodis.weights", "torch")}  # (module, library): allowed inside a function there
 
 PICKLES = {"_pickle", "cloudpickle", "dill", "marshal", "pickle", "shelve"}
 TOP_LEVEL = {

@@ -109,8 +109,8 @@ class RunDirectory:
                 arrays, header = load_arrays(file)
                 numbers = json.loads(header["state"])
                 records = self._history(numbers["records"])
-            except (ValueError, KeyError) as error:
-                log.warning("cannot use %s (%s); trying the one before", file, error)
+            except (OSError, ValueError, KeyError) as error:
+                log.warning("cannot use %s (%s); going on from an earlier state", file, error)
                 continue
             loop.load(arrays, numbers, records)
             break

@@ -14,7 +14,6 @@ import numpy as np
 
 from mpodis.circuit import Circuit
 from mpodis.conventions import crop, padded_shape, split
-from mpodis.cores import weighted_loss
 from mpodis.disentangle.objectives import Activations, Overlap
 from mpodis.disentangle.polish import Lbfgs
 from mpodis.disentangle.problem import Problem
@@ -67,6 +66,7 @@ class Loop:
         self._small = max(padded_shape(problem.legs)) <= MEASURED
         self._matrix = cores_to_dense(self._unit) if self._dense else None
         self._values = singular_values(self._matrix) if self._small else None
+        self._answers = self._answer(self._matrix)
         self._lbfgs = Lbfgs(
             self.objective,
             self.engine,
@@ -88,7 +88,11 @@ class Loop:
                 "objective='activations' needs to know the layer's inputs; give inputs= (samples, "
                 "features) or covariance=, their second moment"
             )
-        return self.problem.covariance
+        groups = {self.problem.left.group, self.problem.right.group}
+        if "U" in groups or any(core.dtype.kind == "c" for core in self.problem.cores):
+            return self.problem.covariance
+        # a real error feels only the real part, and the core shall stay real
+        return self.problem.covariance.real
 
     def step(self) -> dict:
         """Do one sweep, of whichever start is next; returns its record."""
@@ -115,7 +119,10 @@ class Loop:
             self._phase = "start"
             return self.objective.loss(self.engine)
         if self._phase == "start":
-            self._phase = "lbfgs" if self.settings.method == "lbfgs" else "sweep"
+            # where one side has no closed form, sweeps alone would run into a corner
+            whole = len(self.objective.polar_sides) == 2
+            sweeps = self.settings.method == "sweeps" or (self.settings.method == "auto" and whole)
+            self._phase = "sweep" if sweeps else "lbfgs"
         if self._phase == "lbfgs":
             return self._lbfgs.run(ITERATIONS)
         return self._sweep()
@@ -209,7 +216,7 @@ class Loop:
         if self._dense and (self.settings.objective == "activations" or self._small):
             dense = self._dense_product(self.objective.scaled(self.engine))
             overlap = dense_overlap(self._matrix, dense)
-            felt = self._felt(self._matrix, dense)
+            felt = self._felt(dense)
         return {
             "start": self._number,
             "sweep": sum(r["start"] == self._number for r in self.records),
@@ -222,12 +229,17 @@ class Loop:
             "seconds": self._elapsed,
         }
 
-    def _felt(self, target, dense) -> float:
-        """Relative error of the activations, in the cropped matrices that the layer uses."""
-        if self.problem.covariance is None:
+    def _answer(self, matrix) -> float:
+        """|X matrix|, the matrix cropped as the layer uses it; NaN where X is not known."""
+        if self.problem.covariance is None or matrix is None:
             return math.nan
-        target, dense = (crop(x, self.problem.shape) for x in (target, dense))
-        return math.sqrt(max(0.0, weighted_loss(target, dense, self.problem.covariance)))
+        x = crop(matrix, self.problem.shape)
+        return math.sqrt(max(0.0, float(np.vdot(x, self.problem.covariance @ x).real)))
+
+    def _felt(self, dense) -> float:
+        """Relative error of the activations; NaN where the layer answers none of the inputs."""
+        off = self._answer(self._matrix - dense)
+        return off / self._answers if self._answers > 0 else math.nan
 
     def _entropies_left(self) -> np.ndarray:
         """S_k of Q_L^H M Q_R^H, the entanglement that the circuits leave."""
@@ -256,7 +268,7 @@ class Loop:
         if self._dense:
             dense = self._dense_product(core)
             bound = spectral_bound(singular_values(self._matrix), singular_values(core))
-            felt = self._felt(self._matrix, dense)
+            felt = self._felt(dense)
             target, cropped = (crop(x, self.problem.shape) for x in (self._matrix, dense))
             error = float(np.linalg.norm(target - cropped) / np.linalg.norm(target))
             before = tensor_entropies(split(self._matrix, self.problem.legs))

@@ -59,6 +59,8 @@ class Lbfgs:
 
     def run(self, iterations: int) -> float:
         """Do up to so many iterations; returns the loss. Fewer when no step lowers it."""
+        if not self.slots and not self.free_core:
+            return self.objective.loss(self.engine)
         point = self._point()
         loss, slope = self._evaluate(point)
         for _ in range(iterations):
@@ -176,9 +178,9 @@ class Lbfgs:
         return moved, core
 
     def _groups(self, gates: Sequence) -> list[list[int]]:
-        """Indices of the gates of each size, so that exponentials are taken in stacks."""
-        sizes = sorted({gate.shape[0] for gate in gates})
-        return [[k for k, gate in enumerate(gates) if gate.shape[0] == size] for size in sizes]
+        """Indices of the gates of each size and kind, so that exponentials are taken in stacks."""
+        kinds = [(gate.shape[0], gate.dtype.kind) for gate in gates]  # a side may be real alone
+        return [[k for k, kind in enumerate(kinds) if kind == one] for one in sorted(set(kinds))]
 
 
 def _like(derivative, gate):

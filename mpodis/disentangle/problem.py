@@ -9,6 +9,7 @@ import numpy as np
 
 from mpodis.ansatz import Ansatz, brickwall, from_spec
 from mpodis.conventions import Legs, padded_shape, wires
+from mpodis.cores import embed_metric
 from mpodis.measures import second_moment
 from mpodis.mpo import core_legs, left_canonical
 
@@ -76,15 +77,16 @@ class Problem:
                     f"the inputs have {covariance.shape[-1] if covariance.ndim else 0} features, "
                     f"the layer {shape[0]} inputs"
                 )
+            covariance = embed_metric(covariance, shape[0])
         return cls(cores, left_ansatz, right_ansatz, shape, covariance)
 
 
 def _double(array) -> np.ndarray:
-    """float64 or complex128, on the CPU."""
+    """float64 or complex128, on the CPU; in C order, as a resumed run will read it."""
     if hasattr(array, "detach"):
         array = array.detach().cpu().numpy()
     array = np.asarray(array)
-    return array.astype(np.complex128 if array.dtype.kind == "c" else np.float64)
+    return array.astype(np.complex128 if array.dtype.kind == "c" else np.float64, order="C")
 
 
 def _ansatz(value, n: int, group: str, side: str) -> Ansatz:
@@ -92,12 +94,12 @@ def _ansatz(value, n: int, group: str, side: str) -> Ansatz:
         if value.n != n:
             raise ValueError(f"the {side} ansatz has {value.n} wires, the operator {n}")
         return value
-    if isinstance(value, str):
-        return from_spec(value, n, group=group)
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, bool) or not isinstance(value, str | int | np.integer):
         raise TypeError(
             f"{side}={value!r} is no circuit; give an Ansatz, a depth, or a spec like '2b + CNOT'"
         )
     if n == 0:
         return Ansatz(0, (), group)
-    return brickwall(n, value, min(2, n), group=group)
+    if isinstance(value, str):
+        return from_spec(value, n, group=group)
+    return brickwall(n, int(value), min(2, n), group=group)

@@ -87,8 +87,8 @@ class Disentangled(Tabular):
     @property
     def loss(self) -> float:
         """The final value of the objective."""
-        return 1 - self.overlap if self.settings.objective == "overlap" else (
-            self.activation_error**2
+        return (
+            1 - self.overlap if self.settings.objective == "overlap" else (self.activation_error**2)
         )
 
     def table(self) -> Table:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass, fields
 
+import numpy as np
+
 from mpodis.environments import ENGINES
 
 __all__ = ["METHODS", "OBJECTIVES", "STARTS", "Settings"]
@@ -34,6 +36,10 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, np.generic):
+                object.__setattr__(self, field.name, value.item())  # JSON knows no numpy numbers
         for name, known in (
             ("objective", OBJECTIVES),
             ("method", METHODS),
@@ -53,8 +59,9 @@ class Settings:
             value = getattr(self, name)
             if not (isinstance(value, int | float) and math.isfinite(value) and value >= low):
                 raise ValueError(f"{name}={value!r} must be a number, {low} or more")
-        if self.max_seconds is not None and not self.max_seconds > 0:
-            raise ValueError(f"max_seconds={self.max_seconds!r} must be positive")
+        limit = self.max_seconds
+        if limit is not None and not (isinstance(limit, int | float) and limit > 0):
+            raise ValueError(f"max_seconds={limit!r} must be a positive number, or None")
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
             raise ValueError(f"seed={self.seed!r} must be a whole number, 0 or more")
         if self.objective == "activations":
@@ -77,5 +84,7 @@ class Settings:
         known = {field.name for field in fields(cls)}
         unknown = sorted(set(values) - known)
         if unknown:
-            raise ValueError(f"unknown setting {unknown[0]!r}; known are {', '.join(sorted(known))}")
+            raise ValueError(
+                f"unknown setting {unknown[0]!r}; known are {', '.join(sorted(known))}"
+            )
         return cls(**values)

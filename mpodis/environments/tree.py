@@ -90,7 +90,9 @@ class TreeEnvironments:
             self.core[k] = self._environment("core", k)
             if k < n - 1:
                 a, i, o, b = self.core[k].shape
-                self.core[k] = np.linalg.qr(self.core[k].reshape(-1, b))[0].reshape(a, i, o, -1)
+                q, r = np.linalg.qr(self.core[k].reshape(-1, b))
+                self.core[k] = q.reshape(a, i, o, -1)
+                self.core[k + 1] = np.tensordot(r, self.core[k + 1], 1)
         for k in range(n - 1, 0, -1):
             a, i, o, b = self.core[k].shape
             q = np.linalg.qr(self.core[k].reshape(a, -1).conj().T)[0]

@@ -34,12 +34,16 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-Seed = int | np.random.Generator | None
+Seed = int | np.random.Generator | torch.Generator | None
 
 
 def torch_generator(seed: Seed = None) -> torch.Generator:
-    """A torch generator of its own, from a seed or the next draw of a numpy generator."""
-    return torch.Generator().manual_seed(int(np.random.default_rng(seed).integers(2**63)))
+    """A torch generator of its own from a seed, the next draw of a numpy generator, or itself."""
+    if isinstance(seed, torch.Generator):
+        return seed
+    if not isinstance(seed, int):
+        seed = int(np.random.default_rng(seed).integers(2**63))
+    return torch.Generator().manual_seed(seed)
 
 
 class MPOLinear(nn.Module):
@@ -69,6 +73,12 @@ class MPOLinear(nn.Module):
     ----------
     cores : torch.nn.ParameterList
         One tensor (left bond, input, output, right bond) per site, outer bonds of size 1.
+    bias : torch.nn.Parameter (outputs,) or None
+
+    Raises
+    ------
+    ValueError, TypeError
+        If legs, bond, shape or dtype make no sense.
     """
 
     def __init__(
@@ -332,4 +342,6 @@ def _check_bias(bias, outputs: int, dtype: torch.dtype) -> Tensor:
 
 def _check_inputs(x: Tensor, inputs: int) -> None:
     if x.shape[-1] != inputs:
-        raise ValueError(f"x of shape {tuple(x.shape)} must have {inputs} features in its last axis")
+        raise ValueError(
+            f"x of shape {tuple(x.shape)} must have {inputs} features in its last axis"
+        )

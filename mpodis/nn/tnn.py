@@ -18,9 +18,9 @@ __all__ = ["RECIPES", "CompactTNN", "Recipe", "train_tnn"]
 class CompactTNN(nn.Module):
     """MPO layer, ReLU, dense layer: the network of Sec. IV.1, Fig. 3.
 
-    The caption of Fig. 3 has a batch normalization before the ReLU; the text does not, and neither
-    does its count of layers. The text is followed by default, so that the network after the MPO
-    does not depend on statistics gathered with another weight when the MPO is replaced.
+    The caption of Fig. 3 has a batch normalization before the ReLU; the text, which lists the
+    layers one by one, has none. The text is followed by default: nothing after the MPO then holds
+    statistics of the old weight when the MPO is replaced, and accuracy does not suffer.
 
     Parameters
     ----------
@@ -59,13 +59,14 @@ class CompactTNN(nn.Module):
                 f"inputs={inputs} is not a power of two above 1; "
                 "resize the images, e.g. to 8x8 (64) or 16x16 (256)"
             )
-        rng = np.random.default_rng(seed)
-        self.mpo = MPOLinear(((2, 2),) * sites, bond, seed=rng)
+        generator = torch_generator(seed)
+        self.mpo = MPOLinear(((2, 2),) * sites, bond, seed=0)
         self.norm = nn.BatchNorm1d(inputs) if batchnorm else nn.Identity()
         # the distribution of nn.Linear, which itself would draw from torch's global generator
         self.head = nn.utils.skip_init(nn.Linear, inputs, classes)
-        generator = torch_generator(rng)
         with torch.no_grad():
+            for core in self.mpo.cores:
+                core.normal_(0, 0.5, generator=generator)
             for parameter in self.head.parameters():
                 parameter.uniform_(-(inputs**-0.5), inputs**-0.5, generator=generator)
 
@@ -152,8 +153,9 @@ def train_tnn(
     digits, 0.1, batch normalization     98.0 +- 1.0
     ==================================== ============
 
-    Among equals the recipe is one that stays away from the rates at which a run can end with
-    every ReLU dead, at 10 % (0.3 for MNIST, 0.2 for the digits), and trains in seconds.
+    Differences of less than about 0.5 are noise. Among equals the recipe is one that trains in
+    seconds and stays away from the rates at which a run can collapse to chance, 10 %
+    (seen once in five runs at 0.3 for MNIST; once in ten at 0.2, batches of 32, for the digits).
     """
     recipe = RECIPES.get(data.name)
     given = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size}
@@ -166,9 +168,9 @@ def train_tnn(
         raise ValueError(
             f"there is no recipe for the data set {data.name!r}; give {', '.join(missing)}"
         )
-    rng = np.random.default_rng(seed)
+    generator = torch_generator(seed)  # one stream: first the weights, then the orders
     model = CompactTNN(
-        inputs=data.features, bond=bond, classes=data.classes, batchnorm=batchnorm, seed=rng
+        inputs=data.features, bond=bond, classes=data.classes, batchnorm=batchnorm, seed=generator
     )
-    model, record = train_classifier(model, data, **settings, seed=rng, progress=progress)
-    return model, record if seed is rng else replace(record, seed=seed)
+    model, record = train_classifier(model, data, **settings, seed=generator, progress=progress)
+    return model, replace(record, seed=seed if isinstance(seed, int) else None)

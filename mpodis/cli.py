@@ -1,0 +1,233 @@
+"""The command line: `mpodis run`, `disentangle`, `show`, `resume`."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mpodis import __version__
+from mpodis.config import LayerConfig, MainConfig, load_config
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Turn linear layers into matrix product operators and disentangle them with circuits.",
+)
+
+Out = Annotated[Path | None, typer.Option(help="Run directory; default runs/<job>-<time>.")]
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file with these options.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]
+
+
+def main() -> None:
+    """Entry point: an error is one line on stderr and a non-zero exit status."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    try:
+        app(standalone_mode=False)
+    except typer.Exit as stop:
+        sys.exit(stop.exit_code)
+    except typer.Abort:
+        print("mpodis: interrupted; go on with `mpodis resume RUN`", file=sys.stderr)
+        sys.exit(130)
+    except KeyboardInterrupt:
+        print("mpodis: interrupted; go on with `mpodis resume RUN`", file=sys.stderr)
+        sys.exit(130)
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        print(f"mpodis: {_one_line(error)}", file=sys.stderr)
+        sys.exit(1)
+    except Exception as error:
+        # typer's own usage errors carry a message and an exit code; anything else is a bug
+        if not hasattr(error, "format_message"):
+            raise
+        print(f"mpodis: {error.format_message()}", file=sys.stderr)
+        sys.exit(getattr(error, "exit_code", 2))
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _version(value: bool) -> None:
+    if value:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")
+    ] = False,
+) -> None:
+    """Options of all commands."""
+
+
+@app.command()
+def run(
+    config: ConfigFile = None,
+    data: Annotated[str | None, typer.Option(help="digits (embedded) or mnist (8x8).")] = None,
+    data_dir: Annotated[str | None, typer.Option(help="Folder of mnist.npz or idx files.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the first network.")] = None,
+    repeats: Annotated[int | None, typer.Option(help="Networks, of consecutive seeds.")] = None,
+    bond: Annotated[int | None, typer.Option(help="Bond dimension of the MPO layer.")] = None,
+    core_bond: Annotated[int | None, typer.Option(help="Bond dimension chi' of the core.")] = None,
+    depths: Annotated[str | None, typer.Option(help="Layers a side, e.g. 2,4,8.")] = None,
+    width: Annotated[int | None, typer.Option(help="Wires of a gate.")] = None,
+    group: Annotated[str | None, typer.Option(help="Gates: SO, O or U.")] = None,
+    objectives: Annotated[str | None, typer.Option(help="overlap,activations")] = None,
+    starts: Annotated[int | None, typer.Option(help="Starts that are tried.")] = None,
+    max_sweeps: Annotated[int | None, typer.Option(help="Sweeps a start may take.")] = None,
+    tol: Annotated[float | None, typer.Option(help="Relative gain over ten sweeps.")] = None,
+    execute: Annotated[int | None, typer.Option(help="Test images run on Aer; -1 all.")] = None,
+    out: Out = None,
+    quiet: Quiet = False,
+) -> None:
+    """Train, compress, disentangle, execute and report: the whole job on a real layer."""
+    flags = {
+        "data": data,
+        "data_dir": data_dir,
+        "seed": seed,
+        "repeats": repeats,
+        "bond": bond,
+        "core_bond": core_bond,
+        "depths": depths,
+        "width": width,
+        "group": group,
+        "objectives": objectives,
+        "starts": starts,
+        "max_sweeps": max_sweeps,
+        "tol": tol,
+        "execute": execute,
+    }
+    options = load_config(MainConfig, config, flags)
+    from mpodis.data import load_data
+
+    load_data(options.data, data_dir=options.data_dir)  # before a directory is made
+    _begin(out, "run", options, label=options.data, quiet=quiet)
+
+
+@app.command()
+def disentangle(
+    file: Annotated[str | None, typer.Argument(help=".npy, .npz, .safetensors, .pt")] = None,
+    config: ConfigFile = None,
+    layer: Annotated[str | None, typer.Option(help="Name of the matrix in the file.")] = None,
+    transpose: Annotated[
+        bool | None,
+        typer.Option(help="The file holds (outputs, inputs); default: all but NumPy files do."),
+    ] = None,
+    inputs: Annotated[str | None, typer.Option(help="File (samples, inputs) of inputs.")] = None,
+    max_bond: Annotated[int | None, typer.Option(help="Compress to this bond first.")] = None,
+    rel_error: Annotated[float | None, typer.Option(help="Compress to this error first.")] = None,
+    core_bond: Annotated[int | None, typer.Option(help="Bond dimension chi' of the core.")] = None,
+    left: Annotated[str | None, typer.Option(help="Depth or spec, '1b + CNOT + 2b'.")] = None,
+    right: Annotated[str | None, typer.Option(help="Default: the mirror image of left.")] = None,
+    group: Annotated[str | None, typer.Option(help="Gates: SO, O or U.")] = None,
+    objectives: Annotated[str | None, typer.Option(help="overlap,activations")] = None,
+    method: Annotated[str | None, typer.Option(help="auto, sweeps or lbfgs.")] = None,
+    core: Annotated[str | None, typer.Option(help="update or fixed.")] = None,
+    engine: Annotated[str | None, typer.Option(help="dense or tree.")] = None,
+    start: Annotated[str | None, typer.Option(help="identity or random.")] = None,
+    starts: Annotated[int | None, typer.Option(help="Starts that are tried.")] = None,
+    max_sweeps: Annotated[int | None, typer.Option(help="Sweeps a start may take.")] = None,
+    max_seconds: Annotated[float | None, typer.Option(help="Stop after so long.")] = None,
+    tol: Annotated[float | None, typer.Option(help="Relative gain over ten sweeps.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the starts.")] = None,
+    out: Out = None,
+    quiet: Quiet = False,
+) -> None:
+    """Compress and disentangle a matrix of your own."""
+    flags = {
+        "file": file,
+        "layer": layer,
+        "transpose": transpose,
+        "inputs": inputs,
+        "max_bond": max_bond,
+        "rel_error": rel_error,
+        "core_bond": core_bond,
+        "left": left,
+        "right": right,
+        "group": group,
+        "objectives": objectives,
+        "method": method,
+        "core": core,
+        "engine": engine,
+        "start": start,
+        "starts": starts,
+        "max_sweeps": max_sweeps,
+        "max_seconds": max_seconds,
+        "tol": tol,
+        "seed": seed,
+    }
+    options = load_config(LayerConfig, config, flags)
+    from mpodis.experiments.layer_job import load_problem
+
+    problem = load_problem(options)  # before a directory is made
+    label = Path(options.file).stem
+    _begin(out, "disentangle", options, label=label, quiet=quiet, problem=problem)
+
+
+@app.command()
+def show(run_dir: Annotated[Path, typer.Argument(metavar="RUN")]) -> None:
+    """Print the tables of a finished run."""
+    from mpodis.experiments.run_directory import JobDirectory
+
+    directory, _, _ = JobDirectory.open(run_dir)
+    _print_tables(directory)
+
+
+@app.command()
+def resume(run_dir: Annotated[Path, typer.Argument(metavar="RUN")], quiet: Quiet = False) -> None:
+    """Go on with a run that was interrupted; what is done is not done again."""
+    from mpodis.experiments.run_directory import JobDirectory
+
+    directory, job, options = JobDirectory.open(run_dir)
+    _finish(directory, job, options, quiet=quiet)
+
+
+def _begin(out: Path | None, job: str, options, *, label: str, quiet: bool, problem=None) -> None:
+    from mpodis.experiments.run_directory import JobDirectory
+
+    now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    path = Path("runs") / f"{label}-{now}" if out is None else out
+    fresh = not path.exists()
+    directory = JobDirectory.create(path, job, options)
+    try:
+        _finish(directory, job, options, quiet=quiet, problem=problem)
+    except (ValueError, TypeError):
+        # wrong input leaves nothing behind; an interrupted run stays, to be resumed
+        if fresh:
+            shutil.rmtree(path, ignore_errors=True)
+        raise
+
+
+def _finish(directory, job: str, options, *, quiet: bool, problem=None) -> None:
+    from mpodis.experiments.layer_job import run_layer
+    from mpodis.experiments.main_job import run_main
+    from mpodis.report import render
+
+    print(f"writing to {directory.path}", flush=True)
+    if not (directory.path / "results.json").exists():
+        if job == "run":
+            run_main(options, directory, progress=not quiet)
+        else:
+            run_layer(options, directory, progress=not quiet, problem=problem)
+    page = render(directory.path)
+    _print_tables(directory)
+    print(f"report: {page}")
+
+
+def _print_tables(directory) -> None:
+    from mpodis.report import tables
+
+    for table in tables(directory.results()):
+        print(f"\n{table}")
+    print()

@@ -1,0 +1,158 @@
+"""Options of the command line's jobs: one frozen dataclass each, from TOML, flags or both."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+import types
+import typing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+__all__ = ["LayerConfig", "MainConfig", "load_config"]
+
+OBJECTIVES = ("overlap", "activations")
+
+
+@dataclass(frozen=True)
+class MainConfig:
+    """`mpodis run`: train, compress, disentangle, execute, report."""
+
+    data: str = "digits"
+    data_dir: str | None = None
+    seed: int = 0
+    repeats: int = 1
+    bond: int = 2
+    core_bond: int = 1
+    depths: tuple[int, ...] = (2, 4, 8)
+    width: int = 2
+    group: str = "SO"
+    objectives: tuple[str, ...] = OBJECTIVES
+    starts: int = 4
+    max_sweeps: int = 200
+    tol: float = 1e-4
+    execute: int = -1
+
+    def __post_init__(self) -> None:
+        _positive(self, "repeats", "bond", "core_bond", "width", "starts", "max_sweeps")
+        _listed(self, "depths", "objectives")
+        wrong = [d for d in self.depths if d < 1]
+        if wrong:
+            raise ValueError(f"depths holds {wrong[0]}; a circuit has 1 or more layers")
+        _known_objectives(self.objectives)
+        if self.execute < -1:
+            raise ValueError(f"execute={self.execute} must be -1 (all test images) or a number")
+
+
+@dataclass(frozen=True)
+class LayerConfig:
+    """`mpodis disentangle FILE`: one matrix of the user's own."""
+
+    file: str = ""
+    layer: str | None = None
+    transpose: bool | None = None
+    inputs: str | None = None
+    max_bond: int | None = None
+    rel_error: float | None = None
+    core_bond: int = 1
+    left: str = "8"
+    right: str | None = None
+    group: str = "SO"
+    objectives: tuple[str, ...] = ("overlap",)
+    method: str = "auto"
+    core: str = "update"
+    engine: str = "dense"
+    start: str = "identity"
+    starts: int = 4
+    max_sweeps: int = 200
+    max_seconds: float | None = None
+    tol: float = 1e-4
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.file:
+            raise ValueError("no file was given; name a .npy, .npz, .safetensors or .pt file")
+        _positive(self, "core_bond", "starts", "max_sweeps")
+        _listed(self, "objectives")
+        _known_objectives(self.objectives)
+        if "activations" in self.objectives and self.inputs is None:
+            raise ValueError(
+                "the objective 'activations' needs the layer's inputs; give --inputs FILE with an "
+                "array (samples, inputs)"
+            )
+
+
+def load_config(cls: type, path: str | os.PathLike | None = None, overrides: dict | None = None):
+    """A config from a TOML file, flags over it, and defaults below; unknown keys are errors."""
+    values: dict = {}
+    if path is not None:
+        try:
+            values = tomllib.loads(Path(path).read_text())
+        except FileNotFoundError:
+            raise FileNotFoundError(f"there is no file {path}") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ValueError(f"{path} is not valid TOML: {error}") from None
+    values |= {key: value for key, value in (overrides or {}).items() if value is not None}
+    return from_mapping(cls, values)
+
+
+def from_mapping(cls: type, values: dict):
+    """Check names and types of a mapping against a config class, and build it."""
+    known = typing.get_type_hints(cls)
+    for key in values:
+        if key not in known:
+            raise ValueError(f"unknown option {key!r}; known are {', '.join(sorted(known))}")
+    return cls(**{key: _as(known[key], value, key) for key, value in values.items()})
+
+
+def to_mapping(config) -> dict:
+    """The resolved config, ready for JSON."""
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items()}
+
+
+def _as(kind, value, key: str):
+    if isinstance(kind, types.UnionType):
+        if value is None:
+            return None
+        kind = next(k for k in typing.get_args(kind) if k is not type(None))
+    if typing.get_origin(kind) is tuple:
+        item = typing.get_args(kind)[0]
+        if isinstance(value, str):
+            value = [part.strip() for part in value.split(",") if part.strip()]
+            if item is int:
+                value = [_integer(part, key) for part in value]
+        if not isinstance(value, list | tuple):
+            value = [value]
+        return tuple(_as(item, part, key) for part in value)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if kind is str and isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise ValueError(f"{key}={value!r} should be of type {kind.__name__}")
+    return value
+
+
+def _integer(text: str, key: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"{key}={text!r} is not a whole number") from None
+
+
+def _positive(config, *names: str) -> None:
+    for name in names:
+        if getattr(config, name) < 1:
+            raise ValueError(f"{name}={getattr(config, name)} must be 1 or more")
+
+
+def _listed(config, *names: str) -> None:
+    for name in names:
+        if not getattr(config, name):
+            raise ValueError(f"{name} is empty; give at least one")
+
+
+def _known_objectives(objectives: tuple[str, ...]) -> None:
+    wrong = [name for name in objectives if name not in OBJECTIVES]
+    if wrong:
+        raise ValueError(f"objective {wrong[0]!r} is not known; use {' or '.join(OBJECTIVES)}")

@@ -1,0 +1,206 @@
+"""`mpodis disentangle FILE`: one matrix of the user's own, compressed and disentangled."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from mpodis.baselines import low_rank, rank_for, truncation
+from mpodis.config import LayerConfig
+from mpodis.disentangle import disentangle
+from mpodis.experiments.run_directory import JobDirectory
+from mpodis.measures import entanglement, second_moment
+from mpodis.mpo import Compressed, check_matrix, compress
+from mpodis.quantum import cost_table
+from mpodis.tables import Table
+from mpodis.weights import load_weight
+
+__all__ = ["layer_tables", "load_problem", "run_layer"]
+
+
+def load_problem(config: LayerConfig):
+    """The matrix, its compression and the inputs' second moment; raises on anything wrong."""
+    weight = load_weight(config.file, layer=config.layer, transpose=config.transpose)
+    matrix = check_matrix(weight.matrix)
+    covariance = None
+    if config.inputs is not None:
+        inputs = load_weight(config.inputs, transpose=False)
+        if inputs.matrix.ndim != 2 or inputs.matrix.shape[1] != matrix.shape[0]:
+            raise ValueError(
+                f"{config.inputs} holds an array of shape {inputs.matrix.shape}; inputs of this "
+                f"layer are (samples, {matrix.shape[0]})"
+            )
+        covariance = second_moment(inputs.matrix)
+    compressed = compress(matrix, max_bond=config.max_bond, rel_error=config.rel_error)
+    return weight, compressed, covariance
+
+
+def run_layer(
+    config: LayerConfig, directory: JobDirectory, *, progress: bool = False, problem=None
+) -> dict:
+    """Run the job, or what is left of it; returns (and stores) its results."""
+    weight, compressed, covariance = load_problem(config) if problem is None else problem
+    runs = []
+    for objective in config.objectives:
+        found = disentangle(
+            compressed,
+            left=_circuit(config.left),
+            right=None if config.right is None else _circuit(config.right),
+            core_bond=config.core_bond,
+            objective=objective,
+            covariance=covariance,
+            core=config.core,
+            method=config.method,
+            engine=config.engine,
+            start=config.start,
+            starts=config.starts,
+            max_sweeps=config.max_sweeps,
+            max_seconds=config.max_seconds,
+            tol=config.tol,
+            group=config.group,
+            seed=config.seed,
+            run_dir=directory.path / objective,
+            progress=progress,
+        )
+        found.factorization.save(directory.path / f"{objective}.safetensors")
+        runs.append(_record(found, directory))
+    gates = max(run["gates"] + run["core_parameters"] for run in runs)
+    return directory.finish(
+        {
+            "job": "disentangle",
+            "name": weight.name,
+            "note": weight.note,
+            "compression": _sentence(compressed),
+            "mpo": {
+                "entropies": entanglement(compressed.mpo).entropies.tolist(),
+                "bonds": list(compressed.bonds),
+                "parameters": compressed.parameters,
+                "relative_error": compressed.relative_error,
+            },
+            "runs": runs,
+            "baselines": _baselines(compressed, covariance, config, gates),
+        }
+    )
+
+
+def _circuit(text: str) -> int | str:
+    return int(text) if text.strip().lstrip("-").isdigit() else text
+
+
+def _record(found, directory: JobDirectory) -> dict:
+    objective = found.settings.objective
+    parts = found.factorization.parameter_counts()
+    names = ("sweep", "phase", "loss", "overlap", "bound", "s_avg", "activations", "seconds")
+    return {
+        "objective": objective,
+        "overlap": found.overlap,
+        "bound": found.bound,
+        "relative_error": found.relative_error,
+        "activation_error": found.activation_error,
+        "core_parameters": parts["core"],
+        "gates": parts["left gates"] + parts["right gates"],
+        "entropies": found.entropies_after.tolist(),
+        "history": {n: found.history.column(n, start=found.start).tolist() for n in names},
+        "status": found.status,
+        "seconds": found.seconds,
+        "costs": directory.stage(f"{objective}-costs", lambda: _costs(found)),
+    }
+
+
+def _costs(found) -> dict:
+    try:
+        return cost_table(found.factorization).to_dict()
+    except ImportError as missing:
+        table = cost_table(found.factorization, backends=("logical",))
+        return table.to_dict() | {"note": str(missing)}
+
+
+def _baselines(compressed: Compressed, covariance, config: LayerConfig, parameters: int) -> list:
+    matrix = compressed.matrix()
+    rank = rank_for(parameters, matrix.shape)
+    rows = []
+    for objective in config.objectives:
+        weighted = objective == "activations"
+        for a in (
+            truncation(
+                compressed.mpo,
+                config.core_bond,
+                shape=compressed.shape,
+                covariance=covariance,
+                weighted=weighted,
+            ),
+            low_rank(matrix, rank, covariance=covariance, weighted=weighted),
+        ):
+            rows.append(
+                {
+                    "name": a.name,
+                    "objective": objective,
+                    "overlap": a.overlap,
+                    "relative_error": a.relative_error,
+                    "activation_error": a.activation_error,
+                    "parameters": a.parameters,
+                }
+            )
+    return rows
+
+
+def _sentence(compressed: Compressed) -> str:
+    rows = dict(compressed.table().rows)
+    return (
+        f"Matrix {rows['matrix']}, zero padding {rows['zero padding']}, {rows['sites']} sites, "
+        f"bond dimensions {rows['bond dimensions']}, compression error "
+        f"{compressed.relative_error:.3g}."
+    )
+
+
+def layer_tables(results: dict) -> list[Table]:
+    """What `mpodis show` prints of such a job."""
+    before = results["mpo"]["entropies"]
+    rows: list[tuple] = [
+        (
+            f"MPO, chi {max(results['mpo']['bonds'], default=1)}",
+            "-",
+            1.0,
+            None,
+            0.0,
+            None,
+            _mean(before),
+            results["mpo"]["parameters"],
+            0,
+        )
+    ]
+    for run in results["runs"]:
+        rows.append(
+            (
+                "disentangled",
+                run["objective"],
+                run["overlap"],
+                run["bound"],
+                run["relative_error"],
+                run["activation_error"],
+                _mean(run["entropies"]),
+                run["core_parameters"],
+                run["gates"],
+            )
+        )
+    for row in results["baselines"]:
+        errors = (row["relative_error"], row["activation_error"])
+        parts = (row["parameters"], 0)
+        rows.append((row["name"], row["objective"], row["overlap"], None, *errors, None, *parts))
+    columns = ("layer", "objective", "overlap", "bound", "rel. error", "act. error", "S_avg")
+    tables = [Table((*columns, "parameters", "gate par."), rows, title=results["compression"])]
+    names = ("part", "backend", "optimization_level", "one_qubit", "two_qubit", "depth")
+    for run in results["runs"]:
+        tables.append(
+            Table(
+                ("part", "backend", "level", "1-qubit", "2-qubit", "depth"),
+                [tuple(row[n] for n in names) for row in run["costs"]["rows"]],
+                title=f"gates ({run['objective']})",
+            )
+        )
+    return tables
+
+
+def _mean(values) -> float:
+    return float(np.mean(values)) if len(values) else (0.0 if values == [] else math.nan)

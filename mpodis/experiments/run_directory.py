@@ -1,0 +1,74 @@
+"""A job's directory: its config, the results of the stages that are done, and the final record."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from mpodis import __version__
+from mpodis.config import LayerConfig, MainConfig, from_mapping, to_mapping
+from mpodis.files import read_json, write_json
+
+__all__ = ["JOBS", "JobDirectory"]
+
+FORMAT = "mpodis-run-1"
+JOBS = {"run": MainConfig, "disentangle": LayerConfig}
+
+
+class JobDirectory:
+    """Where a job writes; stages that are done are not done again.
+
+    config.json     job, resolved options, version
+    stages/         one JSON per finished stage
+    results.json    everything the report shows; written when the job has ended
+    report.html     the page
+    """
+
+    def __init__(self, path: str | os.PathLike) -> None:
+        self.path = Path(path)
+
+    @classmethod
+    def create(cls, path: str | os.PathLike, job: str, config) -> JobDirectory:
+        path = Path(path)
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise ValueError(
+                f"{path} is not empty; choose another directory, or go on with `mpodis resume`"
+            )
+        path.mkdir(parents=True, exist_ok=True)
+        (path / "stages").mkdir(exist_ok=True)
+        record = {"format": FORMAT, "version": __version__, "job": job}
+        write_json(path / "config.json", record | {"config": to_mapping(config)})
+        return cls(path)
+
+    @classmethod
+    def open(cls, path: str | os.PathLike) -> tuple[JobDirectory, str, object]:
+        """An existing directory, its job and its config."""
+        path = Path(path)
+        if not (path / "config.json").is_file():
+            raise FileNotFoundError(f"{path} is no run directory: it has no config.json")
+        record = read_json(path / "config.json")
+        if record.get("format") != FORMAT or record.get("job") not in JOBS:
+            raise ValueError(f"{path} is not the directory of a job of this package")
+        return cls(path), record["job"], from_mapping(JOBS[record["job"]], record["config"])
+
+    def stage(self, name: str, work: Callable[[], dict]) -> dict:
+        """The result of a stage, worked out unless it is on disk."""
+        file = self.path / "stages" / f"{name}.json"
+        if file.exists():
+            return read_json(file)
+        value = work()
+        write_json(file, value)
+        return json.loads(json.dumps(value))  # as a resumed job will see it
+
+    def finish(self, results: dict) -> dict:
+        write_json(self.path / "results.json", results)
+        return results
+
+    def results(self) -> dict:
+        if not (self.path / "results.json").is_file():
+            raise FileNotFoundError(
+                f"the job in {self.path} has not ended; go on with `mpodis resume {self.path}`"
+            )
+        return read_json(self.path / "results.json")

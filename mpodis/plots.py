@@ -1,0 +1,164 @@
+"""Figures of runs and results; every function draws on the Axes it is given and returns it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+
+__all__ = [
+    "plot_accuracies",
+    "plot_costs",
+    "plot_depth",
+    "plot_entropies",
+    "plot_history",
+]
+
+COLOURS = {"overlap": "C0", "activations": "C1"}
+
+
+def _axes(ax: Axes | None, size: tuple[float, float] = (5.2, 3.4)) -> Axes:
+    if ax is None:
+        import matplotlib.pyplot as plt
+
+        ax = plt.subplots(figsize=size, layout="constrained")[1]
+    return ax
+
+
+def plot_entropies(
+    entropies: Mapping[str, Sequence[float]],
+    *,
+    maximum: Sequence[float] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Bond entanglement entropy S_k (nats, Eq. 5) of several operators, bond by bond.
+
+    Parameters
+    ----------
+    entropies : mapping of label to S_k
+    maximum : log chi_k of every bond, optional
+        Drawn as a step line (Eq. 6).
+    """
+    ax = _axes(ax)
+    for k, (label, values) in enumerate(entropies.items()):
+        bonds = np.arange(1, len(values) + 1)
+        style = {"color": "k", "lw": 2} if k == 0 else {}
+        ax.plot(bonds, values, marker="o", ms=4, label=label, **style)
+    if maximum is not None:
+        bonds = np.arange(1, len(maximum) + 1)
+        ax.step(bonds, maximum, where="mid", color="0.5", ls=":", label=r"$\log\chi_k$ of M")
+    ax.set(xlabel="bond k", ylabel="$S_k$ (nats)", ylim=(0, None))
+    ax.set_xticks(bonds)
+    ax.legend(fontsize="small")
+    return ax
+
+
+def plot_history(
+    histories: Mapping[str, Mapping[str, Sequence[float]]],
+    *,
+    ax: Axes | None = None,
+) -> Axes:
+    """Overlap f beside its von Neumann bound, sweep by sweep; ten L-BFGS steps are one sweep.
+
+    Parameters
+    ----------
+    histories : mapping of label to columns
+        Each with "sweep", "overlap" and "bound", see `mpodis.History`.
+    """
+    ax = _axes(ax)
+    for label, history in histories.items():
+        (line,) = ax.plot(history["sweep"], history["overlap"], label=label)
+        ax.plot(history["sweep"], history["bound"], ls=":", color=line.get_color(), lw=1)
+    ax.plot([], [], ls=":", color="0.4", label="von Neumann bound")
+    ax.set(xlabel="sweep", ylabel="overlap f")
+    ax.legend(fontsize="small")
+    return ax
+
+
+def plot_depth(
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    *,
+    ylabel: str,
+    reference: tuple[str, float] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """A figure against the number of disentangling layers a side, as the paper's Fig. 4.
+
+    Parameters
+    ----------
+    curves : mapping of label to (depths, values)
+    reference : (label, value), optional
+        A horizontal line.
+    """
+    ax = _axes(ax)
+    for label, (depths, values) in curves.items():
+        ax.plot(depths, values, marker="o", label=label, color=COLOURS.get(label))
+    if reference is not None:
+        ax.axhline(reference[1], color="k", ls="--", lw=1, label=reference[0])
+    ax.set(xlabel="layers a side", ylabel=ylabel)
+    ax.set_xticks(sorted({d for depths, _ in curves.values() for d in depths}))
+    ax.legend(fontsize="small")
+    return ax
+
+
+def plot_accuracies(
+    rows: Sequence[tuple[str, str, float]],
+    *,
+    reference: tuple[str, float] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Accuracies (%) as horizontal bars, coloured by objective.
+
+    Parameters
+    ----------
+    rows : sequence of (label, objective, accuracy)
+    reference : (label, accuracy), optional
+        Of the untouched network.
+    """
+    ax = _axes(ax, (6.4, 0.9 + 0.28 * len(rows)))
+    places = np.arange(len(rows))[::-1]
+    ax.barh(places, [r[2] for r in rows], color=[COLOURS.get(r[1], "0.7") for r in rows])
+    for place, (_, _, value) in zip(places, rows, strict=True):
+        ax.text(value + 0.7, place, f"{value:.1f}", va="center", fontsize="small")
+    if reference is not None:
+        ax.axvline(reference[1], color="k", ls="--", lw=1, label=reference[0])
+    for objective, colour in COLOURS.items():
+        if any(r[1] == objective for r in rows):
+            ax.barh([0], [0], color=colour, label=objective)
+    ax.set_yticks(places, [r[0] for r in rows])
+    ax.set(xlabel="test accuracy (%)", xlim=(0, 109))
+    ax.legend(fontsize="small", loc="lower left")
+    return ax
+
+
+def plot_costs(rows: Sequence[Mapping[str, object]], *, ax: Axes | None = None) -> Axes:
+    """One- and two-qubit gates of the parts of a factorization, per device.
+
+    Parameters
+    ----------
+    rows : sequence of mappings
+        With "part", "backend", "one_qubit" and "two_qubit", see `HardwareCost`.
+    """
+    ax = _axes(ax, (6.4, 3.4))
+    parts = list(dict.fromkeys(row["part"] for row in rows))
+    backends = list(dict.fromkeys(row["backend"] for row in rows))
+    width = 0.8 / (2 * len(backends))
+    for b, backend in enumerate(backends):
+        for q, kind in enumerate(("two_qubit", "one_qubit")):
+            found = {r["part"]: r[kind] for r in rows if r["backend"] == backend}
+            offset = (2 * b + q - len(backends) + 0.5) * width
+            label = f"{backend}, {'two' if q == 0 else 'one'}-qubit"
+            bars = ax.bar(
+                np.arange(len(parts)) + offset,
+                [found.get(part, 0) for part in parts],
+                width,
+                color=f"C{b}",
+                alpha=1 if q == 0 else 0.45,
+                label=label,
+            )
+            ax.bar_label(bars, fontsize="xx-small")
+    ax.set_xticks(range(len(parts)), parts, rotation=12)
+    ax.set(yscale="log", ylabel="gates")
+    ax.legend(fontsize="x-small")
+    return ax

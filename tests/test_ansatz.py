@@ -1,0 +1,386 @@
+"""Placements: brickwalls that leave no wire idle, staircases, and the words of the paper."""
+
+import itertools
+
+import pytest
+from matplotlib.axes import Axes
+
+from mpodis.ansatz import (
+    Ansatz,
+    Placement,
+    brickwall,
+    from_spec,
+    pair_from_spec,
+    staircase,
+)
+from mpodis.gates import GROUPS
+
+SIZES = [(n, width) for n in range(1, 10) for width in range(1, n + 1)]
+
+
+def names(ansatz):
+    """What each layer is made of: "CNOT", or the width of its bricks."""
+    found = []
+    for layer in ansatz.layers:
+        fixed = {place.fixed for place in layer}
+        assert len(fixed) == 1
+        found.append(fixed.pop() or f"{max(place.width for place in layer)}b")
+    return found
+
+
+def wires_of(layer):
+    return [wire for place in layer for wire in place.wires]
+
+
+def seams(layer, n):
+    """Cuts between neighbouring wires that no gate of the layer crosses."""
+    crossed = {wire for place in layer for wire in place.wires[1:]}
+    return set(range(1, n)) - crossed
+
+
+# --- placements
+
+
+def test_a_placement_knows_its_width():
+    assert Placement((2, 3, 4)).width == 3
+    assert Placement((0, 1), "CNOT").fixed == "CNOT"
+
+
+@pytest.mark.parametrize("wires", [(), (1, 0), (0, 2), (0, 0), [0, 1]])
+def test_wires_are_neighbours(wires):
+    with pytest.raises(ValueError, match="are not neighbours in ascending order"):
+        Placement(wires)
+
+
+def test_fixed_gates_have_names_and_sizes():
+    with pytest.raises(ValueError, match="fixed='CZ' is not known; use CNOT"):
+        Placement((0, 1), "CZ")
+    with pytest.raises(ValueError, match=r"a CNOT does not fit on wires \(0, 1, 2\)"):
+        Placement((0, 1, 2), "CNOT")
+
+
+# --- ansatz
+
+
+def test_layers_do_not_overlap():
+    layer = (Placement((0, 1)), Placement((1, 2)))
+    with pytest.raises(ValueError, match=r"gates of layer 1 overlap on wires \[0, 1, 1, 2\]"):
+        Ansatz(3, ((), layer))
+
+
+@pytest.mark.parametrize("wires", [(2, 3), (-1, 0)])
+def test_gates_sit_on_wires_of_the_circuit(wires):
+    with pytest.raises(ValueError, match="layer 0 uses wires up to .*but the circuit has 3 wires"):
+        Ansatz(3, ((Placement(wires),),))
+
+
+def test_the_group_is_checked():
+    with pytest.raises(ValueError, match="group='SU' is not known"):
+        Ansatz(2, (), "SU")
+    with pytest.raises(ValueError, match="group='SU' is not known"):
+        brickwall(4, 1, group="SU")
+
+
+def test_equal_places_are_equal():
+    assert brickwall(5, 2) == brickwall(5, 2)
+    assert hash(brickwall(5, 2)) == hash(brickwall(5, 2))
+    assert brickwall(5, 2) != brickwall(5, 2, start=1)
+
+
+def test_placements_come_in_the_order_of_the_layers():
+    ansatz = from_spec("1b + CNOT + 3b", 5)
+    assert ansatz.placements == tuple(itertools.chain(*ansatz.layers))
+    assert ansatz.depth == 3
+
+
+@pytest.mark.parametrize(("group", "one", "two", "three"), [("SO", 1, 6, 28), ("U", 4, 16, 64)])
+def test_parameters_of_the_free_gates(group, one, two, three):
+    assert brickwall(6, 2, group=group).n_parameters == 5 * two + 2 * one
+    assert brickwall(6, 1, 3, group=group).n_parameters == 2 * three
+    assert from_spec("CNOT + 1b", 4, group=group).n_parameters == 4 * one
+    assert from_spec("5*CNOT", 4, group=group).n_parameters == 0
+
+
+def test_reversed_layers():
+    ansatz = from_spec("1b + CNOT + 2b", 4, group="O")
+    assert ansatz.reversed().layers == ansatz.layers[::-1]
+    assert ansatz.reversed().reversed() == ansatz
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_the_same_places_in_another_group(group):
+    assert brickwall(4, 2).with_group(group) == brickwall(4, 2, group=group)
+
+
+def test_text():
+    ansatz = from_spec("1b + CNOT + 2b", 4)
+    assert str(ansatz) == "4 wires, 3 layers (6 x 1b, 1 x 2b, 2 x CNOT), SO"
+    assert str(Ansatz(2, ())) == "2 wires, 0 layers (no gates), SO"
+
+
+# --- brickwall
+
+
+@pytest.mark.parametrize(("n", "width"), SIZES)
+@pytest.mark.parametrize("start", [0, 1])
+def test_a_brickwall_leaves_no_wire_idle(n, width, start):
+    ansatz = brickwall(n, 4, width, start=start)
+    for layer in ansatz.layers:
+        assert wires_of(layer) == list(range(n))
+        assert max(place.width for place in layer) == width
+        assert all(place.fixed is None for place in layer)
+    assert ansatz.layers[2:] == ansatz.layers[:2]
+
+
+@pytest.mark.parametrize(("n", "width"), SIZES)
+def test_the_layers_straddle_each_others_seams(n, width):
+    even, odd = brickwall(n, 2, width).layers
+    if width > 1:
+        assert not seams(even, n) & seams(odd, n)
+
+
+@pytest.mark.parametrize(("n", "width"), SIZES)
+@pytest.mark.parametrize("start", [0, 1])
+def test_without_fill_there_are_only_whole_bricks(n, width, start):
+    filled = brickwall(n, 2, width, start=start)
+    bare = brickwall(n, 2, width, start=start, fill=False)
+    for with_rest, bricks in zip(filled.layers, bare.layers, strict=True):
+        assert {place.width for place in bricks} == {width}
+        assert set(bricks) <= set(with_rest)
+
+
+def test_start_swaps_the_parities():
+    assert brickwall(6, 2, 4, start=1).layers == brickwall(6, 2, 4).layers[::-1]
+
+
+def test_bricks_by_hand():
+    def widths(*args, **options):
+        return [[place.width for place in layer] for layer in brickwall(*args, **options).layers]
+
+    assert widths(6, 2) == [[2, 2, 2], [1, 2, 2, 1]]
+    assert widths(6, 2, 4) == [[4, 2], [2, 4]]
+    assert widths(6, 2, 5) == [[5, 1], [1, 5]]
+    assert widths(6, 2, 6) == [[6], [6]]
+    assert widths(5, 2, 3) == [[3, 2], [1, 3, 1]]
+    assert widths(2, 2) == [[2], [2]]
+    assert widths(1, 1, 1) == [[1]]
+
+
+@pytest.mark.parametrize("build", [brickwall, staircase])
+def test_sizes_that_make_no_sense(build):
+    with pytest.raises(ValueError, match="depth=0 must be 1 or more layers"):
+        build(4, 0)
+    for width in (0, 5):
+        with pytest.raises(
+            ValueError,
+            match=f"a gate of {width} wires does not fit an operator of 4; use widths from 1 to 4",
+        ):
+            build(4, 1, width)
+
+
+@pytest.mark.parametrize("start", [2, -1])
+def test_start_is_a_parity(start):
+    message = f"start={start} must be 0 or 1, the parity of the first layer"
+    with pytest.raises(ValueError, match=message):
+        brickwall(4, 1, start=start)
+    with pytest.raises(ValueError, match=message):
+        from_spec("2b", 4, start=start)
+
+
+# --- staircase
+
+
+def test_a_staircase_steps_by_one_wire():
+    ansatz = staircase(5, 2, 3, group="U")
+    assert [place.wires for place in ansatz.placements] == 2 * [(0, 1, 2), (1, 2, 3), (2, 3, 4)]
+    assert all(len(layer) == 1 for layer in ansatz.layers)
+    assert ansatz.group == "U"
+    assert [place.wires for place in staircase(3, 1, 3).placements] == [(0, 1, 2)]
+
+
+# --- specs
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ("2b", ["2b"]),
+        ("CNOT", ["CNOT"]),
+        ("CNOTs", ["CNOT"]),
+        ("cnots", ["CNOT"]),
+        (" 1b + CNOT+2b ", ["1b", "CNOT", "2b"]),
+        ("3*2b", ["2b"] * 3),
+        ("3 x 2b", ["2b"] * 3),
+        ("3x2b", ["2b"] * 3),
+        ("3 × CNOTs", ["CNOT"] * 3),
+        ("2*(CNOT + 2b)", ["CNOT", "2b"] * 2),
+        ("2*(1b + 2*(CNOT)) + 3b", ["1b", "CNOT", "CNOT"] * 2 + ["3b"]),
+        ("(CNOT)", ["CNOT"]),
+        ("02b", ["2b"]),
+        ("12*1b", ["1b"] * 12),
+    ],
+)
+def test_the_grammar(spec, expected):
+    ansatz = from_spec(spec, 6)
+    assert names(ansatz) == expected
+    assert from_spec(spec, 6, depth=len(expected)) == ansatz
+
+
+def test_a_spec_of_one_width_is_a_brickwall():
+    for n, width in ((6, 2), (7, 3), (6, 4)):
+        for start in (0, 1):
+            expected = brickwall(n, 3, width, start=start, group="U")
+            assert from_spec(f"3*{width}b", n, start=start, group="U") == expected
+    assert from_spec("2*3b", 5, fill=False) == brickwall(5, 2, 3, fill=False)
+
+
+def test_single_wires_leave_the_parity_as_it_is():
+    plain = from_spec("2b + 2b", 6)
+    mixed = from_spec("1b + 2b + 1b + 1b + 2b + 1b", 6)
+    assert (mixed.layers[1], mixed.layers[4]) == plain.layers
+    assert mixed.layers[0] == brickwall(6, 1, 1).layers[0]
+
+
+def test_fixed_cnots_are_a_brickwall_that_is_never_filled():
+    for n in (2, 5, 6):
+        ansatz = from_spec("CNOT + CNOT", n)
+        bricks = brickwall(n, 2, fill=False)
+        for layer, free in zip(ansatz.layers, bricks.layers, strict=True):
+            assert [place.wires for place in layer] == [place.wires for place in free]
+            assert {place.fixed for place in layer} == {"CNOT"}
+
+
+# Tables 4 and 6 of arXiv 2509.06653v1, in their own words
+ODD_EVEN = "odd layers = CNOTs even layers = 2b"
+LONG_LEFT = "1b+CNOTs+1b +2b+ CNOTs+2b+ 1b+CNOTs+1b"
+LONG_RIGHT = "CNOTs + 1b + CNOTs + 1b + CNOTs + 2b + CNOTs + 2b + CNOTs + 1b + CNOTs + 1b + CNOTs"
+
+
+@pytest.mark.parametrize(
+    ("spec", "depth", "expected"),
+    [
+        *[("All CNOTs", depth, ["CNOT"] * depth) for depth in (1, 2, 3, 4, 6, 8)],
+        (ODD_EVEN, 1, ["CNOT"]),
+        (ODD_EVEN, 2, ["CNOT", "2b"]),
+        (ODD_EVEN, 3, ["CNOT", "2b", "CNOT"]),
+        (ODD_EVEN, 6, ["CNOT", "2b"] * 3),
+        ("odd layers = 1b; even layers = CNOTs", 6, ["1b", "CNOT"] * 3),
+        ("odd layers = 1b; even layers = CNOTs", 8, ["1b", "CNOT"] * 4),
+        ("odd = 1b, even = CNOT", 3, ["1b", "CNOT", "1b"]),
+        ("CNOTs + 2b + CNOTs + 2b", 4, ["CNOT", "2b"] * 2),
+        ("2b + CNOTs", 2, ["2b", "CNOT"]),
+        (LONG_LEFT, 9, ["1b", "CNOT", "1b", "2b", "CNOT", "2b", "1b", "CNOT", "1b"]),
+        # the table says N_2 = 12, but lists 13 layers
+        (LONG_RIGHT, 13, ["CNOT", *["1b", "CNOT"] * 2, *["2b", "CNOT"] * 2, *["1b", "CNOT"] * 2]),
+    ],
+)
+def test_rows_of_the_papers_tables(spec, depth, expected):
+    assert names(from_spec(spec, 8, depth=depth)) == expected
+
+
+@pytest.mark.parametrize(
+    ("spec", "left", "right"),
+    [
+        (
+            "1b + CNOTs + 1b + 5 × CNOTs; CNOTs",
+            ["1b", "CNOT", "1b", *["CNOT"] * 5],
+            ["CNOT"],
+        ),
+        ("1b; CNOTs", ["1b"], ["CNOT"]),
+        ("CNOTs; CNOTs + 2b", ["CNOT"], ["CNOT", "2b"]),
+        ("CNOTs; 2b", ["CNOT"], ["2b"]),
+        ("CNOTs", ["CNOT"], ["CNOT"]),
+        ("2b + CNOTs", ["2b", "CNOT"], ["2b", "CNOT"]),
+        (f"{LONG_LEFT}; {LONG_RIGHT}", None, None),
+    ],
+)
+def test_rows_with_two_sides(spec, left, right):
+    found = pair_from_spec(spec, 8, 6, group="U", fill=False)
+    assert [ansatz.n for ansatz in found] == [8, 6]
+    assert {ansatz.group for ansatz in found} == {"U"}
+    if left is not None:
+        assert [names(ansatz) for ansatz in found] == [left, right]
+    else:
+        assert [ansatz.depth for ansatz in found] == [9, 13]
+
+
+def test_the_one_body_model_has_the_papers_count():
+    # Table 3: 876 parameters with one-body gates, 854 without; 8 wires before layer 2, 6 before 3
+    second, _ = pair_from_spec("1b + CNOTs + 1b + 5 × CNOTs; CNOTs", 8, 8)
+    third, _ = pair_from_spec("1b; CNOTs", 6, 6)
+    assert second.n_parameters + third.n_parameters == 876 - 854
+
+
+@pytest.mark.parametrize(
+    ("spec", "where"),
+    [
+        ("", "the end"),
+        ("CNOT +", "the end"),
+        ("+ CNOT", "+ CNOT"),
+        ("3*", "the end"),
+        ("2*3*CNOT", "3*CNOT"),
+        ("5CNOT", "5CNOT"),
+        ("CZ", "CZ"),
+        ("2b 2b", "2b"),
+        ("2b + CNOT)", ")"),
+        ("(2b + CNOT", "the end, a ) is missing"),
+        ("2*(2b CNOT)", "CNOT)"),
+        ("b", "b"),
+        ("2bb", "b"),
+    ],
+)
+def test_what_cannot_be_read(spec, where):
+    with pytest.raises(ValueError, match="cannot read the circuit spec") as error:
+        from_spec(spec, 4)
+    assert f"{spec!r} at {where!r}; write layers as '1b + CNOT + 2b'" in str(error.value)
+
+
+def test_a_layer_repeated_0_times():
+    with pytest.raises(ValueError, match=r"spec '0\*CNOT' repeats a layer 0 times; leave it out"):
+        from_spec("0*CNOT", 4)
+
+
+@pytest.mark.parametrize("spec", ["All CNOTs", ODD_EVEN])
+def test_words_that_need_a_depth(spec):
+    with pytest.raises(ValueError, match="does not say how many layers; give depth="):
+        from_spec(spec, 4)
+    with pytest.raises(ValueError, match="depth=0 must be 1 or more layers"):
+        from_spec(spec, 4, depth=0)
+
+
+def test_a_depth_that_contradicts_the_spec():
+    with pytest.raises(ValueError, match=r"spec '2\*CNOT' has 2 layers, but depth=3 was given"):
+        from_spec("2*CNOT", 4, depth=3)
+
+
+@pytest.mark.parametrize(("spec", "n"), [("5b", 4), ("0b", 4), ("CNOT", 1)])
+def test_gates_that_do_not_fit(spec, n):
+    with pytest.raises(ValueError, match=f"wires does not fit an operator of {n}; use widths"):
+        from_spec(spec, n)
+
+
+def test_three_sides():
+    with pytest.raises(ValueError, match="spec '2b;2b;2b' has 3 sides; write 'LEFT ; RIGHT'"):
+        pair_from_spec("2b;2b;2b", 4, 4)
+
+
+# --- drawing
+
+
+def test_draw_shows_every_wire_and_gate():
+    ansatz = from_spec("1b + CNOT + 2b + 7b", 8)
+    ax = ansatz.draw()
+    assert isinstance(ax, Axes)
+    cnots = sum(place.fixed is not None for place in ansatz.placements)
+    assert len(ax.patches) == len(ansatz.placements) - cnots
+    assert len(ax.lines) == ansatz.n + 4 * cnots  # a CNOT: line, dot, ring, plus
+    box = ax.patches[-2].get_bbox()
+    assert (box.y0, box.y1) == pytest.approx((-0.3, 6.3))
+
+
+def test_draw_onto_given_axes():
+    import matplotlib.pyplot as plt
+
+    ax = plt.figure().add_subplot()
+    assert Ansatz(3, ()).draw(ax) is ax
+    assert len(ax.lines) == 3

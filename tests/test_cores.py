@@ -1,0 +1,497 @@
+"""ALS cores against closed forms and direct least squares; gradients by finite differences."""
+
+import numpy as np
+import pytest
+import quimb.tensor as qtn
+from numpy.testing import assert_allclose, assert_array_equal
+
+from mpodis.conventions import padded_shape, qubit_legs
+from mpodis.cores import (
+    als_core,
+    core_gradient,
+    embed_metric,
+    fit_core,
+    full_bonds,
+    norm_gradient,
+    pad_bonds,
+    weighted_loss,
+)
+from mpodis.mpo import (
+    bond_dimensions,
+    compress,
+    mpo_cores,
+    mpo_from_cores,
+    mpo_to_dense,
+    truncate,
+)
+from reference import (
+    CASES,
+    dense_from_cores,
+    finite_difference,
+    overlap,
+    pad,
+    problem,
+    random_cores,
+    random_matrix,
+    weighted_distance,
+)
+
+QUBITS = ((2, 2),) * 4
+ODD = ((2, 1), (3, 2), (1, 2), (2, 3))
+KINDS = pytest.mark.parametrize("complex_", [False, True], ids=["real", "complex"])
+WEIGHTS = pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
+
+
+def random_metric(rows, complex_=False, rank=None, seed=0):
+    """Second moment of `rank` random inputs whose features differ widely in size."""
+    rank = 2 * rows if rank is None else rank
+    x = random_matrix((rank, rows), complex_, seed) * np.geomspace(1, 0.05, rows)
+    return x.conj().T @ x / rank
+
+
+def root(metric):
+    values, vectors = np.linalg.eigh(metric)
+    return vectors * np.sqrt(values.clip(0)) @ vectors.conj().T
+
+
+def setting(legs, complex_, weighted, bond=2, seed=0):
+    """(target, cores, metric or None) on some legs."""
+    rows, columns = padded_shape(legs)
+    target = random_matrix((rows, columns), complex_, seed)
+    cores = random_cores(legs, bond, complex_, seed + 1)
+    return target, cores, random_metric(rows, complex_, seed=seed + 2) if weighted else None
+
+
+def best_site(target, cores, metric, k):
+    """Dense operator with the best site k, the others held: least squares over its entries."""
+    columns = []
+    for entry in np.eye(cores[k].size):
+        trial = [*cores[:k], entry.reshape(cores[k].shape), *cores[k + 1 :]]
+        columns.append(dense_from_cores(trial))
+    weight = np.eye(len(target)) if metric is None else root(metric)
+    design = np.stack([(weight @ column).ravel() for column in columns], axis=1)
+    values = np.linalg.lstsq(design, (weight @ target).ravel(), rcond=None)[0]
+    return sum(v * column for v, column in zip(values, columns, strict=True))
+
+
+def loss_of(target, cores, metric):
+    return weighted_distance(target, dense_from_cores(cores), metric)
+
+
+# --- the loss and its metric
+
+
+@KINDS
+def test_the_loss_is_the_weighted_distance(complex_):
+    target, cores, metric = setting(QUBITS, complex_, True)
+    dense = dense_from_cores(cores)
+    for c in (None, metric):
+        assert_allclose(weighted_loss(target, dense, c), weighted_distance(target, dense, c))
+        assert weighted_loss(target, target, c) == 0
+    weight = root(metric)
+    felt = np.linalg.norm(weight @ (target - dense)) / np.linalg.norm(weight @ target)
+    assert_allclose(weighted_loss(target, dense, metric), felt**2, rtol=1e-12)
+
+
+@KINDS
+def test_the_metric_of_padded_inputs_is_padded_with_zeros(complex_):
+    metric = random_metric(6, complex_)
+    found = embed_metric(metric, 8)
+    assert_allclose(found, pad(metric, 8, 8), atol=1e-16)
+    assert_array_equal(found, found.conj().T)
+    assert_array_equal(embed_metric([[2, 0], [0, 1]], 2), [[2, 0], [0, 1]])
+
+
+@pytest.mark.parametrize(
+    ("metric", "message"),
+    [
+        (np.eye(9), r"covariance has shape \(9, 9\); the operator has 8 \(padded\) inputs"),
+        (np.ones((8, 7)), r"covariance has shape \(8, 7\)"),
+        (np.ones(8), r"covariance has shape \(8,\)"),
+        (np.zeros((8, 8)), "covariance is zero everywhere, NaN or infinite"),
+        (np.zeros((0, 0)), "covariance is zero everywhere, NaN or infinite"),
+        (np.full((8, 8), np.nan), "covariance is zero everywhere, NaN or infinite"),
+        (np.diag([1.0, np.inf]), "covariance is zero everywhere, NaN or infinite"),
+        (np.triu(np.ones((8, 8))), r"covariance is not Hermitian; give E\[x\^H x\]"),
+        (1j * np.ones((8, 8)), "covariance is not Hermitian"),
+        (np.diag([1.0, -0.5]), "covariance has a negative eigenvalue -0.5"),
+    ],
+)
+def test_what_is_not_a_covariance(metric, message):
+    with pytest.raises(ValueError, match=message):
+        embed_metric(metric, 8)
+    with pytest.raises(ValueError, match=message):
+        fit_core(random_matrix((8, 8)), legs=QUBITS[:3], max_bond=1, metric=metric)
+
+
+# --- bonds
+
+
+def test_bonds_that_an_operator_can_use():
+    assert full_bonds(QUBITS, 99) == [4, 16, 4]
+    assert full_bonds(QUBITS, 3) == [3, 3, 3]
+    assert full_bonds(ODD, 99) == [2, 12, 6]
+    assert full_bonds(((2, 2),), 5) == []
+
+
+@pytest.mark.parametrize("legs", [QUBITS, ODD, ((2, 2),)], ids=str)
+def test_padded_bonds_do_not_change_the_operator(legs):
+    cores = random_cores(legs, 2, True)
+    padded = pad_bonds(cores, 5)
+    assert bond_dimensions(padded) == tuple(full_bonds(legs, 5))
+    assert_allclose(dense_from_cores(padded), dense_from_cores(cores), atol=1e-12)
+    for a, b in zip(cores, pad_bonds(cores, 1), strict=True):  # never smaller
+        assert_array_equal(a, b)
+
+
+# --- ALS
+
+
+@KINDS
+@WEIGHTS
+@pytest.mark.parametrize("legs", [QUBITS, ODD, ((4, 3),), ((4, 2), (2, 3))], ids=str)
+def test_als_never_moves_away(legs, weighted, complex_):
+    target, cores, metric = setting(legs, complex_, weighted)
+    cores = pad_bonds(cores, 2)
+    losses = [loss_of(target, cores, metric)]
+    for _ in range(8):
+        before = [core.copy() for core in cores]
+        swept = als_core(target, cores, metric=metric)
+        for a, b in zip(cores, before, strict=True):
+            assert_array_equal(a, b)
+        cores = swept
+        assert [c.shape for c in cores] == [c.shape for c in before]
+        losses.append(loss_of(target, cores, metric))
+    assert (np.diff(losses) <= 1e-12).all()
+    assert losses[1] < losses[0]
+
+
+@KINDS
+@WEIGHTS
+@pytest.mark.parametrize("legs", [QUBITS, ODD, ((4, 3),), ((4, 2), (2, 3))], ids=str)
+def test_the_last_site_is_solved_by_least_squares(legs, weighted, complex_):
+    target, cores, metric = setting(legs, complex_, weighted)
+    cores = als_core(target, pad_bonds(cores, 2), metric=metric)
+    best = best_site(target, cores, metric, 0)  # the sweep ends where it began
+    assert_allclose(dense_from_cores(cores), best, atol=1e-7)
+    expected = weighted_distance(target, best, metric)
+    assert_allclose(loss_of(target, cores, metric), expected, atol=1e-11)
+
+
+@KINDS
+@WEIGHTS
+def test_at_a_fixed_point_no_site_can_do_better(weighted, complex_):
+    target, _, metric = setting(((2, 2),) * 3, complex_, weighted)
+    found = fit_core(
+        target, legs=((2, 2),) * 3, max_bond=2, metric=metric, max_sweeps=3000, tol=1e-15
+    )
+    cores = mpo_cores(found)
+    reached = loss_of(target, cores, metric)
+    for k in range(3):
+        best = weighted_distance(target, best_site(target, cores, metric, k), metric)
+        assert_allclose(reached, best, atol=1e-8)
+
+
+@KINDS
+@WEIGHTS
+@pytest.mark.parametrize("legs", [QUBITS, ODD, ((4, 3),), ((4, 2), (2, 3))], ids=str)
+def test_with_full_bonds_the_fit_is_exact(legs, weighted, complex_):
+    target, _, metric = setting(legs, complex_, weighted)
+    found = fit_core(target, legs=legs, max_bond=99, metric=metric)
+    assert_allclose(mpo_to_dense(found), target, atol=1e-9)
+    # from anywhere, not only from the target's own cores
+    cores = pad_bonds(random_cores(legs, 1, complex_, 9), 99)
+    for _ in range(3):
+        cores = als_core(target, cores, metric=metric)
+    assert loss_of(target, cores, metric) < 1e-12
+
+
+def test_als_starts_from_zero_too():
+    target = random_matrix((8, 8))
+    cores = pad_bonds([np.zeros((1, 2, 2, 1))] * 3, 2)
+    for metric in (None, random_metric(8)):
+        found = als_core(target, cores, metric=metric)
+        assert all(np.isfinite(core).all() for core in found)
+        assert loss_of(target, found, metric) <= 1 + 1e-12
+
+
+# --- closed forms
+
+
+@KINDS
+@pytest.mark.parametrize("bond", [1, 2, 3])
+def test_two_sites_have_the_truncated_svd_as_their_optimum(complex_, bond):
+    legs = ((2, 4), (4, 2))
+    target = random_matrix((8, 8), complex_)
+    tensor = target.reshape(2, 4, 4, 2).transpose(0, 2, 1, 3).reshape(8, 8)
+    values = np.linalg.svd(tensor, compute_uv=False)
+    found = fit_core(target, legs=legs, max_bond=bond)
+    expected = (values[bond:] ** 2).sum() / (values**2).sum()
+    assert_allclose(weighted_distance(target, mpo_to_dense(found)), expected, rtol=1e-9)
+
+
+@KINDS
+@pytest.mark.parametrize("bond", [1, 2, 3])
+def test_weighted_low_rank_has_a_closed_form(complex_, bond):
+    # all inputs on one site, all outputs on the other: |C (W - A B)| is an SVD of C W
+    target, metric = random_matrix((6, 5), complex_), random_metric(6, complex_)
+    found = fit_core(
+        target, legs=((6, 1), (1, 5)), max_bond=bond, metric=metric, max_sweeps=2000, tol=1e-15
+    )
+    values = np.linalg.svd(root(metric) @ target, compute_uv=False)
+    expected = (values[bond:] ** 2).sum() / (values**2).sum()
+    reached = weighted_distance(target, mpo_to_dense(found), metric)
+    assert_allclose(reached, expected, rtol=1e-6)
+
+
+@KINDS
+def test_a_weight_on_one_site_has_a_closed_form(complex_):
+    legs = ((2, 4), (4, 2))
+    target, local = random_matrix((8, 8), complex_), random_metric(2, complex_)
+    metric = np.kron(local, np.eye(4))
+    found = fit_core(target, legs=legs, max_bond=2, metric=metric, max_sweeps=2000, tol=1e-15)
+    seen = np.kron(root(local), np.eye(4)) @ target
+    values = np.linalg.svd(
+        seen.reshape(2, 4, 4, 2).transpose(0, 2, 1, 3).reshape(8, 8), compute_uv=False
+    )
+    expected = (values[2:] ** 2).sum() / (values**2).sum()
+    reached = weighted_distance(target, mpo_to_dense(found), metric)
+    assert_allclose(reached, expected, rtol=1e-6)
+
+
+@KINDS
+def test_a_flat_metric_changes_nothing(complex_):
+    target = random_matrix((16, 16), complex_)
+    plain = fit_core(target, legs=QUBITS, max_bond=2)
+    flat = fit_core(target, legs=QUBITS, max_bond=2, metric=3 * np.eye(16))
+    assert_allclose(
+        weighted_distance(target, mpo_to_dense(flat)),
+        weighted_distance(target, mpo_to_dense(plain)),
+        atol=1e-7,
+    )
+
+
+# --- singular metrics
+
+
+@KINDS
+@pytest.mark.parametrize("rank", [1, 5])
+def test_inputs_that_span_little(complex_, rank):
+    target = random_matrix((16, 16), complex_)
+    metric = random_metric(16, complex_, rank)
+    start = truncate(compress(target).mpo, max_bond=2)
+    before = weighted_distance(target, start.matrix(), metric)
+    found = mpo_to_dense(fit_core(target, legs=QUBITS, max_bond=2, metric=metric))
+    assert weighted_distance(target, found, metric) <= before
+    # what no activation reaches stays of ordinary size
+    assert np.linalg.norm(found) < 20 * np.linalg.norm(target)
+
+
+def test_what_no_activation_reaches_stays_as_it_was():
+    # only the rows whose first bit is 0 are ever seen
+    target = random_matrix((8, 4))
+    metric = np.kron(np.diag([1.0, 0.0]), random_metric(4))
+    legs = ((2, 1), (2, 2), (2, 2))
+    start = mpo_from_cores(pad_bonds(random_cores(legs, 2, seed=4), 99))
+    found = mpo_to_dense(fit_core(target, legs=legs, max_bond=99, metric=metric, start=start))
+    assert weighted_distance(target, found, metric) < 1e-12
+    assert_allclose(found[:4], target[:4], atol=1e-4)
+    assert np.isfinite(found).all()
+
+
+def test_padded_inputs_are_never_felt():
+    matrix, x = random_matrix((6, 8)), random_matrix((40, 6), seed=1)
+    metric = x.T @ x / len(x)
+    legs = qubit_legs(6, 8)
+    found = fit_core(matrix, legs=legs, max_bond=3, metric=metric)
+    error = np.linalg.norm(x @ (matrix - mpo_to_dense(found, shape=(6, 8))))
+    plain = truncate(compress(matrix).mpo, max_bond=3)
+    before = np.linalg.norm(x @ (matrix - mpo_to_dense(plain.mpo, shape=(6, 8))))
+    assert error <= before
+
+
+# --- fit_core
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("bond", [1, 2, 3])
+@WEIGHTS
+def test_fit_core_is_never_worse_than_truncation(case, bond, weighted):
+    target = problem(case)[0]
+    metric = random_metric(len(target), case.complex) if weighted else None
+    mpo = compress(target, legs=case.legs).mpo
+    cut = truncate(mpo, max_bond=bond)
+    found = fit_core(mpo, max_bond=bond, metric=metric, max_sweeps=10)
+    assert max(bond_dimensions(mpo_cores(found)), default=1) <= bond
+    dense = mpo_to_dense(found)
+    reached = weighted_distance(target, dense, metric)
+    assert reached <= weighted_distance(target, cut.matrix(), metric) + 1e-12
+    if metric is None:
+        # the best multiple of a core has distance 1 - f^2, so the overlap is no worse either
+        assert overlap(target, dense) >= overlap(target, cut.matrix()) - 1e-12
+        assert_allclose(reached, 1 - overlap(target, dense) ** 2, atol=1e-9)
+
+
+def test_a_better_start_for_the_weighted_fit_is_taken():
+    # the plain fit is a worse start than the truncation wherever it is worse when weighted
+    worse = 0
+    for seed in range(20):
+        target = random_matrix((8, 8), seed=seed)
+        metric = random_metric(8, rank=2, seed=seed)
+        cut = truncate(compress(target).mpo, max_bond=1).mpo
+        plain = fit_core(target, legs=QUBITS[:3], max_bond=1)
+        losses = [weighted_distance(target, mpo_to_dense(x), metric) for x in (cut, plain)]
+        start = fit_core(target, legs=QUBITS[:3], max_bond=1, metric=metric, max_sweeps=0)
+        reached = weighted_distance(target, mpo_to_dense(start), metric)
+        worse += losses[1] > losses[0]
+        assert reached <= losses[0] + 1e-12
+    assert worse > 0
+
+
+def test_a_variational_core_beats_truncation_by_far_at_bond_one():
+    gains = []
+    for seed in range(10):
+        target = random_matrix((32, 32), seed=seed)
+        mpo = compress(target).mpo
+        cut, fit = truncate(mpo, max_bond=1).mpo, fit_core(mpo, max_bond=1)
+        gains.append(overlap(target, mpo_to_dense(fit)) / overlap(target, mpo_to_dense(cut)))
+    assert min(gains) >= 1
+    assert np.median(gains) > 1.1
+
+
+@KINDS
+def test_a_target_that_fits_comes_back(complex_):
+    target = mpo_from_cores(random_cores(QUBITS, 2, complex_))
+    found = fit_core(target, max_bond=2)
+    expected = mpo_to_dense(target)
+    assert_allclose(mpo_to_dense(found), expected, atol=1e-10 * np.linalg.norm(expected))
+
+
+def test_an_mpo_and_its_matrix_have_the_same_fit():
+    mpo = qtn.MPO_rand(4, 6, seed=1)
+    a = fit_core(mpo, max_bond=2)
+    b = fit_core(mpo_to_dense(mpo), legs=[[2, 2]] * 4, max_bond=2)
+    assert_allclose(mpo_to_dense(a), mpo_to_dense(b), atol=1e-9)
+
+
+def test_a_start_is_taken_as_it_is():
+    target = random_matrix((16, 16))
+    start = mpo_from_cores(random_cores(QUBITS, 1, seed=3))
+    still = fit_core(target, legs=QUBITS, max_bond=2, start=start, max_sweeps=0)
+    assert_allclose(mpo_to_dense(still), mpo_to_dense(start), atol=1e-13)
+    assert bond_dimensions(mpo_cores(still)) == (2, 2, 2)
+    losses = [
+        weighted_distance(
+            target,
+            mpo_to_dense(
+                fit_core(target, legs=QUBITS, max_bond=2, start=start, max_sweeps=n, tol=0)
+            ),
+        )
+        for n in (0, 1, 2, 10)
+    ]
+    assert (np.diff(losses) < 0).all()
+
+
+def test_tol_stops_early():
+    target = random_matrix((16, 16))
+    options = {"legs": QUBITS, "max_bond": 1}
+    one = fit_core(target, **options, max_sweeps=1)
+    loose = fit_core(target, **options, tol=1.0)
+    assert_array_equal(mpo_to_dense(loose), mpo_to_dense(one))
+
+
+def test_float32_stays():
+    target = random_matrix((16, 16)).astype(np.float32)
+    found = fit_core(target, legs=QUBITS, max_bond=2)
+    assert mpo_to_dense(found).dtype == np.float32
+    fine = fit_core(target.astype(float), legs=QUBITS, max_bond=2)
+    assert_allclose(
+        weighted_distance(target, mpo_to_dense(found)),
+        weighted_distance(target, mpo_to_dense(fine)),
+        atol=1e-3,
+    )
+
+
+def test_a_complex_metric_makes_the_core_complex():
+    target, metric = random_matrix((8, 8)), random_metric(8, True)
+    found = mpo_to_dense(fit_core(target, legs=QUBITS[:3], max_bond=2, metric=metric))
+    assert np.iscomplexobj(found)
+    real = mpo_to_dense(fit_core(target, legs=QUBITS[:3], max_bond=2))
+    assert weighted_distance(target, found, metric) < weighted_distance(target, real, metric)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_bond": 0, "legs": QUBITS}, "max_bond=0 keeps nothing; use 1 or more"),
+        ({"max_bond": 1}, "a dense target needs legs=; see `qubit_legs`"),
+        ({"max_bond": 1, "legs": ((2, 2), (2, 2))}, "span a 4 x 4 matrix, too small"),
+        ({"max_bond": 1, "legs": [2, 2]}, "is not a sequence of"),
+    ],
+)
+def test_options_that_make_no_sense(options, message):
+    with pytest.raises(ValueError, match=message):
+        fit_core(random_matrix((16, 16)), **options)
+
+
+def test_starts_that_do_not_fit():
+    target = random_matrix((16, 16))
+    other = mpo_from_cores(random_cores(((4, 4), (4, 4)), 1))
+    with pytest.raises(ValueError, match=r"start has legs \(\(4, 4\), \(4, 4\)\), the target"):
+        fit_core(target, legs=QUBITS, max_bond=2, start=other)
+    large = mpo_from_cores(random_cores(QUBITS, 3))
+    with pytest.raises(
+        ValueError, match=r"start has bond dimensions \(3, 3, 3\), above max_bond=2"
+    ):
+        fit_core(target, legs=QUBITS, max_bond=2, start=large)
+
+
+# --- gradients
+
+
+@KINDS
+@pytest.mark.parametrize("legs", [QUBITS, ODD, ((4, 3),)], ids=str)
+def test_the_gradient_of_the_overlap(legs, complex_):
+    pulled, cores, _ = setting(legs, complex_, False, bond=3)
+    gradients = core_gradient(pulled, cores)
+    for k, gradient in enumerate(gradients):
+        assert gradient.shape == cores[k].shape
+        direction = random_matrix(cores[k].shape, complex_, 7)
+
+        def value(site, k=k):
+            dense = dense_from_cores([*cores[:k], site, *cores[k + 1 :]])
+            return np.vdot(pulled, dense).real
+
+        expected = finite_difference(value, cores[k], direction)
+        assert_allclose(np.vdot(gradient, direction).real, expected, rtol=1e-7)
+        # linear in every site: the value itself is the product with the site
+        assert_allclose(np.vdot(gradient, cores[k]).real, value(cores[k]), rtol=1e-12)
+
+
+@KINDS
+@pytest.mark.parametrize("legs", [QUBITS, ODD, ((4, 3),)], ids=str)
+def test_the_gradient_of_the_norm(legs, complex_):
+    cores = random_cores(legs, 3, complex_)
+    gradients = norm_gradient(cores)
+    for k, gradient in enumerate(gradients):
+        assert gradient.shape == cores[k].shape
+        direction = random_matrix(cores[k].shape, complex_, 7)
+
+        def value(site, k=k):
+            dense = dense_from_cores([*cores[:k], site, *cores[k + 1 :]])
+            return np.vdot(dense, dense).real / 2
+
+        expected = finite_difference(value, cores[k], direction)
+        assert_allclose(np.vdot(gradient, direction).real, expected, rtol=1e-7)
+        assert_allclose(np.vdot(gradient, cores[k]).real, 2 * value(cores[k]), rtol=1e-12)
+
+
+@KINDS
+def test_the_gradients_of_a_fit_cancel(complex_):
+    # d|M - A|^2/2 = norm gradient - environment = 0 at a fixed point of plain ALS
+    target = random_matrix((8, 8), complex_)
+    legs = ((2, 2),) * 3
+    found = mpo_cores(fit_core(target, legs=legs, max_bond=2, max_sweeps=3000, tol=1e-16))
+    pairs = zip(core_gradient(target, found), norm_gradient(found), strict=True)
+    for environment, gradient in pairs:
+        assert_allclose(environment, gradient, atol=1e-5)

@@ -1,0 +1,474 @@
+"""Layers against dense numpy, swapping, and training that repeats bit by bit."""
+
+import logging
+import math
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+from torch import nn
+
+from mpodis import (
+    Circuit,
+    Factorization,
+    brickwall,
+    compress,
+    mpo_from_cores,
+    mpo_to_dense,
+    random_circuit,
+)
+from mpodis.conventions import qubit_legs, wires
+from mpodis.data import Dataset, load_data
+from mpodis.nn import (
+    CompactTNN,
+    FactorizedLinear,
+    MPOLinear,
+    accuracy,
+    layer_inputs,
+    linear_from_matrix,
+    predict,
+    replace_layer,
+    train_classifier,
+    train_tnn,
+)
+
+F64 = torch.float64
+
+
+@pytest.fixture(autouse=True)
+def _torch_generator_untouched():
+    before = torch.random.get_rng_state()
+    yield
+    assert torch.equal(before, torch.random.get_rng_state()), "torch's global generator was used"
+
+
+def dense(cores):
+    """(rows, columns) matrix of cores (left, in, out, right), in plain numpy."""
+    matrix = np.ones((1, 1, 1))
+    for core in cores:
+        i, o, _ = matrix.shape
+        _, j, p, right = core.shape
+        matrix = np.einsum("iom,mjpr->ijopr", matrix, core).reshape(i * j, o * p, right)
+    return matrix[..., 0]
+
+
+def random_cores(legs, bond, rng, *, imaginary=0.0):
+    bonds = [1, *[bond] * (len(legs) - 1), 1]
+    shapes = [(a, *leg, b) for a, leg, b in zip(bonds[:-1], legs, bonds[1:], strict=True)]
+    return [
+        rng.normal(size=s) + (1j * imaginary * rng.normal(size=s) if imaginary else 0)
+        for s in shapes
+    ]
+
+
+def numbers(parameter):
+    return parameter.detach().numpy()
+
+
+LEGS = [
+    ((2, 2),) * 6,
+    ((7, 4), (2, 2), (7, 4)),
+    ((2, 1), (2, 2), (1, 2), (2, 1)),
+    ((3, 5), (4, 2)),
+    ((6, 5),),
+]
+every_legs = pytest.mark.parametrize("legs", LEGS, ids=str)
+
+
+# --- MPOLinear
+
+
+@every_legs
+@pytest.mark.parametrize("bias", [False, True])
+def test_mpo_linear_is_its_dense_matrix(legs, bias):
+    layer = MPOLinear(legs, 3, bias=bias, dtype=F64, seed=1)
+    matrix = dense([numbers(core) for core in layer.cores])
+    assert matrix.shape == (layer.inputs, layer.outputs)
+    assert_allclose(numbers(layer.weight()), matrix, rtol=1e-12, atol=1e-13)
+    assert_allclose(mpo_to_dense(layer.to_mpo()), matrix, rtol=1e-12, atol=1e-13)
+    x = np.random.default_rng(0).normal(size=(4, 3, layer.inputs))
+    if bias:
+        with torch.no_grad():
+            layer.bias.copy_(torch.arange(layer.outputs))
+    expected = x @ matrix + bias * np.arange(layer.outputs)
+    assert_allclose(numbers(layer(torch.from_numpy(x))), expected, rtol=1e-11, atol=1e-12)
+
+
+def test_mpo_linear_pads_and_crops():
+    legs = ((2, 2),) * 4
+    layer = MPOLinear(legs, 2, shape=(13, 10), bias=True, dtype=F64, seed=0)
+    full = dense([numbers(core) for core in layer.cores])
+    x = np.random.default_rng(0).normal(size=(5, 13))
+    padded = np.pad(x, ((0, 0), (0, 3)))
+    assert_allclose(numbers(layer(torch.from_numpy(x))), (padded @ full)[:, :10], atol=1e-12)
+    assert layer.weight().shape == (13, 10)
+    assert_allclose(mpo_to_dense(layer.to_mpo(), shape=(13, 10)), numbers(layer.weight()))
+    assert layer.bias.shape == (10,)
+
+
+@every_legs
+def test_mpo_linear_round_trip(legs):
+    rng = np.random.default_rng(2)
+    cores = random_cores(legs, 3, rng)
+    shape = (max(1, math.prod(i for i, _ in legs) - 1), math.prod(o for _, o in legs))
+    bias = rng.normal(size=shape[1])
+    layer = MPOLinear.from_mpo(mpo_from_cores(cores), shape=shape, bias=bias, dtype=F64)
+    assert_allclose(numbers(layer.weight()), dense(cores)[: shape[0]], rtol=1e-12, atol=1e-12)
+    assert_array_equal(numbers(layer.bias), bias)
+    assert layer.bonds == (3,) * (len(legs) - 1)
+    back = layer.to_mpo()
+    assert_allclose(mpo_to_dense(back), dense(cores), rtol=1e-12, atol=1e-12)
+    with torch.no_grad():
+        layer.cores[0].zero_()
+    assert_allclose(mpo_to_dense(back), dense(cores), rtol=1e-12)  # a copy, not a view
+
+
+def test_mpo_linear_keeps_what_compress_found():
+    matrix = np.random.default_rng(0).normal(size=(60, 10))
+    found = compress(matrix)
+    layer = MPOLinear.from_mpo(found.mpo, shape=found.shape)
+    assert next(layer.parameters()).dtype == torch.float32
+    assert_allclose(numbers(layer.weight()), matrix, atol=1e-5)
+
+
+@pytest.mark.parametrize("bond", [1, 2, 5])
+@every_legs
+def test_initial_gain_is_one(legs, bond):
+    shape = (math.prod(i for i, _ in legs) - 1, math.prod(o for _, o in legs))
+    layer = MPOLinear(legs, bond, shape=shape, dtype=F64, seed=0)
+    assert_allclose(np.linalg.norm(numbers(layer.weight())) ** 2, layer.outputs)
+    sizes = [np.abs(numbers(core)).max() for core in layer.cores]
+    assert max(sizes) < 20 * min(sizes)
+
+
+def test_initial_weights_follow_the_seed():
+    def weights(seed):
+        return numbers(MPOLinear(((2, 2),) * 3, 2, seed=seed).weight())
+
+    assert_array_equal(weights(5), weights(5))
+    assert_array_equal(weights(5), weights(np.random.default_rng(5)))
+    assert not np.array_equal(weights(5), weights(6))
+    assert not np.array_equal(weights(None), weights(None))
+
+
+def test_excessive_bonds_are_clipped_and_logged(caplog):
+    with caplog.at_level(logging.INFO, logger="mpodis"):
+        assert MPOLinear(((2, 2),) * 4, 99, seed=0).bonds == (4, 16, 4)
+    assert "clipped to [4, 16, 4]" in caplog.text
+    caplog.clear()
+    with caplog.at_level(logging.INFO, logger="mpodis"):
+        assert MPOLinear(((2, 2), (2, 1), (7, 4)), [3, 2], seed=0).bonds == (3, 2)
+    assert not caplog.text
+
+
+def test_gradients_match_finite_differences():
+    layer = MPOLinear(((2, 1), (3, 2), (1, 2)), 2, shape=(5, 4), bias=True, dtype=F64, seed=0)
+    x = torch.rand(3, 5, dtype=F64, generator=torch.Generator().manual_seed(0))
+
+    def loss(*parameters):
+        names = [name for name, _ in layer.named_parameters()]
+        values = dict(zip(names, parameters, strict=True))
+        return (torch.func.functional_call(layer, values, (x,)) ** 2).sum()
+
+    assert torch.autograd.gradcheck(loss, tuple(layer.parameters()))
+
+
+def test_repr_of_layers():
+    text = "inputs=4, outputs=4, legs=((2, 2), (2, 2)), bonds=(2,), bias=False"
+    assert text in repr(MPOLinear(((2, 2), (2, 2)), 2, seed=0))
+    assert "inputs=13, outputs=10, bias=True" in repr(
+        FactorizedLinear(factorization((13, 10)), bias=np.zeros(10))
+    )
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: MPOLinear(((2, 2), (2, 2)), 0), ValueError, "bond=0 must be an integer >= 1"),
+        (lambda: MPOLinear(((2, 2), (2, 2)), [2, 2]), ValueError, "or 1 of them for 2 sites"),
+        (lambda: MPOLinear(((2, 2), (2, 0)), 1), ValueError, "legs="),
+        (lambda: MPOLinear(((2, 2),) * 2, 1, shape=(5, 4)), ValueError, r"shape=\(5, 4\) does not"),
+        (lambda: MPOLinear(((2, 2),) * 2, 1, shape=(0, 4)), ValueError, "does not fit into"),
+        (lambda: MPOLinear(((2, 2),) * 2, 1, dtype=torch.int64), TypeError, "floating type"),
+        (lambda: MPOLinear(((2, 2),) * 2, 1, dtype=torch.complex64), TypeError, "floating type"),
+        (
+            lambda: MPOLinear(((2, 2),) * 2, 1, seed=0)(torch.zeros(3, 5)),
+            ValueError,
+            r"x of shape \(3, 5\) must have 4 features",
+        ),
+        (
+            lambda: MPOLinear.from_mpo(mpo_from_cores([np.ones((1, 2, 2, 1)) * 1j])),
+            ValueError,
+            "complex128 does not fit a real layer",
+        ),
+        (
+            lambda: MPOLinear.from_mpo(mpo_from_cores([np.ones((1, 2, 2, 1))]), bias=np.ones(3)),
+            ValueError,
+            r"bias of shape \(3,\) does not fit 2 outputs",
+        ),
+        (lambda: MPOLinear.from_mpo(np.eye(4)), TypeError, "MatrixProductOperator"),
+        (lambda: linear_from_matrix(np.ones(3)), ValueError, r"shape \(3,\) is no weight"),
+        (lambda: linear_from_matrix(np.eye(3) * 1j), ValueError, "complex128"),
+        (lambda: linear_from_matrix(np.eye(3), bias=[1, 2]), ValueError, "does not fit 3 outputs"),
+    ],
+)
+def test_wrong_input_says_what_is_wrong(call, error, message):
+    with pytest.raises(error, match=message) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+
+
+# --- FactorizedLinear
+
+
+def factorization(shape, *, group="SO", imaginary=0.0, seed=0):
+    rng = np.random.default_rng(seed)
+    legs = qubit_legs(*shape)
+    left, right = (
+        random_circuit(brickwall(len(wires(legs, side)), 3, group=group), seed=rng)
+        for side in ("left", "right")
+    )
+    core = mpo_from_cores(random_cores(legs, 2, rng, imaginary=imaginary))
+    return Factorization(left, core, right, shape)
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (13, 10), (16, 4), (5, 30), (64, 10)])
+def test_factorized_linear_is_the_product(shape):
+    found = factorization(shape)
+    bias = np.arange(shape[1], dtype=float)
+    layer = FactorizedLinear(found, bias=bias, dtype=F64)
+    assert_allclose(layer.weight().numpy(), found.matrix(), atol=1e-10)
+    x = np.random.default_rng(1).normal(size=(7, shape[0]))
+    assert_allclose(layer(torch.from_numpy(x)).numpy(), x @ found.matrix() + bias, atol=1e-9)
+    without = FactorizedLinear(found, dtype=F64)(torch.from_numpy(x)).numpy()
+    assert_allclose(without + bias, layer(torch.from_numpy(x)).numpy(), atol=1e-12)
+    assert not list(layer.parameters())
+    assert set(layer.state_dict()) == {"left", "core", "right", "bias"}
+    with pytest.raises(ValueError, match="must have"):
+        layer(torch.zeros(2, shape[0] + 1))
+    with pytest.raises(ValueError, match="does not fit"):
+        FactorizedLinear(found, bias=np.zeros(shape[1] + 1))
+
+
+def real_with_complex_parts(shape):
+    """Q_L e^{i a} on the left and its conjugate phase on the right: complex parts, real matrix."""
+    found = factorization(shape)
+
+    def phased(circuit, phase):
+        gates = [gate.astype(complex) for gate in circuit.gates]
+        gates[0] = gates[0] * np.exp(1j * phase)
+        return Circuit(brickwall(circuit.n, 3, group="U"), tuple(gates))
+
+    return Factorization(phased(found.left, 0.7), found.core, phased(found.right, -0.7), shape)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+def test_complex_factorization_of_a_real_matrix(dtype):
+    found = real_with_complex_parts((13, 10))
+    assert found.left.is_complex
+    layer = FactorizedLinear(found, dtype=dtype)
+    atol = 1e-3 if dtype is torch.float32 else 1e-10
+    assert_allclose(layer.weight().numpy(), found.matrix().real, atol=atol)
+    x = torch.from_numpy(np.random.default_rng(0).normal(size=(3, 13))).to(dtype)
+    assert_allclose(layer(x).numpy(), x.numpy() @ found.matrix().real, atol=10 * atol)
+    assert not layer.to(torch.float32).weight().is_complex()  # casting loses no imaginary part
+
+
+def test_complex_factorization_is_refused():
+    with pytest.raises(ValueError, match=r"not real \(imaginary part .*group='SO'"):
+        FactorizedLinear(factorization((16, 16), group="U", imaginary=1.0))
+
+
+# --- linear_from_matrix, replace_layer
+
+
+@pytest.mark.parametrize("as_tensor", [False, True])
+def test_linear_from_matrix(as_tensor):
+    rng = np.random.default_rng(0)
+    matrix, bias, x = rng.normal(size=(5, 3)), rng.normal(size=3), rng.normal(size=(4, 5))
+    given = (torch.tensor(matrix, requires_grad=True), bias) if as_tensor else (matrix, bias)
+    layer = linear_from_matrix(given[0], bias=given[1], dtype=F64)
+    assert_allclose(numbers(layer(torch.from_numpy(x))), x @ matrix + bias)
+    assert_array_equal(numbers(layer.weight), matrix.T)
+    assert linear_from_matrix(matrix).bias is None
+    assert linear_from_matrix(matrix).weight.dtype == torch.float32
+
+
+def test_replace_layer_copies_the_rest():
+    model = nn.Sequential(CompactTNN(inputs=4, seed=0), nn.ReLU())
+    new = linear_from_matrix(np.eye(4))
+    changed = replace_layer(model, "0.mpo", new)
+    assert changed[0].mpo is new
+    assert isinstance(model[0].mpo, MPOLinear)
+    with torch.no_grad():
+        changed[0].head.weight.zero_()
+    assert model[0].head.weight.abs().max() > 0
+    assert replace_layer(model, "1", nn.Tanh())(torch.zeros(2, 4)).shape == (2, 10)
+
+
+@pytest.mark.parametrize("name", ["fc", "", "mpo.", "mpo.cores.0"])
+def test_replace_layer_lists_the_names(name):
+    message = "CompactTNN has no layer .*; it has mpo, mpo.cores, norm, head"
+    with pytest.raises(ValueError, match=message):
+        replace_layer(CompactTNN(seed=0), name, nn.ReLU())
+    with pytest.raises(ValueError, match="ReLU has no layer 'a'; it has none"):
+        replace_layer(nn.ReLU(), "a", nn.ReLU())
+
+
+# --- the network and its training
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load_data("digits")
+
+
+@pytest.fixture(scope="module")
+def trained(digits):
+    return train_tnn(digits, seed=0, epochs=4)
+
+
+def stripes(n=60):
+    """Two classes told apart by one pixel of a 2x2 image."""
+    x = np.random.default_rng(0).random((n, 4))
+    return Dataset(
+        "stripes", x, (x[:, 0] > 0.5).astype(np.int64), x[:9], x[:9, 0] > 0.5, (2, 2), ""
+    )
+
+
+def test_compact_tnn_is_the_network_of_the_text():
+    model = CompactTNN(seed=3).double()
+    x = np.random.default_rng(0).random((5, 64))
+    hidden = x @ dense([numbers(core) for core in model.mpo.cores])
+    expected = np.maximum(hidden, 0) @ numbers(model.head.weight).T + numbers(model.head.bias)
+    assert_allclose(numbers(model(torch.from_numpy(x))), expected, atol=1e-10)
+    assert model.mpo.legs == ((2, 2),) * 6
+    assert model.mpo.bonds == (2,) * 5
+    assert model.mpo.bias is None
+    assert sum(p.numel() for p in model.parameters()) == 80 + 650
+    assert numbers(model.head.weight).std() == pytest.approx(1 / 8 / np.sqrt(3), rel=0.05)
+
+
+def test_compact_tnn_with_batch_normalization():
+    model = CompactTNN(inputs=16, bond=3, classes=4, batchnorm=True, seed=0)
+    assert isinstance(model.norm, nn.BatchNorm1d)
+    assert model(torch.ones(7, 16)).shape == (7, 4)
+
+
+@pytest.mark.parametrize("inputs", [0, 1, 63, 784])
+def test_compact_tnn_needs_a_power_of_two(inputs):
+    with pytest.raises(ValueError, match=f"inputs={inputs} is not a power of two"):
+        CompactTNN(inputs=inputs)
+
+
+def test_training_learns_and_is_recorded(digits, trained):
+    model, record = trained
+    assert not model.training
+    assert len(record.losses) == 4
+    assert record.losses[-1] < 0.5 * record.losses[0]
+    assert (record.epochs, record.learning_rate, record.batch_size) == (4, 0.03, 64)
+    assert (record.seed, record.threads) == (0, torch.get_num_threads())
+    assert record.note == digits.note
+    assert record.seconds > 0
+    assert record.train_accuracy == accuracy(model, digits.x_train, digits.y_train)
+    assert accuracy(model, digits.x_test, digits.y_test) > 80
+
+
+def test_training_repeats_bit_by_bit(digits, trained):
+    model, record = trained
+    again, same = train_tnn(digits, seed=0, epochs=4)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, again.state_dict()[name])
+    assert same.losses == record.losses
+    other, _ = train_tnn(digits, seed=1, epochs=1)
+    assert not torch.equal(other.head.weight, model.head.weight)
+
+
+def test_a_generator_is_a_seed(digits):
+    by_number, _ = train_tnn(digits, seed=7, epochs=1)
+    by_generator, record = train_tnn(digits, seed=np.random.default_rng(7), epochs=1)
+    assert torch.equal(by_number.head.weight, by_generator.head.weight)
+    assert record.seed is None
+
+
+def test_the_recipe_reaches_its_accuracy(digits):
+    held_out = digits.validation_split(seed=0)
+    model, _ = train_tnn(held_out, seed=10)
+    assert accuracy(model, held_out.x_test, held_out.y_test) > 93
+
+
+def test_settings_without_a_recipe():
+    with pytest.raises(
+        ValueError, match="no recipe for the data set 'stripes'; give epochs, batch"
+    ):
+        train_tnn(stripes(), learning_rate=0.1)
+    model, record = train_tnn(
+        stripes(), epochs=30, learning_rate=0.1, batch_size=20, batchnorm=True, progress=True
+    )
+    assert record.train_accuracy > 90
+    assert model.mpo.legs == ((2, 2), (2, 2))
+
+
+@pytest.mark.parametrize("batch_size", [1, 59, 1000])
+def test_batches_are_about_equal(batch_size):
+    sizes = []
+    model = CompactTNN(inputs=4, classes=2, seed=0)
+    model.mpo.register_forward_hook(
+        lambda module, given, _: sizes.append(len(given[0])) if module.training else None
+    )
+    settings = {"epochs": 1, "learning_rate": 0.01, "batch_size": batch_size}
+    train_classifier(model, stripes(), **settings)
+    assert sum(sizes) == 60
+    assert max(sizes) - min(sizes) <= 1
+    assert len(sizes) == math.ceil(60 / batch_size)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"epochs": 0}, "epochs=0 must be an integer of at least 1"),
+        ({"batch_size": 2.5}, "batch_size=2.5 must be an integer"),
+        ({"learning_rate": -1}, "learning_rate=-1 must be positive"),
+        ({"learning_rate": math.nan}, "learning_rate=nan must be positive"),
+        ({"learning_rate": 1e30}, "after epoch 1; lower learning_rate=1e[+]30"),
+    ],
+)
+def test_settings_that_make_no_sense(settings, message):
+    settings = {"epochs": 2, "learning_rate": 0.01, "batch_size": 20} | settings
+    with pytest.raises(ValueError, match=message):
+        train_classifier(CompactTNN(inputs=4, classes=2), stripes(), **settings)
+
+
+def test_predict_and_accuracy(monkeypatch):
+    monkeypatch.setattr("mpodis.nn.training._EVALUATION_BATCH", 2)
+    model = linear_from_matrix(np.eye(3), dtype=F64)
+    x = np.eye(3)[[0, 2, 1, 1, 0]]
+    assert_array_equal(predict(model, x), [0, 2, 1, 1, 0])
+    assert accuracy(model, x, np.array([0, 2, 1, 1, 2])) == 80
+    assert predict(nn.ReLU(), x).dtype == np.int64
+    with pytest.raises(ValueError, match="5 images need as many labels"):
+        accuracy(model, x, np.zeros(4))
+
+
+def test_layer_inputs_are_what_the_layer_sees(digits, monkeypatch):
+    monkeypatch.setattr("mpodis.nn.training._EVALUATION_BATCH", 100)
+    model = CompactTNN(seed=0).double().eval()
+    x = digits.x_test
+    hidden = np.maximum(x @ numbers(model.mpo.weight()), 0)
+    assert_array_equal(layer_inputs(model, "mpo", x), x)
+    assert_allclose(layer_inputs(model, "head", x), hidden, atol=1e-12)
+    assert layer_inputs(CompactTNN(seed=0), "head", x).dtype == np.float64
+    assert not model.head._forward_pre_hooks
+
+
+def test_layer_inputs_of_sequences_and_idle_layers():
+    model = nn.ModuleDict({"idle": nn.ReLU(), "twice": nn.Tanh()})
+    model.forward = lambda x: model["twice"](model["twice"](x))
+    x = np.random.default_rng(0).random((2, 3, 5)).astype(np.float32)
+    seen = layer_inputs(model, "twice", x)
+    assert_allclose(seen, np.vstack([x.reshape(6, 5), np.tanh(x).reshape(6, 5)]), rtol=1e-6)
+    with pytest.raises(ValueError, match="does not call its layer 'idle'"):
+        layer_inputs(model, "idle", x)
+    with pytest.raises(ValueError, match="no layer 'fc'; it has idle, twice"):
+        layer_inputs(model, "fc", x)
