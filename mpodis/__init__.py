@@ -37,6 +37,7 @@ _HOME = {
         "mpo_to_dense",
         "truncate",
     ),
+    "tables": ("Table",),
 }
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
 

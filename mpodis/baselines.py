@@ -12,11 +12,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mpodis.conventions import crop
+from mpodis.ansatz import Ansatz
+from mpodis.conventions import crop, wires
 from mpodis.cores import embed_metric, fit_core, weighted_loss
+from mpodis.disentangle.objectives import Activations
+from mpodis.disentangle.polish import Lbfgs
+from mpodis.environments import DenseEnvironments
 from mpodis.factorization import dense_overlap
 from mpodis.measures import count_parameters
-from mpodis.mpo import check_matrix, mpo_to_dense
+from mpodis.mpo import (
+    check_matrix,
+    core_legs,
+    left_canonical,
+    mpo_cores,
+    mpo_from_cores,
+    mpo_to_dense,
+    spread_norm,
+)
 
 if TYPE_CHECKING:
     from quimb.tensor import MatrixProductOperator
@@ -49,24 +61,27 @@ class Approximation:
     activation_error: float
 
 
-def low_rank(matrix, rank: int, *, covariance=None, weighted: bool = True) -> Approximation:
-    """Best matrix of a given rank: SVD, or whitened SVD under a covariance C^2.
+def low_rank(
+    matrix, rank: int, *, covariance=None, sensitivity=None, weighted: bool = True
+) -> Approximation:
+    """Best matrix of a given rank: SVD, or whitened SVD under second moments C^2 and S^2.
 
-    With `weighted=False` the covariance is only used to measure the error of the plain SVD.
-
-    |C (M - A)| is smallest at A = M V V^H with V the leading right singular vectors of C M, which
-    needs no inverse of C.
+    |C (M - A) S| is smallest at A = M S V V^H S^+ with V the leading right singular vectors of
+    C M S (Eckart and Young), which needs no inverse of C. With `weighted=False` the covariance
+    is only used to measure the error of the plain SVD.
     """
     matrix = check_matrix(matrix)
     inputs, outputs = matrix.shape
     if not 1 <= rank <= min(inputs, outputs):
         raise ValueError(f"rank={rank} must lie between 1 and {min(inputs, outputs)}")
-    whiten = weighted and covariance is not None
-    seen = _root(embed_metric(covariance, inputs)) @ matrix if whiten else matrix
-    v = np.linalg.svd(seen)[2][:rank].conj().T
-    return describe(
-        f"low rank {rank}", matrix, matrix @ v @ v.conj().T, rank * (inputs + outputs), covariance
-    )
+    seen, felt = matrix, np.eye(outputs)
+    if weighted and covariance is not None:
+        seen = _root(embed_metric(covariance, inputs)) @ seen
+    if weighted and sensitivity is not None:
+        felt = _root(embed_metric(sensitivity, outputs, what="sensitivity"))
+    v = np.linalg.svd(seen @ felt)[2][:rank].conj().T
+    found = matrix @ felt @ v @ v.conj().T @ np.linalg.pinv(felt, rcond=1e-8, hermitian=True)
+    return describe(f"low rank {rank}", matrix, found, rank * (inputs + outputs), covariance)
 
 
 def rank_for(parameters: int, shape: tuple[int, int]) -> int:
@@ -80,13 +95,38 @@ def truncation(
     *,
     shape: tuple[int, int] | None = None,
     covariance=None,
+    sensitivity=None,
     weighted: bool = True,
 ) -> Approximation:
-    """The best MPO of a given bond dimension, by ALS, without circuits; see `low_rank`."""
+    """The best MPO of a given bond dimension without circuits; see `low_rank`.
+
+    By ALS; with a sensitivity, which leaves no closed form, by L-BFGS from the ALS optima of the
+    plain and of the covariance-weighted distance, whichever ends lower.
+    """
     core = fit_core(mpo, max_bond=max_bond, metric=covariance if weighted else None)
+    if weighted and sensitivity is not None:
+        plain = fit_core(mpo, max_bond=max_bond)
+        core = _polished(mpo, (core, plain), covariance, sensitivity)
     target, matrix = (crop(mpo_to_dense(x), shape) for x in (mpo, core))
     name = f"truncated MPO, chi {max_bond}"
     return describe(name, target, matrix, count_parameters(core), covariance)
+
+
+def _polished(mpo, starts, covariance, sensitivity) -> MatrixProductOperator:
+    """The best core, from several starts, with no gates around it."""
+    cores, log_norm = left_canonical(mpo_cores(mpo))
+    objective = Activations(spread_norm(cores, 0.0), covariance, sensitivity)
+    legs = core_legs(cores)
+    none = [Ansatz(len(wires(legs, side)), ()) for side in ("left", "right")]
+    found = []
+    for start in starts:
+        engine = DenseEnvironments(objective.target, legs, *none)
+        core, log_size = left_canonical(mpo_cores(start))
+        engine.set([], spread_norm(core, log_size - log_norm), [])
+        loss = Lbfgs(objective, engine, *none).run(1000)
+        core, log_size = left_canonical(engine.core)
+        found.append((loss, spread_norm(core, log_size + log_norm)))
+    return mpo_from_cores(min(found, key=lambda pair: pair[0])[1])
 
 
 def zero(matrix) -> Approximation:

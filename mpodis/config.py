@@ -12,6 +12,7 @@ from pathlib import Path
 __all__ = ["LayerConfig", "MainConfig", "load_config"]
 
 OBJECTIVES = ("overlap", "activations")
+NETWORK_OBJECTIVES = (*OBJECTIVES, "sensitivity")
 
 
 @dataclass(frozen=True)
@@ -23,11 +24,13 @@ class MainConfig:
     seed: int = 0
     repeats: int = 1
     bond: int = 2
+    epochs: int | None = None
+    learning_rate: float | None = None
     core_bond: int = 1
     depths: tuple[int, ...] = (2, 4, 8)
     width: int = 2
     group: str = "SO"
-    objectives: tuple[str, ...] = OBJECTIVES
+    objectives: tuple[str, ...] = NETWORK_OBJECTIVES
     starts: int = 4
     max_sweeps: int = 200
     tol: float = 1e-4
@@ -39,7 +42,7 @@ class MainConfig:
         wrong = [d for d in self.depths if d < 1]
         if wrong:
             raise ValueError(f"depths holds {wrong[0]}; a circuit has 1 or more layers")
-        _known_objectives(self.objectives)
+        _known_objectives(self.objectives, NETWORK_OBJECTIVES)
         if self.execute < -1:
             raise ValueError(f"execute={self.execute} must be -1 (all test images) or a number")
 
@@ -74,7 +77,7 @@ class LayerConfig:
             raise ValueError("no file was given; name a .npy, .npz, .safetensors or .pt file")
         _positive(self, "core_bond", "starts", "max_sweeps")
         _listed(self, "objectives")
-        _known_objectives(self.objectives)
+        _known_objectives(self.objectives, OBJECTIVES)
         if "activations" in self.objectives and self.inputs is None:
             raise ValueError(
                 "the objective 'activations' needs the layer's inputs; give --inputs FILE with an "
@@ -152,7 +155,7 @@ def _listed(config, *names: str) -> None:
             raise ValueError(f"{name} is empty; give at least one")
 
 
-def _known_objectives(objectives: tuple[str, ...]) -> None:
-    wrong = [name for name in objectives if name not in OBJECTIVES]
+def _known_objectives(objectives: tuple[str, ...], known: tuple[str, ...]) -> None:
+    wrong = [name for name in objectives if name not in known]
     if wrong:
-        raise ValueError(f"objective {wrong[0]!r} is not known; use {' or '.join(OBJECTIVES)}")
+        raise ValueError(f"objective {wrong[0]!r} is not known; use {' or '.join(known)}")

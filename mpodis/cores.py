@@ -38,6 +38,7 @@ __all__ = [
     "embed_metric",
     "fit_core",
     "full_bonds",
+    "inner",
     "norm_gradient",
     "pad_bonds",
     "weighted_loss",
@@ -107,30 +108,37 @@ def fit_core(
     return mpo_from_cores(cores)
 
 
-def weighted_loss(target, dense, metric=None) -> float:
-    """|C (M - A)|^2 / |C M|^2 with C^2 the metric, or without it."""
-    return _square(target - dense, metric) / _square(target, metric)
+def weighted_loss(target, dense, metric=None, sensitivity=None) -> float:
+    """|C (M - A) S|^2 / |C M S|^2 with C^2 the metric and S^2 the sensitivity, where given."""
+    off = target - dense
+    return inner(off, off, metric, sensitivity) / inner(target, target, metric, sensitivity)
 
 
-def _square(x, metric) -> float:
-    return float(np.vdot(x, x if metric is None else metric @ x).real)
+def inner(x, y, metric=None, sensitivity=None) -> float:
+    """Re Tr(x^H C^2 y S^2)."""
+    y = y if metric is None else metric @ y
+    return float(np.vdot(x, y if sensitivity is None else y @ sensitivity).real)
 
 
-def embed_metric(metric, rows: int) -> np.ndarray:
-    """The metric of zero-padded inputs, (rows, rows); what is padded has no activation."""
+def embed_metric(metric, rows: int, *, what: str = "covariance") -> np.ndarray:
+    """The metric of zero-padded inputs, (rows, rows); what is padded has no activation.
+
+    The same holds for outputs and their sensitivity; `what` is the word in the errors.
+    """
     metric = np.asarray(metric)
     if metric.ndim != 2 or metric.shape[0] != metric.shape[1] or metric.shape[0] > rows:
+        side = "inputs" if what == "covariance" else "outputs"
         raise ValueError(
-            f"the covariance has shape {metric.shape}; the operator has {rows} (padded) inputs"
+            f"the {what} has shape {metric.shape}; the operator has {rows} (padded) {side}"
         )
     scale = np.abs(metric).max(initial=0.0)
     if not np.isfinite(scale) or scale == 0:
-        raise ValueError("the covariance is zero everywhere, NaN or infinite")
+        raise ValueError(f"the {what} is zero everywhere, NaN or infinite")
     if np.abs(metric - metric.conj().T).max() > 1e-8 * scale:
-        raise ValueError("the covariance is not Hermitian; give E[x^H x], see `second_moment`")
+        raise ValueError(f"the {what} is not Hermitian; give E[x^H x], see `second_moment`")
     lowest = np.linalg.eigvalsh(metric)[0]
     if lowest < -1e-8 * scale:
-        raise ValueError(f"the covariance has a negative eigenvalue {lowest:.3g}")
+        raise ValueError(f"the {what} has a negative eigenvalue {lowest:.3g}")
     extra = rows - metric.shape[0]
     return np.pad((metric + metric.conj().T) / 2, ((0, extra), (0, extra)))
 
@@ -153,7 +161,7 @@ def pad_bonds(cores: Sequence, max_bond: int) -> list:
 
 
 def als_core(target, cores: Sequence, *, metric=None) -> list:
-    """One ALS sweep right to left and back over the sites; never moves away from the target.
+    """One ALS sweep left to right and back over the sites; never moves away from the target.
 
     Parameters
     ----------
@@ -164,7 +172,7 @@ def als_core(target, cores: Sequence, *, metric=None) -> list:
     Returns
     -------
     list of arrays
-        Cores of the same shape, the last one carrying the norm.
+        Cores of the same shape (bonds beyond `full_bonds` shrink), the first carrying the norm.
     """
     legs = core_legs(cores)
     linear = target if metric is None else metric @ target
@@ -241,7 +249,7 @@ def _als_pass(linear, legs: Legs, metric, canonical: tuple[list, float]) -> list
             centre = _solve_site(form, centre, cores[k])
         if k == n - 1:
             cores[k] = centre
-            return cores
+            break
         q, r = np.linalg.qr(centre.reshape(-1, b))
         cores[k] = q.reshape(a, i, o, -1)
         cores[k + 1] = np.tensordot(r, cores[k + 1], 1)  # carries the norm along

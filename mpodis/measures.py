@@ -217,11 +217,12 @@ def singular_values(operator) -> np.ndarray:
     return np.linalg.svd(np.asarray(operator), compute_uv=False)
 
 
-def second_moment(inputs) -> np.ndarray:
+def second_moment(inputs, *, centred: bool = False) -> np.ndarray:
     """E[x^H x] of inputs (samples, features), (features, features), float64 or complex128.
 
     What the `activations` objective calls the covariance: the mean is not taken off, since
-    the layer sees it too.
+    the layer sees it too. Where the layer's bias may carry the mean, take it off (`centred`) and
+    add mean @ (M - A) to the bias.
     """
     x = np.asarray(inputs)
     if x.ndim != 2 or not len(x):
@@ -230,6 +231,8 @@ def second_moment(inputs) -> np.ndarray:
     bad = int((~np.isfinite(x)).sum())
     if bad:
         raise ValueError(f"{bad} entries of the inputs are NaN or infinite; remove those samples")
+    if centred:
+        x = x - x.mean(axis=0)
     return x.conj().T @ x / len(x)
 
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
+
+if TYPE_CHECKING:
+    from mpodis.disentangle import Disentangled
 
 __all__ = [
     "plot_accuracies",
@@ -15,7 +19,12 @@ __all__ = [
     "plot_history",
 ]
 
-COLOURS = {"overlap": "C0", "activations": "C1"}
+COLOURS = {"overlap": "C0", "activations": "C1", "sensitivity": "C2"}
+_LABELS = {
+    "overlap": "overlap f",
+    "s_avg": r"$S_{avg}$ (nats)",
+    "activations": "relative error of the activations",
+}
 
 
 def _axes(ax: Axes | None, size: tuple[float, float] = (5.2, 3.4)) -> Axes:
@@ -55,23 +64,35 @@ def plot_entropies(
 
 
 def plot_history(
-    histories: Mapping[str, Mapping[str, Sequence[float]]],
+    histories: Mapping[str, Disentangled | Mapping[str, Sequence[float]]],
     *,
+    column: str = "overlap",
     ax: Axes | None = None,
 ) -> Axes:
-    """Overlap f beside its von Neumann bound, sweep by sweep; ten L-BFGS steps are one sweep.
+    """A column of the history sweep by sweep, the overlap f beside its von Neumann bound.
+
+    Ten L-BFGS steps are one sweep.
 
     Parameters
     ----------
-    histories : mapping of label to columns
-        Each with "sweep", "overlap" and "bound", see `mpodis.History`.
+    histories : mapping of label to results or columns
+        A result stands for its winning start; columns are "sweep", `column` and, beside the
+        overlap, "bound", see `mpodis.History`.
+    column : str
+        What is drawn, e.g. "overlap", "s_avg", "activations" or "loss".
     """
     ax = _axes(ax)
+    bound = column == "overlap"
     for label, history in histories.items():
-        (line,) = ax.plot(history["sweep"], history["overlap"], label=label)
-        ax.plot(history["sweep"], history["bound"], ls=":", color=line.get_color(), lw=1)
-    ax.plot([], [], ls=":", color="0.4", label="von Neumann bound")
-    ax.set(xlabel="sweep", ylabel="overlap f")
+        if not isinstance(history, Mapping):
+            names = ("sweep", column, *(("bound",) if bound else ()))
+            history = {n: history.history.column(n, start=history.start) for n in names}
+        (line,) = ax.plot(history["sweep"], history[column], label=label)
+        if bound:
+            ax.plot(history["sweep"], history["bound"], ls=":", color=line.get_color(), lw=1)
+    if bound:
+        ax.plot([], [], ls=":", color="0.4", label="von Neumann bound")
+    ax.set(xlabel="sweep", ylabel=_LABELS.get(column, column))
     ax.legend(fontsize="small")
     return ax
 
@@ -120,15 +141,25 @@ def plot_accuracies(
     places = np.arange(len(rows))[::-1]
     ax.barh(places, [r[2] for r in rows], color=[COLOURS.get(r[1], "0.7") for r in rows])
     for place, (_, _, value) in zip(places, rows, strict=True):
-        ax.text(value + 0.7, place, f"{value:.1f}", va="center", fontsize="small")
+        # inside the bar where it is long enough, so that the reference line crosses no number
+        inside = value > 20
+        ax.text(
+            value - 1 if inside else value + 1,
+            place,
+            f"{value:.1f}",
+            va="center",
+            ha="right" if inside else "left",
+            color="white" if inside else "k",
+            fontsize="small",
+        )
     if reference is not None:
         ax.axvline(reference[1], color="k", ls="--", lw=1, label=reference[0])
     for objective, colour in COLOURS.items():
         if any(r[1] == objective for r in rows):
             ax.barh([0], [0], color=colour, label=objective)
     ax.set_yticks(places, [r[0] for r in rows])
-    ax.set(xlabel="test accuracy (%)", xlim=(0, 109))
-    ax.legend(fontsize="small", loc="lower left")
+    ax.set(xlabel="test accuracy (%)", xlim=(0, 103))
+    ax.legend(fontsize="small", loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=3)
     return ax
 
 

@@ -15,6 +15,7 @@ from mpodis.experiments.main_job import summary_tables
 from mpodis.experiments.run_directory import JobDirectory
 from mpodis.files import write_atomic
 from mpodis.plots import (
+    COLOURS,
     plot_accuracies,
     plot_costs,
     plot_depth,
@@ -107,8 +108,7 @@ def _main_figures(results: dict) -> dict:
     def overlaps(ax):
         plot_depth(curve("overlap"), ylabel="overlap f", ax=ax)
         for objective, (where, values) in curve("bound").items():
-            colour = {"overlap": "C0", "activations": "C1"}[objective]
-            ax.plot(where, values, ls=":", color=colour)
+            ax.plot(where, values, ls=":", color=COLOURS[objective])
         ax.plot([], [], ls=":", color="0.4", label="von Neumann bound")
         ax.legend(fontsize="small")
 
@@ -167,7 +167,9 @@ def _main_intro(results: dict) -> tuple[str, str]:
         f" Networks: seeds {', '.join(str(n['seed']) for n in results['networks'])}.</p>"
         "<p>M is the trained layer; Q_L M' Q_R replaces it without retraining. "
         "<i>overlap</i> maximises Re Tr(M^H A)/(|M||A|) (Eq. 2 of arXiv 2509.06653v1); "
-        "<i>activations</i> minimises |X M - X A| for the training images X. A large loss of "
+        "<i>activations</i> minimises |X M - X A| for the training images X; <i>sensitivity</i> "
+        "weighs this error by the gradients of the network's loss and lets a bias carry the mean of the "
+        "inputs, for every method alike. A large loss of "
         "accuracy under the overlap is what the method gives, and is shown as it is.</p>"
     )
     if execution["images"]:

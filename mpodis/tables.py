@@ -49,6 +49,9 @@ class Table:
         lines.insert(1, "-" * (sum(widths) + 2 * (len(widths) - 1)))
         return "\n".join([*([self.title] if self.title else []), *lines, *self.notes])
 
+    def _repr_pretty_(self, printer, cycle: bool) -> None:
+        printer.text(str(self))  # IPython's text form; the dataclass's own would list every number
+
     def _repr_html_(self) -> str:
         head = "".join(f"<th>{html.escape(c)}</th>" for c in self.columns)
         body = "".join(
@@ -68,6 +71,9 @@ class Tabular:
 
     def __str__(self) -> str:
         return str(self.table())
+
+    def _repr_pretty_(self, printer, cycle: bool) -> None:
+        self.table()._repr_pretty_(printer, cycle)
 
     def _repr_html_(self) -> str:
         return self.table()._repr_html_()

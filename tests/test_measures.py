@@ -282,6 +282,18 @@ def test_the_second_moment_is_double_precision(dtype, expected):
     assert_allclose(moment, 9)
 
 
+@pytest.mark.parametrize("complex_", [False, True])
+def test_the_centred_moment_is_what_is_left_when_the_bias_takes_the_mean(complex_):
+    x, m, a = (random_matrix(s, complex_, k) for k, s in enumerate([(50, 6), (6, 4), (6, 4)]))
+    x = x + 3
+    before = x.copy()
+    moment = second_moment(x, centred=True)
+    assert_array_equal(x, before)
+    bias = x.mean(axis=0) @ (m - a)
+    error = (np.abs(x @ m - (x @ a + bias)) ** 2).sum() / len(x)
+    assert_allclose(np.trace((m - a).conj().T @ moment @ (m - a)).real, error, rtol=1e-12)
+
+
 @pytest.mark.parametrize("shape", [(3,), (0, 4), (2, 2, 2)])
 def test_inputs_must_be_samples(shape):
     with pytest.raises(ValueError, match=r"inputs must be \(samples, features\), got an array of"):

@@ -253,6 +253,16 @@ def test_cutoff_is_relative_to_the_largest_of_a_bond(function):
         )
 
 
+@pytest.mark.parametrize("function", [compress, truncate])
+def test_a_flat_spectrum_is_kept_whole(function):
+    swap = np.eye(16).reshape(4, 4, 16).transpose(1, 0, 2).reshape(16, 16)  # 16 equal values
+    legs = ((4, 4), (4, 4))
+    if function is compress:
+        assert compress(swap, legs=legs, cutoff=0.9).bonds == (16,)
+    else:
+        assert truncate(compress(swap, legs=legs).mpo, cutoff=0.9).bonds == (16,)
+
+
 def test_the_exact_rank_is_found():
     legs = ((2, 2),) * 6
     matrix = dense_from_cores(random_cores(legs, 3))

@@ -21,7 +21,7 @@ from reference import (
     weighted_distance,
 )
 
-NAMES = ("overlap", "activations")
+NAMES = ("overlap", "activations", "sensitivity")
 # the largest circuits are left to tests/test_environments.py
 SOME = [case for case in CASES if max(case.bits) < 6 or len(case.layers) < 3]
 WHITE = [case for case in SOME if case.shape[0] == 2 ** case.bits[0]]
@@ -40,13 +40,20 @@ def operator(case, seed=1):
     return matrix, mpo_cores(compress(matrix, legs=case.legs).mpo)
 
 
+def slopes(case, seed=13):
+    """Gradients (samples, outputs) at the outputs."""
+    g = random_matrix((2 * case.shape[1] + 3, case.shape[1]), case.complex, seed)
+    return g * 2.0 ** -np.arange(case.shape[1])[::-1].clip(max=4)
+
+
 def at_point(name, case, *, bond=2, engine="dense", seed=0, covariance=None):
     """(objective, engine at random gates and core, dense product of what it holds)."""
     _, left, core, right = problem(case, bond=bond, seed=seed)
     cores = operator(case)[1]
     if covariance is None:
         covariance = second_moment(samples(case))
-    objective = Overlap(cores) if name == "overlap" else Activations(cores, covariance)
+    sensitivity = second_moment(slopes(case)) if name == "sensitivity" else None
+    objective = Overlap(cores) if name == "overlap" else Activations(cores, covariance, sensitivity)
     found = ENGINES[engine](objective.target, case.legs, left.ansatz, right.ansatz)
     found.set(left.gates, core, right.gates)
     return objective, found, circuit_matrix(left) @ dense_from_cores(core) @ circuit_matrix(right)
@@ -156,9 +163,33 @@ def test_closed_forms_never_raise_the_loss(name, number, case):
     assert max(np.diff(losses)) <= 1e-11 * max(1, losses[0])
 
 
-def test_only_the_overlap_has_closed_forms_on_both_sides():
-    assert Overlap.polar_sides == ("left", "right")
-    assert Activations.polar_sides == ("right",)
+def test_where_there_are_closed_forms():
+    sides = [at_point(name, SOME[4])[0].polar_sides for name in NAMES]
+    assert sides == [("left", "right"), ("right",), ()]
+    # no site has one either where the outputs are weighed
+    objective, engine, _ = at_point("sensitivity", SOME[4])
+    for a, b in zip(objective.best_core(engine), engine.core, strict=True):
+        assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("case", **ids)
+def test_sensitivity_is_the_error_that_explicit_gradients_feel(case):
+    x, g = samples(case), slopes(case)
+    objective, engine, product = at_point("sensitivity", case)
+    x, g = pad(x, len(x), len(product)), pad(g, len(g), product.shape[1])
+    m = padded_target(case)
+    m = m / np.linalg.norm(m)
+    felt, whole = (np.linalg.norm(x @ d @ g.conj().T) ** 2 for d in (m - product, m))
+    assert_allclose(objective.loss(engine), felt / whole, rtol=1e-10)
+    assert_allclose(objective.gradient(engine)[0], felt / whole, rtol=1e-10)
+    # its scale drops out
+    cores, covariance = operator(case)[1], second_moment(x[:, : case.shape[0]])
+    other = Activations(cores, covariance, 7 * second_moment(g[:, : case.shape[1]]))
+    assert_allclose(other.loss(engine), felt / whole, rtol=1e-10)
+    if 2 ** case.bits[1] == case.shape[1]:
+        white = Activations(cores, covariance, np.eye(case.shape[1]))
+        plain = Activations(cores, covariance)
+        assert_allclose(white.loss(engine), plain.loss(engine), rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -168,7 +199,8 @@ def test_scaling_finds_the_best_norm_of_the_core(name, case):
     target = padded_target(case)
     target = target / np.linalg.norm(target)
     metric = np.eye(len(target)) if name == "overlap" else objective.metric
-    toward = np.vdot(metric @ target, product).real
+    weight = objective.sensitivity if name == "sensitivity" else np.eye(target.shape[1])
+    toward = np.vdot(metric @ target @ weight, product).real
     scaled = objective.scaled(engine)
     if toward <= 0:  # no positive factor brings it nearer
         for a, b in zip(scaled, engine.core, strict=True):
@@ -177,7 +209,8 @@ def test_scaling_finds_the_best_norm_of_the_core(name, case):
     engine.core = scaled
     product = engine.dense()
     # the missing part is orthogonal to what is there
-    assert_allclose(np.vdot(product, metric @ (target - product)).real, 0, atol=1e-12)
+    missing = metric @ (target - product) @ weight
+    assert_allclose(np.vdot(product, missing).real, 0, atol=1e-12)
     norms = [np.linalg.norm(c) for c in scaled]
     assert max(norms) < 1e3 * min(norms)
 

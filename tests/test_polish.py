@@ -30,7 +30,7 @@ PROBLEMS = {
     "8x1": ((8, 1), REAL, Ansatz(0, ()), 2, False, False),
     "no free gates": ((8, 8), Ansatz(3, ()), from_spec("2*CNOT", 3), 2, False, False),
 }
-OBJECTIVES = ("overlap", "activations")
+OBJECTIVES = ("overlap", "activations", "sensitivity")
 
 
 def optimiser(problem, objective="overlap", *, seed=1, scale=0.3, **options):
@@ -39,7 +39,12 @@ def optimiser(problem, objective="overlap", *, seed=1, scale=0.3, **options):
     legs = qubit_legs(*shape)
     cores = mpo_cores(compress(random_matrix(shape, is_complex, seed), legs=legs).mpo)
     x = random_matrix((40, shape[0]), complex_inputs, seed) / np.arange(1, shape[0] + 1)
-    goal = Overlap(cores) if objective == "overlap" else Activations(cores, second_moment(x))
+    if objective == "overlap":
+        goal = Overlap(cores)
+    else:
+        g = random_matrix((30, shape[1]), complex_inputs, seed)
+        weight = second_moment(g) if objective == "sensitivity" else None
+        goal = Activations(cores, second_moment(x), weight)
     engine = DenseEnvironments(goal.target, legs, left, right)
     circuits = [random_circuit(a, seed=(seed, k), scale=scale) for k, a in enumerate((left, right))]
     dtype = np.result_type(*cores, *circuits[0].gates, *circuits[1].gates)

@@ -71,3 +71,20 @@ def test_a_tabular_shows_its_table():
 
     assert str(Result()) == str(TABLE)
     assert Result()._repr_html_() == TABLE._repr_html_()
+
+
+def test_ipython_shows_the_text():
+    class Result(Tabular):
+        def table(self):
+            return TABLE
+
+    class Printer:
+        shown = ""
+
+        def text(self, text):
+            self.shown += text
+
+    for what in (TABLE, Result()):
+        printer = Printer()
+        what._repr_pretty_(printer, False)
+        assert printer.shown == str(TABLE)

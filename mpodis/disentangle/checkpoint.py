@@ -54,8 +54,7 @@ class RunDirectory:
             return cls(path)
         path.mkdir(parents=True, exist_ok=True)
         arrays = {f"target.{k}": core for k, core in enumerate(problem.cores)}
-        if problem.covariance is not None:
-            arrays["covariance"] = problem.covariance
+        arrays |= _moments(problem)
         save_arrays(path / "problem.safetensors", arrays)
         write_json(path / "config.json", config)
         return cls(path)
@@ -77,6 +76,7 @@ class RunDirectory:
             load_ansatz(config["right"]),
             tuple(config["shape"]),
             arrays.get("covariance"),
+            arrays.get("sensitivity"),
         )
         if _fingerprint(problem) != config["fingerprint"]:
             raise ValueError(f"the arrays of {path} do not belong to its config.json")
@@ -121,7 +121,7 @@ class RunDirectory:
     def _history(self, count: int) -> list[dict]:
         lines = (self.path / "history.jsonl").read_text().splitlines()
         if len(lines) < count:
-            raise ValueError(f"history.jsonl has {len(lines)} lines, {count} are missing")
+            raise ValueError(f"history.jsonl has {len(lines)} lines, but {count} were written")
         return [json.loads(line) for line in lines[:count]]
 
 
@@ -137,11 +137,15 @@ def _describe(problem: Problem, settings: Settings) -> dict:
     }
 
 
+def _moments(problem: Problem) -> dict[str, np.ndarray]:
+    found = {"covariance": problem.covariance, "sensitivity": problem.sensitivity}
+    return {name: array for name, array in found.items() if array is not None}
+
+
 def _fingerprint(problem: Problem) -> str:
     """Hash of the numbers that define the problem."""
     digest = hashlib.sha256()
-    arrays = [*problem.cores, *([] if problem.covariance is None else [problem.covariance])]
-    for array in arrays:
+    for array in (*problem.cores, *_moments(problem).values()):
         digest.update(f"{array.shape}{array.dtype}".encode())
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()

@@ -58,7 +58,7 @@ class Loop:
         self.objective = (
             Overlap(self._unit)
             if settings.objective == "overlap"
-            else Activations(self._unit, self._covariance())
+            else Activations(self._unit, *self._moments())
         )
         engine = ENGINES[settings.engine]
         self.engine = engine(self.objective.target, problem.legs, problem.left, problem.right)
@@ -67,6 +67,9 @@ class Loop:
         self._matrix = cores_to_dense(self._unit) if self._dense else None
         self._values = singular_values(self._matrix) if self._small else None
         self._answers = self._answer(self._matrix)
+        if problem.covariance is not None:
+            rounding = 1e-14 * math.sqrt(np.abs(problem.covariance).max())
+            self._answers = self._answers if self._answers > rounding else math.nan
         self._lbfgs = Lbfgs(
             self.objective,
             self.engine,
@@ -82,7 +85,8 @@ class Loop:
         self._best: dict | None = None
         self._best_point: dict[str, np.ndarray] = {}
 
-    def _covariance(self):
+    def _moments(self) -> tuple:
+        """Second moments of the inputs and of the gradients at the outputs."""
         if self.problem.covariance is None:
             raise ValueError(
                 "objective='activations' needs to know the layer's inputs; give inputs= (samples, "
@@ -90,9 +94,11 @@ class Loop:
             )
         groups = {self.problem.left.group, self.problem.right.group}
         if "U" in groups or any(core.dtype.kind == "c" for core in self.problem.cores):
-            return self.problem.covariance
+            return self.problem.covariance, self.problem.sensitivity
         # a real error feels only the real part, and the core shall stay real
-        return self.problem.covariance.real
+        sensitivity = self.problem.sensitivity
+        sensitivity = None if sensitivity is None else sensitivity.real
+        return self.problem.covariance.real, sensitivity
 
     def step(self) -> dict:
         """Do one sweep, of whichever start is next; returns its record."""
@@ -238,8 +244,7 @@ class Loop:
 
     def _felt(self, dense) -> float:
         """Relative error of the activations; NaN where the layer answers none of the inputs."""
-        off = self._answer(self._matrix - dense)
-        return off / self._answers if self._answers > 0 else math.nan
+        return self._answer(self._matrix - dense) / self._answers
 
     def _entropies_left(self) -> np.ndarray:
         """S_k of Q_L^H M Q_R^H, the entanglement that the circuits leave."""
@@ -280,6 +285,7 @@ class Loop:
             History(tuple(self.records)),
             self.settings,
             self._number,
+            self.objective.loss(self.engine),
             overlap,
             bound,
             error,

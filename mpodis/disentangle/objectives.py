@@ -5,6 +5,7 @@ plus a quadratic term that only the activations have:
 
     overlap       1 - f,  f = Re Tr(M^H A) / (|M| |A|)               (Eq. 2 with its dagger)
     activations   |C (M - A)|^2 / |C M|^2,  C^2 = E[x^H x],          A = Q_L M' Q_R
+                  optionally |C (M - A) S|^2 / |C M S|^2,  S^2 = E[g^H g]
 
 |C Q_L M' Q_R| does not depend on Q_R, so Q_R keeps its closed-form polar step in both, with the
 target M or C^2 M; so does Q_L for the overlap.
@@ -18,7 +19,7 @@ from typing import Protocol
 
 import numpy as np
 
-from mpodis.cores import als_core, embed_metric, norm_gradient
+from mpodis.cores import als_core, embed_metric, inner, norm_gradient
 from mpodis.environments.base import Environments, Gradient
 from mpodis.mpo import cores_to_dense, left_canonical, spread_norm
 
@@ -85,43 +86,56 @@ class Overlap:
 
 
 class Activations:
-    """|C (M - A)|^2 / |C M|^2 for a target and a second moment C^2, see the module.
+    """|C (M - A) S|^2 / |C M S|^2 for second moments C^2 of inputs and S^2 of gradients.
+
+    S, optional, weighs an error by how much the network's loss feels it: with the gradients g of
+    the loss at the layer's outputs, S^2 = E[g^H g], the distance is the Kronecker-factored second
+    order of the loss (K-FAC, arXiv 1503.05671). Then no gate and no site has a closed form.
 
     Needs the dense A, so only an engine that has it (`dense`).
     """
 
     name = "activations"
-    polar_sides = ("right",)
 
-    def __init__(self, cores: Sequence, covariance) -> None:
+    def __init__(self, cores: Sequence, covariance, sensitivity=None) -> None:
         matrix = cores_to_dense(Overlap(cores).target)
         metric = embed_metric(covariance, matrix.shape[0])
-        square = float(np.vdot(matrix, metric @ matrix).real)
+        if sensitivity is not None:
+            sensitivity = embed_metric(sensitivity, matrix.shape[1], what="sensitivity")
+            sensitivity = sensitivity / np.abs(sensitivity).max()
+        square = inner(matrix, matrix, metric, sensitivity)
         if not square > 1e-28 * np.abs(metric).max():
             raise ValueError(
                 "the layer answers none of the given inputs (C M = 0); check that the covariance "
                 "belongs to this layer"
             )
-        self.matrix, self.metric = matrix, metric / square
-        self.target = self.metric @ matrix
+        self.matrix, self.metric, self.sensitivity = matrix, metric / square, sensitivity
+        self.polar_sides = ("right",) if sensitivity is None else ()
+        self.target = self._weigh(matrix)
+
+    def _weigh(self, x):
+        x = self.metric @ x
+        return x if self.sensitivity is None else x @ self.sensitivity
 
     def loss(self, engine: Environments) -> float:
         off = self.matrix - engine.dense()
-        return float(np.vdot(off, self.metric @ off).real)
+        return float(np.vdot(off, self._weigh(off)).real)
 
     def gradient(self, engine: Environments) -> tuple[float, Gradient]:
         dense = engine.dense()
         off = self.matrix - dense
-        pull = self.metric @ off
+        pull = self._weigh(off)
         return float(np.vdot(off, pull).real), engine.gradient_towards(dense, 2 * pull)
 
     def best_core(self, engine: Environments) -> list:
+        if self.sensitivity is not None:
+            return list(engine.core)
         pulled, metric = engine.pulled(self.matrix), engine.pulled_metric(self.metric)
         return als_core(pulled, engine.core, metric=metric)
 
     def scaled(self, engine: Environments) -> list:
         dense = engine.dense()
-        square = float(np.vdot(dense, self.metric @ dense).real)
+        square = float(np.vdot(dense, self._weigh(dense)).real)
         return _scale(engine.core, float(np.vdot(self.target, dense).real) / square)
 
 

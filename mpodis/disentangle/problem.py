@@ -18,13 +18,17 @@ __all__ = ["Problem"]
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """M as its cores, the two ansätze, the shape before padding and the inputs' second moment."""
+    """M as its cores, the two ansätze, the shape before padding, and second moments.
+
+    `covariance` is that of the inputs, `sensitivity` that of the gradients at the outputs.
+    """
 
     cores: tuple
     left: Ansatz
     right: Ansatz
     shape: tuple[int, int]
     covariance: np.ndarray | None
+    sensitivity: np.ndarray | None = None
 
     @property
     def legs(self) -> Legs:
@@ -41,6 +45,7 @@ class Problem:
         shape: tuple[int, int] | None,
         inputs,
         covariance,
+        sensitivity=None,
     ) -> Problem:
         """Check what a user gives and fill in what is left open."""
         cores = tuple(_double(core) for core in cores)
@@ -78,7 +83,16 @@ class Problem:
                     f"the layer {shape[0]} inputs"
                 )
             covariance = embed_metric(covariance, shape[0])
-        return cls(cores, left_ansatz, right_ansatz, shape, covariance)
+        if sensitivity is not None:
+            if covariance is None:
+                raise ValueError("sensitivity= weighs the activations; give inputs= or covariance=")
+            sensitivity = _double(sensitivity)
+            if sensitivity.shape != (shape[1],) * 2:
+                raise ValueError(
+                    f"the sensitivity has shape {sensitivity.shape}, the layer {shape[1]} outputs"
+                )
+            sensitivity = embed_metric(sensitivity, shape[1], what="sensitivity")
+        return cls(cores, left_ansatz, right_ansatz, shape, covariance, sensitivity)
 
 
 def _double(array) -> np.ndarray:

@@ -56,12 +56,15 @@ class Disentangled(Tabular):
     settings : Settings
     start : int
         Number of the start that won.
+    loss : float
+        The final value of the objective: 1 - f, or the squared relative error of the activations
+        (weighted by the sensitivity where one was given).
     overlap, bound : float
         f of the target with Q_L M' Q_R, and the von Neumann bound for this core.
     relative_error : float
         |M - Q_L M' Q_R| / |M|.
     activation_error : float
-        |X M - X Q_L M' Q_R| / |X M|, the root of the `activations` loss; NaN without inputs.
+        |X M - X Q_L M' Q_R| / |X M|; NaN without inputs.
     entropies_before, entropies_after : arrays
         S_k of M and of Q_L^H M Q_R^H, what the circuits leave (nats).
     seconds : float
@@ -72,6 +75,7 @@ class Disentangled(Tabular):
     history: History
     settings: Settings
     start: int
+    loss: float
     overlap: float
     bound: float
     relative_error: float
@@ -83,13 +87,6 @@ class Disentangled(Tabular):
     @property
     def converged(self) -> bool:
         return self.status in ("exact", "converged")
-
-    @property
-    def loss(self) -> float:
-        """The final value of the objective."""
-        return (
-            1 - self.overlap if self.settings.objective == "overlap" else (self.activation_error**2)
-        )
 
     def table(self) -> Table:
         parts = self.factorization.parameter_counts()

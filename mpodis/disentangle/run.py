@@ -38,6 +38,7 @@ def disentangle(
     objective: str = "overlap",
     inputs=None,
     covariance=None,
+    sensitivity=None,
     core: str = "update",
     method: str = "auto",
     engine: str = "dense",
@@ -70,6 +71,9 @@ def disentangle(
     inputs, covariance : array (samples, inputs) or array (inputs, inputs)
         X, or its second moment (`second_moment`); needed by "activations", and used by "overlap"
         to report the error of the activations.
+    sensitivity : array (outputs, outputs), optional
+        Second moment of the gradients of the network's loss at the layer's outputs (see
+        `mpodis.nn.output_sensitivity`). "activations" then weighs errors by what the loss feels.
     core : {"update", "fixed"}
         Update the core in every sweep, or keep the truncated MPO as the paper does.
     method : {"auto", "sweeps", "lbfgs"}
@@ -126,7 +130,14 @@ def disentangle(
     if isinstance(mpo, Compressed):
         mpo, shape = mpo.mpo, shape or mpo.shape
     problem = Problem.build(
-        mpo_cores(mpo), left, right, group=group, shape=shape, inputs=inputs, covariance=covariance
+        mpo_cores(mpo),
+        left,
+        right,
+        group=group,
+        shape=shape,
+        inputs=inputs,
+        covariance=covariance,
+        sensitivity=sensitivity,
     )
     directory = None if run_dir is None else RunDirectory.open(run_dir, problem, settings)
     return _run(problem, settings, directory, progress=progress)

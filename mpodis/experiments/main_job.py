@@ -7,6 +7,7 @@ gates, and compare with plain truncation and low rank.
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from dataclasses import asdict
@@ -18,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from mpodis.ansatz import brickwall
 from mpodis.baselines import Approximation, low_rank, rank_for, truncation, zero
 from mpodis.config import MainConfig
+from mpodis.cores import inner
 from mpodis.data import Dataset, load_data
 from mpodis.disentangle import Disentangled, disentangle
 from mpodis.experiments.run_directory import JobDirectory
@@ -30,6 +32,7 @@ from mpodis.nn import (
     accuracy,
     layer_inputs,
     linear_from_matrix,
+    output_sensitivity,
     predict,
     replace_layer,
     train_tnn,
@@ -67,11 +70,7 @@ def _one_network(
     model.load_state_dict(load_file(_model_file(directory, seed)))
     model = model.double().eval()
     mpo = model.mpo.to_mpo()
-    covariance = second_moment(layer_inputs(model, "mpo", data.x_train))
-
-    def score(module) -> float:
-        return accuracy(replace_layer(model, "mpo", module), data.x_test, data.y_test)
-
+    layer = _Layer(model, mpo, data)
     runs, rows = {}, []
     for depth in config.depths:
         for objective in config.objectives:
@@ -80,8 +79,8 @@ def _one_network(
                 mpo,
                 left=brickwall(len(mpo.sites), depth, config.width, group=config.group),
                 core_bond=config.core_bond,
-                objective=objective,
-                covariance=covariance,
+                objective="overlap" if objective == "overlap" else "activations",
+                **layer.moments(objective),
                 starts=config.starts,
                 max_sweeps=config.max_sweeps,
                 tol=config.tol,
@@ -89,19 +88,18 @@ def _one_network(
                 run_dir=directory.path / name / key,
                 progress=progress,
             )
-            layer = FactorizedLinear(found.factorization, dtype=torch.float64)
-            rows.append(_row(found, depth, score(layer)))
+            rows.append(_row(found, depth, objective, layer))
             runs[key] = _run_record(found)
             found.factorization.save(directory.path / name / f"{key}.safetensors")
-            last = found
+            last, last_objective = found.factorization, objective
     parameters = max(row["core"] + row["gates"] for row in rows)
     others = directory.stage(
         f"{name}-baselines",
-        lambda: {"rows": _baselines(mpo, covariance, config, parameters, score)},
+        lambda: {"rows": _baselines(mpo, layer, config, parameters)},
     )
     original = {
         "original": accuracy(model, data.x_test, data.y_test),
-        "untruncated": score(_untruncated(last, mpo)),
+        "untruncated": layer.score(_untruncated(last, mpo)),
     }
     return {
         "seed": seed,
@@ -118,10 +116,47 @@ def _one_network(
         "runs": runs,
         "execution": directory.stage(
             f"{name}-execution",
-            lambda: _execute(model, last.factorization, data, config, progress=progress),
+            lambda: _execute(layer, last, last_objective, config, progress=progress),
         ),
-        "costs": directory.stage(f"{name}-costs", lambda: _costs(last.factorization, seed)),
+        "costs": directory.stage(f"{name}-costs", lambda: _costs(last, seed)),
     }
+
+
+class _Layer:
+    """The layer inside its network: what it sees, what is felt of it, and how to replace it."""
+
+    def __init__(self, model: CompactTNN, mpo, data: Dataset) -> None:
+        self.model, self.data, self.matrix = model, data, mpo_to_dense(mpo)
+        inputs = layer_inputs(model, "mpo", data.x_train)
+        self.mean = inputs.mean(axis=0)
+        self.covariance = second_moment(inputs)
+        self.centred = second_moment(inputs, centred=True)
+        self.sensitivity = output_sensitivity(model, "mpo", data.x_train)
+
+    def moments(self, objective: str) -> dict:
+        """What an objective weighs errors with; under "sensitivity" a bias carries the mean."""
+        if objective == "sensitivity":
+            return {"covariance": self.centred, "sensitivity": self.sensitivity}
+        return {"covariance": self.covariance}
+
+    def bias(self, objective: str, matrix) -> np.ndarray | None:
+        return self.mean @ (self.matrix - matrix) if objective == "sensitivity" else None
+
+    def activation_error(self, objective: str, matrix) -> float:
+        """|X M - (X A + b)| / |X M|; b, where there is one, takes the mean out."""
+        off = self.matrix - matrix
+        seen = self.centred if objective == "sensitivity" else self.covariance
+        whole = inner(self.matrix, self.matrix, self.covariance)
+        return math.sqrt(max(0.0, inner(off, off, seen)) / whole)
+
+    def score(self, module: torch.nn.Module) -> float:
+        """Test accuracy with the layer replaced."""
+        replaced = replace_layer(self.model, "mpo", module)
+        return accuracy(replaced, self.data.x_test, self.data.y_test)
+
+    def factorized(self, factorization: Factorization, objective: str) -> FactorizedLinear:
+        bias = self.bias(objective, factorization.matrix())
+        return FactorizedLinear(factorization, bias=bias, dtype=torch.float64)
 
 
 def _model_file(directory: JobDirectory, seed: int):
@@ -135,7 +170,14 @@ def _train(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        model, record = train_tnn(data, seed=seed, bond=config.bond, progress=progress)
+        model, record = train_tnn(
+            data,
+            seed=seed,
+            bond=config.bond,
+            epochs=config.epochs,
+            learning_rate=config.learning_rate,
+            progress=progress,
+        )
     finally:
         torch.set_num_threads(threads)
     file = _model_file(directory, seed)
@@ -144,19 +186,20 @@ def _train(
     return asdict(record)
 
 
-def _row(found: Disentangled, depth: int, percent: float) -> dict:
+def _row(found: Disentangled, depth: int, objective: str, layer: _Layer) -> dict:
     parts = found.factorization.parameter_counts()
     return {
         "depth": depth,
-        "objective": found.settings.objective,
-        "accuracy": percent,
+        "objective": objective,
+        "accuracy": layer.score(layer.factorized(found.factorization, objective)),
         "overlap": found.overlap,
         "bound": found.bound,
         "relative_error": found.relative_error,
-        "activation_error": found.activation_error,
+        "activation_error": layer.activation_error(objective, found.factorization.matrix()),
         "s_avg": float(np.mean(found.entropies_after)),
         "core": parts["core"],
         "gates": parts["left gates"] + parts["right gates"],
+        "bias": found.factorization.shape[1] if objective == "sensitivity" else 0,
         "seconds": found.seconds,
         "status": found.status,
     }
@@ -170,54 +213,67 @@ def _run_record(found: Disentangled) -> dict:
     }
 
 
-def _untruncated(found: Disentangled, mpo) -> torch.nn.Module:
+def _untruncated(found: Factorization, mpo) -> torch.nn.Module:
     """Q_L M' Q_R with the core left whole, M' = Q_L^H M Q_R^H: the network must not notice."""
-    left, right = found.factorization.left, found.factorization.right
+    left, right = found.left, found.right
     core = compress(sandwich(left.adjoint(), mpo_to_dense(mpo), right.adjoint())).mpo
-    whole = Factorization(left, core, right, found.factorization.shape)
-    return FactorizedLinear(whole, dtype=torch.float64)
+    return FactorizedLinear(Factorization(left, core, right, found.shape), dtype=torch.float64)
 
 
-def _baselines(mpo, covariance, config: MainConfig, parameters: int, score) -> list[dict]:
-    matrix = mpo_to_dense(mpo)
-    rank = rank_for(parameters, matrix.shape)
-    found: list[tuple[str, Approximation]] = [("-", zero(matrix))]
+def _baselines(mpo, layer: _Layer, config: MainConfig, parameters: int) -> list[dict]:
+    """No layer, truncation at the same chi', low rank at the same parameters: our recipe each."""
+    rank = rank_for(parameters, layer.matrix.shape)
+    found: list[tuple[str, Approximation]] = [("-", zero(layer.matrix))]
     for objective in config.objectives:
-        weighted = objective == "activations"
-        cut = truncation(mpo, config.core_bond, covariance=covariance, weighted=weighted)
-        found.append((objective, cut))
-        low = low_rank(matrix, rank, covariance=covariance, weighted=weighted)
-        found.append((objective, low))
-    return [
-        {
-            "name": a.name,
-            "objective": objective,
-            "accuracy": score(linear_from_matrix(a.matrix, dtype=torch.float64)),
-            "overlap": a.overlap,
-            "relative_error": a.relative_error,
-            "activation_error": a.activation_error,
-            "parameters": a.parameters,
-        }
-        for objective, a in found
-    ]
+        options = layer.moments(objective) | {"weighted": objective != "overlap"}
+        found.append((objective, truncation(mpo, config.core_bond, **options)))
+        found.append((objective, low_rank(layer.matrix, rank, **options)))
+    rows = []
+    for objective, a in found:
+        bias = layer.bias(objective, a.matrix)
+        module = linear_from_matrix(a.matrix, bias=bias, dtype=torch.float64)
+        rows.append(
+            {
+                "name": a.name,
+                "objective": objective,
+                "accuracy": layer.score(module),
+                "overlap": a.overlap,
+                "relative_error": a.relative_error,
+                "activation_error": layer.activation_error(objective, a.matrix),
+                "parameters": a.parameters,
+                "bias": 0 if bias is None else len(bias),
+            }
+        )
+    return rows
 
 
-def _execute(model, factorization, data: Dataset, config: MainConfig, *, progress: bool) -> dict:
+def _execute(
+    layer: _Layer,
+    factorization: Factorization,
+    objective: str,
+    config: MainConfig,
+    *,
+    progress: bool,
+) -> dict:
     """Exact execution of both circuits on Aer against the same layer in the network."""
+    data, model = layer.data, layer.model
     count = len(data.x_test) if config.execute < 0 else min(config.execute, len(data.x_test))
     if count == 0:
         return {"images": 0}
     x, y = data.x_test[:count], data.y_test[:count]
+    module = layer.factorized(factorization, objective)
     began = time.perf_counter()
     measured = hybrid_layer(factorization, x, progress=progress)
     seconds = time.perf_counter() - began
-    layer = FactorizedLinear(factorization, dtype=torch.float64)
-    classical = predict(replace_layer(model, "mpo", layer), x)
+    if module.bias is not None:
+        measured = measured + module.bias.numpy()
+    classical = predict(replace_layer(model, "mpo", module), x)
     # the rest of the network, fed with what the circuits gave
     quantum = predict(replace_layer(model, "mpo", torch.nn.Identity()), measured)
     with torch.no_grad():
-        expected = layer(torch.as_tensor(x)).numpy()
+        expected = module(torch.as_tensor(x)).numpy()
     return {
+        "objective": objective,
         "images": count,
         "accuracy_classical": 100 * float(np.mean(classical == y)),
         "accuracy_aer": 100 * float(np.mean(quantum == y)),
@@ -264,7 +320,7 @@ def accuracy_table(network: dict) -> Table:
                 row["bound"],
                 row["activation_error"],
                 row["s_avg"],
-                row["core"],
+                row["core"] + row["bias"],
                 row["gates"],
             )
         )
@@ -279,7 +335,7 @@ def accuracy_table(network: dict) -> Table:
                 None,
                 row["activation_error"],
                 None,
-                row["parameters"],
+                row["parameters"] + row["bias"],
                 0,
             )
         )

@@ -2,7 +2,14 @@
 
 from mpodis.nn.layers import FactorizedLinear, MPOLinear, linear_from_matrix, replace_layer
 from mpodis.nn.tnn import RECIPES, CompactTNN, Recipe, train_tnn
-from mpodis.nn.training import TrainingRecord, accuracy, layer_inputs, predict, train_classifier
+from mpodis.nn.training import (
+    TrainingRecord,
+    accuracy,
+    layer_inputs,
+    output_sensitivity,
+    predict,
+    train_classifier,
+)
 
 __all__ = [
     "RECIPES",
@@ -14,6 +21,7 @@ __all__ = [
     "accuracy",
     "layer_inputs",
     "linear_from_matrix",
+    "output_sensitivity",
     "predict",
     "replace_layer",
     "train_classifier",

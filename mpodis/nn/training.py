@@ -15,7 +15,14 @@ from mpodis.data import Dataset
 from mpodis.nn.layers import Seed, find_layer, torch_generator
 from mpodis.progress import bar
 
-__all__ = ["TrainingRecord", "accuracy", "layer_inputs", "predict", "train_classifier"]
+__all__ = [
+    "TrainingRecord",
+    "accuracy",
+    "layer_inputs",
+    "output_sensitivity",
+    "predict",
+    "train_classifier",
+]
 
 _EVALUATION_BATCH = 10_000  # images at a time where no gradient is needed
 
@@ -175,6 +182,43 @@ def layer_inputs(model: nn.Module, name: str, x: np.ndarray | Tensor) -> np.ndar
     if not seen:
         raise ValueError(f"the model does not call its layer {name!r} on these inputs")
     return np.concatenate(seen)
+
+
+def output_sensitivity(model: nn.Module, name: str, x: np.ndarray | Tensor) -> np.ndarray:
+    """How much the log-likelihood feels the outputs of a layer: E[g^T g], (outputs, outputs).
+
+    g is the gradient of log p_c at the layer's output, averaged over the images and over the
+    classes c that the model itself predicts: the Fisher information seen from the layer, which
+    needs no labels. See `sensitivity` of `mpodis.disentangle`.
+
+    Raises
+    ------
+    ValueError
+        If there is no such layer, or the model does not call it exactly once.
+    """
+    seen: list[Tensor] = []
+
+    def cut(_module: nn.Module, _arguments: tuple, output: Tensor) -> Tensor:
+        seen.append(output.detach().requires_grad_())
+        return seen[-1]
+
+    handle = find_layer(model, name).register_forward_hook(cut)
+    total, count = 0.0, 0
+    try:
+        for batch in _like_model(model, x).split(_EVALUATION_BATCH):
+            seen.clear()
+            with torch.enable_grad():
+                logs = torch.log_softmax(model(batch), dim=1)
+            if len(seen) != 1:
+                raise ValueError(f"the model calls its layer {name!r} {len(seen)} times, not once")
+            for c in range(logs.shape[1]):
+                (g,) = torch.autograd.grad(logs[:, c].sum(), seen[0], retain_graph=True)
+                g, p = g.double(), logs[:, c, None].detach().double().exp()
+                total = total + (p * g).T @ g
+            count += len(batch)
+    finally:
+        handle.remove()
+    return (total / count).cpu().numpy()
 
 
 def _like_model(model: nn.Module, x: np.ndarray | Tensor) -> Tensor:

@@ -1,0 +1,413 @@
+"""A run that is interrupted anywhere ends, bit by bit, where it would have ended."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from functools import cache
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+from quimb.tensor import MatrixProductOperator
+
+from mpodis.disentangle import disentangle, resume
+from mpodis.disentangle import run as run_module
+from mpodis.disentangle.checkpoint import RunDirectory
+from mpodis.disentangle.loop import Loop
+from mpodis.disentangle.problem import Problem
+from mpodis.disentangle.settings import Settings
+from mpodis.files import save_arrays
+from mpodis.mpo import compress, mpo_cores
+from reference import random_matrix
+
+FILES = ("config.json", "history.jsonl", "checkpoint.safetensors", "problem.safetensors")
+
+
+@cache
+def operator(*shape, is_complex=False):
+    return compress(random_matrix(shape, is_complex, 1)).mpo
+
+
+def strided(mpo):
+    """The same operator with arrays that are not contiguous."""
+    first, *rest = (np.ascontiguousarray(c.transpose(0, 3, 1, 2)) for c in mpo_cores(mpo))
+    return MatrixProductOperator([first[0], *rest[:-1], rest[-1][:, 0]], shape="lrud")
+
+
+def build(mpo, left=2, group="SO", covariance=None, sensitivity=None):
+    options = {"group": group, "shape": None, "inputs": None}
+    moments = {"covariance": covariance, "sensitivity": sensitivity}
+    return Problem.build(mpo_cores(mpo), left, None, **options, **moments)
+
+
+def arrays(result):
+    f = result.factorization
+    return [*f.left.gates, *mpo_cores(f.core), *f.right.gates]
+
+
+def assert_same_result(a, b):
+    for x, y in zip(arrays(a), arrays(b), strict=True):
+        assert x.dtype == y.dtype
+        assert_array_equal(x, y)
+    assert (a.status, a.start, a.settings) == (b.status, b.start, b.settings)
+    assert (a.overlap, a.bound) == (b.overlap, b.bound)
+    assert len(a.history) == len(b.history)
+    for name in ("start", "sweep", "phase", "loss", "overlap", "bound", "s_avg", "activations"):
+        assert_array_equal(a.history.column(name), b.history.column(name))
+
+
+def finished(loop):
+    while loop.status is None:
+        loop.step()
+    return loop.result()
+
+
+def lines(path):
+    return [json.loads(line) for line in (path / "history.jsonl").read_text().splitlines()]
+
+
+# --- stopped between two sweeps
+
+RAMP = np.diag(1 / np.arange(1.0, 9) ** 2) + 0.01
+SHORT = {"starts": 2, "explore": 3, "max_sweeps": 10, "tol": 1e-2, "core_bond": 2}
+RUNS = {
+    "auto": ({}, {"max_sweeps": 30, "tol": 0.05}),
+    "complex L-BFGS": ({"group": "U", "is_complex": True}, {"method": "lbfgs"}),
+    "sweeps, fixed core": ({"group": "O"}, {"method": "sweeps", "core": "fixed"}),
+    "random starts": ({}, {"start": "random", "starts": 3}),
+    "one start": ({}, {"starts": 1}),
+    "activations": ({"covariance": RAMP}, {"objective": "activations"}),
+    "activations, Fortran": (
+        {"covariance": np.asfortranarray(RAMP + 1e-3 * np.tri(8) @ np.tri(8).T)},
+        {"objective": "activations"},
+    ),
+    "sensitivity": ({"covariance": RAMP, "sensitivity": RAMP.T}, {"objective": "activations"}),
+    "tree": ({"left": 1}, {"engine": "tree", "method": "sweeps", "max_sweeps": 5}),
+    "strided": ({"strided": True}, {}),
+}
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_stopped_after_any_sweep(name, tmp_path):
+    given, options = RUNS[name]
+    given = dict(given)
+    mpo = operator(8, 8, is_complex=given.pop("is_complex", False))
+    mpo = strided(mpo) if given.pop("strided", False) else mpo
+    problem, settings = build(mpo, **given), Settings(**{**SHORT, **options})
+    loop, seen, stopped = Loop(problem, settings), {}, []
+    while True:
+        count = len(loop.records)
+        # every state that is new, and some that are not
+        state = (loop._phase, loop._refining, loop._number, loop.status is None)
+        if state not in seen or count % 5 == 0:
+            stopped.append(count)
+            RunDirectory.open(tmp_path / str(count), problem, settings).save(loop)
+        seen[state] = count
+        if loop.status is not None:
+            break
+        loop.step()
+    alone = loop.result()
+    if name == "auto":
+        # before a start, in every phase, exploring and refining, and at the end
+        assert {phase for phase, *_ in seen} == {"", "start", "sweep", "lbfgs"}
+        assert {refining for _, refining, *_ in seen} == {True, False}
+    for count in stopped:
+        directory, *read = RunDirectory.read(tmp_path / str(count))
+        loop = Loop(*read)
+        directory.restore(loop)
+        assert len(loop.records) == len(lines(tmp_path / str(count))) == count
+        assert_same_result(finished(loop), alone)
+
+
+def test_the_state_is_arrays_and_plain_numbers():
+    loop = Loop(build(operator(8, 8)), Settings(**SHORT))
+    arrays, numbers = loop.state()
+    assert arrays == {}
+    for _ in range(6):
+        loop.step()
+    arrays, numbers = loop.state()
+    assert json.loads(json.dumps(numbers)) == numbers
+    assert all(isinstance(a, np.ndarray) for a in arrays.values())
+    before = {name: a.copy() for name, a in arrays.items()}
+    loop.step()
+    for name, a in arrays.items():  # a state does not change with its loop
+        assert_array_equal(a, before[name])
+
+
+# --- killed
+
+OPTIONS = {"left": 1, "starts": 2, "explore": 1, "max_sweeps": 2, "tol": 0.0}
+
+
+class Killed(BaseException):
+    """What nothing in the package may catch and go on from."""
+
+
+@pytest.fixture
+def often(monkeypatch):
+    """A checkpoint after every sweep."""
+    monkeypatch.setattr(run_module, "CHECKPOINT_SECONDS", 0.0)
+
+
+@pytest.mark.usefixtures("often")
+def test_killed_at_any_file_operation(tmp_path, monkeypatch):
+    alone = disentangle(operator(8, 8), **OPTIONS)
+    calls, deadly = 0, None
+
+    def counted(function):
+        def call(*args):
+            nonlocal calls
+            calls += 1
+            if calls == deadly:
+                raise Killed
+            return function(*args)
+
+        return call
+
+    for name in ("fsync", "replace"):
+        monkeypatch.setattr(os, name, counted(getattr(os, name)))
+    assert_same_result(disentangle(operator(8, 8), **OPTIONS, run_dir=tmp_path / "0"), alone)
+    total = calls
+    assert total > 3 * len(alone.history)
+    for moment in range(1, total + 1):
+        path = tmp_path / str(moment)
+        calls, deadly = 0, moment
+        with pytest.raises(Killed):
+            disentangle(operator(8, 8), **OPTIONS, run_dir=path)
+        deadly = None
+        if (path / "config.json").exists():
+            result = resume(path)
+        else:  # killed before it began
+            with pytest.raises(FileNotFoundError, match="is no run: it has no config.json"):
+                resume(path)
+            result = disentangle(operator(8, 8), **OPTIONS, run_dir=path)
+        assert_same_result(result, alone)
+        assert len(lines(path)) == len(alone.history)
+
+
+CHILD = """
+import json, sys, time
+import numpy as np
+from mpodis.disentangle import disentangle, resume, run
+from mpodis.disentangle.checkpoint import RunDirectory
+from mpodis.mpo import compress
+
+path, matrix, options = sys.argv[1:]
+run.CHECKPOINT_SECONDS = 0.0
+save = RunDirectory.save
+
+def slowly(self, loop):
+    save(self, loop)
+    time.sleep(0.01)
+
+RunDirectory.save = slowly
+try:
+    resume(path)
+except FileNotFoundError:
+    disentangle(compress(np.load(matrix)).mpo, run_dir=path, **json.loads(options))
+"""
+
+
+def kill_one(path, matrix, options, delay):
+    """Start a run or go on with it, and kill it some time after its first checkpoint."""
+    file = path / "checkpoint.safetensors"
+    before = _written(file)
+    command = [sys.executable, "-c", CHILD, str(path), str(matrix), json.dumps(options)]
+    child = subprocess.Popen(command, stderr=subprocess.PIPE)
+    try:
+        limit = time.monotonic() + 60
+        while time.monotonic() < limit and child.poll() is None:
+            if _written(file) > before:
+                break
+            time.sleep(0.002)
+        time.sleep(delay)
+    finally:
+        child.kill()
+        _, errors = child.communicate()
+    assert child.returncode == -signal.SIGKILL, errors.decode()
+
+
+def _written(file):
+    try:
+        return file.stat().st_mtime_ns
+    except FileNotFoundError:  # not yet, or just being replaced
+        return 0
+
+
+def test_killed_processes(tmp_path):
+    matrix = random_matrix((8, 8), seed=1)
+    np.save(tmp_path / "matrix.npy", matrix)
+    options = {"left": 2, "starts": 3, "explore": 10, "max_sweeps": 150, "tol": 0.0, "seed": 3}
+    alone = disentangle(compress(matrix).mpo, **options)
+    rng = np.random.default_rng(0)
+    path = tmp_path / "run"
+    done = []
+    for delay in rng.uniform(0.0, 0.6, size=2):
+        kill_one(path, tmp_path / "matrix.npy", options, delay)
+        done.append(len((path / "history.jsonl").read_text().splitlines()))
+    assert 0 < done[0] <= done[1] < len(alone.history)
+    assert_same_result(resume(path), alone)
+    assert len(lines(path)) == len(alone.history)
+
+
+# --- damaged files
+
+
+@pytest.fixture
+def halfway(tmp_path):
+    """(path, problem, settings, result of the run left alone) of a run with two checkpoints."""
+    problem, settings = build(operator(8, 8)), Settings(**SHORT)
+    alone = finished(Loop(problem, settings))
+    path = tmp_path / "run"
+    directory = RunDirectory.open(path, problem, settings)
+    loop = Loop(problem, settings)
+    for _ in range(2):
+        for _ in range(4):
+            loop.step()
+        directory.save(loop)
+    return path, alone
+
+
+def cut(file):
+    file.write_bytes(file.read_bytes()[:-20])
+
+
+def empty_state(file):
+    save_arrays(file, {"a": np.zeros(2)})
+
+
+def resumed_from(path):
+    directory, problem, settings = RunDirectory.read(path)
+    loop = Loop(problem, settings)
+    directory.restore(loop)
+    assert len(lines(path)) == len(loop.records)
+    return len(loop.records)
+
+
+@pytest.mark.parametrize("tear", ['{"start": 0, "swe', '{"start": 9}\n{"start": 9}\n', "\x00\x00"])
+def test_surplus_and_torn_lines_are_cut_off(halfway, tear):
+    path, alone = halfway
+    with (path / "history.jsonl").open("a") as stream:
+        stream.write(tear)
+    assert resumed_from(path) == 8
+    assert_same_result(resume(path), alone)
+
+
+@pytest.mark.parametrize("damage", [cut, empty_state, os.remove])
+def test_the_checkpoint_before_is_used_if_the_last_is_damaged(halfway, damage, caplog):
+    path, alone = halfway
+    damage(path / "checkpoint.safetensors")
+    assert resumed_from(path) == 4
+    missing = damage is os.remove  # killed between two renames: nothing to warn of
+    assert ("cannot use" in caplog.text) != missing
+    assert_same_result(resume(path), alone)
+
+
+def test_it_starts_afresh_if_no_checkpoint_can_be_read(halfway, caplog):
+    path, alone = halfway
+    for name in ("checkpoint", "checkpoint.previous"):
+        cut(path / f"{name}.safetensors")
+    assert resumed_from(path) == 0
+    for name in ("checkpoint", "checkpoint.previous"):
+        assert f"{name}.safetensors" in caplog.text
+    assert "is not a whole safetensors file" in caplog.text
+    assert_same_result(resume(path), alone)
+
+
+@pytest.mark.parametrize("kept", [0, 3, 5])
+def test_a_history_that_lacks_lines_takes_its_checkpoint_with_it(halfway, kept, caplog):
+    path, alone = halfway
+    history = path / "history.jsonl"
+    history.write_text("".join(history.read_text().splitlines(keepends=True)[:kept]))
+    assert resumed_from(path) == (4 if kept == 5 else 0)
+    assert f"history.jsonl has {kept} lines, but 8 were written" in caplog.text
+    assert_same_result(resume(path), alone)
+
+
+def test_a_history_that_is_gone_takes_the_checkpoints_with_it(halfway, caplog):
+    path, alone = halfway
+    (path / "history.jsonl").unlink()
+    assert resumed_from(path) == 0
+    assert "cannot use" in caplog.text
+    assert_same_result(resume(path), alone)
+
+
+def test_a_damaged_problem_is_an_error(halfway):
+    path, _ = halfway
+    cut(path / "problem.safetensors")
+    with pytest.raises(ValueError, match="problem.safetensors is not a whole safetensors file"):
+        resume(path)
+
+
+# --- directories
+
+
+@pytest.mark.usefixtures("often")
+def test_a_run_keeps_its_problem_history_and_settings(tmp_path):
+    result = disentangle(operator(8, 8), **OPTIONS, run_dir=tmp_path / "a" / "b")
+    path = tmp_path / "a" / "b"
+    assert all((path / name).is_file() for name in FILES)
+    assert [list(x) for x in lines(path)] == [list(x) for x in result.history.records]
+    config = json.loads((path / "config.json").read_text())
+    assert Settings.from_dict(config["settings"]) == result.settings
+    assert_same_result(result, disentangle(operator(8, 8), **OPTIONS))
+
+
+def test_a_finished_run_is_only_read(tmp_path, monkeypatch):
+    x = random_matrix((20, 8), seed=2)
+    given = {**OPTIONS, "run_dir": tmp_path, "inputs": x, "objective": "activations"}
+    first = disentangle(operator(8, 8), **given)
+    monkeypatch.setattr(Loop, "step", None)
+    for again in (resume(tmp_path), disentangle(operator(8, 8), **given), resume(str(tmp_path))):
+        assert_same_result(again, first)
+        assert again.seconds == first.seconds
+        assert again.activation_error == first.activation_error
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"seed": 1}, "settings"),
+        ({"max_sweeps": 3}, "settings"),
+        ({"left": 2}, "left, right"),
+        ({"right": 2}, "right"),
+        ({"group": "O"}, "left, right"),
+        ({"inputs": np.eye(8)}, "fingerprint"),
+        ({"mpo": compress(np.eye(8)).mpo}, "fingerprint"),
+        ({"mpo": operator(8, 4)}, "fingerprint, right, shape"),
+        ({"shape": (7, 8)}, "shape"),
+    ],
+)
+def test_another_run_in_the_same_directory_is_an_error(tmp_path, change, named):
+    options = {"mpo": operator(8, 8), **OPTIONS, "run_dir": tmp_path}
+    disentangle(**options)
+    before = {name: (tmp_path / name).read_bytes() for name in FILES}
+    text = rf"holds another run \(its {named} differ\); choose another run_dir, or delete this one"
+    with pytest.raises(ValueError, match=text):
+        disentangle(**{**options, **change})
+    assert before == {name: (tmp_path / name).read_bytes() for name in FILES}
+
+
+def test_a_directory_that_is_no_run_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere is no run: it has no config.json"):
+        resume(tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError, match="is no run: it has no config.json"):
+        resume(tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match="is not a run of `disentangle`"):
+        resume(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ValueError, match="config.json is not valid JSON"):
+        resume(tmp_path)
+
+
+def test_arrays_of_another_run_are_refused(tmp_path):
+    for name, mpo in (("a", operator(8, 8)), ("b", compress(np.eye(8)).mpo)):
+        disentangle(mpo, **OPTIONS, run_dir=tmp_path / name)
+    other = (tmp_path / "b" / "problem.safetensors").read_bytes()
+    (tmp_path / "a" / "problem.safetensors").write_bytes(other)
+    with pytest.raises(ValueError, match="the arrays of .* do not belong to its config.json"):
+        resume(tmp_path / "a")

@@ -1,0 +1,682 @@
+"""The explicit algorithm as one call: monotone, on the group, exact where the answer is known."""
+
+import logging
+import random
+from functools import cache, reduce
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+
+from mpodis.ansatz import brickwall, from_spec, staircase
+from mpodis.circuit import random_circuit
+from mpodis.disentangle import Disentangled, History, disentangle
+from mpodis.disentangle.loop import Loop
+from mpodis.disentangle.problem import Problem
+from mpodis.disentangle.result import ADVICE
+from mpodis.disentangle.settings import Settings
+from mpodis.measures import second_moment, von_neumann_bound
+from mpodis.mpo import compress, mpo_cores, mpo_from_cores, truncate
+from reference import (
+    circuit_matrix,
+    dense_from_cores,
+    entropies,
+    overlap,
+    pad,
+    random_cores,
+    random_matrix,
+    relative_error,
+)
+
+QUICK = {"starts": 1, "max_sweeps": 6}
+GROUPS = ("SO", "O", "U")
+
+
+@cache
+def operator(*shape, is_complex=False, seed=0):
+    return compress(random_matrix(shape, is_complex, seed))
+
+
+def planted(n, group, seed):
+    """Q_L (product operator) Q_R, one layer of gates a side, and what of it is hidden."""
+    ansatz = brickwall(n, 1, group=group)
+    left, right = (random_circuit(ansatz, seed=(seed, k)) for k in (0, 1))
+    sites = [random_matrix((2, 2), group == "U", (seed, 2, k)) for k in range(n)]
+    return compress(circuit_matrix(left) @ reduce(np.kron, sites) @ circuit_matrix(right))
+
+
+def free_gates(result):
+    for circuit in (result.factorization.left, result.factorization.right):
+        for place, gate in zip(circuit.ansatz.placements, circuit.gates, strict=True):
+            if place.fixed is None:
+                yield circuit.ansatz.group, gate
+
+
+def arrays(result):
+    f = result.factorization
+    return [*f.left.gates, *mpo_cores(f.core), *f.right.gates]
+
+
+def same(a, b):
+    return all(np.array_equal(x, y) for x, y in zip(arrays(a), arrays(b), strict=True))
+
+
+def same_history(a, b):
+    """Up to the clock."""
+    names = [name for name in a.history.records[0] if name != "seconds"]
+    columns = ((a.history.column(name), b.history.column(name)) for name in names)
+    return all(np.array_equal(x, y, equal_nan=x.dtype.kind == "f") for x, y in columns)
+
+
+# --- what every run keeps
+
+
+@pytest.mark.parametrize("start", ["identity", "random"])
+@pytest.mark.parametrize("core", ["update", "fixed"])
+@pytest.mark.parametrize("group", GROUPS)
+def test_sweeps_never_lower_the_overlap(group, core, start):
+    mpo = operator(16, 8, is_complex=group == "U")
+    options = {"starts": 2, "explore": 4, "max_sweeps": 10, "core_bond": 2, "scale": 0.2}
+    result = disentangle(
+        mpo, left=2, group=group, core=core, start=start, method="sweeps", **options
+    )
+    for number in range(2):
+        f = result.history.column("overlap", start=number)
+        assert len(f) >= 5
+        assert min(np.diff(f)) >= -1e-12
+        assert np.all(f <= result.history.column("bound", start=number) + 1e-12)
+    assert set(result.history.column("phase")) == {"start", "sweep"}
+    if core == "fixed":
+        fixed = truncate(mpo.mpo, max_bond=2).mpo
+        kept = result.factorization.core_matrix()
+        assert_allclose(overlap(dense_from_cores(mpo_cores(fixed)), kept), 1, atol=1e-12)
+
+
+@pytest.mark.parametrize("objective", ["overlap", "activations"])
+@pytest.mark.parametrize("method", ["auto", "lbfgs"])
+@pytest.mark.parametrize("core", ["update", "fixed"])
+@pytest.mark.parametrize("group", GROUPS)
+def test_the_loss_never_rises(group, core, method, objective):
+    is_complex = group == "U"
+    x = random_matrix((30, 8), is_complex, 3) / np.arange(1, 9)
+    result = disentangle(
+        operator(8, 16, is_complex=is_complex),
+        left=1,
+        group=group,
+        core=core,
+        method=method,
+        objective=objective,
+        inputs=x,
+        **{**QUICK, "max_sweeps": 14},
+    )
+    losses = result.history.column("loss")
+    assert max(np.diff(losses)) <= 1e-12
+    assert losses[-1] < losses[0]
+    assert result.loss <= losses[-1] + 1e-12
+
+
+@pytest.mark.parametrize("method", ["auto", "sweeps", "lbfgs"])
+@pytest.mark.parametrize("group", GROUPS)
+def test_gates_end_on_their_group(group, method):
+    is_complex = group == "U"
+    result = disentangle(
+        operator(8, 8, is_complex=is_complex), left=2, group=group, method=method, **QUICK
+    )
+    for kind, gate in free_gates(result):
+        assert kind == group
+        assert (gate.dtype.kind == "c") == is_complex
+        assert_allclose(gate.conj().T @ gate, np.eye(len(gate)), rtol=0, atol=1e-12)
+        if group == "SO":
+            assert_allclose(np.linalg.det(gate), 1, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(10, 64), (64, 10), (16, 16), (6, 3), (8, 1), (1, 8), (2, 2)])
+@pytest.mark.parametrize("objective", ["overlap", "activations"])
+def test_the_figures_are_those_of_the_factorization(shape, objective):
+    mpo = operator(*shape)
+    x = random_matrix((40, shape[0]), seed=4) / np.arange(1, shape[0] + 1)
+    result = disentangle(mpo, left=1, objective=objective, inputs=x, **QUICK)
+    f = result.factorization
+    assert f.shape == shape
+    assert f.legs == mpo.legs
+    w = random_matrix(shape)
+    padded = pad(w, *f.padded_matrix().shape)
+    assert_allclose(result.overlap, overlap(padded, f.padded_matrix()), atol=1e-12)
+    assert_allclose(result.relative_error, relative_error(w, f.matrix()), atol=1e-12)
+    assert_allclose(result.activation_error, relative_error(x @ w, x @ f.matrix()), atol=1e-10)
+    assert_allclose(result.bound, von_neumann_bound(padded, f.core_matrix()), atol=1e-10)
+    assert_allclose(result.entropies_before, entropies(padded, mpo.legs), atol=1e-9)
+    left, right = circuit_matrix(f.left), circuit_matrix(f.right)
+    pulled = left.conj().T @ padded @ right.conj().T
+    assert_allclose(result.entropies_after, entropies(pulled, mpo.legs), atol=1e-9)
+    if objective == "overlap":
+        assert_allclose(result.loss, 1 - result.overlap, atol=1e-12)
+    elif f.matrix().shape[1] == f.padded_matrix().shape[1]:
+        assert_allclose(result.loss, result.activation_error**2, atol=1e-12)
+    else:  # the objective wants nothing in the padded outputs, which the layer crops
+        assert result.loss > result.activation_error**2
+    last = result.history.records[-1]
+    assert_allclose(last["overlap"], result.overlap, atol=1e-12)
+    assert_allclose(last["bound"], result.bound, atol=1e-10)
+    assert_allclose(last["activations"], result.activation_error, atol=1e-10)
+    assert_allclose(last["s_avg"], result.entropies_after.mean() if len(mpo.legs) > 1 else 0.0,
+                    atol=1e-10)  # fmt: skip
+
+
+def test_the_core_carries_the_norm_of_the_operator():
+    big = compress(1e6 * random_matrix((16, 16)))
+    result = disentangle(big, left=1, core_bond=3, **QUICK)
+    w, found = big.matrix(), result.factorization.matrix()
+    assert_allclose(np.vdot(found, w - found), 0, atol=1e-9 * np.linalg.norm(w) ** 2)
+    small = disentangle(operator(16, 16), left=1, core_bond=3, **QUICK)
+    assert_allclose(result.overlap, small.overlap, atol=1e-9)
+
+
+def test_the_better_of_what_explores_is_refined():
+    result = disentangle(
+        operator(16, 16), left=2, starts=3, explore=2, max_sweeps=5, tol=0.0, method="sweeps",
+        start="random",
+    )  # fmt: skip
+    columns = [result.history.column("loss", start=k) for k in range(3)]
+    explored = [losses[2] for losses in columns]
+    assert result.start == np.argmin(explored)
+    assert [len(losses) for losses in columns] == [6 if k == result.start else 3 for k in range(3)]
+    assert_array_equal(result.history.column("sweep", start=result.start), np.arange(6))
+    starts = result.history.column("start")
+    assert_array_equal(starts, [0] * 3 + [1] * 3 + [2] * 3 + [result.start] * 3)
+    assert min(np.diff(columns[result.start])) <= 0
+    assert_allclose(result.loss, columns[result.start][-1], atol=1e-12)
+
+
+# --- known answers
+
+
+@pytest.mark.parametrize("n", [3, 4])
+@pytest.mark.parametrize("group", ["SO", "U"])
+def test_gates_as_wide_as_the_operator_reach_the_bound(n, group):
+    w = random_matrix((2**n, 2**n), group == "U", n)
+    mpo = compress(w)
+    core = truncate(mpo.mpo, max_bond=2).mpo
+    if np.linalg.det(w @ dense_from_cores(mpo_cores(core))).real < 0:
+        w[[0, 1]] = w[[1, 0]]  # the best gates of a real group have determinant -1 otherwise
+        mpo = compress(w)
+    wide = brickwall(n, 1, n, group=group)
+    options = {"left": wide, "core_bond": 2, "starts": 1}
+    fixed = disentangle(mpo, core="fixed", method="lbfgs", max_sweeps=60, tol=0, **options)
+    assert_allclose(fixed.overlap, fixed.bound, rtol=0, atol=1e-8)
+    free = disentangle(mpo, **options)
+    assert_allclose(free.overlap, free.bound, rtol=0, atol=1e-4)
+    assert free.overlap > fixed.overlap
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_a_core_that_is_large_enough_makes_it_exact(group):
+    # the singular values are those of a product operator, so wide gates leave chi' = 1
+    values = reduce(np.kron, [[3, 1], [2, 1], [1.5, 1]])
+    u, v = (random_circuit(brickwall(3, 1, 3, group=group), seed=k).matrix() for k in (1, 2))
+    result = disentangle(compress((u * values) @ v), left=brickwall(3, 1, 3, group=group))
+    assert_allclose(result.overlap, 1, rtol=0, atol=1e-8)
+    full = disentangle(operator(8, 8), left=1, core_bond=4, group=group)
+    assert full.status == "exact"
+    assert_allclose(full.factorization.matrix(), operator(8, 8).matrix(), atol=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(1, 6))
+def test_planted_orthogonal_circuits_are_found(seed):
+    result = disentangle(planted(6, "SO", seed), left=1)
+    assert 1 - result.overlap < 1e-6
+    assert result.entropies_after.mean() < 0.01 < result.entropies_before.mean()
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_planted_unitary_circuits_are_found(seed):
+    result = disentangle(planted(6, "U", seed), left=1, group="U")
+    assert 1 - result.overlap < 1e-6
+
+
+def test_what_the_inputs_see_can_be_kept_where_the_operator_cannot():
+    w = random_matrix((16, 16), seed=6)
+    basis = np.linalg.qr(random_matrix((16, 2), seed=7))[0]
+    x = random_matrix((200, 2), seed=8) @ basis.T + 1e-4 * random_matrix((200, 16), seed=9)
+    options = {"left": 2, "core_bond": 2, "inputs": x, "starts": 1, "max_sweeps": 10}
+    plain = disentangle(compress(w), **options)
+    aware = disentangle(compress(w), objective="activations", **options)
+    assert aware.activation_error < 0.01 * plain.activation_error
+    assert aware.overlap < plain.overlap
+    # the second moment is all that counts
+    covariance = {"covariance": second_moment(x)}
+    del options["inputs"]
+    again = disentangle(compress(w), objective="activations", **options, **covariance)
+    assert same(again, aware)
+
+
+def test_errors_can_be_weighed_by_what_the_loss_feels():
+    x, g = random_matrix((40, 8), seed=1), random_matrix((50, 4), seed=2) * [1, 1, 0.1, 0.1]
+    options = {"left": 2, "objective": "activations", "inputs": x, "starts": 1, "max_sweeps": 15}
+    w = operator(8, 4).matrix()
+    felt = {}
+    for name, sensitivity in (("plain", None), ("weighed", second_moment(g))):
+        result = disentangle(operator(8, 4), sensitivity=sensitivity, **options)
+        off = w - result.factorization.matrix()
+        felt[name] = np.linalg.norm(x @ off @ g.T) ** 2 / np.linalg.norm(x @ w @ g.T) ** 2
+        assert max(np.diff(result.history.column("loss"))) <= 1e-12
+    assert_allclose(result.loss, felt["weighed"], rtol=1e-8)
+    assert felt["weighed"] < felt["plain"]
+
+
+def test_weighed_errors_converge_without_closed_forms():
+    sensitivity = second_moment(random_matrix((50, 4), seed=2))
+    options = {"left": 1, "covariance": np.eye(4), "tol": 1e-2, "starts": 2, "explore": 3}
+    result = disentangle(
+        operator(4, 4), objective="activations", sensitivity=sensitivity, core="fixed", **options
+    )
+    assert result.status in ("converged", "exact")
+
+
+# --- seeds
+
+
+def test_the_seed_decides_and_nothing_else():
+    def run(seed):
+        return disentangle(operator(8, 8), left=2, seed=seed, starts=2, explore=2, max_sweeps=4)
+
+    state = random.getstate()
+    one = run(5)
+    again = run(5)
+    assert same(one, again)
+    assert same_history(one, again)
+    assert not same(one, run(6))
+    assert not same_history(one, run(6))
+    assert same(run(np.random.default_rng(5)), run(np.random.default_rng(5)))
+    assert not same(run(np.random.default_rng(5)), run(np.random.default_rng(6)))
+    drawn = run(np.random.default_rng(5))
+    assert same(run(drawn.settings.seed), drawn)
+    assert same(run(np.int64(5)), one)
+    assert random.getstate() == state
+
+
+def test_starts_do_not_depend_on_their_number():
+    few, many = (
+        disentangle(operator(8, 8), left=2, starts=k, explore=2, max_sweeps=2) for k in (2, 3)
+    )
+    for number in range(2):
+        assert_array_equal(
+            few.history.column("loss", start=number), many.history.column("loss", start=number)
+        )
+
+
+# --- how it ends
+
+
+def test_exact():
+    result = disentangle(compress(np.eye(8)), left=1, scale=0.0)
+    assert (result.status, result.converged, len(result.history)) == ("exact", True, 1)
+    assert_allclose(result.factorization.matrix(), np.eye(8), atol=1e-12)
+    assert_allclose(result.relative_error, 0, atol=1e-12)
+
+
+@pytest.mark.parametrize("method", ["auto", "sweeps", "lbfgs"])
+def test_converged(method):
+    result = disentangle(operator(8, 8), left=1, starts=1, tol=1e-2, method=method)
+    assert (result.status, result.converged) == ("converged", True)
+    losses = result.history.column("loss")
+    assert losses[-11] - losses[-1] < 1e-2 * losses[-1]
+    # sweeps are tried last: L-BFGS alone may have stopped on a ridge
+    assert result.history.column("phase")[-1] == ("lbfgs" if method == "lbfgs" else "sweep")
+    assert ("lbfgs" in result.history.column("phase")) == (method != "sweeps")
+
+
+def test_converged_while_exploring():
+    result = disentangle(operator(8, 8), left=1, starts=2, tol=1e-2, explore=100, method="sweeps")
+    assert result.status == "converged"
+    assert set(result.history.column("start")) == {0, 1}
+
+
+def test_max_sweeps():
+    result = disentangle(operator(8, 8), left=1, starts=1, max_sweeps=3)
+    assert (result.status, result.converged, len(result.history)) == ("max_sweeps", False, 4)
+    # while exploring, every start has as many
+    result = disentangle(operator(8, 8), left=1, starts=2, max_sweeps=3, explore=5)
+    assert (result.status, len(result.history)) == ("max_sweeps", 8)
+
+
+def test_max_seconds():
+    result = disentangle(operator(8, 8), left=1, starts=2, max_seconds=1e-9)
+    assert (result.status, result.converged, len(result.history)) == ("max_seconds", False, 1)
+    assert result.start == 0
+    assert result.seconds > 1e-9
+
+
+def test_max_seconds_returns_to_the_better_start(monkeypatch):
+    problem, settings = plain_problem(), Settings(starts=3, explore=2, max_seconds=60.0)
+    loop = Loop(problem, settings)
+    for _ in range(3):
+        loop.step()
+    first = loop.records[-1]["loss"]
+    loop.step()
+    loop._elapsed = 60.0
+    worse = loop.step()
+    assert worse["start"] == 1
+    assert worse["loss"] > first  # else another seed is needed
+    assert loop.status == "max_seconds"
+    result = loop.result()
+    assert result.start == 0
+    assert_allclose(result.loss, first, atol=1e-12)
+
+
+def plain_problem(cores=None, **changes):
+    options = {"left": 1, "right": None, "group": "SO", "shape": None, "inputs": None}
+    cores = mpo_cores(operator(8, 8).mpo) if cores is None else cores
+    return Problem.build(cores, **{**options, "covariance": None, **changes})
+
+
+@pytest.mark.parametrize("status", ADVICE)
+def test_the_result_prints_itself(status):
+    loop = Loop(plain_problem(inputs=np.eye(8)), Settings(starts=1, max_sweeps=1))
+    loop.step()
+    loop.status = status
+    result = loop.result()
+    text, html = str(result), result._repr_html_()
+    for shown in ("overlap f", "von Neumann bound", "S_avg after (nats)", ADVICE[status]):
+        assert shown in text
+        assert shown in html
+    assert "parameters, core" in text
+    assert "1 of 1" in text
+    assert html.startswith("<table>")
+
+
+def test_history_columns():
+    result = disentangle(operator(8, 8), left=1, **QUICK)
+    assert isinstance(result, Disentangled)
+    history = result.history
+    assert len(history) == len(history.column("loss")) == 7
+    assert_array_equal(history.column("sweep"), np.arange(7))
+    assert np.all(np.diff(history.column("seconds")) >= 0)
+    assert np.isnan(history.column("activations")).all()
+    assert np.isnan(result.activation_error)
+    assert len(history.column("loss", start=1)) == 0
+    with pytest.raises(KeyError, match="no column 'f'; there are start, sweep, phase, loss"):
+        history.column("f")
+    assert len(History(()).column("loss")) == 0
+
+
+def test_it_logs_and_shows_progress(caplog, capsys):
+    with caplog.at_level(logging.INFO, logger="mpodis"):
+        disentangle(operator(8, 8), left=1, progress=True, **QUICK)
+    assert "max_sweeps (still falling when max_sweeps was reached" in caplog.text
+    assert capsys.readouterr().out == ""
+
+
+# --- methods, sides and sizes
+
+
+def test_auto_goes_from_sweeps_to_lbfgs_and_back():
+    result = disentangle(operator(16, 16), left=2, starts=1, max_sweeps=60, tol=1e-2)
+    phases = list(result.history.column("phase"))
+    changes = [a for a, b in zip(phases, [*phases[1:], ""], strict=True) if a != b]
+    assert changes[:4] == ["start", "sweep", "lbfgs", "sweep"]
+
+
+def test_activations_begin_with_lbfgs():
+    result = disentangle(
+        operator(8, 8), left=1, objective="activations", inputs=random_matrix((20, 8), seed=1),
+        starts=1, max_sweeps=40, tol=1e-2,
+    )  # fmt: skip
+    phases = list(result.history.column("phase"))
+    assert phases[:2] == ["start", "lbfgs"]
+    assert "sweep" in phases
+    assert max(np.diff(result.history.column("loss"))) <= 1e-12
+
+
+def test_right_is_the_mirror_image_of_left():
+    result = disentangle(operator(16, 4), left="2b + 3*CNOT + 1b", right="2b", **QUICK)
+    assert result.factorization.right.ansatz == from_spec("2b", 2)
+    result = disentangle(operator(16, 16), left="2b + CNOT", **QUICK)
+    assert result.factorization.right.ansatz == from_spec("2b + CNOT", 4).reversed()
+    result = disentangle(operator(16, 16), left=3, **QUICK)
+    assert result.factorization.left.ansatz == brickwall(4, 3)
+    assert result.factorization.right.ansatz == brickwall(4, 3).reversed()
+    result = disentangle(operator(16, 16), left=staircase(4, 1), group="U", **QUICK)
+    assert result.factorization.right.ansatz == staircase(4, 1).reversed()
+    result = disentangle(operator(16, 4), left=staircase(4, 1), right=1, group="U", **QUICK)
+    assert result.factorization.right.ansatz == brickwall(2, 1, group="U")
+    result = disentangle(operator(16, 16), left=np.int64(2), **QUICK)
+    assert result.factorization.left.ansatz == brickwall(4, 2)
+
+
+@pytest.mark.parametrize("method", ["sweeps", "auto", "lbfgs"])
+@pytest.mark.parametrize(("left", "right"), [("SO", "U"), ("U", "O"), ("O", "SO")])
+def test_sides_may_have_groups_of_their_own(left, right, method):
+    ansatze = {"left": brickwall(3, 2, group=left), "right": brickwall(3, 2, group=right)}
+    result = disentangle(operator(8, 8), **ansatze, method=method, **QUICK)
+    assert max(np.diff(result.history.column("loss"))) <= 1e-12
+    for group, gate in free_gates(result):
+        assert (gate.dtype.kind == "c") == (group == "U")
+        assert_allclose(gate.conj().T @ gate, np.eye(4 if len(gate) == 4 else 2), atol=1e-12)
+
+
+@pytest.mark.parametrize("objective", ["overlap", "activations"])
+@pytest.mark.parametrize("method", ["auto", "lbfgs"])
+def test_circuits_without_free_gates(method, objective):
+    options = {"method": method, "objective": objective, "inputs": np.eye(8), **QUICK}
+    fixed = disentangle(operator(8, 8), left="CNOT", core="fixed", **options)
+    losses = fixed.history.column("loss")
+    assert_allclose(losses, losses[0], atol=1e-12)
+    free = disentangle(operator(8, 8), left="CNOT", **options)
+    assert free.loss < losses[0] - 1e-3
+
+
+@pytest.mark.parametrize("shape", [(8, 1), (1, 8)])
+def test_vectors_have_circuits_on_one_side(shape):
+    for left in (2, "2*2b"):
+        result = disentangle(operator(*shape), left=left, method="sweeps")
+        counts = result.factorization.parameter_counts()
+        assert counts["left gates"] * counts["right gates"] == 0
+        assert result.overlap > 0.99
+
+
+@pytest.mark.parametrize("method", ["auto", "sweeps", "lbfgs"])
+def test_one_by_one_operators(method):
+    result = disentangle(compress([[-2.0]]), left=1, method=method, start="random")
+    assert_allclose(result.factorization.matrix(), [[-2.0]])
+
+
+def test_complex_inputs_of_a_real_layer_leave_it_real():
+    x = random_matrix((30, 8), True, 2) / np.arange(1, 9)
+    options = {"left": 1, "objective": "activations", **QUICK}
+    result = disentangle(operator(8, 8), inputs=x, **options)
+    assert all(a.dtype == float for a in arrays(result))
+    assert max(np.diff(result.history.column("loss"))) <= 1e-12
+    w = operator(8, 8).matrix()
+    expected = relative_error(x @ w, x @ result.factorization.matrix())
+    assert_allclose(result.activation_error, expected, atol=1e-10)
+    # what counts is the real part of the second moment: the same as of both parts stacked
+    stacked = disentangle(operator(8, 8), inputs=np.vstack([x.real, x.imag]), **options)
+    assert_allclose(result.loss, stacked.loss, atol=1e-6)
+    unitary = disentangle(operator(8, 8), inputs=x, group="U", **options)
+    assert max(np.diff(unitary.history.column("loss"))) <= 1e-12
+
+
+def test_inputs_that_the_layer_does_not_answer_have_no_error():
+    w = random_matrix((8, 8))
+    w[0] = 0
+    x = np.zeros((3, 8))
+    x[:, 0] = 1
+    result = disentangle(compress(w), left=1, inputs=x, **QUICK)
+    assert np.isnan(result.activation_error)
+    assert np.isnan(result.history.column("activations")).all()
+    with pytest.raises(ValueError, match="the layer answers none of the given inputs"):
+        disentangle(compress(w), left=1, inputs=x, objective="activations", **QUICK)
+
+
+def test_the_operator_may_be_an_mpo_of_single_precision_or_torch():
+    cores = [c.astype(np.float32) for c in mpo_cores(operator(8, 8).mpo)]
+    single = disentangle(mpo_from_cores(cores), left=1, shape=(7, 6), **QUICK)
+    assert single.factorization.shape == (7, 6)
+    assert single.factorization.matrix().shape == (7, 6)
+    double = disentangle(operator(8, 8), left=1, **QUICK)
+    assert_allclose(single.overlap, double.overlap, atol=1e-4)
+    assert all(a.dtype == np.float64 for a in arrays(single))
+    mpo = operator(8, 8).mpo.copy()
+    mpo.apply_to_arrays(torch.tensor)
+    assert_allclose(disentangle(mpo, left=1, **QUICK).overlap, double.overlap, atol=1e-12)
+
+
+# --- the tree engine
+
+
+@pytest.mark.parametrize("core", ["fixed", "update"])
+@pytest.mark.parametrize("group", ["SO", "U"])
+def test_tree_and_dense_engines_follow_the_same_path(group, core):
+    problem = plain_problem(
+        cores=mpo_cores(operator(8, 4, is_complex=group == "U").mpo), group=group, left=2
+    )
+    options = {"method": "sweeps", "core": core, "core_bond": 2, "starts": 2, "explore": 2}
+    loops = [Loop(problem, Settings(engine=e, max_sweeps=5, **options)) for e in ("dense", "tree")]
+    loops[0]._first = loops[1]._first  # the dense engine fits its first core first
+    for loop in loops:
+        while loop.status is None:
+            loop.step()
+    for a, b in zip(*(loop.records for loop in loops), strict=True):
+        for name in ("overlap", "bound", "s_avg"):
+            assert_allclose(b[name], a[name], atol=1e-10)
+    dense, tree = (loop.result().factorization.padded_matrix() for loop in loops)
+    assert_allclose(tree, dense, atol=1e-8)
+
+
+def test_tree_engine_end_to_end():
+    runs = [
+        disentangle(operator(8, 8), left=1, engine=e, core="fixed", method="sweeps", **QUICK)
+        for e in ("dense", "tree")
+    ]
+    assert_allclose(*(r.history.column("overlap") for r in runs), atol=1e-11)
+    auto = disentangle(operator(4, 4), left=1, engine="tree", starts=1, max_sweeps=4)
+    assert max(np.diff(auto.history.column("loss"))) <= 1e-12
+
+
+def test_many_sites_are_within_reach_of_shallow_circuits():
+    mpo = mpo_from_cores(random_cores(((2, 2),) * 20, 2, seed=1))
+    options = {"engine": "tree", "core": "fixed", "starts": 1, "max_sweeps": 1}
+    result = disentangle(mpo, left=1, **options)
+    f = result.history.column("overlap")
+    assert f[1] > f[0] > 0
+    assert_allclose(result.overlap, f[1], atol=1e-12)
+    assert np.isnan([result.bound, result.relative_error, result.history.column("bound")[0]]).all()
+    assert np.isnan(result.entropies_after).all()
+    assert "-" in str(result)
+    with pytest.raises(ValueError, match="use fewer layers or sites, or engine='dense' up to 13"):
+        disentangle(mpo, left=14, **options)
+
+
+# --- what is refused
+
+
+def wide_mpo():
+    return mpo_from_cores([np.ones((1, 2, 2, 1))] * 14)
+
+
+def spoiled(value):
+    cores = mpo_cores(operator(8, 8).mpo)
+    cores[1] = cores[1] * 0 if value == 0 else np.full_like(cores[1], value)
+    return mpo_from_cores(cores)
+
+
+SECOND = {"objective": "activations"}
+ERRORS = [
+    ({"objective": "f"}, "objective='f' is not known; use one of overlap, activations"),
+    ({"method": "adam"}, "method='adam' is not known; use one of auto, sweeps, lbfgs"),
+    ({"engine": "gpu"}, "engine='gpu' is not known; use one of dense, tree"),
+    ({"start": "haar"}, "start='haar' is not known; use one of identity, random"),
+    ({"core": "free"}, "core='free' is not known; use one of update, fixed"),
+    ({"core_bond": 0}, "core_bond=0 must be a whole number, 1 or more"),
+    ({"core_bond": 1.5}, "core_bond=1.5 must be a whole number, 1 or more"),
+    ({"starts": 0}, "starts=0 must be a whole number"),
+    ({"explore": -1}, "explore=-1 must be a whole number"),
+    ({"max_sweeps": None}, "max_sweeps=None must be a whole number"),
+    ({"scale": -0.1}, "scale=-0.1 must be a number, 0.0 or more"),
+    ({"scale": float("nan")}, "scale=nan must be a number"),
+    ({"tol": "small"}, "tol='small' must be a number"),
+    ({"max_seconds": 0}, "max_seconds=0 must be a positive number, or None"),
+    ({"max_seconds": "1 h"}, "max_seconds='1 h' must be a positive number"),
+    ({"seed": -1}, "seed=-1 must be a whole number, 0 or more"),
+    ({"seed": "x"}, "seed='x' must be a whole number"),
+    ({"seed": True}, "seed=True must be a whole number"),
+    ({"method": "sweeps", **SECOND}, "no closed form for the left gates .* use method='auto'"),
+    ({"engine": "tree", **SECOND}, "engine='tree' does not have it, use engine='dense'"),
+    ({"group": "SU"}, "group='SU' is not known; use one of SO, O, U"),
+    ({"left": 0}, "depth=0 must be 1 or more layers"),
+    ({"left": "4b"}, "a gate of 4 wires does not fit an operator of 3; use widths from 1 to 3"),
+    ({"left": "two"}, "cannot read the circuit spec 'two'"),
+    ({"left": brickwall(4, 1)}, "the left ansatz has 4 wires, the operator 3"),
+    ({"right": brickwall(4, 1)}, "the right ansatz has 4 wires, the operator 3"),
+    (
+        {"mpo": operator(8, 4), "left": brickwall(3, 1)},
+        "the left ansatz has 3 wires and cannot be mirrored onto 2; give right= too",
+    ),
+    (SECOND, r"give inputs= \(samples, features\) or covariance=, their second moment"),
+    ({"inputs": np.ones((5, 7)), **SECOND}, "the inputs have 7 features, the layer 8 inputs"),
+    ({"inputs": np.ones((5, 9))}, "the inputs have 9 features, the layer 8 inputs"),
+    ({"inputs": np.ones(8)}, r"inputs must be \(samples, features\), got .* \(8,\)"),
+    ({"inputs": np.full((5, 8), np.nan)}, "40 entries of the inputs are NaN or infinite"),
+    ({"inputs": np.eye(8), "covariance": np.eye(8)}, "give inputs= or covariance=, not both"),
+    ({"covariance": np.eye(4)}, "the inputs have 4 features, the layer 8 inputs"),
+    ({"covariance": np.float64(3)}, "the inputs have 0 features, the layer 8 inputs"),
+    ({"covariance": np.triu(np.ones((8, 8)))}, "the covariance is not Hermitian; give"),
+    ({"covariance": -np.eye(8)}, "the covariance has a negative eigenvalue -1"),
+    ({"covariance": np.full((8, 8), np.nan)}, "the covariance is zero everywhere, NaN or inf"),
+    ({"sensitivity": np.eye(8)}, "sensitivity= weighs the activations; give inputs= or cov"),
+    (
+        {"inputs": np.eye(8), "sensitivity": np.eye(4), **SECOND},
+        r"the sensitivity has shape \(4, 4\), the layer 8 outputs",
+    ),
+    (
+        {"inputs": np.eye(8), "sensitivity": np.tri(8), **SECOND},
+        "the sensitivity is not Hermitian",
+    ),
+    ({"mpo": spoiled(np.nan)}, "entries of the MPO are NaN or infinite"),
+    ({"mpo": spoiled(np.inf)}, "entries of the MPO are NaN or infinite"),
+    ({"mpo": spoiled(0)}, "the MPO is zero everywhere; there is nothing to disentangle"),
+    (
+        {"mpo": compress(np.eye(8), legs=((4, 4), (2, 2)))},
+        "the left legs .* hold a dimension 4; circuits act on qubits",
+    ),
+    ({"mpo": compress(np.eye(6, 8), legs=((3, 2), (2, 4)))}, "hold a dimension 3"),
+    ({"mpo": wide_mpo()}, "would hold 16384 x 16384 matrices, beyond 8192; use engine='tree'"),
+    (
+        {"mpo": operator(8, 8).mpo, "shape": (9, 8)},
+        r"shape=\(9, 8\) does not lie within .*\(8, 8\)",
+    ),
+    ({"mpo": operator(8, 8).mpo, "shape": (0, 8)}, r"shape=\(0, 8\) does not lie within"),
+    ({"mpo": operator(8, 8).mpo, "shape": (8,)}, r"shape=\(8,\) does not lie within"),
+]
+
+
+@pytest.mark.parametrize(("options", "text"), ERRORS, ids=lambda x: x if isinstance(x, str) else "")
+def test_errors_name_the_value_and_the_remedy(options, text):
+    options = {"mpo": operator(8, 8), "left": 1, **QUICK, **options}
+    with pytest.raises(ValueError, match=text) as error:
+        disentangle(options.pop("mpo"), **options)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("left", [None, True, 2.0, [2]])
+def test_what_is_no_circuit_is_refused(left):
+    with pytest.raises(TypeError, match="is no circuit; give an Ansatz, a depth, or a spec like"):
+        disentangle(operator(8, 8), left=left)
+
+
+def test_what_is_no_mpo_is_refused():
+    with pytest.raises(
+        TypeError, match="got ndarray; turn a dense matrix into one with `compress`"
+    ):
+        disentangle(np.eye(8), left=1)
+
+
+def test_unknown_settings_are_an_error():
+    assert Settings.from_dict(Settings(tol=0.5).to_dict()) == Settings(tol=0.5)
+    with pytest.raises(ValueError, match="unknown setting 'depth'; known are core, core_bond"):
+        Settings.from_dict({"depth": 3})
+    # numbers of numpy become those that JSON knows
+    settings = Settings(core_bond=np.int64(3), tol=np.float32(0.5))
+    assert [type(v) for v in (settings.core_bond, settings.tol)] == [int, float]
