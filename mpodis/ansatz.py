@@ -220,9 +220,17 @@ def from_spec(
 
 
 def pair_from_spec(
-    spec: str, n_left: int, n_right: int, *, group: str = "SO", fill: bool = True
+    spec: str,
+    n_left: int,
+    n_right: int,
+    *,
+    depths: tuple[int, int] | None = None,
+    group: str = "SO",
+    fill: bool = True,
 ) -> tuple[Ansatz, Ansatz]:
     """Left and right ansatz from "LEFT ; RIGHT", the form of Tables 4 and 6; one side serves both.
+
+    `depths` are the tables' M and N, for specs that do not say how many layers.
 
     >>> left, right = pair_from_spec("CNOT ; CNOT + 2b", 8, 8)
     >>> left.depth, right.depth
@@ -231,8 +239,9 @@ def pair_from_spec(
     sides = spec.split(";")
     if len(sides) > 2:
         raise ValueError(f"spec {spec!r} has {len(sides)} sides; write 'LEFT ; RIGHT'")
-    left = from_spec(sides[0], n_left, group=group, fill=fill)
-    return left, from_spec(sides[-1], n_right, group=group, fill=fill)
+    m, n = depths or (None, None)
+    left = from_spec(sides[0], n_left, depth=m, group=group, fill=fill)
+    return left, from_spec(sides[-1], n_right, depth=n, group=group, fill=fill)
 
 
 _TOKEN = re.compile(r"\s*(?:(\d+)\s*[*x×]|(CNOT|\d+b)s?|([()+]))", re.IGNORECASE)

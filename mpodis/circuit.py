@@ -34,7 +34,10 @@ def apply_columns(x, gate, first: int):
     behind = x.shape[-1] // (2**first * size)
     if behind == 1:
         return (x.reshape(-1, size) @ gate).reshape(x.shape)
-    return (gate.T @ x.reshape(-1, size, behind)).reshape(x.shape)
+    if behind >= 64:
+        return (gate.T @ x.reshape(-1, size, behind)).reshape(x.shape)
+    # many tiny products are slower than a few tall ones on the transposed matrix
+    return apply_rows(gate.T, x.T, first).T
 
 
 @dataclass(frozen=True, eq=False)

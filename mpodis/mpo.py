@@ -45,6 +45,10 @@ __all__ = [
 ]
 
 
+ROUNDING = 45
+"""Relative singular values of so many machine epsilons are noise (1e-14 in double precision)."""
+
+
 @dataclass(frozen=True, eq=False)
 class Compressed(Tabular):
     """An MPO and how far it is from what it stands for.
@@ -102,7 +106,7 @@ def compress(
     *,
     legs: Sequence[Sequence[int]] | None = None,
     max_bond: int | None = None,
-    cutoff: float = 1e-14,
+    cutoff: float | None = None,
     rel_error: float | None = None,
     align: str = "centre",
 ) -> Compressed:
@@ -116,8 +120,9 @@ def compress(
         One pair per site, e.g. ((7, 4), (2, 2), (7, 4)). Default: qubits, see `qubit_legs`.
     max_bond : int, optional
         Largest bond dimension to keep.
-    cutoff : float
-        Singular values below `cutoff` times the largest of their bond are dropped.
+    cutoff : float, optional
+        Singular values below `cutoff` times the largest of their bond are dropped. Default: the
+        rounding of the dtype, 1e-14 in double precision.
     rel_error : float, optional
         Drop as much as keeps |W - MPO| / |W| at or below this.
     align : {"centre", "left", "right"}
@@ -150,7 +155,7 @@ def from_linear(
     *,
     legs: Sequence[Sequence[int]] | None = None,
     max_bond: int | None = None,
-    cutoff: float = 1e-14,
+    cutoff: float | None = None,
     rel_error: float | None = None,
     align: str = "centre",
 ) -> Compressed:
@@ -173,7 +178,7 @@ def truncate(
     mpo: MatrixProductOperator,
     *,
     max_bond: int | None = None,
-    cutoff: float = 1e-14,
+    cutoff: float | None = None,
     rel_error: float | None = None,
 ) -> Compressed:
     """An MPO of smaller bond dimension, by SVDs at the canonical centre, and its exact error.
@@ -402,10 +407,10 @@ def check_matrix(matrix) -> np.ndarray:
 class _Cut:
     """How many singular values of a bond to keep, and the weight that goes."""
 
-    def __init__(self, max_bond: int | None, cutoff: float, rel_error: float | None) -> None:
+    def __init__(self, max_bond: int | None, cutoff: float | None, rel_error: float | None) -> None:
         if max_bond is not None and max_bond < 1:
             raise ValueError(f"max_bond={max_bond} keeps nothing; use 1 or more")
-        if not 0 <= cutoff < 1:
+        if cutoff is not None and not 0 <= cutoff < 1:
             raise ValueError(f"cutoff={cutoff} must lie in [0, 1)")
         if rel_error is not None and not 0 <= rel_error < 1:
             raise ValueError(f"rel_error={rel_error} must lie in [0, 1)")
@@ -413,7 +418,8 @@ class _Cut:
 
     def __call__(self, s, discarded: float, bonds_left: int) -> tuple[int, float]:
         """Kept count and lost weight for descending `s` of an operator of norm 1."""
-        keep = max(1, int((s > self.cutoff * s[0]).sum()))
+        cutoff = ROUNDING * np.finfo(s.dtype).eps if self.cutoff is None else self.cutoff
+        keep = max(1, int((s > cutoff * s[0]).sum()))
         tail = np.cumsum(np.asarray(s, dtype=float)[::-1] ** 2)[::-1]  # weight from index on
         if self.rel_error is not None:
             # every bond may spend an equal share of what is left of the error

@@ -113,8 +113,9 @@ def plot_depth(
         A horizontal line.
     """
     ax = _axes(ax)
-    for label, (depths, values) in curves.items():
-        ax.plot(depths, values, marker="o", label=label, color=COLOURS.get(label))
+    for k, (label, (depths, values)) in enumerate(curves.items()):
+        colour = COLOURS.get(label, f"C{len(COLOURS) + k}")
+        ax.plot(depths, values, marker="o", label=label, color=colour)
     if reference is not None:
         ax.axhline(reference[1], color="k", ls="--", lw=1, label=reference[0])
     ax.set(xlabel="layers a side", ylabel=ylabel)

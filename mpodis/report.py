@@ -168,9 +168,9 @@ def _main_intro(results: dict) -> tuple[str, str]:
         "<p>M is the trained layer; Q_L M' Q_R replaces it without retraining. "
         "<i>overlap</i> maximises Re Tr(M^H A)/(|M||A|) (Eq. 2 of arXiv 2509.06653v1); "
         "<i>activations</i> minimises |X M - X A| for the training images X; <i>sensitivity</i> "
-        "weighs this error by the gradients of the network's loss and lets a bias carry the mean of the "
-        "inputs, for every method alike. A large loss of "
-        "accuracy under the overlap is what the method gives, and is shown as it is.</p>"
+        "weighs this error by the gradients of the network's loss and lets a bias carry the mean "
+        "of the inputs, for every method alike. A large loss of accuracy under the overlap is "
+        "what the method gives, and is shown as it is.</p>"
     )
     if execution["images"]:
         text += (

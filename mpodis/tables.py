@@ -49,8 +49,7 @@ class Table:
         lines.insert(1, "-" * (sum(widths) + 2 * (len(widths) - 1)))
         return "\n".join([*([self.title] if self.title else []), *lines, *self.notes])
 
-    def _repr_pretty_(self, printer, cycle: bool) -> None:
-        printer.text(str(self))  # IPython's text form; the dataclass's own would list every number
+    __repr__ = __str__
 
     def _repr_html_(self) -> str:
         head = "".join(f"<th>{html.escape(c)}</th>" for c in self.columns)
@@ -66,14 +65,15 @@ class Table:
 class Tabular:
     """Prints and shows itself as its `table()`."""
 
+    def __init_subclass__(cls) -> None:
+        # before `dataclass` makes one that lists every number of every array
+        cls.__repr__ = cls.__str__
+
     def table(self) -> Table:
         raise NotImplementedError
 
     def __str__(self) -> str:
         return str(self.table())
-
-    def _repr_pretty_(self, printer, cycle: bool) -> None:
-        self.table()._repr_pretty_(printer, cycle)
 
     def _repr_html_(self) -> str:
         return self.table()._repr_html_()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-import zipfile
+import re
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,7 +57,7 @@ def load_weight(
     numpy_file = path.suffix in (".npy", ".npz")
     arrays = _numpy_arrays(path) if numpy_file else _tensors(path)
     name = _choose(arrays, layer, path)
-    matrix = arrays[name]
+    matrix = _as_array(arrays[name])
     turn = not numpy_file if transpose is None else transpose
     note = f"{path.name}: {name}, stored as {'(outputs, inputs)' if turn else '(inputs, outputs)'}"
     if matrix.ndim == 2 and turn:
@@ -65,47 +67,66 @@ def load_weight(
 
 def _numpy_arrays(path: Path) -> dict[str, np.ndarray]:
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return {path.stem: loaded}
-        with loaded:
-            return {name: loaded[name] for name in loaded.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        # opened here, since np.load leaves the file of a truncated archive open
+        with path.open("rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                return {path.stem: loaded}
+            with loaded:
+                arrays = {name: loaded[name] for name in loaded.files}
+    except Exception as error:  # what a parser meets in damaged bytes is not limited to a few
         raise ValueError(_broken(path, error)) from None
+    # members of an archive that are not in NumPy's format come as bytes
+    return {name: array for name, array in arrays.items() if isinstance(array, np.ndarray)}
 
 
-def _tensors(path: Path) -> dict[str, np.ndarray]:
+def _tensors(path: Path) -> dict:
     import torch
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
         if path.suffix == ".safetensors":
             found = load_file(path)
         else:
-            found = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, RuntimeError, ValueError, EOFError, KeyError) as error:
-        raise ValueError(_broken(path, error)) from None
-    except Exception as error:  # the unpickler's own error class is not public
-        if type(error).__name__ != "UnpicklingError":
-            raise
+            with warnings.catch_warnings():  # of torch's, on what is refused anyway
+                warnings.simplefilter("ignore")
+                found = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # as above
         raise ValueError(_broken(path, error)) from None
     if isinstance(found, torch.Tensor):
-        found = {path.stem: found}
+        return {path.stem: found}
     if not isinstance(found, dict):
         raise ValueError(f"{path} holds a {type(found).__name__}, not a state dict of tensors")
-    tensors = {str(k): v.detach() for k, v in found.items() if isinstance(v, torch.Tensor)}
-    # numpy has no bfloat16
-    return {k: (v.float() if v.dtype == torch.bfloat16 else v).numpy() for k, v in tensors.items()}
+    return dict(_flat(found))
 
 
-def _choose(arrays: dict[str, np.ndarray], layer: str | None, path: Path) -> str:
+def _flat(found: dict, prefix: str = "") -> Iterator[tuple[str, object]]:
+    """The tensors of a state dict; those of dicts inside it, as of a checkpoint, as "model.fc1"."""
+    for key, value in found.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        elif hasattr(value, "detach"):
+            yield f"{prefix}{key}", value
+
+
+def _as_array(array) -> np.ndarray:
+    if isinstance(array, np.ndarray):
+        return array
+    array = array.detach()
+    # numpy has neither bfloat16 nor floats of 8 bits
+    narrow = array.is_floating_point() and array.itemsize < 4
+    return (array.float() if narrow else array).numpy()
+
+
+def _choose(arrays: dict, layer: str | None, path: Path) -> str:
     matrices = [name for name, array in arrays.items() if array.ndim == 2]
     listed = ", ".join(f"{n} {'x'.join(map(str, arrays[n].shape))}" for n in matrices) or "none"
     if layer is None:
         if len(arrays) == 1:
             return next(iter(arrays))
-        if len(matrices) != 1:
+        if not matrices:
+            raise ValueError(f"{path.name} holds no matrix")
+        if len(matrices) > 1:
             raise ValueError(
                 f"{path.name} has {len(matrices)} matrices; choose one with --layer: {listed}"
             )
@@ -117,7 +138,8 @@ def _choose(arrays: dict[str, np.ndarray], layer: str | None, path: Path) -> str
 
 
 def _broken(path: Path, error: Exception) -> str:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    # the libraries' further sentences tell how to load pickles after all
+    reason = re.split(r"\.\s|\n", str(error).strip())[0] or type(error).__name__
     return (
         f"{path} cannot be read ({reason[:160]}); it may be truncated, or hold pickled objects, "
         "which are never loaded"

@@ -55,7 +55,9 @@ RELATIVES = {
     "safetensors.torch": "torch",
     "torchvision": "torch",
 }
-LAZY: set[tuple[str, str]] = {("mpodis.weights", "torch")}  # (module, library): allowed inside a function there
+LAZY: set[tuple[str, str]] = {
+    ("mpodis.weights", "torch")
+}  # (module, library): allowed inside a function there
 
 PICKLES = {"_pickle", "cloudpickle", "dill", "marshal", "pickle", "shelve"}
 TOP_LEVEL = {

@@ -27,6 +27,7 @@ from mpodis.nn import (
     accuracy,
     layer_inputs,
     linear_from_matrix,
+    output_sensitivity,
     predict,
     replace_layer,
     train_classifier,
@@ -147,7 +148,9 @@ def test_initial_weights_follow_the_seed():
         return numbers(MPOLinear(((2, 2),) * 3, 2, seed=seed).weight())
 
     assert_array_equal(weights(5), weights(5))
-    assert_array_equal(weights(5), weights(np.random.default_rng(5)))
+    rng = np.random.default_rng(5)
+    assert_array_equal(weights(rng), weights(int(np.random.default_rng(5).integers(2**63))))
+    assert not np.array_equal(weights(rng), weights(rng))  # a generator moves on
     assert not np.array_equal(weights(5), weights(6))
     assert not np.array_equal(weights(None), weights(None))
 
@@ -386,7 +389,8 @@ def test_training_repeats_bit_by_bit(digits, trained):
 
 
 def test_a_generator_is_a_seed(digits):
-    by_number, _ = train_tnn(digits, seed=7, epochs=1)
+    drawn = int(np.random.default_rng(7).integers(2**63))
+    by_number, _ = train_tnn(digits, seed=drawn, epochs=1)
     by_generator, record = train_tnn(digits, seed=np.random.default_rng(7), epochs=1)
     assert torch.equal(by_number.head.weight, by_generator.head.weight)
     assert record.seed is None
@@ -472,3 +476,33 @@ def test_layer_inputs_of_sequences_and_idle_layers():
         layer_inputs(model, "idle", x)
     with pytest.raises(ValueError, match="no layer 'fc'; it has idle, twice"):
         layer_inputs(model, "fc", x)
+
+
+def test_output_sensitivity_is_the_fisher_information_of_the_head():
+    x = np.random.default_rng(0).random((40, 4))
+    model = CompactTNN(inputs=4, classes=3, seed=1).double().eval()
+    found = output_sensitivity(model, "mpo", x)
+    y = x @ numbers(model.mpo.weight())
+    head = numbers(model.head.weight)
+    expected = np.zeros((4, 4))
+    for row, logits in zip(y, numbers(model.head(torch.relu(torch.tensor(y)))), strict=True):
+        p = np.exp(logits) / np.exp(logits).sum()
+        for c in range(3):
+            # d log p_c / d logits = e_c - p, through the head and the ReLU
+            g = (np.eye(3)[c] - p) @ head * (row > 0)
+            expected += p[c] * np.outer(g, g) / len(x)
+    assert_allclose(found, expected, atol=1e-12)
+    with pytest.raises(ValueError, match="has no layer 'nothing'"):
+        output_sensitivity(model, "nothing", x)
+    with pytest.raises(ValueError, match="0 times, not once"):
+        output_sensitivity(Unused(), "idle", x)
+
+
+class Unused(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.idle = linear_from_matrix(np.eye(4), dtype=F64)
+        self.head = linear_from_matrix(np.ones((4, 3)), dtype=F64)
+
+    def forward(self, x):
+        return self.head(x)
