@@ -14,7 +14,7 @@ import numpy as np
 
 from mpodis.ansatz import Ansatz
 from mpodis.conventions import crop, wires
-from mpodis.cores import embed_metric, fit_core, weighted_loss
+from mpodis.cores import embed_metric, fit_core, inner
 from mpodis.disentangle.objectives import Activations
 from mpodis.disentangle.polish import Lbfgs
 from mpodis.environments import DenseEnvironments
@@ -50,7 +50,7 @@ class Approximation:
     relative_error : float
         |M - A| / |M|.
     activation_error : float
-        |X M - X A| / |X M|; NaN without a covariance.
+        |X M - X A| / |X M|; NaN without a covariance, or where X M = 0.
     """
 
     name: str
@@ -137,9 +137,21 @@ def zero(matrix) -> Approximation:
 
 def describe(name: str, target, matrix, parameters: int, covariance=None) -> Approximation:
     """An `Approximation` with its errors worked out."""
-    felt = math.nan if covariance is None else math.sqrt(weighted_loss(target, matrix, covariance))
     error = float(np.linalg.norm(target - matrix) / np.linalg.norm(target))
-    return Approximation(name, matrix, parameters, dense_overlap(target, matrix), error, felt)
+    overlap = dense_overlap(target, matrix) if matrix.any() else 0.0
+    felt = _activation_error(target, matrix, covariance)
+    return Approximation(name, matrix, parameters, overlap, error, felt)
+
+
+def _activation_error(target, matrix, covariance) -> float:
+    if covariance is None:
+        return math.nan
+    covariance = embed_metric(covariance, len(target))
+    answer, off = inner(target, target, covariance), target - matrix
+    if not answer > 1e-28 * np.abs(covariance).max() * np.linalg.norm(target) ** 2:
+        return math.nan  # the layer answers none of the inputs
+    # what the inputs do not feel is zero only to rounding, and as often below as above
+    return math.sqrt(max(0.0, inner(off, off, covariance)) / answer)
 
 
 def _root(metric) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import logging
 import shutil
@@ -33,27 +34,24 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     try:
         app(standalone_mode=False)
-    except typer.Exit as stop:
-        sys.exit(stop.exit_code)
-    except typer.Abort:
-        print("mpodis: interrupted; go on with `mpodis resume RUN`", file=sys.stderr)
-        sys.exit(130)
-    except KeyboardInterrupt:
+    except (typer.Abort, KeyboardInterrupt):
         print("mpodis: interrupted; go on with `mpodis resume RUN`", file=sys.stderr)
         sys.exit(130)
     except (ValueError, TypeError, OSError, ImportError) as error:
-        print(f"mpodis: {_one_line(error)}", file=sys.stderr)
+        print(f"mpodis: {_one_line(str(error))}", file=sys.stderr)
         sys.exit(1)
     except Exception as error:
         # typer's own usage errors carry a message and an exit code; anything else is a bug
         if not hasattr(error, "format_message"):
             raise
-        print(f"mpodis: {error.format_message()}", file=sys.stderr)
+        message = _one_line(error.format_message())
+        if message:  # there is none where the help was shown for want of arguments
+            print(f"mpodis: {message}", file=sys.stderr)
         sys.exit(getattr(error, "exit_code", 2))
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+def _one_line(message: str) -> str:
+    return " ".join(message.split())
 
 
 def _version(value: bool) -> None:
@@ -202,15 +200,25 @@ def _begin(out: Path | None, job: str, options, *, label: str, quiet: bool, prob
 
     now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     path = Path("runs") / f"{label}-{now}" if out is None else out
-    fresh = not path.exists()
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
     directory = JobDirectory.create(path, job, options)
     try:
         _finish(directory, job, options, quiet=quiet, problem=problem)
     except (ValueError, TypeError):
-        # wrong input leaves nothing behind; an interrupted run stays, to be resumed
-        if fresh:
-            shutil.rmtree(path, ignore_errors=True)
+        # wrong input leaves nothing behind; what has begun stays, to be looked at and resumed
+        if not directory.begun():
+            _remove(path, made)
         raise
+
+
+def _remove(path: Path, made: list[Path]) -> None:
+    """Remove a run directory, and those above it that were made for it."""
+    shutil.rmtree(path)
+    if path not in made:
+        path.mkdir()
+    for folder in made[1:]:
+        with contextlib.suppress(OSError):  # another run has begun beside this one
+            folder.rmdir()
 
 
 def _finish(directory, job: str, options, *, quiet: bool, problem=None) -> None:

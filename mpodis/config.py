@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tomllib
 import types
@@ -43,6 +44,9 @@ class MainConfig:
         if wrong:
             raise ValueError(f"depths holds {wrong[0]}; a circuit has 1 or more layers")
         _known_objectives(self.objectives, NETWORK_OBJECTIVES)
+        for name in ("seed", "tol"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name}={getattr(self, name)} must be 0 or more")
         if self.execute < -1:
             raise ValueError(f"execute={self.execute} must be -1 (all test images) or a number")
 
@@ -153,6 +157,8 @@ def _listed(config, *names: str) -> None:
     for name in names:
         if not getattr(config, name):
             raise ValueError(f"{name} is empty; give at least one")
+        if len(set(getattr(config, name))) < len(getattr(config, name)):
+            raise ValueError(f"{name}={getattr(config, name)} names something twice")
 
 
 def _known_objectives(objectives: tuple[str, ...], known: tuple[str, ...]) -> None:

@@ -191,6 +191,7 @@ def plot_costs(rows: Sequence[Mapping[str, object]], *, ax: Axes | None = None) 
             )
             ax.bar_label(bars, fontsize="xx-small")
     ax.set_xticks(range(len(parts)), parts, rotation=12)
-    ax.set(yscale="log", ylabel="gates")
+    ax.set_yscale("symlog", linthresh=1)  # logarithmic, with a place for parts without gates
+    ax.set(ylabel="gates", ylim=(0, None))
     ax.legend(fontsize="x-small")
     return ax

@@ -27,15 +27,17 @@ from mpodis.tables import Table
 __all__ = ["render", "tables"]
 
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem;
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 2rem auto; padding: 0 1rem;
        color: #1b1b1b; }
 h1 { font-size: 1.6rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
 table { border-collapse: collapse; margin: 1rem 0; font-size: 0.85rem; }
 caption { text-align: left; font-weight: 600; padding-bottom: 0.3rem; }
 th, td { padding: 0.18rem 0.7rem; text-align: right; border-bottom: 1px solid #ddd; }
 th:first-child, td:first-child { text-align: left; }
-figure { display: inline-block; margin: 0.5rem 0.6rem 0.5rem 0; vertical-align: top; }
-figure img { max-width: 100%; } figcaption { font-size: 0.8rem; color: #555; max-width: 34rem; }
+figure { display: inline-block; width: calc(50% - 1.2rem); margin: 0.5rem 1rem 0.5rem 0;
+         vertical-align: top; }
+figure img { width: 100%; } figcaption { font-size: 0.8rem; color: #555; }
+@media (max-width: 50rem) { figure { width: 100%; } }
 .note { font-size: 0.8rem; color: #555; } pre { background: #f5f5f5; padding: 0.7rem; }
 """
 

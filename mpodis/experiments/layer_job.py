@@ -9,10 +9,10 @@ import numpy as np
 from mpodis.baselines import low_rank, rank_for, truncation
 from mpodis.config import LayerConfig
 from mpodis.disentangle import disentangle
+from mpodis.experiments.records import costs, gates_table, trajectory
 from mpodis.experiments.run_directory import JobDirectory
 from mpodis.measures import entanglement, second_moment
 from mpodis.mpo import Compressed, check_matrix, compress
-from mpodis.quantum import cost_table
 from mpodis.tables import Table
 from mpodis.weights import load_weight
 
@@ -91,7 +91,6 @@ def _circuit(text: str) -> int | str:
 def _record(found, directory: JobDirectory) -> dict:
     objective = found.settings.objective
     parts = found.factorization.parameter_counts()
-    names = ("sweep", "phase", "loss", "overlap", "bound", "s_avg", "activations", "seconds")
     return {
         "objective": objective,
         "overlap": found.overlap,
@@ -100,20 +99,13 @@ def _record(found, directory: JobDirectory) -> dict:
         "activation_error": found.activation_error,
         "core_parameters": parts["core"],
         "gates": parts["left gates"] + parts["right gates"],
-        "entropies": found.entropies_after.tolist(),
-        "history": {n: found.history.column(n, start=found.start).tolist() for n in names},
+        **trajectory(found),
         "status": found.status,
         "seconds": found.seconds,
-        "costs": directory.stage(f"{objective}-costs", lambda: _costs(found)),
+        "costs": directory.stage(
+            f"{objective}-costs", lambda: costs(found.factorization, found.settings.seed)
+        ),
     }
-
-
-def _costs(found) -> dict:
-    try:
-        return cost_table(found.factorization).to_dict()
-    except ImportError as missing:
-        table = cost_table(found.factorization, backends=("logical",))
-        return table.to_dict() | {"note": str(missing)}
 
 
 def _baselines(compressed: Compressed, covariance, config: LayerConfig, parameters: int) -> list:
@@ -190,15 +182,7 @@ def layer_tables(results: dict) -> list[Table]:
         rows.append((row["name"], row["objective"], row["overlap"], None, *errors, None, *parts))
     columns = ("layer", "objective", "overlap", "bound", "rel. error", "act. error", "S_avg")
     tables = [Table((*columns, "parameters", "gate par."), rows, title=results["compression"])]
-    names = ("part", "backend", "optimization_level", "one_qubit", "two_qubit", "depth")
-    for run in results["runs"]:
-        tables.append(
-            Table(
-                ("part", "backend", "level", "1-qubit", "2-qubit", "depth"),
-                [tuple(row[n] for n in names) for row in run["costs"]["rows"]],
-                title=f"gates ({run['objective']})",
-            )
-        )
+    tables += [gates_table(run["costs"], run["objective"]) for run in results["runs"]]
     return tables
 
 

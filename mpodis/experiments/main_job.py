@@ -22,6 +22,7 @@ from mpodis.config import MainConfig
 from mpodis.cores import inner
 from mpodis.data import Dataset, load_data
 from mpodis.disentangle import Disentangled, disentangle
+from mpodis.experiments.records import costs, gates_table, trajectory
 from mpodis.experiments.run_directory import JobDirectory
 from mpodis.factorization import Factorization, sandwich
 from mpodis.measures import count_parameters, entanglement, second_moment
@@ -37,7 +38,7 @@ from mpodis.nn import (
     replace_layer,
     train_tnn,
 )
-from mpodis.quantum import cost_table, hybrid_layer
+from mpodis.quantum import hybrid_layer
 from mpodis.tables import Table
 
 __all__ = ["accuracy_table", "run_main", "summary_tables"]
@@ -46,6 +47,8 @@ __all__ = ["accuracy_table", "run_main", "summary_tables"]
 def run_main(config: MainConfig, directory: JobDirectory, *, progress: bool = False) -> dict:
     """Run the job, or what is left of it; returns (and stores) its results."""
     data = load_data(config.data, data_dir=config.data_dir)
+    for depth in config.depths:  # circuits that do not fit are noticed before anything is trained
+        brickwall(data.features.bit_length() - 1, depth, config.width, group=config.group)
     networks = []
     for seed in range(config.seed, config.seed + config.repeats):
         networks.append(_one_network(config, directory, data, seed, progress=progress))
@@ -72,7 +75,7 @@ def _one_network(
     mpo = model.mpo.to_mpo()
     layer = _Layer(model, mpo, data)
     runs, rows = {}, []
-    for depth in config.depths:
+    for depth in sorted(config.depths):  # the last, deepest circuits are executed
         for objective in config.objectives:
             key = f"depth{depth}-{objective}"
             found = disentangle(
@@ -89,7 +92,7 @@ def _one_network(
                 progress=progress,
             )
             rows.append(_row(found, depth, objective, layer))
-            runs[key] = _run_record(found)
+            runs[key] = trajectory(found)
             found.factorization.save(directory.path / name / f"{key}.safetensors")
             last, last_objective = found.factorization, objective
     parameters = max(row["core"] + row["gates"] for row in rows)
@@ -118,7 +121,7 @@ def _one_network(
             f"{name}-execution",
             lambda: _execute(layer, last, last_objective, config, progress=progress),
         ),
-        "costs": directory.stage(f"{name}-costs", lambda: _costs(last, seed)),
+        "costs": directory.stage(f"{name}-costs", lambda: costs(last, seed)),
     }
 
 
@@ -205,14 +208,6 @@ def _row(found: Disentangled, depth: int, objective: str, layer: _Layer) -> dict
     }
 
 
-def _run_record(found: Disentangled) -> dict:
-    names = ("sweep", "phase", "loss", "overlap", "bound", "s_avg", "activations", "seconds")
-    return {
-        "entropies": found.entropies_after.tolist(),
-        "history": {n: found.history.column(n, start=found.start).tolist() for n in names},
-    }
-
-
 def _untruncated(found: Factorization, mpo) -> torch.nn.Module:
     """Q_L M' Q_R with the core left whole, M' = Q_L^H M Q_R^H: the network must not notice."""
     left, right = found.left, found.right
@@ -283,14 +278,6 @@ def _execute(
     }
 
 
-def _costs(factorization: Factorization, seed: int) -> dict:
-    try:
-        return cost_table(factorization, seed=seed).to_dict()
-    except ImportError as missing:
-        table = cost_table(factorization, backends=("logical",), seed=seed)
-        return table.to_dict() | {"note": str(missing)}
-
-
 def accuracy_table(network: dict) -> Table:
     """Accuracies, errors and parameters of one network, ours beside the baselines."""
     base = network["accuracy"]["original"]
@@ -354,16 +341,8 @@ def summary_tables(results: dict) -> list[Table]:
     if len(networks) > 1:
         tables.append(_median_table(networks))
     tables.append(_execution_table(networks))
-    costs = networks[0]["costs"]
-    names = ("part", "backend", "optimization_level", "one_qubit", "two_qubit", "depth")
-    tables.append(
-        Table(
-            ("part", "backend", "level", "1-qubit", "2-qubit", "depth"),
-            [tuple(row[n] for n in names) for row in costs["rows"]],
-            title=f"gates of the deepest circuits, seed {networks[0]['seed']}",
-            notes=(costs["note"],) if "note" in costs else (),
-        )
-    )
+    first = networks[0]
+    tables.append(gates_table(first["costs"], f"the deepest circuits, seed {first['seed']}"))
     return tables
 
 

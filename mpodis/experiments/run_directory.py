@@ -49,7 +49,8 @@ class JobDirectory:
         if not (path / "config.json").is_file():
             raise FileNotFoundError(f"{path} is no run directory: it has no config.json")
         record = read_json(path / "config.json")
-        if record.get("format") != FORMAT or record.get("job") not in JOBS:
+        known = isinstance(record, dict) and record.get("format") == FORMAT
+        if not known or record.get("job") not in JOBS:
             raise ValueError(f"{path} is not the directory of a job of this package")
         return cls(path), record["job"], from_mapping(JOBS[record["job"]], record["config"])
 
@@ -61,6 +62,10 @@ class JobDirectory:
         value = work()
         write_json(file, value)
         return json.loads(json.dumps(value))  # as a resumed job will see it
+
+    def begun(self) -> bool:
+        """Whether anything was worked out that would be lost with the directory."""
+        return any(self.path.glob("stages/*")) or any(self.path.rglob("history.jsonl"))
 
     def finish(self, results: dict) -> dict:
         write_json(self.path / "results.json", results)
