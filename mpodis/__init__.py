@@ -14,7 +14,7 @@ _HOME = {
     "baselines": ("Approximation", "low_rank", "truncation"),
     "circuit": ("Circuit", "identity_circuit", "random_circuit"),
     "cores": ("fit_core",),
-    "disentangle": ("Disentangled", "History", "disentangle", "resume"),
+    "disentangler": ("Disentangled", "History", "disentangle", "resume"),
     "factorization": ("Factorization", "load_factorization"),
     "measures": (
         "Entanglement",
@@ -27,16 +27,9 @@ _HOME = {
         "second_moment",
         "von_neumann_bound",
     ),
-    "mpo": (
-        "Compressed",
-        "canonical_form",
-        "compress",
-        "from_linear",
-        "mpo_cores",
-        "mpo_from_cores",
-        "mpo_to_dense",
-        "truncate",
-    ),
+    "mpo": ("Compressed", "canonical_form", "compress", "from_linear", "truncate"),
+    "sites": ("mpo_cores", "mpo_from_cores", "mpo_to_dense"),
+    "tables": ("Table",),
     "tables": ("Table",),
 }
 _WHERE = {name: module for module, names in _HOME.items() for name in names}

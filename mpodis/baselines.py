@@ -15,13 +15,13 @@ import numpy as np
 from mpodis.ansatz import Ansatz
 from mpodis.conventions import crop, wires
 from mpodis.cores import embed_metric, fit_core, inner
-from mpodis.disentangle.objectives import Activations
-from mpodis.disentangle.polish import Lbfgs
+from mpodis.disentangler.objectives import Activations
+from mpodis.disentangler.polish import Lbfgs
 from mpodis.environments import DenseEnvironments
 from mpodis.factorization import dense_overlap
 from mpodis.measures import count_parameters
-from mpodis.mpo import (
-    check_matrix,
+from mpodis.mpo import check_matrix
+from mpodis.sites import (
     core_legs,
     left_canonical,
     mpo_cores,

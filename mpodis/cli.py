@@ -82,7 +82,7 @@ def run(
     core_bond: Annotated[int | None, typer.Option(help="Bond dimension chi' of the core.")] = None,
     depths: Annotated[str | None, typer.Option(help="Layers a side, e.g. 2,4,8.")] = None,
     width: Annotated[int | None, typer.Option(help="Wires of a gate.")] = None,
-    group: Annotated[str | None, typer.Option(help="Gates: SO, O or U.")] = None,
+    group: Annotated[str | None, typer.Option(help="Gates: SO or O.")] = None,
     objectives: Annotated[str | None, typer.Option(help="overlap,activations,sensitivity")] = None,
     starts: Annotated[int | None, typer.Option(help="Starts that are tried.")] = None,
     max_sweeps: Annotated[int | None, typer.Option(help="Sweeps a start may take.")] = None,

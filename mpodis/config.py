@@ -44,6 +44,8 @@ class MainConfig:
         if wrong:
             raise ValueError(f"depths holds {wrong[0]}; a circuit has 1 or more layers")
         _known_objectives(self.objectives, NETWORK_OBJECTIVES)
+        if self.group == "U":
+            raise ValueError("group='U' makes a complex layer, the network is real; use SO or O")
         for name in ("seed", "tol"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name}={getattr(self, name)} must be 0 or more")

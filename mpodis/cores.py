@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mpodis.conventions import Legs, check_legs, fuse, pad, padded_shape, split
-from mpodis.mpo import (
+from mpodis.mpo import check_matrix, compress, truncate
+from mpodis.sites import (
     bond_dimensions,
-    check_matrix,
-    compress,
     core_legs,
     cores_to_dense,
     mirrored,
@@ -26,7 +25,6 @@ from mpodis.mpo import (
     mpo_legs,
     mpo_to_dense,
     right_canonical,
-    truncate,
 )
 
 if TYPE_CHECKING:

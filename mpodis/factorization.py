@@ -14,13 +14,7 @@ from mpodis.circuit import Circuit, apply_columns, apply_rows
 from mpodis.conventions import Legs, crop, padded_shape, wires
 from mpodis.files import load_arrays, save_arrays
 from mpodis.measures import count_parameters, overlap
-from mpodis.mpo import (
-    bond_dimensions,
-    mpo_cores,
-    mpo_from_cores,
-    mpo_legs,
-    mpo_to_dense,
-)
+from mpodis.sites import bond_dimensions, mpo_cores, mpo_from_cores, mpo_legs, mpo_to_dense
 from mpodis.tables import Table, Tabular
 
 if TYPE_CHECKING:

@@ -15,13 +15,7 @@ import numpy as np
 from autoray import do
 
 from mpodis.conventions import padded_shape
-from mpodis.mpo import (
-    bond_dimensions,
-    core_legs,
-    cores_to_dense,
-    left_canonical,
-    mpo_cores,
-)
+from mpodis.sites import bond_dimensions, core_legs, cores_to_dense, left_canonical, mpo_cores
 from mpodis.tables import Table, Tabular
 
 if TYPE_CHECKING:

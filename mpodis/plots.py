@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 if TYPE_CHECKING:
-    from mpodis.disentangle import Disentangled
+    from mpodis.disentangler import Disentangled
 
 __all__ = [
     "plot_accuracies",

@@ -13,14 +13,15 @@ import pytest
 from numpy.testing import assert_array_equal
 from quimb.tensor import MatrixProductOperator
 
-from mpodis.disentangle import disentangle, resume
-from mpodis.disentangle import run as run_module
-from mpodis.disentangle.checkpoint import RunDirectory
-from mpodis.disentangle.loop import Loop
-from mpodis.disentangle.problem import Problem
-from mpodis.disentangle.settings import Settings
+from mpodis.disentangler import disentangle, resume
+from mpodis.disentangler import run as run_module
+from mpodis.disentangler.checkpoint import RunDirectory
+from mpodis.disentangler.loop import Loop
+from mpodis.disentangler.problem import Problem
+from mpodis.disentangler.settings import Settings
 from mpodis.files import save_arrays
-from mpodis.mpo import compress, mpo_cores
+from mpodis.mpo import compress
+from mpodis.sites import mpo_cores
 from reference import random_matrix
 
 FILES = ("config.json", "history.jsonl", "checkpoint.safetensors", "problem.safetensors")
@@ -191,8 +192,8 @@ def test_killed_at_any_file_operation(tmp_path, monkeypatch):
 CHILD = """
 import json, sys, time
 import numpy as np
-from mpodis.disentangle import disentangle, resume, run
-from mpodis.disentangle.checkpoint import RunDirectory
+from mpodis.disentangler import disentangle, resume, run
+from mpodis.disentangler.checkpoint import RunDirectory
 from mpodis.mpo import compress
 
 path, matrix, options = sys.argv[1:]

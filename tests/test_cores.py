@@ -16,14 +16,8 @@ from mpodis.cores import (
     pad_bonds,
     weighted_loss,
 )
-from mpodis.mpo import (
-    bond_dimensions,
-    compress,
-    mpo_cores,
-    mpo_from_cores,
-    mpo_to_dense,
-    truncate,
-)
+from mpodis.mpo import compress, truncate
+from mpodis.sites import bond_dimensions, mpo_cores, mpo_from_cores, mpo_to_dense
 from reference import (
     CASES,
     dense_from_cores,

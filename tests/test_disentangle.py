@@ -11,13 +11,14 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from mpodis.ansatz import brickwall, from_spec, staircase
 from mpodis.circuit import random_circuit
-from mpodis.disentangle import Disentangled, History, disentangle
-from mpodis.disentangle.loop import Loop
-from mpodis.disentangle.problem import Problem
-from mpodis.disentangle.result import ADVICE
-from mpodis.disentangle.settings import Settings
+from mpodis.disentangler import Disentangled, History, disentangle
+from mpodis.disentangler.loop import Loop
+from mpodis.disentangler.problem import Problem
+from mpodis.disentangler.result import ADVICE
+from mpodis.disentangler.settings import Settings
 from mpodis.measures import second_moment, von_neumann_bound
-from mpodis.mpo import compress, mpo_cores, mpo_from_cores, truncate
+from mpodis.mpo import compress, truncate
+from mpodis.sites import mpo_cores, mpo_from_cores
 from reference import (
     circuit_matrix,
     dense_from_cores,

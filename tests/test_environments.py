@@ -14,7 +14,8 @@ from mpodis.environments import ENGINES, DenseEnvironments, TreeEnvironments
 from mpodis.environments import dense as dense_module
 from mpodis.environments import tree as tree_module
 from mpodis.gates import polar
-from mpodis.mpo import compress, mpo_cores
+from mpodis.mpo import compress
+from mpodis.sites import mpo_cores
 from reference import (
     CASES,
     circuit_matrix,

@@ -18,7 +18,8 @@ from mpodis.factorization import (
     sandwich,
 )
 from mpodis.files import load_arrays, save_arrays
-from mpodis.mpo import compress, mpo_cores, mpo_from_cores, mpo_to_dense
+from mpodis.mpo import compress
+from mpodis.sites import mpo_cores, mpo_from_cores, mpo_to_dense
 from reference import (
     CASES,
     circuit_matrix,

@@ -1,6 +1,7 @@
 """The package's shape: imports point downward, heavy libraries stay in their place, no pickle."""
 
 import ast
+import importlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ ORDER = (
     "tables",
     "files",
     "gates",
+    "sites",
     "mpo",
     "measures",
     "ansatz",
@@ -27,7 +29,7 @@ ORDER = (
     "factorization",
     "cores",
     "environments",
-    "disentangle",
+    "disentangler",
     "baselines",
     "data",
     "weights",
@@ -101,6 +103,12 @@ def imports_of(tree: ast.AST, module: str, *, is_package: bool = False) -> Itera
             yield from visit(child, in_function, for_typing)
 
     yield from visit(tree, False, False)
+
+
+def test_no_public_name_is_a_module():
+    # `import mpodis.x` would put the module in the name's place
+    modules = {path.stem for path in PACKAGE.iterdir()}
+    assert not modules & set(importlib.import_module("mpodis").__all__)
 
 
 def within(name: str, module: str) -> bool:

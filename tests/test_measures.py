@@ -22,7 +22,8 @@ from mpodis.measures import (
     tensor_entropies,
     von_neumann_bound,
 )
-from mpodis.mpo import compress, mpo_cores, mpo_from_cores, mpo_to_dense, truncate
+from mpodis.mpo import compress, truncate
+from mpodis.sites import mpo_cores, mpo_from_cores, mpo_to_dense
 from reference import (
     CASES,
     CNOT,

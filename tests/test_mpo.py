@@ -8,13 +8,10 @@ import quimb.tensor as qtn
 import torch
 from numpy.testing import assert_allclose, assert_array_equal, assert_array_less
 
-from mpodis.mpo import (
-    Compressed,
+from mpodis.mpo import Compressed, canonical_form, compress, from_linear, truncate
+from mpodis.sites import (
     bond_dimensions,
-    canonical_form,
-    compress,
     cores_to_dense,
-    from_linear,
     left_canonical,
     mirrored,
     mpo_cores,
@@ -22,7 +19,6 @@ from mpodis.mpo import (
     mpo_legs,
     mpo_to_dense,
     right_canonical,
-    truncate,
 )
 from reference import (
     CASES,

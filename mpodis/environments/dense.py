@@ -16,7 +16,7 @@ from mpodis.circuit import apply_columns, apply_rows
 from mpodis.conventions import Legs, padded_shape
 from mpodis.cores import als_core, core_gradient
 from mpodis.environments.base import Gradient, Update, check_sides
-from mpodis.mpo import cores_to_dense
+from mpodis.sites import cores_to_dense
 
 __all__ = ["DenseEnvironments"]
 

@@ -16,7 +16,8 @@ from mpodis.ansatz import Ansatz
 from mpodis.circuit import Circuit, identity_circuit
 from mpodis.conventions import Legs, padded_shape, wires
 from mpodis.environments.base import Gradient, Update, check_sides
-from mpodis.mpo import compress, core_legs, mpo_cores, right_canonical
+from mpodis.mpo import compress
+from mpodis.sites import core_legs, mpo_cores, right_canonical
 
 __all__ = ["TreeEnvironments"]
 

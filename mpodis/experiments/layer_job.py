@@ -8,7 +8,7 @@ import numpy as np
 
 from mpodis.baselines import low_rank, rank_for, truncation
 from mpodis.config import LayerConfig
-from mpodis.disentangle import disentangle
+from mpodis.disentangler import disentangle
 from mpodis.experiments.records import costs, gates_table, trajectory
 from mpodis.experiments.run_directory import JobDirectory
 from mpodis.measures import entanglement, second_moment

@@ -21,12 +21,12 @@ from mpodis.baselines import Approximation, low_rank, rank_for, truncation, zero
 from mpodis.config import MainConfig
 from mpodis.cores import inner
 from mpodis.data import Dataset, load_data
-from mpodis.disentangle import Disentangled, disentangle
+from mpodis.disentangler import Disentangled, disentangle
 from mpodis.experiments.records import costs, gates_table, trajectory
 from mpodis.experiments.run_directory import JobDirectory
 from mpodis.factorization import Factorization, sandwich
 from mpodis.measures import count_parameters, entanglement, second_moment
-from mpodis.mpo import compress, mpo_to_dense
+from mpodis.mpo import compress
 from mpodis.nn import (
     CompactTNN,
     FactorizedLinear,
@@ -39,6 +39,7 @@ from mpodis.nn import (
     train_tnn,
 )
 from mpodis.quantum import hybrid_layer
+from mpodis.sites import mpo_to_dense
 from mpodis.tables import Table
 
 __all__ = ["accuracy_table", "run_main", "summary_tables"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mpodis.disentangle import Disentangled
+from mpodis.disentangler import Disentangled
 from mpodis.factorization import Factorization
 from mpodis.quantum import cost_table
 from mpodis.tables import Table

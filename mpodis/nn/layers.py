@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from mpodis.conventions import check_legs, crop, padded_shape
-from mpodis.mpo import mpo_cores, mpo_from_cores
+from mpodis.sites import mpo_cores, mpo_from_cores
 
 if TYPE_CHECKING:
     from quimb.tensor import MatrixProductOperator

@@ -14,17 +14,17 @@ import numpy as np
 
 from mpodis.circuit import Circuit
 from mpodis.conventions import crop, padded_shape, split
-from mpodis.disentangle.objectives import Activations, Overlap
-from mpodis.disentangle.polish import Lbfgs
-from mpodis.disentangle.problem import Problem
-from mpodis.disentangle.result import Disentangled, History
-from mpodis.disentangle.settings import Settings
-from mpodis.disentangle.starts import first_core, place_start
+from mpodis.disentangler.objectives import Activations, Overlap
+from mpodis.disentangler.polish import Lbfgs
+from mpodis.disentangler.problem import Problem
+from mpodis.disentangler.result import Disentangled, History
+from mpodis.disentangler.settings import Settings
+from mpodis.disentangler.starts import first_core, place_start
 from mpodis.environments import ENGINES
 from mpodis.factorization import Factorization, dense_overlap, sandwich
 from mpodis.gates import polar
 from mpodis.measures import singular_values, spectral_bound, tensor_entropies
-from mpodis.mpo import cores_to_dense, left_canonical, mpo_from_cores, spread_norm
+from mpodis.sites import cores_to_dense, left_canonical, mpo_from_cores, spread_norm
 
 __all__ = ["Loop"]
 

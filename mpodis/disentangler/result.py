@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mpodis.disentangle.settings import Settings
+from mpodis.disentangler.settings import Settings
 from mpodis.factorization import Factorization
 from mpodis.tables import Table, Tabular
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from mpodis.cores import als_core, embed_metric, inner, norm_gradient
 from mpodis.environments.base import Environments, Gradient
-from mpodis.mpo import cores_to_dense, left_canonical, spread_norm
+from mpodis.sites import cores_to_dense, left_canonical, spread_norm
 
 __all__ = ["Activations", "Objective", "Overlap"]
 

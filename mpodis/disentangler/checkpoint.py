@@ -19,9 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mpodis.disentangle.loop import Loop
-from mpodis.disentangle.problem import Problem
-from mpodis.disentangle.settings import Settings
+from mpodis.disentangler.loop import Loop
+from mpodis.disentangler.problem import Problem
+from mpodis.disentangler.settings import Settings
 from mpodis.factorization import dump_ansatz, load_ansatz
 from mpodis.files import load_arrays, read_json, save_arrays, write_atomic, write_json
 

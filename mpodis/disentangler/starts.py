@@ -9,10 +9,11 @@ import numpy as np
 from mpodis.ansatz import Ansatz
 from mpodis.circuit import random_circuit
 from mpodis.cores import fit_core, pad_bonds
-from mpodis.disentangle.objectives import Objective
-from mpodis.disentangle.settings import Settings
+from mpodis.disentangler.objectives import Objective
+from mpodis.disentangler.settings import Settings
 from mpodis.environments.base import Environments
-from mpodis.mpo import mpo_cores, mpo_from_cores, truncate
+from mpodis.mpo import truncate
+from mpodis.sites import mpo_cores, mpo_from_cores
 
 __all__ = ["first_core", "place_start"]
 

@@ -1,6 +1,6 @@
 """The explicit algorithm: objectives, starts, sweeps, polish, checkpoints."""
 
-from mpodis.disentangle.result import Disentangled, History
-from mpodis.disentangle.run import disentangle, resume
+from mpodis.disentangler.result import Disentangled, History
+from mpodis.disentangler.run import disentangle, resume
 
 __all__ = ["Disentangled", "History", "disentangle", "resume"]

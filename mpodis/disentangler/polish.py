@@ -15,7 +15,7 @@ import numpy as np
 from scipy.optimize import line_search
 
 from mpodis.ansatz import Ansatz
-from mpodis.disentangle.objectives import Objective
+from mpodis.disentangler.objectives import Objective
 from mpodis.environments.base import Environments
 from mpodis.gates import exponential, skew
 

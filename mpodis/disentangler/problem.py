@@ -11,7 +11,7 @@ from mpodis.ansatz import Ansatz, brickwall, from_spec
 from mpodis.conventions import Legs, padded_shape, wires
 from mpodis.cores import embed_metric
 from mpodis.measures import second_moment
-from mpodis.mpo import core_legs, left_canonical
+from mpodis.sites import core_legs, left_canonical
 
 __all__ = ["Problem"]
 

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mpodis.ansatz import Ansatz
-from mpodis.disentangle.checkpoint import RunDirectory
-from mpodis.disentangle.loop import Loop
-from mpodis.disentangle.problem import Problem
-from mpodis.disentangle.result import ADVICE, Disentangled
-from mpodis.disentangle.settings import Settings
-from mpodis.mpo import Compressed, mpo_cores
+from mpodis.disentangler.checkpoint import RunDirectory
+from mpodis.disentangler.loop import Loop
+from mpodis.disentangler.problem import Problem
+from mpodis.disentangler.result import ADVICE, Disentangled
+from mpodis.disentangler.settings import Settings
+from mpodis.mpo import Compressed
 from mpodis.progress import bar
+from mpodis.sites import mpo_cores
 
 if TYPE_CHECKING:
     from quimb.tensor import MatrixProductOperator
