@@ -11,7 +11,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "ansatz": ("Ansatz", "Placement", "brickwall", "from_spec", "pair_from_spec", "staircase"),
-    "baselines": ("Approximation", "low_rank", "truncation"),
+    "baselines": ("Approximation", "low_rank", "rank_for", "truncation"),
     "circuit": ("Circuit", "identity_circuit", "random_circuit"),
     "cores": ("fit_core",),
     "disentangler": ("Disentangled", "History", "disentangle", "resume"),
@@ -29,7 +29,6 @@ _HOME = {
     ),
     "mpo": ("Compressed", "canonical_form", "compress", "from_linear", "truncate"),
     "sites": ("mpo_cores", "mpo_from_cores", "mpo_to_dense"),
-    "tables": ("Table",),
     "tables": ("Table",),
 }
 _WHERE = {name: module for module, names in _HOME.items() for name in names}

@@ -372,7 +372,7 @@ def test_a_finished_run_is_only_read(tmp_path, monkeypatch):
     ("change", "named"),
     [
         ({"seed": 1}, "settings"),
-        ({"max_sweeps": 3}, "settings"),
+        ({"tol": 0.5}, "settings"),
         ({"left": 2}, "left, right"),
         ({"right": 2}, "right"),
         ({"group": "O"}, "left, right"),
@@ -412,3 +412,28 @@ def test_arrays_of_another_run_are_refused(tmp_path):
     (tmp_path / "a" / "problem.safetensors").write_bytes(other)
     with pytest.raises(ValueError, match="the arrays of .* do not belong to its config.json"):
         resume(tmp_path / "a")
+
+
+def test_a_raised_limit_lets_a_run_go_on(tmp_path):
+    options = {"left": 2, "starts": 1, "method": "sweeps", "tol": 0.0}
+    short = disentangle(operator(16, 16), **options, max_sweeps=5, run_dir=tmp_path)
+    assert short.status == "max_sweeps"
+    longer = disentangle(operator(16, 16), **options, max_sweeps=9, run_dir=tmp_path)
+    assert_same_result(longer, disentangle(operator(16, 16), **options, max_sweeps=9))
+    assert resume(tmp_path).settings.max_sweeps == 9
+    # a lower one changes nothing of what was done
+    assert_same_result_of_gates(
+        disentangle(operator(16, 16), **options, max_sweeps=2, run_dir=tmp_path), longer
+    )
+
+
+def assert_same_result_of_gates(a, b):
+    for x, y in zip(arrays(a), arrays(b), strict=True):
+        assert_array_equal(x, y)
+
+
+def test_a_checkpoint_without_its_config_is_refused(tmp_path):
+    disentangle(operator(4, 4), left=1, starts=1, max_sweeps=2, run_dir=tmp_path)
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(ValueError, match=r"has a checkpoint\S* but no config.json"):
+        disentangle(operator(4, 4), left=1, starts=1, max_sweeps=2, run_dir=tmp_path)

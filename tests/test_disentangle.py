@@ -681,3 +681,9 @@ def test_unknown_settings_are_an_error():
     # numbers of numpy become those that JSON knows
     settings = Settings(core_bond=np.int64(3), tol=np.float32(0.5))
     assert [type(v) for v in (settings.core_bond, settings.tol)] == [int, float]
+
+
+def test_a_sensitivity_is_refused_where_it_would_be_ignored():
+    mpo = compress(np.eye(4)).mpo
+    with pytest.raises(ValueError, match="use objective='activations'"):
+        disentangle(mpo, left=1, covariance=np.eye(4), sensitivity=np.eye(4))

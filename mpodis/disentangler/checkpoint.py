@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 
 _FORMAT = "mpodis-disentangle-1"
 
+LIMITS = ("max_sweeps", "max_seconds")
+"""Settings that may change when a run goes on."""
+
 
 class RunDirectory:
     """Where one call of `disentangle` keeps its state."""
@@ -45,13 +48,24 @@ class RunDirectory:
         config = _describe(problem, settings)
         if (path / "config.json").exists():
             there = read_json(path / "config.json")
+            if isinstance(there.get("settings"), dict):
+                # a run may go on with other limits
+                limits = {name: config["settings"][name] for name in LIMITS}
+                there["settings"] |= limits
             changed = sorted(key for key in config if there.get(key) != config[key])
             if changed:
                 raise ValueError(
                     f"{path} holds another run (its {', '.join(changed)} differ); choose another "
                     "run_dir, or delete this one"
                 )
+            write_json(path / "config.json", config)
             return cls(path)
+        stale = [file.name for file in path.glob("checkpoint*.safetensors")]
+        if stale:
+            raise ValueError(
+                f"{path} has a {stale[0]} but no config.json to say whose it is; choose another "
+                "run_dir, or delete this one"
+            )
         path.mkdir(parents=True, exist_ok=True)
         arrays = {f"target.{k}": core for k, core in enumerate(problem.cores)}
         arrays |= _moments(problem)

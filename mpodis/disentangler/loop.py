@@ -32,7 +32,7 @@ ITERATIONS = 10
 """L-BFGS iterations that count as one sweep."""
 WINDOW = 10
 """Sweeps over which convergence is judged."""
-CRAWL = 5e-3
+CRAWL = 0.05
 """A sweep that lowers the loss by less than this fraction hands over to L-BFGS."""
 EXACT = 1e-13
 """A loss at rounding."""
@@ -55,6 +55,8 @@ class Loop:
         self.problem, self.settings = problem, settings
         cores, self._log_norm = left_canonical(problem.cores)
         self._unit = spread_norm(cores, 0.0)
+        if settings.objective == "overlap" and problem.sensitivity is not None:
+            raise ValueError("sensitivity= weighs the activations; use objective='activations'")
         self.objective = (
             Overlap(self._unit)
             if settings.objective == "overlap"
@@ -153,11 +155,11 @@ class Loop:
         gain = losses[-2] - loss if sweeps else math.inf
         if loss <= EXACT:
             return self._end("exact")
-        limit = self.settings.max_seconds
-        if limit is not None and self._elapsed >= limit:
-            return self._end("max_seconds")
-        if sweeps >= self.settings.max_sweeps:
-            return self._next("max_sweeps")
+        limit = self._at_limit()
+        if limit == "max_seconds":
+            return self._end(limit)
+        if limit == "max_sweeps":
+            return self._next(limit)
         slow = sweeps >= WINDOW and losses[-1 - WINDOW] - loss < self.settings.tol * losses[-1]
         if self._phase == "sweep" and self.settings.method == "auto":
             if slow and record["phase"] == "sweep" and self._was("lbfgs"):
@@ -171,6 +173,14 @@ class Loop:
             self._phase = "sweep"  # do the closed forms still find something?
         if not self._refining and sweeps >= self.settings.explore:
             self._next("explored")
+
+    def _at_limit(self) -> str:
+        """The limit that the present start has reached, or nothing."""
+        settings = self.settings
+        if settings.max_seconds is not None and self._elapsed >= settings.max_seconds:
+            return "max_seconds"
+        done = sum(r["start"] == self._number for r in self.records) - 1
+        return "max_sweeps" if done >= settings.max_sweeps else ""
 
     def _was(self, phase: str) -> bool:
         mine = [r for r in self.records if r["start"] == self._number]
@@ -350,6 +360,9 @@ class Loop:
             self._best_point = kept
         if self._phase:
             self._restore({k: v for k, v in arrays.items() if not k.startswith("best.")})
+        if self.status in ("max_sweeps", "max_seconds") and not self._at_limit():
+            self.status = None  # a limit that was raised since lets the run go on
+            self._refining = True
 
 
 def _polar_update(environment, gate, *, group: str):

@@ -97,7 +97,8 @@ def disentangle(
         Of the matrix before zero padding, where `mpo` does not know it.
     run_dir : path, optional
         Directory for the problem, the checkpoint and the history. If it holds a checkpoint of
-        the same call, the run goes on from there; see `resume`.
+        the same call, the run goes on from there, also with another `max_sweeps` or
+        `max_seconds`; see `resume`.
     progress : bool
         Show a bar with the overlap.
 
