@@ -82,7 +82,7 @@ def test_activations_loss_is_the_relative_error_of_explicit_samples(case):
     _, cores = operator(case)
     scale = np.linalg.norm(padded_target(case))
     objective, engine, product = at_point("activations", case)
-    # zero-padded inputs never reach the padded rows; padded outputs count
+    # zero-padded inputs never reach the padded rows; padded outputs count here
     padded_x = pad(x, len(x), 2 ** case.bits[0])
     m = padded_target(case) / scale
     expected = np.linalg.norm(padded_x @ (m - product)) ** 2 / np.linalg.norm(padded_x @ m) ** 2

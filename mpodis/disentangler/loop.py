@@ -94,13 +94,14 @@ class Loop:
                 "objective='activations' needs to know the layer's inputs; give inputs= (samples, "
                 "features) or covariance=, their second moment"
             )
+        sensitivity = self.problem.sensitivity
+        if sensitivity is None and self.problem.shape[1] < padded_shape(self.problem.legs)[1]:
+            sensitivity = np.eye(self.problem.shape[1])  # nobody sees the outputs that are cropped
         groups = {self.problem.left.group, self.problem.right.group}
         if "U" in groups or any(core.dtype.kind == "c" for core in self.problem.cores):
-            return self.problem.covariance, self.problem.sensitivity
+            return self.problem.covariance, sensitivity
         # a real error feels only the real part, and the core shall stay real
-        sensitivity = self.problem.sensitivity
-        sensitivity = None if sensitivity is None else sensitivity.real
-        return self.problem.covariance.real, sensitivity
+        return self.problem.covariance.real, None if sensitivity is None else sensitivity.real
 
     def step(self) -> dict:
         """Do one sweep, of whichever start is next; returns its record."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from mpodis.baselines import low_rank, rank_for, truncation
@@ -187,4 +185,4 @@ def layer_tables(results: dict) -> list[Table]:
 
 
 def _mean(values) -> float:
-    return float(np.mean(values)) if len(values) else (0.0 if values == [] else math.nan)
+    return float(np.mean(values)) if values else 0.0  # a single site has no bonds

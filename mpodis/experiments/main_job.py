@@ -341,7 +341,8 @@ def summary_tables(results: dict) -> list[Table]:
     tables = [accuracy_table(networks[0])]
     if len(networks) > 1:
         tables.append(_median_table(networks))
-    tables.append(_execution_table(networks))
+    if any(network["execution"]["images"] for network in networks):
+        tables.append(_execution_table(networks))
     first = networks[0]
     tables.append(gates_table(first["costs"], f"the deepest circuits, seed {first['seed']}"))
     return tables
