@@ -31,9 +31,10 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]
 
 def main() -> None:
     """Entry point: an error is one line on stderr and a non-zero exit status."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
     try:
-        app(standalone_mode=False)
+        if app(standalone_mode=False) == 130:  # so newer versions of typer report an interrupt
+            raise KeyboardInterrupt
     except (typer.Abort, KeyboardInterrupt):
         print("mpodis: interrupted; go on with `mpodis resume RUN`", file=sys.stderr)
         sys.exit(130)
@@ -227,6 +228,7 @@ def _finish(directory, job: str, options, *, quiet: bool, problem=None) -> None:
     from mpodis.report import render
 
     print(f"writing to {directory.path}", flush=True)
+    logging.getLogger("mpodis").setLevel(logging.WARNING if quiet else logging.INFO)
     if not (directory.path / "results.json").exists():
         if job == "run":
             run_main(options, directory, progress=not quiet)

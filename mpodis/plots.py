@@ -160,7 +160,7 @@ def plot_accuracies(
             ax.barh([0], [0], color=colour, label=objective)
     ax.set_yticks(places, [r[0] for r in rows])
     ax.set(xlabel="test accuracy (%)", xlim=(0, 103))
-    ax.legend(fontsize="small", loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=3)
+    ax.legend(fontsize="small", loc="lower center", bbox_to_anchor=(0.35, 1.0), ncols=4)
     return ax
 
 

@@ -251,3 +251,8 @@ def test_draw():
     ax = random_circuit(from_spec("CNOT + 2b", 4, start=1), seed=0).draw()
     assert isinstance(ax, Axes)
     assert len(ax.patches) == 2
+
+
+def test_gates_in_front_of_many_wires():
+    x, gate = random_matrix((3, 2**8), seed=0), random_matrix((4, 4), seed=1)
+    assert_allclose(apply_columns(x, gate, 0), x @ np.kron(gate, np.eye(2**6)), atol=1e-13)

@@ -401,7 +401,7 @@ def test_history_columns():
 
 
 def test_it_logs_and_shows_progress(caplog, capsys):
-    with caplog.at_level(logging.INFO, logger="mpodis"):
+    with caplog.at_level(logging.DEBUG, logger="mpodis"):
         disentangle(operator(8, 8), left=1, progress=True, **QUICK)
     assert "max_sweeps (still falling when max_sweeps was reached" in caplog.text
     assert capsys.readouterr().out == ""

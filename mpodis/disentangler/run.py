@@ -175,5 +175,5 @@ def _run(
     if directory is not None:
         directory.save(loop)
     result = loop.result()
-    log.info("disentangled: f %.6f, %s (%s)", result.overlap, loop.status, ADVICE[loop.status])
+    log.debug("disentangled: f %.6f, %s (%s)", result.overlap, loop.status, ADVICE[loop.status])
     return result

@@ -7,6 +7,7 @@ gates, and compare with plain truncation and low rank.
 
 from __future__ import annotations
 
+import logging
 import math
 import statistics
 import time
@@ -44,6 +45,8 @@ from mpodis.tables import Table
 
 __all__ = ["accuracy_table", "run_main", "summary_tables"]
 
+log = logging.getLogger(__name__)
+
 
 def run_main(config: MainConfig, directory: JobDirectory, *, progress: bool = False) -> dict:
     """Run the job, or what is left of it; returns (and stores) its results."""
@@ -75,6 +78,8 @@ def _one_network(
     model = model.double().eval()
     mpo = model.mpo.to_mpo()
     layer = _Layer(model, mpo, data)
+    base = accuracy(model, data.x_test, data.y_test)
+    log.info("seed %d: network trained, test accuracy %.2f %%", seed, base)
     runs, rows = {}, []
     for depth in sorted(config.depths):  # the last, deepest circuits are executed
         for objective in config.objectives:
@@ -94,6 +99,10 @@ def _one_network(
             )
             rows.append(_row(found, depth, objective, layer))
             runs[key] = trajectory(found)
+            log.info(
+                "seed %d, depth %d, %s: overlap %.4f (bound %.4f), accuracy %.2f %%",
+                *(seed, depth, objective, found.overlap, found.bound, rows[-1]["accuracy"]),
+            )
             found.factorization.save(directory.path / name / f"{key}.safetensors")
             last, last_objective = found.factorization, objective
     parameters = max(row["core"] + row["gates"] for row in rows)
@@ -102,7 +111,7 @@ def _one_network(
         lambda: {"rows": _baselines(mpo, layer, config, parameters)},
     )
     original = {
-        "original": accuracy(model, data.x_test, data.y_test),
+        "original": base,
         "untruncated": layer.score(_untruncated(last, mpo)),
     }
     return {

@@ -1,0 +1,508 @@
+"""The command line: what it runs, what it refuses in one line, and what it leaves behind."""
+
+import json
+import pickle
+import re
+import subprocess
+import sys
+import tomllib
+import typing
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import typer
+
+from mpodis import __version__, cli
+from mpodis.config import LayerConfig, MainConfig, load_config
+from mpodis.experiments import layer_job, main_job
+from mpodis.experiments.run_directory import JobDirectory
+from mpodis.report import tables
+from reference import random_matrix
+
+ROOT = Path(__file__).resolve().parents[1]
+COMMANDS = typer.main.get_command(cli.app).commands
+QUICK = ("--starts", "1", "--max-sweeps", "2", "--left", "1", "--quiet")
+
+
+@pytest.fixture
+def mpodis(monkeypatch, capsys, tmp_path):
+    """Call the command line in an empty folder; (exit status, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["mpodis", *map(str, arguments)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = stop.code
+        return code, *capsys.readouterr()
+
+    return call
+
+
+@pytest.fixture
+def options(monkeypatch):
+    """The options with which a job would have begun, and its other arguments."""
+    seen = []
+
+    def begin(out, job, config, *, label, quiet, problem=None):
+        seen.append((config, {"out": out, "job": job, "label": label, "quiet": quiet}))
+
+    monkeypatch.setattr(cli, "_begin", begin)
+    monkeypatch.setattr("mpodis.data.load_data", lambda name, data_dir: None)
+    monkeypatch.setattr(layer_job, "load_problem", lambda config: None)
+    return seen
+
+
+def process(*arguments):
+    return subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, cwd=ROOT, timeout=300
+    )
+
+
+def inputs():
+    """Files that are fine, and files that are not, in the working folder."""
+    w = random_matrix((6, 5))
+    np.save("w.npy", w)
+    np.save("x.npy", random_matrix((20, 6), seed=1))
+    np.save("narrow.npy", random_matrix((20, 4)))
+    np.save("cube.npy", np.ones((2, 3, 4)))
+    np.save("nan.npy", np.where(w == w[0, 0], np.nan, w))
+    np.save("inf.npy", np.where(w == w[0, 0], np.inf, w))
+    np.save("zero.npy", 0 * w)
+    np.save("text.npy", np.array([["a", "b"]]))
+    np.savez("net.npz", fc1=w, fc2=w.T)
+    for name in ("w.npy", "net.npz"):
+        Path(f"short-{name}").write_bytes(Path(name).read_bytes()[:-40])
+    torch.save({"fc": torch.ones(2, 3)}, "net.pt")
+    Path("short.pt").write_bytes(Path("net.pt").read_bytes()[:-40])
+    for suffix in ("npy", "npz", "pt", "safetensors"):
+        Path(f"pickle.{suffix}").write_bytes(pickle.dumps([1, 2]))
+    Path("typo.toml").write_text("strats = 3\n")
+    Path("broken.toml").write_text("seed = \n")
+    Path("full").mkdir()
+    Path("full/notes.txt").touch()
+    Path("empty").mkdir()
+    JobDirectory.create("unfinished", "run", MainConfig())
+
+
+def everything():
+    return {path: path.is_file() and path.stat().st_mtime_ns for path in Path().rglob("*")}
+
+
+# --- flags and keys
+
+
+MAIN = {
+    "data": "mnist",
+    "data_dir": "folder",
+    "seed": 3,
+    "repeats": 2,
+    "bond": 4,
+    "epochs": 5,
+    "learning_rate": 0.5,
+    "core_bond": 3,
+    "depths": [1, 5],
+    "width": 3,
+    "group": "O",
+    "objectives": ["activations"],
+    "starts": 7,
+    "max_sweeps": 9,
+    "tol": 0.25,
+    "execute": 11,
+}
+LAYER = {
+    "file": "w.pt",
+    "layer": "fc1",
+    "transpose": False,
+    "inputs": "x.npy",
+    "max_bond": 6,
+    "rel_error": 0.125,
+    "core_bond": 2,
+    "left": "2b + CNOT",
+    "right": "4",
+    "group": "U",
+    "objectives": ["activations", "overlap"],
+    "method": "lbfgs",
+    "core": "fixed",
+    "engine": "tree",
+    "start": "random",
+    "starts": 8,
+    "max_sweeps": 10,
+    "max_seconds": 2.5,
+    "tol": 0.5,
+    "seed": 12,
+}
+JOBS = {"run": (MainConfig, MAIN), "disentangle": (LayerConfig, LAYER)}
+
+each_job = pytest.mark.parametrize("job", JOBS)
+
+
+def flags(values):
+    """Command-line arguments that say what a mapping says; `file` is no flag."""
+    arguments = []
+    for name, value in values.items():
+        flag = "--" + name.replace("_", "-")
+        if isinstance(value, bool):
+            arguments.append(flag if value else flag.replace("--", "--no-"))
+        elif name != "file":
+            text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+            arguments += [flag, text]
+    return arguments + ([values["file"]] if "file" in values else [])
+
+
+def toml(path, values):
+    lines = [f"{name} = {json.dumps(value)}\n" for name, value in values.items()]
+    path.write_text("".join(lines))
+    return path
+
+
+@each_job
+def test_every_flag_is_a_key_and_every_key_a_flag(job):
+    cls, values = JOBS[job]
+    parameters = {p.name for p in COMMANDS[job].params} - {"config", "out", "quiet"}
+    assert parameters == set(typing.get_type_hints(cls)) == set(values)
+    for field in fields(cls):  # or the tests below could not tell a flag that is lost
+        default = list(field.default) if isinstance(field.default, tuple) else field.default
+        assert values[field.name] != default
+
+
+@each_job
+def test_flags_and_toml_give_the_same_config(mpodis, options, tmp_path, job):
+    cls, values = JOBS[job]
+    path = toml(tmp_path / "job.toml", values)
+    assert mpodis(job, *flags(values)) == (0, "", "")
+    assert mpodis(job, "--config", path) == (0, "", "")
+    (by_flags, _), (by_file, _) = options
+    assert by_flags == by_file == load_config(cls, path)
+    for name, value in values.items():
+        found = getattr(by_flags, name)
+        assert (list(found) if isinstance(found, tuple) else found) == value
+
+
+@each_job
+def test_flags_win_over_the_file_one_by_one(mpodis, options, tmp_path, job):
+    cls, values = JOBS[job]
+    path = toml(tmp_path / "job.toml", values)
+    needed = {"file": "other.npy"} if job == "disentangle" else {}
+    mpodis(job, "--config", path, "--seed", 99, "--objectives", "overlap", *needed.values())
+    ((config, _),) = options
+    changed = {"seed": 99, "objectives": "overlap", **needed}
+    assert config == load_config(cls, None, values | changed)
+
+
+def test_options_that_are_no_keys(mpodis, options):
+    mpodis("run", "--out", "a/b", "--quiet")
+    mpodis("disentangle", "folder/w.npy")
+    assert [rest for _, rest in options] == [
+        {"out": Path("a/b"), "job": "run", "label": "digits", "quiet": True},
+        {"out": None, "job": "disentangle", "label": "w", "quiet": False},
+    ]
+
+
+# --- help
+
+
+def test_help_and_version(mpodis):
+    assert mpodis("--version") == (0, f"{__version__}\n", "")
+    for arguments in ((), ("run",), ("disentangle",), ("show",), ("resume",)):
+        code, out, err = mpodis(*arguments, "--help")
+        assert (code, err) == (0, "")
+        assert "Usage" in out
+    code, out, err = mpodis()
+    assert "Usage" in out
+    assert code == 2
+    assert err == ""
+
+
+@each_job
+def test_help_explains_every_option(job):
+    for parameter in COMMANDS[job].params:
+        assert parameter.help, parameter.name
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["run", "--help"], ["run", "--nix"]]
+)
+def test_what_runs_nothing_loads_nothing_heavy(arguments):
+    code = (
+        "import sys\n"
+        f"sys.argv = ['mpodis', *{arguments!r}]\n"
+        "from mpodis.cli import main\n"
+        "try:\n    main()\n"
+        "finally:\n"
+        "    heavy = {'torch', 'qiskit', 'qiskit_aer', 'quimb', 'matplotlib', 'sklearn', 'scipy'}\n"
+        "    print('loaded:', *sorted(heavy & set(sys.modules)))"
+    )
+    assert process("-c", code).stdout.splitlines()[-1] == "loaded:"
+
+
+def test_the_script_of_the_package_is_this_one():
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        assert tomllib.load(file)["project"]["scripts"] == {"mpodis": "mpodis.cli:main"}
+
+
+# --- what is refused
+
+REFUSED = {
+    # the file
+    "missing file": ("disentangle absent.npy", "there is no file absent.npy"),
+    "no file": ("disentangle", "no file was given"),
+    "3-d array": ("disentangle cube.npy", r"expected a matrix .* shape \(2, 3, 4\)"),
+    "NaN": ("disentangle nan.npy", "1 of 30 entries of the matrix are NaN or infinite"),
+    "Inf": ("disentangle inf.npy", "1 of 30 entries of the matrix are NaN or infinite"),
+    "zeros": ("disentangle zero.npy", "is zero everywhere"),
+    "text": ("disentangle text.npy", "expected numbers, got an array of dtype <U1"),
+    "unknown type": ("disentangle typo.toml", "files of type '.toml' are not read"),
+    "unknown layer": (
+        "disentangle net.npz --layer fc3",
+        "has no layer 'fc3'; its matrices are: fc1 6x5, fc2 5x6",
+    ),
+    "several matrices": ("disentangle net.npz", "choose one with --layer: fc1 6x5, fc2 5x6"),
+    "truncated npy": ("disentangle short-w.npy", "may be truncated"),
+    "truncated npz": ("disentangle short-net.npz", "may be truncated"),
+    "truncated pt": ("disentangle short.pt", "may be truncated"),
+    "pickle npy": ("disentangle pickle.npy", "pickled objects, which are never loaded"),
+    "pickle npz": ("disentangle pickle.npz", "pickled objects, which are never loaded"),
+    "pickle pt": ("disentangle pickle.pt", "pickled objects, which are never loaded"),
+    "pickle safetensors": ("disentangle pickle.safetensors", "pickle.safetensors cannot be read"),
+    # its options
+    "depth 0": ("disentangle w.npy --left 0", "depth=0 must be 1 or more"),
+    "depth -1": ("disentangle w.npy --left -1", "depth=-1 must be 1 or more"),
+    "wide gate": (
+        "disentangle w.npy --left 7b",
+        "a gate of 7 wires does not fit an operator of 3; use widths from 1 to 3",
+    ),
+    "unknown spec": ("disentangle w.npy --left brick", "cannot read the circuit spec 'brick'"),
+    "unknown right": ("disentangle w.npy --right 2b+", r"cannot read the circuit spec '2b\+'"),
+    "unknown group": ("disentangle w.npy --group SU", "group='SU' is not known"),
+    "unknown method": ("disentangle w.npy --method adam", "method='adam' is not known; use one of"),
+    "no inputs": ("disentangle w.npy --objectives activations", "give --inputs FILE"),
+    "narrow inputs": (
+        "disentangle w.npy --objectives activations --inputs narrow.npy",
+        r"narrow.npy holds an array of shape \(20, 4\); inputs of this layer are \(samples, 6\)",
+    ),
+    "impossible pair": (
+        "disentangle w.npy --inputs x.npy --objectives activations --engine tree",
+        "needs the dense operator; engine='tree'",
+    ),
+    "bond 0": ("disentangle w.npy --max-bond 0", "max_bond=0 keeps nothing"),
+    # the main job
+    "unknown data": ("run --data cifar", "unknown data set 'cifar'; known names: digits, mnist"),
+    "mnist without folder": ("run --data mnist", "MNIST needs a folder: pass data_dir"),
+    "missing folder": ("run --data mnist --data-dir absent", "absent: no such folder"),
+    "empty folder": ("run --data mnist --data-dir empty", "neither mnist.npz nor"),
+    "main depth 0": ("run --depths 2,0", "depths holds 0; a circuit has 1 or more layers"),
+    "depths in words": ("run --depths two", "depths='two' is not a whole number"),
+    "wide gates": ("run --width 7", "a gate of 7 wires does not fit an operator of 6"),
+    "main group": ("run --group SU", "group='SU' is not known"),
+    "complex group": ("run --group U", "group='U' makes a complex layer"),
+    "main objective": ("run --objectives fidelity", "objective 'fidelity' is not known"),
+    "negative seed": ("run --seed -1", "seed=-1 must be 0 or more"),
+    "no epochs": ("run --epochs 0", "epochs=0 must be an integer of at least 1"),
+    "no number": ("run --seed x", "Invalid value for '--seed': "),
+    # both
+    "unknown option": ("run --strats 3", "No such option: --strats .*--starts"),
+    "unknown command": ("train", "No such command 'train'"),
+    "unknown key": ("run --config typo.toml", "unknown option 'strats'; known are bond, core_bond"),
+    "unknown layer key": ("disentangle w.npy --config typo.toml", "unknown option 'strats'"),
+    "broken config": ("run --config broken.toml", "broken.toml is not valid TOML"),
+    "missing config": ("run --config absent.toml", "there is no file absent.toml"),
+    "full directory": ("disentangle w.npy --out full", "full is not empty; choose another"),
+    "directory is a file": ("run --out w.npy", "w.npy is not empty; choose another"),
+    # runs
+    "show no run": ("show empty", "empty is no run directory: it has no config.json"),
+    "show nothing": ("show absent", "absent is no run directory"),
+    "resume no run": ("resume full", "full is no run directory"),
+    "show unfinished": (
+        "show unfinished",
+        "the job in unfinished has not ended; go on with `mpodis resume unfinished`",
+    ),
+    "show without a run": ("show", "Missing argument 'RUN'"),
+}
+
+
+MADE = ("NaN", "depth 0", "wide gates", "no epochs")
+"""Of these some are noticed before a directory is made, and some after."""
+
+
+@pytest.mark.parametrize(
+    ("case", "where"),
+    [
+        *((case, ()) for case in REFUSED),
+        *((case, ("--out", folder)) for case in MADE for folder in ("run", "deep/run", "empty")),
+    ],
+)
+def test_wrong_input_is_one_line_and_leaves_nothing(mpodis, case, where):
+    line, message = REFUSED[case]
+    inputs()
+    before = everything()
+    quiet = ("--quiet",) if line.split()[0] in JOBS else ()
+    code, out, err = mpodis(*line.split(), *where, *quiet)
+    assert code in (1, 2)
+    assert re.fullmatch(f"mpodis: .*{message}.*\n", err), err
+    assert "report" not in out
+    assert everything() == before
+
+
+def test_a_real_process_fails_in_one_line_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    inputs()
+    code = "from mpodis.cli import main; main()"
+    before = everything()
+    for file in ("nan.npy", "pickle.pt"):
+        done = process("-c", code, "disentangle", tmp_path / file, "--out", tmp_path / "run")
+        assert done.returncode == 1
+        assert done.stdout == ""
+        assert len(done.stderr.splitlines()) == 1
+        assert done.stderr.startswith("mpodis: ")
+    assert everything() == before
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (ValueError("two\n  lines"), 1, "mpodis: two lines\n"),
+        (TypeError("no circuit"), 1, "mpodis: no circuit\n"),
+        (OSError(28, "No space left on device"), 1, "mpodis: [Errno 28] No space left on device\n"),
+        (ImportError("install it"), 1, "mpodis: install it\n"),
+        (typer.BadParameter("so\nwrong"), 2, "mpodis: Invalid value: so wrong\n"),
+        (KeyboardInterrupt(), 130, "mpodis: interrupted; go on with `mpodis resume RUN`\n"),
+        (typer.Abort(), 130, "mpodis: interrupted; go on with `mpodis resume RUN`\n"),
+    ],
+)
+def test_errors_end_the_process_in_one_line(mpodis, monkeypatch, error, code, message):
+    def fail(**options):
+        raise error
+
+    monkeypatch.setattr(cli, "app", fail)
+    assert mpodis() == (code, "", message)
+
+
+def test_a_bug_shows_its_traceback(mpodis, monkeypatch):
+    def fail(**options):
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(cli, "app", fail)
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        mpodis()
+
+
+# --- what runs
+
+
+def test_a_layer_from_the_file_to_the_report(mpodis):
+    inputs()
+    flags = ("--inputs", "x.npy", "--objectives", "overlap,activations", "--out", "deep/run")
+    code, out, err = mpodis("disentangle", "w.npy", *flags, *QUICK)
+    assert (code, err) == (0, "")
+    directory, job, config = JobDirectory.open("deep/run")
+    assert (job, config.file, config.left) == ("disentangle", "w.npy", "1")
+    shown = "".join(f"\n{table}\n" for table in tables(directory.results()))
+    assert out == f"writing to deep/run\n{shown}\nreport: deep/run/report.html\n"
+    assert mpodis("show", "deep/run") == (0, f"{shown}\n", "")
+
+
+def test_a_run_without_a_name_is_called_by_its_file_and_time(mpodis):
+    inputs()
+    code, out, _ = mpodis("disentangle", "net.npz", "--layer", "fc2", *QUICK)
+    assert code == 0
+    (path,) = Path("runs").iterdir()
+    assert re.fullmatch(r"net-\d{8}-\d{6}", path.name)
+    assert f"writing to {path}\n" in out
+    assert (path / "report.html").is_file()
+
+
+def test_the_main_job_from_the_command_line(mpodis):
+    flags = ("--depths", "1", "--objectives", "overlap", "--epochs", "1", "--execute", "3")
+    code, out, err = mpodis(
+        "run", *flags, "--starts", 1, "--max-sweeps", 1, "--quiet", "--out", "run"
+    )
+    assert (code, err) == (0, "")
+    directory, job, config = JobDirectory.open("run")
+    assert (job, config.depths) == ("run", (1,))
+    assert all(str(table) in out for table in tables(directory.results()))
+    assert Path("run/report.html").is_file()
+
+
+def test_progress_is_shown_unless_quiet(mpodis, monkeypatch):
+    inputs()
+    shown = []
+
+    def run_layer(config, directory, *, progress, problem):
+        shown.append(progress)
+        raise ValueError("enough")
+
+    monkeypatch.setattr(layer_job, "run_layer", run_layer)
+    mpodis("disentangle", "w.npy")
+    mpodis("disentangle", "w.npy", "--quiet")
+    assert shown == [True, False]
+
+
+# --- going on
+
+
+def test_resume_goes_on_and_then_only_shows(mpodis, monkeypatch):
+    inputs()
+    with monkeypatch.context() as patch:
+        patch.setattr(layer_job, "truncation", interrupt)
+        code, _, err = mpodis("disentangle", "w.npy", *QUICK, "--out", "run")
+    assert code == 130
+    assert err.endswith("mpodis: interrupted; go on with `mpodis resume RUN`\n")
+    assert mpodis("show", "run")[0] == 1
+    code, out, err = mpodis("resume", "run", "--quiet")
+    assert (code, err) == (0, "")
+    assert "report: run/report.html\n" in out
+    before = {path: when for path, when in everything().items() if path.suffix == ".json"}
+    Path("w.npy").unlink()
+    assert mpodis("resume", "run")[:2] == (0, out)
+    after = everything()
+    assert all(after[path] == when for path, when in before.items())
+
+
+def interrupt(*arguments, **options):
+    raise KeyboardInterrupt
+
+
+def test_resume_of_the_main_job(mpodis, monkeypatch):
+    flags = ("--depths", "1", "--objectives", "overlap", "--epochs", "1", "--execute", "0")
+    with monkeypatch.context() as patch:
+        patch.setattr(main_job, "costs", interrupt)
+        code, _, _ = mpodis(
+            "run", *flags, "--starts", 1, "--max-sweeps", 1, "--quiet", "--out", "run"
+        )
+    assert code == 130
+    monkeypatch.setattr(main_job, "train_tnn", interrupt)  # it is trained
+    code, out, err = mpodis("resume", "run", "--quiet")
+    assert (code, err) == (0, "")
+    assert "network of seed 0" in out
+
+
+def test_an_error_amid_the_work_keeps_what_was_done(mpodis, monkeypatch):
+    inputs()
+
+    def fail(*arguments, **options):
+        raise ValueError("late")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(layer_job, "truncation", fail)
+        code, _, err = mpodis("disentangle", "w.npy", *QUICK, "--out", "deep/run")
+    assert (code, err) == (1, "mpodis: late\n")
+    assert Path("deep/run/overlap/history.jsonl").is_file()
+    assert mpodis("resume", "deep/run", "--quiet")[0] == 0
+
+
+def test_folders_that_another_run_uses_stay(mpodis, monkeypatch):
+    inputs()
+
+    def fail(config, directory, *, progress, problem):
+        Path("deep/other").mkdir()
+        raise ValueError("early")
+
+    monkeypatch.setattr(layer_job, "run_layer", fail)
+    assert mpodis("disentangle", "w.npy", "--out", "deep/run")[0] == 1
+    assert list(Path("deep").iterdir()) == [Path("deep/other")]

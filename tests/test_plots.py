@@ -1,0 +1,174 @@
+"""Figures: drawn on the Axes given, returned, labelled, and true to the numbers."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from mpodis import compress, disentangle, entanglement, plots
+from mpodis.plots import (
+    COLOURS,
+    plot_accuracies,
+    plot_costs,
+    plot_depth,
+    plot_entropies,
+    plot_history,
+)
+from reference import random_matrix
+
+ENTROPIES = {"M": [0.5, 0.9, 0.4], "depth 2": np.array([0.1, 0.3, 0.2])}
+HISTORY = {"sweep": [0, 1, 2], "overlap": [0.1, 0.4, 0.5], "bound": [0.9, 0.8, 0.8]}
+CURVES = {"overlap": ([4, 2], [0.9, 0.8]), "mine": ([1, 2], [0.5, 0.6])}
+ACCURACIES = [
+    ("depth 2", "overlap", 73.3),
+    ("depth 2", "activations", 81.9),
+    ("zero", "-", 9.7),
+]
+
+
+def costs(one=7, two=3, backends=("logical", "FakeMontrealV2")):
+    return [
+        {"part": part, "backend": backend, "one_qubit": one + k, "two_qubit": two + k}
+        for part in ("left circuit", "both sides")
+        for k, backend in enumerate(backends)
+    ]
+
+
+CALLS = {
+    "plot_entropies": lambda **k: plot_entropies(ENTROPIES, maximum=[0.7, 1.4, 0.7], **k),
+    "plot_history": lambda **k: plot_history({"a": HISTORY}, **k),
+    "plot_depth": lambda **k: plot_depth(CURVES, ylabel="overlap f", **k),
+    "plot_accuracies": lambda **k: plot_accuracies(ACCURACIES, reference=("net", 94.0), **k),
+    "plot_costs": lambda **k: plot_costs(costs(), **k),
+}
+
+
+def texts(ax):
+    return [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+def lines(ax):
+    """Label -> (x, y) of the labelled lines."""
+    found = {line.get_label(): line.get_data() for line in ax.get_lines()}
+    return {label: data for label, data in found.items() if not label.startswith("_")}
+
+
+def test_every_figure_is_tested():
+    assert set(CALLS) == set(plots.__all__)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_it_draws_on_the_axes_given_and_returns_them(name):
+    figure, (given, other) = plt.subplots(1, 2)
+    assert CALLS[name](ax=given) is given
+    assert given.has_data()
+    assert not other.has_data()
+    assert plt.get_fignums() == [figure.number]
+    figure.canvas.draw()
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_it_makes_its_own_figure(name):
+    first, second = CALLS[name](), CALLS[name]()
+    assert first.figure is not second.figure
+    assert first.get_xlabel() or name == "plot_costs"  # whose parts say what they are
+    assert first.get_ylabel() or name == "plot_accuracies"  # likewise the rows
+    assert texts(first)
+    first.figure.canvas.draw()
+
+
+def test_entropies_by_bond_with_their_bound():
+    ax = plot_entropies(ENTROPIES, maximum=[0.7, 1.4, 0.7])
+    found = lines(ax)
+    for label, values in ENTROPIES.items():
+        assert_array_equal(found[label], [[1, 2, 3], values])
+    assert_array_equal(found[r"$\log\chi_k$ of M"][1], [0.7, 1.4, 0.7])
+    assert_array_equal(ax.get_xticks(), [1, 2, 3])
+    assert ax.get_ylim()[0] == 0
+    assert "nats" in ax.get_ylabel()
+    assert set(lines(plot_entropies(ENTROPIES))) == set(ENTROPIES)
+
+
+def test_history_of_stored_columns():
+    ax = plot_history({"a": HISTORY, "b": HISTORY})
+    assert_array_equal(lines(ax)["a"], [HISTORY["sweep"], HISTORY["overlap"]])
+    dotted = [line for line in ax.get_lines() if line.get_linestyle() == ":"]
+    assert_array_equal(dotted[0].get_ydata(), HISTORY["bound"])
+    assert dotted[0].get_color() == ax.get_lines()[0].get_color()
+    assert texts(ax) == ["a", "b", "von Neumann bound"]
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("sweep", "overlap f")
+
+
+def test_history_of_results_is_that_of_the_winning_start():
+    mpo = compress(random_matrix((8, 8)))
+    result = disentangle(mpo, left=1, starts=2, explore=2, max_sweeps=3, method="sweeps")
+    for column, label in (
+        ("overlap", "overlap f"),
+        ("s_avg", "$S_{avg}$ (nats)"),
+        ("loss", "loss"),
+    ):
+        ax = plot_history({"mine": result}, column=column)
+        sweep, values = lines(ax)["mine"]
+        assert_array_equal(sweep, result.history.column("sweep", start=result.start))
+        assert_array_equal(values, result.history.column(column, start=result.start))
+        assert ax.get_ylabel() == label
+        assert ("von Neumann bound" in texts(ax)) == (column == "overlap")
+
+
+def test_depth_curves_with_a_reference():
+    ax = plot_depth(CURVES, ylabel="overlap f", reference=("M", 0.7))
+    found = lines(ax)
+    assert_array_equal(found["overlap"], CURVES["overlap"])
+    assert_array_equal(found["M"][1], [0.7, 0.7])
+    assert_array_equal(ax.get_xticks(), [1, 2, 4])
+    assert ax.get_ylabel() == "overlap f"
+    assert ax.get_lines()[0].get_color() == COLOURS["overlap"]
+    assert texts(ax) == ["overlap", "mine", "M"]
+
+
+def test_accuracies_as_bars_with_their_numbers():
+    ax = plot_accuracies(ACCURACIES, reference=("original", 94.0))
+    widths = [bar.get_width() for bar in ax.patches if bar.get_width()]
+    assert_allclose(widths, [73.3, 81.9, 9.7])
+    assert {text.get_text() for text in ax.texts} == {"73.3", "81.9", "9.7"}
+    names = [label.get_text() for label in ax.get_yticklabels()]
+    assert names == [row[0] for row in ACCURACIES]
+    assert ax.get_yticks()[0] > ax.get_yticks()[-1]  # from top to bottom
+    assert texts(ax) == ["original", "overlap", "activations"]
+    assert_array_equal(lines(ax)["original"][0], [94, 94])
+    assert "original" not in texts(plot_accuracies(ACCURACIES))
+
+
+def test_accuracies_stand_where_they_can_be_read():
+    for text in plot_accuracies(ACCURACIES).texts:
+        value, (x, _) = float(text.get_text()), text.get_position()
+        inside = x < value
+        assert inside == (value > 20)
+        assert text.get_color() == ("white" if inside else "k")
+
+
+@pytest.mark.parametrize("backends", [("logical",), ("logical", "FakeMontrealV2")])
+def test_costs_per_part_and_device(backends):
+    ax = plot_costs(costs(backends=backends))
+    heights = sorted(bar.get_height() for bar in ax.patches)
+    expected = [count for k in range(len(backends)) for count in (7 + k, 3 + k)] * 2
+    assert heights == sorted(expected)
+    assert {label.get_text() for label in ax.get_xticklabels()} == {"left circuit", "both sides"}
+    assert texts(ax) == [f"{b}, {q}-qubit" for b in backends for q in ("two", "one")]
+    places = sorted(bar.get_x() for bar in ax.patches)
+    assert min(np.diff(places)) > 0.1  # side by side
+
+
+@pytest.mark.parametrize(("one", "two"), [(0, 0), (4, 0)])
+def test_parts_without_gates_are_shown_as_such(one, two):
+    ax = plot_costs(costs(one, two, backends=("logical",)))
+    ax.figure.canvas.draw()
+    assert {text.get_text() for text in ax.texts} == {str(one), str(two)}
+    assert ax.get_ylim()[0] == 0
+
+
+def test_entropies_of_an_operator_stay_below_their_maximum():
+    found = entanglement(compress(random_matrix((16, 16)), max_bond=2).mpo)
+    ax = plot_entropies({"M": found.entropies}, maximum=np.log(found.bonds))
+    values = lines(ax)
+    assert all(values["M"][1] <= values[r"$\log\chi_k$ of M"][1] + 1e-12)
