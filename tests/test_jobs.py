@@ -18,10 +18,18 @@ import pytest
 from numpy.testing import assert_allclose
 from safetensors.numpy import load_file
 
-from mpodis import compress, disentangle, load_factorization
+from mpodis import (
+    compress,
+    disentangle,
+    load_factorization,
+    low_rank,
+    rank_for,
+    truncation,
+)
+from mpodis.ansatz import brickwall
 from mpodis.config import LayerConfig, MainConfig, to_mapping
 from mpodis.data import load_data
-from mpodis.experiments import main_job, records
+from mpodis.experiments import layer_job, main_job, records
 from mpodis.experiments.layer_job import layer_tables, load_problem, run_layer
 from mpodis.experiments.main_job import run_main, summary_tables
 from mpodis.experiments.run_directory import JobDirectory
@@ -149,6 +157,22 @@ def test_every_part_of_the_main_job_is_recorded(networks):
             assert row["gates"] > 0
 
 
+def test_every_option_reaches_the_disentangler(tmp_path, monkeypatch):
+    seen = {}
+
+    def keep(mpo, **options):
+        seen.update(options)
+        raise Killed
+
+    monkeypatch.setattr(main_job, "disentangle", keep)
+    config = replace(SHORT, core_bond=2, starts=3, max_sweeps=7, tol=0.1)
+    with pytest.raises(Killed):
+        run_main(config, JobDirectory.create(tmp_path / "run", "run", config))
+    assert seen["left"] == brickwall(6, 1, 3, group="O")
+    for name in ("core_bond", "starts", "max_sweeps", "tol", "seed"):
+        assert seen[name] == getattr(config, name)
+
+
 def test_a_whole_core_changes_nothing(networks):
     for network in networks:
         assert network["accuracy"]["untruncated"] == network["accuracy"]["original"]
@@ -221,6 +245,37 @@ def test_accuracies_and_errors_in_plain_numpy(finished, networks):
             assert row["bias"] == (64 if row["objective"] == "sensitivity" else 0)
         nothing = next(row for row in network["baselines"] if row["name"] == "zero")
         assert nothing["accuracy"] == pytest.approx(correct(0 * m, 0 * mean))
+        centred = np.cov(data.x_train.T, bias=True)
+        plain = centred + np.outer(mean, mean)
+        felt = fisher(data.x_train @ m, head, bias)
+        for objective, moments in {
+            "overlap": {},
+            "activations": {"covariance": plain},
+            "sensitivity": {"covariance": centred, "sensitivity": felt},
+        }.items():
+            row = next(
+                row
+                for row in network["baselines"]
+                if row["objective"] == objective and row["name"] == "low rank 1"
+            )
+            a = low_rank(m, 1, **moments).matrix
+            shift = mean @ (m - a) if objective == "sensitivity" else 0 * mean
+            assert row["accuracy"] == pytest.approx(correct(a, shift))
+            assert row["bias"] == (64 if objective == "sensitivity" else 0)
+            error = relative_error(data.x_train @ m, data.x_train @ a + shift)
+            assert_allclose(row["activation_error"], error, rtol=1e-6)
+
+
+def fisher(outputs, head, bias):
+    """E[g^T g] of the gradients g of log p_c at the outputs of the layer, c drawn from p."""
+    logits = np.maximum(outputs, 0) @ head + bias
+    p = np.exp(logits - logits.max(1, keepdims=True))
+    p /= p.sum(1, keepdims=True)
+    total = 0
+    for c in range(head.shape[1]):
+        g = (head[:, c] - p @ head.T) * (outputs > 0)
+        total = total + (p[:, c, None] * g).T @ g
+    return total / len(outputs)
 
 
 def test_networks_of_several_seeds_are_summed_up(networks):
@@ -374,10 +429,49 @@ def test_a_layer_is_disentangled_by_both_objectives(layer_run, layer_files):
         assert len(run["entropies"]) == 3
     assert by_activations["activation_error"] < by_overlap["activation_error"]
     assert by_activations["overlap"] < by_overlap["overlap"]
-    for row in results["baselines"]:
-        run = by_overlap if row["objective"] == "overlap" else by_activations
-        if row["name"].startswith("low rank"):  # which gets the benefit of the parameters
-            assert row["parameters"] >= run["gates"] + run["core_parameters"]
+    # low rank gets at least as many parameters
+    rank = rank_for(by_overlap["gates"] + by_overlap["core_parameters"], (10, 12))
+    layer, covariance = compress(m), x.T @ x / len(x)
+    for objective, weighted in (("overlap", False), ("activations", True)):
+        options = {"covariance": covariance, "weighted": weighted}
+        expected = [
+            truncation(layer.mpo, 1, shape=(10, 12), **options),
+            low_rank(m, rank, **options),
+        ]
+        found = [row for row in results["baselines"] if row["objective"] == objective]
+        for row, a in zip(found, expected, strict=True):
+            assert row["name"] == a.name
+            assert row["parameters"] == a.parameters
+            for measure in ("overlap", "relative_error", "activation_error"):
+                assert_allclose(row[measure], getattr(a, measure), rtol=1e-8)
+
+
+def test_every_option_of_a_layer_reaches_the_disentangler(layer_files, tmp_path, monkeypatch):
+    seen = {}
+
+    def keep(compressed, **options):
+        seen.update(options)
+        raise Killed
+
+    monkeypatch.setattr(layer_job, "disentangle", keep)
+    options = {
+        "core_bond": 2,
+        "right": "1b + 2b",
+        "group": "O",
+        "method": "lbfgs",
+        "core": "fixed",
+        "engine": "tree",
+        "start": "random",
+        "starts": 3,
+        "max_sweeps": 7,
+        "max_seconds": 60.0,
+        "tol": 0.1,
+        "seed": 5,
+    }
+    config = layer_config(layer_files, left="3", **options)
+    with pytest.raises(Killed):
+        run_layer(config, JobDirectory.create(tmp_path / "run", "disentangle", config))
+    assert seen.items() >= (options | {"left": 3, "objective": "overlap"}).items()
 
 
 def test_a_problem_that_is_read_already_is_not_read_again(layer_run, layer_files, tmp_path):
