@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import time
 from typing import TYPE_CHECKING
@@ -166,9 +167,8 @@ def _run(
         shown.done = len(loop.records)
         while loop.status is None:
             record = loop.step()
-            shown.update(
-                overlap=record["overlap"], bound=record["bound"], activations=record["activations"]
-            )
+            figures = {name: record[name] for name in ("overlap", "bound", "activations")}
+            shown.update(**{name: x for name, x in figures.items() if not math.isnan(x)})
             if directory is not None and time.monotonic() - saved >= CHECKPOINT_SECONDS:
                 directory.save(loop)
                 saved = time.monotonic()
