@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mpodis.ansatz import Ansatz
-from mpodis.conventions import crop, wires
+from mpodis.conventions import crop, padded_shape, wires
 from mpodis.cores import embed_metric, fit_core, inner
 from mpodis.disentangler.objectives import Activations
 from mpodis.disentangler.polish import Lbfgs
@@ -115,8 +115,9 @@ def truncation(
 def _polished(mpo, starts, covariance, sensitivity) -> MatrixProductOperator:
     """The best core, from several starts, with no gates around it."""
     cores, log_norm = left_canonical(mpo_cores(mpo))
-    objective = Activations(spread_norm(cores, 0.0), covariance, sensitivity)
     legs = core_legs(cores)
+    covariance = np.eye(padded_shape(legs)[0]) if covariance is None else covariance
+    objective = Activations(spread_norm(cores, 0.0), covariance, sensitivity)
     none = [Ansatz(len(wires(legs, side)), ()) for side in ("left", "right")]
     found = []
     for start in starts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime
 import logging
 import shutil
@@ -196,13 +197,20 @@ def resume(run_dir: Annotated[Path, typer.Argument(metavar="RUN")], quiet: Quiet
     _finish(directory, job, options, quiet=quiet)
 
 
+def _absolute(options):
+    """The options with paths that a later `resume` finds from anywhere."""
+    given = {name: getattr(options, name, None) for name in ("file", "inputs", "data_dir")}
+    paths = {name: str(Path(value).resolve()) for name, value in given.items() if value}
+    return dataclasses.replace(options, **paths)
+
+
 def _begin(out: Path | None, job: str, options, *, label: str, quiet: bool, problem=None) -> None:
     from mpodis.experiments.run_directory import JobDirectory
 
     now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     path = Path("runs") / f"{label}-{now}" if out is None else out
     made = [folder for folder in (path, *path.parents) if not folder.exists()]
-    directory = JobDirectory.create(path, job, options)
+    directory = JobDirectory.create(path, job, _absolute(options))
     try:
         _finish(directory, job, options, quiet=quiet, problem=problem)
     except (ValueError, TypeError):

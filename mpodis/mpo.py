@@ -139,7 +139,7 @@ def compress(
     cores = _tt_svd(split(pad(unit, legs), legs), legs, _Cut(max_bond, cutoff, rel_error))
     # measured, not summed up: cropping takes away what the truncation left in the padding
     error = np.linalg.norm(unit - crop(cores_to_dense(cores), unit.shape))
-    cores[-1] = cores[-1] * scale
+    cores = spread_norm(cores, math.log(scale))
     return Compressed(mpo_from_cores(cores), tuple(matrix.shape), float(error))
 
 

@@ -401,7 +401,9 @@ def test_a_layer_from_the_file_to_the_report(mpodis):
     code, out, err = mpodis("disentangle", "w.npy", *flags, *QUICK)
     assert (code, err) == (0, "")
     directory, job, config = JobDirectory.open("deep/run")
-    assert (job, config.file, config.left) == ("disentangle", "w.npy", "1")
+    # whole paths, so that `resume` finds the files from any folder
+    assert (job, config.file, config.left) == ("disentangle", str(Path("w.npy").resolve()), "1")
+    assert config.inputs == str(Path("x.npy").resolve())
     shown = "".join(f"\n{table}\n" for table in tables(directory.results()))
     assert out == f"writing to deep/run\n{shown}\nreport: deep/run/report.html\n"
     assert mpodis("show", "deep/run") == (0, f"{shown}\n", "")

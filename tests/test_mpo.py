@@ -8,6 +8,7 @@ import quimb.tensor as qtn
 import torch
 from numpy.testing import assert_allclose, assert_array_equal, assert_array_less
 
+from mpodis.disentangler import disentangle
 from mpodis.mpo import Compressed, canonical_form, compress, from_linear, truncate
 from mpodis.sites import (
     bond_dimensions,
@@ -588,3 +589,15 @@ def test_compressed_is_what_it_says():
     assert found.bonds == (2, 2)
     assert found.parameters == 8 + 16 + 8
     assert_array_equal(found.matrix(), mpo_to_dense(mpo))
+
+
+@pytest.mark.parametrize("scale", [1e200, 1e-200])
+def test_extreme_scales_are_spread_over_the_sites(scale):
+    matrix = scale * random_matrix((16, 16))
+    compressed = compress(matrix)
+    assert_allclose(compressed.matrix() / scale, matrix / scale, atol=1e-12)
+    found = disentangle(compressed, left=1, starts=1, max_sweeps=2)
+    assert_allclose(
+        np.linalg.norm(found.factorization.matrix() / scale),
+        found.overlap * np.linalg.norm(matrix / scale),
+    )

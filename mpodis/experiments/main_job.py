@@ -110,6 +110,7 @@ def _one_network(
         f"{name}-baselines",
         lambda: {"rows": _baselines(mpo, layer, config, parameters)},
     )
+    whole = entanglement(mpo)
     original = {
         "original": base,
         "untruncated": layer.score(_untruncated(last, mpo)),
@@ -120,9 +121,9 @@ def _one_network(
         "accuracy": original,
         "mpo": {
             "parameters": count_parameters(mpo),
-            "entropies": entanglement(mpo).entropies.tolist(),
-            "maximum": entanglement(mpo).maximum,
-            "bonds": list(entanglement(mpo).bonds),
+            "entropies": whole.entropies.tolist(),
+            "maximum": whole.maximum,
+            "bonds": list(whole.bonds),
         },
         "rows": rows,
         "baselines": others["rows"],
