@@ -10,9 +10,8 @@ import os
 from pathlib import Path
 
 from mpodis.config import to_mapping
-from mpodis.experiments.layer_job import layer_tables
-from mpodis.experiments.main_job import summary_tables
 from mpodis.experiments.run_directory import JobDirectory
+from mpodis.experiments.summaries import layer_tables, main_tables
 from mpodis.files import write_atomic
 from mpodis.plots import (
     COLOURS,
@@ -44,7 +43,7 @@ figure img { width: 100%; } figcaption { font-size: 0.8rem; color: #555; }
 
 def tables(results: dict) -> list[Table]:
     """The tables that `mpodis show` prints."""
-    return summary_tables(results) if results["job"] == "run" else layer_tables(results)
+    return main_tables(results) if results["job"] == "run" else layer_tables(results)
 
 
 def render(directory: str | os.PathLike) -> Path:

@@ -30,9 +30,10 @@ from mpodis.ansatz import brickwall
 from mpodis.config import LayerConfig, MainConfig, to_mapping
 from mpodis.data import load_data
 from mpodis.experiments import layer_job, main_job, records
-from mpodis.experiments.layer_job import layer_tables, load_problem, run_layer
-from mpodis.experiments.main_job import run_main, summary_tables
+from mpodis.experiments.layer_job import load_problem, run_layer
+from mpodis.experiments.main_job import run_main
 from mpodis.experiments.run_directory import JobDirectory
+from mpodis.experiments.summaries import layer_tables, main_tables
 from mpodis.files import read_json, write_json
 from mpodis.report import render, tables
 from reference import overlap, random_matrix, relative_error
@@ -279,7 +280,7 @@ def fisher(outputs, head, bias):
 
 
 def test_networks_of_several_seeds_are_summed_up(networks):
-    text = "\n".join(map(str, summary_tables({"networks": networks})))
+    text = "\n".join(map(str, main_tables({"networks": networks})))
     accuracies = [network["accuracy"]["original"] for network in networks]
     spread = np.std(accuracies, ddof=1)
     assert (
@@ -292,7 +293,7 @@ def test_networks_of_several_seeds_are_summed_up(networks):
     figures = [float(x) for x in line.split()[-4:]]
     expected = [np.median(lost), min(lost), max(lost), np.median(overlaps)]
     assert_allclose(figures, expected, atol=0.006)
-    alone = "\n".join(map(str, summary_tables({"networks": networks[:1]})))
+    alone = "\n".join(map(str, main_tables({"networks": networks[:1]})))
     assert "2 networks" not in alone
     assert "network of seed 0" in alone
 

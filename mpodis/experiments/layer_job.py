@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from mpodis.baselines import low_rank, rank_for, truncation
 from mpodis.config import LayerConfig
 from mpodis.disentangler import disentangle
-from mpodis.experiments.records import costs, gates_table, trajectory
+from mpodis.experiments.records import costs, trajectory
 from mpodis.experiments.run_directory import JobDirectory
 from mpodis.measures import entanglement, second_moment
 from mpodis.mpo import Compressed, check_matrix, compress
-from mpodis.tables import Table
 from mpodis.weights import load_weight
 
-__all__ = ["layer_tables", "load_problem", "run_layer"]
+__all__ = ["load_problem", "run_layer"]
 
 
 def load_problem(config: LayerConfig):
@@ -142,47 +139,3 @@ def _sentence(compressed: Compressed) -> str:
         f"bond dimensions {rows['bond dimensions']}, compression error "
         f"{compressed.relative_error:.3g}."
     )
-
-
-def layer_tables(results: dict) -> list[Table]:
-    """What `mpodis show` prints of such a job."""
-    before = results["mpo"]["entropies"]
-    rows: list[tuple] = [
-        (
-            f"MPO, chi {max(results['mpo']['bonds'], default=1)}",
-            "-",
-            1.0,
-            None,
-            0.0,
-            None,
-            _mean(before),
-            results["mpo"]["parameters"],
-            0,
-        )
-    ]
-    for run in results["runs"]:
-        rows.append(
-            (
-                "disentangled",
-                run["objective"],
-                run["overlap"],
-                run["bound"],
-                run["relative_error"],
-                run["activation_error"],
-                _mean(run["entropies"]),
-                run["core_parameters"],
-                run["gates"],
-            )
-        )
-    for row in results["baselines"]:
-        errors = (row["relative_error"], row["activation_error"])
-        parts = (row["parameters"], 0)
-        rows.append((row["name"], row["objective"], row["overlap"], None, *errors, None, *parts))
-    columns = ("layer", "objective", "overlap", "bound", "rel. error", "act. error", "S_avg")
-    tables = [Table((*columns, "parameters", "gate par."), rows, title=results["compression"])]
-    tables += [gates_table(run["costs"], run["objective"]) for run in results["runs"]]
-    return tables
-
-
-def _mean(values) -> float:
-    return float(np.mean(values)) if values else 0.0  # a single site has no bonds

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import math
-import statistics
 import time
 from dataclasses import asdict
 
@@ -23,7 +22,7 @@ from mpodis.config import MainConfig
 from mpodis.cores import inner
 from mpodis.data import Dataset, load_data
 from mpodis.disentangler import Disentangled, disentangle
-from mpodis.experiments.records import costs, gates_table, trajectory
+from mpodis.experiments.records import costs, trajectory
 from mpodis.experiments.run_directory import JobDirectory
 from mpodis.factorization import Factorization, sandwich
 from mpodis.measures import count_parameters, entanglement, second_moment
@@ -41,9 +40,8 @@ from mpodis.nn import (
 )
 from mpodis.quantum import hybrid_layer
 from mpodis.sites import mpo_to_dense
-from mpodis.tables import Table
 
-__all__ = ["accuracy_table", "run_main", "summary_tables"]
+__all__ = ["run_main"]
 
 log = logging.getLogger(__name__)
 
@@ -287,125 +285,3 @@ def _execute(
         "largest_deviation": float(np.abs(measured - expected).max()),
         "seconds": seconds,
     }
-
-
-def accuracy_table(network: dict) -> Table:
-    """Accuracies, errors and parameters of one network, ours beside the baselines."""
-    base = network["accuracy"]["original"]
-    rows: list[tuple] = [
-        (
-            "original MPO",
-            "-",
-            base,
-            0.0,
-            1.0,
-            None,
-            0.0,
-            float(np.mean(network["mpo"]["entropies"])),
-            network["mpo"]["parameters"],
-            0,
-        ),
-        ("Q_L M' Q_R, whole core", "-", network["accuracy"]["untruncated"], *[None] * 7),
-    ]
-    for row in network["rows"]:
-        rows.append(
-            (
-                f"disentangled, depth {row['depth']}",
-                row["objective"],
-                row["accuracy"],
-                row["accuracy"] - base,
-                row["overlap"],
-                row["bound"],
-                row["activation_error"],
-                row["s_avg"],
-                row["core"] + row["bias"],
-                row["gates"],
-            )
-        )
-    for row in network["baselines"]:
-        rows.append(
-            (
-                row["name"],
-                row["objective"],
-                row["accuracy"],
-                row["accuracy"] - base,
-                row["overlap"],
-                None,
-                row["activation_error"],
-                None,
-                row["parameters"] + row["bias"],
-                0,
-            )
-        )
-    columns = ("layer", "objective", "accuracy %", "change", "overlap", "bound", "act. error")
-    return Table(
-        (*columns, "S_avg", "parameters", "gate par."),
-        [(r[0], r[1], _percent(r[2]), _signed(r[3]), *r[4:]) for r in rows],
-        title=f"network of seed {network['seed']}, no retraining",
-    )
-
-
-def summary_tables(results: dict) -> list[Table]:
-    """What `mpodis show` prints: accuracies, medians over the networks, execution, gates."""
-    networks = results["networks"]
-    tables = [accuracy_table(networks[0])]
-    if len(networks) > 1:
-        tables.append(_median_table(networks))
-    if any(network["execution"]["images"] for network in networks):
-        tables.append(_execution_table(networks))
-    first = networks[0]
-    tables.append(gates_table(first["costs"], f"the deepest circuits, seed {first['seed']}"))
-    return tables
-
-
-def _median_table(networks: list[dict]) -> Table:
-    def lines(part: str, label):
-        keyed: dict[tuple, list] = {}
-        for network in networks:
-            base = network["accuracy"]["original"]
-            for row in network[part]:
-                key = (label(row), row["objective"])
-                keyed.setdefault(key, []).append((base - row["accuracy"], row["overlap"]))
-        return keyed
-
-    found = lines("rows", lambda row: f"disentangled, depth {row['depth']}")
-    found |= lines("baselines", lambda row: row["name"])
-    rows = []
-    for (name, objective), values in found.items():
-        lost = [v[0] for v in values]
-        middle = statistics.median(v[1] for v in values)
-        figures = (statistics.median(lost), min(lost), max(lost))
-        rows.append((name, objective, *map(_percent, figures), middle))
-    accuracies = [n["accuracy"]["original"] for n in networks]
-    spread = statistics.stdev(accuracies)
-    return Table(
-        ("layer", "objective", "points lost, median", "least", "most", "overlap, median"),
-        rows,
-        title=f"{len(networks)} networks, seeds {networks[0]['seed']}-{networks[-1]['seed']}, "
-        f"test accuracy {statistics.mean(accuracies):.2f} +- {spread:.2f} % before",
-    )
-
-
-def _execution_table(networks: list[dict]) -> Table:
-    return Table(
-        ("seed", "images", "in the network %", "on Aer %", "differences", "deviation", "seconds"),
-        [
-            (
-                str(n["seed"]),
-                e["images"],
-                *(_percent(e.get(k)) for k in ("accuracy_classical", "accuracy_aer")),
-                *(e.get(k) for k in ("differences", "largest_deviation", "seconds")),
-            )
-            for n in networks
-            for e in [n["execution"]]
-        ],
-        title="deepest circuits executed exactly (Aer statevector), core and rest classical",
-    )
-
-
-def _percent(value) -> str | None:
-    return None if value is None else f"{value:.2f}"
-
-
-def _signed(value) -> str | None:
-    return None if value is None else f"{value:+.2f}"
