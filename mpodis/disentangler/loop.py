@@ -21,9 +21,16 @@ from mpodis.disentangler.result import Disentangled, History
 from mpodis.disentangler.settings import Settings
 from mpodis.disentangler.starts import first_core, place_start
 from mpodis.environments import ENGINES
+from mpodis.environments.dense import LIMIT
 from mpodis.factorization import Factorization, dense_overlap, sandwich
 from mpodis.gates import polar
-from mpodis.measures import singular_values, spectral_bound, tensor_entropies
+from mpodis.measures import (
+    bond_spectra,
+    entropy,
+    singular_values,
+    spectral_bound,
+    tensor_entropies,
+)
 from mpodis.sites import cores_to_dense, left_canonical, mpo_from_cores, spread_norm
 
 __all__ = ["Loop"]
@@ -38,6 +45,8 @@ EXACT = 1e-13
 """A loss at rounding."""
 MEASURED = 2**8
 """Dimension up to which bound and entropies are measured in every sweep."""
+DECOMPOSED = 2**11
+"""Dimension up to which the result has them; the SVDs take minutes above."""
 
 
 class Loop:
@@ -64,7 +73,7 @@ class Loop:
         )
         engine = ENGINES[settings.engine]
         self.engine = engine(self.objective.target, problem.legs, problem.left, problem.right)
-        self._dense = max(padded_shape(problem.legs)) <= 2**13
+        self._dense = max(padded_shape(problem.legs)) <= LIMIT
         self._small = max(padded_shape(problem.legs)) <= MEASURED
         self._matrix = cores_to_dense(self._unit) if self._dense else None
         self._values = singular_values(self._matrix) if self._small else None
@@ -280,15 +289,17 @@ class Loop:
         self.engine.core = core
         overlap = 1.0 - Overlap(self._unit).loss(self._plain_engine())
         bound = felt = error = math.nan
-        before = after = np.full(len(self.problem.legs) - 1, math.nan)
+        spectra = bond_spectra(mpo_from_cores(self._unit))
+        before = np.array([entropy(spectrum) for spectrum in spectra])
+        after = np.full(len(spectra), math.nan)
+        if max(padded_shape(self.problem.legs)) <= DECOMPOSED:
+            bound = spectral_bound(singular_values(self._matrix), singular_values(core))
+            after = self._entropies_left()
         if self._dense:
             dense = self._dense_product(core)
-            bound = spectral_bound(singular_values(self._matrix), singular_values(core))
             felt = self._felt(dense)
             target, cropped = (crop(x, self.problem.shape) for x in (self._matrix, dense))
             error = float(np.linalg.norm(target - cropped) / np.linalg.norm(target))
-            before = tensor_entropies(split(self._matrix, self.problem.legs))
-            after = self._entropies_left()
         core = spread_norm(left_canonical(core)[0], left_canonical(core)[1] + self._log_norm)
         return Disentangled(
             Factorization(circuits[0], mpo_from_cores(core), circuits[1], self.problem.shape),

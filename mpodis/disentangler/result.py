@@ -66,7 +66,8 @@ class Disentangled(Tabular):
     activation_error : float
         |X M - X Q_L M' Q_R| / |X M|; NaN without inputs.
     entropies_before, entropies_after : arrays
-        S_k of M and of Q_L^H M Q_R^H, what the circuits leave (nats).
+        S_k of M and of Q_L^H M Q_R^H, what the circuits leave (nats); the latter and the bound
+        are NaN above 11 qubits.
     seconds : float
     """
 
