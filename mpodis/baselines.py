@@ -26,6 +26,7 @@ from mpodis.sites import (
     left_canonical,
     mpo_cores,
     mpo_from_cores,
+    mpo_legs,
     mpo_to_dense,
     spread_norm,
 )
@@ -103,6 +104,9 @@ def truncation(
     By ALS; with a sensitivity, which leaves no closed form, by L-BFGS from the ALS optima of the
     plain and of the covariance-weighted distance, whichever ends lower.
     """
+    padded = shape is not None and shape[1] < padded_shape(mpo_legs(mpo))[1]
+    if padded and weighted and covariance is not None and sensitivity is None:
+        sensitivity = np.eye(shape[1])  # as for the circuits: nobody sees what is cropped
     core = fit_core(mpo, max_bond=max_bond, metric=covariance if weighted else None)
     if weighted and sensitivity is not None:
         plain = fit_core(mpo, max_bond=max_bond)

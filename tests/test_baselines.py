@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from mpodis import compress, low_rank, mpo_to_dense, truncation
+from mpodis import compress, low_rank, mpo_to_dense, second_moment, truncation
 from mpodis.baselines import rank_for, zero
 from reference import overlap, random_matrix, relative_error, weighted_distance
 
@@ -250,3 +250,15 @@ def test_zero_is_off_by_everything():
     x, _ = samples(4)
     assert found.relative_error == relative_error(m, found.matrix) == 1
     assert found.activation_error == pytest.approx(relative_error(x @ m, x @ found.matrix))
+
+
+@pytest.mark.parametrize("max_bond", [1, 2, 3])
+def test_truncation_wants_nothing_of_outputs_that_are_cropped(max_bond):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(100, 16)) * np.linspace(0.1, 2, 16)
+    compressed = compress(rng.normal(size=(16, 5)))
+    options = {"covariance": second_moment(x)}
+    free = truncation(compressed.mpo, max_bond, shape=compressed.shape, **options)
+    held = truncation(compressed.mpo, max_bond, **options)
+    held = np.linalg.norm(x @ (compressed.matrix() - held.matrix[:, :5]))
+    assert free.activation_error * np.linalg.norm(x @ compressed.matrix()) < held
