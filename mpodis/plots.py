@@ -192,6 +192,7 @@ def plot_costs(rows: Sequence[Mapping[str, object]], *, ax: Axes | None = None) 
             ax.bar_label(bars, fontsize="xx-small")
     ax.set_xticks(range(len(parts)), parts, rotation=12)
     ax.set_yscale("symlog", linthresh=1)  # logarithmic, with a place for parts without gates
-    ax.set(ylabel="gates", ylim=(0, None))
+    most = max((max(row["one_qubit"], row["two_qubit"]) for row in rows), default=1)
+    ax.set(ylabel="gates", ylim=(0, 3 * max(most, 1)))  # room for the numbers on the bars
     ax.legend(fontsize="x-small")
     return ax

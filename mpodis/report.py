@@ -177,7 +177,7 @@ def _main_intro(results: dict) -> tuple[str, str]:
         text += (
             f"<p>Executed exactly on Aer, both circuits of the deepest factorization classify "
             f"{execution['images']:,} test images with {execution['differences']} differences "
-            f"from the same layer in the network, in {execution['seconds']:.0f} s.</p>"
+            f"from the same layer in the network, in {execution['seconds']:.1f} s.</p>"
         )
     return title, text
 
