@@ -89,10 +89,11 @@ class Circuit:
         return self.apply(do("eye", 2**self.n, dtype=dtype, like=like))
 
     def adjoint(self) -> Circuit:
-        """The circuit of Q^H: gates daggered, in the opposite order."""
-        gates = tuple(do("conj", gate).T for gate in reversed(self.gates))
-        layers = tuple(layer[::-1] for layer in self.ansatz.layers[::-1])
-        return Circuit(Ansatz(self.n, layers, self.ansatz.group), gates)
+        """The circuit of Q^H: gates daggered, layers in the opposite order."""
+        gates = iter(self.gates)
+        layers = [[do("conj", next(gates)).T for _ in layer] for layer in self.ansatz.layers]
+        flat = tuple(gate for layer in reversed(layers) for gate in layer)
+        return Circuit(self.ansatz.reversed(), flat)
 
     def projected(self) -> Circuit:
         """Every free gate put back exactly onto its group (polar factor)."""

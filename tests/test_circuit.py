@@ -256,3 +256,12 @@ def test_draw():
 def test_gates_in_front_of_many_wires():
     x, gate = random_matrix((3, 2**8), seed=0), random_matrix((4, 4), seed=1)
     assert_allclose(apply_columns(x, gate, 0), x @ np.kron(gate, np.eye(2**6)), atol=1e-13)
+
+
+def test_the_adjoint_sits_on_the_reversed_ansatz():
+    circuit = random_circuit(from_spec("2b + 1b + CNOT + 3b", 5), seed=0)
+    assert circuit.adjoint().ansatz == circuit.ansatz.reversed()
+    back = circuit.adjoint().adjoint()
+    assert back.ansatz == circuit.ansatz
+    for gate, again in zip(circuit.gates, back.gates, strict=True):
+        assert_array_equal(gate, again)
