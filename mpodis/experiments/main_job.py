@@ -1,6 +1,6 @@
 """`mpodis run`: the whole pipeline of the paper (Fig. 3, Sec. IV) on a real trained layer.
 
-Train the compact TNN, take its MPO layer, disentangle it with both objectives at every depth,
+Train the compact TNN, take its MPO layer, disentangle it with every objective at every depth,
 put each factorization back into the network without retraining, run the best one on Aer, count
 gates, and compare with plain truncation and low rank.
 """
@@ -14,7 +14,6 @@ from dataclasses import asdict
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 
 from mpodis.ansatz import brickwall
 from mpodis.baselines import Approximation, low_rank, rank_for, truncation, zero
@@ -25,6 +24,7 @@ from mpodis.disentangler import Disentangled, disentangle
 from mpodis.experiments.records import costs, trajectory
 from mpodis.experiments.run_directory import JobDirectory
 from mpodis.factorization import Factorization, sandwich
+from mpodis.files import load_arrays, save_arrays
 from mpodis.measures import count_parameters, entanglement, second_moment
 from mpodis.mpo import compress
 from mpodis.nn import (
@@ -72,7 +72,8 @@ def _one_network(
         f"{name}-train", lambda: _train(config, directory, data, seed, progress=progress)
     )
     model = CompactTNN(inputs=data.features, bond=config.bond, classes=data.classes, seed=seed)
-    model.load_state_dict(load_file(_model_file(directory, seed)))
+    weights, _ = load_arrays(_model_file(directory, seed))
+    model.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
     model = model.double().eval()
     mpo = model.mpo.to_mpo()
     layer = _Layer(model, mpo, data)
@@ -194,7 +195,7 @@ def _train(
         torch.set_num_threads(threads)
     file = _model_file(directory, seed)
     file.parent.mkdir(parents=True, exist_ok=True)
-    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, file)
+    save_arrays(file, {name: tensor.numpy() for name, tensor in model.state_dict().items()})
     return asdict(record)
 
 
