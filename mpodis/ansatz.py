@@ -90,9 +90,6 @@ class Ansatz:
         """Layers in the opposite order: the places of the adjoint circuit."""
         return Ansatz(self.n, self.layers[::-1], self.group)
 
-    def with_group(self, group: str) -> Ansatz:
-        return Ansatz(self.n, self.layers, group)
-
     def __str__(self) -> str:
         widths = [p.fixed or f"{p.width}b" for p in self.placements]
         counts = ", ".join(f"{widths.count(w)} x {w}" for w in sorted(set(widths)))

@@ -13,7 +13,7 @@ from mpodis.ansatz import Ansatz, Placement
 from mpodis.circuit import Circuit, apply_columns, apply_rows
 from mpodis.conventions import Legs, crop, padded_shape, wires
 from mpodis.files import load_arrays, save_arrays
-from mpodis.measures import count_parameters, overlap
+from mpodis.measures import count_parameters
 from mpodis.sites import bond_dimensions, mpo_cores, mpo_from_cores, mpo_legs, mpo_to_dense
 from mpodis.tables import Table, Tabular
 
@@ -75,10 +75,6 @@ class Factorization(Tabular):
         if a.shape != b.shape:
             raise ValueError(f"the target spans {a.shape}, the factorization {b.shape}")
         return dense_overlap(a, b)
-
-    def core_overlap(self, target: MatrixProductOperator) -> float:
-        """Overlap of the bare core with a target, without the circuits."""
-        return overlap(target, self.core)
 
     def tensor_network(self) -> TensorNetwork:
         """The whole as a quimb network with outer indices ``k{i}`` and ``b{i}``.

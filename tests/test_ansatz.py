@@ -13,7 +13,6 @@ from mpodis.ansatz import (
     pair_from_spec,
     staircase,
 )
-from mpodis.gates import GROUPS
 
 SIZES = [(n, width) for n in range(1, 10) for width in range(1, n + 1)]
 
@@ -105,11 +104,6 @@ def test_reversed_layers():
     ansatz = from_spec("1b + CNOT + 2b", 4, group="O")
     assert ansatz.reversed().layers == ansatz.layers[::-1]
     assert ansatz.reversed().reversed() == ansatz
-
-
-@pytest.mark.parametrize("group", GROUPS)
-def test_the_same_places_in_another_group(group):
-    assert brickwall(4, 2).with_group(group) == brickwall(4, 2, group=group)
 
 
 def test_text():

@@ -437,3 +437,18 @@ def test_a_checkpoint_without_its_config_is_refused(tmp_path):
     (tmp_path / "config.json").unlink()
     with pytest.raises(ValueError, match=r"has a checkpoint\S* but no config.json"):
         disentangle(operator(4, 4), left=1, starts=1, max_sweeps=2, run_dir=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"objective": "activations"}, "needs to know the layer's inputs"),
+        ({"covariance": np.eye(4), "sensitivity": np.eye(4)}, "use objective='activations'"),
+        ({"left": 0}, "depth=0"),
+        ({"covariance": np.full((4, 4), np.nan)}, "NaN"),
+    ],
+)
+def test_what_is_refused_leaves_no_directory(tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        disentangle(**{"mpo": operator(4, 4), "left": 1, "run_dir": tmp_path / "run", **options})
+    assert not list(tmp_path.iterdir())

@@ -70,8 +70,6 @@ def test_the_overlap_is_that_of_the_dense_matrices(case):
     made, twin, target = build(case, 1)
     dense = mpo_to_dense(target)
     assert_allclose(made.overlap(target), overlap(dense, twin), atol=1e-12)
-    bare = overlap(dense, made.core_matrix())
-    assert_allclose(made.core_overlap(target), bare, atol=1e-12)
     assert_allclose(dense_overlap(dense, twin), overlap(dense, twin), atol=1e-13)
     itself = compress(twin, legs=case.legs).mpo
     assert_allclose(made.overlap(itself), 1, atol=1e-12)

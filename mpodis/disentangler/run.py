@@ -142,8 +142,9 @@ def disentangle(
         covariance=covariance,
         sensitivity=sensitivity,
     )
+    loop = Loop(problem, settings)  # what it refuses leaves no directory behind
     directory = None if run_dir is None else RunDirectory.open(run_dir, problem, settings)
-    return _run(problem, settings, directory, progress=progress)
+    return _run(loop, directory, progress=progress)
 
 
 def resume(run_dir: str | os.PathLike, *, progress: bool = False) -> Disentangled:
@@ -152,13 +153,11 @@ def resume(run_dir: str | os.PathLike, *, progress: bool = False) -> Disentangle
     The gates are, bit by bit, those that the run would have had if left alone.
     """
     directory, problem, settings = RunDirectory.read(run_dir)
-    return _run(problem, settings, directory, progress=progress)
+    return _run(Loop(problem, settings), directory, progress=progress)
 
 
-def _run(
-    problem: Problem, settings: Settings, directory: RunDirectory | None, *, progress: bool
-) -> Disentangled:
-    loop = Loop(problem, settings)
+def _run(loop: Loop, directory: RunDirectory | None, *, progress: bool) -> Disentangled:
+    settings = loop.settings
     if directory is not None:
         directory.restore(loop)
     total = settings.max_sweeps + (settings.starts - 1) * settings.explore
