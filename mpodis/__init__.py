@@ -15,6 +15,7 @@ _HOME = {
     "circuit": ("Circuit", "identity_circuit", "random_circuit"),
     "cores": ("fit_core",),
     "disentangler": ("Disentangled", "History", "disentangle", "resume"),
+    "environments": ("Truth", "engine_estimates", "to_mpo", "true_overlap"),
     "factorization": ("Factorization", "load_factorization"),
     "measures": (
         "Entanglement",

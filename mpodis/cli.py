@@ -138,7 +138,12 @@ def disentangle(
     objectives: Annotated[str | None, typer.Option(help="overlap,activations")] = None,
     method: Annotated[str | None, typer.Option(help="auto, sweeps or lbfgs.")] = None,
     core: Annotated[str | None, typer.Option(help="update or fixed.")] = None,
-    engine: Annotated[str | None, typer.Option(help="dense or tree.")] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="auto, dense, transverse, tree or boundary.")
+    ] = None,
+    environment_bond: Annotated[
+        str | None, typer.Option(help="Bond dimensions of the boundary engine, e.g. 16,32,64.")
+    ] = None,
     start: Annotated[str | None, typer.Option(help="identity or random.")] = None,
     starts: Annotated[int | None, typer.Option(help="Starts that are tried.")] = None,
     max_sweeps: Annotated[int | None, typer.Option(help="Sweeps a start may take.")] = None,
@@ -164,6 +169,7 @@ def disentangle(
         "method": method,
         "core": core,
         "engine": engine,
+        "environment_bond": environment_bond,
         "start": start,
         "starts": starts,
         "max_sweeps": max_sweeps,

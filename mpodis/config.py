@@ -70,7 +70,8 @@ class LayerConfig:
     objectives: tuple[str, ...] = ("overlap",)
     method: str = "auto"
     core: str = "update"
-    engine: str = "dense"
+    engine: str = "auto"
+    environment_bond: tuple[int, ...] = (16, 32, 64)
     start: str = "identity"
     starts: int = 4
     max_sweeps: int = 200

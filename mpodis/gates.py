@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 from autoray import do
+from scipy.linalg import lapack
 
 __all__ = [
     "FIXED",
@@ -21,6 +22,8 @@ __all__ = [
 ]
 
 GROUPS = ("SO", "O", "U")
+
+_GESDD = {np.dtype(np.float64): lapack.dgesdd, np.dtype(np.complex128): lapack.zgesdd}
 
 _CNOT = np.array([[1.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1], [0, 0, 1, 0]])
 _CNOT.setflags(write=False)
@@ -47,12 +50,47 @@ def polar(environment, *, group: str = "O"):
         E = dL/d conj(g); stacks are treated one by one.
     group : {"SO", "O", "U"}
     """
+    plain = type(environment) is np.ndarray and environment.ndim == 2
+    if plain and (group != "SO" or environment.dtype.kind == "f"):
+        return _numpy_polar(environment, group)
     u, _, vh = do("linalg.svd", environment)
     if group == "SO":
         # singular values come in descending order: the last column is the cheapest to flip
         sign = do("sign", do("linalg.det", u @ vh))
         u = do("concatenate", (u[..., :-1], u[..., -1:] * sign[..., None, None]), axis=-1)
     return u @ vh
+
+
+def _numpy_polar(environment: np.ndarray, group: str) -> np.ndarray:
+    """`polar` of one small matrix; LAPACK without the wrappers, which cost twice as much."""
+    decompose = _GESDD.get(environment.dtype)
+    if decompose is None:
+        u, _, vh = np.linalg.svd(environment)
+    else:
+        u, _, vh, info = decompose(environment)
+        if info:
+            raise np.linalg.LinAlgError(f"the SVD of a {len(environment)}-row matrix failed")
+    gate = u @ vh
+    if group != "SO" or _determinant(gate) > 0:
+        return gate
+    # singular values come in descending order: the last column is the cheapest to flip
+    u[:, -1] *= -1
+    return u @ vh
+
+
+def _determinant(gate: np.ndarray) -> float:
+    """Of a real matrix; 4 x 4 ones, nearly all there are, by minors."""
+    if gate.shape != (4, 4):
+        return np.linalg.det(gate)
+    a, b, c, d, e, f, g, h, i, j, k, m, n, o, p, q = gate.ravel().tolist()
+    return (
+        (a * f - b * e) * (k * q - m * p)
+        - (a * g - c * e) * (j * q - m * o)
+        + (a * h - d * e) * (j * p - k * o)
+        + (b * g - c * f) * (i * q - m * n)
+        - (b * h - d * f) * (i * p - k * n)
+        + (c * h - d * g) * (i * o - j * n)
+    )
 
 
 def skew(matrix):

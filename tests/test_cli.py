@@ -130,6 +130,7 @@ LAYER = {
     "method": "lbfgs",
     "core": "fixed",
     "engine": "tree",
+    "environment_bond": [8, 16],
     "start": "random",
     "starts": 8,
     "max_sweeps": 10,

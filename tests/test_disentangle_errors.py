@@ -36,7 +36,7 @@ SECOND = {"objective": "activations"}
 ERRORS = [
     ({"objective": "f"}, "objective='f' is not known; use one of overlap, activations"),
     ({"method": "adam"}, "method='adam' is not known; use one of auto, sweeps, lbfgs"),
-    ({"engine": "gpu"}, "engine='gpu' is not known; use one of dense, tree"),
+    ({"engine": "gpu"}, "engine='gpu' is not known; use one of auto, dense, transverse, tree, b"),
     ({"start": "haar"}, "start='haar' is not known; use one of identity, random"),
     ({"core": "free"}, "core='free' is not known; use one of update, fixed"),
     ({"core_bond": 0}, "core_bond=0 must be a whole number, 1 or more"),
@@ -92,7 +92,17 @@ ERRORS = [
         "the left legs .* hold a dimension 4; circuits act on qubits",
     ),
     ({"mpo": compress(np.eye(6, 8), legs=((3, 2), (2, 4)))}, "hold a dimension 3"),
-    ({"mpo": wide_mpo()}, "would hold 16384 x 16384 matrices, beyond 8192; use engine='tree'"),
+    ({"mpo": wide_mpo(), "engine": "dense"}, "would hold 16384 x 16384 matrices, beyond 8192; eng"),
+    ({"mpo": wide_mpo(), "memory": 1.0}, "no engine fits this problem: .* Use fewer layers"),
+    ({"memory": 0}, "memory=0 must be a number of bytes, or None"),
+    ({"dtype": "half"}, "dtype='half' is not known; use one of float32, float64"),
+    (
+        {"device": "abacus", "engine": "dense"},
+        "device='abacus' is not to be had here .* use device",
+    ),
+    ({"environment_bond": 0}, "environment_bond=0 must be a whole number, 1 or more, or several"),
+    ({"environment_bond": (32, 16)}, r"environment_bond=\(32, 16\) must be .* ascending order"),
+    ({"environment_bond": ()}, "must be a whole number, 1 or more, or several in ascending order"),
     (
         {"mpo": operator(8, 8).mpo, "shape": (9, 8)},
         r"shape=\(9, 8\) does not lie within .*\(8, 8\)",

@@ -57,9 +57,11 @@ RELATIVES = {
     "safetensors.torch": "torch",
     "torchvision": "torch",
 }
+# (module, library): allowed inside a function there
 LAZY: set[tuple[str, str]] = {
-    ("mpodis.weights", "torch")
-}  # (module, library): allowed inside a function there
+    ("mpodis.environments.arrays", "torch"),
+    ("mpodis.weights", "torch"),
+}
 
 PICKLES = {"_pickle", "cloudpickle", "dill", "marshal", "pickle", "shelve"}
 TOP_LEVEL = {

@@ -318,9 +318,9 @@ def test_truncate_of_zero():
 
 def test_400_sites_of_huge_norm_truncate():
     cores = [10 * core for core in random_cores(((2, 2),) * 400, 5)]
-    found = truncate(mpo_from_cores(cores), max_bond=3)
-    assert max(found.bonds) == 3
-    assert 0 < found.relative_error < 1
+    found = truncate(mpo_from_cores(cores), max_bond=4)
+    assert max(found.bonds) == 4
+    assert 0 < found.relative_error < 1  # at smaller bonds it rounds to 1
     # the untouched norm comes back as the norm of what is kept and the error
     size = left_canonical(cores)[1]
     kept = left_canonical(mpo_cores(found.mpo))[1]

@@ -104,7 +104,7 @@ def test_white_inputs_make_it_the_distance_of_the_operators(case):
     assert_allclose(objective.loss(engine), np.linalg.norm(target - product) ** 2, rtol=1e-10)
     f = overlap(target, product)
     if f > 0:
-        engine.core = objective.scaled(engine)
+        engine.set(core=objective.scaled(engine))
         assert_allclose(objective.loss(engine), 1 - f**2, rtol=1e-10)
 
 
@@ -155,12 +155,15 @@ def test_closed_forms_never_raise_the_loss(name, number, case):
 
     losses = [objective.loss(engine)]
     for side in objective.polar_sides:
-        engine.sweep(side, update)
+        engine.sweep({side: update})
         losses.append(objective.loss(engine))
-    engine.core = objective.best_core(engine)
+    engine.set(core=objective.best_core(engine))
     losses.append(objective.loss(engine))
-    engine.core = objective.scaled(engine)
+    engine.set(core=objective.scaled(engine))
     losses.append(objective.loss(engine))
+    for core in (False, True):
+        objective.sweep(engine, dict.fromkeys(("left", "right"), update), core=core)
+        losses.append(objective.loss(engine))
     assert max(np.diff(losses)) <= 1e-11 * max(1, losses[0])
 
 
@@ -207,7 +210,7 @@ def test_scaling_finds_the_best_norm_of_the_core(name, case):
         for a, b in zip(scaled, engine.core, strict=True):
             assert_array_equal(a, b)
         return
-    engine.core = scaled
+    engine.set(core=scaled)
     product = engine.dense()
     # the missing part is orthogonal to what is there
     missing = metric @ (target - product) @ weight
@@ -218,15 +221,15 @@ def test_scaling_finds_the_best_norm_of_the_core(name, case):
 
 def test_an_opposite_core_is_not_scaled():
     objective, engine, _ = at_point("overlap", SOME[4])
-    engine.core = objective.scaled(engine)
+    engine.set(core=objective.scaled(engine))
     sign = np.sign(engine.inner())
     for flip in (sign, -sign):
-        engine.core = [flip * engine.core[0], *engine.core[1:]]
+        engine.set(core=[flip * engine.core[0], *engine.core[1:]])
         f = engine.inner()
         scaled = objective.scaled(engine)
         same = all(a is b for a, b in zip(scaled, engine.core, strict=True))
         assert same == (f < 0)
-        engine.core = [flip * engine.core[0], *engine.core[1:]]
+        engine.set(core=[flip * engine.core[0], *engine.core[1:]])
 
 
 @pytest.mark.parametrize("bond", [1, 2])

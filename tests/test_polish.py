@@ -51,7 +51,7 @@ def optimiser(problem, objective="overlap", *, seed=1, scale=0.3, **options):
     dtype = np.result_type(*cores, *circuits[0].gates, *circuits[1].gates)
     core = [c.astype(dtype) for c in random_cores(legs, bond, is_complex, (seed, 3))]
     engine.set(circuits[0].gates, core, circuits[1].gates)
-    engine.core = goal.scaled(engine)
+    engine.set(core=goal.scaled(engine))
     return Lbfgs(goal, engine, left, right, **options)
 
 

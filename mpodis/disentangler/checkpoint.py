@@ -42,6 +42,13 @@ class RunDirectory:
         self.path = path
 
     @classmethod
+    def engine_of(cls, path: str | os.PathLike) -> str | None:
+        """The engine that the run in a directory was begun with, if there is one."""
+        file = Path(path) / "config.json"
+        settings = read_json(file).get("settings") if file.exists() else None
+        return settings.get("engine") if isinstance(settings, dict) else None
+
+    @classmethod
     def open(cls, path: str | os.PathLike, problem: Problem, settings: Settings) -> RunDirectory:
         """Begin a run in a new directory, or go on with the same one."""
         path = Path(path)

@@ -8,30 +8,26 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
-from mpodis.circuit import Circuit
-from mpodis.conventions import crop, padded_shape, split
+from mpodis.conventions import padded_shape
+from mpodis.disentangler.figures import Figures
 from mpodis.disentangler.objectives import Activations, Overlap
 from mpodis.disentangler.polish import Lbfgs
 from mpodis.disentangler.problem import Problem
 from mpodis.disentangler.result import Disentangled, History
 from mpodis.disentangler.settings import Settings
 from mpodis.disentangler.starts import first_core, place_start
-from mpodis.environments import ENGINES
-from mpodis.environments.dense import LIMIT
-from mpodis.factorization import Factorization, dense_overlap, sandwich
+from mpodis.disentangler.watch import EVERY, Watch
+from mpodis.environments import EngineOptions, build_engine, choose
+from mpodis.environments.base import core_norm
+from mpodis.environments.truth import true_form
+from mpodis.factorization import Factorization
 from mpodis.gates import polar
-from mpodis.measures import (
-    bond_spectra,
-    entropy,
-    singular_values,
-    spectral_bound,
-    tensor_entropies,
-)
-from mpodis.sites import cores_to_dense, left_canonical, mpo_from_cores, spread_norm
+from mpodis.sites import bond_dimensions, left_canonical, mpo_from_cores, spread_norm
 
 __all__ = ["Loop"]
 
@@ -43,10 +39,6 @@ CRAWL = 0.05
 """A sweep that lowers the loss by less than this fraction hands over to L-BFGS."""
 EXACT = 1e-13
 """A loss at rounding."""
-MEASURED = 2**8
-"""Dimension up to which bound and entropies are measured in every sweep."""
-DECOMPOSED = 2**11
-"""Dimension up to which the result has them; the SVDs take minutes above."""
 
 
 class Loop:
@@ -54,6 +46,8 @@ class Loop:
 
     Attributes
     ----------
+    settings : Settings
+        As given, with the engine that was chosen in place of "auto".
     records : list of dict
         The history so far, see `History`.
     status : str or None
@@ -61,26 +55,26 @@ class Loop:
     """
 
     def __init__(self, problem: Problem, settings: Settings) -> None:
-        self.problem, self.settings = problem, settings
         cores, self._log_norm = left_canonical(problem.cores)
         self._unit = spread_norm(cores, 0.0)
         if settings.objective == "overlap" and problem.sensitivity is not None:
             raise ValueError("sensitivity= weighs the activations; use objective='activations'")
+        self.problem, self.settings = problem, self._with_engine(problem, settings)
         self.objective = (
             Overlap(self._unit)
             if settings.objective == "overlap"
             else Activations(self._unit, *self._moments())
         )
-        engine = ENGINES[settings.engine]
-        self.engine = engine(self.objective.target, problem.legs, problem.left, problem.right)
-        self._dense = max(padded_shape(problem.legs)) <= LIMIT
-        self._small = max(padded_shape(problem.legs)) <= MEASURED
-        self._matrix = cores_to_dense(self._unit) if self._dense else None
-        self._values = singular_values(self._matrix) if self._small else None
-        self._answers = self._answer(self._matrix)
-        if problem.covariance is not None:
-            rounding = 1e-14 * math.sqrt(np.abs(problem.covariance).max())
-            self._answers = self._answers if self._answers > rounding else math.nan
+        self.engine = self._engine(self.objective.target)
+        self.watch = None
+        if settings.method == "lbfgs" and not self.engine.exact:
+            raise ValueError(
+                "method='lbfgs' needs exact gradients, and engine='boundary' truncates; use "
+                "method='auto', or engine='transverse' for shallow circuits"
+            )
+        if not self.engine.exact:
+            self.watch = Watch(self._unit, problem, self.settings.environment_bond)
+        self._figures = Figures(problem, self._unit)
         self._lbfgs = Lbfgs(
             self.objective,
             self.engine,
@@ -95,6 +89,33 @@ class Loop:
         self._phase, self._elapsed = "", 0.0
         self._best: dict | None = None
         self._best_point: dict[str, np.ndarray] = {}
+
+    def _with_engine(self, problem: Problem, settings: Settings) -> Settings:
+        """Settings with an engine that fits this machine; refuses one that does not."""
+        if settings.objective == "activations":
+            return replace(settings, engine="dense")  # checked where it is built
+        estimate = choose(
+            problem.legs,
+            problem.left,
+            problem.right,
+            target_bonds=bond_dimensions(self._unit),
+            core_bond=settings.core_bond,
+            complex=any(core.dtype.kind == "c" for core in self._unit)
+            or "U" in (problem.left.group, problem.right.group),
+            options=_options(settings),
+            engine=settings.engine,
+        )
+        return replace(settings, engine=estimate.engine)
+
+    def _engine(self, target, engine: str | None = None):
+        return build_engine(
+            engine or self.settings.engine,
+            target,
+            self.problem.legs,
+            self.problem.left,
+            self.problem.right,
+            options=_options(self.settings),
+        )
 
     def _moments(self) -> tuple:
         """Second moments of the inputs and of the gradients at the outputs."""
@@ -124,6 +145,8 @@ class Loop:
 
     def _advance(self) -> float:
         if not self._phase:
+            if self.watch is not None:
+                self.watch.restart(self.engine)
             place_start(
                 self._number,
                 self.engine,
@@ -146,16 +169,10 @@ class Loop:
         return self._sweep()
 
     def _sweep(self) -> float:
-        """All closed forms once: gates of both sides, then the core."""
+        """All closed forms: gates of both sides, and the core."""
         groups = {"left": self.problem.left.group, "right": self.problem.right.group}
-        for side in self.objective.polar_sides:
-            self.engine.sweep(side, partial(_polar_update, group=groups[side]))
-        if self.settings.core == "update":
-            kept, loss = self.engine.core, self.objective.loss(self.engine)
-            self.engine.core = self.objective.best_core(self.engine)
-            if self.objective.loss(self.engine) > loss:
-                self.engine.core = kept  # at convergence, by rounding
-        self.engine.core = self.objective.scaled(self.engine)
+        updates = {side: partial(_polar_update, group=group) for side, group in groups.items()}
+        self.objective.sweep(self.engine, updates, core=self.settings.core == "update")
         return self.objective.loss(self.engine)
 
     def _decide(self, record: dict) -> None:
@@ -166,6 +183,8 @@ class Loop:
         if loss <= EXACT:
             return self._end("exact")
         limit = self._at_limit()
+        if self.watch is not None:
+            return self._decide_watched(record, losses, limit)
         if limit == "max_seconds":
             return self._end(limit)
         if limit == "max_sweeps":
@@ -177,11 +196,31 @@ class Loop:
             if gain < CRAWL * loss:
                 self._phase = "lbfgs"
                 self._lbfgs.forget()
+                # one site may carry the whole norm; steps of equal length want it spread
+                self.engine.set(core=self.objective.scaled(self.engine))
         elif slow:
             if self.settings.method != "auto":
                 return self._next("converged")
             self._phase = "sweep"  # do the closed forms still find something?
         if not self._refining and sweeps >= self.settings.explore:
+            self._next("explored")
+
+    def _decide_watched(self, record: dict, losses: list[float], limit: str) -> None:
+        """The same for an engine that truncates: checks first, and no L-BFGS."""
+        sweeps = len(losses) - 1
+        mine = [r for r in self.records if r["start"] == self._number]
+        here = [r["loss"] for r in mine if r["environment_bond"] == record["environment_bond"]]
+        slow = len(here) > WINDOW and here[-1 - WINDOW] - here[-1] < self.settings.tol * here[-1]
+        follows = ""
+        if slow or limit or sweeps % EVERY == 0:
+            record["true_overlap"], follows = self.watch.check(self.engine, record["overlap"])
+        if limit == "max_seconds":
+            self._end(limit)
+        elif limit or follows == "exhausted":
+            self._next(limit or "truncated")
+        elif slow and not follows and not self.watch.raise_bond(self.engine):
+            self._next("converged")
+        elif not self._refining and sweeps >= self.settings.explore:
             self._next("explored")
 
     def _at_limit(self) -> str:
@@ -210,6 +249,8 @@ class Loop:
 
     def _keep_if_best(self, status: str) -> None:
         loss = self.records[-1]["loss"]
+        if self.watch is not None and self.watch.good:
+            loss = 1.0 - self.watch.truth
         if self._best is None or loss < self._best["loss"]:
             self._best = {
                 "number": self._number,
@@ -221,6 +262,8 @@ class Loop:
 
     def _return_to_best(self) -> str:
         self._number, self._phase = self._best["number"], self._best["phase"]
+        if self.watch is not None:
+            self.watch.restart(self.engine)
         self._restore(self._best_point)
         return self._best["status"]
 
@@ -233,99 +276,56 @@ class Loop:
 
     def _measure(self, loss: float) -> dict:
         """The record of the sweep just done; figures that the size does not allow are NaN."""
-        bound = s_avg = overlap = felt = math.nan
-        if self.settings.objective == "overlap":
-            overlap = 1.0 - loss
-        if self._small:
-            bound = spectral_bound(self._values, singular_values(self.engine.core))
-            s_avg = self._entropies_left().mean() if len(self.problem.legs) > 1 else 0.0
-        if self._dense and (self.settings.objective == "activations" or self._small):
-            dense = self._dense_product(self.objective.scaled(self.engine))
-            overlap = dense_overlap(self._matrix, dense)
-            felt = self._felt(dense)
+        plain = self.settings.objective == "overlap"
+        small = self._figures.small or not plain
+        figures = self._figures.of_sweep(
+            self.engine,
+            self.objective.scaled(self.engine) if small else self.engine.core,
+            overlap=1.0 - loss if plain else None,
+        )
+        exact = self.watch is None
         return {
             "start": self._number,
             "sweep": sum(r["start"] == self._number for r in self.records),
             "phase": self._phase,
             "loss": float(loss),
-            "overlap": float(overlap),
-            "bound": float(bound),
-            "s_avg": float(s_avg),
-            "activations": felt,
+            **figures,
+            "true_overlap": figures["overlap"] if exact else math.nan,
+            "environment_bond": math.nan if exact else self.watch.max_bond,
             "seconds": self._elapsed,
         }
 
-    def _answer(self, matrix) -> float:
-        """|X matrix|, the matrix cropped as the layer uses it; NaN where X is not known."""
-        if self.problem.covariance is None or matrix is None:
-            return math.nan
-        x = crop(matrix, self.problem.shape)
-        return math.sqrt(max(0.0, float(np.vdot(x, self.problem.covariance @ x).real)))
-
-    def _felt(self, dense) -> float:
-        """Relative error of the activations; NaN where the layer answers none of the inputs."""
-        return self._answer(self._matrix - dense) / self._answers
-
-    def _entropies_left(self) -> np.ndarray:
-        """S_k of Q_L^H M Q_R^H, the entanglement that the circuits leave."""
-        left, right = (circuit.adjoint() for circuit in self._circuits())
-        return tensor_entropies(split(sandwich(left, self._matrix, right), self.problem.legs))
-
-    def _dense_product(self, core):
-        left, right = self._circuits()
-        return sandwich(left, cores_to_dense(core), right)
-
-    def _circuits(self) -> tuple[Circuit, Circuit]:
-        return (
-            Circuit(self.problem.left, tuple(self.engine.left)),
-            Circuit(self.problem.right, tuple(self.engine.right)),
-        )
-
     def result(self) -> Disentangled:
         """The factorization where the loop stands, its gates put exactly onto their group."""
-        circuits = [circuit.projected() for circuit in self._circuits()]
+        circuits = [circuit.projected() for circuit in self._figures.circuits(self.engine)]
         self.engine.set(circuits[0].gates, self.engine.core, circuits[1].gates)
         core = self.objective.scaled(self.engine)
-        self.engine.core = core
-        overlap = 1.0 - Overlap(self._unit).loss(self._plain_engine())
-        bound = felt = error = math.nan
-        spectra = bond_spectra(mpo_from_cores(self._unit))
-        before = np.array([entropy(spectrum) for spectrum in spectra])
-        after = np.full(len(spectra), math.nan)
-        if max(padded_shape(self.problem.legs)) <= DECOMPOSED:
-            bound = spectral_bound(singular_values(self._matrix), singular_values(core))
-            after = self._entropies_left()
-        if self._dense:
-            dense = self._dense_product(core)
-            felt = self._felt(dense)
-            target, cropped = (crop(x, self.problem.shape) for x in (self._matrix, dense))
-            error = float(np.linalg.norm(target - cropped) / np.linalg.norm(target))
+        self.engine.set(core=core)
+        parts = (self.engine.left, core, self.engine.right)
+        truth = true_form(
+            self._unit,
+            self.problem.legs,
+            (self.problem.left, self.problem.right),
+            parts,
+            max_bond=2 * max(self.settings.environment_bond),
+        )
+        overlap = truth.value / core_norm(core)
+        measured = self._figures.of_result(self.engine, core, overlap)
         core = spread_norm(left_canonical(core)[0], left_canonical(core)[1] + self._log_norm)
         return Disentangled(
-            Factorization(circuits[0], mpo_from_cores(core), circuits[1], self.problem.shape),
-            self.status or "max_sweeps",
-            History(tuple(self.records)),
-            self.settings,
-            self._number,
-            self.objective.loss(self.engine),
-            overlap,
-            bound,
-            error,
-            felt,
-            before,
-            after,
-            self._elapsed,
+            factorization=Factorization(
+                circuits[0], mpo_from_cores(core), circuits[1], self.problem.shape
+            ),
+            status=self.status or "max_sweeps",
+            history=History(tuple(self.records)),
+            settings=self.settings,
+            start=self._number,
+            loss=self.objective.loss(self.engine),
+            overlap=overlap,
+            overlap_error=truth.error / core_norm(core),
+            seconds=self._elapsed,
+            **measured,
         )
-
-    def _plain_engine(self):
-        """An engine whose linear form is that of the overlap, at the present point."""
-        if self.settings.objective == "overlap":
-            return self.engine
-        engine = ENGINES[self.settings.engine](
-            self._unit, self.problem.legs, self.problem.left, self.problem.right
-        )
-        engine.set(self.engine.left, self.engine.core, self.engine.right)
-        return engine
 
     def _point(self) -> dict[str, np.ndarray]:
         """Everything that the next sweep depends on, as named arrays."""
@@ -351,7 +351,13 @@ class Loop:
         arrays = self._point() if self._phase else {}
         if self._best is not None:
             arrays |= {f"best.{name}": array for name, array in self._best_point.items()}
+        watched = {}
+        if self.watch is not None:
+            good, watched = self.watch.state()
+            arrays |= {f"good.{name}": array for name, array in good.items()}
         numbers = {
+            "watch": watched,
+            "path": getattr(self.engine, "path", None),  # searched again, it might be another
             "number": self._number,
             "refining": self._refining,
             "phase": self._phase,
@@ -367,14 +373,31 @@ class Loop:
         self._number, self._refining = numbers["number"], numbers["refining"]
         self._phase, self._elapsed = numbers["phase"], numbers["elapsed"]
         self._best, self.status, self.records = numbers["best"], numbers["status"], list(records)
-        kept = {k.removeprefix("best."): v for k, v in arrays.items() if k.startswith("best.")}
-        if kept:
-            self._best_point = kept
+        kept = {
+            part: {k.removeprefix(part): v for k, v in arrays.items() if k.startswith(part)}
+            for part in ("best.", "good.")
+        }
+        if kept["best."]:
+            self._best_point = kept["best."]
+        if numbers["path"] is not None:
+            self.engine.path = numbers["path"]
+        if self.watch is not None and numbers["watch"]:
+            self.watch.load(kept["good."], numbers["watch"], self.engine)
         if self._phase:
-            self._restore({k: v for k, v in arrays.items() if not k.startswith("best.")})
+            self._restore({k: v for k, v in arrays.items() if not k.startswith(("best.", "good."))})
         if self.status in ("max_sweeps", "max_seconds") and not self._at_limit():
             self.status = None  # a limit that was raised since lets the run go on
             self._refining = True
+
+
+def _options(settings: Settings) -> EngineOptions:
+    return EngineOptions(
+        max_bond=settings.environment_bond[0],
+        dtype=settings.dtype,
+        device=settings.device,
+        memory=settings.memory,
+        seed=settings.seed,
+    )
 
 
 def _polar_update(environment, gate, *, group: str):

@@ -14,13 +14,13 @@ target M or C^2 M; so does Q_L for the overlap.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
 
 from mpodis.cores import als_core, embed_metric, inner, norm_gradient
-from mpodis.environments.base import Environments, Gradient
+from mpodis.environments.base import Environments, Gradient, Update, core_norm
 from mpodis.sites import cores_to_dense, left_canonical, spread_norm
 
 __all__ = ["Activations", "Objective", "Overlap"]
@@ -47,6 +47,9 @@ class Objective(Protocol):
     def gradient(self, engine: Environments) -> tuple[float, Gradient]:
         """Loss, and minus its derivatives: the environments along which it falls."""
 
+    def sweep(self, engine: Environments, updates: Mapping[str, Update], *, core: bool) -> None:
+        """All closed forms once: gates of the sides in `polar_sides`, and the core if wanted."""
+
     def best_core(self, engine: Environments) -> list:
         """The core after one ALS sweep at the present gates."""
 
@@ -65,10 +68,13 @@ class Overlap:
         self.target = spread_norm(cores, 0.0)
 
     def loss(self, engine: Environments) -> float:
-        return 1.0 - engine.inner() / _norm(engine.core)
+        return 1.0 - engine.inner() / core_norm(engine.core)
+
+    def sweep(self, engine: Environments, updates: Mapping[str, Update], *, core: bool) -> None:
+        engine.sweep(updates, core=core)
 
     def gradient(self, engine: Environments) -> tuple[float, Gradient]:
-        found, size = engine.gradient(), _norm(engine.core)
+        found, size = engine.gradient(), core_norm(engine.core)
         f = found.inner / size
         gates = [[e if e is None else e / size for e in s] for s in (found.left, found.right)]
         # d f = <E - (f / |T|) dT|T|, dT> / |T|
@@ -82,7 +88,7 @@ class Overlap:
         return engine.fitted_core()
 
     def scaled(self, engine: Environments) -> list:
-        return _scale(engine.core, engine.inner() / _norm(engine.core) ** 2)
+        return _scale(engine.core, engine.inner() / core_norm(engine.core) ** 2)
 
 
 class Activations:
@@ -127,6 +133,14 @@ class Activations:
         pull = self._weigh(off)
         return float(np.vdot(off, pull).real), engine.gradient_towards(dense, 2 * pull)
 
+    def sweep(self, engine: Environments, updates: Mapping[str, Update], *, core: bool) -> None:
+        engine.sweep({side: updates[side] for side in self.polar_sides})
+        if core:
+            kept, loss = engine.core, self.loss(engine)
+            engine.set(core=self.best_core(engine))
+            if self.loss(engine) > loss:
+                engine.set(core=kept)  # at convergence, by rounding
+
     def best_core(self, engine: Environments) -> list:
         if self.sensitivity is not None:
             return list(engine.core)
@@ -143,7 +157,3 @@ def _scale(core: Sequence, factor: float) -> list:
     """A core times a factor and with its norm spread evenly; a negative one would hide a sign."""
     cores, log_norm = left_canonical(core)
     return spread_norm(cores, log_norm + math.log(factor)) if factor > 0 else list(core)
-
-
-def _norm(core: Sequence) -> float:
-    return math.exp(left_canonical(core)[1])

@@ -143,9 +143,10 @@ class Lbfgs:
 
     def _move_to(self, point: tuple[list, list]) -> None:
         gates, core = point
+        sides = {"left": list(self.engine.left), "right": list(self.engine.right)}
         for (side, j), gate in zip(self.slots, gates, strict=True):
-            getattr(self.engine, side)[j] = gate
-        self.engine.core = list(core)
+            sides[side][j] = gate
+        self.engine.set(core=core, **sides)
 
     def _evaluate(self, point: tuple[list, list]) -> tuple[float, np.ndarray]:
         """Loss and its gradient as a flat real vector."""

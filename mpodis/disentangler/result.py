@@ -17,6 +17,7 @@ __all__ = ["ADVICE", "Disentangled", "History"]
 ADVICE = {
     "exact": "the target is reproduced to rounding",
     "converged": "the loss has stopped falling; more gates or a larger core_bond would lower it",
+    "truncated": "truncated boundaries no longer tell up from down; raise environment_bond",
     "max_sweeps": "still falling when max_sweeps was reached; raise it to go on",
     "max_seconds": "still falling when max_seconds was reached; raise it to go on",
 }
@@ -28,8 +29,10 @@ class History:
 
     A record holds: start (number in the multi-start), sweep (within the start), phase ("start",
     "sweep" or "lbfgs", the latter ten iterations a record), loss, overlap, bound, s_avg (of
-    Q_L^H M Q_R^H, nats), activations (relative error, NaN without a covariance), seconds. What a
-    size does not allow (bound, s_avg of more than 8 qubits) is NaN.
+    Q_L^H M Q_R^H, nats), activations (relative error, NaN without a covariance), true_overlap
+    (NaN in sweeps of a truncating engine between two checks), environment_bond (of such an
+    engine, else NaN), seconds. What a size does not allow (bound, s_avg of more than 8 qubits) is
+    NaN.
     """
 
     records: tuple[dict, ...]
@@ -51,7 +54,7 @@ class Disentangled(Tabular):
     Attributes
     ----------
     factorization : Factorization
-    status : {"exact", "converged", "max_sweeps", "max_seconds"}
+    status : {"exact", "converged", "truncated", "max_sweeps", "max_seconds"}
     history : History
     settings : Settings
     start : int
@@ -60,14 +63,18 @@ class Disentangled(Tabular):
         The final value of the objective: 1 - f, or the squared relative error of the activations
         (weighted by the sensitivity where one was given).
     overlap, bound : float
-        f of the target with Q_L M' Q_R, and the von Neumann bound for this core.
+        f of the target with Q_L M' Q_R, and the von Neumann bound for this core (NaN above 11
+        qubits).
+    overlap_error : float
+        How far the overlap may be off: 0 where it was computed exactly, else the difference
+        between two truncations, see `true_overlap`.
     relative_error : float
-        |M - Q_L M' Q_R| / |M|.
+        |M - Q_L M' Q_R| / |M|; NaN above 11 qubits where the matrix was padded.
     activation_error : float
         |X M - X Q_L M' Q_R| / |X M|; NaN without inputs.
     entropies_before, entropies_after : arrays
-        S_k of M and of Q_L^H M Q_R^H, what the circuits leave (nats); the latter and the bound
-        are NaN above 11 qubits.
+        S_k of M and of Q_L^H M Q_R^H, what the circuits leave (nats); the latter from a
+        truncated MPO above 11 qubits.
     seconds : float
     """
 
@@ -78,6 +85,7 @@ class Disentangled(Tabular):
     start: int
     loss: float
     overlap: float
+    overlap_error: float
     bound: float
     relative_error: float
     activation_error: float
@@ -93,7 +101,9 @@ class Disentangled(Tabular):
         parts = self.factorization.parameter_counts()
         rows: list[Sequence[object]] = [
             ("objective", self.settings.objective),
+            ("engine", self.settings.engine),
             ("overlap f", self.overlap),
+            *([("overlap f, error", self.overlap_error)] if self.overlap_error else []),
             ("von Neumann bound", self.bound),
             ("relative error of the operator", self.relative_error),
             ("relative error of the activations", self.activation_error),

@@ -6,6 +6,8 @@ import logging
 import math
 import os
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -43,7 +45,11 @@ def disentangle(
     sensitivity=None,
     core: str = "update",
     method: str = "auto",
-    engine: str = "dense",
+    engine: str = "auto",
+    environment_bond: int | Sequence[int] = (16, 32, 64),
+    dtype: str = "float64",
+    device: str | None = None,
+    memory: float | None = None,
     start: str = "identity",
     scale: float = 0.05,
     starts: int = 4,
@@ -81,9 +87,22 @@ def disentangle(
     method : {"auto", "sweeps", "lbfgs"}
         Closed-form sweeps until they crawl and then Riemannian L-BFGS over gates and core, or
         one of the two alone.
-    engine : {"dense", "tree"}
-        Who computes the environments: dense operators (up to 13 qubits, any depth) or exact
-        network contraction (shallow circuits).
+    engine : {"auto", "dense", "transverse", "tree", "boundary"}
+        Who computes the environments: dense operators (up to 13 qubits, any depth); the network
+        contracted site by site (any number of qubits, shallow circuits) or along a searched tree
+        (irregular circuits); or boundary MPOs, truncated, for what is wide and deep. "auto" takes
+        the cheapest exact one within the memory and a few seconds a sweep, else "boundary"; see
+        `engine_estimates`. In a sweep all but "dense" offer each gate its environment twice.
+    environment_bond : int or ascending sequence of int
+        Bond dimension D of the boundary engine, or a schedule: it begins with the first, and goes
+        on to the next when an independent check disagrees, or nothing more is gained.
+    dtype : {"float64", "float32"}
+        Precision of the dense and the boundary engine's large arrays. Overlaps are reported in
+        double precision in any case.
+    device : str, optional
+        Torch device for these arrays ("cuda", "cpu"); by default numpy computes.
+    memory : float, optional
+        Bytes that an engine may take; by default most of what is available.
     start, scale, starts, explore
         Gates begin near the identity, at a distance of about `scale`, or Haar-random. `starts`
         of them are tried for `explore` sweeps, and the best one is kept.
@@ -111,7 +130,7 @@ def disentangle(
     ------
     ValueError
         Options that are not known, circuits that do not fit the operator, legs that are no
-        qubits, "activations" without inputs, an operator too large for the engine.
+        qubits, "activations" without inputs, an operator too large for the engine or the memory.
     """
     if isinstance(seed, np.random.Generator):
         seed = int(seed.integers(2**63))
@@ -121,6 +140,10 @@ def disentangle(
         core=core,
         method=method,
         engine=engine,
+        environment_bond=environment_bond,
+        dtype=dtype,
+        device=device,
+        memory=memory,
         start=start,
         scale=scale,
         starts=starts,
@@ -142,8 +165,10 @@ def disentangle(
         covariance=covariance,
         sensitivity=sensitivity,
     )
+    if run_dir is not None and engine == "auto":
+        settings = replace(settings, engine=RunDirectory.engine_of(run_dir) or "auto")
     loop = Loop(problem, settings)  # what it refuses leaves no directory behind
-    directory = None if run_dir is None else RunDirectory.open(run_dir, problem, settings)
+    directory = None if run_dir is None else RunDirectory.open(run_dir, problem, loop.settings)
     return _run(loop, directory, progress=progress)
 
 
@@ -166,7 +191,10 @@ def _run(loop: Loop, directory: RunDirectory | None, *, progress: bool) -> Disen
         shown.done = len(loop.records)
         while loop.status is None:
             record = loop.step()
-            figures = {name: record[name] for name in ("overlap", "bound", "activations")}
+            names = ["overlap", "bound", "activations"]
+            if settings.engine == "boundary":
+                names += ["true_overlap", "environment_bond"]
+            figures = {name: record[name] for name in names}
             shown.update(**{name: x for name, x in figures.items() if not math.isnan(x)})
             if directory is not None and time.monotonic() - saved >= CHECKPOINT_SECONDS:
                 directory.save(loop)

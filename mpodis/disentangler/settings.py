@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields
 import numpy as np
 
 from mpodis.environments import ENGINES
+from mpodis.environments.arrays import DTYPES
 
 __all__ = ["METHODS", "OBJECTIVES", "STARTS", "Settings"]
 
@@ -25,7 +26,11 @@ class Settings:
     objective: str = "overlap"
     core: str = "update"
     method: str = "auto"
-    engine: str = "dense"
+    engine: str = "auto"
+    environment_bond: tuple[int, ...] = (16, 32, 64)
+    dtype: str = "float64"
+    device: str | None = None
+    memory: float | None = None
     start: str = "identity"
     scale: float = 0.05
     starts: int = 4
@@ -43,7 +48,8 @@ class Settings:
         for name, known in (
             ("objective", OBJECTIVES),
             ("method", METHODS),
-            ("engine", tuple(ENGINES)),
+            ("engine", ("auto", *ENGINES)),
+            ("dtype", DTYPES),
             ("start", STARTS),
             ("core", CORES),
         ):
@@ -59,6 +65,18 @@ class Settings:
             value = getattr(self, name)
             if not (isinstance(value, int | float) and math.isfinite(value) and value >= low):
                 raise ValueError(f"{name}={value!r} must be a number, {low} or more")
+        bonds = self.environment_bond
+        bonds = tuple(bonds) if isinstance(bonds, list | tuple) else (bonds,)
+        whole = all(isinstance(d, int) and not isinstance(d, bool) and d >= 1 for d in bonds)
+        if not bonds or not whole or list(bonds) != sorted(set(bonds)):
+            raise ValueError(
+                f"environment_bond={self.environment_bond!r} must be a whole number, 1 or more, "
+                "or several in ascending order"
+            )
+        object.__setattr__(self, "environment_bond", bonds)
+        memory = self.memory
+        if memory is not None and not (isinstance(memory, int | float) and memory > 0):
+            raise ValueError(f"memory={memory!r} must be a number of bytes, or None")
         limit = self.max_seconds
         if limit is not None and not (isinstance(limit, int | float) and limit > 0):
             raise ValueError(f"max_seconds={limit!r} must be a positive number, or None")
@@ -70,14 +88,14 @@ class Settings:
                     "method='sweeps' has no closed form for the left gates under "
                     "objective='activations'; use method='auto'"
                 )
-            if self.engine != "dense":
+            if self.engine not in ("auto", "dense"):
                 raise ValueError(
                     f"objective='activations' needs the dense operator; engine={self.engine!r} "
                     "does not have it, use engine='dense'"
                 )
 
     def to_dict(self) -> dict:
-        return asdict(self)
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, values: dict) -> Settings:

@@ -8,21 +8,25 @@ import numpy as np
 
 from mpodis.ansatz import Ansatz
 from mpodis.circuit import random_circuit
+from mpodis.conventions import padded_shape
 from mpodis.cores import fit_core, pad_bonds
 from mpodis.disentangler.objectives import Objective
 from mpodis.disentangler.settings import Settings
 from mpodis.environments.base import Environments
 from mpodis.mpo import truncate
-from mpodis.sites import mpo_cores, mpo_from_cores
+from mpodis.sites import core_legs, mpo_cores, mpo_from_cores
 
 __all__ = ["first_core", "place_start"]
+
+FITTED = 2**11
+"""Dimension up to which the first core is fitted through the dense matrix."""
 
 
 def first_core(cores: Sequence, settings: Settings) -> list:
     """Core for trivial circuits: the paper's truncation if it stays fixed, else its ALS fit."""
     mpo = mpo_from_cores(list(cores))
     core = truncate(mpo, max_bond=settings.core_bond).mpo
-    if settings.core == "update" and settings.engine == "dense":
+    if settings.core == "update" and max(padded_shape(core_legs(cores))) <= FITTED:
         core = fit_core(mpo, max_bond=settings.core_bond, start=core)
     core = mpo_cores(core)
     return pad_bonds(core, settings.core_bond) if settings.core == "update" else core
@@ -50,5 +54,5 @@ def place_start(
     engine.set(circuits[0].gates, core, circuits[1].gates)
     if settings.core == "update" and settings.start == "random":
         # a core made for trivial circuits says nothing about random ones
-        engine.core = objective.best_core(engine)
-    engine.core = objective.scaled(engine)
+        engine.set(core=objective.best_core(engine))
+    engine.set(core=objective.scaled(engine))

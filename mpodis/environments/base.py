@@ -8,14 +8,16 @@ With G = M / (|M| |M'|) the form is the overlap f.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from mpodis.ansatz import Ansatz
 from mpodis.conventions import Legs, wires
+from mpodis.sites import left_canonical
 
-__all__ = ["Environments", "Gradient", "Update", "check_sides"]
+__all__ = ["Environments", "Gradient", "Update", "accept_core", "check_sides", "core_norm"]
 
 Update = Callable[[object, object], object]
 """(environment, gate) -> new gate."""
@@ -43,27 +45,42 @@ class Gradient:
 class Environments(Protocol):
     """Exact or controlled environments of a factorization against a target.
 
-    Built from a target, the legs, and the left and right ansatz.
+    Built from a target, the legs, and the left and right ansatz. Gates and core are numpy arrays,
+    whatever an engine computes with.
 
     Attributes
     ----------
+    exact : bool
+        Whether form and environments are exact but for rounding.
     left, right : list of arrays
-        Current gates; `sweep` replaces them.
+        Current gates, to be read; `set` and `sweep` replace them.
     core : list of arrays (left bond, input, output, right bond)
     """
 
+    exact: bool
     left: list
     right: list
     core: list
 
-    def set(self, left: Sequence, core: Sequence, right: Sequence) -> None:
-        """Take over gates and core."""
+    def set(
+        self,
+        left: Sequence | None = None,
+        core: Sequence | None = None,
+        right: Sequence | None = None,
+    ) -> None:
+        """Take over gates and core; what is not given stays."""
 
     def inner(self) -> float:
         """h = Re Tr(G^H Q_L M' Q_R)."""
 
-    def sweep(self, side: str, update: Update) -> None:
-        """Offer each free gate of a side, once, the environment that the newest others make."""
+    def sweep(self, updates: Mapping[str, Update], *, core: bool = False) -> None:
+        """Offer free gates of the sides named ("left", "right") the environment that the newest
+        others make: each gate at least once, in the order that suits the engine. With `core`,
+        give the core its best values too; the overlap h / |M'| does not drop by it.
+
+        What a sweep does is a function of target, gates and core alone, so that a run that is
+        resumed goes on as it would have.
+        """
 
     def gradient(self) -> Gradient:
         """Environments of every part with nothing updated in between."""
@@ -71,8 +88,18 @@ class Environments(Protocol):
     def fitted_core(self) -> list:
         """The core after one sweep of ALS towards Q_L^H G Q_R^H, the one nearest to it."""
 
-    def pulled(self):
-        """Q_L^H G Q_R^H as a dense (rows, columns) matrix."""
+
+def accept_core(engine: Environments) -> None:
+    """Give an engine its fitted core, unless the overlap drops (at convergence, by rounding)."""
+    kept, before = engine.core, engine.inner() / core_norm(engine.core)
+    engine.set(core=engine.fitted_core())
+    if not engine.inner() >= before * core_norm(engine.core):
+        engine.set(core=kept)
+
+
+def core_norm(core: Sequence) -> float:
+    """|M'|, from its cores."""
+    return math.exp(left_canonical(core)[1])
 
 
 def check_sides(legs: Legs, left: Ansatz, right: Ansatz) -> None:

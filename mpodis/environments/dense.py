@@ -1,27 +1,41 @@
 """Dense engine: gates are pulled through the 2^l x 2^l operator. Exact, any depth.
 
-A gate is orthogonal (or unitary), so what was applied is un-applied instead of being cached:
-with Y = A G^H the form is Re Tr(Y); going through the left gates in order, Y -> g^H Y takes the
-gate out, a partial trace is its environment, and Y -> Y g passes it on to the other side.
+A gate is orthogonal (or unitary), so what was applied is un-applied instead of being cached. With
+Y = A G^H the form is Re Tr(Y); going through the left gates in order, Y -> g^H Y takes a gate out,
+a partial trace is its environment, and Y -> Y g passes it on to the other side. The right gates
+are the left ones of the transposed network, A^T conj(G), whose gates are transposed ("turned").
+
+Y is never made by a product of large matrices: the right circuit, the core and the left circuit
+are applied to G^H by rows, a panel of columns at a time. Above 6 wires gates go in tiles, see
+`tiles`; how the products are laid out is in `pulling`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 
 from mpodis.ansatz import Ansatz
-from mpodis.circuit import apply_columns, apply_rows
+from mpodis.circuit import apply_rows
 from mpodis.conventions import Legs, padded_shape
-from mpodis.cores import als_core, core_gradient
-from mpodis.environments.base import Gradient, Update, check_sides
+from mpodis.cores import als_core, core_gradient, full_bonds
+from mpodis.environments.arrays import Home
+from mpodis.environments.base import Gradient, Update, accept_core, check_sides
+from mpodis.environments.pulling import Chain, Nest, Place, Walk, adjoint, conjugate
+from mpodis.environments.tiles import OTHER, PANEL, SLAB, Layout, plan_sides, walk_seconds
 from mpodis.sites import cores_to_dense
 
-__all__ = ["DenseEnvironments"]
+__all__ = ["DenseEnvironments", "estimate"]
 
 LIMIT = 2**13
 """Largest dimension of an operator that is held dense."""
+SMALL = 2**6
+"""Largest dimension for which a product of dense matrices beats applying the circuits."""
+FLOOR = 2**23
+"""Bytes of everything that is small."""
 
 
 class DenseEnvironments:
@@ -31,101 +45,368 @@ class DenseEnvironments:
     ----------
     target : array (rows, columns) or list of cores
     legs, left, right
+    tile : int or None
+        Wires of a tile; 0 goes gate by gate (left gates in placement order, right ones in the
+        reversed order), None does so up to 6 wires and plans tiles above.
+    device, dtype
+        Where the large arrays live and in which precision, see `arrays.Home`.
     """
 
-    def __init__(self, target, legs: Legs, left: Ansatz, right: Ansatz) -> None:
+    exact = True
+
+    def __init__(
+        self,
+        target,
+        legs: Legs,
+        left: Ansatz,
+        right: Ansatz,
+        *,
+        tile: int | None = None,
+        device: str | None = None,
+        dtype: str = "float64",
+    ) -> None:
         check_sides(legs, left, right)
         rows, columns = padded_shape(legs)
         if max(rows, columns) > LIMIT:
             raise ValueError(
                 f"the dense engine would hold {rows} x {columns} matrices, beyond {LIMIT}; "
-                "use engine='tree' for shallow circuits"
+                "use engine='boundary', or 'transverse' for shallow circuits"
             )
-        self.target = cores_to_dense(target) if isinstance(target, list) else target
-        if tuple(self.target.shape) != (rows, columns):
-            raise ValueError(f"the target is {self.target.shape}, its legs span {(rows, columns)}")
-        self._left, self._right = left.placements, right.placements
+        target = cores_to_dense(target) if isinstance(target, list) else target
+        if tuple(target.shape) != (rows, columns):
+            raise ValueError(f"the target is {target.shape}, its legs span {(rows, columns)}")
+        self._target, self._legs, self._home = target, legs, Home(device, dtype)
+        self._sides = plan_sides(left, right, tile)
         self.left, self.right, self.core = [], [], []
+        self._fused: dict[str, list | None] = dict.fromkeys(OTHER)
+        self._groups: dict[str, list] | None = None
+        self._work: _Work | None = None
+        self._form: float | None = None  # what `inner` gives, where a sweep has found it
+        self._is_pulled = False  # whether the work's matrix holds conj(Q_L^H G Q_R^H)
 
-    def set(self, left: Sequence, core: Sequence, right: Sequence) -> None:
-        self.left, self.core, self.right = list(left), list(core), list(right)
+    def set(
+        self,
+        left: Sequence | None = None,
+        core: Sequence | None = None,
+        right: Sequence | None = None,
+    ) -> None:
+        for side, gates in (("left", left), ("right", right)):
+            if gates is not None:
+                setattr(self, side, list(gates))
+                self._fused[side], self._is_pulled = None, False
+        if core is not None:
+            self.core, self._groups = list(core), None
+        self._form = None
 
     def inner(self) -> float:
-        return float(np.vdot(self.target, self.dense()).real)
+        if self._form is None:
+            work = self._ready()
+            if self._is_pulled:
+                matrix, chain = work.matrix(self._target.shape), work.chain("core")
+                matrices = self._core_matrices("left")
+            else:
+                matrix, chain = work.target, work.chain("dense")
+                matrices = self._whole_matrices()
+            self._form = sum(
+                float((matrix[:, columns] * panel).sum().real)
+                for columns, panel in chain.panels(matrices, None)
+            )
+        return self._form
 
-    def dense(self):
-        """A = Q_L M' Q_R, (rows, columns)."""
-        middle = cores_to_dense(self.core)
-        for place, gate in zip(reversed(self._left), reversed(self.left), strict=True):
-            middle = apply_rows(gate, middle, place.wires[0])
-        for place, gate in zip(self._right, self.right, strict=True):
-            middle = apply_columns(middle, gate, place.wires[0])
-        return middle
-
-    def pulled(self, matrix=None):
-        """Q_L^H X Q_R^H of the target, or of another matrix."""
-        matrix = self.target if matrix is None else matrix
-        for place, gate in zip(self._left, self.left, strict=True):
-            matrix = apply_rows(gate.conj().T, matrix, place.wires[0])
-        for place, gate in zip(reversed(self._right), reversed(self.right), strict=True):
-            matrix = apply_columns(matrix, gate.conj().T, place.wires[0])
-        return matrix
-
-    def pulled_metric(self, metric):
-        """Q_L^H X Q_L of a Hermitian (rows, rows) matrix."""
-        for _ in range(2):
-            for place, gate in zip(self._left, self.left, strict=True):
-                metric = apply_rows(gate.conj().T, metric, place.wires[0])
-            metric = metric.conj().T
-        return metric
-
-    def fitted_core(self) -> list:
-        return als_core(self.pulled(), self.core)
-
-    def sweep(self, side: str, update: Update) -> None:
-        self._walk(side, self.dense(), self.target, update)
+    def sweep(self, updates: Mapping[str, Update], *, core: bool = False) -> None:
+        unknown = sorted(set(updates) - set(OTHER))
+        if unknown:
+            raise ValueError(f"there is no side {unknown[0]!r}; a sweep knows 'left' and 'right'")
+        for side in OTHER:
+            if side in updates:
+                update = updates[side]
+                self._walk(side, lambda j, environment, gate, u=update: u(environment, gate))
+        if core:
+            accept_core(self)
 
     def gradient(self) -> Gradient:
-        return self.gradient_towards(self.dense(), self.target)
+        return self._gradient(None, None)
 
     def gradient_towards(self, dense, target) -> Gradient:
         """`gradient` for another target; `dense` is A, which the caller has at hand."""
-        found = {}
-        for side, gates in (("left", self.left), ("right", self.right)):
-            found[side] = environments = [None] * len(gates)
+        return self._gradient(target, dense)
 
-            def keep(environment, gate, j, environments=environments):
+    def _gradient(self, target, dense) -> Gradient:
+        found = {side: [None] * len(getattr(self, side)) for side in OTHER}
+        for side, environments in found.items():
+
+            def keep(j, environment, gate, environments=environments):
                 environments[j] = environment
                 return gate
 
-            self._walk(side, dense, target, keep, numbered=True)
-        inner = float(np.vdot(target, dense).real)
+            self._walk(side, keep, target, dense)
+        if target is None:
+            inner = self.inner()
+        else:
+            inner = float(np.vdot(target, dense).real)
+            self._form = None  # the walks have left that of the other target
         core = core_gradient(self.pulled(target), self.core)
         return Gradient(inner, found["left"], found["right"], core)
 
-    def _walk(self, side: str, dense, target, update, *, numbered: bool = False) -> None:
-        """Take out, update and pass on every gate of a side, the outermost first."""
-        if side == "left":
-            order, gates, places = range(len(self.left)), self.left, self._left
-            y = dense @ target.conj().T
-        else:
-            # the same walk on the transposed network, whose first gate is the last one here
-            order, gates, places = reversed(range(len(self.right))), self.right, self._right
-            y = (target.conj().T @ dense).T
-        turn = (lambda x: x) if side == "left" else (lambda x: x.T)
-        for j in order:
-            place, gate = places[j], turn(gates[j])
-            first = place.wires[0]
-            y = apply_rows(gate.conj().T, y, first)
-            if place.fixed is None:
-                environment = turn(partial_trace(y, first, gate.shape[0]))
-                gates[j] = update(environment, gates[j], *([j] if numbered else []))
-                gate = turn(gates[j])
-            y = apply_columns(y, gate, first)
+    def fitted_core(self) -> list:
+        work = self._ready()
+        matrix = work.matrix(self._target.shape)
+        if not self._is_pulled:
+            self._pull(work.target, np.transpose, matrix)
+            self._is_pulled = True
+        return als_core(conjugate(work.place.get(matrix)), self.core)
+
+    def dense(self):
+        """A = Q_L M' Q_R, (rows, columns)."""
+        work = self._ready()
+        out = work.place.empty(self._target.size).reshape(self._target.shape)
+        work.chain("dense").run(self._whole_matrices(), None, out)
+        return work.place.get(out)
+
+    def pulled(self, matrix=None):
+        """Q_L^H X Q_R^H of the target, or of another matrix."""
+        work = self._ready()
+        out = work.place.empty(self._target.size).reshape(self._target.shape)
+        if matrix is None:
+            self._pull(work.target, np.transpose, out)
+            return conjugate(work.place.get(out))
+        self._pull(work.place.put(matrix), adjoint, out)
+        return work.place.get(out)
+
+    def pulled_metric(self, metric):
+        """Q_L^H X Q_L of a (rows, rows) matrix."""
+        work = self._ready()
+        out = work.place.empty(metric.size).reshape(metric.shape)
+        work.pull("left", self._matrices("left", adjoint), work.place.put(metric), out)
+        work.pull("left", self._matrices("left", np.transpose), out.T, out.T)
+        return work.place.get(out)
+
+    def _pull(self, source, form: Callable, out) -> None:
+        """out <- the circuits taken off a (rows, columns) matrix, their tiles in some form."""
+        work = self._ready()
+        work.pull("left", self._matrices("left", form), source, out)
+        work.pull("right", self._matrices("right", form), out.T, out.T)
+
+    def _walk(self, side: str, offer: Callable, target=None, dense=None) -> None:
+        """Take out, offer and pass on every gate of a side, the outermost first.
+
+        `offer` is (placement, environment, gate) -> new gate.
+        """
+        part, work = self._sides[side], self._ready()
+        if not part.hulls:
+            return
+        self._load(side, target, dense)
+        gates, fused = getattr(self, side), self._fuse(side)
+        self._fused[side] = self._form = None  # should an update raise
+        # Re Tr(g y) = Re Tr(E^H g); turned, it is the transposed gate that stands there
+        turn = np.transpose if part.turned else np.asarray
+        environment_of = conjugate if part.turned else adjoint
+        form = 0.0
+
+        def renew(k: int, traced):
+            nonlocal form
+            tile, nest = part.tiles[k], work.nests[side][k]
+
+            def renew_gate(position: int, traced):
+                j = tile.gates[position]
+                gates[j] = offer(j, environment_of(traced), gates[j])
+                return turn(gates[j])
+
+            if nest is None:
+                new = renew_gate(0, traced)
+            else:
+                new = nest.run([turn(gates[j]) for j in tile.gates], traced, renew_gate)
+            form = (new.T * traced).sum().real
+            return new
+
+        work.walks[side].run(fused, renew)
+        self._fused[side], self._form = fused, float(form)
+
+    def _load(self, side: str, target, dense) -> None:
+        """Put Y_1, in which all tiles of a side stand but the first, into the work's matrix."""
+        work, part = self._ready(), self._sides[side]
+        y = work.matrix((part.size, part.size))
+        self._is_pulled = False
+        if dense is not None and max(self._target.shape) <= SMALL:
+            product = conjugate(target).T @ dense if part.turned else dense @ adjoint(target)
+            first = self._fuse(side)[0]
+            product = apply_rows(
+                adjoint(first), product.T if part.turned else product, part.tiles[0].first
+            )
+            y[...] = work.place.put(product)
+            return
+        source = work.source(side) if target is None else work.place.put_conjugate(target)
+        if target is not None and side == "left":
+            source = source.T
+        matrices = [
+            *self._matrices(OTHER[side], np.transpose),
+            *self._core_matrices(side),
+            *self._matrices(side, np.asarray)[:0:-1],
+        ]
+        work.chain(side).run(matrices, source, y)
+
+    def _fuse(self, side: str) -> list:
+        """The matrix of every tile of a side, turned on the right."""
+        if self._fused[side] is None:
+            part, nests = self._sides[side], self._ready().nests[side]
+            gates = [gate.T if part.turned else gate for gate in getattr(self, side)]
+            self._fused[side] = [
+                gates[tile.gates[0]] if nest is None else nest.fuse([gates[j] for j in tile.gates])
+                for tile, nest in zip(part.tiles, nests, strict=True)
+            ]
+        return self._fused[side]
+
+    def _matrices(self, side: str, form: Callable) -> list:
+        put = self._ready().place.put
+        return [put(form(matrix)) for matrix in self._fuse(side)]
+
+    def _core_matrices(self, side: str) -> list:
+        if self._groups is None:
+            work = self._ready()
+            self._groups = {
+                s: _group_matrices(self.core, work.layout.cuts[s], s, work.place) for s in OTHER
+            }
+        return self._groups[side]
+
+    def _whole_matrices(self) -> list:
+        return [
+            *self._matrices("right", np.transpose),
+            *self._core_matrices("left"),
+            *self._matrices("left", np.asarray)[::-1],
+        ]
+
+    def _ready(self) -> _Work:
+        """The buffers and plans, made anew for a core of other bonds or complex numbers."""
+        arrays = (self._target, *self.left, *self.core, *self.right)
+        is_complex = any(array.dtype.kind == "c" for array in arrays)
+        shapes = tuple(core.shape for core in self.core)
+        if self._work is None or self._work.key != (is_complex, shapes):
+            self._work, self._groups, self._is_pulled = None, None, False
+            self._fused = dict.fromkeys(OTHER)
+            place = Place(self._home, is_complex)
+            layout = Layout(self._sides, shapes, place.slab, place.panel)
+            self._work = _Work(self._sides, layout, place, self._target, (is_complex, shapes))
+        return self._work
 
 
-def partial_trace(y, first: int, size: int):
-    """E with Re Tr((1 x g x 1) y) = Re Tr(E^H g): y^H traced over the other wires."""
-    before = 2**first
-    after = y.shape[0] // (before * size)
-    return np.einsum("aibajb->ji", y.reshape(before, size, after, before, size, after)).conj()
+class _Work:
+    """Buffers, chains and walks for cores of given shapes, real or complex.
+
+    Attributes
+    ----------
+    target : array (rows, columns)
+        conj(G).
+    key : what it was made for
+    """
+
+    def __init__(self, sides, layout: Layout, place: Place, target, key) -> None:
+        self.key, self.layout, self.place = key, layout, place
+        self._sides = sides
+        self.target = place.put_conjugate(target)
+        largest = max(part.size for part in sides.values())
+        self._matrix = place.empty(largest**2)
+        self._scratch = [place.empty(layout.scratch) for _ in range(2)]
+        traced = place.empty(layout.traced)
+        # where one panel is all, the left side reads the transpose as it lies
+        self._transposed = self.target.T
+        if layout.scratch >= largest**2:
+            self._transposed = place.put_conjugate(np.ascontiguousarray(target.T))
+        self._chains: dict[str, Chain] = {}
+        self.walks, self.nests = {}, {}
+        for side, part in sides.items():
+            free = [any(part.places[j].fixed is None for j in tile.gates) for tile in part.tiles]
+            flats = (self._matrix, traced, self._scratch)
+            self.walks[side] = Walk(place, part.tiles, part.hulls, free, *flats)
+            is_complex = place.kind.kind == "c"
+            self.nests[side] = [
+                Nest(tile, part.places, is_complex) if len(tile.gates) > 1 else None
+                for tile in part.tiles
+            ]
+
+    def source(self, side: str):
+        """conj(G) with the side's rows as columns: what its chain starts from."""
+        return self._transposed if side == "left" else self.target
+
+    def matrix(self, shape):
+        """The large buffer as a matrix; every walk goes over it."""
+        return self._matrix[: math.prod(shape)].reshape(shape)
+
+    def chain(self, name: str) -> Chain:
+        """The chain that makes Y_1 of a side, A ("dense") or M' ("core")."""
+        if name not in self._chains:
+            width = self._sides["left" if name == "left" else "right"].size
+            self._chains[name] = Chain(self.place, self.layout.links[name], width, self._scratch)
+        return self._chains[name]
+
+    def pull(self, side: str, matrices, source, out) -> None:
+        """out <- the tiles of a side, one after the other, @ source."""
+        links = self._sides[side].links()
+        if not links:
+            if source is not out:
+                out[...] = source
+            return
+        name = f"pull {side} {source.shape[1]}"
+        if name not in self._chains:
+            self._chains[name] = Chain(self.place, links, source.shape[1], self._scratch)
+        self._chains[name].run(matrices, source, out)
+
+
+def _group_matrices(cores: Sequence, cuts: Sequence[int], side: str, place: Place) -> list:
+    """Groups of sites as matrices (out, right bond) x (left bond, in) for `tiles.core_links`."""
+    found = []
+    for start, end in pairwise(cuts):
+        group = cores[start]
+        for core in cores[start + 1 : end]:
+            a, i, o, b = group.shape
+            _, k, p, c = core.shape
+            group = (group.reshape(-1, b) @ core.reshape(b, -1)).reshape(a, i, o, k, p, c)
+            group = group.transpose(0, 1, 3, 2, 4, 5).reshape(a, i * k, o * p, c)
+        a, i, o, b = group.shape
+        order, rows = ((1, 3, 0, 2), i * b) if side == "left" else ((2, 3, 0, 1), o * b)
+        found.append(place.put(group.transpose(order).reshape(rows, -1)))
+    return found
+
+
+def estimate(
+    legs: Legs,
+    left: Ansatz,
+    right: Ansatz,
+    *,
+    core_bonds: int | Sequence[int],
+    complex: bool = False,
+    dtype: str = "float64",
+    tile: int | None = None,
+) -> tuple[float, int]:
+    """Seconds of a sweep of both sides with numpy, and bytes that the engine holds for it.
+
+    The target counts. `fitted_core`, `gradient`, `dense` and `pulled` take more while they run: up
+    to five matrices of the target's size.
+
+    Parameters
+    ----------
+    legs, left, right, dtype, tile
+        As for `DenseEnvironments`.
+    core_bonds : int or sequence of int
+        Bond dimension of the core, or those between its sites.
+    complex : bool
+        Whether target, gates or core are.
+    """
+    check_sides(legs, left, right)
+    bonds = full_bonds(legs, core_bonds) if isinstance(core_bonds, int) else core_bonds
+    bonds = [1, *bonds, 1]
+    shapes = [(bonds[k], i, o, bonds[k + 1]) for k, (i, o) in enumerate(legs)]
+    sides = plan_sides(left, right, tile)
+    layout = Layout(sides, shapes, SLAB, PANEL)
+    scale = (4.0 if complex else 1.0) * (0.5 if dtype == "float32" else 1.0)
+    seconds = 0.0
+    for side, part in sides.items():
+        panels = part.size // layout.panels[side]
+        chain = (link.seconds(part.size, panels, scale) for link in layout.links[side])
+        seconds += sum(chain) + walk_seconds(part.tiles, part.places, part.n, scale=scale)
+    given = 16 if complex else 8
+    size = given // (2 if dtype == "float32" else 1)
+    largest = max(part.size for part in sides.values())
+    target = math.prod(padded_shape(legs))
+    copies = (complex or dtype == "float32") + (layout.scratch >= largest**2)
+    entries = copies * target + largest**2 + 2 * layout.scratch + layout.traced + layout.entries
+    return seconds, given * target + size * entries + FLOOR

@@ -1,165 +1,305 @@
-"""Tree engine: the closed quimb network with a hole, contracted along a searched path. Exact.
+"""Tree engine: the closed network along cotengra's hyper-optimised contraction tree. Exact.
 
-For every hole the path is searched once per geometry (seeded, so that a resumed run repeats it)
-and kept as a cotengra expression; afterwards only arrays change. The cost grows with the tree
-width of the network and not with 2^l: it is the reference for irregular circuits, wide gates and
-shallow circuits on many sites.
+The cost grows with the tree width of the network and not with 2^l or 4^d: the engine for irregular
+circuits and wide gates, and a check on the others. The tree is searched once for a geometry; a
+whole sweep then costs a few contractions of the network (see `messages`). Where the messages do
+not fit the memory, indices are sliced: every slice has its own, smaller messages, an environment
+is the sum over slices, and slices can run in parallel, on any executor.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import importlib.util
+import itertools
+import math
+import random
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import numpy as np
 
 from mpodis.ansatz import Ansatz
-from mpodis.circuit import Circuit, identity_circuit
-from mpodis.conventions import Legs, padded_shape, wires
-from mpodis.environments.base import Gradient, Update, check_sides
-from mpodis.mpo import compress
-from mpodis.sites import core_legs, mpo_cores, right_canonical
+from mpodis.conventions import Legs
+from mpodis.environments.messages import Messages, message_indices
+from mpodis.environments.network import Key, Network
+from mpodis.environments.walk import WalkEnvironments, walk_cost
 
-__all__ = ["TreeEnvironments"]
+__all__ = ["TreeEnvironments", "search_path"]
 
-LIMIT = 2**28
-"""Largest intermediate tensor (entries) that a path may have."""
+MEMORY = 2**31
+"""Bytes that the messages of one slice may take, unless the caller says otherwise."""
+MAX_SLICES = 2**12
+SEARCHES = ("greedy", "hyper")
 
-Key = tuple[str, int]
 
-
-class TreeEnvironments:
-    """Environments by contraction of the whole network, see `base.Environments`.
+class TreeEnvironments(WalkEnvironments):
+    """Environments along a searched contraction tree, see `walk.WalkEnvironments`.
 
     Parameters
     ----------
-    target : array (rows, columns) or list of cores
+    target : list of cores or array (rows, columns)
     legs, left, right
-    seed : int
-        Seed of the path searches.
+    memory : int
+        Bytes that messages may take; a network that needs more is sliced.
+    executor : optional
+        Anything with ``submit(function, *arguments)`` that returns a future: a pool of
+        `concurrent.futures` or a Dask client. Slices run on it; by default one after the other.
+    path : dict, optional
+        A tree found earlier (the attribute `path` of another engine): nothing is searched.
+    search, trials, seed
+        How a tree is searched, see `search_path`.
     """
 
-    def __init__(self, target, legs: Legs, left: Ansatz, right: Ansatz, *, seed: int = 0) -> None:
-        check_sides(legs, left, right)
-        if not isinstance(target, list):
-            target = mpo_cores(compress(target, legs=legs).mpo)
-        if core_legs(target) != tuple(legs):
-            raise ValueError(f"the target has legs {core_legs(target)}, expected {tuple(legs)}")
-        self.legs, self.seed = tuple(legs), seed
-        self._ansatz = {"left": left, "right": right}
-        self._closing = [core.conj() for core in target]
-        self.left, self.right, self.core = [], [], []
-        self._indices, self._constant = self._names()
-        self._shapes: tuple = ()
-        self._expressions: dict = {}
+    def __init__(
+        self,
+        target,
+        legs: Legs,
+        left: Ansatz,
+        right: Ansatz,
+        *,
+        memory: int = MEMORY,
+        executor=None,
+        path: dict | None = None,
+        search: str = "greedy",
+        trials: int = 24,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(target, legs, left, right)
+        self.memory, self.executor = memory, executor
+        self.path, self._search = path, {"search": search, "trials": trials, "seed": seed}
 
-    def set(self, left: Sequence, core: Sequence, right: Sequence) -> None:
-        self.left, self.core, self.right = list(left), list(core), list(right)
+    def _plan(self, sizes: Mapping[str, int]) -> tuple[Messages, list[Key]]:
+        indices = list(self.network.indices.values())
+        key = [[*names, *(sizes[i] for i in names)] for names in indices]
+        if self.path is None or self.path["network"] != key:
+            ssa_path = search_path(indices, sizes, **self._search)
+            kinds = [x.dtype.itemsize for x in (*self._target, *self.left, *self.right, *self.core)]
+            sliced = _slices(indices, sizes, ssa_path, self.memory // max(kinds))
+            self.path = {
+                "network": key,
+                "ssa_path": [list(pair) for pair in ssa_path],
+                "sliced": sliced,
+            }
+        ssa_path = [tuple(pair) for pair in self.path["ssa_path"]]
+        sliced = tuple(self.path["sliced"])
+        walked = _walking_order(len(indices), ssa_path)
+        keys = list(self.network.indices)
+        free = set(self.network.free)
+        order = [keys[leaf] for leaf in walked if keys[leaf] in free]
+        order += [("core", k) for k in range(len(self.core))]
+        if sliced:
+            return SlicedMessages(indices, sizes, ssa_path, sliced, self.executor), order
+        return Messages(indices, sizes, ssa_path), order
 
-    def inner(self) -> float:
-        return float(np.real(self._contract(())))
 
-    def pulled(self):
-        """Q_L^H G Q_R^H, (rows, columns)."""
-        sites = range(len(self.legs))
-        ends = [[self._indices["core", k][leg] for k in sites] for leg in (1, 2)]
-        holes = tuple(("core", k) for k in sites)
-        return self._contract(holes, (*ends[0], *ends[1])).conj().reshape(padded_shape(self.legs))
+class SlicedMessages:
+    """`Messages` with some indices held fixed, summed over their values.
 
-    def sweep(self, side: str, update: Update) -> None:
-        gates, places = getattr(self, side), self._ansatz[side].placements
-        # outermost first on both sides, as in the dense engine
-        for j in range(len(gates)) if side == "left" else reversed(range(len(gates))):
-            if places[j].fixed is None:
-                gates[j] = update(self._environment(side, j), gates[j])
+    Nothing is kept between two environments: that is what saves the memory.
+    """
 
-    def gradient(self) -> Gradient:
-        left, right = (
-            [
-                self._environment(side, j) if place.fixed is None else None
-                for j, place in enumerate(self._ansatz[side].placements)
-            ]
-            for side in ("left", "right")
-        )
-        core = [self._environment("core", k) for k in range(len(self.core))]
-        return Gradient(self.inner(), left, right, core)
+    def __init__(self, indices, sizes, ssa_path, sliced: Sequence[str], executor) -> None:
+        self._indices = tuple(tuple(names) for names in indices)
+        self._sizes, self._path = tuple(sorted(sizes.items())), tuple(ssa_path)
+        self._sliced, self._executor = tuple(sliced), executor
+        self._arrays: list = [None] * len(indices)
+        self._known: dict[int, tuple[np.ndarray, float]] = {}
+        self.slices = list(itertools.product(*(range(sizes[i]) for i in sliced)))
 
-    def fitted_core(self) -> list:
-        """ALS: where all other sites are isometric, a site's best value is its environment."""
-        kept, n = self.core, len(self.core)
-        self.core = right_canonical(self.core)[0]
-        for k in range(n):
-            self.core[k] = self._environment("core", k)
-            if k < n - 1:
-                a, i, o, b = self.core[k].shape
-                q, r = np.linalg.qr(self.core[k].reshape(-1, b))
-                self.core[k] = q.reshape(a, i, o, -1)
-                self.core[k + 1] = np.tensordot(r, self.core[k + 1], 1)
-        for k in range(n - 1, 0, -1):
-            a, i, o, b = self.core[k].shape
-            q = np.linalg.qr(self.core[k].reshape(a, -1).conj().T)[0]
-            self.core[k] = q.conj().T.reshape(-1, i, o, b)
-            self.core[k - 1] = self._environment("core", k - 1)
-        found, self.core = self.core, kept
-        return found
+    def set(self, leaf: int, array) -> None:
+        self._arrays[leaf] = array
+        self._known = {}
 
-    def _environment(self, part: str, j: int):
-        raw = self._contract(((part, j),), self._indices[part, j]).conj()
-        return raw.reshape(getattr(self, part)[j].shape)
+    def environment(self, leaf: int) -> tuple[np.ndarray, float]:
+        if leaf not in self._known:
+            self._known |= self._environments([leaf])
+        return self._known[leaf]
 
-    def _contract(self, holes: tuple[Key, ...], output: tuple[str, ...] = ()):
-        """The network without the tensors `holes`, over the indices `output`."""
-        keys = [key for key in self._indices if key not in holes]
-        arrays = [self._array(key) for key in keys] + [data for _, data in self._constant]
-        shapes = tuple(core.shape for core in self.core)
-        if shapes != self._shapes:
-            self._shapes, self._expressions = shapes, {}
-        if holes not in self._expressions:
-            inputs = [self._indices[key] for key in keys] + [inds for inds, _ in self._constant]
-            self._expressions[holes] = self._search(inputs, output, [a.shape for a in arrays])
-        return np.asarray(self._expressions[holes](*arrays))
+    def prepare(self, leaves: Sequence[int]) -> None:
+        """All of them at once, one pass over the slices."""
+        self._known |= self._environments(leaves)
 
-    def _array(self, key: Key):
-        part, j = key
-        if part == "target":
-            return self._closing[j]
-        array = getattr(self, part)[j]
-        return array if part == "core" else array.reshape((2,) * len(self._indices[key]))
+    def value(self, leaf: int) -> complex:
+        array, _ = self.environment(leaf)
+        return np.dot(array.reshape(-1), self._arrays[leaf].reshape(-1))
 
-    def _search(self, inputs, output, shapes):
-        import cotengra as ctg
-
-        search = ctg.RandomGreedyOptimizer(max_repeats=32, seed=self.seed, parallel=False)
-        tree = ctg.array_contract_tree(inputs, output, shapes=shapes, optimize=search)
-        if tree.max_size() > LIMIT:
-            raise ValueError(
-                f"contracting this network needs a tensor of {tree.max_size():.2g} entries, beyond "
-                f"{LIMIT:.2g}; use fewer layers or sites, or engine='dense' up to 13 qubits"
-            )
-        path = tree.get_path()
-        return ctg.array_contract_expression(inputs, output, shapes=shapes, optimize=path)
-
-    def _names(self) -> tuple[dict[Key, tuple[str, ...]], list]:
-        """Indices of every tensor, the circuits' from quimb; idle wires are constant."""
-        on_left, on_right = wires(self.legs, "left"), wires(self.legs, "right")
-        ends = {
-            "left": ([f"k{i}" for i in on_left], [f"in{i}" for i in on_left]),
-            "right": ([f"out{i}" for i in on_right], [f"b{i}" for i in on_right]),
+    def _environments(self, leaves: Sequence[int]) -> dict[int, tuple[np.ndarray, float]]:
+        dims = dict(self._sizes)
+        sums = {
+            leaf: np.zeros([dims[i] for i in self._indices[leaf]], self._dtype()) for leaf in leaves
         }
-        names: dict[Key, tuple[str, ...]] = {}
-        constant = []
-        for side, (upper, lower) in ends.items():
-            circuit: Circuit = identity_circuit(self._ansatz[side])
-            network = circuit.tensor_network(side=side, upper=upper, lower=lower)
-            for j in range(len(circuit.gates)):
-                names[side, j] = network[f"GATE{j}"].inds
-            idle = network.select_tensors("IDLE") if "IDLE" in network.tags else ()
-            constant += [(tensor.inds, tensor.data) for tensor in idle]
-        n = len(self.legs)
-        for k in range(n):
-            up = f"in{k}" if k in on_left else f"k{k}"
-            down = f"out{k}" if k in on_right else f"b{k}"
-            # the outer bonds, of size 1, join the core and the target into a closed network
-            bonds = [f"end{e}" if e in (0, n) else None for e in (k, k + 1)]
-            names["core", k] = (bonds[0] or f"c{k}", up, down, bonds[1] or f"c{k + 1}")
-            names["target", k] = (bonds[0] or f"t{k}", f"k{k}", f"b{k}", bonds[1] or f"t{k + 1}")
-        return names, constant
+        common = (self._indices, self._sizes, self._path, self._sliced)
+        jobs = [
+            (*common, values, self._slice(dict(zip(self._sliced, values, strict=True))), leaves)
+            for values in self.slices
+        ]
+        if self._executor is None:
+            parts = (contract_slice(*job) for job in jobs)
+        else:
+            futures = [self._executor.submit(contract_slice, *job) for job in jobs]
+            parts = (future.result() for future in futures)
+        for values, found in zip(self.slices, parts, strict=True):
+            at = dict(zip(self._sliced, values, strict=True))
+            for leaf, array in zip(leaves, found, strict=True):
+                where = tuple(at.get(i, slice(None)) for i in self._indices[leaf])
+                sums[leaf][where] += array.reshape(sums[leaf][where].shape)
+        return {leaf: (array, 0.0) for leaf, array in sums.items()}
+
+    def _dtype(self):
+        return np.result_type(*self._arrays)
+
+    def _slice(self, at: Mapping[str, int]) -> list:
+        dims = dict(self._sizes)
+        return [
+            array.reshape([dims[i] for i in names])[tuple(at.get(i, slice(None)) for i in names)]
+            for names, array in zip(self._indices, self._arrays, strict=True)
+        ]
+
+
+@lru_cache(maxsize=8)
+def _slice_plan(indices, sizes, path, sliced) -> Messages:
+    gone = set(sliced)
+    return Messages([[i for i in names if i not in gone] for names in indices], dict(sizes), path)
+
+
+def contract_slice(indices, sizes, path, sliced, values, arrays, leaves) -> list:
+    """Environments of some leaves in one slice; a function that can be sent anywhere."""
+    messages = _slice_plan(indices, sizes, path, sliced).copy()
+    for leaf, array in enumerate(arrays):
+        messages.set(leaf, array)
+    found = []
+    for leaf in leaves:
+        array, log_scale = messages.environment(leaf)
+        found.append(array * np.exp(log_scale))
+    return found
+
+
+def search_path(
+    indices, sizes: Mapping[str, int], *, search: str = "greedy", trials: int = 24, seed: int = 0
+) -> list[tuple[int, int]]:
+    """A contraction tree of the closed network by cotengra, as an SSA path.
+
+    The tree along which a walk costs least (see `walk.walk_cost`) is taken.
+
+    Parameters
+    ----------
+    indices, sizes
+        As for `Messages`.
+    search : {"greedy", "hyper"}
+        `trials` batches of randomised greedy trees (milliseconds each where cotengrust is
+        installed), or these and cotengra's hyper-optimiser over kahypar's partitions (seconds).
+        Both repeat with the seed. (Greedy trials inside the hyper-optimiser do not, whatever their
+        seed, which is why they stand apart here.)
+    """
+    import cotengra as ctg
+
+    if search not in SEARCHES:
+        raise ValueError(f"search={search!r} is not known; use one of {', '.join(SEARCHES)}")
+    if len(indices) == 2:
+        return [(0, 1)]
+    names = {name: ctg.get_symbol(k) for k, name in enumerate(sizes)}
+    inputs = [tuple(names[i] for i in x) for x in indices]
+    dims = {names[i]: size for i, size in sizes.items()}
+    optimizers = [
+        ctg.RandomGreedyOptimizer(max_repeats=8, seed=seed + k, parallel=False)
+        for k in range(trials)
+    ]
+    if search == "hyper":
+        if not importlib.util.find_spec("kahypar"):
+            raise ImportError("search='hyper' needs kahypar; pip install kahypar, or 'greedy'")
+        optimizers.append(
+            ctg.HyperOptimizer(
+                methods=["kahypar"],
+                minimize="combo",
+                max_repeats=trials,
+                parallel=False,
+                optlib="random",
+                seed=seed,
+            )
+        )
+    paths = []
+    with _seeded(seed):
+        for optimizer in optimizers:
+            tree = optimizer.search(inputs, (), dims)
+            paths.append([tuple(pair) for pair in tree.get_ssa_path()])
+    return min(paths, key=lambda path: path_cost(indices, sizes, path)[0])
+
+
+def path_cost(indices, sizes: Mapping[str, int], path, itemsize: int = 8) -> tuple[float, float]:
+    """`walk_cost` along a tree, without planning the contractions."""
+    edges, flops = message_indices(indices, path, sizes)
+    entries = sum(math.prod(sizes[i] for i in names) for names in edges)
+    return walk_cost(len(path) - 1, flops, entries, itemsize)
+
+
+@contextlib.contextmanager
+def _seeded(seed: int):
+    """Python's random state, which cotengra draws from, for a while; then as it was."""
+    state = random.getstate()
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(state)
+
+
+def estimate(
+    network: Network, sizes: Mapping[str, int], itemsize: int, budget: float
+) -> tuple[float, float]:
+    """Seconds for offering every gate its environment once, and bytes of the messages.
+
+    From a tree that is searched quickly; the engine finds a better one. Slices are allowed for:
+    each gate then takes a contraction of its own.
+    """
+    indices = list(network.indices.values())
+    path = search_path(indices, sizes, trials=4)
+    seconds, size = path_cost(indices, sizes, path, itemsize)
+    if size <= budget:
+        return seconds, size
+    try:
+        sliced = _slices(indices, sizes, path, int(budget / 2) // itemsize)
+    except ValueError:
+        return math.inf, size
+    seconds, size = path_cost(indices, sizes | dict.fromkeys(sliced, 1), path, itemsize)
+    count = math.prod(sizes[i] for i in sliced)
+    return seconds * count * len(network.free), size
+
+
+def _slices(indices, sizes, ssa_path, entries: int) -> list[str]:
+    """Indices to hold fixed so that the messages of a slice have at most so many entries."""
+    edges, _ = message_indices(indices, ssa_path, sizes)
+    left, sliced = dict(sizes), []
+    while True:
+        weights: dict[str, int] = {}
+        total = 0
+        for names in edges:
+            size = math.prod(left[i] for i in names)
+            total += size
+            for i in names:
+                if left[i] > 1:
+                    weights[i] = weights.get(i, 0) + size
+        if 2 * total <= entries:  # both directions may be alive
+            return sliced
+        # the index that most of what is stored has in common
+        sliced.append(max(weights, key=lambda i: (weights[i], i)))
+        left[sliced[-1]] = 1
+        if math.prod(sizes[i] for i in sliced) > MAX_SLICES:
+            raise ValueError(
+                f"contracting this network within {entries:.2g} numbers would take more than "
+                f"{MAX_SLICES} slices; give memory= more bytes, use fewer layers, or "
+                "engine='boundary'"
+            )
+
+
+def _walking_order(n: int, ssa_path: Sequence[tuple[int, int]]) -> list[int]:
+    """Leaves in depth-first order: neighbours in the tree follow each other."""
+    children = {n + step: pair for step, pair in enumerate(ssa_path)}
+    stack, leaves = [n + len(ssa_path) - 1], []
+    while stack:
+        node = stack.pop()
+        if node < n:
+            leaves.append(node)
+        else:
+            stack += reversed(children[node])
+    return leaves

@@ -48,6 +48,7 @@ def run_layer(
             core=config.core,
             method=config.method,
             engine=config.engine,
+            environment_bond=config.environment_bond,
             start=config.start,
             starts=config.starts,
             max_sweeps=config.max_sweeps,

@@ -1,0 +1,65 @@
+"""Where an engine's large arrays live: numpy, or torch on a device. Gates and core stay in numpy.
+
+The engines call autoray and array methods only, so that one code path serves both.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from autoray import do
+
+__all__ = ["Home"]
+
+DTYPES = ("float32", "float64")
+
+
+class Home:
+    """Moves arrays to and from the place where an engine computes.
+
+    Parameters
+    ----------
+    device : str or None
+        None computes with numpy; "cpu", "cuda", "cuda:1" ... with torch there.
+    dtype : {"float64", "float32"}
+        Precision; complex arrays become complex128 or complex64.
+
+    Raises
+    ------
+    ValueError
+        An unknown dtype, or a device that torch does not have here.
+    """
+
+    def __init__(self, device: str | None = None, dtype: str = "float64") -> None:
+        if dtype not in DTYPES:
+            raise ValueError(f"dtype={dtype!r} is not known; use one of {', '.join(DTYPES)}")
+        self.device, self.dtype = device, dtype
+        self._torch = None if device is None else _torch_on(device)
+
+    def put(self, array):
+        """A numpy array, in the engine's precision and place; C order."""
+        single = self.dtype == "float32"
+        kinds = {False: np.float32 if single else np.float64}
+        kinds[True] = np.complex64 if single else np.complex128
+        array = np.ascontiguousarray(array, dtype=kinds[np.asarray(array).dtype.kind == "c"])
+        if self._torch is None:
+            return array
+        return self._torch.from_numpy(array).to(self.device)
+
+    def get(self, array) -> np.ndarray:
+        """Back to numpy, in double precision."""
+        array = do("to_numpy", array)
+        return array.astype(np.complex128 if array.dtype.kind == "c" else np.float64, copy=False)
+
+
+def _torch_on(device: str):
+    import torch
+
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"device={device!r} is not to be had here ({reason}); use device=None, which computes "
+            "with numpy"
+        ) from None
+    return torch

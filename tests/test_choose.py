@@ -1,0 +1,198 @@
+"""Which engine is taken, what each would need, and the overlap that no sweep has had a hand in."""
+
+import logging
+import math
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+import mpodis
+from mpodis.ansatz import Ansatz, brickwall, staircase
+from mpodis.circuit import random_circuit
+from mpodis.environments import (
+    ENGINES,
+    EngineOptions,
+    build_engine,
+    choose,
+    engine_estimates,
+    to_mpo,
+    true_overlap,
+    truth,
+)
+from mpodis.environments.choose import available_memory
+from mpodis.factorization import Factorization
+from mpodis.mpo import compress
+from mpodis.sites import left_canonical, mpo_cores, mpo_from_cores, mpo_to_dense, spread_norm
+from reference import overlap, random_cores, random_matrix
+
+GIB = 2.0**30
+
+
+def picked(n, depth, *, bond=4, core_bond=1, memory=8 * GIB, engine="auto", ansatz=None, **options):
+    left = ansatz or brickwall(n, depth, fill=False)
+    return choose(
+        ((2, 2),) * n,
+        left,
+        left.reversed(),
+        target_bonds=[bond] * (n - 1),
+        core_bond=core_bond,
+        complex=False,
+        options=EngineOptions(memory=memory, **options),
+        engine=engine,
+    )
+
+
+@pytest.mark.parametrize(
+    ("n", "depth", "engines"),
+    [
+        (3, 1, {"dense", "transverse"}),
+        (6, 8, {"dense"}),
+        (6, 32, {"dense", "tree"}),
+        (8, 32, {"dense", "tree"}),
+        (12, 2, {"transverse"}),
+        (12, 8, {"tree", "transverse"}),
+        (32, 4, {"transverse", "tree"}),
+        (32, 16, {"boundary"}),
+        (48, 64, {"boundary"}),
+        (100, 2, {"transverse"}),
+    ],
+)
+def test_the_cheapest_exact_engine_is_taken_else_boundary(n, depth, engines):
+    estimate = picked(n, depth)
+    assert estimate.engine in engines
+    assert estimate.exact == (estimate.engine != "boundary")
+    assert 0 < estimate.seconds < 60
+    assert 0 < estimate.bytes < 8 * GIB
+
+
+def test_one_line_says_what_was_taken_and_why(caplog):
+    with caplog.at_level(logging.INFO, logger="mpodis"):
+        picked(20, 4)
+    (record,) = caplog.records
+    line = record.getMessage()
+    assert line.startswith("engine transverse: exact, about ")
+    assert "MiB (" in line
+    assert "dense does not fit" in line
+    assert "boundary" in line
+    assert "\n" not in line
+
+
+def test_what_does_not_fit_is_refused_before_anything_is_allocated():
+    with pytest.raises(ValueError, match="no engine fits this problem: .*Use fewer layers or a sm"):
+        picked(40, 40, memory=2.0**20)
+    message = "engine 'transverse' would take .* of memory, and 1 GiB are allowed; engine='auto'"
+    with pytest.raises(ValueError, match=message):
+        picked(32, 20, memory=GIB, engine="transverse")
+    with pytest.raises(ValueError, match="the dense engine would hold 16384 x 16384 matrices"):
+        picked(14, 1, engine="dense")
+    assert picked(32, 20, memory=GIB, engine="boundary").engine == "boundary"
+
+
+def test_a_smaller_memory_moves_the_choice():
+    wide = picked(12, 8, memory=8 * GIB)
+    assert wide.exact
+    assert picked(12, 8, memory=wide.bytes / 2).engine != wide.engine
+
+
+def test_a_tree_is_searched_where_circuits_are_irregular():
+    # five staircases have wide boundaries on every column, and the dense engine is out of reach
+    ansatz = Ansatz(15, (*staircase(15, 1, 6).layers[:2],), "SO")
+    estimate = picked(15, 0, ansatz=ansatz, engine="tree")
+    assert estimate.engine == "tree"
+    assert math.isfinite(estimate.seconds)
+    assert estimate.bytes < 8 * GIB
+
+
+def test_estimates_print_as_a_table():
+    mpo = mpo_from_cores(random_cores(((2, 2),) * 10, 3, seed=1))
+    table = engine_estimates(mpo, left=brickwall(10, 4), right=brickwall(10, 4))
+    text = str(table)
+    for name in ("dense", "transverse", "boundary", "seconds a sweep", "MiB", "exact", "D = 32"):
+        assert name in text
+    assert "<table" in table._repr_html_()
+
+
+def test_the_memory_of_this_machine_is_known():
+    assert 2.0**26 < available_memory() < 2.0**50
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_options_reach_the_engines_that_they_concern(name):
+    legs = ((2, 2),) * 4
+    target, core = random_cores(legs, 2, seed=1), random_cores(legs, 1, seed=2)
+    left, right = (random_circuit(brickwall(4, 2), seed=s) for s in (3, 4))
+    options = EngineOptions(max_bond=64, dtype="float32", device="cpu", memory=1e8, seed=1)
+    values = []
+    for given in (EngineOptions(max_bond=64), options):
+        engine = build_engine(name, target, legs, left.ansatz, right.ansatz, options=given)
+        engine.set(left.gates, core, right.gates)
+        values.append(engine.inner())
+    assert_allclose(values[1], values[0], rtol=1e-4)
+
+
+# --- the true overlap
+
+
+def factored(n, depth, *, seed=0, scale=0.1, core_bond=2):
+    """A factorization and an MPO that is near to it."""
+    legs = ((2, 2),) * n
+    core = spread_norm(left_canonical(random_cores(legs, core_bond, seed=seed))[0], 0.0)
+    ansatz = brickwall(n, depth)
+    left, right = (
+        random_circuit(a, seed=seed + 1, scale=scale) for a in (ansatz, ansatz.reversed())
+    )
+    return Factorization(left, mpo_from_cores(core), right, (2**n, 2**n)), core
+
+
+def test_the_overlap_of_small_operators_is_the_dense_one():
+    found, _ = factored(5, 3, scale=None)
+    target = compress(random_matrix((32, 32), seed=9)).mpo
+    result = true_overlap(found, target)
+    assert (result.method, result.error) == ("dense", 0.0)
+    expected = overlap(mpo_to_dense(target), found.padded_matrix())
+    assert_allclose(result.value, expected, atol=1e-12)
+    assert mpodis.true_overlap is true_overlap
+
+
+@pytest.mark.parametrize("method", ["transverse", "boundary"])
+def test_larger_ones_by_transverse_or_in_the_middle(method, monkeypatch):
+    found, _ = factored(10, 4)
+    target = mpo_from_cores(random_cores(((2, 2),) * 10, 3, seed=3))
+    monkeypatch.setattr(truth, "BOUNDARY", 0 if method == "boundary" else 2**22)
+    result = true_overlap(found, target, max_bond=200)
+    assert result.method == method
+    expected = overlap(mpo_to_dense(target), found.padded_matrix())
+    assert_allclose(result.value, expected, atol=1e-9)
+    assert result.error <= 1e-6
+
+
+def test_a_factorization_overlaps_fully_with_itself_at_any_size(monkeypatch):
+    """At 40 sites and depth 8 too, where no dense matrix exists; scales do not matter."""
+    found, _ = factored(40, 8, scale=0.05, core_bond=1)
+    operator = mpo_from_cores([3.0 * c for c in mpo_cores(to_mpo(found, max_bond=48))])
+    assert true_overlap(found, operator).method == "transverse"
+    monkeypatch.setattr(truth, "BOUNDARY", 0)
+    result = true_overlap(found, operator, max_bond=48)
+    assert result.method == "boundary"
+    assert result.value == pytest.approx(1.0, abs=2e-3)
+    assert abs(result.value - 1.0) <= 10 * result.error + 1e-4
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (32, 8), (4, 16)])
+@pytest.mark.parametrize("group", ["SO", "U"])
+def test_a_factorization_becomes_an_mpo(shape, group):
+    legs = mpodis.compress(random_matrix(shape)).legs
+    core = [7.0 * c for c in random_cores(legs, 2, group == "U", 4)]
+    n_left, n_right = (int(np.log2(d)) for d in shape)
+    left, right = (random_circuit(brickwall(n, 2, group=group), seed=n) for n in (n_left, n_right))
+    found = Factorization(left, mpo_from_cores(core), right, shape)
+    assert_allclose(mpo_to_dense(to_mpo(found)), found.padded_matrix(), rtol=1e-9, atol=1e-8)
+    cut = to_mpo(found, max_bond=3)
+    assert max(c.shape[3] for c in mpo_cores(cut)) <= 3
+
+
+def test_other_legs_are_refused():
+    found, _ = factored(4, 1)
+    with pytest.raises(ValueError, match=r"the target has legs .*, the factorization"):
+        true_overlap(found, compress(np.eye(8)).mpo)

@@ -1,0 +1,542 @@
+"""The dense engine: tiles, buffers, places and precisions against dense numpy."""
+
+import itertools
+import subprocess
+import sys
+import tracemalloc
+from dataclasses import dataclass
+from functools import cache, reduce
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+
+from mpodis.ansatz import Ansatz, Placement, brickwall, from_spec, staircase
+from mpodis.circuit import Circuit, identity_circuit, random_circuit
+from mpodis.conventions import padded_shape, qubit_legs
+from mpodis.environments import dense as dense_module
+from mpodis.environments import pulling, tiles
+from mpodis.environments.dense import DenseEnvironments, estimate
+from mpodis.environments.tiles import hulls, plan_tiles
+from mpodis.gates import polar
+from mpodis.mpo import compress
+from mpodis.sites import mpo_cores
+from reference import (
+    CASES,
+    TOL,
+    circuit_matrix,
+    dense_from_cores,
+    embed,
+    problem,
+    random_cores,
+    random_matrix,
+    random_member,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Setup:
+    target: np.ndarray
+    legs: tuple
+    left: Circuit
+    cores: list
+    right: Circuit
+
+    @property
+    def scale(self):
+        """Size of the numbers, against which rounding is measured."""
+        return np.linalg.norm(self.target) * np.linalg.norm(dense_from_cores(self.cores))
+
+    @property
+    def is_complex(self):
+        return any(x.dtype.kind == "c" for x in (self.target, *self.left.gates, *self.cores))
+
+    def engine(self, **options):
+        engine = DenseEnvironments(
+            self.target, self.legs, self.left.ansatz, self.right.ansatz, **options
+        )
+        engine.set(self.left.gates, self.cores, self.right.gates)
+        return engine
+
+    def matrix(self, left=None, right=None):
+        left = Circuit(self.left.ansatz, self.left.gates if left is None else left)
+        right = Circuit(self.right.ansatz, self.right.gates if right is None else right)
+        factors = [circuit_matrix(left), dense_from_cores(self.cores), circuit_matrix(right)]
+        return reduce(np.matmul, factors)
+
+
+def _gate(*wires, fixed=None):
+    return Placement(wires, fixed)
+
+
+HOLES = Ansatz(4, ((_gate(1, 2),), (_gate(1), _gate(2, 3, fixed="CNOT"))), "SO")
+MIXED = Ansatz(
+    6,
+    (
+        (_gate(0), _gate(1, 2, 3, 4), _gate(5)),
+        (_gate(0, 1, fixed="CNOT"), _gate(4, 5)),
+        (_gate(2, 3),),
+        (_gate(1, 2), _gate(3, 4, fixed="CNOT")),
+        (_gate(0, 1, fixed="CNOT"),),
+    ),
+    "U",
+)
+FIXED = Ansatz(3, ((_gate(0, 1, fixed="CNOT"),), (_gate(1, 2, fixed="CNOT"),)))
+# shape, left and right ansatz, bond of the core, complex target and core
+EXTRA = {
+    "idle wires": ((16, 16), HOLES, Ansatz(4, ((_gate(0),),), "O"), 2, False),
+    "no gates": ((8, 8), Ansatz(3, ()), brickwall(3, 1), 1, False),
+    "no gates at all": ((8, 2), Ansatz(3, ()), Ansatz(1, ()), 2, False),
+    "fixed gates": ((8, 8), FIXED, brickwall(3, 2), 2, False),
+    "staircases": ((16, 16), staircase(4, 2), staircase(4, 1, 3), 3, False),
+    "complex staircase": ((32, 32), staircase(5, 1, 3, group="U"), brickwall(5, 1), 2, True),
+    "16x6": ((16, 6), brickwall(4, 2, group="O"), brickwall(3, 2, 3, group="O"), 3, False),
+    "8x1": ((8, 1), brickwall(3, 2), Ansatz(0, ()), 3, False),
+    "real gates, complex operator": ((8, 16), brickwall(3, 2), brickwall(4, 1), 2, True),
+    "four-body": ((16, 16), brickwall(4, 1, 4, group="U"), from_spec("1b + CNOT", 4), 1, True),
+    "mixed": ((64, 32), MIXED, staircase(5, 2), 3, True),
+    "deep": ((128, 128), brickwall(7, 6, fill=False), brickwall(7, 5, start=1), 4, False),
+    "wide": ((8, 128), brickwall(3, 3), brickwall(7, 4, 3), 2, False),
+}
+NAMES = [str(case) for case in CASES]
+ALL = [*NAMES, *EXTRA]
+OPTIONS = {
+    "auto": {},
+    **{f"tile {k}": {"tile": k} for k in (0, 2, 3, 4, 5)},
+    "torch": {"tile": 3, "device": "cpu"},
+    "torch untiled": {"device": "cpu"},
+    "float32": {"tile": 4, "dtype": "float32"},
+    "torch float32": {"tile": 4, "device": "cpu", "dtype": "float32"},
+}
+FEW = {name: OPTIONS[name] for name in ("auto", "tile 3", "torch", "float32")}
+
+
+@cache
+def setup(name) -> Setup:
+    if name in EXTRA:
+        shape, left, right, bond, is_complex = EXTRA[name]
+        legs = qubit_legs(*shape)
+        return Setup(
+            random_matrix(padded_shape(legs), is_complex, 5),
+            legs,
+            random_circuit(left, seed=6),
+            random_cores(legs, bond, is_complex, 7),
+            random_circuit(right, seed=8),
+        )
+    number = NAMES.index(name)
+    case = CASES[number]
+    target, left, cores, right = problem(case, bond=1 + number % 3)
+    return Setup(target, case.legs, left, cores, right)
+
+
+@cache
+def product(name):
+    return setup(name).matrix()
+
+
+@pytest.fixture
+def pieces(monkeypatch):
+    """Panels of few columns and pieces of few rows, as large matrices have them."""
+    monkeypatch.setattr(pulling, "SLAB", 64)
+    monkeypatch.setattr(pulling, "PANEL", 16)
+    monkeypatch.setattr(tiles, "MIN_PANEL", 4)
+
+
+def tolerance(options):
+    return TOL[options.get("dtype", "float64")]
+
+
+def inner(a, b):
+    """Re Tr(a^H b)."""
+    return float(np.vdot(a, b).real)
+
+
+def free(circuit):
+    return [j for j, place in enumerate(circuit.ansatz.placements) if place.fixed is None]
+
+
+def close(found, expected, size):
+    assert_allclose(found, expected, rtol=0, atol=size)
+
+
+# --- forms, environments and sweeps
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@pytest.mark.parametrize("name", ALL)
+def test_a_sweep_offers_each_gate_the_environment_of_the_newest_others(name, options):
+    check_sweep(setup(name), product(name), options)
+
+
+@pytest.mark.usefixtures("pieces")
+@pytest.mark.parametrize("tile", [0, 3, 4])
+@pytest.mark.parametrize("name", ["staircases", "16x6", "mixed", "deep", "wide", NAMES[1]])
+def test_panels_and_pieces_change_nothing(name, tile):
+    s = setup(name)
+    check_sweep(s, product(name), {"tile": tile})
+    check_matrices(s, product(name), {"tile": tile})
+    check_gradient(s, product(name), {"tile": tile})
+
+
+def check_sweep(s, matrix, options):
+    engine = s.engine(**options)
+    size = 10 * tolerance(options) * s.scale
+    h = inner(s.target, matrix)
+    close(engine.inner(), h, size)
+    for side, circuit in (("left", s.left), ("right", s.right)):
+        seen = []
+
+        def update(environment, gate, circuit=circuit, seen=seen):
+            nonlocal h
+            assert environment.dtype in (np.float64, np.complex128)
+            close(inner(environment, gate), h, size)
+            new = random_member(len(gate), circuit.ansatz.group, (9, len(seen)))
+            seen.append((gate, new))
+            h = inner(environment, new)
+            return new
+
+        engine.sweep({side: update})
+        # every free gate once
+        assert len(seen) == len(free(circuit))
+        for j in free(circuit):
+            (new,) = [new for old, new in seen if old is circuit.gates[j]]
+            assert getattr(engine, side)[j] is new
+        close(engine.inner(), h, size)
+        engine.set(left=engine.left)  # what the sweep has found is forgotten
+        close(engine.inner(), h, size)
+    close(h, inner(s.target, s.matrix(engine.left, engine.right)), size)
+
+
+@pytest.mark.parametrize("options", FEW.values(), ids=FEW)
+@pytest.mark.parametrize("name", ALL)
+def test_gradients_are_the_derivatives_of_the_form(name, options):
+    check_gradient(setup(name), product(name), options)
+
+
+def check_gradient(s, matrix, options):
+    engine = s.engine(**options)
+    found, size = engine.gradient(), 10 * tolerance(options) * s.scale
+    close(found.inner, inner(s.target, matrix), size)
+    rng = np.random.default_rng(0)
+    for side, circuit in (("left", s.left), ("right", s.right)):
+        environments = getattr(found, side)
+        assert [j for j, e in enumerate(environments) if e is not None] == free(circuit)
+        for j in free(circuit)[:: max(1, len(free(circuit)) // 2)]:
+            shape = circuit.gates[j].shape
+            move = rng.normal(size=shape) + 1j * rng.normal(size=shape)
+            gates = [*circuit.gates[:j], move, *circuit.gates[j + 1 :]]
+            expected = inner(s.target, s.matrix(**{side: gates}))
+            close(inner(environments[j], move), expected, size * np.linalg.norm(move))
+    for site, environment in zip(s.cores, found.core, strict=True):
+        close(inner(environment, site), found.inner, size)
+
+
+@pytest.mark.parametrize("options", FEW.values(), ids=FEW)
+@pytest.mark.parametrize("name", ALL)
+def test_matrices_are_those_of_dense_numpy(name, options):
+    check_matrices(setup(name), product(name), options)
+
+
+def check_matrices(s, matrix, options):
+    engine, tol = s.engine(**options), 10 * tolerance(options)
+    left, right = circuit_matrix(s.left), circuit_matrix(s.right)
+    close(engine.dense(), matrix, tol * np.linalg.norm(matrix))
+    size = tol * np.linalg.norm(s.target)
+    expected = left.conj().T @ s.target @ right.conj().T
+    close(engine.pulled(), expected, size)
+    close(engine.pulled(s.target), expected, size)
+    metric = s.target @ s.target.conj().T
+    close(engine.pulled_metric(metric), left.conj().T @ metric @ left, size**2 / tol)
+    engine.fitted_core()
+    # the form of another core, from the target that was pulled for the fit
+    others = random_cores(s.legs, s.cores[0].shape[3], s.is_complex, 11)
+    engine.set(core=others)
+    h = inner(expected, dense_from_cores(others))
+    close(engine.inner(), h, size * np.linalg.norm(dense_from_cores(others)))
+
+
+@pytest.mark.parametrize("name", ["staircases", "complex staircase", "mixed", "deep", "wide"])
+def test_gradient_towards_another_target_is_that_of_its_own_engine(name):
+    s = setup(name)
+    engine = s.engine()
+    before = engine.inner()
+    other = random_matrix(s.target.shape, s.is_complex, 4)
+    found = engine.gradient_towards(engine.dense(), other)
+    expected = Setup(other, s.legs, s.left, s.cores, s.right).engine().gradient()
+    close(found.inner, expected.inner, 1e-11 * s.scale)
+    for part in ("left", "right", "core"):
+        for a, b in zip(getattr(found, part), getattr(expected, part), strict=True):
+            assert (a is None) == (b is None)
+            if a is not None:
+                close(a, b, 1e-11 * s.scale)
+    close(engine.inner(), before, 1e-11 * s.scale)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_polar_sweeps_never_lower_the_form(name):
+    s = setup(name)
+    engine = s.engine(tile=3)
+
+    def polar_of(circuit):
+        # Haar-random gates of a real group may not be in SO; O holds them all
+        group = "U" if circuit.ansatz.group == "U" else "O"
+        return lambda e, gate: polar(e if group == "U" else e.real, group=group)
+
+    before = engine.inner()
+    for _ in range(2):
+        engine.sweep({"left": polar_of(s.left), "right": polar_of(s.right)})
+        assert engine.inner() >= before - 1e-11 * s.scale
+        before = engine.inner()
+
+
+def test_untiled_sweeps_go_from_the_outermost_gate_inward():
+    s = setup("staircases")
+    seen = []
+
+    def update(environment, gate):
+        seen.append(gate)
+        return gate
+
+    s.engine().sweep({"right": update, "left": update})
+    order = [*s.left.gates, *s.right.gates[::-1]]
+    assert len(seen) == len(order)
+    assert all(a is b for a, b in zip(seen, order, strict=True))
+
+
+def test_cores_of_other_bonds_and_complex_gates_are_taken_over():
+    s = setup("staircases")
+    engine = s.engine(tile=3)
+    engine.inner()
+    for bond, is_complex in ((1, False), (4, True), (2, False)):
+        cores = random_cores(s.legs, bond, is_complex, bond)
+        engine.set(core=cores)
+        h = inner(s.target, Setup(s.target, s.legs, s.left, cores, s.right).matrix())
+        close(engine.inner(), h, 1e-11 * s.scale)
+        engine.sweep({"left": lambda e, gate: gate})
+        close(engine.inner(), h, 1e-11 * s.scale)
+
+
+def test_a_target_may_be_dense_or_cores():
+    s = setup("16x6")
+    cores = mpo_cores(compress(s.target, legs=s.legs).mpo)
+    other = DenseEnvironments(cores, s.legs, s.left.ansatz, s.right.ansatz)
+    other.set(s.left.gates, s.cores, s.right.gates)
+    close(other.inner(), s.engine().inner(), 1e-11 * s.scale)
+
+
+def test_an_update_that_raises_leaves_a_usable_engine():
+    s = setup("deep")
+    engine, count = s.engine(), itertools.count()
+
+    def update(environment, gate):
+        if next(count) == 5:
+            raise KeyboardInterrupt
+        return polar(environment)
+
+    with pytest.raises(KeyboardInterrupt):
+        engine.sweep({"left": update})
+    expected = inner(s.target, s.matrix(engine.left, engine.right))
+    close(engine.inner(), expected, 1e-11 * s.scale)
+
+
+def test_a_sweep_allocates_nothing_large():
+    n = 9
+    legs = ((2, 2),) * n
+    ansatz = brickwall(n, 4)
+    circuit = identity_circuit(ansatz)
+    engine = DenseEnvironments(random_matrix((2**n, 2**n)), legs, ansatz, ansatz)
+    engine.set(circuit.gates, random_cores(legs, 2), circuit.gates)
+    updates = dict.fromkeys(("left", "right"), lambda e, gate: polar(e))
+    engine.sweep(updates)
+    tracemalloc.start()
+    engine.sweep(updates)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4**n * 8 / 8
+
+
+def test_a_sweep_is_a_function_of_target_gates_and_core():
+    s = setup("deep")
+    updates = {"left": lambda e, g: polar(e), "right": lambda e, g: polar(e)}
+    one, other = s.engine(), s.engine()
+    one.sweep(updates)
+    other.set(one.left, one.core, one.right)
+    for engine in (one, other):
+        engine.sweep(updates)
+    for a, b in zip(one.left + one.right, other.left + other.right, strict=True):
+        assert_array_equal(a, b)
+
+
+# --- plans
+
+
+@st.composite
+def ansatze(draw):
+    n = draw(st.integers(1, 9))
+    layers = []
+    for _ in range(draw(st.integers(0, 6))):
+        layer, wire = [], draw(st.integers(0, 2))
+        while wire < n:
+            width = min(draw(st.integers(1, 4)), n - wire)
+            fixed = "CNOT" if width == 2 and draw(st.booleans()) else None
+            layer.append(Placement(tuple(range(wire, wire + width)), fixed))
+            wire += width + draw(st.integers(0, 2))
+        layers.append(tuple(layer))
+    return Ansatz(n, tuple(layers))
+
+
+@given(ansatze(), st.sampled_from([None, 0, 1, 2, 3, 4, 5]), st.booleans())
+def test_plans_cover_every_gate_once_in_topological_order(ansatz, tile, inward):
+    places = ansatz.placements
+    order = range(len(places)) if inward else range(len(places))[::-1]
+    plan = plan_tiles(places, order, ansatz.n, tile)
+    walk = [j for t in plan for j in t.gates]
+    assert sorted(walk) == list(range(len(places)))
+    # on every wire the gates keep their order
+    for wire in range(ansatz.n):
+        expected = [j for j in order if wire in places[j].wires]
+        assert [j for j in walk if wire in places[j].wires] == expected
+    for t in plan:
+        used = {wire for j in t.gates for wire in places[j].wires}
+        assert (min(used), max(used)) == (t.first, t.first + t.width - 1)
+        if tile:
+            assert t.width <= max(tile, *(place.width for place in places))
+        if tile == 0:
+            assert len(t.gates) == 1
+    left = hulls(plan, places, ansatz.n)
+    is_free = [any(places[j].fixed is None for j in t.gates) for t in plan]
+    assert len(left) == max((k + 1 for k, f in enumerate(is_free) if f), default=0)
+    for k, (first, wires) in enumerate(left):
+        for t in plan[k : len(left)]:
+            assert first <= t.first
+            assert t.first + t.width <= first + wires
+
+
+def test_plans_of_large_circuits_hold_many_gates_to_a_tile():
+    ansatz = brickwall(12, 8)
+    places = ansatz.placements
+    plan = plan_tiles(places, range(len(places)), 12, None)
+    assert len(plan) < len(places) / 3
+    assert plan == plan_tiles(places, range(len(places)), 12, None)
+
+
+# --- estimates
+
+
+def test_estimates_grow_with_size_depth_and_bond():
+    def seconds(n, depth, bond=1, **options):
+        ansatz = brickwall(n, depth)
+        return estimate(((2, 2),) * n, ansatz, ansatz, core_bonds=bond, **options)
+
+    base = seconds(9, 4)
+    assert seconds(10, 4)[0] > 2 * base[0]
+    assert seconds(10, 4)[1] > 2 * (base[1] - dense_module.FLOOR)
+    assert seconds(9, 8)[0] > 1.5 * base[0]
+    assert seconds(9, 4, bond=8)[0] > base[0]
+    assert seconds(9, 4, bond=(1,) * 8) == base
+    assert seconds(9, 4, complex=True) > base
+    assert seconds(9, 4, dtype="float32") < base
+    assert seconds(9, 4, tile=0)[0] > base[0]
+
+
+MEASURE = """
+from pathlib import Path
+import numpy as np
+from mpodis.ansatz import brickwall
+from mpodis.circuit import identity_circuit
+from mpodis.cores import full_bonds
+from mpodis.environments.dense import DenseEnvironments, estimate
+n, bond, is_complex, dtype, tile = {arguments}
+legs = ((2, 2),) * n
+ansatz = brickwall(n, 3)
+bonds = [1, *full_bonds(legs, bond), 1]
+core = [np.ones((bonds[k], 2, 2, bonds[k + 1])) for k in range(n)]
+gates = identity_circuit(ansatz).gates
+warm = np.ones((256, 256)) @ np.ones((256, 256))
+def peak():
+    # ru_maxrss would start at the peak of the process that has forked this one
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+before = peak()
+target = np.ones((2**n, 2**n), dtype=complex if is_complex else float)
+engine = DenseEnvironments(target, legs, ansatz, ansatz, tile=tile, dtype=dtype)
+engine.set(gates, core, gates)
+for _ in range(2):
+    engine.sweep(dict.fromkeys(("left", "right"), lambda e, gate: gate))
+    engine.inner()
+used = peak() - before
+_, expected = estimate(
+    legs, ansatz, ansatz, core_bonds=bond, complex=is_complex, dtype=dtype, tile=tile
+)
+print(used / expected)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's VmHWM")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (10, 1, False, "float64", None),
+        (11, 8, False, "float64", 0),
+        (10, 4, True, "float64", None),
+        (10, 8, True, "float32", None),
+        (11, 4, False, "float32", None),
+        pytest.param((12, 4, False, "float64", None), marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
+def test_memory_is_what_was_estimated(arguments):
+    code = MEASURE.format(arguments=arguments)
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 0.5 < float(run.stdout) < 1.5
+
+
+# --- errors
+
+
+def test_what_cannot_be_held_is_refused(monkeypatch):
+    wide = brickwall(14, 1)
+    message = (
+        "^the dense engine would hold 16384 x 16384 matrices, beyond 8192; "
+        "use engine='boundary', or 'transverse' for shallow circuits$"
+    )
+    with pytest.raises(ValueError, match=message):
+        DenseEnvironments([], ((2, 2),) * 14, wide, wide)
+    monkeypatch.setattr(dense_module, "LIMIT", 4)
+    with pytest.raises(ValueError, match="8 x 4 matrices, beyond 4"):
+        DenseEnvironments(np.ones((8, 4)), qubit_legs(8, 4), brickwall(3, 1), brickwall(2, 1))
+
+
+def test_a_target_of_another_shape_is_refused():
+    with pytest.raises(ValueError, match=r"^the target is \(4, 8\), its legs span \(8, 4\)$"):
+        DenseEnvironments(np.ones((4, 8)), qubit_legs(8, 4), brickwall(3, 1), brickwall(2, 1))
+
+
+def test_unknown_sides_and_tiles_are_refused():
+    s = setup("16x6")
+    with pytest.raises(ValueError, match="^there is no side 'middle'; a sweep knows 'left' and"):
+        s.engine().sweep({"middle": lambda e, gate: gate})
+    with pytest.raises(ValueError, match="^tile=-1 is no number of wires; use 0 for no tiles"):
+        s.engine(tile=-1)
+
+
+def test_a_complex_gate_for_a_real_engine_is_refused():
+    engine = setup("staircases").engine()
+    with pytest.raises(TypeError, match="Cannot cast"):
+        engine.sweep({"left": lambda e, gate: gate + 0j})
+
+
+def test_embedding_a_tile_by_hand_gives_its_gates_product():
+    ansatz = staircase(5, 1)
+    circuit = random_circuit(ansatz, seed=1)
+    plan = plan_tiles(ansatz.placements, range(len(circuit.gates)), 5, 3)
+    matrix = np.eye(32)
+    for tile in plan:
+        assert len(tile.gates) > 1
+        nest = pulling.Nest(tile, ansatz.placements, False)
+        fused = nest.fuse([circuit.gates[j] for j in tile.gates])
+        matrix = matrix @ embed(fused, tuple(range(tile.first, tile.first + tile.width)), 5)
+    assert_allclose(matrix, circuit_matrix(circuit), atol=1e-12)

@@ -1,0 +1,152 @@
+"""Runs on engines other than the dense one: choice, schedules, checks against the truth."""
+
+import importlib
+from functools import cache
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from mpodis.disentangler import disentangle
+from mpodis.disentangler.loop import Loop
+from mpodis.disentangler.problem import Problem
+from mpodis.disentangler.settings import Settings
+from mpodis.environments import ENGINES
+from mpodis.files import read_json
+from mpodis.mpo import compress
+from mpodis.sites import mpo_cores, mpo_from_cores, mpo_to_dense
+from reference import overlap, random_cores, random_matrix
+
+choose_module = importlib.import_module("mpodis.environments.choose")  # the name is a function's
+
+
+@cache
+def operator(*shape, is_complex=False, seed=0):
+    return compress(random_matrix(shape, is_complex, seed))
+
+
+@pytest.mark.parametrize("engine", [name for name in ENGINES if name != "dense"])
+@pytest.mark.parametrize("core", ["fixed", "update"])
+@pytest.mark.parametrize("group", ["SO", "U"])
+def test_every_engine_climbs_and_tells_the_truth(group, core, engine):
+    mpo = operator(8, 4, is_complex=group == "U")
+    options = {"core": core, "core_bond": 2, "starts": 2, "explore": 3, "max_sweeps": 6}
+    options |= {"environment_bond": 64, "method": "sweeps"}
+    result = disentangle(mpo, left=2, group=group, engine=engine, **options)
+    assert result.settings.engine == engine
+    assert_allclose(
+        result.overlap, overlap(mpo.matrix(), result.factorization.matrix()), atol=1e-11
+    )
+    assert result.overlap_error == 0.0
+    for start in range(2):
+        assert min(np.diff(result.history.column("overlap", start=start))) > -1e-11
+    last = result.history.records[-1]
+    assert_allclose(last["overlap"], result.overlap, atol=1e-10)
+    assert_allclose(last["true_overlap"], result.overlap, atol=1e-10)
+    assert np.isnan(last["environment_bond"]) == (engine != "boundary")
+
+
+def test_the_engine_is_chosen_and_stays_with_the_run(tmp_path, monkeypatch):
+    mpo = mpo_from_cores(random_cores(((2, 2),) * 14, 2, seed=1))
+    options = {"left": 1, "starts": 1, "max_sweeps": 2, "run_dir": tmp_path / "run"}
+    first = disentangle(mpo, **options)
+    assert first.settings.engine == "transverse"
+    assert read_json(tmp_path / "run" / "config.json")["settings"]["engine"] == "transverse"
+    # on a machine that would choose another one, the run goes on with its own
+    monkeypatch.setattr(choose_module, "PATIENCE", 0.0)
+    again = disentangle(mpo, **options | {"max_sweeps": 3})
+    assert again.settings.engine == "transverse"
+    assert len(again.history) == 4
+    elsewhere = disentangle(mpo, **options | {"run_dir": None})
+    assert elsewhere.settings.engine == "boundary"
+
+
+def test_many_sites_are_within_reach_of_shallow_circuits():
+    mpo = mpo_from_cores(random_cores(((2, 2),) * 20, 2, seed=1))
+    options = {"core": "fixed", "starts": 1, "max_sweeps": 1}
+    result = disentangle(mpo, left=1, **options)
+    f = result.history.column("overlap")
+    assert f[1] > f[0] > 0
+    assert_allclose(result.overlap, f[1], atol=1e-12)
+    assert np.isnan([result.bound, result.history.column("bound")[0]]).all()
+    # gates keep norms: the distance follows from the overlap
+    assert_allclose(result.relative_error, np.sqrt(1 - result.overlap**2), atol=1e-9)
+    assert len(result.entropies_after) == 19
+    assert min(result.entropies_after) >= 0
+    assert "-" in str(result)
+    with pytest.raises(ValueError, match="'transverse' would take .* and 10 MiB are allowed"):
+        disentangle(mpo, left=14, engine="transverse", memory=10 * 2**20, **options)
+
+
+# --- the boundary engine: checks, schedule, reverts
+
+
+def deep(n=10, depth=4, bond=3):
+    """An operator and options for a run on the boundary engine."""
+    mpo = mpo_from_cores(random_cores(((2, 2),) * n, bond, seed=2))
+    return mpo, {"left": depth, "engine": "boundary", "starts": 1, "seed": 1}
+
+
+def test_a_schedule_of_bond_dimensions_is_followed_and_the_truth_checked():
+    mpo, options = deep()
+    result = disentangle(mpo, environment_bond=(2, 4, 8, 64), max_sweeps=30, tol=1e-3, **options)
+    bonds = result.history.column("environment_bond")
+    assert min(np.diff(bonds)) >= 0
+    assert bonds[0] == 2
+    assert bonds[-1] > 4  # at 2 and 4 the engine's own figure is far off
+    truth = result.history.column("true_overlap")
+    assert np.isfinite(truth[::5]).all()
+    assert np.isnan(truth[1:5]).all()
+    dense = overlap(mpo_to_dense(mpo), result.factorization.padded_matrix())
+    assert_allclose(result.overlap, dense, atol=1e-9)
+
+
+def test_a_drop_of_the_truth_brings_the_last_good_gates_back(monkeypatch):
+    mpo, _ = deep()
+    problem = Problem.build(
+        mpo_cores(mpo), 4, None, group="SO", shape=None, inputs=None, covariance=None
+    )
+    loop = Loop(
+        problem,
+        Settings(engine="boundary", environment_bond=(8, 16), starts=1, max_sweeps=40, seed=1),
+    )
+    while sum(np.isfinite(r["true_overlap"]) for r in loop.records) < 3:
+        loop.step()
+    good, best = loop.watch.truth, [g.copy() for g in loop.engine.left]
+    for spoiled in (True, True):
+        sweep = loop.objective.sweep
+        monkeypatch.setattr(
+            loop.objective,
+            "sweep",
+            lambda engine, updates, core: engine.set(
+                left=[np.roll(np.eye(len(g)), 1, 0) for g in engine.left]
+            ),
+        )
+        while np.isfinite(loop.step()["true_overlap"]) != spoiled:
+            pass
+        monkeypatch.setattr(loop.objective, "sweep", sweep)
+        assert loop.watch.truth == good
+        for a, b in zip(loop.engine.left, best, strict=True):
+            assert_array_equal(a, b)
+        if loop.status is not None:
+            break
+        assert loop.engine.max_bond == 16
+    assert loop.status == "truncated"
+    assert_allclose(loop.result().overlap, good, atol=1e-10)
+    assert "raise environment_bond" in str(loop.result())
+
+
+def test_methods_that_need_exact_gradients_refuse_the_boundary_engine():
+    mpo, options = deep()
+    with pytest.raises(ValueError, match="method='lbfgs' needs exact gradients, and engine='bound"):
+        disentangle(mpo, method="lbfgs", **options)
+
+
+def test_single_precision_sweeps_end_at_double_precision_figures():
+    mpo, options = deep()
+    options |= {"environment_bond": 64, "max_sweeps": 6}
+    double, single = (disentangle(mpo, dtype=d, **options) for d in ("float64", "float32"))
+    assert_allclose(single.overlap, double.overlap, atol=1e-3)
+    dense = overlap(mpo_to_dense(mpo), single.factorization.padded_matrix())
+    assert_allclose(single.overlap, dense, atol=1e-11)
+    assert all(gate.dtype == np.float64 for gate in single.factorization.left.gates)
