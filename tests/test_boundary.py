@@ -1,8 +1,12 @@
 """Boundary engine against dense numpy where nothing is truncated, and its own identities beyond."""
 
 import functools
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
 from functools import cache, reduce
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +17,12 @@ from mpodis.circuit import Circuit, identity_circuit, random_circuit
 from mpodis.conventions import padded_shape, qubit_legs
 from mpodis.cores import als_core, core_gradient
 from mpodis.environments.arrays import Home
-from mpodis.environments.boundary import BoundaryEnvironments, estimate, middle_overlap
+from mpodis.environments.boundary import (
+    BoundaryEnvironments,
+    estimate,
+    middle_overlap,
+    middle_overlaps,
+)
 from mpodis.environments.layers import plan_steps
 from mpodis.environments.truncation import METHODS, Truncation, canonical
 from mpodis.gates import polar
@@ -331,7 +340,7 @@ def test_a_guess_does_not_hide_what_it_misses(method):
 
 
 def test_bonds_never_exceed_max_bond_and_errors_fall_with_it():
-    exact, target, left, right = chain(10, 4, max_bond=EXACT)
+    exact, *_ = chain(10, 4, max_bond=EXACT)
     h = exact.inner()
     for method in METHODS:
         errors = []
@@ -363,6 +372,30 @@ def test_a_target_beyond_max_bond_is_truncated_on_ungated_bonds_too():
         engine.sweep({"left": lambda e, g, seen=seen: seen.append(inner(e, g)) or g})
         assert_allclose(seen, values[0], rtol=1e-3)
     assert_allclose(values[1], values[0], rtol=1e-3)
+
+
+def test_environments_converge_with_max_bond():
+    exact, *_ = chain(10, 4, max_bond=EXACT, scale=0.1)
+    expected = exact.gradient()
+    size = np.sqrt(sum((e**2).sum() for e in (*expected.left, *expected.right)))
+    errors = []
+    for bond in (8, 16, 32):
+        engine, *_ = chain(10, 4, max_bond=bond, scale=0.1)
+        found = engine.gradient()
+        pairs = zip((*found.left, *found.right), (*expected.left, *expected.right), strict=True)
+        errors.append(np.sqrt(sum(((a - b) ** 2).sum() for a, b in pairs)) / size)
+    assert errors[0] > 2 * errors[1] > 4 * errors[2]
+    assert errors[2] < 1e-3
+
+
+def test_twice_the_bond_dimension_tells_the_error_of_the_middle():
+    engine, target, left, right = chain(10, 4, max_bond=EXACT, scale=0.1)
+    gates = (engine.left, engine.core, engine.right)
+    where = (((2, 2),) * 10, left.ansatz, right.ansatz)
+    h = engine.inner()
+    small, large = middle_overlaps(target, *gates, *where, max_bond=8)
+    assert abs(large - h) < abs(small - h)
+    assert 0.5 < abs(small - large) / abs(small - h) < 2
 
 
 def test_idle_layers_of_identities_keep_the_core_small():
@@ -580,6 +613,81 @@ def test_canonical_form_holds_the_schmidt_values():
     values = np.linalg.svd(first_cut, compute_uv=False)
     values = values[: len(boundary.weights[1])] / np.linalg.norm(values)
     assert_allclose(boundary.weights[1], values, atol=1e-13)
+
+
+# --- estimate
+
+
+def test_estimates_grow_as_the_work_does():
+    def of(n, depth, bond, **options):
+        ansatz = brickwall(n, depth)
+        bonds = {"target_bonds": [4] * (n - 1), "core_bonds": [1] * (n - 1)}
+        legs = ((2, 2),) * n
+        return estimate(legs, ansatz, ansatz.reversed(), max_bond=bond, **bonds, **options)
+
+    seconds, size = of(32, 16, 32)
+    for more in ((64, 16, 32), (32, 32, 32)):
+        found = of(*more)
+        assert 1.8 < found[0] / seconds < 2.3
+        assert 1.8 < found[1] / size < 2.3
+    assert 2 < of(32, 16, 64)[0] / seconds < 5
+    assert 3 < of(32, 16, 64)[1] / size < 4.5
+    assert of(32, 16, 64, dtype="float32")[0] < of(32, 16, 64)[0]
+    assert_allclose(of(32, 16, 64, dtype="float32")[1], of(32, 16, 64)[1] / 2, rtol=0.05)
+    assert_allclose(of(32, 16, 64, complex=True)[1], of(32, 16, 64)[1] * 2, rtol=0.05)
+    assert of(32, 16, 64, complex=True)[0] > 2 * of(32, 16, 64)[0]
+    assert of(6, 2, 64)[0] < 0.05
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_plan_has_an_estimate(name):
+    s = setup(name)
+    bonds = {"target_bonds": [4] * (len(s.legs) - 1), "core_bonds": [1] * (len(s.legs) - 1)}
+    found = estimate(s.legs, s.left.ansatz, s.right.ansatz, max_bond=16, **bonds)
+    assert all(np.isfinite(found))
+    assert min(found) >= 0
+
+
+PROGRAM = """
+import resource, time
+import numpy as np
+from test_boundary import chain, climb, estimate
+n, depth, bond = 24, 10, 48
+warm, *_ = chain(8, 4, max_bond=16)
+warm.sweep({"left": climb, "right": climb})
+engine, target, left, right = chain(n, depth, max_bond=bond)
+# imports have had their own peak: what comes now must go beyond it
+ballast = np.ones(128 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+start = time.perf_counter()
+engine.sweep({"left": climb, "right": climb})
+seconds = time.perf_counter() - start
+engine.gradient()
+engine.fitted_core()
+size = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+bonds = [4] * (n - 1), [1] * (n - 1)
+expected = estimate(
+    ((2, 2),) * n, left.ansatz, right.ansatz,
+    target_bonds=bonds[0], core_bonds=bonds[1], max_bond=bond,
+)
+print(seconds / expected[0], size / expected[1])
+"""
+
+
+def test_time_and_memory_are_as_estimated():
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    here = Path(__file__).parent
+    path = os.pathsep.join([str(here), str(here.parent)])
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, **threads, "PYTHONPATH": path},
+    )
+    seconds, size = map(float, done.stdout.split())
+    assert 1 / 1.5 < size < 1.5
+    assert 0.1 < seconds < 10  # a factor of 2 on a quiet machine; this one may be busy
 
 
 # --- errors

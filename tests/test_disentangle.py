@@ -25,7 +25,6 @@ from reference import (
     entropies,
     overlap,
     pad,
-    random_cores,
     random_matrix,
     relative_error,
 )

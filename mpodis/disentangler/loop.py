@@ -23,6 +23,7 @@ from mpodis.disentangler.settings import Settings
 from mpodis.disentangler.starts import first_core, place_start
 from mpodis.disentangler.watch import EVERY, Watch
 from mpodis.environments import EngineOptions, build_engine, choose
+from mpodis.environments.arrays import single_threaded
 from mpodis.environments.base import core_norm
 from mpodis.environments.truth import true_form
 from mpodis.factorization import Factorization
@@ -39,6 +40,9 @@ CRAWL = 0.05
 """A sweep that lowers the loss by less than this fraction hands over to L-BFGS."""
 EXACT = 1e-13
 """A loss at rounding."""
+SMALL_BOND = 128
+"""Boundaries up to this bond dimension are swept on one thread: more threads than that wait for
+each other in matrices this small."""
 
 
 class Loop:
@@ -54,7 +58,8 @@ class Loop:
         How it ended; None while it goes on.
     """
 
-    def __init__(self, problem: Problem, settings: Settings) -> None:
+    def __init__(self, problem: Problem, settings: Settings, *, executor=None) -> None:
+        self._executor = executor
         cores, self._log_norm = left_canonical(problem.cores)
         self._unit = spread_norm(cores, 0.0)
         if settings.objective == "overlap" and problem.sensitivity is not None:
@@ -102,7 +107,7 @@ class Loop:
             core_bond=settings.core_bond,
             complex=any(core.dtype.kind == "c" for core in self._unit)
             or "U" in (problem.left.group, problem.right.group),
-            options=_options(settings),
+            options=self._options(settings),
             engine=settings.engine,
         )
         return replace(settings, engine=estimate.engine)
@@ -114,7 +119,7 @@ class Loop:
             self.problem.legs,
             self.problem.left,
             self.problem.right,
-            options=_options(self.settings),
+            options=self._options(self.settings),
         )
 
     def _moments(self) -> tuple:
@@ -133,15 +138,29 @@ class Loop:
         # a real error feels only the real part, and the core shall stay real
         return self.problem.covariance.real, None if sensitivity is None else sensitivity.real
 
+    def _options(self, settings: Settings) -> EngineOptions:
+        return EngineOptions(
+            max_bond=settings.environment_bond[-1],  # where the schedule may end
+            dtype=settings.dtype,
+            device=settings.device,
+            memory=settings.memory,
+            seed=settings.seed,
+            executor=self._executor,
+        )
+
     def step(self) -> dict:
         """Do one sweep, of whichever start is next; returns its record."""
-        began = time.perf_counter()
-        loss = self._advance()
-        self._elapsed += time.perf_counter() - began
-        record = self._measure(loss)
-        self.records.append(record)
-        self._decide(record)
+        with single_threaded(self._small()):
+            began = time.perf_counter()
+            loss = self._advance()
+            self._elapsed += time.perf_counter() - began
+            record = self._measure(loss)
+            self.records.append(record)
+            self._decide(record)
         return record
+
+    def _small(self) -> bool:
+        return self.watch is not None and self.watch.max_bond <= SMALL_BOND
 
     def _advance(self) -> float:
         if not self._phase:
@@ -297,6 +316,10 @@ class Loop:
 
     def result(self) -> Disentangled:
         """The factorization where the loop stands, its gates put exactly onto their group."""
+        with single_threaded(self._small()):
+            return self._result()
+
+    def _result(self) -> Disentangled:
         circuits = [circuit.projected() for circuit in self._figures.circuits(self.engine)]
         self.engine.set(circuits[0].gates, self.engine.core, circuits[1].gates)
         core = self.objective.scaled(self.engine)
@@ -388,16 +411,6 @@ class Loop:
         if self.status in ("max_sweeps", "max_seconds") and not self._at_limit():
             self.status = None  # a limit that was raised since lets the run go on
             self._refining = True
-
-
-def _options(settings: Settings) -> EngineOptions:
-    return EngineOptions(
-        max_bond=settings.environment_bond[0],
-        dtype=settings.dtype,
-        device=settings.device,
-        memory=settings.memory,
-        seed=settings.seed,
-    )
 
 
 def _polar_update(environment, gate, *, group: str):

@@ -50,6 +50,7 @@ def disentangle(
     dtype: str = "float64",
     device: str | None = None,
     memory: float | None = None,
+    executor=None,
     start: str = "identity",
     scale: float = 0.05,
     starts: int = 4,
@@ -103,6 +104,9 @@ def disentangle(
         Torch device for these arrays ("cuda", "cpu"); by default numpy computes.
     memory : float, optional
         Bytes that an engine may take; by default most of what is available.
+    executor : optional
+        Anything with ``submit``, a pool of `concurrent.futures` or a Dask client: the tree engine
+        runs the slices of a network there that does not fit the memory in one piece.
     start, scale, starts, explore
         Gates begin near the identity, at a distance of about `scale`, or Haar-random. `starts`
         of them are tried for `explore` sweeps, and the best one is kept.
@@ -167,18 +171,18 @@ def disentangle(
     )
     if run_dir is not None and engine == "auto":
         settings = replace(settings, engine=RunDirectory.engine_of(run_dir) or "auto")
-    loop = Loop(problem, settings)  # what it refuses leaves no directory behind
+    loop = Loop(problem, settings, executor=executor)  # what it refuses leaves no directory behind
     directory = None if run_dir is None else RunDirectory.open(run_dir, problem, loop.settings)
     return _run(loop, directory, progress=progress)
 
 
-def resume(run_dir: str | os.PathLike, *, progress: bool = False) -> Disentangled:
+def resume(run_dir: str | os.PathLike, *, executor=None, progress: bool = False) -> Disentangled:
     """Go on with a run that was interrupted, or give the result of one that had ended.
 
     The gates are, bit by bit, those that the run would have had if left alone.
     """
     directory, problem, settings = RunDirectory.read(run_dir)
-    return _run(Loop(problem, settings), directory, progress=progress)
+    return _run(Loop(problem, settings, executor=executor), directory, progress=progress)
 
 
 def _run(loop: Loop, directory: RunDirectory | None, *, progress: bool) -> Disentangled:

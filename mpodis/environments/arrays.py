@@ -5,10 +5,14 @@ The engines call autoray and array methods only, so that one code path serves bo
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
+from functools import lru_cache
+
 import numpy as np
 from autoray import do
 
-__all__ = ["Home"]
+__all__ = ["Home", "single_threaded"]
 
 DTYPES = ("float32", "float64")
 
@@ -49,6 +53,20 @@ class Home:
         """Back to numpy, in double precision."""
         array = do("to_numpy", array)
         return array.astype(np.complex128 if array.dtype.kind == "c" else np.float64, copy=False)
+
+
+def single_threaded(wanted: bool):
+    """A context in which BLAS uses one thread, if wanted and threadpoolctl is there to do it."""
+    if not wanted or not importlib.util.find_spec("threadpoolctl"):
+        return contextlib.nullcontext()
+    return _pools().limit(limits=1, user_api="blas")
+
+
+@lru_cache(maxsize=1)
+def _pools():
+    from threadpoolctl import ThreadpoolController  # comes with scikit-learn
+
+    return ThreadpoolController()
 
 
 def _torch_on(device: str):

@@ -25,7 +25,7 @@ from mpodis.environments.truncation import Boundary, Truncation, canonical
 from mpodis.mpo import compress
 from mpodis.sites import core_legs, mpo_cores, spread_norm
 
-__all__ = ["BoundaryEnvironments", "estimate", "middle_overlap"]
+__all__ = ["BoundaryEnvironments", "estimate", "middle_overlap", "middle_overlaps"]
 
 OTHER = {"left": "right", "right": "left"}
 
@@ -141,7 +141,7 @@ class BoundaryEnvironments:
             self._complex = is_complex
             self._forget(0, len(self._steps) - 1)
             self._pulled[0] = self._placed(self._target)
-        if core is not None or self._pushed[-1] is None:
+        if self.core and (core is not None or self._pushed[-1] is None):
             cutoff = self._truncation.cutoff
             self._pushed[:-1] = [None] * len(self._steps)
             self._pushed[-1] = self._placed(canonical(self.core, cutoff))
@@ -279,7 +279,7 @@ def middle_overlap(
     """h = Re Tr(G^H Q_L M' Q_R), target and core pulled towards each other by half the steps.
 
     In double precision, with no environments and no caches: each side is truncated as little as
-    can be. Compare `max_bond` with its double to see what truncation does.
+    can be. `middle_overlaps` shows what truncation does.
     """
     home = Home()
     cut = Truncation(max_bond, cutoff, truncation, home)
@@ -298,9 +298,15 @@ def middle_overlap(
     return value.real * exponential(log)
 
 
+def middle_overlaps(*args, max_bond: int = 64, **options) -> tuple[float, float]:
+    """`middle_overlap` at `max_bond` and at twice that: they differ by about the error."""
+    first, second = (middle_overlap(*args, max_bond=d, **options) for d in (max_bond, 2 * max_bond))
+    return first, second
+
+
 def _cores(target, legs: Legs) -> list:
     """Cores of a target, with the legs given."""
-    if not isinstance(target, list):
+    if not isinstance(target, list | tuple):
         shape, spanned = tuple(target.shape), padded_shape(legs)
         if shape != spanned:
             raise ValueError(f"the target is {shape}, its legs span {spanned}")

@@ -71,6 +71,8 @@ class EngineOptions:
         Bytes that an engine may take; default: most of what is available.
     seed : int
         Of the search for contraction trees.
+    executor : optional
+        On which the tree engine runs slices, see `TreeEnvironments`.
     """
 
     max_bond: int = 32
@@ -78,6 +80,7 @@ class EngineOptions:
     device: str | None = None
     memory: float | None = None
     seed: int = 0
+    executor: object = None
 
     @property
     def budget(self) -> float:
@@ -219,7 +222,11 @@ def build_engine(
     if engine == "boundary":
         extra["max_bond"] = options.max_bond
     if engine == "tree":
-        extra = {"memory": int(options.budget), "seed": options.seed}
+        extra = {
+            "memory": int(options.budget),
+            "seed": options.seed,
+            "executor": options.executor,
+        }
     return ENGINES[engine](target, legs, left, right, **extra)
 
 
@@ -254,7 +261,7 @@ def _estimates(
     quickest = min((e.seconds for e in found if not e.refused), default=math.inf)
     small = len(network.indices) <= SEARCHABLE
     if only == "tree" or (small and quickest > WORTH_SEARCHING):
-        add("tree", True, lambda: _tree_cost(network, sizes, item, options.budget))
+        add("tree", True, lambda: _tree_cost(network, sizes, item, options))
     add(
         "boundary",
         False,
@@ -263,8 +270,8 @@ def _estimates(
     return found
 
 
-def _tree_cost(network, sizes, item, budget) -> tuple[float, float]:
-    seconds, size = tree.estimate(network, sizes, item, budget)
+def _tree_cost(network, sizes, item, options) -> tuple[float, float]:
+    seconds, size = tree.estimate(network, sizes, item, options.budget, options.seed)
     return seconds + SEARCH * len(network.indices) / SWEEPS, size
 
 

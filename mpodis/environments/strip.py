@@ -236,8 +236,8 @@ def exponential(log: float) -> float:
 
 
 def _one(boundary: Boundary):
-    site = boundary.sites[0]
-    return do("ones", (1, 1), dtype=site.dtype, like=site)
+    """The (1, 1) array that closes a boundary at either end."""
+    return do("ones_like", boundary.sites[0][:1, 0, 0, :1])
 
 
 def _over_bonds(bra, ket):

@@ -30,6 +30,10 @@ __all__ = ["TreeEnvironments", "search_path"]
 MEMORY = 2**31
 """Bytes that the messages of one slice may take, unless the caller says otherwise."""
 MAX_SLICES = 2**12
+TRIALS = 24
+"""Batches of greedy trees."""
+HOPELESS = 1e3
+"""Seconds a walk beyond which no better search will help."""
 SEARCHES = ("greedy", "hyper")
 
 
@@ -62,7 +66,7 @@ class TreeEnvironments(WalkEnvironments):
         executor=None,
         path: dict | None = None,
         search: str = "greedy",
-        trials: int = 24,
+        trials: int = TRIALS,
         seed: int = 0,
     ) -> None:
         super().__init__(target, legs, left, right)
@@ -176,7 +180,12 @@ def contract_slice(indices, sizes, path, sliced, values, arrays, leaves) -> list
 
 
 def search_path(
-    indices, sizes: Mapping[str, int], *, search: str = "greedy", trials: int = 24, seed: int = 0
+    indices,
+    sizes: Mapping[str, int],
+    *,
+    search: str = "greedy",
+    trials: int = TRIALS,
+    seed: int = 0,
 ) -> list[tuple[int, int]]:
     """A contraction tree of the closed network by cotengra, as an SSA path.
 
@@ -192,12 +201,18 @@ def search_path(
         Both repeat with the seed. (Greedy trials inside the hyper-optimiser do not, whatever their
         seed, which is why they stand apart here.)
     """
-    import cotengra as ctg
-
     if search not in SEARCHES:
         raise ValueError(f"search={search!r} is not known; use one of {', '.join(SEARCHES)}")
     if len(indices) == 2:
         return [(0, 1)]
+    return _searched(tuple(tuple(x) for x in indices), tuple(sizes.items()), search, trials, seed)
+
+
+@lru_cache(maxsize=8)  # whoever chose the engine has just searched for the same network
+def _searched(indices, sizes, search: str, trials: int, seed: int) -> list[tuple[int, int]]:
+    import cotengra as ctg
+
+    sizes = dict(sizes)
     names = {name: ctg.get_symbol(k) for k, name in enumerate(sizes)}
     inputs = [tuple(names[i] for i in x) for x in indices]
     dims = {names[i]: size for i, size in sizes.items()}
@@ -245,16 +260,19 @@ def _seeded(seed: int):
 
 
 def estimate(
-    network: Network, sizes: Mapping[str, int], itemsize: int, budget: float
+    network: Network, sizes: Mapping[str, int], itemsize: int, budget: float, seed: int
 ) -> tuple[float, float]:
     """Seconds for offering every gate its environment once, and bytes of the messages.
 
-    From a tree that is searched quickly; the engine finds a better one. Slices are allowed for:
-    each gate then takes a contraction of its own.
+    Of the tree that the engine will find, unless a quick search says that it is hopeless. Slices
+    are allowed for: each gate then takes a contraction of its own.
     """
     indices = list(network.indices.values())
-    path = search_path(indices, sizes, trials=4)
-    seconds, size = path_cost(indices, sizes, path, itemsize)
+    for trials in (2, TRIALS):
+        path = search_path(indices, sizes, trials=trials, seed=seed)
+        seconds, size = path_cost(indices, sizes, path, itemsize)
+        if seconds > HOPELESS:
+            break
     if size <= budget:
         return seconds, size
     try:

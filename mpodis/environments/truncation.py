@@ -30,6 +30,7 @@ NOISE = 0.1
 """Gaussian part of the sketch, relative to the part that is guessed."""
 STACK = 2**16
 """Bytes of a stack of blocks beyond which numpy is as fast on them one by one."""
+TINY = 1e-30
 
 _QR = {
     "f": (lapack.sgeqrf, lapack.sorgqr),
@@ -160,9 +161,11 @@ class Truncation:
             basis = guess @ space if j > 1 and guess is not None else None
             rest = rest.reshape(centre.shape) @ space  # (n, a p1.., r)
             right = dagger(space).reshape(n, -1, i, o, b)
+            flat = values.reshape(n, -1)
+            size = (abs(flat) ** 2).sum(-1) ** 0.5 + TINY  # truncation must not add up in scale
             for m, block in enumerate(blocks):
                 sites[block.start + j] = right[m]
-                weights[block.start + j] = values[m]
+                weights[block.start + j] = values[m] / size[m]
         i, o = first.legs[0]
         rest = rest.reshape(n, a, i, o, -1)
         for m, block in enumerate(blocks):
@@ -218,7 +221,7 @@ class Truncation:
 
     def _sketch(self, centre, guess):
         """(n, p, columns): the guess with some noise, and Gaussian rows; the same in every run."""
-        n, rows, columns = centre.shape
+        rows, columns = centre.shape[1:]
         p = min(self.max_bond + OVERSAMPLING, rows, columns)
         key = (p, columns, is_complex(centre))
         if key not in self._sketches:
