@@ -23,7 +23,7 @@ from mpodis.disentangler.settings import Settings
 from mpodis.disentangler.starts import first_core, place_start
 from mpodis.disentangler.watch import EVERY, Watch
 from mpodis.environments import EngineOptions, build_engine, choose
-from mpodis.environments.arrays import single_threaded
+from mpodis.environments.arrays import SMALL_BOND, single_threaded
 from mpodis.environments.base import core_norm
 from mpodis.environments.truth import true_form
 from mpodis.factorization import Factorization
@@ -40,9 +40,6 @@ CRAWL = 0.05
 """A sweep that lowers the loss by less than this fraction hands over to L-BFGS."""
 EXACT = 1e-13
 """A loss at rounding."""
-SMALL_BOND = 128
-"""Boundaries up to this bond dimension are swept on one thread: more threads than that wait for
-each other in matrices this small."""
 
 
 class Loop:

@@ -12,9 +12,12 @@ from functools import lru_cache
 import numpy as np
 from autoray import do
 
-__all__ = ["Home", "single_threaded"]
+__all__ = ["DTYPES", "SMALL_BOND", "Home", "single_threaded"]
 
 DTYPES = ("float32", "float64")
+SMALL_BOND = 128
+"""Boundaries up to this bond dimension are swept on one thread: more threads than that wait for
+each other in matrices this small."""
 
 
 class Home:

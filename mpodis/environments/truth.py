@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from mpodis.ansatz import Ansatz
 from mpodis.conventions import Legs, padded_shape
+from mpodis.environments.arrays import SMALL_BOND, single_threaded
 from mpodis.environments.base import core_norm
-from mpodis.environments.boundary import BoundaryEnvironments, middle_overlap
+from mpodis.environments.boundary import BoundaryEnvironments, middle_overlaps
 from mpodis.environments.dense import DenseEnvironments
 from mpodis.environments.network import Network
 from mpodis.environments.transverse import TransverseEnvironments, column_path
@@ -135,8 +134,7 @@ def true_form(
         engine = TransverseEnvironments(target, legs, *ansatze)
         engine.set(left, core, right)
         return Truth(engine.inner(), 0.0, "transverse")
-    values = [
-        middle_overlap(target, left, core, right, legs, *ansatze, max_bond=bond)
-        for bond in (max(1, max_bond // 2), max_bond)
-    ]
-    return Truth(values[1], float(np.abs(values[1] - values[0])), "boundary", max_bond)
+    half = max(1, max_bond // 2)
+    with single_threaded(max_bond <= SMALL_BOND):
+        rough, fine = middle_overlaps(target, left, core, right, legs, *ansatze, max_bond=half)
+    return Truth(fine, abs(fine - rough), "boundary", 2 * half)
