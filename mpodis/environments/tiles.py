@@ -43,10 +43,10 @@ CALL = 2.5e-6
 """Seconds per call of numpy."""
 BATCH = 0.2e-6
 """Seconds per matrix of a stack of small products."""
-GATE = 45e-6
+GATE = 25e-6
 """Seconds per gate of the update and of the small matrices inside a tile."""
 
-UNTILED = 6
+UNTILED = 5
 """Largest number of wires that an automatic plan leaves untiled: there calls are what costs."""
 WIDTHS = (3, 4, 5)
 """Widths of tiles that an automatic plan tries."""

@@ -23,6 +23,10 @@ WORTH = 2**9
 """Boundaries below this size gain nothing from fused gates."""
 
 
+IN_PLACE = 1.6
+"""How much faster gates act in place than tensors of any shape are contracted."""
+
+
 class TransverseEnvironments(WalkEnvironments):
     """Environments column by column, see `walk.WalkEnvironments`."""
 
@@ -123,7 +127,7 @@ def estimate(
     messages = Messages(
         list(network.indices.values()), sizes, chain_path(units, leaf), order=sorted
     )
-    return walk_cost(messages.nodes, messages.flops, messages.entries, itemsize)
+    return walk_cost(messages.nodes, messages.flops, messages.entries, itemsize, speed=IN_PLACE)
 
 
 def largest_boundary(network: Network, sizes: Mapping[str, int]) -> float:

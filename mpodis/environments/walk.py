@@ -30,15 +30,17 @@ FLOOR = 2.0**23
 """Bytes for whatever is small."""
 
 
-def walk_cost(nodes: int, flops: float, entries: float, itemsize: int) -> tuple[float, float]:
+def walk_cost(
+    nodes: int, flops: float, entries: float, itemsize: int, *, speed: float = 1.0
+) -> tuple[float, float]:
     """(seconds, bytes) of half a walk there and back, which offers every gate once.
 
     Two messages a node and one into each leaf; both directions are kept where all environments
-    are asked for together.
+    are asked for together. `speed` is that of the contractions, against those of any shape.
     """
-    factor = 4.0 if itemsize == 16 else 1.0
-    seconds = 2 * nodes * MESSAGE + 2 * factor * flops / FLOPS + 4 * entries * itemsize / 8 / MOVED
-    return seconds, 2.0 * entries * itemsize + FLOOR
+    factor = (4.0 if itemsize == 16 else 1.0) / speed
+    work = 2 * flops / FLOPS + 4 * entries / MOVED
+    return 2 * nodes * MESSAGE + factor * work, 2.0 * entries * itemsize + FLOOR
 
 
 class WalkEnvironments:

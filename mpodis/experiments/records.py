@@ -9,7 +9,18 @@ from mpodis.tables import Table
 
 __all__ = ["costs", "gates_table", "trajectory"]
 
-COLUMNS = ("sweep", "phase", "loss", "overlap", "bound", "s_avg", "activations", "seconds")
+COLUMNS = (
+    "sweep",
+    "phase",
+    "loss",
+    "overlap",
+    "true_overlap",
+    "environment_bond",
+    "bound",
+    "s_avg",
+    "activations",
+    "seconds",
+)
 
 
 def trajectory(found: Disentangled) -> dict:

@@ -180,8 +180,8 @@ def grid(points, prototypes, *, naive_limit: int = 12) -> list[dict]:
             kinds["dense, untiled"] = (DenseEnvironments, {"tile": 0})
         if depth <= 8:
             kinds["transverse"] = (TransverseEnvironments, {})
-            if n <= 12:
-                kinds["tree"] = (TreeEnvironments, {})
+        if chosen == "tree" or (n <= 12 and depth <= 8):
+            kinds["tree"] = (TreeEnvironments, {})
         runners = {}
         for name, (kind, options) in kinds.items():
             run, divisor = sweeper(problem.engine(kind, **options))
@@ -338,16 +338,25 @@ def table(rows: list[dict], record: dict) -> str:
 
 
 def plot(record: dict, path: str) -> None:
-    """Log-log: engines over depth at 12 sites or fewer, boundary over D, l and d."""
+    """Log-log: engines over sites and over depth, the boundary engine over D, l and d."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import NullFormatter, ScalarFormatter
 
-    figure, axes = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
+    figure, axes = plt.subplots(1, 3, figsize=(13, 4.6), layout="constrained")
     names = sorted({name for row in record["grid"] for name in row["seconds"]})
-    for number, name in enumerate(names):
-        style = {"color": f"C{number % 10}", "marker": "o" if number < 10 else "s", "ms": 4}
+    ours = [name for name in names if "prototype" not in name and "naive" not in name]
+    for name in names:
+        if name in ours:
+            style = {"color": f"C{ours.index(name)}", "marker": "o", "ms": 4}
+        elif name == "naive quimb":
+            style = {"color": "k", "ls": "--", "marker": "s", "ms": 4}
+        else:
+            mine = name.removeprefix("prototype ").replace("tiled", "dense")
+            colour = f"C{ours.index(mine)}" if mine in ours else "0.6"
+            style = {"color": colour, "ls": ":", "lw": 1}
         for ax, axis, other, value in ((axes[0], "l", "d", 8), (axes[1], "d", "l", 12)):
             points = sorted(
                 (row[axis], row["seconds"][name])
@@ -355,9 +364,10 @@ def plot(record: dict, path: str) -> None:
                 if row[other] == value and name in row["seconds"]
             )
             if len(points) > 1:
-                ax.loglog(*zip(*points, strict=True), label=name, **style)
-    axes[0].set(xlabel="sites l (depth 8)", ylabel="seconds, every gate once")
-    axes[1].set(xlabel="depth d (12 sites)")
+                label = name if ax is axes[0] else None
+                ax.loglog(*zip(*points, strict=True), label=label, **style)
+    axes[0].set(xlabel="sites l", ylabel="seconds, every gate once", title="depth 8")
+    axes[1].set(xlabel="depth d", title="12 sites")
     for axis in SCALING if record["scaling"] else ():
         points = sorted(
             (row[axis], row["seconds"]["float64"])
@@ -368,10 +378,15 @@ def plot(record: dict, path: str) -> None:
         x, y = zip(*points, strict=True)
         axes[2].loglog(np.divide(x, x[0]), y, "o-", label=f"{axis} from {x[0]}: slope {slope:.2f}")
     axes[2].set(xlabel="multiple of the smallest", title="boundary, around l=32, d=16, D=32")
-    for ax in axes:
+    axes[2].legend(fontsize=8)
+    for ax, ticks in zip(axes, ((6, 8, 10, 12, 24, 32), (2, 4, 8), (1, 2, 4, 8, 16)), strict=True):
         ax.grid(alpha=0.3, which="both")
-        ax.legend(fontsize=7)
-    figure.savefig(path, dpi=130)
+        ax.set_xticks(ticks)
+        ax.xaxis.set_major_formatter(ScalarFormatter())
+        ax.xaxis.set_minor_formatter(NullFormatter())
+    handles = axes[0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=5, fontsize=8)
+    figure.savefig(path, dpi=110)
 
 
 def main() -> None:
@@ -380,24 +395,30 @@ def main() -> None:
     parser.add_argument("--prototypes", type=Path, help="folder of the prototypes")
     parser.add_argument("--out", help="JSON record to write")
     parser.add_argument("--plot", help="figure to write")
+    parser.add_argument("--record", help="draw an earlier record, measure nothing")
     options = parser.parse_args()
+    if options.record:
+        record = json.loads(Path(options.record).read_text())
+        print(table(record["grid"], record))
+        return plot(record, options.plot) if options.plot else None
     prototypes = Prototypes(options.prototypes) if options.prototypes else None
     rows = grid(QUICK if options.quick else GRID, prototypes)
     if not options.quick:
         rows += grid(BEYOND, prototypes, naive_limit=0)
     record = {
-        "command": "scripts/bench/engines.py" + (" --quick" if options.quick else ""),
+        "command": " ".join(["scripts/bench/engines.py", *(["--quick"] if options.quick else [])]),
         "machine": {"processor": platform.processor() or platform.machine(), "cores used": 1},
         "versions": {"mpodis": mpodis.__version__, "numpy": np.__version__},
         "grid": rows,
         "scaling": [] if options.quick else scaling(),
         "gpu": [] if options.quick else on_gpu(),
     }
-    print(table(rows, record))
     if options.out:
         Path(options.out).write_text(json.dumps(record, indent=1) + "\n")
+    print(table(rows, record))
     if options.plot:
         plot(record, options.plot)
+    return None
 
 
 if __name__ == "__main__":
