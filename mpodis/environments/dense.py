@@ -82,6 +82,7 @@ class DenseEnvironments:
         self._groups: dict[str, list] | None = None
         self._work: _Work | None = None
         self._form: float | None = None  # what `inner` gives, where a sweep has found it
+        self._checked = False  # whether the work fits what was set
         self._is_pulled = False  # whether the work's matrix holds conj(Q_L^H G Q_R^H)
 
     def set(
@@ -96,7 +97,7 @@ class DenseEnvironments:
                 self._fused[side], self._is_pulled = None, False
         if core is not None:
             self.core, self._groups = list(core), None
-        self._form = None
+        self._form, self._checked = None, False
 
     def inner(self) -> float:
         if self._form is None:
@@ -277,6 +278,8 @@ class DenseEnvironments:
 
     def _ready(self) -> _Work:
         """The buffers and plans, made anew for a core of other bonds or complex numbers."""
+        if self._checked:
+            return self._work
         arrays = (self._target, *self.left, *self.core, *self.right)
         is_complex = any(array.dtype.kind == "c" for array in arrays)
         shapes = tuple(core.shape for core in self.core)
@@ -286,6 +289,7 @@ class DenseEnvironments:
             place = Place(self._home, is_complex)
             layout = Layout(self._sides, shapes, place.slab, place.panel)
             self._work = _Work(self._sides, layout, place, self._target, (is_complex, shapes))
+        self._checked = True
         return self._work
 
 

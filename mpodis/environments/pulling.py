@@ -351,9 +351,18 @@ def _right_form(size: int, behind: int) -> Callable:
         return lambda u: u
     if not uses_kron(size, behind):
         return lambda u: u.T
-    eye = np.eye(behind)[None, :, None, :]
-    whole = (size * behind,) * 2
-    return lambda u: (u[:, None, :, None] * eye).reshape(whole)
+    known: dict = {}
+
+    def kron(u):
+        if u.dtype not in known:
+            full = np.zeros((size, behind, size, behind), u.dtype)
+            # the same matrix each time; only its diagonal blocks are written
+            known[u.dtype] = full.reshape(size * behind, -1), np.einsum("aibi->abi", full)
+        whole, blocks = known[u.dtype]
+        blocks[...] = u[:, :, None]
+        return whole
+
+    return kron
 
 
 def _diagonal(y, before: int, width: int, n: int):
