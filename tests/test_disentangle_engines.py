@@ -1,6 +1,7 @@
 """Runs on engines other than the dense one: choice, schedules, checks against the truth."""
 
 import importlib
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
 import numpy as np
@@ -75,7 +76,7 @@ def test_many_sites_are_within_reach_of_shallow_circuits():
     assert min(result.entropies_after) >= 0
     assert "-" in str(result)
     with pytest.raises(ValueError, match="'transverse' would take .* and 10 MiB are allowed"):
-        disentangle(mpo, left=14, engine="transverse", memory=10 * 2**20, **options)
+        disentangle(mpo, left=14, engine="transverse", memory=8.1 * 2**20, **options)
 
 
 # --- the boundary engine: checks, schedule, reverts
@@ -151,3 +152,22 @@ def test_single_precision_sweeps_end_at_double_precision_figures():
     dense = overlap(mpo_to_dense(mpo), single.factorization.padded_matrix())
     assert_allclose(single.overlap, dense, atol=1e-11)
     assert all(gate.dtype == np.float64 for gate in single.factorization.left.gates)
+
+
+def test_a_network_that_does_not_fit_is_sliced_and_its_slices_sent_to_an_executor():
+    mpo = operator(64, 64)
+    options = {"left": 3, "engine": "tree", "starts": 1, "max_sweeps": 1, "method": "sweeps"}
+    whole = disentangle(mpo, **options)
+    sent = []
+
+    class Counting(ThreadPoolExecutor):
+        def submit(self, function, *arguments):
+            sent.append(arguments)
+            return super().submit(function, *arguments)
+
+    with Counting(2) as executor:
+        sliced = disentangle(mpo, memory=8.1 * 2**20, executor=executor, **options)
+    assert sent
+    assert_allclose(sliced.overlap, whole.overlap, rtol=0.1)  # another order of the gates
+    dense = overlap(mpo.matrix(), sliced.factorization.matrix())
+    assert_allclose(sliced.overlap, dense, atol=1e-11)

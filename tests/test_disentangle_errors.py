@@ -94,6 +94,7 @@ ERRORS = [
     ({"mpo": compress(np.eye(6, 8), legs=((3, 2), (2, 4)))}, "hold a dimension 3"),
     ({"mpo": wide_mpo(), "engine": "dense"}, "would hold 16384 x 16384 matrices, beyond 8192; eng"),
     ({"mpo": wide_mpo(), "memory": 1.0}, "no engine fits this problem: .* Use fewer layers"),
+    ({"mpo": wide_mpo(), **SECOND}, "a dimension of 16384 is beyond 8192; use objective='overlap'"),
     ({"memory": 0}, "memory=0 must be a number of bytes, or None"),
     ({"dtype": "half"}, "dtype='half' is not known; use one of float32, float64"),
     (

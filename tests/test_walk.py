@@ -2,8 +2,9 @@
 
 import itertools
 import math
+import multiprocessing
 import random
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from mpodis.gates import polar
 from mpodis.sites import left_canonical, spread_norm
 from reference import random_cores
 
+SPAWN = multiprocessing.get_context("spawn")
 SIZES = {"a": 2, "b": 3, "c": 2, "d": 4, "e": 1, "f": 5, "g": 2, "h": 12}
 
 
@@ -231,10 +233,12 @@ def test_boundaries_are_as_small_as_the_legs_that_straddle():
 # --- the tree engine
 
 
-@pytest.mark.parametrize("executor", [None, "threads"])
+@pytest.mark.parametrize("executor", [None, "threads", "processes"])
 def test_slices_add_up_to_the_whole(executor):
     whole = engine(TreeEnvironments, 6, 3)
-    pool = ThreadPoolExecutor(2) if executor else None
+    pool = None
+    if executor:
+        pool = ThreadPoolExecutor(2) if executor == "threads" else ProcessPoolExecutor(2, SPAWN)
     sliced = engine(TreeEnvironments, 6, 3, engine={"memory": 20_000, "executor": pool})
     assert len(sliced.path["sliced"]) >= 2
     assert whole.path["sliced"] == []

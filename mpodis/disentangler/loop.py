@@ -25,6 +25,7 @@ from mpodis.disentangler.watch import EVERY, Watch
 from mpodis.environments import EngineOptions, build_engine, choose
 from mpodis.environments.arrays import SMALL_BOND, single_threaded
 from mpodis.environments.base import core_norm
+from mpodis.environments.dense import LIMIT
 from mpodis.environments.truth import true_form
 from mpodis.factorization import Factorization
 from mpodis.gates import polar
@@ -95,7 +96,13 @@ class Loop:
     def _with_engine(self, problem: Problem, settings: Settings) -> Settings:
         """Settings with an engine that fits this machine; refuses one that does not."""
         if settings.objective == "activations":
-            return replace(settings, engine="dense")  # checked where it is built
+            size = max(padded_shape(problem.legs))
+            if size > LIMIT:
+                raise ValueError(
+                    f"objective='activations' needs the dense operator, and a dimension of {size} "
+                    f"is beyond {LIMIT}; use objective='overlap'"
+                )
+            return replace(settings, engine="dense")
         estimate = choose(
             problem.legs,
             problem.left,
@@ -109,9 +116,9 @@ class Loop:
         )
         return replace(settings, engine=estimate.engine)
 
-    def _engine(self, target, engine: str | None = None):
+    def _engine(self, target):
         return build_engine(
-            engine or self.settings.engine,
+            self.settings.engine,
             target,
             self.problem.legs,
             self.problem.left,

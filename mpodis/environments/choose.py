@@ -223,7 +223,7 @@ def build_engine(
         extra["max_bond"] = options.max_bond
     if engine == "tree":
         extra = {
-            "memory": int(options.budget),
+            "memory": tree.room(options.budget),
             "seed": options.seed,
             "executor": options.executor,
         }

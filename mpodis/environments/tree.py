@@ -23,7 +23,7 @@ from mpodis.ansatz import Ansatz
 from mpodis.conventions import Legs
 from mpodis.environments.messages import Messages, message_indices
 from mpodis.environments.network import Key, Network
-from mpodis.environments.walk import WalkEnvironments, walk_cost
+from mpodis.environments.walk import FLOOR, WalkEnvironments, walk_cost
 
 __all__ = ["TreeEnvironments", "search_path"]
 
@@ -276,12 +276,17 @@ def estimate(
     if size <= budget:
         return seconds, size
     try:
-        sliced = _slices(indices, sizes, path, int(budget / 2) // itemsize)
+        sliced = _slices(indices, sizes, path, room(budget) // itemsize)
     except ValueError:
         return math.inf, size
     seconds, size = path_cost(indices, sizes | dict.fromkeys(sliced, 1), path, itemsize)
     count = math.prod(sizes[i] for i in sliced)
     return seconds * count * len(network.free), size
+
+
+def room(budget: float) -> int:
+    """Bytes of a budget that are left for messages."""
+    return max(2**16, int(budget - FLOOR))
 
 
 def _slices(indices, sizes, ssa_path, entries: int) -> list[str]:
