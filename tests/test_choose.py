@@ -79,7 +79,9 @@ def test_one_line_says_what_was_taken_and_why(caplog):
 
 
 def test_what_does_not_fit_is_refused_before_anything_is_allocated():
-    with pytest.raises(ValueError, match="no engine fits this problem: .*Use fewer layers or a sm"):
+    with pytest.raises(
+        ValueError, match="no engine fits this problem: .*Use fewer layers or smaller"
+    ):
         picked(40, 40, memory=2.0**20)
     message = "engine 'transverse' would take .* of memory, and 1 GiB are allowed; engine='auto'"
     with pytest.raises(ValueError, match=message):
@@ -87,6 +89,12 @@ def test_what_does_not_fit_is_refused_before_anything_is_allocated():
     with pytest.raises(ValueError, match="the dense engine would hold 16384 x 16384 matrices"):
         picked(14, 1, engine="dense")
     assert picked(32, 20, memory=GIB, engine="boundary").engine == "boundary"
+
+
+def test_hundreds_of_sites_are_estimated_too():
+    assert picked(600, 2).engine == "transverse"
+    with pytest.raises(ValueError, match="would hold 2\\^600 x 2\\^600 matrices"):
+        picked(600, 2, engine="dense")
 
 
 def test_a_smaller_memory_moves_the_choice():

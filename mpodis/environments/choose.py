@@ -191,8 +191,8 @@ def choose(
     if not usable:
         reasons = "; ".join(e.refused for e in found)
         raise ValueError(
-            f"no engine fits this problem: {reasons}. Use fewer layers or a smaller max_bond, or "
-            "give memory= more bytes"
+            f"no engine fits this problem: {reasons}. Use fewer layers or smaller bond "
+            "dimensions, or give memory= more bytes"
         )
     quick = [e for e in usable if e.exact and e.seconds <= PATIENCE]
     best = min(quick or [e for e in usable if not e.exact] or usable, key=lambda e: e.seconds)
@@ -247,10 +247,10 @@ def _estimates(
     rows, columns = padded_shape(legs)
     if max(rows, columns) > dense.LIMIT:
         if only in (None, "dense"):
-            refused = (
-                f"the dense engine would hold {rows} x {columns} matrices, beyond {dense.LIMIT}"
-            )
-            found.append(Estimate("dense", True, math.inf, 8.0 * rows * columns, refused))
+            shown = " x ".join(_dimension(d) for d in (rows, columns))
+            refused = f"the dense engine would hold {shown} matrices, beyond {dense.LIMIT}"
+            size = 2.0 ** min(math.log2(item) + math.log2(rows) + math.log2(columns), 1000.0)
+            found.append(Estimate("dense", True, math.inf, size, refused))
     else:
         add(
             "dense",
@@ -309,6 +309,10 @@ def _refusal(name: str, size: float, options: EngineOptions) -> str:
 
 def _human(size: float) -> str:
     return f"{size / 2**30:.3g} GiB" if size >= 2**29 else f"{size / 2**20:.3g} MiB"
+
+
+def _dimension(d: int) -> str:
+    return str(d) if d < 2**20 else f"2^{d.bit_length() - 1}"
 
 
 def available_memory() -> float:
