@@ -19,6 +19,7 @@ from mpodis.sites import mpo_cores, mpo_from_cores, mpo_to_dense
 from reference import overlap, random_cores, random_matrix
 
 choose_module = importlib.import_module("mpodis.environments.choose")  # the name is a function's
+truth_module = importlib.import_module("mpodis.environments.truth")
 
 
 @cache
@@ -76,7 +77,7 @@ def test_many_sites_are_within_reach_of_shallow_circuits():
     assert min(result.entropies_after) >= 0
     assert "-" in str(result)
     with pytest.raises(ValueError, match="'transverse' would take .* and 10 MiB are allowed"):
-        disentangle(mpo, left=14, engine="transverse", memory=8.1 * 2**20, **options)
+        disentangle(mpo, left=14, engine="transverse", memory=10 * 2**20, **options)
 
 
 # --- the boundary engine: checks, schedule, reverts
@@ -171,3 +172,30 @@ def test_a_network_that_does_not_fit_is_sliced_and_its_slices_sent_to_an_executo
     assert_allclose(sliced.overlap, whole.overlap, rtol=0.1)  # another order of the gates
     dense = overlap(mpo.matrix(), sliced.factorization.matrix())
     assert_allclose(sliced.overlap, dense, atol=1e-11)
+
+
+def test_the_error_of_the_overlap_does_not_depend_on_the_norm_of_the_operator(monkeypatch):
+    monkeypatch.setattr(truth_module, "BOUNDARY", 0)
+    monkeypatch.setattr(truth_module, "DENSE", 0)
+    mpo, options = deep(bond=3)
+    cores = [10.0 * c for c in mpo_cores(mpo)]
+    found = [
+        disentangle(m, environment_bond=4, max_sweeps=2, **options)
+        for m in (mpo, mpo_from_cores(cores))
+    ]
+    assert found[0].overlap_error > 1e-6
+    assert_allclose(found[1].overlap_error, found[0].overlap_error, rtol=1e-3)
+    dense = overlap(mpo_to_dense(mpo), found[0].factorization.padded_matrix())
+    assert abs(found[0].overlap - dense) < 10 * found[0].overlap_error
+
+
+@pytest.mark.parametrize("bonds", [(4, 9, 9, 8, 9, 9, 4), (4, 5, 9, 5, 9, 7, 3)])
+def test_bonds_of_the_operator_may_be_unequal_and_beyond_that_of_the_boundaries(bonds):
+    rng = np.random.default_rng(0)
+    sizes = [1, *bonds, 1]
+    mpo = mpo_from_cores([rng.normal(size=(sizes[k], 2, 2, sizes[k + 1])) for k in range(8)])
+    options = {"left": 3, "engine": "boundary", "starts": 1, "max_sweeps": 3}
+    found = disentangle(mpo, environment_bond=6, **options)
+    dense = overlap(mpo_to_dense(mpo), found.factorization.padded_matrix())
+    assert_allclose(found.overlap, dense, atol=1e-10)
+    assert found.overlap > found.history.column("true_overlap")[0] > 0

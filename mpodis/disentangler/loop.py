@@ -336,7 +336,8 @@ class Loop:
             parts,
             max_bond=2 * max(self.settings.environment_bond),
         )
-        overlap = truth.value / core_norm(core)
+        size = core_norm(core)
+        overlap = truth.value / size
         measured = self._figures.of_result(self.engine, core, overlap)
         core = spread_norm(left_canonical(core)[0], left_canonical(core)[1] + self._log_norm)
         return Disentangled(
@@ -349,7 +350,7 @@ class Loop:
             start=self._number,
             loss=self.objective.loss(self.engine),
             overlap=overlap,
-            overlap_error=truth.error / core_norm(core),
+            overlap_error=truth.error / size,
             seconds=self._elapsed,
             **measured,
         )

@@ -95,8 +95,9 @@ def disentangle(
         the cheapest exact one within the memory and a few seconds a sweep, else "boundary"; see
         `engine_estimates`. In a sweep all but "dense" offer each gate its environment twice.
     environment_bond : int or ascending sequence of int
-        Bond dimension D of the boundary engine, or a schedule: it begins with the first, and goes
-        on to the next when an independent check disagrees, or nothing more is gained.
+        Bond dimension D of the boundary engine, or a schedule: it begins with the first that is
+        three times the bond dimension of the operator (where none is, with the last), and goes on
+        to the next when an independent check disagrees, or nothing more is gained.
     dtype : {"float64", "float32"}
         Precision of the dense and the boundary engine's large arrays. Overlaps are reported in
         double precision in any case.

@@ -42,7 +42,7 @@ ENGINES = {
 
 SHARE = 0.7
 """Part of the available memory that an engine may take, unless the caller says otherwise."""
-PATIENCE = 10.0
+PATIENCE = 3.0
 """Seconds a sweep of an exact engine may take; beyond, the boundary engine is preferred."""
 WORTH_SEARCHING = 5e-3
 """A contraction tree is searched where no other exact engine is faster than so many seconds."""

@@ -178,10 +178,11 @@ class Truncation:
         """
         if self.method != "random":
             return None
+        if basis is None:  # the bond on the right may have been cut, in one block more than another
+            site = _stack([x[..., :b] for x in old])
+            return site.reshape(*site.shape[:2], -1)
         site = _stack(old)
         n, r = site.shape[:2]
-        if basis is None:
-            return site[..., :b].reshape(n, r, -1)
         return (site.reshape(n, -1, site.shape[-1]) @ basis).reshape(n, r, -1)
 
     def right_space(self, centre, guess=None):
