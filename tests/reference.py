@@ -1,16 +1,20 @@
 """Dense twins of the package in plain numpy, and the table of cases that the tests share.
 
 Nothing here calls the package's numerics: operators are built entry by entry or by `numpy.kron`,
-entropies by reshape and SVD, overlaps by the trace. Only `build_circuit` and `problem` make
-objects of the package, from places and values that are drawn here.
+entropies by reshape and SVD, overlaps by the trace. Only "objects of the package", at the end,
+knows the package: it lays out circuits with it and fills them with values that are drawn here.
 """
 
 from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from functools import cache, cached_property
 
 import numpy as np
+
+from mpodis.ansatz import Ansatz, Placement, brickwall, from_spec, staircase
+from mpodis.circuit import Circuit
 
 TOL = {"float64": 1e-12, "complex128": 1e-12, "float32": 1e-5, "complex64": 1e-5}
 """Relative tolerance by dtype name, of what is exact but for rounding."""
@@ -44,12 +48,7 @@ class Case:
     @property
     def legs(self) -> tuple[tuple[int, int], ...]:
         """Legs with the shorter side in the centre."""
-        p, q = self.bits
-        n = max(p, q, 1)
-        before_p, before_q = (n - p) // 2, (n - q) // 2
-        return tuple(
-            (2 if 0 <= i - before_p < p else 1, 2 if 0 <= i - before_q < q else 1) for i in range(n)
-        )
+        return centred_legs(*self.bits)
 
     def places(self, n: int) -> tuple[tuple[tuple[tuple[int, ...], str | None], ...], ...]:
         """(wires, name of a fixed gate or None) of every gate, layer by layer, on n wires."""
@@ -92,6 +91,13 @@ CASES = (
     Case((6, 16), "O", (2, "CNOT", 2)),
     Case((6, 16), "U", (3, 2), start=1),
 )
+
+
+def centred_legs(p, q):
+    """Legs of an operator with p wires on the left and q on the right, the fewer in the centre."""
+    n = max(p, q, 1)
+    p0, q0 = (n - p) // 2, (n - q) // 2
+    return tuple((2 if 0 <= i - p0 < p else 1, 2 if 0 <= i - q0 < q else 1) for i in range(n))
 
 
 # --- random numbers
@@ -151,19 +157,16 @@ def pad(matrix, rows, columns):
 def embed(gate, wires, n):
     """A gate on some wires of n as a (2^n, 2^n) matrix, entry by entry; any order of wires."""
     full = np.zeros((2**n, 2**n), dtype=gate.dtype)
-    for row in range(2**n):
-        bits = [row >> (n - 1 - k) & 1 for k in range(n)]
-        inner_row = _number([bits[k] for k in wires])
-        for inner_column in range(2 ** len(wires)):
-            column = list(bits)
-            for position, k in enumerate(wires):
-                column[k] = inner_column >> (len(wires) - 1 - position) & 1
-            full[row, _number(column)] = gate[inner_row, inner_column]
+    rows = np.arange(2**n)
+    shifts = [n - 1 - k for k in wires]
+    inner_rows, others = 0, rows
+    for shift in shifts:
+        inner_rows = 2 * inner_rows + (rows >> shift & 1)
+        others = others & ~(1 << shift)
+    for inner_column, bits in enumerate(itertools.product((0, 1), repeat=len(shifts))):
+        columns = others + sum(bit << shift for bit, shift in zip(bits, shifts, strict=True))
+        full[rows, columns] = gate[inner_rows, inner_column]
     return full
-
-
-def _number(bits):
-    return int("".join(map(str, bits)) or "0", 2)
 
 
 def circuit_matrix(circuit):
@@ -172,6 +175,11 @@ def circuit_matrix(circuit):
     for place, gate in zip(circuit.ansatz.placements, circuit.gates, strict=True):
         matrix = matrix @ embed(np.asarray(gate), place.wires, circuit.n)
     return matrix
+
+
+def inner(a, b):
+    """Re Tr(A^H B)."""
+    return float(np.vdot(a, b).real)
 
 
 def overlap(a, b):
@@ -223,21 +231,22 @@ def finite_difference(function, x, direction, step=1e-6):
 # --- objects of the package
 
 
-def build_circuit(case: Case, side: str, seed: int = 0):
-    """A circuit of the package with random gates on the places of a case, "left" or "right"."""
-    from mpodis.ansatz import Ansatz, Placement
-    from mpodis.circuit import Circuit
+def _filled(ansatz: Ansatz, seed: int) -> Circuit:
+    """A circuit with random gates."""
+    dtype = complex if ansatz.group == "U" else float
+    gates = []
+    for t, layer in enumerate(ansatz.layers):
+        for wires, fixed in ((place.wires, place.fixed) for place in layer):
+            one = CNOT if fixed else random_member(2 ** len(wires), ansatz.group, (seed, t, *wires))
+            gates.append(one.astype(dtype))
+    return Circuit(ansatz, tuple(gates))
 
+
+def build_circuit(case: Case, side: str, seed: int = 0) -> Circuit:
+    """A circuit with random gates on the places of a case, "left" or "right"."""
     n = case.bits[0 if side == "left" else 1]
-    places = case.places(n)
-    dtype = complex if case.complex else float
-    gates = [
-        (CNOT if fixed else random_member(2 ** len(wires), case.group, (seed, t, *wires)))
-        for t, layer in enumerate(places)
-        for wires, fixed in layer
-    ]
-    layers = tuple(tuple(Placement(wires, fixed) for wires, fixed in layer) for layer in places)
-    return Circuit(Ansatz(n, layers, case.group), tuple(g.astype(dtype) for g in gates))
+    layers = tuple(tuple(itertools.starmap(Placement, layer)) for layer in case.places(n))
+    return _filled(Ansatz(n, layers, case.group), seed)
 
 
 def problem(case: Case, *, bond: int = 2, seed: int = 0):
@@ -254,3 +263,146 @@ def problem(case: Case, *, bond: int = 2, seed: int = 0):
         cores,
         build_circuit(case, "right", 4 + 10 * seed),
     )
+
+
+def free(circuit: Circuit) -> list[int]:
+    """Numbers of the gates that are no fixed ones."""
+    return [j for j, place in enumerate(circuit.ansatz.placements) if place.fixed is None]
+
+
+@dataclass(frozen=True, eq=False)
+class Setup:
+    """What an engine of environments is given."""
+
+    target: np.ndarray
+    legs: tuple[tuple[int, int], ...]
+    left: Circuit
+    cores: list
+    right: Circuit
+
+    @property
+    def scale(self) -> float:
+        """Size of the numbers, against which rounding is measured."""
+        return np.linalg.norm(self.target) * np.linalg.norm(dense_from_cores(self.cores))
+
+    @property
+    def is_complex(self) -> bool:
+        arrays = (self.target, *self.left.gates, *self.cores, *self.right.gates)
+        return any(array.dtype.kind == "c" for array in arrays)
+
+    @cached_property
+    def pulled(self) -> np.ndarray:
+        """Q_L^H G Q_R^H."""
+        left, right = circuit_matrix(self.left), circuit_matrix(self.right)
+        return left.conj().T @ self.target @ right.conj().T
+
+    def engine(self, kind, **options):
+        """An engine of a class, put at the gates and the core."""
+        engine = kind(self.target, self.legs, self.left.ansatz, self.right.ansatz, **options)
+        engine.set(self.left.gates, self.cores, self.right.gates)
+        return engine
+
+
+def _at(*wires, fixed=None):
+    return Placement(wires, fixed)
+
+
+HOLES = Ansatz(4, ((_at(1, 2),), (_at(1), _at(2, 3, fixed="CNOT"))), "SO")
+FIXED = Ansatz(3, ((_at(0, 1, fixed="CNOT"),), (_at(1, 2, fixed="CNOT"),)))
+MIXED = Ansatz(
+    6,
+    (
+        (_at(0), _at(1, 2, 3, 4), _at(5)),
+        (_at(0, 1, fixed="CNOT"), _at(4, 5)),
+        (_at(2, 3),),
+        (_at(1, 2), _at(3, 4, fixed="CNOT")),
+        (_at(0, 1, fixed="CNOT"),),
+    ),
+    "U",
+)
+GAP = ((2, 2), (2, 1), (2, 2), (1, 2))
+# left and right ansatz, bond of the core, complex target and core, legs if not the centred ones
+EXTRA = {
+    "idle wires": (HOLES, Ansatz(4, ((_at(0),),), "O"), 2, False),
+    "no gates": (Ansatz(3, ()), brickwall(3, 1), 1, False),
+    "no gates at all": (Ansatz(3, ()), Ansatz(1, ()), 2, False),
+    "fixed gates": (FIXED, brickwall(3, 2), 2, False),
+    "staircases": (staircase(4, 2), staircase(4, 1, 3), 3, False),
+    "complex staircase": (staircase(5, 1, 3, group="U"), brickwall(5, 1), 2, True),
+    "16x6": (brickwall(4, 2, group="O"), brickwall(3, 2, 3, group="O"), 3, False),
+    "8x1": (brickwall(3, 2), Ansatz(0, ()), 3, False),
+    "real gates, complex operator": (brickwall(3, 2), brickwall(4, 1), 2, True),
+    "four-body": (brickwall(4, 1, 4, group="U"), from_spec("1b + CNOT", 4), 1, True),
+    "gates over a missing leg": (brickwall(3, 2), brickwall(3, 2, start=1), 2, False, GAP),
+    "wide pair": (brickwall(5, 1, 5), brickwall(5, 1, 5), 2, False),
+    "mirror": (brickwall(6, 4), brickwall(6, 4).reversed(), 2, False),
+    "mixed": (MIXED, staircase(5, 2), 3, True),
+}
+LARGE = {
+    "deep": (brickwall(7, 6, fill=False), brickwall(7, 5, start=1), 4, False),
+    "wide": (brickwall(3, 3), brickwall(7, 4, 3), 2, False),
+}
+"""Of many tiles; only the dense engine is quick there."""
+NAMES = [str(case) for case in CASES]
+ALL = [*NAMES, *EXTRA]
+
+
+@cache
+def setup(name: str) -> Setup:
+    """A case, or an entry of `EXTRA` or `LARGE`."""
+    if name in NAMES:
+        number = NAMES.index(name)
+        target, left, cores, right = problem(CASES[number], bond=1 + number % 3)
+        return Setup(target, CASES[number].legs, left, cores, right)
+    left, right, bond, is_complex, *legs = (EXTRA | LARGE)[name]
+    (legs,) = legs or [centred_legs(left.n, right.n)]
+    target = random_matrix((2**left.n, 2**right.n), is_complex, 5)
+    cores = random_cores(legs, bond, is_complex, 7)
+    return Setup(target, legs, _filled(left, 6), cores, _filled(right, 8))
+
+
+class Twin:
+    """h = Re Tr(G^H A) as a function of any one factor of A; gates and core may be an engine's."""
+
+    def __init__(self, s: Setup, engine=None) -> None:
+        self.target, self.slots, self.factors = s.target, [], []
+        core = s.cores if engine is None else engine.core
+        for side, circuit in (("left", s.left), ("right", s.right)):
+            if side == "right":
+                self.slots.append(("core", 0))
+                self.factors.append(dense_from_cores(core))
+            gates = circuit.gates if engine is None else getattr(engine, side)
+            places = circuit.ansatz.placements
+            for j, (gate, place) in enumerate(zip(gates, places, strict=True)):
+                self.slots.append((side, j))
+                self.factors.append(embed(gate, place.wires, circuit.n))
+
+    @cached_property
+    def _before(self) -> list:
+        """Products of the first 0, 1, 2 ... factors."""
+        eye = np.eye(len(self.target))
+        return list(itertools.accumulate(self.factors, np.matmul, initial=eye))
+
+    @cached_property
+    def _after(self) -> list:
+        """Products of the factors from 0, 1, 2 ... on."""
+        eye = np.eye(self.target.shape[1])
+        turned = itertools.accumulate(reversed(self.factors), lambda x, f: f @ x, initial=eye)
+        return list(turned)[::-1]
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """A."""
+        return self._before[-1]
+
+    def form(self, slot=None, factor=None) -> float:
+        """h, with another embedded factor in a slot if one is named."""
+        if slot is None:
+            return inner(self.target, self.matrix)
+        k = self.slots.index(slot)
+        return inner(self.target, self._before[k] @ factor @ self._after[k + 1])
+
+
+@cache
+def twin(name: str) -> Twin:
+    return Twin(setup(name))
