@@ -87,6 +87,11 @@ RUNS = {
     ),
     "sensitivity": ({"covariance": RAMP, "sensitivity": RAMP.T}, {"objective": "activations"}),
     "tree": ({"left": 1}, {"engine": "tree", "method": "sweeps", "max_sweeps": 5}),
+    "transverse": ({"left": 2}, {"engine": "transverse"}),
+    "boundary": (
+        {"left": 2},
+        {"engine": "boundary", "environment_bond": (12, 16), "max_sweeps": 25, "tol": 0.2},
+    ),
     "strided": ({"strided": True}, {}),
 }
 

@@ -139,6 +139,14 @@ def test_a_drop_of_the_truth_brings_the_last_good_gates_back(monkeypatch):
     assert "raise environment_bond" in str(loop.result())
 
 
+@pytest.mark.parametrize("limit", [{"max_sweeps": 7}, {"max_seconds": 1e-9}])
+def test_a_run_that_is_stopped_has_been_checked(limit):
+    mpo, options = deep()
+    found = disentangle(mpo, environment_bond=(16, 32), **{"max_sweeps": 30, **options, **limit})
+    assert found.status in limit
+    assert np.isfinite(found.history.records[-1]["true_overlap"])
+
+
 def test_methods_that_need_exact_gradients_refuse_the_boundary_engine():
     mpo, options = deep()
     with pytest.raises(ValueError, match="method='lbfgs' needs exact gradients, and engine='bound"):
