@@ -121,6 +121,38 @@ def test_estimates_print_as_a_table():
     assert "<table" in table._repr_html_()
 
 
+MPO4 = mpo_from_cores(random_cores(((2, 2),) * 4, 2, seed=1))
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "text"),
+    [
+        ({"left": 2}, TypeError, r"left=2 is no Ansatz; make one with `brickwall\(n, depth\)`"),
+        ({"right": brickwall(3, 1)}, ValueError, "the right ansatz has 3 wires, the operator 4"),
+        ({"max_bond": 0}, ValueError, "max_bond=0 keeps nothing; use 1 or more"),
+        ({"memory": -1}, ValueError, "memory=-1 must be a number of bytes above 0, or None"),
+        (
+            {"mpo": np.eye(4)},
+            TypeError,
+            "got ndarray; turn a dense matrix into one with `compress`",
+        ),
+    ],
+)
+def test_estimates_refuse_what_they_cannot_use(options, error, text):
+    options = {"mpo": MPO4, "left": brickwall(4, 2), "right": brickwall(4, 2)} | options
+    with pytest.raises(error, match=text):
+        engine_estimates(options.pop("mpo"), **options)
+
+
+def test_overlaps_and_mpos_refuse_what_they_cannot_use():
+    found, _ = factored(4, 1)
+    for call in (lambda: true_overlap(found, MPO4, max_bond=0), lambda: to_mpo(found, max_bond=0)):
+        with pytest.raises(ValueError, match="max_bond=0 keeps nothing; use 1 or more"):
+            call()
+    with pytest.raises(TypeError, match="expected a Factorization, got MatrixProductOperator"):
+        to_mpo(MPO4)
+
+
 def test_the_memory_of_this_machine_is_known():
     assert 2.0**26 < available_memory() < 2.0**50
 

@@ -23,7 +23,7 @@ from mpodis.environments.dense import DenseEnvironments
 from mpodis.environments.network import Network
 from mpodis.environments.transverse import TransverseEnvironments
 from mpodis.environments.tree import TreeEnvironments
-from mpodis.sites import bond_dimensions, mpo_cores, mpo_legs
+from mpodis.sites import bond_dimensions, core_legs, mpo_cores
 from mpodis.tables import Table
 
 if TYPE_CHECKING:
@@ -82,6 +82,12 @@ class EngineOptions:
     seed: int = 0
     executor: object = None
 
+    def __post_init__(self) -> None:
+        if self.max_bond < 1:
+            raise ValueError(f"max_bond={self.max_bond} keeps nothing; use 1 or more")
+        if self.memory is not None and not self.memory > 0:
+            raise ValueError(f"memory={self.memory} must be a number of bytes above 0, or None")
+
     @property
     def budget(self) -> float:
         return SHARE * available_memory() if self.memory is None else self.memory
@@ -128,8 +134,18 @@ def engine_estimates(
     core_bond : bond dimension chi' of the core
     max_bond : bond dimension D of the boundary engine
     memory : bytes an engine may take; default: most of what is available
+
+    Raises
+    ------
+    TypeError, ValueError
+        What is no MPO or no Ansatz, an ansatz of another size, a bond dimension or a memory
+        below 1.
     """
+    for side, ansatz in (("left", left), ("right", right)):
+        if not isinstance(ansatz, Ansatz):
+            raise TypeError(f"{side}={ansatz!r} is no Ansatz; make one with `brickwall(n, depth)`")
     cores = mpo_cores(mpo)
+    check_sides(core_legs(cores), left, right)
     options = EngineOptions(max_bond=max_bond, memory=memory)
     rows = [
         (
@@ -140,7 +156,7 @@ def engine_estimates(
             e.refused or "yes",
         )
         for e in _estimates(
-            mpo_legs(mpo),
+            core_legs(cores),
             left,
             right,
             target_bonds=bond_dimensions(cores),

@@ -1,6 +1,6 @@
 """Time and memory of the boundary engine, predicted from its plan before anything is allocated.
 
-The constants are of one core of a server of 2024 with OpenBLAS; elsewhere all times scale alike,
+The constants are of one core of an AMD EPYC with OpenBLAS; elsewhere all times scale about alike,
 which is enough to choose between engines.
 """
 

@@ -65,8 +65,10 @@ def true_overlap(
     Raises
     ------
     ValueError
-        The MPO and the factorization have different legs.
+        The MPO and the factorization have different legs, or `max_bond` is below 1.
     """
+    if max_bond < 1:
+        raise ValueError(f"max_bond={max_bond} keeps nothing; use 1 or more")
     cores = mpo_cores(mpo)
     if tuple(c.shape[1:3] for c in cores) != factorization.legs:
         raise ValueError(
@@ -101,6 +103,8 @@ def to_mpo(
     cutoff : float
         Schmidt values below `cutoff` times the largest of their bond are dropped.
     """
+    if not isinstance(factorization, Factorization):
+        raise TypeError(f"expected a Factorization, got {type(factorization).__name__}")
     core, log_norm = left_canonical(mpo_cores(factorization.core))
     core = spread_norm(core, 0.0)
     # to pull through the adjoint circuits is to push through these

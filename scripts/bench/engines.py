@@ -406,7 +406,9 @@ def main() -> None:
     if not options.quick:
         rows += grid(BEYOND, prototypes, naive_limit=0)
     record = {
-        "command": " ".join(["scripts/bench/engines.py", *(["--quick"] if options.quick else [])]),
+        "command": "scripts/bench/engines.py"
+        + (" --quick" if options.quick else "")
+        + (" --prototypes DIR" if prototypes else ""),
         "machine": {"processor": platform.processor() or platform.machine(), "cores used": 1},
         "versions": {"mpodis": mpodis.__version__, "numpy": np.__version__},
         "grid": rows,
