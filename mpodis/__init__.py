@@ -11,7 +11,9 @@ __version__ = "0.1.0"
 
 _HOME = {
     "ansatz": ("Ansatz", "Placement", "brickwall", "from_spec", "pair_from_spec", "staircase"),
-    "baselines": ("Approximation", "low_rank", "rank_for", "truncation"),
+    "baselines": ("Approximation", "bond_for", "low_rank", "rank_for", "truncation"),
+    "blocks": ("best_monarch", "monarch", "monarch_sizes"),
+    "bounds": ("FullWidth", "circuit_group", "full_width", "weighted_bound"),
     "circuit": ("Circuit", "identity_circuit", "random_circuit"),
     "cores": ("fit_core",),
     "disentangler": ("Disentangled", "History", "disentangle", "resume"),
@@ -29,6 +31,16 @@ _HOME = {
         "von_neumann_bound",
     ),
     "mpo": ("Compressed", "canonical_form", "compress", "from_linear", "truncate"),
+    "order": (
+        "HeadRotation",
+        "Ordered",
+        "Reordering",
+        "carry_mean",
+        "head_rotation",
+        "neuron_order",
+        "pca_basis",
+        "site_order",
+    ),
     "sites": ("mpo_cores", "mpo_from_cores", "mpo_to_dense"),
     "tables": ("Table",),
 }

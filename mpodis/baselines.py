@@ -7,14 +7,15 @@ a gain of the circuits is never one of the measure.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mpodis.ansatz import Ansatz
-from mpodis.conventions import crop, padded_shape, wires
-from mpodis.cores import embed_metric, fit_core, inner
+from mpodis.conventions import Legs, check_legs, crop, padded_shape, wires
+from mpodis.cores import embed_metric, fit_core, full_bonds, inner
 from mpodis.disentangler.objectives import Activations
 from mpodis.disentangler.polish import Lbfgs
 from mpodis.environments import DenseEnvironments
@@ -34,7 +35,7 @@ from mpodis.sites import (
 if TYPE_CHECKING:
     from quimb.tensor import MatrixProductOperator
 
-__all__ = ["Approximation", "low_rank", "rank_for", "truncation", "zero"]
+__all__ = ["Approximation", "bond_for", "low_rank", "rank_for", "truncation", "zero"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,9 +86,40 @@ def low_rank(
     return describe(f"low rank {rank}", matrix, found, rank * (inputs + outputs), covariance)
 
 
-def rank_for(parameters: int, shape: tuple[int, int]) -> int:
-    """The lowest rank with at least so many parameters: the baseline gets the benefit."""
-    return min(max(1, math.ceil(parameters / sum(shape))), *shape)
+def rank_for(parameters: int, shape: tuple[int, int], *, below: bool = False) -> int:
+    """The lowest rank with at least so many parameters: the baseline gets the benefit.
+
+    With `below` the highest rank with at most so many, and a ValueError where there is none.
+    """
+    if not below:
+        return min(max(1, math.ceil(parameters / sum(shape))), *shape)
+    if parameters < sum(shape):
+        raise ValueError(f"{parameters} parameters do not pay for rank 1, which takes {sum(shape)}")
+    return min(parameters // sum(shape), *shape)
+
+
+def bond_for(parameters: int, legs: Sequence[Sequence[int]], *, below: bool = False) -> int:
+    """The lowest bond dimension whose MPO on these legs has at least so many parameters.
+
+    It ends where a larger one adds nothing. With `below` the highest with at most so many, and a
+    ValueError where there is none.
+    """
+    legs, chi = check_legs(legs), 1
+    largest = max(full_bonds(legs, math.prod(padded_shape(legs))), default=1)
+    if below and parameters < mpo_parameters(legs, 1):
+        raise ValueError(
+            f"{parameters} parameters do not pay for bond dimension 1, which takes "
+            f"{mpo_parameters(legs, 1)}"
+        )
+    while chi < largest and mpo_parameters(legs, chi) < parameters:
+        chi += 1
+    return chi - 1 if below and mpo_parameters(legs, chi) > parameters else chi
+
+
+def mpo_parameters(legs: Legs, max_bond: int) -> int:
+    """Numbers stored in an MPO on these legs, its bonds as large as they are of use."""
+    bonds = [1, *full_bonds(legs, max_bond), 1]
+    return sum(a * i * o * b for a, (i, o), b in zip(bonds, legs, bonds[1:], strict=False))
 
 
 def truncation(

@@ -15,6 +15,7 @@ import numpy as np
 from autoray import do
 
 from mpodis.conventions import padded_shape
+from mpodis.gates import check_group
 from mpodis.sites import bond_dimensions, core_legs, cores_to_dense, left_canonical, mpo_cores
 from mpodis.tables import Table, Tabular
 
@@ -174,7 +175,7 @@ def max_average_entropy(bonds: Sequence[int]) -> float:
     return float(np.mean([math.log(chi) for chi in bonds])) if len(bonds) else 0.0
 
 
-def von_neumann_bound(a, b) -> float:
+def von_neumann_bound(a, b, *, group: str = "U") -> float:
     """sum_i s_i(A) s_i(B) / (|A| |B|): no circuits around B reach a larger overlap with A.
 
     von Neumann's trace inequality; it is reached when the gates are as wide as the operator.
@@ -182,15 +183,42 @@ def von_neumann_bound(a, b) -> float:
     Parameters
     ----------
     a, b : MatrixProductOperator or array (rows, columns)
+    group : {"SO", "O", "U"}
+        What the circuits as a whole are, see `circuit_group`. Between real square operators with
+        determinants of opposite sign, circuits of determinant +1 ("SO") reach no more than
+        sum_i s_i t_i - 2 s_min t_min (Miranda and Thompson, Linear Algebra Appl. 1993).
     """
-    s, t = (singular_values(_as_cores(x) if hasattr(x, "upper_ind") else x) for x in (a, b))
-    return spectral_bound(s, t)
+    check_group(group)
+    a, b = (_as_cores(x) if hasattr(x, "upper_ind") else x for x in (a, b))
+    s, t = singular_values(a), singular_values(b)
+    opposite = group == "SO" and _determinant_sign(a, s) * _determinant_sign(b, t) < 0
+    return spectral_bound(s, t, opposite=opposite)
 
 
-def spectral_bound(s, t) -> float:
-    """The bound from two descending lists of singular values."""
+def spectral_bound(s, t, *, opposite: bool = False) -> float:
+    """The bound from two descending lists of singular values.
+
+    `opposite`: of operators whose determinants differ in sign, which the circuits cannot mend.
+    """
     k = min(len(s), len(t))
-    return float(s[:k] @ t[:k] / (np.linalg.norm(s) * np.linalg.norm(t)))
+    lost = 2 * s[-1] * t[-1] if opposite else 0.0
+    return float((s[:k] @ t[:k] - lost) / (np.linalg.norm(s) * np.linalg.norm(t)))
+
+
+def _determinant_sign(operator, values) -> float:
+    """Sign of the determinant of a dense matrix or cores; 0 if not real, square and invertible."""
+    if values[-1] <= 1e-13 * len(values) * values[0]:
+        return 0.0  # the sign is that of rounding errors, and the smallest value of no account
+    if isinstance(operator, list | tuple):
+        is_product = all(chi == 1 for chi in bond_dimensions(operator))
+        if is_product and len(operator) > 1 and set(core_legs(operator)) == {(2, 2)}:
+            real = all(core.dtype.kind != "c" for core in operator)
+            return 1.0 if real else 0.0  # an even power of the determinant of every site
+        operator = cores_to_dense(operator)
+    operator = np.asarray(operator)
+    if operator.dtype.kind == "c" or operator.shape[0] != operator.shape[1]:
+        return 0.0
+    return float(np.linalg.slogdet(operator)[0])
 
 
 def singular_values(operator) -> np.ndarray:

@@ -7,7 +7,8 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from mpodis import compress, low_rank, mpo_to_dense, second_moment, truncation
-from mpodis.baselines import rank_for, zero
+from mpodis.baselines import bond_for, mpo_parameters, rank_for, zero
+from mpodis.conventions import qubit_legs
 from reference import overlap, random_matrix, relative_error, weighted_distance
 
 SHAPES = ((8, 6), (6, 8), (5, 5), (1, 4), (4, 1))
@@ -170,6 +171,38 @@ def test_the_baseline_never_gets_fewer_parameters():
         rank = rank_for(parameters, (12, 30))
         assert rank * 42 >= parameters
         assert (rank - 1) * 42 < parameters
+
+
+def test_the_highest_rank_that_a_budget_pays_for():
+    for parameters in range(42, 700):
+        rank = rank_for(parameters, (12, 30), below=True)
+        assert rank * 42 <= parameters
+        assert rank == 12 or (rank + 1) * 42 > parameters
+    with pytest.raises(ValueError, match="41 parameters do not pay for rank 1, which takes 42"):
+        rank_for(41, (12, 30), below=True)
+
+
+@pytest.mark.parametrize(
+    "legs", [qubit_legs(16, 64), qubit_legs(8, 8), ((3, 4), (2, 2)), ((4, 2),)]
+)
+def test_the_bond_dimension_for_a_budget(legs):
+    counts = [mpo_parameters(legs, chi) for chi in range(1, 40)]
+    largest = max(counts)
+    for parameters in range(1, largest + 20, 7):
+        above = bond_for(parameters, legs)
+        assert mpo_parameters(legs, above) >= min(parameters, largest)
+        assert above == 1 or mpo_parameters(legs, above - 1) < parameters
+        if parameters >= counts[0]:
+            below = bond_for(parameters, legs, below=True)
+            assert mpo_parameters(legs, below) <= parameters
+            assert parameters >= largest or mpo_parameters(legs, below + 1) > parameters
+    with pytest.raises(ValueError, match=f"0 parameters .* dimension 1, which takes {counts[0]}"):
+        bond_for(0, legs, below=True)
+
+
+def test_parameters_of_an_mpo_are_those_of_a_full_one():
+    layer = compress(random_matrix((16, 8)))
+    assert mpo_parameters(layer.legs, max(layer.bonds)) == layer.parameters
 
 
 # --- truncation

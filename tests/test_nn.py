@@ -25,9 +25,7 @@ from mpodis.nn import (
     FactorizedLinear,
     MPOLinear,
     accuracy,
-    layer_inputs,
     linear_from_matrix,
-    output_sensitivity,
     predict,
     replace_layer,
     train_classifier,
@@ -453,56 +451,3 @@ def test_predict_and_accuracy(monkeypatch):
     assert predict(nn.ReLU(), x).dtype == np.int64
     with pytest.raises(ValueError, match="5 images need as many labels"):
         accuracy(model, x, np.zeros(4))
-
-
-def test_layer_inputs_are_what_the_layer_sees(digits, monkeypatch):
-    monkeypatch.setattr("mpodis.nn.training._EVALUATION_BATCH", 100)
-    model = CompactTNN(seed=0).double().eval()
-    x = digits.x_test
-    hidden = np.maximum(x @ numbers(model.mpo.weight()), 0)
-    assert_array_equal(layer_inputs(model, "mpo", x), x)
-    assert_allclose(layer_inputs(model, "head", x), hidden, atol=1e-12)
-    assert layer_inputs(CompactTNN(seed=0), "head", x).dtype == np.float64
-    assert not model.head._forward_pre_hooks
-
-
-def test_layer_inputs_of_sequences_and_idle_layers():
-    model = nn.ModuleDict({"idle": nn.ReLU(), "twice": nn.Tanh()})
-    model.forward = lambda x: model["twice"](model["twice"](x))
-    x = np.random.default_rng(0).random((2, 3, 5)).astype(np.float32)
-    seen = layer_inputs(model, "twice", x)
-    assert_allclose(seen, np.vstack([x.reshape(6, 5), np.tanh(x).reshape(6, 5)]), rtol=1e-6)
-    with pytest.raises(ValueError, match="does not call its layer 'idle'"):
-        layer_inputs(model, "idle", x)
-    with pytest.raises(ValueError, match="no layer 'fc'; it has idle, twice"):
-        layer_inputs(model, "fc", x)
-
-
-def test_output_sensitivity_is_the_fisher_information_of_the_head():
-    x = np.random.default_rng(0).random((40, 4))
-    model = CompactTNN(inputs=4, classes=3, seed=1).double().eval()
-    found = output_sensitivity(model, "mpo", x)
-    y = x @ numbers(model.mpo.weight())
-    head = numbers(model.head.weight)
-    expected = np.zeros((4, 4))
-    for row, logits in zip(y, numbers(model.head(torch.relu(torch.tensor(y)))), strict=True):
-        p = np.exp(logits) / np.exp(logits).sum()
-        for c in range(3):
-            # d log p_c / d logits = e_c - p, through the head and the ReLU
-            g = (np.eye(3)[c] - p) @ head * (row > 0)
-            expected += p[c] * np.outer(g, g) / len(x)
-    assert_allclose(found, expected, atol=1e-12)
-    with pytest.raises(ValueError, match="has no layer 'nothing'"):
-        output_sensitivity(model, "nothing", x)
-    with pytest.raises(ValueError, match="0 times, not once"):
-        output_sensitivity(Unused(), "idle", x)
-
-
-class Unused(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.idle = linear_from_matrix(np.eye(4), dtype=F64)
-        self.head = linear_from_matrix(np.ones((4, 3)), dtype=F64)
-
-    def forward(self, x):
-        return self.head(x)

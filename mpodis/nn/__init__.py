@@ -1,12 +1,12 @@
 """Networks: MPO layers, swapping layers, training, and the paper's compact TNN. Needs torch."""
 
+from mpodis.nn.activations import collect_activations, layer_inputs, output_sensitivity
 from mpodis.nn.layers import FactorizedLinear, MPOLinear, linear_from_matrix, replace_layer
+from mpodis.nn.moments import LayerStatistics, LowRankMoment
 from mpodis.nn.tnn import RECIPES, CompactTNN, Recipe, train_tnn
 from mpodis.nn.training import (
     TrainingRecord,
     accuracy,
-    layer_inputs,
-    output_sensitivity,
     predict,
     train_classifier,
 )
@@ -15,10 +15,13 @@ __all__ = [
     "RECIPES",
     "CompactTNN",
     "FactorizedLinear",
+    "LayerStatistics",
+    "LowRankMoment",
     "MPOLinear",
     "Recipe",
     "TrainingRecord",
     "accuracy",
+    "collect_activations",
     "layer_inputs",
     "linear_from_matrix",
     "output_sensitivity",

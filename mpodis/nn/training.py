@@ -1,4 +1,4 @@
-"""Training a classifier reproducibly, its accuracy, and what its layers see."""
+"""Training a classifier reproducibly, and its accuracy."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from mpodis.data import Dataset
-from mpodis.nn.layers import Seed, find_layer, torch_generator
+from mpodis.nn.activations import like_model
+from mpodis.nn.layers import Seed, torch_generator
 from mpodis.progress import bar
 
 __all__ = [
     "TrainingRecord",
     "accuracy",
-    "layer_inputs",
-    "output_sensitivity",
     "predict",
     "train_classifier",
 ]
@@ -103,7 +102,7 @@ def train_classifier(
     _check_settings(epochs, learning_rate, batch_size)
     start = time.perf_counter()
     generator = torch_generator(seed)
-    x = _like_model(model, data.x_train)
+    x = like_model(model, data.x_train)
     y = torch.as_tensor(data.y_train, device=x.device)
     batches = math.ceil(len(x) / batch_size)
     optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
@@ -145,7 +144,7 @@ def train_classifier(
 @torch.no_grad()
 def predict(model: nn.Module, x: np.ndarray | Tensor) -> np.ndarray:
     """Predicted class (int64) of every row of x, with the model in the mode it is in."""
-    rows = _like_model(model, x).split(_EVALUATION_BATCH)
+    rows = like_model(model, x).split(_EVALUATION_BATCH)
     return np.concatenate([model(batch).argmax(1).cpu().numpy() for batch in rows])
 
 
@@ -154,78 +153,6 @@ def accuracy(model: nn.Module, x: np.ndarray | Tensor, y: np.ndarray) -> float:
     if len(x) != len(y) or len(x) == 0:
         raise ValueError(f"{len(x)} images need as many labels, and at least one; got {len(y)}")
     return 100 * float(np.mean(predict(model, x) == np.asarray(y)))
-
-
-@torch.no_grad()
-def layer_inputs(model: nn.Module, name: str, x: np.ndarray | Tensor) -> np.ndarray:
-    """What the layer ``name`` receives when the model is given x, as (n, features), float64.
-
-    Leading axes (batch, position, ...) are flattened into n; a layer that is called several times
-    contributes the inputs of all calls. The model is run in the mode it is in, in its own dtype.
-
-    Raises
-    ------
-    ValueError
-        If there is no such layer, or the model does not call it.
-    """
-    seen: list[np.ndarray] = []
-
-    def keep(_module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-        seen.append(arguments[0].reshape(-1, arguments[0].shape[-1]).double().cpu().numpy())
-
-    handle = find_layer(model, name).register_forward_pre_hook(keep)
-    try:
-        for batch in _like_model(model, x).split(_EVALUATION_BATCH):
-            model(batch)
-    finally:
-        handle.remove()
-    if not seen:
-        raise ValueError(f"the model does not call its layer {name!r} on these inputs")
-    return np.concatenate(seen)
-
-
-def output_sensitivity(model: nn.Module, name: str, x: np.ndarray | Tensor) -> np.ndarray:
-    """How much the log-likelihood feels the outputs of a layer: E[g^T g], (outputs, outputs).
-
-    g is the gradient of log p_c at the layer's output, averaged over the images and over the
-    classes c that the model itself predicts: the Fisher information seen from the layer, which
-    needs no labels. See `sensitivity` of `mpodis.disentangle`.
-
-    Raises
-    ------
-    ValueError
-        If there is no such layer, or the model does not call it exactly once.
-    """
-    seen: list[Tensor] = []
-
-    def cut(_module: nn.Module, _arguments: tuple, output: Tensor) -> Tensor:
-        seen.append(output.detach().requires_grad_())
-        return seen[-1]
-
-    handle = find_layer(model, name).register_forward_hook(cut)
-    total, count = 0.0, 0
-    try:
-        for batch in _like_model(model, x).split(_EVALUATION_BATCH):
-            seen.clear()
-            with torch.enable_grad():
-                logs = torch.log_softmax(model(batch), dim=1)
-            if len(seen) != 1:
-                raise ValueError(f"the model calls its layer {name!r} {len(seen)} times, not once")
-            for c in range(logs.shape[1]):
-                (g,) = torch.autograd.grad(logs[:, c].sum(), seen[0], retain_graph=True)
-                g, p = g.double(), logs[:, c, None].detach().double().exp()
-                total = total + (p * g).T @ g
-            count += len(batch)
-    finally:
-        handle.remove()
-    return (total / count).cpu().numpy()
-
-
-def _like_model(model: nn.Module, x: np.ndarray | Tensor) -> Tensor:
-    """x in the dtype and on the device of the model's weights."""
-    weights = [*model.parameters(), *model.buffers()]
-    weight = next((w for w in weights if w.is_floating_point()), torch.empty(0))
-    return torch.as_tensor(x).to(device=weight.device, dtype=weight.dtype)
 
 
 def _check_settings(epochs: int, learning_rate: float, batch_size: int) -> None:
