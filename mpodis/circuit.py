@@ -166,6 +166,44 @@ def random_circuit(ansatz: Ansatz, *, seed=None, scale: float | None = None) -> 
     return _fill(ansatz, lambda w: random_gate(2**w, group=group, rng=rng, scale=scale))
 
 
+def embed(circuit: Circuit, ansatz: Ansatz, *, outermost: str = "left") -> Circuit:
+    """The same matrix as a circuit of a larger ansatz, all other free gates the identity.
+
+    Every gate takes the first place of its wires that keeps the order, seen from the outside: from
+    the first layer on for a left circuit, from the last one for a right circuit.
+
+    Raises
+    ------
+    ValueError
+        If a gate finds no place, or the ansatz has fixed gates that are left over.
+    """
+    if circuit.n != ansatz.n:
+        raise ValueError(f"the circuit has {circuit.n} wires, the ansatz {ansatz.n}")
+    turn = -1 if outermost == "right" else 1
+    places = list(enumerate(ansatz.placements))[::turn]
+    dtype = np.result_type(np.float64, *circuit.gates)
+    gates = [np.eye(2**place.width, dtype=dtype) for _, place in places]
+    taken = [False] * len(places)
+    busy = [0] * ansatz.n  # the first position at which a wire may still be used
+    own = list(zip(circuit.ansatz.placements, circuit.gates, strict=True))[::turn]
+    for place, gate in own:
+        first = max(busy[wire] for wire in place.wires)
+        fits = (k for k in range(first, len(places)) if places[k][1] == place and not taken[k])
+        k = next(fits, None)
+        if k is None:
+            raise ValueError(
+                f"a gate on wires {place.wires} finds no place in {ansatz}; begin with fewer "
+                "layers, or with the outermost layers of the same pattern"
+            )
+        gates[k], taken[k] = np.asarray(gate), True
+        for wire in place.wires:
+            busy[wire] = k + 1
+    for (_, place), used in zip(places, taken, strict=True):
+        if place.fixed is not None and not used:
+            raise ValueError(f"the ansatz has a {place.fixed} on {place.wires} that is not there")
+    return Circuit(ansatz, tuple(gates[::turn]))
+
+
 def _fill(ansatz: Ansatz, make) -> Circuit:
     dtype = np.complex128 if ansatz.group == "U" else np.float64
     gates = (FIXED[p.fixed] if p.fixed else make(p.width) for p in ansatz.placements)

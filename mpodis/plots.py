@@ -85,8 +85,9 @@ def plot_history(
     bound = column == "overlap"
     for label, history in histories.items():
         if not isinstance(history, Mapping):
-            names = ("sweep", column, *(("bound",) if bound else ()))
-            history = {n: history.history.column(n, start=history.start) for n in names}
+            names = (column, *(("bound",) if bound else ()))
+            history = {n: history.path(n) for n in names}
+            history["sweep"] = np.arange(len(history[column]))
         (line,) = ax.plot(history["sweep"], history[column], label=label)
         if bound:
             ax.plot(history["sweep"], history["bound"], ls=":", color=line.get_color(), lw=1)

@@ -15,8 +15,8 @@ from quimb.tensor import MatrixProductOperator
 
 from mpodis.disentangler import disentangle, resume
 from mpodis.disentangler import run as run_module
+from mpodis.disentangler.chain import Chain
 from mpodis.disentangler.checkpoint import RunDirectory
-from mpodis.disentangler.loop import Loop
 from mpodis.disentangler.problem import Problem
 from mpodis.disentangler.settings import Settings
 from mpodis.files import save_arrays
@@ -80,6 +80,7 @@ RUNS = {
     "sweeps, fixed core": ({"group": "O"}, {"method": "sweeps", "core": "fixed"}),
     "random starts": ({}, {"start": "random", "starts": 3}),
     "one start": ({}, {"starts": 1}),
+    "grown": ({"left": 3}, {"start": "grown", "max_sweeps": 4, "explore": 2}),
     "activations": ({"covariance": RAMP}, {"objective": "activations"}),
     "activations, Fortran": (
         {"covariance": np.asfortranarray(RAMP + 1e-3 * np.tri(8) @ np.tri(8).T)},
@@ -103,11 +104,12 @@ def test_stopped_after_any_sweep(name, tmp_path):
     mpo = operator(8, 8, is_complex=given.pop("is_complex", False))
     mpo = strided(mpo) if given.pop("strided", False) else mpo
     problem, settings = build(mpo, **given), Settings(**{**SHORT, **options})
-    loop, seen, stopped = Loop(problem, settings), {}, []
+    loop, seen, stopped = Chain(problem, settings), {}, []
     while True:
         count = len(loop.records)
         # every state that is new, and some that are not
-        state = (loop._phase, loop._refining, loop._number, loop.status is None)
+        inner = loop._loop
+        state = (inner._phase, inner._refining, inner._number, loop._number, loop.status is None)
         if state not in seen or count % 5 == 0:
             stopped.append(count)
             RunDirectory.open(tmp_path / str(count), problem, settings).save(loop)
@@ -122,14 +124,14 @@ def test_stopped_after_any_sweep(name, tmp_path):
         assert {refining for _, refining, *_ in seen} == {True, False}
     for count in stopped:
         directory, *read = RunDirectory.read(tmp_path / str(count))
-        loop = Loop(*read)
+        loop = Chain(*read)
         directory.restore(loop)
         assert len(loop.records) == len(lines(tmp_path / str(count))) == count
         assert_same_result(finished(loop), alone)
 
 
 def test_the_state_is_arrays_and_plain_numbers():
-    loop = Loop(build(operator(8, 8)), Settings(**SHORT))
+    loop = Chain(build(operator(8, 8)), Settings(**SHORT))
     arrays, numbers = loop.state()
     assert arrays == {}
     for _ in range(6):
@@ -266,10 +268,10 @@ def test_killed_processes(tmp_path):
 def halfway(tmp_path):
     """(path, problem, settings, result of the run left alone) of a run with two checkpoints."""
     problem, settings = build(operator(8, 8)), Settings(**SHORT)
-    alone = finished(Loop(problem, settings))
+    alone = finished(Chain(problem, settings))
     path = tmp_path / "run"
     directory = RunDirectory.open(path, problem, settings)
-    loop = Loop(problem, settings)
+    loop = Chain(problem, settings)
     for _ in range(2):
         for _ in range(4):
             loop.step()
@@ -287,7 +289,7 @@ def empty_state(file):
 
 def resumed_from(path):
     directory, problem, settings = RunDirectory.read(path)
-    loop = Loop(problem, settings)
+    loop = Chain(problem, settings)
     directory.restore(loop)
     assert len(lines(path)) == len(loop.records)
     return len(loop.records)
@@ -366,7 +368,7 @@ def test_a_finished_run_is_only_read(tmp_path, monkeypatch):
     x = random_matrix((20, 8), seed=2)
     given = {**OPTIONS, "run_dir": tmp_path, "inputs": x, "objective": "activations"}
     first = disentangle(operator(8, 8), **given)
-    monkeypatch.setattr(Loop, "step", None)
+    monkeypatch.setattr(Chain, "step", None)
     for again in (resume(tmp_path), disentangle(operator(8, 8), **given), resume(str(tmp_path))):
         assert_same_result(again, first)
         assert again.seconds == first.seconds

@@ -353,7 +353,7 @@ def test_max_seconds_returns_to_the_better_start(monkeypatch):
         loop.step()
     first = loop.records[-1]["loss"]
     loop.step()
-    loop._elapsed = 60.0
+    loop.elapsed = 60.0
     worse = loop.step()
     assert worse["start"] == 1
     assert worse["loss"] > first  # else another seed is needed
@@ -394,7 +394,7 @@ def test_history_columns():
     assert np.isnan(history.column("activations")).all()
     assert np.isnan(result.activation_error)
     assert len(history.column("loss", start=1)) == 0
-    with pytest.raises(KeyError, match="no column 'f'; there are start, sweep, phase, loss"):
+    with pytest.raises(KeyError, match="no column 'f'; there are stage, depth, start, sweep"):
         history.column("f")
     assert len(History(()).column("loss")) == 0
 

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mpodis.disentangler.loop import Loop
-from mpodis.disentangler.problem import Problem
+from mpodis.disentangler.chain import Chain
+from mpodis.disentangler.problem import Point, Problem
 from mpodis.disentangler.settings import Settings
 from mpodis.factorization import dump_ansatz, load_ansatz
 from mpodis.files import load_arrays, read_json, save_arrays, write_atomic, write_json
@@ -98,12 +98,13 @@ class RunDirectory:
             tuple(config["shape"]),
             arrays.get("covariance"),
             arrays.get("sensitivity"),
+            Point.from_arrays("initial.", arrays),
         )
         if _fingerprint(problem) != config["fingerprint"]:
             raise ValueError(f"the arrays of {path} do not belong to its config.json")
         return cls(path), problem, Settings.from_dict(config["settings"])
 
-    def save(self, loop: Loop) -> None:
+    def save(self, loop: Chain) -> None:
         """Checkpoint between two sweeps."""
         arrays, numbers = loop.state()
         self._append(loop.records)
@@ -120,7 +121,7 @@ class RunDirectory:
             stream.flush()
             os.fsync(stream.fileno())
 
-    def restore(self, loop: Loop) -> None:
+    def restore(self, loop: Chain) -> None:
         """Put a loop where the last readable checkpoint left it, if there is one."""
         for name in ("checkpoint.safetensors", "checkpoint.previous.safetensors"):
             file = self.path / name
@@ -160,7 +161,8 @@ def _describe(problem: Problem, settings: Settings) -> dict:
 
 def _moments(problem: Problem) -> dict[str, np.ndarray]:
     found = {"covariance": problem.covariance, "sensitivity": problem.sensitivity}
-    return {name: array for name, array in found.items() if array is not None}
+    initial = {} if problem.initial is None else problem.initial.arrays("initial.")
+    return {name: array for name, array in found.items() if array is not None} | initial
 
 
 def _fingerprint(problem: Problem) -> str:

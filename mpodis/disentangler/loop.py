@@ -8,28 +8,27 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import replace
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
 
-from mpodis.conventions import padded_shape
 from mpodis.disentangler.figures import Figures
 from mpodis.disentangler.objectives import Activations, Overlap
 from mpodis.disentangler.polish import Lbfgs
-from mpodis.disentangler.problem import Problem
+from mpodis.disentangler.prepare import engine_options, moments, with_engine
+from mpodis.disentangler.problem import Point, Problem
 from mpodis.disentangler.result import Disentangled, History
 from mpodis.disentangler.settings import Settings
 from mpodis.disentangler.starts import first_core, place_start
 from mpodis.disentangler.watch import EVERY, Watch
-from mpodis.environments import EngineOptions, build_engine, choose
+from mpodis.environments import build_engine
 from mpodis.environments.arrays import SMALL_BOND, single_threaded
 from mpodis.environments.base import core_norm
-from mpodis.environments.dense import LIMIT
 from mpodis.environments.truth import true_form
 from mpodis.factorization import Factorization
 from mpodis.gates import polar
-from mpodis.sites import bond_dimensions, left_canonical, mpo_from_cores, spread_norm
+from mpodis.sites import left_canonical, mpo_from_cores, spread_norm
 
 __all__ = ["Loop"]
 
@@ -46,6 +45,15 @@ EXACT = 1e-13
 class Loop:
     """Runs a problem under its settings, sweep by sweep.
 
+    Parameters
+    ----------
+    problem, settings, executor
+        As for `disentangle`.
+    numbers : sequence of int, optional
+        What the starts are called in the records; default 0, 1, ...
+    elapsed, stage : float, int
+        Seconds spent before, and the number of the stage, for the records.
+
     Attributes
     ----------
     settings : Settings
@@ -54,21 +62,39 @@ class Loop:
         The history so far, see `History`.
     status : str or None
         How it ended; None while it goes on.
+    elapsed : float
+        Seconds spent so far.
     """
 
-    def __init__(self, problem: Problem, settings: Settings, *, executor=None) -> None:
-        self._executor = executor
+    def __init__(
+        self,
+        problem: Problem,
+        settings: Settings,
+        *,
+        numbers: Sequence[int] | None = None,
+        elapsed: float = 0.0,
+        stage: int = 0,
+        executor=None,
+    ) -> None:
+        self.numbers = tuple(range(settings.starts)) if numbers is None else tuple(numbers)
         cores, self._log_norm = left_canonical(problem.cores)
         self._unit = spread_norm(cores, 0.0)
         if settings.objective == "overlap" and problem.sensitivity is not None:
             raise ValueError("sensitivity= weighs the activations; use objective='activations'")
-        self.problem, self.settings = problem, self._with_engine(problem, settings)
+        self.problem, self.settings = problem, with_engine(problem, settings, self._unit, executor)
         self.objective = (
             Overlap(self._unit)
             if settings.objective == "overlap"
-            else Activations(self._unit, *self._moments())
+            else Activations(self._unit, *moments(problem))
         )
-        self.engine = self._engine(self.objective.target)
+        self.engine = build_engine(
+            self.settings.engine,
+            self.objective.target,
+            problem.legs,
+            problem.left,
+            problem.right,
+            options=engine_options(self.settings, executor),
+        )
         self.watch = None
         if settings.method == "lbfgs" and not self.engine.exact:
             raise ValueError(
@@ -85,79 +111,20 @@ class Loop:
             problem.right,
             free_core=settings.core == "update",
         )
-        self._first = first_core(self._unit, settings)
+        self._first = problem.initial or first_core(self._unit, settings)
         self.records: list[dict] = []
         self.status: str | None = None
         self._number, self._refining = 0, settings.starts == 1
-        self._phase, self._elapsed = "", 0.0
+        self._phase, self.elapsed, self.stage = "", elapsed, stage
         self._best: dict | None = None
         self._best_point: dict[str, np.ndarray] = {}
-
-    def _with_engine(self, problem: Problem, settings: Settings) -> Settings:
-        """Settings with an engine that fits this machine; refuses one that does not."""
-        if settings.objective == "activations":
-            size = max(padded_shape(problem.legs))
-            if size > LIMIT:
-                raise ValueError(
-                    f"objective='activations' needs the dense operator, and a dimension of {size} "
-                    f"is beyond {LIMIT}; use objective='overlap'"
-                )
-            return replace(settings, engine="dense")
-        estimate = choose(
-            problem.legs,
-            problem.left,
-            problem.right,
-            target_bonds=bond_dimensions(self._unit),
-            core_bond=settings.core_bond,
-            complex=any(core.dtype.kind == "c" for core in self._unit)
-            or "U" in (problem.left.group, problem.right.group),
-            options=self._options(settings),
-            engine=settings.engine,
-        )
-        return replace(settings, engine=estimate.engine)
-
-    def _engine(self, target):
-        return build_engine(
-            self.settings.engine,
-            target,
-            self.problem.legs,
-            self.problem.left,
-            self.problem.right,
-            options=self._options(self.settings),
-        )
-
-    def _moments(self) -> tuple:
-        """Second moments of the inputs and of the gradients at the outputs."""
-        if self.problem.covariance is None:
-            raise ValueError(
-                "objective='activations' needs to know the layer's inputs; give inputs= (samples, "
-                "features) or covariance=, their second moment"
-            )
-        sensitivity = self.problem.sensitivity
-        if sensitivity is None and self.problem.shape[1] < padded_shape(self.problem.legs)[1]:
-            sensitivity = np.eye(self.problem.shape[1])  # nobody sees the outputs that are cropped
-        groups = {self.problem.left.group, self.problem.right.group}
-        if "U" in groups or any(core.dtype.kind == "c" for core in self.problem.cores):
-            return self.problem.covariance, sensitivity
-        # a real error feels only the real part, and the core shall stay real
-        return self.problem.covariance.real, None if sensitivity is None else sensitivity.real
-
-    def _options(self, settings: Settings) -> EngineOptions:
-        return EngineOptions(
-            max_bond=settings.environment_bond[-1],  # where the schedule may end
-            dtype=settings.dtype,
-            device=settings.device,
-            memory=settings.memory,
-            seed=settings.seed,
-            executor=self._executor,
-        )
 
     def step(self) -> dict:
         """Do one sweep, of whichever start is next; returns its record."""
         with single_threaded(self._small()):
             began = time.perf_counter()
             loss = self._advance()
-            self._elapsed += time.perf_counter() - began
+            self.elapsed += time.perf_counter() - began
             record = self._measure(loss)
             self.records.append(record)
             self._decide(record)
@@ -174,8 +141,7 @@ class Loop:
                 self._number,
                 self.engine,
                 self.objective,
-                self.problem.left,
-                self.problem.right,
+                self.problem,
                 self._first,
                 self.settings,
             )
@@ -200,7 +166,7 @@ class Loop:
 
     def _decide(self, record: dict) -> None:
         """What comes next: the same, L-BFGS, another start, or the end."""
-        losses = [r["loss"] for r in self.records if r["start"] == self._number]
+        losses = [r["loss"] for r in self._mine()]
         sweeps, loss = len(losses) - 1, losses[-1]
         gain = losses[-2] - loss if sweeps else math.inf
         if loss <= EXACT:
@@ -231,8 +197,9 @@ class Loop:
     def _decide_watched(self, record: dict, losses: list[float], limit: str) -> None:
         """The same for an engine that truncates: checks first, and no L-BFGS."""
         sweeps = len(losses) - 1
-        mine = [r for r in self.records if r["start"] == self._number]
-        here = [r["loss"] for r in mine if r["environment_bond"] == record["environment_bond"]]
+        here = [
+            r["loss"] for r in self._mine() if r["environment_bond"] == record["environment_bond"]
+        ]
         slow = len(here) > WINDOW and here[-1 - WINDOW] - here[-1] < self.settings.tol * here[-1]
         follows = ""
         if slow or limit or sweeps % EVERY == 0:
@@ -249,14 +216,22 @@ class Loop:
     def _at_limit(self) -> str:
         """The limit that the present start has reached, or nothing."""
         settings = self.settings
-        if settings.max_seconds is not None and self._elapsed >= settings.max_seconds:
+        if settings.max_seconds is not None and self.elapsed >= settings.max_seconds:
             return "max_seconds"
-        done = sum(r["start"] == self._number for r in self.records) - 1
+        done = len(self._mine()) - 1
         return "max_sweeps" if done >= settings.max_sweeps else ""
 
+    @property
+    def start(self) -> int:
+        """What the present start is called."""
+        return self.numbers[self._number]
+
+    def _mine(self) -> list[dict]:
+        """Records of the present start."""
+        return [r for r in self.records if r["start"] == self.start]
+
     def _was(self, phase: str) -> bool:
-        mine = [r for r in self.records if r["start"] == self._number]
-        return any(r["phase"] == phase for r in mine)
+        return any(r["phase"] == phase for r in self._mine())
 
     def _next(self, status: str) -> None:
         """End the present start; go on with the next one, with the best one, or not at all."""
@@ -308,14 +283,16 @@ class Loop:
         )
         exact = self.watch is None
         return {
-            "start": self._number,
-            "sweep": sum(r["start"] == self._number for r in self.records),
+            "stage": self.stage,
+            "depth": max(self.problem.left.depth, self.problem.right.depth),
+            "start": self.start,
+            "sweep": len(self._mine()),
             "phase": self._phase,
             "loss": float(loss),
             **figures,
             "true_overlap": figures["overlap"] if exact else math.nan,
             "environment_bond": math.nan if exact else self.watch.max_bond,
-            "seconds": self._elapsed,
+            "seconds": self.elapsed,
         }
 
     def result(self) -> Disentangled:
@@ -347,13 +324,26 @@ class Loop:
             status=self.status or "max_sweeps",
             history=History(tuple(self.records)),
             settings=self.settings,
-            start=self._number,
+            start=self.start,
             loss=self.objective.loss(self.engine),
             overlap=overlap,
             overlap_error=truth.error / size,
-            seconds=self._elapsed,
+            seconds=self.elapsed,
             **measured,
         )
+
+    def loss(self) -> float:
+        """The objective where the loop stands."""
+        return self.objective.loss(self.engine)
+
+    def point(self) -> Point:
+        """Gates and core where the loop stands."""
+        engine = self.engine
+        return Point(list(engine.left), list(engine.core), list(engine.right))
+
+    def go_to(self, point: Point) -> None:
+        """Put the loop at other gates and core."""
+        self.engine.set(point.left, point.core, point.right)
 
     def _point(self) -> dict[str, np.ndarray]:
         """Everything that the next sweep depends on, as named arrays."""
@@ -389,7 +379,7 @@ class Loop:
             "number": self._number,
             "refining": self._refining,
             "phase": self._phase,
-            "elapsed": self._elapsed,
+            "elapsed": self.elapsed,
             "best": self._best,
             "status": self.status,
             "records": len(self.records),
@@ -399,7 +389,7 @@ class Loop:
     def load(self, arrays: dict[str, np.ndarray], numbers: dict, records: list[dict]) -> None:
         """Take over a `state` and the history that belongs to it."""
         self._number, self._refining = numbers["number"], numbers["refining"]
-        self._phase, self._elapsed = numbers["phase"], numbers["elapsed"]
+        self._phase, self.elapsed = numbers["phase"], numbers["elapsed"]
         self._best, self.status, self.records = numbers["best"], numbers["status"], list(records)
         kept = {
             part: {k.removeprefix(part): v for k, v in arrays.items() if k.startswith(part)}

@@ -3,24 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mpodis.ansatz import Ansatz, brickwall, from_spec
+from mpodis.ansatz import Ansatz, Placement, brickwall, from_spec
+from mpodis.circuit import embed
 from mpodis.conventions import Legs, padded_shape, wires
-from mpodis.cores import embed_metric
+from mpodis.cores import embed_metric, pad_bonds
+from mpodis.factorization import Factorization
 from mpodis.measures import second_moment
-from mpodis.sites import core_legs, left_canonical
+from mpodis.mpo import truncate
+from mpodis.sites import bond_dimensions, core_legs, left_canonical, mpo_cores
 
-__all__ = ["Problem"]
+__all__ = ["Point", "Problem"]
+
+
+@dataclass(frozen=True, eq=False)
+class Point:
+    """Gates of both sides and the core's sites: where a run stands, or begins."""
+
+    left: list
+    core: list
+    right: list
+
+    def arrays(self, prefix: str) -> dict[str, np.ndarray]:
+        """Its arrays by name, for a file."""
+        parts = (("left", self.left), ("core", self.core), ("right", self.right))
+        return {f"{prefix}{name}.{k}": x for name, xs in parts for k, x in enumerate(xs)}
+
+    @classmethod
+    def from_arrays(cls, prefix: str, arrays: dict) -> Point | None:
+        """What `arrays` named, if it is there."""
+
+        def part(name: str) -> list:
+            count = sum(key.startswith(f"{prefix}{name}.") for key in arrays)
+            return [arrays[f"{prefix}{name}.{k}"] for k in range(count)]
+
+        return cls(part("left"), part("core"), part("right")) if part("core") else None
 
 
 @dataclass(frozen=True, eq=False)
 class Problem:
     """M as its cores, the two ansätze, the shape before padding, and second moments.
 
-    `covariance` is that of the inputs, `sensitivity` that of the gradients at the outputs.
+    `covariance` is that of the inputs, `sensitivity` that of the gradients at the outputs;
+    `initial` are the gates and the core to begin with, where they are given.
     """
 
     cores: tuple
@@ -29,6 +57,7 @@ class Problem:
     shape: tuple[int, int]
     covariance: np.ndarray | None
     sensitivity: np.ndarray | None = None
+    initial: Point | None = None
 
     @property
     def legs(self) -> Legs:
@@ -46,6 +75,8 @@ class Problem:
         inputs,
         covariance,
         sensitivity=None,
+        initial: Factorization | None = None,
+        core_bond: int = 1,
     ) -> Problem:
         """Check what a user gives and fill in what is left open."""
         cores = tuple(_double(core) for core in cores)
@@ -92,7 +123,39 @@ class Problem:
                     f"the sensitivity has shape {sensitivity.shape}, the layer {shape[1]} outputs"
                 )
             sensitivity = embed_metric(sensitivity, shape[1], what="sensitivity")
-        return cls(cores, left_ansatz, right_ansatz, shape, covariance, sensitivity)
+        found = cls(cores, left_ansatz, right_ansatz, shape, covariance, sensitivity)
+        if initial is None:
+            return found
+        return replace(found, initial=_point(initial, found, core_bond))
+
+
+def _point(given: Factorization, problem: Problem, core_bond: int) -> Point:
+    """A factorization as a point of the problem: more layers and bonds than it has are trivial."""
+    if given.legs != problem.legs:
+        raise ValueError(f"start= has legs {given.legs}, the operator {problem.legs}")
+    core = given.core
+    if max(bond_dimensions(mpo_cores(core)), default=1) > core_bond:
+        core = truncate(core, max_bond=core_bond).mpo
+    core = pad_bonds([_double(site) for site in mpo_cores(core)], core_bond)
+    gates = {}
+    for side in ("left", "right"):
+        ansatz = getattr(problem, side)
+        circuit = embed(getattr(given, side), ansatz, outermost=side)
+        gates[side] = [_double(gate) for gate in circuit.gates]
+        for place, gate in zip(ansatz.placements, gates[side], strict=True):
+            _check_gate(place, gate, ansatz.group)
+    return Point(gates["left"], core, gates["right"])
+
+
+def _check_gate(place: Placement, gate: np.ndarray, group: str) -> None:
+    if place.fixed is not None:
+        return
+    if group != "U" and gate.dtype.kind == "c":
+        raise ValueError(f"start= has a complex gate on wires {place.wires}; use group='U'")
+    if group == "SO" and np.linalg.det(gate) < 0:
+        raise ValueError(
+            f"start= has a gate of determinant -1 on wires {place.wires}; use group='O'"
+        )
 
 
 def _double(array) -> np.ndarray:

@@ -27,12 +27,12 @@ ADVICE = {
 class History:
     """One record per sweep, as dictionaries and as columns.
 
-    A record holds: start (number in the multi-start), sweep (within the start), phase ("start",
-    "sweep" or "lbfgs", the latter ten iterations a record), loss, overlap, bound, s_avg (of
-    Q_L^H M Q_R^H, nats), activations (relative error, NaN without a covariance), true_overlap
-    (NaN in sweeps of a truncating engine between two checks), environment_bond (of such an
-    engine, else NaN), seconds. What a size does not allow (bound, s_avg of more than 8 qubits) is
-    NaN.
+    A record holds: stage (of circuits that grow, else 0) and its depth, start (number), sweep
+    (within start and stage), phase ("start", "sweep" or "lbfgs", the latter ten iterations a
+    record), loss, overlap, bound, s_avg (of Q_L^H M Q_R^H, nats), activations (relative error,
+    NaN without a covariance), true_overlap (NaN in sweeps of a truncating engine between two
+    checks), environment_bond (of such an engine, else NaN), seconds. What a size does not allow
+    (bound, s_avg of more than 8 qubits) is NaN.
     """
 
     records: tuple[dict, ...]
@@ -76,6 +76,8 @@ class Disentangled(Tabular):
         S_k of M and of Q_L^H M Q_R^H, what the circuits leave (nats); the latter from a
         truncated MPO above 11 qubits.
     seconds : float
+    winners : tuple of int
+        Number of the start that won each stage.
     """
 
     factorization: Factorization
@@ -92,6 +94,14 @@ class Disentangled(Tabular):
     entropies_before: np.ndarray
     entropies_after: np.ndarray
     seconds: float
+    winners: tuple[int, ...] = ()
+
+    def path(self, name: str) -> np.ndarray:
+        """A column of the history along what was kept, stage after stage."""
+        if self.history.records and name not in self.history.records[0]:
+            return self.history.column(name)  # which says what there is
+        kept = self.winners or (self.start,)
+        return np.array([r[name] for r in self.history.records if r["start"] == kept[r["stage"]]])
 
     @property
     def converged(self) -> bool:
@@ -110,8 +120,8 @@ class Disentangled(Tabular):
             ("S_avg before (nats)", _mean(self.entropies_before)),
             ("S_avg after (nats)", _mean(self.entropies_after)),
             *((f"parameters, {part}", count) for part, count in parts.items()),
-            ("start", f"{self.start + 1} of {self.settings.starts}"),
-            ("sweeps", len(self.history.column("sweep", start=self.start)) - 1),
+            ("start", f"{self.start + 1} of {1 + max(self.history.column('start'))}"),
+            ("sweeps", sum(self.path("phase") != "start")),
             ("seconds", self.seconds),
             ("status", self.status),
         ]

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mpodis.ansatz import Ansatz
+from mpodis.disentangler.chain import Chain
 from mpodis.disentangler.checkpoint import RunDirectory
-from mpodis.disentangler.loop import Loop
 from mpodis.disentangler.problem import Problem
 from mpodis.disentangler.result import ADVICE, Disentangled
 from mpodis.disentangler.settings import Settings
+from mpodis.factorization import Factorization
 from mpodis.mpo import Compressed
 from mpodis.progress import bar
 from mpodis.sites import mpo_cores
@@ -51,10 +52,11 @@ def disentangle(
     device: str | None = None,
     memory: float | None = None,
     executor=None,
-    start: str = "identity",
+    start: str | Factorization | Disentangled = "identity",
     scale: float = 0.05,
     starts: int = 4,
     explore: int = 20,
+    kicks: int = 1,
     max_sweeps: int = 200,
     tol: float = 1e-4,
     max_seconds: float | None = None,
@@ -108,9 +110,17 @@ def disentangle(
     executor : optional
         Anything with ``submit``, a pool of `concurrent.futures` or a Dask client: the tree engine
         runs the slices of a network there that does not fit the memory in one piece.
-    start, scale, starts, explore
-        Gates begin near the identity, at a distance of about `scale`, or Haar-random. `starts`
-        of them are tried for `explore` sweeps, and the best one is kept.
+    start : {"identity", "random", "grown"}, Factorization or Disentangled
+        Gates begin near the identity or Haar-random; or circuits grow, layer by layer from the
+        outermost one, new ones beginning as the identity, so that a deeper circuit is never worse
+        than a shallower one (and from 16 layers of 2-body gates on, with rivals that begin with
+        wide gates). Or the run goes on from gates that are given: of fewer layers, or with
+        another bond dimension of the core, if need be.
+    scale, starts, explore : float, int, int
+        The first start is at a distance of about `scale` from the identity (from what is given:
+        0), later ones further out. Of `starts` tried for `explore` sweeps the best is kept.
+    kicks : int
+        Growing circuits also try so many starts at a distance around what was found before.
     max_sweeps, tol, max_seconds
         Stop after so many sweeps (ten L-BFGS iterations count as one), when ten sweeps lower the
         loss by less than the fraction `tol`, or after a time (which makes the result depend on
@@ -149,9 +159,10 @@ def disentangle(
         dtype=dtype,
         device=device,
         memory=memory,
-        start=start,
+        start=start if isinstance(start, str) else "given",
         scale=scale,
         starts=starts,
+        kicks=kicks,
         explore=explore,
         max_sweeps=max_sweeps,
         tol=tol,
@@ -169,12 +180,27 @@ def disentangle(
         inputs=inputs,
         covariance=covariance,
         sensitivity=sensitivity,
+        initial=_given(start),
+        core_bond=core_bond,
     )
     if run_dir is not None and engine == "auto":
         settings = replace(settings, engine=RunDirectory.engine_of(run_dir) or "auto")
-    loop = Loop(problem, settings, executor=executor)  # what it refuses leaves no directory behind
+    loop = Chain(problem, settings, executor=executor)  # what it refuses leaves no directory behind
     directory = None if run_dir is None else RunDirectory.open(run_dir, problem, loop.settings)
     return _run(loop, directory, progress=progress)
+
+
+def _given(start) -> Factorization | None:
+    """The factorization to begin with, where it is one."""
+    if isinstance(start, Disentangled):
+        start = start.factorization
+    if isinstance(start, Factorization):
+        return start
+    if start == "given" or not isinstance(start, str):
+        raise TypeError(
+            f"start={start!r} is no start; give a name, a Factorization or a result to go on from"
+        )
+    return None
 
 
 def resume(run_dir: str | os.PathLike, *, executor=None, progress: bool = False) -> Disentangled:
@@ -183,16 +209,17 @@ def resume(run_dir: str | os.PathLike, *, executor=None, progress: bool = False)
     The gates are, bit by bit, those that the run would have had if left alone.
     """
     directory, problem, settings = RunDirectory.read(run_dir)
-    return _run(Loop(problem, settings, executor=executor), directory, progress=progress)
+    return _run(Chain(problem, settings, executor=executor), directory, progress=progress)
 
 
-def _run(loop: Loop, directory: RunDirectory | None, *, progress: bool) -> Disentangled:
+def _run(loop: Chain, directory: RunDirectory | None, *, progress: bool) -> Disentangled:
     settings = loop.settings
     if directory is not None:
         directory.restore(loop)
-    total = settings.max_sweeps + (settings.starts - 1) * settings.explore
     saved = time.monotonic()
-    with bar(total=total, desc=f"disentangle ({settings.objective})", enabled=progress) as shown:
+    with bar(
+        total=loop.total, desc=f"disentangle ({settings.objective})", enabled=progress
+    ) as shown:
         shown.done = len(loop.records)
         while loop.status is None:
             record = loop.step()

@@ -14,7 +14,7 @@ __all__ = ["METHODS", "OBJECTIVES", "STARTS", "Settings"]
 
 OBJECTIVES = ("overlap", "activations")
 METHODS = ("auto", "sweeps", "lbfgs")
-STARTS = ("identity", "random")
+STARTS = ("identity", "random", "grown")
 CORES = ("update", "fixed")
 
 
@@ -34,6 +34,7 @@ class Settings:
     start: str = "identity"
     scale: float = 0.05
     starts: int = 4
+    kicks: int = 1
     explore: int = 20
     max_sweeps: int = 200
     tol: float = 1e-4
@@ -50,7 +51,7 @@ class Settings:
             ("method", METHODS),
             ("engine", ("auto", *ENGINES)),
             ("dtype", DTYPES),
-            ("start", STARTS),
+            ("start", (*STARTS, "given")),  # the latter stands for gates that are given
             ("core", CORES),
         ):
             if getattr(self, name) not in known:
@@ -61,6 +62,8 @@ class Settings:
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name}={value!r} must be a whole number, 1 or more")
+        if isinstance(self.kicks, bool) or not isinstance(self.kicks, int) or self.kicks < 0:
+            raise ValueError(f"kicks={self.kicks!r} must be a whole number, 0 or more")
         for name, low in (("scale", 0.0), ("tol", 0.0)):
             value = getattr(self, name)
             if not (isinstance(value, int | float) and math.isfinite(value) and value >= low):

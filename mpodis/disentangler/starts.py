@@ -11,8 +11,10 @@ from mpodis.circuit import random_circuit
 from mpodis.conventions import padded_shape
 from mpodis.cores import fit_core, pad_bonds
 from mpodis.disentangler.objectives import Objective
+from mpodis.disentangler.problem import Point, Problem
 from mpodis.disentangler.settings import Settings
 from mpodis.environments.base import Environments
+from mpodis.gates import random_gate
 from mpodis.mpo import truncate
 from mpodis.sites import core_legs, mpo_cores, mpo_from_cores
 
@@ -36,23 +38,49 @@ def place_start(
     number: int,
     engine: Environments,
     objective: Objective,
-    left: Ansatz,
-    right: Ansatz,
-    core: Sequence,
+    problem: Problem,
+    first: Sequence | Point,
     settings: Settings,
 ) -> None:
     """Put the engine at start `number` of the multi-start.
 
     Every start has a random stream of its own, so that it does not depend on the others. Of near
-    identity starts, the later ones reach further out: `scale` times 1, 2, 4, ...
+    identity starts, the later ones reach further out: `scale` times 1, 2, 4, ... Around a point
+    that is given, start 0 is the point itself and the others are near it in the same way.
+
+    Parameters
+    ----------
+    first : list of cores, or Point
+        The core to begin with, or gates and core.
     """
     rng = np.random.default_rng([settings.seed, number])
+    if isinstance(first, Point):
+        kick = settings.scale * 2 ** (number - 1) if number else 0.0
+        gates = [
+            _near(getattr(first, side), getattr(problem, side), kick, rng)
+            for side in ("left", "right")
+        ]
+        engine.set(gates[0], first.core, gates[1])
+        engine.set(core=objective.scaled(engine))
+        return
     scale = None if settings.start == "random" else settings.scale * 2**number
-    circuits = [random_circuit(ansatz, seed=rng, scale=scale) for ansatz in (left, right)]
-    dtype = np.result_type(*core, *circuits[0].gates, *circuits[1].gates)
-    core = [np.asarray(site, dtype=dtype) for site in core]
+    sides = (problem.left, problem.right)
+    circuits = [random_circuit(ansatz, seed=rng, scale=scale) for ansatz in sides]
+    dtype = np.result_type(*first, *circuits[0].gates, *circuits[1].gates)
+    core = [np.asarray(site, dtype=dtype) for site in first]
     engine.set(circuits[0].gates, core, circuits[1].gates)
     if settings.core == "update" and settings.start == "random":
         # a core made for trivial circuits says nothing about random ones
         engine.set(core=objective.best_core(engine))
     engine.set(core=objective.scaled(engine))
+
+
+def _near(gates: Sequence, ansatz: Ansatz, scale: float, rng: np.random.Generator) -> list:
+    """The gates, each free one moved by exp of a Gaussian generator of size `scale`."""
+    if not scale:
+        return list(gates)
+    group = ansatz.group
+    return [
+        gate if place.fixed else gate @ random_gate(len(gate), group=group, rng=rng, scale=scale)
+        for place, gate in zip(ansatz.placements, gates, strict=True)
+    ]

@@ -25,7 +25,8 @@ COLUMNS = (
 
 def trajectory(found: Disentangled) -> dict:
     """Entropies that are left, and the history of the start that won."""
-    history = {name: found.history.column(name, start=found.start).tolist() for name in COLUMNS}
+    history = {name: found.path(name).tolist() for name in COLUMNS}
+    history["sweep"] = list(range(len(history["loss"])))
     return {"entropies": found.entropies_after.tolist(), "history": history}
 
 

@@ -1,0 +1,195 @@
+"""A run of several stages, one `Loop` each, behind the interface of a single one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mpodis.disentangler.loop import Loop
+from mpodis.disentangler.problem import Point, Problem
+from mpodis.disentangler.result import Disentangled, History
+from mpodis.disentangler.settings import Settings
+from mpodis.disentangler.stages import Stage, advance, plan
+
+__all__ = ["Chain"]
+
+QUICK = {"tol": 1e-3, "explore": 20}
+"""Settings of the stages between wide gates and the circuit: they only prepare the next."""
+QUICK_SWEEPS = 20
+
+
+@dataclass(frozen=True)
+class _Rival:
+    """What a leap challenges: loss, gates, name of the start, and the leap's first stage."""
+
+    loss: float
+    point: Point
+    name: int
+    since: int
+
+
+class Chain:
+    """Runs a problem under its settings, stage by stage; see `Loop` for the interface.
+
+    Every stage is a function of the one before, and the stages of a circuit are the first ones of
+    any deeper circuit: what f it reaches, a deeper one of the same settings reaches too.
+    """
+
+    def __init__(self, problem: Problem, settings: Settings, *, executor=None) -> None:
+        self.problem, self._executor = problem, executor
+        # the whole circuit says which engine all stages have, and refuses what does not fit
+        self._whole = Loop(problem, settings, executor=executor)
+        self.settings = self._whole.settings
+        grown = self.settings.start == "grown" and problem.initial is None
+        self._stages = plan(problem.left, problem.right) if grown else [_single(problem)]
+        self._number, self._done = 0, []
+        self._winners: list[int] = []
+        self._names = self.settings.starts
+        self._rival: _Rival | None = None
+        self._open(None, range(self.settings.starts), 0.0)
+
+    @property
+    def stage(self) -> Stage:
+        return self._stages[self._number]
+
+    def _open(self, point: Point | None, names, elapsed: float) -> None:
+        """Make the loop of the present stage, which begins at a point or at its starts."""
+        if len(self._stages) == 1:
+            self._loop = self._whole
+            return
+        stage, settings = self.stage, self.settings
+        options = {"start": "identity", "starts": len(names)}
+        if stage.begins in ("coarse", "compile") and not stage.decides:
+            options |= QUICK
+            if stage.begins == "compile":
+                options["max_sweeps"] = min(QUICK_SWEEPS, settings.max_sweeps)
+        problem = replace(self.problem, left=stage.left, right=stage.right, initial=point)
+        self._loop = Loop(
+            problem,
+            replace(settings, **options),
+            numbers=names,
+            elapsed=elapsed,
+            stage=self._number,
+            executor=self._executor,
+        )
+
+    @property
+    def records(self) -> list[dict]:
+        return [*self._done, *self._loop.records]
+
+    @property
+    def total(self) -> int:
+        """Sweeps that the run takes at most."""
+        settings = self.settings
+        first = settings.max_sweeps + (settings.starts - 1) * settings.explore
+        later = settings.max_sweeps + settings.kicks * settings.explore
+        return first + later * (len(self._stages) - 1)
+
+    @property
+    def status(self) -> str | None:
+        """How it ended; None while it goes on."""
+        ended = self._loop.status
+        enough = ended == "max_seconds" or (ended == "exact" and self._rival is None)
+        return ended if enough or self._number + 1 == len(self._stages) else None
+
+    def step(self) -> dict:
+        """Do one sweep of whichever stage is next; returns its record."""
+        if self._loop.status is not None:
+            self._next()
+        return self._loop.step()
+
+    def _next(self) -> None:
+        """Go on to the next stage."""
+        point, name = self._standing()
+        self._done = self.records
+        self._winners.append(name)
+        if self.stage.decides and self._rival.name == name:
+            self._winners[self._rival.since :] = [name] * (self._number + 1 - self._rival.since)
+        if self.stage.decides:
+            self._rival = None
+        before = self._loop.problem
+        self._number += 1
+        stage, settings = self.stage, self.settings
+        seed = [settings.seed, self._number]
+        if stage.begins == "coarse":
+            self._rival = _Rival(self._loop.loss(), point, name, self._number)
+            names, point = self._named(settings.starts), None
+        else:
+            point = advance(before, stage, point, seed=seed)
+            kicks = settings.kicks if stage.begins == "grow" or stage.decides else 0
+            names = [name, *self._named(kicks)]  # what goes on keeps its name
+        self._open(point, names, self._loop.elapsed)
+
+    def _named(self, count: int) -> list[int]:
+        self._names += count
+        return list(range(self._names - count, self._names))
+
+    def _standing(self) -> tuple[Point, int]:
+        """Where the present stage stands, or what it has not beaten; and the start's name."""
+        if self.stage.decides and self._rival.loss <= self._loop.loss():
+            return self._rival.point, self._rival.name
+        return self._loop.point(), self._loop.start
+
+    def result(self) -> Disentangled:
+        """The factorization where the chain stands, see `Loop.result`."""
+        status, before = self.status or "max_sweeps", self._loop.problem
+        point, name = self._standing()
+        winners = [*self._winners, name]
+        if self._rival is not None and name != self._rival.name and not self.stage.decides:
+            # stopped among wide gates: what they challenge is what there is
+            point, name = self._rival.point, self._rival.name
+            before = replace(before, left=self._plain().left, right=self._plain().right)
+        if self._rival is not None and name == self._rival.name:
+            winners[self._rival.since :] = [name] * (len(winners) - self._rival.since)
+        self._whole.go_to(advance(before, _single(self.problem), point, seed=()))
+        return replace(
+            self._whole.result(),
+            status=status,
+            history=History(tuple(self.records)),
+            winners=tuple(winners),
+            start=name,
+            seconds=self._loop.elapsed,
+        )
+
+    def _plain(self) -> Stage:
+        """The stage that the present leap challenges."""
+        return self._stages[self._rival.since - 1]
+
+    def state(self) -> tuple[dict[str, np.ndarray], dict]:
+        """Arrays and numbers from which `load` goes on exactly."""
+        arrays, numbers = self._loop.state()
+        if len(self._stages) > 1 and self._loop.problem.initial is not None:
+            arrays |= self._loop.problem.initial.arrays("initial.")
+        rival = None
+        if self._rival is not None:
+            arrays |= self._rival.point.arrays("rival.")
+            rival = {key: getattr(self._rival, key) for key in ("loss", "name", "since")}
+        chain = {
+            "number": self._number,
+            "winners": self._winners,
+            "names": self._names,
+            "present": list(self._loop.numbers),
+            "rival": rival,
+            "done": len(self._done),
+        }
+        total = len(self._done) + numbers["records"]
+        return arrays, {"loop": numbers, "chain": chain, "records": total}
+
+    def load(self, arrays: dict[str, np.ndarray], numbers: dict, records: list[dict]) -> None:
+        """Take over a `state` and the history that belongs to it."""
+        chain = numbers["chain"]
+        self._number, self._winners = chain["number"], list(chain["winners"])
+        self._names, self._rival = chain["names"], None
+        if chain["rival"] is not None:
+            self._rival = _Rival(point=Point.from_arrays("rival.", arrays), **chain["rival"])
+        self._open(Point.from_arrays("initial.", arrays), chain["present"], 0.0)
+        own = ("initial.", "rival.")
+        kept = {name: array for name, array in arrays.items() if not name.startswith(own)}
+        self._done = list(records[: chain["done"]])
+        self._loop.load(kept, numbers["loop"], records[chain["done"] :])
+
+
+def _single(problem: Problem) -> Stage:
+    """The whole circuit at once."""
+    return Stage(problem.left, problem.right, "start")

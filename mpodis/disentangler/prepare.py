@@ -1,0 +1,69 @@
+"""What a run needs before its first sweep: an engine that fits, and second moments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from mpodis.conventions import padded_shape
+from mpodis.disentangler.problem import Problem
+from mpodis.disentangler.settings import Settings
+from mpodis.environments import EngineOptions, choose
+from mpodis.environments.dense import LIMIT
+from mpodis.sites import bond_dimensions
+
+__all__ = ["engine_options", "moments", "with_engine"]
+
+
+def with_engine(problem: Problem, settings: Settings, cores: Sequence, executor=None) -> Settings:
+    """Settings with an engine that fits this machine; refuses one that does not."""
+    if settings.objective == "activations":
+        size = max(padded_shape(problem.legs))
+        if size > LIMIT:
+            raise ValueError(
+                f"objective='activations' needs the dense operator, and a dimension of {size} "
+                f"is beyond {LIMIT}; use objective='overlap'"
+            )
+        return replace(settings, engine="dense")
+    estimate = choose(
+        problem.legs,
+        problem.left,
+        problem.right,
+        target_bonds=bond_dimensions(cores),
+        core_bond=settings.core_bond,
+        complex=any(core.dtype.kind == "c" for core in cores)
+        or "U" in (problem.left.group, problem.right.group),
+        options=engine_options(settings, executor),
+        engine=settings.engine,
+    )
+    return replace(settings, engine=estimate.engine)
+
+
+def engine_options(settings: Settings, executor=None) -> EngineOptions:
+    return EngineOptions(
+        max_bond=settings.environment_bond[-1],  # where the schedule may end
+        dtype=settings.dtype,
+        device=settings.device,
+        memory=settings.memory,
+        seed=settings.seed,
+        executor=executor,
+    )
+
+
+def moments(problem: Problem) -> tuple:
+    """Second moments of the inputs and of the gradients at the outputs."""
+    if problem.covariance is None:
+        raise ValueError(
+            "objective='activations' needs to know the layer's inputs; give inputs= (samples, "
+            "features) or covariance=, their second moment"
+        )
+    sensitivity = problem.sensitivity
+    if sensitivity is None and problem.shape[1] < padded_shape(problem.legs)[1]:
+        sensitivity = np.eye(problem.shape[1])  # nobody sees the outputs that are cropped
+    groups = {problem.left.group, problem.right.group}
+    if "U" in groups or any(core.dtype.kind == "c" for core in problem.cores):
+        return problem.covariance, sensitivity
+    # a real error feels only the real part, and the core shall stay real
+    return problem.covariance.real, None if sensitivity is None else sensitivity.real

@@ -1,0 +1,251 @@
+"""Circuits that grow: never worse when deeper, and bit by bit the same when interrupted."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+import mpodis
+from mpodis.ansatz import Ansatz, Placement, brickwall, from_spec, staircase
+from mpodis.circuit import embed, identity_circuit, random_circuit
+from mpodis.disentangler import chain, disentangle, resume, stages
+from mpodis.disentangler.stages import compile_gate, plan
+from mpodis.factorization import Factorization
+from mpodis.mpo import compress
+from mpodis.sites import mpo_cores, mpo_from_cores
+from reference import circuit_matrix, random_matrix
+
+QUICK = {"start": "grown", "starts": 2, "explore": 3, "max_sweeps": 8}
+
+
+def operator(n=4, is_complex=False, seed=0):
+    return compress(random_matrix((2**n, 2**n), is_complex, seed)).mpo
+
+
+@pytest.fixture
+def early_leaps(monkeypatch):
+    """Leaps at depths 4 and 6 already, in blocks of two layers."""
+    monkeypatch.setattr(stages, "LEAP", 4)
+    monkeypatch.setattr(stages, "BLOCK", 2)
+
+
+# --- circuits inside larger ones
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("group", ["SO", "O", "U"])
+@pytest.mark.parametrize("deep", [brickwall(5, 6), from_spec("1b + 2b + 3b + 2b + 1b + 2b", 5)])
+def test_embedding_keeps_the_matrix(deep, group, side):
+    deep = Ansatz(deep.n, deep.layers, group)
+    layers = deep.layers[:3] if side == "left" else deep.layers[-3:]
+    small = random_circuit(Ansatz(deep.n, layers, group), seed=1)
+    large = embed(small, deep, outermost=side)
+    assert large.ansatz == deep
+    assert_allclose(circuit_matrix(large), circuit_matrix(small), atol=1e-13)
+    # the outermost layers take the gates, the others are the identity
+    free = [k for k, gate in enumerate(large.gates) if not np.array_equal(gate, np.eye(len(gate)))]
+    count = len(small.gates)
+    first = 0 if side == "left" else len(large.gates) - count
+    assert free == list(range(first, first + count))
+
+
+def test_embedding_finds_other_patterns():
+    small = random_circuit(staircase(4, 1), seed=0)
+    large = embed(small, brickwall(4, 5))
+    assert_allclose(circuit_matrix(large), circuit_matrix(small), atol=1e-13)
+
+
+def test_embedding_errors():
+    small = random_circuit(brickwall(4, 3), seed=0)
+    with pytest.raises(ValueError, match=r"on wires \(0,\) finds no place.*fewer layers"):
+        embed(small, brickwall(4, 1))
+    with pytest.raises(ValueError, match="has 4 wires, the ansatz 5"):
+        embed(small, brickwall(5, 3))
+    with pytest.raises(ValueError, match=r"a CNOT on \(0, 1\) that is not there"):
+        embed(small, from_spec("2b + 2b + 2b + 2b + CNOT", 4, start=0))
+
+
+# --- plans
+
+
+def test_a_plan_is_the_beginning_of_a_deeper_one():
+    for depth in range(1, 26):
+        short, long = (
+            plan(brickwall(6, d), brickwall(6, d).reversed()) for d in (depth, depth + 1)
+        )
+        assert long[: len(short)] == short
+        assert short[-1].left == brickwall(6, depth)
+        assert short[-1].right == brickwall(6, depth).reversed()
+    begins = [stage.begins for stage in plan(brickwall(6, 16), brickwall(6, 16))]
+    assert begins == ["start", *["grow"] * 15, "coarse", *["compile"] * 4]
+
+
+def test_sides_of_unequal_depth_grow_from_the_outside():
+    left, right = brickwall(4, 3), brickwall(4, 1)
+    found = plan(left, right)
+    assert [(s.left.depth, s.right.depth) for s in found] == [(1, 1), (2, 1), (3, 1)]
+    found = plan(right, left)
+    assert [s.right.layers for s in found] == [left.layers[2:], left.layers[1:], left.layers]
+
+
+def test_fixed_gates_do_not_grow():
+    with pytest.raises(ValueError, match="fixed CNOT on wires .* start='identity'"):
+        disentangle(operator(), left="2b + CNOT", start="grown")
+
+
+@pytest.mark.parametrize("group", ["SO", "O", "U"])
+def test_a_gate_is_compiled(group):
+    ansatz = Ansatz(3, (*brickwall(3, 2).layers,), group)
+    gate = circuit_matrix(random_circuit(ansatz, seed=3))
+    gates = compile_gate(gate, ansatz, seed=0)
+    circuit = identity_circuit(ansatz).__class__(ansatz, gates)
+    reached = np.vdot(gate, circuit_matrix(circuit)).real / 8
+    assert reached > (0.999 if group == "SO" else 0.7)
+
+
+# --- runs
+
+
+@pytest.mark.parametrize(
+    ("width", "group", "core_bond"), [(2, "SO", 1), (2, "O", 2), (3, "SO", 1), (2, "U", 1)]
+)
+def test_deeper_is_never_worse(width, group, core_bond):
+    mpo = operator(is_complex=group == "U")
+    reached = []
+    for depth in range(1, 5):
+        left = brickwall(4, depth, width, group=group)
+        found = disentangle(mpo, left=left, core_bond=core_bond, **QUICK)
+        reached.append(found.overlap)
+        assert_allclose(found.factorization.overlap(mpo), found.overlap, atol=1e-12)
+    assert min(np.diff(reached)) >= -1e-12
+
+
+def test_deeper_is_never_worse_for_the_activations():
+    x = random_matrix((50, 16), False, 3) @ np.diag(0.7 ** np.arange(16))
+    losses = [
+        disentangle(operator(), left=d, objective="activations", inputs=x, **QUICK).loss
+        for d in (1, 2, 3)
+    ]
+    assert max(np.diff(losses)) <= 1e-12
+
+
+def test_deeper_is_never_worse_with_leaps(early_leaps):
+    mpo, reached, leapt = operator(5), [], []
+    for depth in (3, 4, 5, 6):
+        found = disentangle(mpo, left=depth, **QUICK)
+        reached.append(found.overlap)
+        assert found.factorization.left.ansatz == brickwall(5, depth)
+        assert_allclose(found.path("overlap")[-1], found.overlap, atol=1e-9)
+        leapt.append(len(found.winners))
+    assert min(np.diff(reached)) >= -1e-12
+    assert leapt == [3, 4 + 5, 5 + 5, 6 + 5 + 7]
+
+
+def test_the_path_is_what_was_kept():
+    found = disentangle(operator(), left=3, **QUICK)
+    path = found.path("overlap")
+    stage, depth = found.path("stage"), found.path("depth")
+    assert sorted(set(stage)) == [0, 1, 2]
+    assert_array_equal(depth, stage + 1)
+    ends = [path[stage == k][-1] for k in range(3)]
+    assert ends == sorted(ends)
+    assert_allclose(path[-1], found.overlap, atol=1e-9)
+    assert len(found.winners) == 3
+    with pytest.raises(KeyError, match="no column 'f'"):
+        found.path("f")
+
+
+def test_an_exact_answer_ends_the_growth():
+    mpo = compress(np.kron(np.diag([1.0, 2.0]), np.kron(np.eye(2), np.diag([3.0, 1.0])))).mpo
+    found = disentangle(mpo, left=5, start="grown", scale=0.0)
+    assert found.status == "exact"
+    assert found.history.records[-1]["stage"] == 0
+    assert found.factorization.left.ansatz == brickwall(3, 5)
+
+
+@pytest.mark.parametrize("leaps", [False, True])
+def test_out_of_time_anywhere(leaps, request):
+    if leaps:
+        request.getfixturevalue("early_leaps")
+    mpo = operator(5)
+    whole = disentangle(mpo, left=4, **QUICK)
+    problem, settings = (
+        chain.Problem.build(
+            mpo_cores(mpo), 4, None, group="SO", shape=None, inputs=None, covariance=None
+        ),
+        whole.settings,
+    )
+    run = chain.Chain(problem, settings)
+    best = -1.0
+    while run.status is None:
+        run.step()
+        here = run.result()
+        assert here.factorization.left.ansatz == brickwall(5, 4)
+        assert_allclose(here.factorization.overlap(mpo), here.overlap, atol=1e-12)
+        if here.history.records[-1]["phase"] != "start" and here.start == 0:
+            best = max(best, here.overlap)
+    assert run.result().overlap == whole.overlap
+    assert best <= whole.overlap + 1e-12
+
+
+# --- going on from what is there
+
+
+def test_a_start_that_is_given():
+    mpo = operator()
+    first = disentangle(mpo, left=2, starts=1, max_sweeps=5)
+    for given in (first, first.factorization):
+        again = disentangle(mpo, left=4, start=given, starts=1, max_sweeps=5)
+        assert_allclose(again.history.column("overlap")[0], first.overlap, atol=1e-12)
+        assert again.overlap > first.overlap
+        assert again.settings.start == "given"
+    wider = disentangle(mpo, left=2, start=first, core_bond=2, starts=3, explore=2, max_sweeps=3)
+    assert wider.overlap > first.overlap
+    f = [wider.history.column("overlap", start=k)[0] for k in range(3)]
+    assert f[0] > f[1] > f[2]  # the others are around it
+    narrow = disentangle(mpo, left=2, start=wider, core_bond=1, starts=1, max_sweeps=3)
+    assert max(narrow.factorization.core.bond_sizes()) == 1
+
+
+def test_given_starts_that_do_not_fit():
+    mpo, first = operator(), disentangle(operator(), left=2, starts=1, max_sweeps=1)
+    with pytest.raises(ValueError, match=r"start= has legs .*the operator"):
+        disentangle(operator(3), left=2, start=first)
+    with pytest.raises(ValueError, match="finds no place"):
+        disentangle(mpo, left=1, start=first)
+    with pytest.raises(TypeError, match="start=3 is no start; give a name"):
+        disentangle(mpo, left=1, start=3)
+    with pytest.raises(TypeError, match="start='given' is no start"):
+        disentangle(mpo, left=1, start="given")
+    flipped = Ansatz(4, ((Placement((0, 1)),),), "O")
+    left = identity_circuit(flipped).__class__(flipped, (np.diag([1.0, 1, 1, -1]),))
+    core = mpo_from_cores([np.eye(2).reshape(1, 2, 2, 1)] * 4)
+    given = Factorization(left, core, identity_circuit(flipped), (16, 16))
+    with pytest.raises(ValueError, match=r"determinant -1 on wires \(0, 1\); use group='O'"):
+        disentangle(mpo, left=1, start=given)
+    assert disentangle(mpo, left=1, start=given, group="O", max_sweeps=1).overlap > 0
+    turned = Ansatz(4, flipped.layers, "U")
+    left = identity_circuit(turned)
+    given = Factorization(left, core, identity_circuit(flipped), (16, 16))
+    with pytest.raises(ValueError, match="complex gate .* use group='U'"):
+        disentangle(mpo, left=1, start=given)
+
+
+@pytest.mark.parametrize("kicks", [-1, True, 1.5])
+def test_kicks_are_counted(kicks):
+    with pytest.raises(ValueError, match=f"kicks={kicks} must be a whole number, 0 or more"):
+        disentangle(operator(), left=1, kicks=kicks)
+
+
+def test_a_resumed_run_has_its_given_start(tmp_path):
+    mpo = operator()
+    first = disentangle(mpo, left=1, starts=1, max_sweeps=3)
+    options = {"left": 2, "start": first, "starts": 2, "explore": 2}
+    short = disentangle(mpo, **options, max_sweeps=2, run_dir=tmp_path)
+    assert_array_equal(resume(tmp_path).factorization.matrix(), short.factorization.matrix())
+    alone = disentangle(mpo, **options, max_sweeps=6)
+    again = disentangle(mpo, **options, max_sweeps=6, run_dir=tmp_path)
+    assert len(again.history) == len(alone.history)
+    other = disentangle(mpo, left=1, starts=1, max_sweeps=4)
+    with pytest.raises(ValueError, match="fingerprint differ"):
+        disentangle(mpo, **{**options, "start": other}, max_sweeps=6, run_dir=tmp_path)
+    assert mpodis.resume is resume
