@@ -10,13 +10,28 @@ import importlib
 __version__ = "0.1.0"
 
 _HOME = {
-    "ansatz": ("Ansatz", "Placement", "brickwall", "from_spec", "pair_from_spec", "staircase"),
+    "ansatz": (
+        "Ansatz",
+        "Placement",
+        "brickwall",
+        "circuit_group",
+        "from_spec",
+        "pair_from_spec",
+        "staircase",
+    ),
     "baselines": ("Approximation", "bond_for", "low_rank", "rank_for", "truncation"),
     "blocks": ("best_monarch", "monarch", "monarch_sizes"),
-    "bounds": ("FullWidth", "circuit_group", "full_width", "weighted_bound"),
-    "circuit": ("Circuit", "identity_circuit", "random_circuit"),
+    "bounds": ("FullWidth", "full_width", "weighted_bound"),
+    "circuit": ("Circuit", "embed", "identity_circuit", "random_circuit"),
     "cores": ("fit_core",),
-    "disentangler": ("Disentangled", "History", "disentangle", "resume"),
+    "disentangler": (
+        "Disentangled",
+        "History",
+        "Synthesis",
+        "disentangle",
+        "resume",
+        "synthesise",
+    ),
     "environments": ("Truth", "engine_estimates", "to_mpo", "true_overlap"),
     "factorization": ("Factorization", "load_factorization"),
     "measures": (

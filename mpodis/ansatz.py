@@ -9,9 +9,19 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+import numpy as np
+
 from mpodis.gates import FIXED, check_group, gate_parameters
 
-__all__ = ["Ansatz", "Placement", "brickwall", "from_spec", "pair_from_spec", "staircase"]
+__all__ = [
+    "Ansatz",
+    "Placement",
+    "brickwall",
+    "circuit_group",
+    "from_spec",
+    "pair_from_spec",
+    "staircase",
+]
 
 
 @dataclass(frozen=True)
@@ -171,6 +181,25 @@ def _bricks(n: int, width: int, parity: int, *, fill: bool = True, fixed=None):
         if after:
             layer.append(Placement(tuple(range(n - after, n))))
     return tuple(layer)
+
+
+def circuit_group(*circuits: Ansatz) -> str:
+    """Group of the whole matrices Q of some ansätze: what the von Neumann bound may use.
+
+    A gate on fewer wires than its circuit acts on an even number of copies, so that its
+    determinant there is +1: with 3 wires or more all real circuits of 2-body gates are in SO.
+    """
+    if any(ansatz.group == "U" for ansatz in circuits):
+        return "U"
+    for ansatz in circuits:
+        widest = [place for place in ansatz.placements if place.width == ansatz.n]
+        flips = sum(
+            np.linalg.det(FIXED[place.fixed]) < 0 for place in widest if place.fixed is not None
+        )
+        free = any(place.fixed is None for place in widest)
+        if flips % 2 or (ansatz.group == "O" and free):
+            return "O"
+    return "SO"
 
 
 def staircase(n: int, depth: int, width: int = 2, *, group: str = "SO") -> Ansatz:

@@ -19,7 +19,7 @@ from mpodis.gates import FIXED, polar, random_gate
 if TYPE_CHECKING:
     from quimb.tensor import TensorNetwork
 
-__all__ = ["Circuit", "apply_columns", "apply_rows", "identity_circuit", "random_circuit"]
+__all__ = ["Circuit", "apply_columns", "apply_rows", "embed", "identity_circuit", "random_circuit"]
 
 
 def apply_rows(gate, x, first: int):

@@ -4,7 +4,7 @@ A core between circuits keeps its singular values, whatever the circuits; a boun
 is out of reach of every circuit; `full_width` is a reference, which another start may improve.
 """
 
-from mpodis.bounds.spectral import circuit_group, weighted_bound
+from mpodis.bounds.spectral import weighted_bound
 from mpodis.bounds.widest import FullWidth, full_width
 
-__all__ = ["FullWidth", "circuit_group", "full_width", "weighted_bound"]
+__all__ = ["FullWidth", "full_width", "weighted_bound"]

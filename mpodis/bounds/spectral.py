@@ -9,33 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from mpodis.ansatz import Ansatz
 from mpodis.conventions import crop, padded_shape, qubit_legs
 from mpodis.cores import embed_metric
-from mpodis.gates import FIXED
 from mpodis.mpo import Compressed, check_matrix
 from mpodis.sites import mpo_to_dense
 
-__all__ = ["circuit_group", "weighted_bound"]
-
-
-def circuit_group(*circuits: Ansatz) -> str:
-    """Group of the whole matrices Q of some ansätze: what the von Neumann bound may use.
-
-    A gate on fewer wires than its circuit acts on an even number of copies, so that its
-    determinant there is +1: with 3 wires or more all real circuits of 2-body gates are in SO.
-    """
-    if any(ansatz.group == "U" for ansatz in circuits):
-        return "U"
-    for ansatz in circuits:
-        widest = [place for place in ansatz.placements if place.width == ansatz.n]
-        flips = sum(
-            np.linalg.det(FIXED[place.fixed]) < 0 for place in widest if place.fixed is not None
-        )
-        free = any(place.fixed is None for place in widest)
-        if flips % 2 or (ansatz.group == "O" and free):
-            return "O"
-    return "SO"
+__all__ = ["weighted_bound"]
 
 
 def weighted_bound(

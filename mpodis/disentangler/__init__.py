@@ -2,5 +2,6 @@
 
 from mpodis.disentangler.result import Disentangled, History
 from mpodis.disentangler.run import disentangle, resume
+from mpodis.disentangler.synthesis import Synthesis, synthesise
 
-__all__ = ["Disentangled", "History", "disentangle", "resume"]
+__all__ = ["Disentangled", "History", "Synthesis", "disentangle", "resume", "synthesise"]

@@ -15,12 +15,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mpodis.ansatz import Ansatz, Placement, brickwall
-from mpodis.circuit import Circuit, embed, random_circuit
+from mpodis.circuit import Circuit, embed
 from mpodis.disentangler.problem import Point, Problem
-from mpodis.environments import DenseEnvironments
-from mpodis.gates import polar
+from mpodis.disentangler.synthesis import synthesise
 
-__all__ = ["Stage", "advance", "compile_gate", "plan"]
+__all__ = ["Stage", "advance", "plan"]
 
 LEAP = 16
 """Depth from which on, every `BLOCK` layers, a rival with wide gates is tried."""
@@ -155,8 +154,10 @@ def _compiled(circuit: Circuit, ansatz: Ansatz, layer: int, seed: Sequence[int])
             (Placement(tuple(w - place.wires[0] for w in block[t][j].wires)),) for t, j in inside
         )
         small = Ansatz(place.width, moved, ansatz.group)
-        gates = compile_gate(circuit.gates[before + k], small, seed=[*seed, k])
-        found.update(zip(inside, gates, strict=True))
+        near = synthesise(
+            circuit.gates[before + k], small, starts=4, max_sweeps=60, seed=[*seed, k]
+        )
+        found.update(zip(inside, near.circuit.gates, strict=True))
     like = np.result_type(np.float64, *circuit.gates)
     fill = [
         found.get((t, j), np.eye(2**small.width, dtype=like))
@@ -165,30 +166,3 @@ def _compiled(circuit: Circuit, ansatz: Ansatz, layer: int, seed: Sequence[int])
     ]
     after = before + len(wide)
     return [*circuit.gates[:before], *fill, *circuit.gates[after:]]
-
-
-def compile_gate(gate, ansatz: Ansatz, *, seed, starts: int = 4, max_sweeps: int = 60) -> tuple:
-    """Gates of a circuit that is near one gate, by sweeps from near the identity."""
-    n, group = ansatz.n, ansatz.group
-    engine = DenseEnvironments(gate, ((2, 2),) * n, ansatz, Ansatz(n, (), group))
-    one = [np.eye(2, dtype=gate.dtype).reshape(1, 2, 2, 1)] * n
-    best, value = None, -np.inf
-
-    def update(environment, old):
-        return polar(environment if old.dtype.kind == "c" else environment.real, group=group)
-
-    rng = np.random.default_rng(seed)
-    for _ in range(starts):
-        engine.set(random_circuit(ansatz, seed=rng, scale=0.1).gates, one, [])
-        last = -np.inf
-        for _ in range(max_sweeps):
-            engine.sweep({"left": update})
-            now = engine.inner()
-            if now - last < 1e-6 * 2**n:
-                break
-            last = now
-        if now > value:
-            best, value = tuple(engine.left), now
-        if value > (1 - 1e-9) * 2**n:
-            break
-    return best
