@@ -70,12 +70,12 @@ def _numpy_polar(environment: np.ndarray, group: str) -> np.ndarray:
         u, _, vh, info = decompose(environment)
         if info:
             raise np.linalg.LinAlgError(f"the SVD of a {len(environment)}-row matrix failed")
-    gate = u @ vh
+    gate = u.dot(vh)  # half the time of @ for small matrices
     if group != "SO" or _determinant(gate) > 0:
         return gate
     # singular values come in descending order: the last column is the cheapest to flip
     u[:, -1] *= -1
-    return u @ vh
+    return u.dot(vh)
 
 
 def _determinant(gate: np.ndarray) -> float:

@@ -198,11 +198,11 @@ class BoundaryEnvironments:
     def _update(self, block: Block, pair: Pair, updates: Mapping[str, Update]) -> None:
         """Update the gates of a block, in turns if both sides are to be."""
         sides = [side for side in OTHER if side in updates and block.is_free(side)]
+        now = {side: self._gate(block, side) for side in OTHER}
         for _ in range(self._turns if len(sides) == 2 else 1):
             for side in sides:
-                environment = pair.environment(side, self._gate(block, OTHER[side]))
-                gates, number = self._gates[side], block.slot(side).number
-                gates[number] = updates[side](environment, gates[number])
+                now[side] = updates[side](pair.environment(side, now[OTHER[side]]), now[side])
+                self._gates[side][block.slot(side).number] = now[side]
 
     def _gate(self, block: Block, side: str):
         slot = block.slot(side)

@@ -186,9 +186,8 @@ class Pair:
         if other is None:
             other = np.eye(self._block.outputs if side == "left" else self._block.inputs)
         matrix = self._dense if side == "left" else self._dense.T
-        found = matrix @ other.reshape(-1)
-        size = math.isqrt(len(found))
-        return conj(found).reshape(size, size)
+        size = self._block.inputs if side == "left" else self._block.outputs
+        return conj(matrix.dot(other.reshape(-1))).reshape(size, size)
 
     def _contract(self, side: str, other) -> np.ndarray:
         """K would be too large: the other gate is applied before the bonds are summed over."""

@@ -26,6 +26,8 @@ __all__ = ["METHODS", "Boundary", "Truncation", "canonical"]
 METHODS = ("svd", "gram", "random")
 OVERSAMPLING = 8
 """Columns of the sketch beyond those that are kept."""
+SPARE, TAIL = 4, 8
+"""Vectors beyond those that are kept, and kept ones that are sorted with them, after a guess."""
 NOISE = 0.1
 """Gaussian part of the sketch, relative to the part that is guessed."""
 STACK = 2**16
@@ -157,19 +159,44 @@ class Truncation:
             b = len(weights[first.start + j + 1])
             centre = _weighted(outer, rest).reshape(n, -1, i * o * b)  # (n, a p1.., p b)
             guess = self._guess([old.sites[block.start + j] for block in blocks], b, basis)
-            space, values = self.right_space(centre, guess)
+            rest = rest.reshape(centre.shape)
+            space, values, rest = self._cut(centre, outer, rest, guess)  # rest: (n, a p1.., r)
             basis = guess @ space if j > 1 and guess is not None else None
-            rest = rest.reshape(centre.shape) @ space  # (n, a p1.., r)
             right = dagger(space).reshape(n, -1, i, o, b)
-            flat = values.reshape(n, -1)
-            size = (abs(flat) ** 2).sum(-1) ** 0.5 + TINY  # truncation must not add up in scale
             for m, block in enumerate(blocks):
                 sites[block.start + j] = right[m]
-                weights[block.start + j] = values[m] / size[m]
+                weights[block.start + j] = values[m]
         i, o = first.legs[0]
         rest = rest.reshape(n, a, i, o, -1)
         for m, block in enumerate(blocks):
             sites[block.start] = rest[m]
+
+    def _cut(self, centre, outer, rest, guess):
+        """`right_space` of a centre, weights of norm 1, and rest @ space."""
+        if guess is not None and min(centre.shape[1:]) > self.max_bond and _is_single(centre):
+            space = self._near_space(centre, guess)
+            cut = rest @ space
+            root = _root(_weighted(outer, cut).reshape(cut.shape))
+            if root is not None:
+                return space, root, cut
+        space, values = self.right_space(centre, guess)
+        flat = values.reshape(len(values), -1)
+        size = (abs(flat) ** 2).sum(-1) ** 0.5 + TINY  # truncation must not add up in scale
+        return space, [w / s for w, s in zip(values, size, strict=True)], rest @ space
+
+    def _near_space(self, centre, guess):
+        """`right_space` by a step of subspace iteration from the guess, the best about first."""
+        bound = self.max_bond
+        noise = self._noise(centre, min(bound + SPARE, *centre.shape[1:]))
+        sketch, guess = noise.copy(), guess[:, :bound]
+        sketch[:, : guess.shape[1]] += guess
+        basis = isometry(dagger(centre) @ (centre @ dagger(sketch)))
+        # only among the weakest does it matter which are kept
+        first = max(0, bound - TAIL)
+        tail = basis[:, :, first:]
+        vectors, _ = _eigenvectors(centre @ tail)
+        basis[:, :, first:bound] = tail @ vectors[:, :, : bound - first]
+        return basis[:, :, :bound]
 
     def _guess(self, old: Sequence, b: int, basis):
         """Right Schmidt vectors as they were before the step, (n, r, p b).
@@ -208,9 +235,6 @@ class Truncation:
         else:
             sketch = dagger(self._sketch(centre, guess))
             basis = isometry(dagger(centre) @ (centre @ sketch))  # (n, columns, p)
-            found = None if guess is None else _leading(centre @ basis, self.max_bond)
-            if found is not None:
-                return basis @ found[0], found[1]
             vectors, values = _eigenvectors(centre @ basis)
             space = basis @ vectors[:, :, : self.max_bond]
         keep = min(self.max_bond, self._count(values))
@@ -222,20 +246,24 @@ class Truncation:
 
     def _sketch(self, centre, guess):
         """(n, p, columns): the guess with some noise, and Gaussian rows; the same in every run."""
-        rows, columns = centre.shape[1:]
-        p = min(self.max_bond + OVERSAMPLING, rows, columns)
-        key = (p, columns, is_complex(centre))
-        if key not in self._sketches:
-            rng = np.random.default_rng((p, columns))
-            noise = NOISE * rng.normal(size=(1, p, columns)) / math.sqrt(columns)
-            self._sketches[key] = self.home.put(noise + 0j if key[2] else noise)
-        noise = self._sketches[key]
+        p = min(self.max_bond + OVERSAMPLING, *centre.shape[1:])
+        noise = self._noise(centre, p)
         if guess is None:
             return noise
         guess = guess[:, :p]
         near, far = noise[:, : guess.shape[1]], noise[:, guess.shape[1] :]
         # the rows beyond the guess look where it does not
         return do("concatenate", (guess + near, far - (far @ dagger(guess)) @ guess), axis=1)
+
+    def _noise(self, centre, p: int):
+        """(1, p, columns)"""
+        columns = centre.shape[2]
+        key = (p, columns, is_complex(centre))
+        if key not in self._sketches:
+            rng = np.random.default_rng((p, columns))
+            noise = NOISE * rng.normal(size=(1, p, columns)) / math.sqrt(columns)
+            self._sketches[key] = self.home.put(noise + 0j if key[2] else noise)
+        return self._sketches[key]
 
 
 def conj(x):
@@ -264,24 +292,27 @@ def isometry(x):
     return orgqr(packed, tau, overwrite_a=1)[0][None]
 
 
-def _leading(x, count: int):
-    """About the leading right vectors of a matrix in a stack of its own, and a root of their Gram.
+def _is_single(x) -> bool:
+    """Whether a stack is one numpy matrix, on which LAPACK is called without wrappers."""
+    return isinstance(x, np.ndarray) and len(x) == 1
 
-    Its columns come about in the order of their weight: one step of subspace iteration sorts out
-    the best `count`, at a third of the time of a decomposition. None where this does not serve.
-    """
-    if not isinstance(x, np.ndarray) or len(x) > 1 or x.shape[2] <= count:
-        return None
-    double = x.astype(np.result_type(x, np.float64), copy=False)
-    gram = dagger(double) @ double
-    vectors = isometry(gram[:, :, :count])
+
+def _root(x):
+    """A root of the Gram matrix of x, of norm 1; None where that is singular."""
+    kind, x = x.dtype, x[0].astype(np.result_type(x, np.float64), copy=False)
+    gram = dagger(x) @ x
     potrf = lapack.zpotrf if gram.dtype.kind == "c" else lapack.dpotrf
-    root, info = potrf((dagger(vectors) @ (gram @ vectors))[0])  # upper: root^H root
-    return (vectors.astype(x.dtype), root.astype(x.dtype)[None]) if info == 0 else None
+    root, info = potrf(gram)  # upper: root^H root
+    return None if info else (root / math.sqrt(gram.trace().real)).astype(kind)[None]
 
 
 def _weighted(weights, x):
-    return weights @ x if weights.ndim == 3 else weights[:, :, None] * x
+    """diag(weights) or weights @ a stack of (a, ...) matrices, as a stack of (a, -1) ones."""
+    x = x.reshape(*weights.shape[:2], -1)
+    if weights.ndim == 2:
+        return weights[:, :, None] * x
+    # a stack of one would be copied before it is multiplied
+    return (weights[0] @ x[0])[None] if len(x) == 1 else weights @ x
 
 
 def _eigenvectors(x):
