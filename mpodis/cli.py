@@ -144,8 +144,9 @@ def disentangle(
     environment_bond: Annotated[
         str | None, typer.Option(help="Bond dimensions of the boundary engine, e.g. 16,32,64.")
     ] = None,
-    start: Annotated[str | None, typer.Option(help="identity or random.")] = None,
+    start: Annotated[str | None, typer.Option(help="identity, random or grown.")] = None,
     starts: Annotated[int | None, typer.Option(help="Starts that are tried.")] = None,
+    kicks: Annotated[int | None, typer.Option(help="Starts around each depth's best.")] = None,
     max_sweeps: Annotated[int | None, typer.Option(help="Sweeps a start may take.")] = None,
     max_seconds: Annotated[float | None, typer.Option(help="Stop after so long.")] = None,
     tol: Annotated[float | None, typer.Option(help="Relative gain over ten sweeps.")] = None,
@@ -172,6 +173,7 @@ def disentangle(
         "environment_bond": environment_bond,
         "start": start,
         "starts": starts,
+        "kicks": kicks,
         "max_sweeps": max_sweeps,
         "max_seconds": max_seconds,
         "tol": tol,

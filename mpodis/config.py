@@ -74,6 +74,7 @@ class LayerConfig:
     environment_bond: tuple[int, ...] = (16, 32, 64)
     start: str = "identity"
     starts: int = 4
+    kicks: int = 1
     max_sweeps: int = 200
     max_seconds: float | None = None
     tol: float = 1e-4

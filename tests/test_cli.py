@@ -133,6 +133,7 @@ LAYER = {
     "environment_bond": [8, 16],
     "start": "random",
     "starts": 8,
+    "kicks": 2,
     "max_sweeps": 10,
     "max_seconds": 2.5,
     "tol": 0.5,

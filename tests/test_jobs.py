@@ -344,12 +344,12 @@ def test_a_job_that_dies_again_and_again_ends_the_same(finished, tmp_path, monke
     for target, name, options in (
         (main_job, "_train", {"at": 1, "after": True}),
         (main_job, "disentangle", {"at": 1}),
-        (run_module.Loop, "step", {"at": 7}),
+        (run_module.Chain, "step", {"at": 7}),
         (main_job, "disentangle", {"at": 4, "after": True}),
         (main_job, "_baselines", {"at": 1}),
         (main_job, "_execute", {"at": 1, "after": True}),
         (main_job, "costs", {"at": 1}),
-        (run_module.Loop, "step", {"at": 10}),
+        (run_module.Chain, "step", {"at": 10}),
         (JobDirectory, "finish", {"at": 1}),
     ):
         with monkeypatch.context() as patch:
@@ -398,7 +398,7 @@ def test_a_layer_job_that_dies_ends_the_same(layer_run, layer_files, tmp_path, m
     monkeypatch.setattr(run_module, "CHECKPOINT_SECONDS", 0.0)
     for at in (3, 12):  # sweeps of the first and of the second objective
         with monkeypatch.context() as patch:
-            patch.setattr(run_module.Loop, "step", dies(run_module.Loop.step, at=at))
+            patch.setattr(run_module.Chain, "step", dies(run_module.Chain.step, at=at))
             with pytest.raises(Killed):
                 run_layer(config, directory)
     assert (directory.path / "activations" / "history.jsonl").exists()

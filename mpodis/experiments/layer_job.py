@@ -51,6 +51,7 @@ def run_layer(
             environment_bond=config.environment_bond,
             start=config.start,
             starts=config.starts,
+            kicks=config.kicks,
             max_sweeps=config.max_sweeps,
             max_seconds=config.max_seconds,
             tol=config.tol,

@@ -3,6 +3,7 @@
 from mpodis.nn.activations import collect_activations, layer_inputs, output_sensitivity
 from mpodis.nn.layers import FactorizedLinear, MPOLinear, linear_from_matrix, replace_layer
 from mpodis.nn.moments import LayerStatistics, LowRankMoment
+from mpodis.nn.order import absorb_permutation
 from mpodis.nn.tnn import RECIPES, CompactTNN, Recipe, train_tnn
 from mpodis.nn.training import (
     TrainingRecord,
@@ -12,6 +13,7 @@ from mpodis.nn.training import (
 )
 
 __all__ = [
+    "absorb_permutation",
     "RECIPES",
     "CompactTNN",
     "FactorizedLinear",
