@@ -27,8 +27,10 @@ _HOME = {
     "disentangler": (
         "Disentangled",
         "History",
+        "KrausEnsemble",
         "Synthesis",
         "disentangle",
+        "kraus_ensemble",
         "resume",
         "synthesise",
     ),
