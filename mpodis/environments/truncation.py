@@ -309,10 +309,7 @@ def _root(x):
 def _weighted(weights, x):
     """diag(weights) or weights @ a stack of (a, ...) matrices, as a stack of (a, -1) ones."""
     x = x.reshape(*weights.shape[:2], -1)
-    if weights.ndim == 2:
-        return weights[:, :, None] * x
-    # a stack of one would be copied before it is multiplied
-    return (weights[0] @ x[0])[None] if len(x) == 1 else weights @ x
+    return weights @ x if weights.ndim == 3 else weights[:, :, None] * x
 
 
 def _eigenvectors(x):
