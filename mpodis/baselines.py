@@ -15,7 +15,14 @@ import numpy as np
 
 from mpodis.ansatz import Ansatz
 from mpodis.conventions import Legs, check_legs, crop, padded_shape, wires
-from mpodis.cores import embed_metric, fit_core, full_bonds, inner
+from mpodis.cores import (
+    embed_metric,
+    fit_core,
+    full_bonds,
+    inner,
+    mask_padding,
+    metric_root,
+)
 from mpodis.disentangler.objectives import Activations
 from mpodis.disentangler.polish import Lbfgs
 from mpodis.environments import DenseEnvironments
@@ -78,9 +85,9 @@ def low_rank(
         raise ValueError(f"rank={rank} must lie between 1 and {min(inputs, outputs)}")
     seen, felt = matrix, np.eye(outputs)
     if weighted and covariance is not None:
-        seen = _root(embed_metric(covariance, inputs)) @ seen
+        seen = metric_root(embed_metric(covariance, inputs)) @ seen
     if weighted and sensitivity is not None:
-        felt = _root(embed_metric(sensitivity, outputs, what="sensitivity"))
+        felt = metric_root(embed_metric(sensitivity, outputs, what="sensitivity"))
     v = np.linalg.svd(seen @ felt)[2][:rank].conj().T
     found = matrix @ felt @ v @ v.conj().T @ np.linalg.pinv(felt, rcond=1e-8, hermitian=True)
     return describe(f"low rank {rank}", matrix, found, rank * (inputs + outputs), covariance)
@@ -136,9 +143,8 @@ def truncation(
     By ALS; with a sensitivity, which leaves no closed form, by L-BFGS from the ALS optima of the
     plain and of the covariance-weighted distance, whichever ends lower.
     """
-    padded = shape is not None and shape[1] < padded_shape(mpo_legs(mpo))[1]
-    if padded and weighted and covariance is not None and sensitivity is None:
-        sensitivity = np.eye(shape[1])  # as for the circuits: nobody sees what is cropped
+    if weighted and covariance is not None and shape is not None:
+        sensitivity = mask_padding(sensitivity, shape[1], mpo_legs(mpo))
     core = fit_core(mpo, max_bond=max_bond, metric=covariance if weighted else None)
     if weighted and sensitivity is not None:
         plain = fit_core(mpo, max_bond=max_bond)
@@ -189,8 +195,3 @@ def _activation_error(target, matrix, covariance) -> float:
         return math.nan  # the layer answers none of the inputs
     # what the inputs do not feel is zero only to rounding, and as often below as above
     return math.sqrt(max(0.0, inner(off, off, covariance)) / answer)
-
-
-def _root(metric) -> np.ndarray:
-    values, vectors = np.linalg.eigh(metric)
-    return (vectors * np.sqrt(values.clip(min=0))) @ vectors.conj().T

@@ -37,6 +37,8 @@ __all__ = [
     "fit_core",
     "full_bonds",
     "inner",
+    "mask_padding",
+    "metric_root",
     "norm_gradient",
     "pad_bonds",
     "weighted_loss",
@@ -139,6 +141,22 @@ def embed_metric(metric, rows: int, *, what: str = "covariance") -> np.ndarray:
         raise ValueError(f"the {what} has a negative eigenvalue {lowest:.3g}")
     extra = rows - metric.shape[0]
     return np.pad((metric + metric.conj().T) / 2, ((0, extra), (0, extra)))
+
+
+def metric_root(metric) -> np.ndarray:
+    """C of a second moment C^2: its Hermitian root."""
+    values, vectors = np.linalg.eigh(metric)
+    return (vectors * np.sqrt(values.clip(min=0))) @ vectors.conj().T
+
+
+def mask_padding(sensitivity, outputs: int, legs: Legs):
+    """The sensitivity, or, where outputs are padded and none is given, one for those that are not.
+
+    Nobody sees the outputs that are cropped; their errors must not count.
+    """
+    if sensitivity is None and outputs < padded_shape(legs)[1]:
+        return np.eye(outputs)
+    return sensitivity
 
 
 def full_bonds(legs: Legs, max_bond: int) -> list[int]:

@@ -17,6 +17,7 @@ __all__ = [
     "exponential",
     "gate_parameters",
     "polar",
+    "polar_update",
     "random_gate",
     "skew",
 ]
@@ -59,6 +60,11 @@ def polar(environment, *, group: str = "O"):
         sign = do("sign", do("linalg.det", u @ vh))
         u = do("concatenate", (u[..., :-1], u[..., -1:] * sign[..., None, None]), axis=-1)
     return u @ vh
+
+
+def polar_update(environment, gate, *, group: str):
+    """`polar` in a gate's place: a real gate feels only the real part of its environment."""
+    return polar(environment if gate.dtype.kind == "c" else environment.real, group=group)
 
 
 def _numpy_polar(environment: np.ndarray, group: str) -> np.ndarray:

@@ -35,3 +35,13 @@ def _global_random_state_untouched():
     np.testing.assert_array_equal(
         after["key"], before["key"], err_msg="numpy's global random state was changed"
     )
+
+
+@pytest.fixture
+def torch_generator_untouched():
+    """The same for torch, in the files that ask for it: importing torch takes a second."""
+    import torch
+
+    before = torch.random.get_rng_state()
+    yield
+    assert torch.equal(before, torch.random.get_rng_state()), "torch's global generator was used"

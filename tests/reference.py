@@ -15,6 +15,8 @@ import numpy as np
 
 from mpodis.ansatz import Ansatz, Placement, brickwall, from_spec, staircase
 from mpodis.circuit import Circuit
+from mpodis.measures import second_moment
+from mpodis.order import Reordering
 
 TOL = {"float64": 1e-12, "complex128": 1e-12, "float32": 1e-5, "complex64": 1e-5}
 """Relative tolerance by dtype name, of what is exact but for rounding."""
@@ -406,3 +408,22 @@ class Twin:
 @cache
 def twin(name: str) -> Twin:
     return Twin(setup(name))
+
+
+def random_reordering(shape, seed=0):
+    rng = np.random.default_rng(seed)
+    return Reordering(*(rng.permutation(size) for size in shape))
+
+
+def random_covariance(size, complex=False, seed=1):
+    """Far from white: as of activations with one strong direction."""
+    x = random_matrix((3 * size, size), complex, seed)
+    return second_moment(x @ np.diag(1 / np.arange(1, size + 1)) + 0.3)
+
+
+def small_bond(legs, bond, seed=0):
+    """Dense matrix of a random MPO."""
+    rng = np.random.default_rng(seed)
+    bonds = [1, *[bond] * (len(legs) - 1), 1]
+    pairs = zip(legs, itertools.pairwise(bonds), strict=True)
+    return dense_from_cores([rng.normal(size=(a, i, o, b)) for (i, o), (a, b) in pairs])

@@ -35,11 +35,7 @@ from mpodis.nn import (
 F64 = torch.float64
 
 
-@pytest.fixture(autouse=True)
-def _torch_generator_untouched():
-    before = torch.random.get_rng_state()
-    yield
-    assert torch.equal(before, torch.random.get_rng_state()), "torch's global generator was used"
+pytestmark = pytest.mark.usefixtures("torch_generator_untouched")
 
 
 def dense(cores):

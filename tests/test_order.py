@@ -13,34 +13,13 @@ from mpodis.order import (
     Reordering,
     carry_mean,
     head_rotation,
-    neuron_order,
     pca_basis,
     site_order,
 )
-from mpodis.order.neurons import bisection
-from mpodis.sites import cores_to_dense, mpo_to_dense
-from reference import TOL, random_matrix
+from mpodis.sites import mpo_to_dense
+from reference import TOL, random_covariance, random_matrix, random_reordering, small_bond
 
 EXACT = TOL["float64"]
-
-
-def random_reordering(shape, seed=0):
-    rng = np.random.default_rng(seed)
-    return Reordering(*(rng.permutation(size) for size in shape))
-
-
-def random_covariance(size, complex=False, seed=1):
-    """Far from white: as of activations with one strong direction."""
-    x = random_matrix((3 * size, size), complex, seed)
-    return second_moment(x @ np.diag(1 / np.arange(1, size + 1)) + 0.3)
-
-
-def small_bond(legs, bond, seed=0):
-    """Dense matrix of a random MPO."""
-    rng = np.random.default_rng(seed)
-    bonds = [1, *[bond] * (len(legs) - 1), 1]
-    pairs = zip(legs, itertools.pairwise(bonds), strict=True)
-    return cores_to_dense([rng.normal(size=(a, i, o, b)) for (i, o), (a, b) in pairs])
 
 
 def shuffled_sites(matrix, n, rows, columns):
@@ -250,134 +229,6 @@ def test_site_order_says_what_is_wrong(options, text):
 def test_legs_beside_an_mpo_are_refused():
     with pytest.raises(ValueError, match="leave legs= out"):
         site_order(mpodis.compress(random_matrix((4, 4))).mpo, legs=((4, 4),))
-
-
-# --- neuron_order
-
-
-def test_shuffled_neurons_of_a_product_are_recovered():
-    planted = small_bond(qubit_legs(16, 16), 1, seed=4)
-    shuffled = random_reordering((16, 16)).apply(planted)
-    columns = neuron_order(shuffled, max_bond=1, restarts=30)
-    assert columns.before > 0.5
-    assert columns.after < 1e-10
-    there = columns.reordering.apply(shuffled)
-    assert weighted_loss(there, mpo_to_dense(columns.core)) < 1e-10
-
-
-def test_shuffled_blocks_are_recovered():
-    blocks = np.kron(np.eye(8), np.ones((8, 8))) + 0.05 * random_matrix((64, 64))
-    shuffled = random_reordering((64, 64)).apply(blocks)
-    found = neuron_order(shuffled, max_bond=2)
-    assert found.before > 0.5
-    assert found.after < 0.05
-
-
-@pytest.mark.parametrize(
-    ("rows", "columns", "covariance", "sensitivity"),
-    [
-        (True, True, False, False),
-        (True, True, True, False),
-        (False, True, True, True),
-        (True, False, False, True),
-    ],
-)
-@pytest.mark.parametrize("complex", [False, True])
-def test_a_search_is_never_worse_and_its_core_has_its_loss(
-    rows, columns, covariance, sensitivity, complex
-):
-    matrix = random_matrix((20, 12), complex)
-    metrics = {
-        "covariance": random_covariance(20, complex) if covariance else None,
-        "sensitivity": random_covariance(12, complex, seed=2) if sensitivity else None,
-    }
-    found = neuron_order(matrix, max_bond=2, rows=rows, columns=columns, restarts=1, **metrics)
-    moved = found.reordering
-    assert found.after <= found.before
-    assert found.status == "search"
-    if not rows:
-        np.testing.assert_array_equal(moved.rows, np.arange(20))
-    if not columns:
-        np.testing.assert_array_equal(moved.columns, np.arange(12))
-
-    def pad(x, shape):
-        return np.pad(x, [(0, b - a) for a, b in zip(x.shape, shape, strict=True)])
-
-    padded = {
-        "metric": pad(moved.covariance(metrics["covariance"]), (32, 32)) if covariance else None,
-        "sensitivity": (
-            pad(moved.sensitivity(metrics["sensitivity"]), (16, 16)) if sensitivity else None
-        ),
-    }
-    target = pad(moved.apply(matrix), (32, 16))
-    loss = weighted_loss(target, mpo_to_dense(found.core), *padded.values())
-    np.testing.assert_allclose(loss, found.after, rtol=1e-9)
-
-
-def test_what_cannot_be_improved_is_left_alone():
-    found = neuron_order(small_bond(qubit_legs(8, 8), 1), max_bond=1)
-    assert found.before < 1e-20
-    assert found.after <= found.before
-
-
-def test_padding_may_be_spread():
-    matrix = random_matrix((12, 5))
-    fixed = neuron_order(matrix, max_bond=2, restarts=8)
-    assert fixed.reordering.shape == (12, 5)
-    free = neuron_order(np.pad(matrix, ((0, 4), (0, 3))), max_bond=2, restarts=8)
-    assert free.reordering.shape == (16, 8)
-    assert free.after < free.before
-
-
-def test_bisection_puts_alike_together():
-    levels = np.array([0.0, 1, 10, 11, 100, 101, 110, 111])
-    order = np.random.default_rng(0).permutation(8)
-    found = order[bisection(levels[order, None], (2, 2, 2))]
-    assert {frozenset(pair) for pair in found.reshape(4, 2).tolist()} == {
-        frozenset(pair) for pair in ((0, 1), (2, 3), (4, 5), (6, 7))
-    }
-    np.testing.assert_array_equal(np.sort(bisection(np.zeros((5, 2)), (2, 4))), np.arange(5))
-
-
-@pytest.mark.parametrize(
-    ("options", "text"),
-    [
-        ({"rows": False, "columns": False}, "leave nothing to permute"),
-        ({"max_bond": 0}, "keeps nothing"),
-        ({"rounds": 0}, "rounds=0 1 or more"),
-        ({"legs": ((2, 2),)}, "too small"),
-        ({"covariance": np.eye(9)}, "the covariance has shape"),
-        ({"sensitivity": -np.eye(8)}, "the sensitivity has a negative eigenvalue"),
-    ],
-)
-def test_neuron_order_says_what_is_wrong(options, text):
-    with pytest.raises(ValueError, match=text):
-        neuron_order(random_matrix((8, 8)), **({"max_bond": 2} | options))
-
-
-def test_activations_that_feel_nothing_are_refused():
-    matrix, covariance = np.diag([1.0, 0, 0, 0]), np.diag([0.0, 1, 1, 1])
-    with pytest.raises(ValueError, match="no activation feels this matrix"):
-        neuron_order(matrix, max_bond=1, covariance=covariance)
-    with pytest.raises(ValueError, match="the layer answers none"):
-        site_order(matrix, covariance=covariance)
-
-
-@pytest.mark.parametrize(
-    "search",
-    [
-        lambda m, seed: neuron_order(m, max_bond=2, seed=seed),
-        lambda m, seed: site_order(m, measure="loss", max_bond=2, together=False, seed=seed),
-    ],
-)
-def test_the_same_seed_gives_the_same_order(search):
-    matrix = random_matrix((8, 8))
-    a, b, c = (search(matrix, seed) for seed in (3, 3, np.random.default_rng(3)))
-    for other in (b, c):
-        np.testing.assert_array_equal(a.reordering.rows, other.reordering.rows)
-        np.testing.assert_array_equal(a.reordering.columns, other.reordering.columns)
-        assert a.after == other.after
-    assert "before" in str(a)
 
 
 # --- bases

@@ -24,7 +24,7 @@ def test_a_hidden_brickwall_is_found(n, group, seed):
 
 def test_a_circuit_can_be_the_target_and_gates_can_be_fixed():
     hidden = random_circuit(from_spec("2b + CNOT + 1b", 3), seed=1)
-    found = synthesise(hidden, hidden.ansatz, seed=0)
+    found = synthesise(hidden, "2b + CNOT + 1b", seed=0)
     assert found.status == "exact"
     assert_allclose(found.circuit.matrix(), circuit_matrix(hidden), atol=1e-4)
 
@@ -72,8 +72,14 @@ def test_errors_name_the_value_and_the_remedy():
         synthesise(2 * target, 2)
     with pytest.raises(ValueError, match=r"shape \(6, 6\); circuits act on"):
         synthesise(np.eye(6), 2)
-    with pytest.raises(ValueError, match="has 4 wires, the target 3"):
+    with pytest.raises(ValueError, match="the circuit ansatz has 4 wires, the operator 3"):
         synthesise(target, brickwall(4, 2))
+    with pytest.raises(TypeError, match=r"circuit=1.5 is no circuit; give an Ansatz, a depth"):
+        synthesise(target, 1.5)
+    with pytest.raises(ValueError, match="starts=0 must be a whole number, 1 or more"):
+        synthesise(target, 1, starts=0)
+    with pytest.raises(ValueError, match="max_sweeps=True must be a whole number"):
+        synthesise(target, 1, max_sweeps=True)
     with pytest.raises(ValueError, match="complex; use group='U'"):
         synthesise(1j * target, 2)
     assert synthesise(target + 0j, 2).circuit.is_complex is False

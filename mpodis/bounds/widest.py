@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,12 +13,12 @@ from mpodis.ansatz import Ansatz, Placement
 from mpodis.bounds.spectral import weighted_bound
 from mpodis.circuit import Circuit, random_circuit
 from mpodis.conventions import padded_shape, wires
-from mpodis.cores import fit_core
+from mpodis.cores import fit_core, mask_padding
 from mpodis.disentangler.objectives import Activations
 from mpodis.disentangler.polish import Lbfgs
 from mpodis.environments import DenseEnvironments
 from mpodis.factorization import Factorization
-from mpodis.gates import polar
+from mpodis.gates import polar, polar_update
 from mpodis.mpo import Compressed
 from mpodis.sites import (
     core_legs,
@@ -110,9 +111,7 @@ def full_width(
     legs = core_legs(cores)
     shape = padded_shape(legs) if shape is None else shape
     metric = np.eye(shape[0]) if covariance is None else covariance
-    felt = sensitivity
-    if felt is None and shape[1] < padded_shape(legs)[1]:
-        felt = np.eye(shape[1])  # nobody sees the outputs that are cropped
+    felt = mask_padding(sensitivity, shape[1], legs)
     if isinstance(core, int | np.integer):
         core = fit_core(target, max_bond=int(core), metric=metric)
     if mpo_legs(core) != legs:
@@ -141,7 +140,7 @@ def full_width(
 def _descend(objective: Activations, engine, sides, update: bool, iterations: int) -> float:
     """Rounds of closed forms and L-BFGS, the norm of a fixed core set anew in between."""
     updates = {
-        side: lambda environment, _gate, group=ansatz.group: polar(environment, group=group)
+        side: partial(polar_update, group=ansatz.group)
         for side, ansatz in zip(("left", "right"), sides, strict=True)
     }
     engine.set(core=objective.scaled(engine))

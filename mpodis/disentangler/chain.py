@@ -58,21 +58,29 @@ class Chain:
         if len(self._stages) == 1:
             self._loop = self._whole
             return
-        stage, settings = self.stage, self.settings
-        options = {"start": "identity", "starts": len(names)}
-        if stage.begins in ("coarse", "compile") and not stage.decides:
-            options |= QUICK
-            if stage.begins == "compile":
-                options["max_sweeps"] = min(QUICK_SWEEPS, settings.max_sweeps)
+        stage = self.stage
         problem = replace(self.problem, left=stage.left, right=stage.right, initial=point)
         self._loop = Loop(
             problem,
-            replace(settings, **options),
+            self._settings(stage),
             numbers=names,
             elapsed=elapsed,
             stage=self._number,
             executor=self._executor,
         )
+
+    def _settings(self, stage: Stage) -> Settings:
+        """The run's, as a stage has them."""
+        settings = self.settings
+        starts = {"start": settings.starts, "coarse": settings.starts, "compile": 1}
+        options = {"start": "identity", "starts": starts.get(stage.begins, 1 + settings.kicks)}
+        if stage.decides:
+            options["starts"] = 1 + settings.kicks
+        elif stage.begins in ("coarse", "compile"):
+            options |= QUICK
+            if stage.begins == "compile":
+                options["max_sweeps"] = min(QUICK_SWEEPS, settings.max_sweeps)
+        return replace(settings, **options)
 
     @property
     def records(self) -> list[dict]:
@@ -81,10 +89,9 @@ class Chain:
     @property
     def total(self) -> int:
         """Sweeps that the run takes at most."""
-        settings = self.settings
-        first = settings.max_sweeps + (settings.starts - 1) * settings.explore
-        later = settings.max_sweeps + settings.kicks * settings.explore
-        return first + later * (len(self._stages) - 1)
+        several = len(self._stages) > 1
+        each = [self._settings(stage) if several else self.settings for stage in self._stages]
+        return sum(one.max_sweeps + (one.starts - 1) * one.explore for one in each)
 
     @property
     def status(self) -> str | None:
@@ -101,24 +108,18 @@ class Chain:
 
     def _next(self) -> None:
         """Go on to the next stage."""
-        point, name = self._standing()
-        self._done = self.records
-        self._winners.append(name)
-        if self.stage.decides and self._rival.name == name:
-            self._winners[self._rival.since :] = [name] * (self._number + 1 - self._rival.since)
+        (point, name), before, loss = self._standing(), self.stage, self._loop.loss()
+        self._winners, self._done = self._lineage(name), self.records
         if self.stage.decides:
             self._rival = None
-        before = self._loop.problem
         self._number += 1
-        stage, settings = self.stage, self.settings
-        seed = [settings.seed, self._number]
-        if stage.begins == "coarse":
-            self._rival = _Rival(self._loop.loss(), point, name, self._number)
-            names, point = self._named(settings.starts), None
+        count = self._settings(self.stage).starts
+        if self.stage.begins == "coarse":
+            self._rival = _Rival(loss, point, name, self._number)
+            names, point = self._named(count), None
         else:
-            point = advance(before, stage, point, seed=seed)
-            kicks = settings.kicks if stage.begins == "grow" or stage.decides else 0
-            names = [name, *self._named(kicks)]  # what goes on keeps its name
+            point = advance(before, self.stage, point, seed=[self.settings.seed, self._number])
+            names = [name, *self._named(count - 1)]  # what goes on keeps its name
         self._open(point, names, self._loop.elapsed)
 
     def _named(self, count: int) -> list[int]:
@@ -131,30 +132,29 @@ class Chain:
             return self._rival.point, self._rival.name
         return self._loop.point(), self._loop.start
 
+    def _lineage(self, name: int) -> list[int]:
+        """The winner of every stage up to the present one."""
+        winners, rival = [*self._winners, name], self._rival
+        if rival is not None and name == rival.name:
+            winners[rival.since :] = [name] * (len(winners) - rival.since)
+        return winners
+
     def result(self) -> Disentangled:
         """The factorization where the chain stands, see `Loop.result`."""
-        status, before = self.status or "max_sweeps", self._loop.problem
-        point, name = self._standing()
-        winners = [*self._winners, name]
-        if self._rival is not None and name != self._rival.name and not self.stage.decides:
+        at, (point, name) = self.stage, self._standing()
+        if self._rival is not None and not self.stage.decides:
             # stopped among wide gates: what they challenge is what there is
+            at = self._stages[self._rival.since - 1]
             point, name = self._rival.point, self._rival.name
-            before = replace(before, left=self._plain().left, right=self._plain().right)
-        if self._rival is not None and name == self._rival.name:
-            winners[self._rival.since :] = [name] * (len(winners) - self._rival.since)
-        self._whole.go_to(advance(before, _single(self.problem), point, seed=()))
+        self._whole.go_to(advance(at, _single(self.problem), point, seed=()))
         return replace(
             self._whole.result(),
-            status=status,
+            status=self.status or "max_sweeps",
             history=History(tuple(self.records)),
-            winners=tuple(winners),
+            winners=tuple(self._lineage(name)),
             start=name,
             seconds=self._loop.elapsed,
         )
-
-    def _plain(self) -> Stage:
-        """The stage that the present leap challenges."""
-        return self._stages[self._rival.since - 1]
 
     def state(self) -> tuple[dict[str, np.ndarray], dict]:
         """Arrays and numbers from which `load` goes on exactly."""

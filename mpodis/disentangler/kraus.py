@@ -109,7 +109,8 @@ def kraus_ensemble(
     """Fit a sum of disentangled terms to an operator, Eq. 1 of arXiv 2509.06653v1 with k > 1.
 
     Each term is fitted to what the others leave: first one after the other, then in `rounds`
-    around. No step raises the loss, since a term's own loss is that of the sum.
+    around, from where it stands and for up to `explore` sweeps. No step raises the loss, since a
+    term's own loss is that of the sum.
 
     Parameters
     ----------
@@ -117,7 +118,7 @@ def kraus_ensemble(
         The operator M on qubit legs, up to 11 qubits.
     left, right, core_bond, objective, inputs, covariance, core, start, starts, explore,
     max_sweeps, tol, group, seed, shape, progress
-        Of every term, see `disentangle`. (`core="fixed"` keeps the truncation of the residual.)
+        Of every term, see `disentangle`.
     terms, rounds : int
 
     Raises

@@ -17,7 +17,7 @@ from mpodis.disentangler.figures import Figures
 from mpodis.disentangler.objectives import Activations, Overlap
 from mpodis.disentangler.polish import Lbfgs
 from mpodis.disentangler.prepare import engine_options, moments, with_engine
-from mpodis.disentangler.problem import Point, Problem
+from mpodis.disentangler.problem import Point, Problem, named_list
 from mpodis.disentangler.result import Disentangled, History
 from mpodis.disentangler.settings import Settings
 from mpodis.disentangler.starts import first_core, place_start
@@ -27,7 +27,7 @@ from mpodis.environments.arrays import SMALL_BOND, single_threaded
 from mpodis.environments.base import core_norm
 from mpodis.environments.truth import true_form
 from mpodis.factorization import Factorization
-from mpodis.gates import polar
+from mpodis.gates import polar_update
 from mpodis.sites import left_canonical, mpo_from_cores, spread_norm
 
 __all__ = ["Loop"]
@@ -139,6 +139,7 @@ class Loop:
                 self.watch.restart(self.engine)
             place_start(
                 self._number,
+                self.start,
                 self.engine,
                 self.objective,
                 self.problem,
@@ -160,7 +161,7 @@ class Loop:
     def _sweep(self) -> float:
         """All closed forms: gates of both sides, and the core."""
         groups = {"left": self.problem.left.group, "right": self.problem.right.group}
-        updates = {side: partial(_polar_update, group=group) for side, group in groups.items()}
+        updates = {side: partial(polar_update, group=group) for side, group in groups.items()}
         self.objective.sweep(self.engine, updates, core=self.settings.core == "update")
         return self.objective.loss(self.engine)
 
@@ -256,7 +257,7 @@ class Loop:
                 "phase": self._phase,
                 "status": status,
             }
-            self._best_point = self._point()
+            self._best_point = self._arrays()
 
     def _return_to_best(self) -> str:
         self._number, self._phase = self._best["number"], self._best["phase"]
@@ -345,28 +346,21 @@ class Loop:
         """Put the loop at other gates and core."""
         self.engine.set(point.left, point.core, point.right)
 
-    def _point(self) -> dict[str, np.ndarray]:
+    def _arrays(self) -> dict[str, np.ndarray]:
         """Everything that the next sweep depends on, as named arrays."""
-        parts = {
-            "left": self.engine.left,
-            "core": self.engine.core,
-            "right": self.engine.right,
-            "steps": self._lbfgs.steps,
-            "differences": self._lbfgs.differences,
-        }
-        return {f"{name}.{k}": x.copy() for name, xs in parts.items() for k, x in enumerate(xs)}
+        arrays = self.point().arrays("")
+        for name in ("steps", "differences"):
+            arrays |= {f"{name}.{k}": x for k, x in enumerate(getattr(self._lbfgs, name))}
+        return {name: array.copy() for name, array in arrays.items()}
 
     def _restore(self, arrays: dict[str, np.ndarray]) -> None:
-        def part(name: str) -> list:
-            count = sum(key.startswith(f"{name}.") for key in arrays)
-            return [arrays[f"{name}.{k}"] for k in range(count)]
-
-        self.engine.set(part("left"), part("core"), part("right"))
-        self._lbfgs.steps, self._lbfgs.differences = part("steps"), part("differences")
+        self.go_to(Point.from_arrays("", arrays))
+        for name in ("steps", "differences"):
+            setattr(self._lbfgs, name, named_list(f"{name}.", arrays))
 
     def state(self) -> tuple[dict[str, np.ndarray], dict]:
         """Arrays and numbers from which `load` goes on exactly."""
-        arrays = self._point() if self._phase else {}
+        arrays = self._arrays() if self._phase else {}
         if self._best is not None:
             arrays |= {f"best.{name}": array for name, array in self._best_point.items()}
         watched = {}
@@ -406,8 +400,3 @@ class Loop:
         if self.status in ("max_sweeps", "max_seconds") and not self._at_limit():
             self.status = None  # a limit that was raised since lets the run go on
             self._refining = True
-
-
-def _polar_update(environment, gate, *, group: str):
-    # a real gate feels only the real part of a complex environment
-    return polar(environment if gate.dtype.kind == "c" else environment.real, group=group)

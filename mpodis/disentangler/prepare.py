@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from mpodis.conventions import padded_shape
+from mpodis.cores import mask_padding
 from mpodis.disentangler.problem import Problem
 from mpodis.disentangler.settings import Settings
 from mpodis.environments import EngineOptions, choose
@@ -59,9 +58,7 @@ def moments(problem: Problem) -> tuple:
             "objective='activations' needs to know the layer's inputs; give inputs= (samples, "
             "features) or covariance=, their second moment"
         )
-    sensitivity = problem.sensitivity
-    if sensitivity is None and problem.shape[1] < padded_shape(problem.legs)[1]:
-        sensitivity = np.eye(problem.shape[1])  # nobody sees the outputs that are cropped
+    sensitivity = mask_padding(problem.sensitivity, problem.shape[1], problem.legs)
     groups = {problem.left.group, problem.right.group}
     if "U" in groups or any(core.dtype.kind == "c" for core in problem.cores):
         return problem.covariance, sensitivity

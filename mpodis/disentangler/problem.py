@@ -16,7 +16,7 @@ from mpodis.measures import second_moment
 from mpodis.mpo import truncate
 from mpodis.sites import bond_dimensions, core_legs, left_canonical, mpo_cores
 
-__all__ = ["Point", "Problem"]
+__all__ = ["Point", "Problem", "as_ansatz", "named_list"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,11 +36,13 @@ class Point:
     def from_arrays(cls, prefix: str, arrays: dict) -> Point | None:
         """What `arrays` named, if it is there."""
 
-        def part(name: str) -> list:
-            count = sum(key.startswith(f"{prefix}{name}.") for key in arrays)
-            return [arrays[f"{prefix}{name}.{k}"] for k in range(count)]
+        parts = [named_list(f"{prefix}{name}.", arrays) for name in ("left", "core", "right")]
+        return cls(*parts) if parts[1] else None
 
-        return cls(part("left"), part("core"), part("right")) if part("core") else None
+
+def named_list(prefix: str, arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
+    """The arrays called prefix0, prefix1, ..."""
+    return [arrays[f"{prefix}{k}"] for k in range(sum(name.startswith(prefix) for name in arrays))]
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +93,7 @@ class Problem:
         if len(shape) != 2 or min(shape) < 1 or shape[0] > padded[0] or shape[1] > padded[1]:
             raise ValueError(f"shape={shape} does not lie within the operator's {padded}")
         n_left, n_right = len(wires(legs, "left")), len(wires(legs, "right"))
-        left_ansatz = _ansatz(left, n_left, group, "left")
+        left_ansatz = as_ansatz(left, n_left, group, "left")
         if right is None:
             mirror = left if not isinstance(left, Ansatz) or n_left == n_right else None
             if mirror is None:
@@ -99,9 +101,9 @@ class Problem:
                     f"the left ansatz has {n_left} wires and cannot be mirrored onto {n_right}; "
                     "give right= too"
                 )
-            right_ansatz = _ansatz(mirror, n_right, group, "right").reversed()
+            right_ansatz = as_ansatz(mirror, n_right, group, "right").reversed()
         else:
-            right_ansatz = _ansatz(right, n_right, group, "right")
+            right_ansatz = as_ansatz(right, n_right, group, "right")
         if inputs is not None and covariance is not None:
             raise ValueError("give inputs= or covariance=, not both")
         if inputs is not None:
@@ -166,7 +168,8 @@ def _double(array) -> np.ndarray:
     return array.astype(np.complex128 if array.dtype.kind == "c" else np.float64, order="C")
 
 
-def _ansatz(value, n: int, group: str, side: str) -> Ansatz:
+def as_ansatz(value, n: int, group: str, side: str) -> Ansatz:
+    """An ansatz that is given, or the brickwall of a depth, or that of a spec."""
     if isinstance(value, Ansatz):
         if value.n != n:
             raise ValueError(f"the {side} ansatz has {value.n} wires, the operator {n}")

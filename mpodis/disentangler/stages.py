@@ -16,7 +16,7 @@ import numpy as np
 
 from mpodis.ansatz import Ansatz, Placement, brickwall
 from mpodis.circuit import Circuit, embed
-from mpodis.disentangler.problem import Point, Problem
+from mpodis.disentangler.problem import Point
 from mpodis.disentangler.synthesis import synthesise
 
 __all__ = ["Stage", "advance", "plan"]
@@ -72,7 +72,7 @@ def plan(left: Ansatz, right: Ansatz) -> list[Stage]:
             f"on wires {fixed[0].wires} cannot be; use start='identity'"
         )
     depth = max(left.depth, right.depth)
-    stages = [Stage(*_part(left, right, min(1, depth)), "start")]
+    stages = [Stage(*_part(left, right, 1), "start")]
     for k in range(2, depth + 1):
         part = _part(left, right, k)
         stages.append(Stage(*part, "grow"))
@@ -106,13 +106,9 @@ def _leap(left: Ansatz, right: Ansatz) -> list[Stage]:
     }
     now = {side: [(layer,) for layer in layers] for side, layers in wide.items()}
 
-    def ansatze() -> tuple[Ansatz, Ansatz]:
-        flat = (
-            tuple(layer for block in now[side] for layer in block) for side in ("left", "right")
-        )
-        return tuple(
-            replace(side, layers=layers) for side, layers in zip((left, right), flat, strict=True)
-        )
+    def ansatze() -> list[Ansatz]:
+        sides = (("left", left), ("right", right))
+        return [replace(ansatz, layers=sum(now[side], ())) for side, ansatz in sides]
 
     stages = [Stage(*ansatze(), "coarse")]
     for k in range(count):
@@ -124,7 +120,7 @@ def _leap(left: Ansatz, right: Ansatz) -> list[Stage]:
     return stages
 
 
-def advance(before: Problem, stage: Stage, point: Point, *, seed: Sequence[int]) -> Point:
+def advance(before: Stage, stage: Stage, point: Point, *, seed: Sequence[int]) -> Point:
     """The point of one stage as the beginning of the next."""
     gates = {}
     for side in ("left", "right"):

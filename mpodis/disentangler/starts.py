@@ -36,6 +36,7 @@ def first_core(cores: Sequence, settings: Settings) -> list:
 
 def place_start(
     number: int,
+    stream: int,
     engine: Environments,
     objective: Objective,
     problem: Problem,
@@ -44,7 +45,7 @@ def place_start(
 ) -> None:
     """Put the engine at start `number` of the multi-start.
 
-    Every start has a random stream of its own, so that it does not depend on the others. Of near
+    Every start has a random `stream` of its own, and does not depend on the others. Of near
     identity starts, the later ones reach further out: `scale` times 1, 2, 4, ... Around a point
     that is given, start 0 is the point itself and the others are near it in the same way.
 
@@ -53,7 +54,7 @@ def place_start(
     first : list of cores, or Point
         The core to begin with, or gates and core.
     """
-    rng = np.random.default_rng([settings.seed, number])
+    rng = np.random.default_rng([settings.seed, stream])
     if isinstance(first, Point):
         kick = settings.scale * 2 ** (number - 1) if number else 0.0
         gates = [

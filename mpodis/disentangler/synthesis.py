@@ -6,15 +6,17 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
-from mpodis.ansatz import Ansatz, brickwall, circuit_group
+from mpodis.ansatz import Ansatz, circuit_group
 from mpodis.circuit import Circuit, random_circuit
 from mpodis.disentangler.objectives import Overlap
 from mpodis.disentangler.polish import Lbfgs
+from mpodis.disentangler.problem import as_ansatz
 from mpodis.environments import DenseEnvironments
-from mpodis.gates import polar
+from mpodis.gates import polar_update
 from mpodis.mpo import check_matrix, compress
 from mpodis.sites import mpo_cores
 from mpodis.tables import Table, Tabular
@@ -79,7 +81,7 @@ class Synthesis(Tabular):
 
 def synthesise(
     target,
-    circuit: Ansatz | int,
+    circuit: Ansatz | int | str,
     *,
     group: str = "SO",
     starts: int = 20,
@@ -96,10 +98,10 @@ def synthesise(
     ----------
     target : array (2^n, 2^n) or Circuit
         W, in the row action.
-    circuit : Ansatz or int
-        Places of the gates, or the depth of a brickwall of 2-body gates.
+    circuit : Ansatz, int or str
+        Places of the gates, the depth of a brickwall of 2-body gates, or a spec ("2b + CNOT").
     group : {"SO", "O", "U"}
-        Of the gates of a brickwall.
+        Of the gates, where `circuit` is no `Ansatz` that says it.
     starts, max_sweeps : int
         Starts that are tried, and the most sweeps from each.
     tol : float
@@ -123,11 +125,10 @@ def synthesise(
         raise ValueError(
             f"the target is not unitary: W W^H differs from 1 by {off:.3g}; `disentangle` it"
         )
-    ansatz = circuit
-    if not isinstance(circuit, Ansatz):
-        ansatz = brickwall(n, circuit, min(2, n), group=group)
-    if ansatz.n != n:
-        raise ValueError(f"the ansatz has {ansatz.n} wires, the target {n}")
+    for name, value in (("starts", starts), ("max_sweeps", max_sweeps)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name}={value!r} must be a whole number, 1 or more")
+    ansatz = as_ansatz(circuit, n, group, "circuit")
     if ansatz.group != "U" and target.dtype.kind == "c":
         if np.abs(target.imag).max() > 1e-12:
             raise ValueError("the target is complex; use group='U'")
@@ -159,31 +160,21 @@ class _Search:
     """One engine, used by all starts."""
 
     def __init__(self, target, ansatz: Ansatz) -> None:
-        n = ansatz.n
-        none = Ansatz(n, (), ansatz.group)
-        legs = ((2, 2),) * n
+        n, none = ansatz.n, Ansatz(ansatz.n, (), ansatz.group)
         kind = np.complex128 if ansatz.group == "U" else np.float64
-        target = target.astype(kind)
-        self.ansatz, self.size = ansatz, 2.0 ** (n / 2)
-        self.engine = DenseEnvironments(target / self.size, legs, ansatz, none)
-        # of norm 1, so that the overlap's own normalisation is right
         self.core = [np.eye(2, dtype=kind).reshape(1, 2, 2, 1)] * n
-        objective = Overlap(mpo_cores(compress(target).mpo))
-        self.polish = Lbfgs(objective, self.engine, ansatz, none, free_core=False)
-        self.objective = objective
-        self.bound = 1.0
+        self.objective = Overlap(mpo_cores(compress(target.astype(kind)).mpo))
+        self.engine = DenseEnvironments(self.objective.target, ((2, 2),) * n, ansatz, none)
+        self.polish = Lbfgs(self.objective, self.engine, ansatz, none, free_core=False)
+        self.ansatz, self.bound = ansatz, 1.0
         if circuit_group(ansatz) == "SO" and np.linalg.det(target.real) < 0:
             self.bound = 1.0 - 2.0 / 2**n
 
     def run(self, circuit: Circuit, max_sweeps: int, tol: float) -> tuple[float, int]:
         """1 - f from one start, and the sweeps it took."""
-        engine, group = self.engine, self.ansatz.group
+        engine, update = self.engine, partial(polar_update, group=self.ansatz.group)
         engine.set(circuit.gates, self.core, [])
         self.polish.forget()
-
-        def update(environment, old):
-            return polar(environment if old.dtype.kind == "c" else environment.real, group=group)
-
         losses, sweeping = [self.objective.loss(engine)], True
         floor = 1.0 - self.bound
         for _ in range(max_sweeps):

@@ -38,6 +38,7 @@ from mpodis.nn import (
     replace_layer,
     train_tnn,
 )
+from mpodis.order import carry_mean
 from mpodis.quantum import hybrid_layer
 from mpodis.sites import mpo_to_dense
 
@@ -153,7 +154,9 @@ class _Layer:
         return {"covariance": self.covariance}
 
     def bias(self, objective: str, matrix) -> np.ndarray | None:
-        return self.mean @ (self.matrix - matrix) if objective == "sensitivity" else None
+        if objective != "sensitivity":
+            return None
+        return carry_mean(self.matrix, matrix, self.mean)
 
     def activation_error(self, objective: str, matrix) -> float:
         """|X M - (X A + b)| / |X M|; b, where there is one, takes the mean out."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mpodis.cores import embed_metric
+from mpodis.cores import embed_metric, metric_root
 from mpodis.mpo import check_matrix
 from mpodis.tables import Table, Tabular
 
@@ -34,8 +34,7 @@ def pca_basis(covariance) -> np.ndarray:
     rows = len(covariance) if covariance.ndim else 0
     _, vectors = np.linalg.eigh(embed_metric(covariance, rows))
     vectors = vectors[:, ::-1]
-    largest = np.take_along_axis(vectors, np.abs(vectors).argmax(axis=0)[None], axis=0)
-    return vectors * (largest.conj() / np.abs(largest))
+    return vectors * _phases(vectors)
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,8 +115,7 @@ def head_rotation(wq, wk, *, heads: int, covariance=None, kind: str = "balanced"
     if kind not in ("balanced", "orthogonal"):
         raise ValueError(f"kind={kind!r} is not known; use 'balanced' or 'orthogonal'")
     if covariance is not None:
-        values, vectors = np.linalg.eigh(embed_metric(covariance, len(wq)))
-        root = np.sqrt(values.clip(min=0))[:, None] * vectors.T  # root^T root = covariance
+        root = metric_root(embed_metric(covariance, len(wq)))
         if len(covariance) != len(wq):
             raise ValueError(f"the covariance has {len(covariance)} inputs, wq {len(wq)}")
         wq, wk = root @ wq, root @ wk
@@ -165,15 +163,14 @@ def _balanced(q, k, head: int):
                 "use kind='orthogonal'"
             )
     u, s, _ = np.linalg.svd(rq @ rk.T)
-    sign = _signs(rq.T @ u)
-    query = np.linalg.solve(rq, u * sign * np.sqrt(s))
+    query = np.linalg.solve(rq, u * _phases(rq.T @ u) * np.sqrt(s))
     return query, np.linalg.inv(query).T, s
 
 
 def _orthogonal(q, k, head: int):
     _, vectors = np.linalg.eigh(q.T @ q + k.T @ k)
     vectors = vectors[:, ::-1]
-    gate = vectors * _signs(vectors)
+    gate = vectors * _phases(vectors)
     short = np.linalg.qr(q, mode="r") @ np.linalg.qr(k, mode="r").T
     values = np.zeros(q.shape[1])
     spectrum = np.linalg.svd(short, compute_uv=False)[: len(values)]
@@ -181,10 +178,10 @@ def _orthogonal(q, k, head: int):
     return gate, gate, values
 
 
-def _signs(vectors) -> np.ndarray:
-    """Signs that make the largest entry of every column positive."""
+def _phases(vectors) -> np.ndarray:
+    """Phases (signs) that make the largest entry of every column, none of them zero, positive."""
     largest = np.take_along_axis(vectors, np.abs(vectors).argmax(axis=0)[None], axis=0)[0]
-    return np.where(largest < 0, -1.0, 1.0)
+    return largest.conj() / np.abs(largest)
 
 
 def _blockwise(array, gates) -> np.ndarray:

@@ -17,7 +17,15 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from mpodis.conventions import Legs, check_legs, crop, pad, padded_shape, qubit_legs
-from mpodis.cores import als_core, embed_metric, fit_core, inner, pad_bonds, weighted_loss
+from mpodis.cores import (
+    als_core,
+    embed_metric,
+    fit_core,
+    inner,
+    metric_root,
+    pad_bonds,
+    weighted_loss,
+)
 from mpodis.mpo import check_matrix, compress
 from mpodis.order.reordering import Ordered, Reordering
 from mpodis.sites import cores_to_dense, mpo_cores, mpo_from_cores, mpo_to_dense
@@ -205,9 +213,9 @@ class _Search:
         """Orders by recursive bisection of the rows and columns of C M S."""
         weighted = placed.matrix
         if placed.covariance is not None:
-            weighted = _root(placed.covariance) @ weighted
+            weighted = metric_root(placed.covariance) @ weighted
         if placed.sensitivity is not None:
-            weighted = weighted @ _root(placed.sensitivity)
+            weighted = weighted @ metric_root(placed.sensitivity)
         inputs, outputs = zip(*self.legs, strict=True)
         result = []
         for centred in (True, False):
@@ -347,8 +355,3 @@ def _disjoint(rise, least: float) -> list[tuple[int, int]]:
             free[a] = free[b] = False
             pairs.append((a, b))
     return pairs
-
-
-def _root(metric) -> np.ndarray:
-    values, vectors = np.linalg.eigh(metric)
-    return (vectors * np.sqrt(values.clip(min=0))) @ vectors.conj().T

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mpodis.conventions import Legs, check_legs, pad, qubit_legs
-from mpodis.cores import embed_metric, fit_core, weighted_loss
+from mpodis.cores import embed_metric, fit_core, metric_root, weighted_loss
 from mpodis.mpo import check_matrix
 from mpodis.order.reordering import Ordered, Reordering
 from mpodis.sites import mpo_legs, mpo_to_dense
@@ -144,8 +144,7 @@ def _dense(operator, legs) -> tuple[np.ndarray, Legs]:
 def _weighted(matrix, metric) -> np.ndarray:
     if metric is None:
         return matrix
-    values, vectors = np.linalg.eigh(metric)
-    weighted = (vectors * np.sqrt(values.clip(min=0))) @ (vectors.conj().T @ matrix)
+    weighted = metric_root(metric) @ matrix
     if not weighted.any():
         raise ValueError(
             "the layer answers none of the given inputs (C M = 0); check that the covariance "
