@@ -172,11 +172,20 @@ def embed(circuit: Circuit, ansatz: Ansatz, *, outermost: str = "left") -> Circu
     Every gate takes the first place of its wires that keeps the order, seen from the outside: from
     the first layer on for a left circuit, from the last one for a right circuit.
 
+    Parameters
+    ----------
+    circuit : Circuit
+    ansatz : Ansatz
+    outermost : {"left", "right"}
+        Where the search begins: at the first layer, or at the last.
+
     Raises
     ------
     ValueError
         If a gate finds no place, or the ansatz has fixed gates that are left over.
     """
+    if outermost not in ("left", "right"):
+        raise ValueError(f"outermost={outermost!r} is not known; use 'left' or 'right'")
     if circuit.n != ansatz.n:
         raise ValueError(f"the circuit has {circuit.n} wires, the ansatz {ansatz.n}")
     turn = -1 if outermost == "right" else 1

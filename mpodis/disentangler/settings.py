@@ -51,10 +51,11 @@ class Settings:
             ("method", METHODS),
             ("engine", ("auto", *ENGINES)),
             ("dtype", DTYPES),
-            ("start", (*STARTS, "given")),  # the latter stands for gates that are given
+            ("start", STARTS),
             ("core", CORES),
         ):
-            if getattr(self, name) not in known:
+            given = name == "start" and self.start == "given"  # stands for gates that are
+            if not given and getattr(self, name) not in known:
                 raise ValueError(
                     f"{name}={getattr(self, name)!r} is not known; use one of {', '.join(known)}"
                 )

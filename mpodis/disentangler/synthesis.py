@@ -118,8 +118,10 @@ def synthesise(
         target = target.matrix()
     target = check_matrix(target)
     n = len(target).bit_length() - 1
-    if target.shape != (2**n, 2**n):
-        raise ValueError(f"the target has shape {target.shape}; circuits act on 2^n x 2^n")
+    if n < 1 or target.shape != (2**n, 2**n):
+        raise ValueError(
+            f"the target has shape {target.shape}; circuits act on 2^n x 2^n with n of 1 or more"
+        )
     off = np.abs(target @ target.conj().T - np.eye(2**n)).max()
     if off > 1e-6:
         raise ValueError(
