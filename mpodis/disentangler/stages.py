@@ -1,9 +1,10 @@
 """Circuits that grow: which ansätze a run goes through, and how one's gates begin the next.
 
 A circuit grows from its outermost layers, and new ones begin as the identity, so that the overlap
-never falls. From `LEAP` layers on there are rivals, in case it stays near where it was shallow: they
-begin with few gates of four wires and turn them into brickwalls of the circuit's own gates one layer
-after the other, everything else being optimised in between. The better of the two goes on growing.
+never falls. From `LEAP` layers on there are rivals, in case it stays near where it was shallow:
+they begin with few gates of four wires and turn them into brickwalls of the circuit's own gates,
+one layer after the other, everything else being optimised in between. The better of the two goes
+on growing.
 """
 
 from __future__ import annotations
