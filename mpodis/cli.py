@@ -1,4 +1,4 @@
-"""The command line: `mpodis run`, `disentangle`, `show`, `resume`."""
+"""The command line: `mpodis run`, `disentangle`, `reproduce`, `show`, `resume`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import datetime
 import logging
 import shutil
 import sys
+import textwrap
 from pathlib import Path
 from typing import Annotated
 
@@ -188,6 +189,58 @@ def disentangle(
 
 
 @app.command()
+def reproduce(
+    name: Annotated[str | None, typer.Argument(help="Experiment; none lists them.")] = None,
+    config: ConfigFile = None,
+    data: Annotated[str | None, typer.Option(help="digits (embedded) or mnist (8x8).")] = None,
+    data_dir: Annotated[str | None, typer.Option(help="Folder of mnist.npz or idx files.")] = None,
+    networks: Annotated[
+        str | None, typer.Option(help="Folder where trained networks are kept; default: OUT.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="The first seed.")] = None,
+    seeds: Annotated[int | None, typer.Option(help="How many, consecutive.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes, of one thread each.")] = None,
+    other: Annotated[
+        list[str] | None, typer.Option("--set", help="KEY=VALUE, an experiment's own option.")
+    ] = None,
+    out: Out = None,
+    quiet: Quiet = False,
+) -> None:
+    """Reproduce a table or figure, of the paper or of our own: record, figure and finding."""
+    from mpodis.experiments.reproduce import EXPERIMENTS, load_experiment
+    from mpodis.experiments.run_directory import REPRODUCE
+
+    if name is None:
+        for known, title in EXPERIMENTS.items():
+            print(f"{known:12s}{title}")
+        return
+    experiment = load_experiment(name)
+    flags = {
+        "data": data,
+        "data_dir": data_dir,
+        "networks": networks,
+        "seed": seed,
+        "seeds": seeds,
+        "workers": workers,
+    }
+    options = load_config(experiment.options, config, flags | _assignments(other or []))
+    if experiment.trains:
+        from mpodis.data import load_data
+
+        load_data(options.data, data_dir=options.data_dir)  # before a directory is made
+    _begin(out, REPRODUCE + name, options, label=name, quiet=quiet)
+
+
+def _assignments(texts: list[str]) -> dict[str, str]:
+    """KEY=VALUE, as often as one likes."""
+    pairs = [text.partition("=") for text in texts]
+    for text, (key, equals, _) in zip(texts, pairs, strict=True):
+        if not key.strip() or not equals:
+            raise ValueError(f"--set {text!r} is not of the form KEY=VALUE")
+    return {key.strip(): value.strip() for key, _, value in pairs}
+
+
+@app.command()
 def show(run_dir: Annotated[Path, typer.Argument(metavar="RUN")]) -> None:
     """Print the tables of a finished run."""
     from mpodis.experiments.run_directory import JobDirectory
@@ -205,9 +258,12 @@ def resume(run_dir: Annotated[Path, typer.Argument(metavar="RUN")], quiet: Quiet
     _finish(directory, job, options, quiet=quiet)
 
 
+PLACES = ("file", "inputs", "data_dir", "networks")
+
+
 def _absolute(options):
     """The options with paths that a later `resume` finds from anywhere."""
-    given = {name: getattr(options, name, None) for name in ("file", "inputs", "data_dir")}
+    given = {name: getattr(options, name, None) for name in PLACES}
     paths = {name: str(Path(value).resolve()) for name, value in given.items() if value}
     return dataclasses.replace(options, **paths)
 
@@ -241,6 +297,8 @@ def _remove(path: Path, made: list[Path]) -> None:
 def _finish(directory, job: str, options, *, quiet: bool, problem=None) -> None:
     from mpodis.experiments.layer_job import run_layer
     from mpodis.experiments.main_job import run_main
+    from mpodis.experiments.reproduce import load_experiment
+    from mpodis.experiments.run_directory import REPRODUCE
     from mpodis.report import render
 
     print(f"writing to {directory.path}", flush=True)
@@ -248,6 +306,11 @@ def _finish(directory, job: str, options, *, quiet: bool, problem=None) -> None:
     if not (directory.path / "results.json").exists():
         if job == "run":
             run_main(options, directory, progress=not quiet)
+        elif job.startswith(REPRODUCE):
+            from mpodis.experiments.reproduce.running import run_experiment
+
+            experiment = load_experiment(job.removeprefix(REPRODUCE))
+            run_experiment(experiment, options, directory, progress=not quiet)
         else:
             run_layer(options, directory, progress=not quiet, problem=problem)
     page = render(directory.path)
@@ -260,4 +323,6 @@ def _print_tables(directory) -> None:
 
     for table in tables(directory.results()):
         print(f"\n{table}")
+    if "finding" in directory.results():
+        print(f"\n{textwrap.fill(directory.results()['finding'], 100)}")
     print()

@@ -130,11 +130,11 @@ def _as(kind, value, key: str):
         item = typing.get_args(kind)[0]
         if isinstance(value, str):
             value = [part.strip() for part in value.split(",") if part.strip()]
-            if item is int:
-                value = [_integer(part, key) for part in value]
         if not isinstance(value, list | tuple):
             value = [value]
         return tuple(_as(item, part, key) for part in value)
+    if isinstance(value, str) and kind in (int, float):  # from a flag that takes any option
+        value = _integer(value, key) if kind is int else _number(value, key)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if kind is str and isinstance(value, int) and not isinstance(value, bool):
@@ -149,6 +149,13 @@ def _integer(text: str, key: str) -> int:
         return int(text)
     except ValueError:
         raise ValueError(f"{key}={text!r} is not a whole number") from None
+
+
+def _number(text: str, key: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"{key}={text!r} is not a number") from None
 
 
 def _positive(config, *names: str) -> None:

@@ -7,9 +7,11 @@ import html
 import io
 import math
 import os
+from functools import partial
 from pathlib import Path
 
 from mpodis.config import to_mapping
+from mpodis.experiments.reproduce import load_experiment
 from mpodis.experiments.run_directory import JobDirectory
 from mpodis.experiments.summaries import layer_tables, main_tables
 from mpodis.files import write_atomic
@@ -23,7 +25,7 @@ from mpodis.plots import (
 )
 from mpodis.tables import Table
 
-__all__ = ["render", "tables"]
+__all__ = ["figure_of", "render", "tables"]
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 2rem auto; padding: 0 1rem;
@@ -43,6 +45,8 @@ figure img { width: 100%; } figcaption { font-size: 0.8rem; color: #555; }
 
 def tables(results: dict) -> list[Table]:
     """The tables that `mpodis show` prints."""
+    if results["job"] == "reproduce":
+        return load_experiment(results["experiment"]).tables(results)
     return main_tables(results) if results["job"] == "run" else layer_tables(results)
 
 
@@ -51,7 +55,8 @@ def render(directory: str | os.PathLike) -> Path:
     job, _, config = JobDirectory.open(directory)
     results = job.results()
     (job.path / "figures").mkdir(exist_ok=True)
-    figures = _main_figures(results) if results["job"] == "run" else _layer_figures(results)
+    figures_of, intro_of = KINDS[results["job"]]
+    figures = figures_of(results)
     blocks = []
     for name, (draw, caption) in figures.items():
         png = _draw(draw)
@@ -61,7 +66,9 @@ def render(directory: str | os.PathLike) -> Path:
             f'<figure><img src="{source}" alt="{html.escape(name)}">'
             f"<figcaption>{html.escape(caption)}</figcaption></figure>"
         )
-    title, intro = _main_intro(results) if results["job"] == "run" else _layer_intro(results)
+    if results["job"] == "reproduce" and figures:
+        write_atomic(job.path / "figures" / f"{results['experiment']}.png", figure_of(results))
+    title, intro = intro_of(results)
     options = "\n".join(f"{key} = {value!r}" for key, value in to_mapping(config).items())
     page = (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>'
@@ -76,18 +83,45 @@ def render(directory: str | os.PathLike) -> Path:
     return job.path / "report.html"
 
 
-def _draw(draw) -> bytes:
+def figure_of(record: dict) -> bytes:
+    """All panels of an experiment's record as one PNG, two in a row."""
+    panels = load_experiment(record["experiment"]).panels
+    return _draw(*[partial(panel.draw, record) for panel in panels])
+
+
+def _draw(*panels) -> bytes:
     import matplotlib
 
     # a page must not open windows, whatever the user's backend is
     with matplotlib.rc_context({"savefig.dpi": 130}):
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(6.0, 3.7), layout="constrained")
-        draw(figure.subplots())
+        columns = min(2, len(panels))
+        rows = math.ceil(len(panels) / columns)
+        figure = Figure(figsize=(6.0 * columns, 3.7 * rows), layout="constrained")
+        axes = figure.subplots(rows, columns, squeeze=False).ravel()
+        for draw, ax in zip(panels, axes, strict=False):
+            draw(ax)
+        for ax in axes[len(panels) :]:
+            ax.set_axis_off()
         stream = io.BytesIO()
         figure.savefig(stream, format="png")
     return stream.getvalue()
+
+
+def _experiment_figures(record: dict) -> dict:
+    panels = load_experiment(record["experiment"]).panels
+    return {p.name: (partial(p.draw, record), p.caption) for p in panels}
+
+
+def _experiment_intro(record: dict) -> tuple[str, str]:
+    data = record["data"]["note"] if record["data"] else "none"
+    lines = (
+        record["finding"],
+        f"Command: {record['command']}",
+        f"Data: {data}; seeds {record['seeds'][0]} to {record['seeds'][-1]}.",
+    )
+    return record["title"], "".join(f"<p>{html.escape(line)}</p>" for line in lines)
 
 
 def _main_figures(results: dict) -> dict:
@@ -208,3 +242,11 @@ def _layer_intro(results: dict) -> tuple[str, str]:
     title = f"Disentangling {results['name']}"
     text = f"<p>{html.escape(results['note'])}. {html.escape(results['compression'])}</p>"
     return title, text
+
+
+KINDS = {
+    "run": (_main_figures, _main_intro),
+    "disentangle": (_layer_figures, _layer_intro),
+    "reproduce": (_experiment_figures, _experiment_intro),
+}
+"""Figures and introduction of the page of each job."""

@@ -40,8 +40,8 @@ ORDER = (
     "quantum",
     "study",
     "config",
-    "experiments",
     "plots",
+    "experiments",
     "report",
     "cli",
 )

@@ -9,12 +9,23 @@ from pathlib import Path
 
 from mpodis import __version__
 from mpodis.config import LayerConfig, MainConfig, from_mapping, to_mapping
+from mpodis.experiments.reproduce import EXPERIMENTS, load_experiment
 from mpodis.files import read_json, write_json
 
-__all__ = ["JOBS", "JobDirectory"]
+__all__ = ["REPRODUCE", "JobDirectory"]
 
 FORMAT = "mpodis-run-1"
 JOBS = {"run": MainConfig, "disentangle": LayerConfig}
+REPRODUCE = "reproduce "
+"""Before the name of an experiment: the job that reproduces it."""
+
+
+def _config_class(job) -> type | None:
+    """Of the options of a job; None where there is no such job."""
+    name = str(job).removeprefix(REPRODUCE)
+    if name != job and name in EXPERIMENTS:
+        return load_experiment(name).options
+    return JOBS.get(job)
 
 
 class JobDirectory:
@@ -50,17 +61,26 @@ class JobDirectory:
             raise FileNotFoundError(f"{path} is no run directory: it has no config.json")
         record = read_json(path / "config.json")
         known = isinstance(record, dict) and record.get("format") == FORMAT
-        if not known or record.get("job") not in JOBS:
+        kind = _config_class(record.get("job")) if known else None
+        if kind is None:
             raise ValueError(f"{path} is not the directory of a job of this package")
-        return cls(path), record["job"], from_mapping(JOBS[record["job"]], record["config"])
+        return cls(path), record["job"], from_mapping(kind, record["config"])
+
+    def has_stage(self, name: str) -> bool:
+        return self._stage_file(name).exists()
+
+    def read_stage(self, name: str) -> dict:
+        return read_json(self._stage_file(name))
+
+    def _stage_file(self, name: str) -> Path:
+        return self.path / "stages" / f"{name}.json"
 
     def stage(self, name: str, work: Callable[[], dict]) -> dict:
         """The result of a stage, worked out unless it is on disk."""
-        file = self.path / "stages" / f"{name}.json"
-        if file.exists():
-            return read_json(file)
+        if self.has_stage(name):
+            return self.read_stage(name)
         value = work()
-        write_json(file, value)
+        write_json(self._stage_file(name), value)
         return json.loads(json.dumps(value))  # as a resumed job will see it
 
     def begun(self) -> bool:
