@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from mpodis import __version__
-from mpodis.config import LayerConfig, MainConfig, load_config
+from mpodis.config import LayerConfig, MainConfig, from_texts, load_config
 
 __all__ = ["app", "main"]
 
@@ -223,7 +223,8 @@ def reproduce(
         "seeds": seeds,
         "workers": workers,
     }
-    options = load_config(experiment.options, config, flags | _assignments(other or []))
+    own = from_texts(experiment.options, _assignments(other or []))
+    options = load_config(experiment.options, config, flags | own)
     if experiment.trains:
         from mpodis.data import load_data
 

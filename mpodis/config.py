@@ -130,11 +130,11 @@ def _as(kind, value, key: str):
         item = typing.get_args(kind)[0]
         if isinstance(value, str):
             value = [part.strip() for part in value.split(",") if part.strip()]
+            if item is not str:
+                value = [parse_number(part, key, item) for part in value]
         if not isinstance(value, list | tuple):
             value = [value]
         return tuple(_as(item, part, key) for part in value)
-    if isinstance(value, str) and kind in (int, float):  # from a flag that takes any option
-        value = _integer(value, key) if kind is int else _number(value, key)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if kind is str and isinstance(value, int) and not isinstance(value, bool):
@@ -144,18 +144,29 @@ def _as(kind, value, key: str):
     return value
 
 
-def _integer(text: str, key: str) -> int:
+def parse_number(text: str, key: str, kind: type = float) -> int | float:
+    """The number that a text is."""
     try:
-        return int(text)
+        return kind(text)
     except ValueError:
-        raise ValueError(f"{key}={text!r} is not a whole number") from None
+        what = "a whole number" if kind is int else "a number"
+        raise ValueError(f"{key}={text!r} is not {what}") from None
 
 
-def _number(text: str, key: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError(f"{key}={text!r} is not a number") from None
+def from_texts(cls: type, texts: dict[str, str]) -> dict:
+    """Values of options whose types the class says, from texts."""
+    known = typing.get_type_hints(cls)
+    kinds = {key: set(typing.get_args(known.get(key))) or {known.get(key)} for key in texts}
+    found: dict = dict(texts)
+    for key, text in texts.items():
+        for kind in (int, float):
+            if kind in kinds[key] and typing.get_origin(known[key]) is not tuple:
+                found[key] = parse_number(text, key, kind)
+        if kinds[key] == {bool}:
+            if text not in ("true", "false"):
+                raise ValueError(f"{key}={text!r} is neither true nor false")
+            found[key] = text == "true"
+    return found
 
 
 def _positive(config, *names: str) -> None:

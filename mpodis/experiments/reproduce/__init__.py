@@ -17,6 +17,16 @@ __all__ = ["EXPERIMENTS", "load_experiment"]
 
 EXPERIMENTS: dict[str, str] = {
     "table1": "overlap by the width of the gates, core fixed and updated (Table 1)",
+    "fig4": "overlap, entropy and gates against depth, from random gates and ours (Fig. 4)",
+    "gradient": "gradient descent on the overlap against sweeps (Sec. IV.1)",
+    "signs": "operators of positive tensors against those of mixed signs (Sec. IV.1)",
+    "direct": "circuits for Q, U and V of W = QR = USV against compressing first (Sec. IV)",
+    "pareto": "overlap against CNOTs: fewest gates for a given operator",
+    "cores": "bond dimension of the core: overlap, parameters, CNOTs, accuracy",
+    "aware": "accuracy without retraining under every objective, beside the baselines",
+    "dense": "dense networks: accuracy against parameters, beside the baselines",
+    "planted": "circuits that were hidden in an operator or a unitary, found again",
+    "ablation": "which idea brings which gain in overlap",
 }
 """Name, which is also that of the module, and what is measured."""
 

@@ -1,0 +1,194 @@
+"""`mpodis reproduce`: what every experiment goes through, by a small one and by table1."""
+
+import json
+import re
+
+import matplotlib.pyplot as plt
+import pytest
+
+from mpodis import report
+from mpodis.cli import main
+from mpodis.config import from_texts
+from mpodis.experiments.reproduce import EXPERIMENTS, load_experiment
+from mpodis.experiments.reproduce.base import Experiment, Options, Panel, Piece, spread
+from mpodis.experiments.reproduce.networks import network
+from mpodis.experiments.reproduce.running import command_line, run_experiment
+from mpodis.experiments.reproduce.table1 import Table1
+from mpodis.experiments.run_directory import REPRODUCE, JobDirectory
+from mpodis.tables import Table
+
+
+def square(*, x, marks):
+    with open(marks, "a") as file:
+        file.write(f"{x}\n")
+    if x > 2:
+        raise RuntimeError("stopped here")
+    return {"x": x, "square": x * x}
+
+
+def small(marks, upto):
+    return Experiment(
+        name="table1",
+        title="squares",
+        options=Options,
+        pieces=lambda options: [
+            Piece(f"x{x}", square, {"x": x, "marks": str(marks)}) for x in range(upto)
+        ],
+        tables=lambda record: [Table(("x",), [(p["square"],) for p in record["pieces"].values()])],
+        finding=lambda record: f"{len(record['pieces'])} squares",
+        trains=False,
+    )
+
+
+def begin(path, options):
+    return JobDirectory.create(path, f"{REPRODUCE}table1", options)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_pieces_are_stored_and_not_done_again(tmp_path, workers):
+    marks, options = tmp_path / "marks", Options(workers=workers, seed=3, seeds=2)
+    directory = begin(tmp_path / "run", options)
+    with pytest.raises(RuntimeError, match="stopped here"):
+        run_experiment(small(marks, 4), options, directory)
+    record = run_experiment(small(marks, 3), options, directory)
+    assert list(record["pieces"]) == ["x0", "x1", "x2"]
+    assert [p["square"] for p in record["pieces"].values()] == [0, 1, 4]
+    assert sorted(marks.read_text().split()) == ["0", "1", "2", "3"]
+    assert record == directory.results()
+    assert record["seeds"] == [3, 4]
+    assert record["finding"] == "3 squares"
+    assert record["data"] is None
+    assert {"mpodis", "torch", "numpy"} <= set(record["versions"])
+
+
+def test_two_pieces_of_one_name_are_refused(tmp_path):
+    twice = small(tmp_path / "marks", 1).pieces(None) * 2
+    options = Options()
+    experiment = Experiment(
+        "table1", "", Options, lambda options: twice, lambda r: [], lambda r: "", trains=False
+    )
+    with pytest.raises(ValueError, match="one name among x0, x0"):
+        run_experiment(experiment, options, begin(tmp_path / "run", options))
+
+
+def test_the_command_repeats_the_run_and_names_no_place():
+    options = Table1(data_dir="/home/me", networks="/tmp/x", data="mnist", seeds=3, widths=(2, 6))
+    words = command_line("table1", options)
+    assert words == (
+        "mpodis reproduce table1 --data mnist --seeds 3 --set widths=2,6 --data-dir DIR"
+    )
+    assert command_line("table1", Table1()) == "mpodis reproduce table1"
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_is_complete(name):
+    experiment = load_experiment(name)
+    assert experiment.name == name
+    assert issubclass(experiment.options, Options)
+    assert experiment.title
+    pieces = experiment.pieces(experiment.options(networks="x"))
+    assert len({piece.name for piece in pieces}) == len(pieces) > 0
+    for piece in pieces:
+        assert re.fullmatch(r"[\w.+-]+", piece.name)
+        json.dumps(piece.arguments)
+
+
+def test_an_experiment_that_is_not_known():
+    with pytest.raises(ValueError, match=r"'table9' is not known; use one of table1"):
+        load_experiment("table9")
+
+
+@pytest.mark.parametrize("bad", [{"seeds": 0}, {"seed": -1}, {"workers": 0}])
+def test_options_that_make_no_sense(bad):
+    name = next(iter(bad))
+    with pytest.raises(ValueError, match=f"{name}={bad[name]} must be"):
+        Options(**bad)
+
+
+def test_spread():
+    assert spread([1.0]) == "1.000"
+    assert spread([3.0, 1.0, 2.0], 1) == "2.0 (1.0 to 3.0)"
+
+
+def test_texts_take_the_type_of_the_option():
+    assert from_texts(Table1, {"starts": "3", "widths": "2,3", "data": "5"}) == {
+        "starts": 3,
+        "widths": "2,3",
+        "data": "5",
+    }
+    with pytest.raises(ValueError, match="starts='many' is not a whole number"):
+        from_texts(Table1, {"starts": "many"})
+
+
+@pytest.fixture(scope="module")
+def table1(tmp_path_factory):
+    """The whole command on the digits."""
+    out = tmp_path_factory.mktemp("table1") / "run"
+    words = ["reproduce", "table1", "--seeds", "2", "--workers", "1", "--out", str(out), "--quiet"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["mpodis", *words, "--set", "widths=2,4,6", "--set", "starts=1"])
+        main()
+    return out
+
+
+def test_table1_leaves_record_figure_and_page(table1, capsys):
+    record = json.loads((table1 / "results.json").read_text())
+    assert record["data"]["name"] == "digits"
+    assert record["command"] == (
+        "mpodis reproduce table1 --seeds 2 --workers 1 --set widths=2,4,6 --set starts=1"
+    )
+    assert len(record["pieces"]) == 12
+    for piece in record["pieces"].values():
+        assert 0 < piece["overlap"] <= piece["bound"] + 1e-10
+    by = {name: piece["overlap"] for name, piece in record["pieces"].items()}
+    for seed in (0, 1):
+        assert by[f"seed{seed}-2body-fixed"] < by[f"seed{seed}-4body-fixed"]
+        assert by[f"seed{seed}-2body-fixed"] < by[f"seed{seed}-2body-update"]
+    assert record["finding"] in (table1 / "report.html").read_text()
+    assert (table1 / "figures" / "table1.png").stat().st_size > 10_000
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["mpodis", "show", str(table1)])
+        main()
+    shown = capsys.readouterr().out
+    assert "6-body" in shown
+    assert "Median overlap over 2 networks" in shown
+
+
+def test_networks_are_found_again(table1):
+    layer = network("digits", str(table1 / "networks"), 1).mpo
+    assert layer.to_mpo().L == 6
+    assert not layer.training
+
+
+def test_every_panel_returns_its_axes(table1):
+    record = json.loads((table1 / "results.json").read_text())
+    for panel in load_experiment("table1").panels:
+        assert isinstance(panel, Panel)
+        ax = plt.subplots()[1]
+        assert panel.draw(record, ax) is ax
+    assert report.figure_of(record)[:4] == b"\x89PNG"
+
+
+def test_the_list_of_experiments(capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["mpodis", "reproduce"])
+    main()
+    out = capsys.readouterr().out
+    assert all(re.search(rf"^{name} ", out, re.M) for name in EXPERIMENTS)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["table9"], "experiment 'table9' is not known"),
+        (["table1", "--set", "widths"], "--set 'widths' is not of the form KEY=VALUE"),
+        (["table1", "--set", "depth=3"], "unknown option 'depth'"),
+        (["table1", "--data", "mnist"], "data_dir"),
+    ],
+)
+def test_wrong_commands_leave_nothing_behind(words, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["mpodis", "reproduce", *words])
+    with pytest.raises(SystemExit):
+        main()
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
