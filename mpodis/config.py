@@ -32,6 +32,7 @@ class MainConfig:
     width: int = 2
     group: str = "SO"
     objectives: tuple[str, ...] = NETWORK_OBJECTIVES
+    start: str = "identity"
     starts: int = 4
     max_sweeps: int = 200
     tol: float = 1e-4
@@ -72,9 +73,9 @@ class LayerConfig:
     core: str = "update"
     engine: str = "auto"
     environment_bond: tuple[int, ...] = (16, 32, 64)
-    start: str = "identity"
+    start: str = "auto"
     starts: int = 4
-    kicks: int = 1
+    kicks: int = 0
     max_sweeps: int = 200
     max_seconds: float | None = None
     tol: float = 1e-4

@@ -62,9 +62,20 @@ def polar(environment, *, group: str = "O"):
     return u @ vh
 
 
-def polar_update(environment, gate, *, group: str):
-    """`polar` in a gate's place: a real gate feels only the real part of its environment."""
-    return polar(environment if gate.dtype.kind == "c" else environment.real, group=group)
+def polar_update(environment, gate, *, group: str, relaxation: float = 0.0):
+    """`polar` in a gate's place: a real gate feels only the real part of its environment.
+
+    With a relaxation b > 0 the step from the gate to the polar factor p goes on beyond it, to the
+    gate nearest to (1 + b) p - b g, unless the form would fall below where it was.
+    """
+    if gate.dtype.kind != "c":
+        environment = environment.real
+    best = polar(environment, group=group)
+    if not relaxation:
+        return best
+    beyond = polar((1.0 + relaxation) * best - relaxation * gate, group=group)
+    gain = do("sum", do("real", do("conj", environment) * (beyond - gate)))
+    return beyond if gain >= 0.0 else best
 
 
 def _numpy_polar(environment: np.ndarray, group: str) -> np.ndarray:

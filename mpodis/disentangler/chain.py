@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,13 +11,17 @@ from mpodis.disentangler.loop import Loop
 from mpodis.disentangler.problem import Point, Problem
 from mpodis.disentangler.result import Disentangled, History
 from mpodis.disentangler.settings import Settings
-from mpodis.disentangler.stages import Stage, advance, plan
+from mpodis.disentangler.stages import Stage, advance, fixed_gates, plan
 
 __all__ = ["Chain"]
 
 QUICK = {"tol": 1e-3, "explore": 20}
 """Settings of the stages between wide gates and the circuit: they only prepare the next."""
 QUICK_SWEEPS = 20
+GROWING = 5
+"""A stage that only grows takes this fraction of the sweeps of one that begins afresh at most."""
+MOST_WIRES = 8
+"""Of the operators whose circuits grow unless told otherwise."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,9 @@ class Chain:
         # the whole circuit says which engine all stages have, and refuses what does not fit
         self._whole = Loop(problem, settings, executor=executor)
         self.settings = self._whole.settings
+        if self.settings.start == "auto":
+            self.settings = replace(self.settings, start=_automatic(problem, self.settings))
+            self._whole.settings = self.settings
         grown = self.settings.start == "grown" and problem.initial is None
         self._stages = plan(problem.left, problem.right) if grown else [_single(problem)]
         self._number, self._done = 0, []
@@ -72,14 +80,15 @@ class Chain:
     def _settings(self, stage: Stage) -> Settings:
         """The run's, as a stage has them."""
         settings = self.settings
-        starts = {"start": settings.starts, "coarse": settings.starts, "compile": 1}
-        options = {"start": "identity", "starts": starts.get(stage.begins, 1 + settings.kicks)}
-        if stage.decides:
-            options["starts"] = 1 + settings.kicks
-        elif stage.begins in ("coarse", "compile"):
+        afresh = stage.begins == "start" or stage.rivals
+        count = settings.starts if afresh else 1 + settings.kicks
+        options = {"start": "identity", "starts": count}
+        if stage.begins == "grow":
+            options["max_sweeps"] = math.ceil(settings.max_sweeps / GROWING)
+        elif stage.begins in ("coarse", "compile") and not stage.decides:
             options |= QUICK
             if stage.begins == "compile":
-                options["max_sweeps"] = min(QUICK_SWEEPS, settings.max_sweeps)
+                options |= {"starts": 1, "max_sweeps": min(QUICK_SWEEPS, settings.max_sweeps)}
         return replace(settings, **options)
 
     @property
@@ -114,7 +123,7 @@ class Chain:
             self._rival = None
         self._number += 1
         count = self._settings(self.stage).starts
-        if self.stage.begins == "coarse":
+        if self.stage.rivals:
             self._rival = _Rival(loss, point, name, self._number)
             names, point = self._named(count), None
         else:
@@ -188,6 +197,14 @@ class Chain:
         kept = {name: array for name, array in arrays.items() if not name.startswith(own)}
         self._done = list(records[: chain["done"]])
         self._loop.load(kept, numbers["loop"], records[chain["done"] :])
+
+
+def _automatic(problem: Problem, settings: Settings) -> str:
+    """The start that is never worse for a deeper circuit, where that does not take too long."""
+    wide = max(problem.left.n, problem.right.n) > MOST_WIRES
+    if wide or settings.engine != "dense" or fixed_gates(problem.left, problem.right):
+        return "identity"
+    return "grown"
 
 
 def _single(problem: Problem) -> Stage:

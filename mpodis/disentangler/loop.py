@@ -161,7 +161,11 @@ class Loop:
     def _sweep(self) -> float:
         """All closed forms: gates of both sides, and the core."""
         groups = {"left": self.problem.left.group, "right": self.problem.right.group}
-        updates = {side: partial(polar_update, group=group) for side, group in groups.items()}
+        relaxation = self.settings.relaxation
+        updates = {
+            side: partial(polar_update, group=group, relaxation=relaxation)
+            for side, group in groups.items()
+        }
         self.objective.sweep(self.engine, updates, core=self.settings.core == "update")
         return self.objective.loss(self.engine)
 

@@ -52,11 +52,12 @@ def disentangle(
     device: str | None = None,
     memory: float | None = None,
     executor=None,
-    start: str | Factorization | Disentangled = "identity",
+    start: str | Factorization | Disentangled = "auto",
     scale: float = 0.05,
     starts: int = 4,
     explore: int = 20,
-    kicks: int = 1,
+    kicks: int = 0,
+    relaxation: float = 0.0,
     max_sweeps: int = 200,
     tol: float = 1e-4,
     max_seconds: float | None = None,
@@ -110,21 +111,26 @@ def disentangle(
     executor : optional
         Anything with ``submit``, a pool of `concurrent.futures` or a Dask client: the tree engine
         runs the slices of a network there that does not fit the memory in one piece.
-    start : {"identity", "random", "grown"}, Factorization or Disentangled
+    start : {"auto", "identity", "random", "grown"}, Factorization or Disentangled
         Gates begin near the identity or Haar-random; or circuits grow, layer by layer from the
         outermost one, new ones beginning as the identity, so that a deeper circuit is never worse
-        than a shallower one (and from 16 layers of 2-body gates on, with rivals that begin with
-        wide gates). Or the run goes on from gates that are given: of fewer layers, or with
-        another bond dimension of the core, if need be.
+        than a shallower one. At 2, 4, 8, ... layers what has grown is compared with circuits that
+        begin afresh, and from 16 layers of 2-body gates on with some that begin with wide gates.
+        "auto" grows circuits on up to 8 wires without fixed gates, if the engine is "dense", and
+        begins near the identity else. Or the run goes on from gates that are given: of fewer
+        layers, or with another bond dimension of the core, if need be.
     scale, starts, explore : float, int, int
         The first start is at a distance of about `scale` from the identity (from what is given:
         0), later ones further out. Of `starts` tried for `explore` sweeps the best is kept.
     kicks : int
         Growing circuits also try so many starts at a distance around what was found before.
+    relaxation : float
+        Over-relaxation of the sweeps: how far a gate goes beyond its polar factor, as a fraction
+        of the step to it (see `mpodis.gates.polar_update`); 0 is the plain update.
     max_sweeps, tol, max_seconds
-        Stop after so many sweeps (ten L-BFGS iterations count as one), when ten sweeps lower the
-        loss by less than the fraction `tol`, or after a time (which makes the result depend on
-        the machine's speed).
+        Stop after so many sweeps (ten L-BFGS iterations count as one; a layer that is added to
+        circuits that grow gets a fifth of them), when ten sweeps lower the loss by less than the
+        fraction `tol`, or after a time (which makes the result depend on the machine's speed).
     group : {"SO", "O", "U"}
         Group of the free gates, where `left` and `right` are not an `Ansatz` that says it.
     seed : int or numpy Generator
@@ -163,6 +169,7 @@ def disentangle(
         scale=scale,
         starts=starts,
         kicks=kicks,
+        relaxation=relaxation,
         explore=explore,
         max_sweeps=max_sweeps,
         tol=tol,

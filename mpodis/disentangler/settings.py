@@ -14,7 +14,7 @@ __all__ = ["METHODS", "OBJECTIVES", "STARTS", "Settings"]
 
 OBJECTIVES = ("overlap", "activations")
 METHODS = ("auto", "sweeps", "lbfgs")
-STARTS = ("identity", "random", "grown")
+STARTS = ("auto", "identity", "random", "grown")
 CORES = ("update", "fixed")
 
 
@@ -31,10 +31,11 @@ class Settings:
     dtype: str = "float64"
     device: str | None = None
     memory: float | None = None
-    start: str = "identity"
+    start: str = "auto"
     scale: float = 0.05
     starts: int = 4
-    kicks: int = 1
+    kicks: int = 0
+    relaxation: float = 0.0
     explore: int = 20
     max_sweeps: int = 200
     tol: float = 1e-4
@@ -65,7 +66,7 @@ class Settings:
                 raise ValueError(f"{name}={value!r} must be a whole number, 1 or more")
         if isinstance(self.kicks, bool) or not isinstance(self.kicks, int) or self.kicks < 0:
             raise ValueError(f"kicks={self.kicks!r} must be a whole number, 0 or more")
-        for name, low in (("scale", 0.0), ("tol", 0.0)):
+        for name, low in (("scale", 0.0), ("tol", 0.0), ("relaxation", 0.0)):
             value = getattr(self, name)
             if not (isinstance(value, int | float) and math.isfinite(value) and value >= low):
                 raise ValueError(f"{name}={value!r} must be a number, {low} or more")

@@ -1,10 +1,10 @@
 """Circuits that grow: which ansätze a run goes through, and how one's gates begin the next.
 
 A circuit grows from its outermost layers, and new ones begin as the identity, so that the overlap
-never falls. From `LEAP` layers on there are rivals, in case it stays near where it was shallow:
-they begin with few gates of four wires and turn them into brickwalls of the circuit's own gates,
-one layer after the other, everything else being optimised in between. The better of the two goes
-on growing.
+never falls. In case it stays near where it was shallow there are rivals, and the better of the two
+goes on growing. At 2, 4, 8, ... layers they begin afresh, from near the identity. From `LEAP`
+layers on others begin with few gates of four wires and turn them into brickwalls of the circuit's
+own gates, one layer after the other, everything else being optimised in between.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mpodis.circuit import Circuit, embed
 from mpodis.disentangler.problem import Point
 from mpodis.disentangler.synthesis import synthesise
 
-__all__ = ["Stage", "advance", "plan"]
+__all__ = ["Stage", "advance", "fixed_gates", "plan"]
 
 LEAP = 16
 """Depth from which on, every `BLOCK` layers, a rival with wide gates is tried."""
@@ -36,9 +36,10 @@ class Stage:
     Attributes
     ----------
     left, right : Ansatz
-    begins : {"start", "grow", "coarse", "compile"}
-        From the starts of the settings; from the gates of the stage before; from starts of its
-        own, as a rival of the stage before; or from its wide gates, one layer of them compiled.
+    begins : {"start", "grow", "again", "coarse", "compile"}
+        From the starts of the settings; from the gates of the stage before; as a rival of the
+        stage before, from starts of its own ("coarse": with wide gates); or from the wide gates
+        of the stage before, one layer of them compiled.
     side, layer : str, int
         What "compile" compiles: a layer of the stage before.
     decides : bool
@@ -56,6 +57,16 @@ class Stage:
     def depth(self) -> int:
         return max(self.left.depth, self.right.depth)
 
+    @property
+    def rivals(self) -> bool:
+        """Whether it begins afresh, against the stage before."""
+        return self.begins in ("again", "coarse")
+
+
+def fixed_gates(left: Ansatz, right: Ansatz) -> list[Placement]:
+    """Gates that cannot begin as the identity."""
+    return [p for ansatz in (left, right) for p in ansatz.placements if p.fixed is not None]
+
 
 def plan(left: Ansatz, right: Ansatz) -> list[Stage]:
     """Stages of growing circuits; the same for all depths as far as they go.
@@ -65,7 +76,7 @@ def plan(left: Ansatz, right: Ansatz) -> list[Stage]:
     ValueError
         Fixed gates, which cannot begin as the identity.
     """
-    fixed = [p for ansatz in (left, right) for p in ansatz.placements if p.fixed is not None]
+    fixed = fixed_gates(left, right)
     if fixed:
         raise ValueError(
             f"start='grown' begins new layers as the identity, which the fixed {fixed[0].fixed} "
@@ -76,6 +87,8 @@ def plan(left: Ansatz, right: Ansatz) -> list[Stage]:
     for k in range(2, depth + 1):
         part = _part(left, right, k)
         stages.append(Stage(*part, "grow"))
+        if k & (k - 1) == 0:
+            stages.append(Stage(*part, "again", decides=True))
         if k >= LEAP and k % BLOCK == 0 and _can_leap(*part, k):
             stages += _leap(*part)
     return stages

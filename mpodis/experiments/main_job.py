@@ -90,6 +90,7 @@ def _one_network(
                 core_bond=config.core_bond,
                 objective="overlap" if objective == "overlap" else "activations",
                 **layer.moments(objective),
+                start=config.start,
                 starts=config.starts,
                 max_sweeps=config.max_sweeps,
                 tol=config.tol,
