@@ -87,9 +87,7 @@ def run(
     width: Annotated[int | None, typer.Option(help="Wires of a gate.")] = None,
     group: Annotated[str | None, typer.Option(help="Gates: SO or O.")] = None,
     objectives: Annotated[str | None, typer.Option(help="overlap,activations,sensitivity")] = None,
-    start: Annotated[
-        str | None, typer.Option(help="identity, random, grown or auto.")
-    ] = None,
+    start: Annotated[str | None, typer.Option(help="identity, random, grown or auto.")] = None,
     starts: Annotated[int | None, typer.Option(help="Starts that are tried.")] = None,
     max_sweeps: Annotated[int | None, typer.Option(help="Sweeps a start may take.")] = None,
     tol: Annotated[float | None, typer.Option(help="Relative gain over ten sweeps.")] = None,
@@ -149,9 +147,7 @@ def disentangle(
     environment_bond: Annotated[
         str | None, typer.Option(help="Bond dimensions of the boundary engine, e.g. 16,32,64.")
     ] = None,
-    start: Annotated[
-        str | None, typer.Option(help="auto, identity, random or grown.")
-    ] = None,
+    start: Annotated[str | None, typer.Option(help="auto, identity, random, entropic or grown.")] = None,
     starts: Annotated[int | None, typer.Option(help="Starts that are tried.")] = None,
     kicks: Annotated[int | None, typer.Option(help="Starts around each depth's best.")] = None,
     max_sweeps: Annotated[int | None, typer.Option(help="Sweeps a start may take.")] = None,

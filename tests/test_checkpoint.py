@@ -422,7 +422,7 @@ def test_arrays_of_another_run_are_refused(tmp_path):
 
 
 def test_a_raised_limit_lets_a_run_go_on(tmp_path):
-    options = {"left": 2, "starts": 1, "method": "sweeps", "tol": 0.0}
+    options = {"left": 2, "starts": 1, "method": "sweeps", "tol": 0.0, "start": "identity"}
     short = disentangle(operator(16, 16), **options, max_sweeps=5, run_dir=tmp_path)
     assert short.status == "max_sweeps"
     longer = disentangle(operator(16, 16), **options, max_sweeps=9, run_dir=tmp_path)
@@ -432,6 +432,14 @@ def test_a_raised_limit_lets_a_run_go_on(tmp_path):
     assert_same_result_of_gates(
         disentangle(operator(16, 16), **options, max_sweeps=2, run_dir=tmp_path), longer
     )
+
+
+def test_a_raised_limit_lets_the_last_stage_of_a_growing_run_go_on(tmp_path):
+    options = {"left": 3, "starts": 1, "method": "sweeps", "tol": 0.0, "start": "grown"}
+    short = disentangle(operator(16, 16), **options, max_sweeps=5, run_dir=tmp_path)
+    longer = disentangle(operator(16, 16), **options, max_sweeps=50, run_dir=tmp_path)
+    assert longer.overlap > short.overlap
+    assert len(longer.history) == len(short.history) + 9  # a fifth of the sweeps
 
 
 def assert_same_result_of_gates(a, b):

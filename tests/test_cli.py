@@ -110,6 +110,7 @@ MAIN = {
     "width": 3,
     "group": "O",
     "objectives": ["activations"],
+    "start": "grown",
     "starts": 7,
     "max_sweeps": 9,
     "tol": 0.25,

@@ -12,6 +12,7 @@ from mpodis.gates import (
     exponential,
     gate_parameters,
     polar,
+    polar_update,
     random_gate,
     skew,
 )
@@ -227,3 +228,20 @@ def test_torch_gives_the_same_gates(group):
         found = function(torch.from_numpy(stack))
         assert isinstance(found, torch.Tensor)
         assert_allclose(found.numpy(), function(stack), atol=1e-12)
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_over_relaxation_goes_beyond_the_polar_factor_but_never_down(group):
+    rng = np.random.default_rng(3)
+    beyond = 0
+    for _ in range(20):
+        kind = rng.normal(size=(2, 4, 4))
+        environment = kind[0] + 1j * kind[1] if group == "U" else kind[0]
+        gate = random_gate(4, group=group, rng=rng, scale=0.3) @ polar(environment, group=group)
+        plain = polar_update(environment, gate, group=group)
+        assert_allclose(plain, polar(environment, group=group), atol=1e-14)
+        found = polar_update(environment, gate, group=group, relaxation=0.5)
+        assert_member(found, group)
+        assert gain(environment, found) >= gain(environment, gate) - 1e-12
+        beyond += np.linalg.norm(found - gate) > 1.2 * np.linalg.norm(plain - gate)
+    assert beyond > 10

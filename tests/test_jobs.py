@@ -82,7 +82,7 @@ def layer_files(tmp_path_factory):
 
 
 def layer_config(folder, **options):
-    options = {"left": "2", "starts": 2, "max_sweeps": 4, **options}
+    options = {"left": "2", "start": "identity", "starts": 2, "max_sweeps": 4} | options
     objectives = ("overlap", "activations")
     return LayerConfig(
         file=str(folder / "w.npy"), inputs=str(folder / "x.npy"), objectives=objectives, **options

@@ -80,20 +80,47 @@ def test_a_plan_is_the_beginning_of_a_deeper_one():
         assert short[-1].left == brickwall(6, depth)
         assert short[-1].right == brickwall(6, depth).reversed()
     begins = [stage.begins for stage in plan(brickwall(6, 16), brickwall(6, 16))]
-    assert begins == ["start", *["grow"] * 15, "coarse", *["compile"] * 4]
+    grown = [name for name in begins if name != "again"]
+    assert grown == ["start", *["grow"] * 15, "coarse", *["compile"] * 4]
+    afresh = [k for k, name in enumerate(begins) if name == "again"]
+    assert afresh == [2, 5, 10, 19]  # after the stages of 2, 4, 8 and 16 layers
 
 
 def test_sides_of_unequal_depth_grow_from_the_outside():
     left, right = brickwall(4, 3), brickwall(4, 1)
     found = plan(left, right)
-    assert [(s.left.depth, s.right.depth) for s in found] == [(1, 1), (2, 1), (3, 1)]
+    assert [(s.left.depth, s.right.depth) for s in found] == [(1, 1), (2, 1), (2, 1), (3, 1)]
     found = plan(right, left)
-    assert [s.right.layers for s in found] == [left.layers[2:], left.layers[1:], left.layers]
+    assert [s.right.layers for s in found] == [
+        left.layers[2:],
+        left.layers[1:],
+        left.layers[1:],
+        left.layers,
+    ]
 
 
 def test_fixed_gates_do_not_grow():
     with pytest.raises(ValueError, match="fixed CNOT on wires .* start='identity'"):
         disentangle(operator(), left="2b + CNOT", start="grown")
+
+
+@pytest.mark.parametrize(
+    ("options", "start"),
+    [
+        ({"left": 2}, "grown"),
+        ({"left": "2b + CNOT"}, "identity"),
+        ({"left": 2, "engine": "transverse"}, "identity"),
+        ({"left": 2, "start": "identity"}, "identity"),
+    ],
+)
+def test_the_default_start(options, start):
+    found = disentangle(operator(), starts=1, max_sweeps=1, **options)
+    assert found.settings.start == start
+    assert len(found.winners) == (3 if start == "grown" else 1)
+
+
+def test_wide_operators_do_not_grow_by_themselves():
+    assert disentangle(operator(9), left=1, starts=1, max_sweeps=1).settings.start == "identity"
 
 
 # --- runs
@@ -131,19 +158,19 @@ def test_deeper_is_never_worse_with_leaps(early_leaps):
         assert_allclose(found.path("overlap")[-1], found.overlap, atol=1e-9)
         leapt.append(len(found.winners))
     assert min(np.diff(reached)) >= -1e-12
-    assert leapt == [3, 4 + 5, 5 + 5, 6 + 5 + 7]
+    assert leapt == [3 + 1, 4 + 2 + 5, 5 + 2 + 5, 6 + 2 + 5 + 7]  # afresh at 2 and 4
 
 
 def test_the_path_is_what_was_kept():
     found = disentangle(operator(), left=3, **QUICK)
     path = found.path("overlap")
     stage, depth = found.path("stage"), found.path("depth")
-    assert sorted(set(stage)) == [0, 1, 2]
-    assert_array_equal(depth, stage + 1)
-    ends = [path[stage == k][-1] for k in range(3)]
+    assert set(stage) in ({0, 1, 2, 3}, {0, 1, 3})  # stage 2 begins afresh, and may have lost
+    assert_array_equal(depth, np.array([1, 2, 2, 3])[stage.astype(int)])
+    ends = [path[depth == k].max() for k in (1, 2, 3)]
     assert ends == sorted(ends)
     assert_allclose(path[-1], found.overlap, atol=1e-9)
-    assert len(found.winners) == 3
+    assert len(found.winners) == 4
     with pytest.raises(KeyError, match="no column 'f'"):
         found.path("f")
 
@@ -191,7 +218,7 @@ def test_interrupted_anywhere_it_ends_the_same(early_leaps):
         whole.step()
         states.append((*whole.state(), whole.records))
     seen = {record["stage"] for *_, records in states for record in records}
-    assert seen == set(range(4 + 5))  # four depths, wide gates, and four layers compiled
+    assert seen == set(range(4 + 2 + 5))  # depths, two afresh, wide gates, four layers compiled
     wanted = whole.result()
     assert len(whole.records) <= whole.total + len(seen)
     # where a stage has just ended, or before its last sweep
@@ -212,12 +239,12 @@ def test_kicks_differ_from_stage_to_stage():
     problem = chain.Problem.build(
         mpo_cores(operator()), 3, None, group="SO", shape=None, inputs=None, covariance=None
     )
-    run = chain.Chain(problem, Settings(**{**QUICK, "explore": 1, "max_sweeps": 1}))
+    run = chain.Chain(problem, Settings(**{**QUICK, "explore": 1, "max_sweeps": 1, "kicks": 1}))
     moved = []
     while run.status is None:
         run.step()
         loop = run._loop
-        if loop.stage and loop._number == 1 and loop._phase == "start":
+        if run.stage.begins == "grow" and loop._number == 1 and loop._phase == "start":
             moved.append(loop._first.left[0].T @ loop.engine.left[0])
     assert len(moved) == 2
     assert np.abs(moved[0] - moved[1]).max() > 1e-3

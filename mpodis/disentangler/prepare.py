@@ -15,9 +15,17 @@ from mpodis.sites import bond_dimensions
 
 __all__ = ["engine_options", "moments", "with_engine"]
 
+PULLED = 2**11
+"""Dimension of the operators whose entropies a start can look at."""
+
 
 def with_engine(problem: Problem, settings: Settings, cores: Sequence, executor=None) -> Settings:
     """Settings with an engine that fits this machine; refuses one that does not."""
+    if settings.start == "entropic" and max(padded_shape(problem.legs)) > PULLED:
+        raise ValueError(
+            f"start='entropic' needs the dense operator, and a dimension of "
+            f"{max(padded_shape(problem.legs))} is beyond {PULLED}; use start='identity'"
+        )
     if settings.objective == "activations":
         size = max(padded_shape(problem.legs))
         if size > LIMIT:

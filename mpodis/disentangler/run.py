@@ -111,8 +111,10 @@ def disentangle(
     executor : optional
         Anything with ``submit``, a pool of `concurrent.futures` or a Dask client: the tree engine
         runs the slices of a network there that does not fit the memory in one piece.
-    start : {"auto", "identity", "random", "grown"}, Factorization or Disentangled
-        Gates begin near the identity or Haar-random; or circuits grow, layer by layer from the
+    start : {"auto", "identity", "random", "entropic", "grown"}, Factorization or Disentangled
+        Gates begin near the identity or Haar-random, or are turned first, from near the identity,
+        to where they lower the entropies of the bonds (up to 11 qubits; see `lower_entropies`
+        in `mpodis.disentangler.entropic`). Or circuits grow, layer by layer from the
         outermost one, new ones beginning as the identity, so that a deeper circuit is never worse
         than a shallower one. At 2, 4, 8, ... layers what has grown is compared with circuits that
         begin afresh, and from 16 layers of 2-body gates on with some that begin with wide gates.

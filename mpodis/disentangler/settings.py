@@ -14,7 +14,7 @@ __all__ = ["METHODS", "OBJECTIVES", "STARTS", "Settings"]
 
 OBJECTIVES = ("overlap", "activations")
 METHODS = ("auto", "sweeps", "lbfgs")
-STARTS = ("auto", "identity", "random", "grown")
+STARTS = ("auto", "identity", "random", "entropic", "grown")
 CORES = ("update", "fixed")
 
 

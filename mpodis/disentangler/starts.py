@@ -10,13 +10,14 @@ from mpodis.ansatz import Ansatz
 from mpodis.circuit import random_circuit
 from mpodis.conventions import padded_shape
 from mpodis.cores import fit_core, pad_bonds
+from mpodis.disentangler.entropic import lower_entropies
 from mpodis.disentangler.objectives import Objective
 from mpodis.disentangler.problem import Point, Problem
 from mpodis.disentangler.settings import Settings
 from mpodis.environments.base import Environments
 from mpodis.gates import random_gate
 from mpodis.mpo import truncate
-from mpodis.sites import core_legs, mpo_cores, mpo_from_cores
+from mpodis.sites import core_legs, cores_to_dense, mpo_cores, mpo_from_cores
 
 __all__ = ["first_core", "place_start"]
 
@@ -66,12 +67,16 @@ def place_start(
         return
     scale = None if settings.start == "random" else settings.scale * 2**number
     sides = (problem.left, problem.right)
-    circuits = [random_circuit(ansatz, seed=rng, scale=scale) for ansatz in sides]
-    dtype = np.result_type(*first, *circuits[0].gates, *circuits[1].gates)
-    core = [np.asarray(site, dtype=dtype) for site in first]
-    engine.set(circuits[0].gates, core, circuits[1].gates)
-    if settings.core == "update" and settings.start == "random":
-        # a core made for trivial circuits says nothing about random ones
+    left, right = (list(random_circuit(a, seed=rng, scale=scale).gates) for a in sides)
+    if settings.start == "entropic":
+        matrix = cores_to_dense(problem.cores)
+        ansatze = {"left": problem.left, "right": problem.right}
+        found = lower_entropies(matrix, problem.legs, ansatze, {"left": left, "right": right})
+        left, right = found["left"], found["right"]
+    dtype = np.result_type(*first, *left, *right)
+    engine.set(left, [np.asarray(site, dtype=dtype) for site in first], right)
+    if settings.core == "update" and settings.start in ("random", "entropic"):
+        # a core made for trivial circuits says nothing about other ones
         engine.set(core=objective.best_core(engine))
     engine.set(core=objective.scaled(engine))
 

@@ -1,0 +1,97 @@
+"""The start that lowers entropies: what it promises, against dense matrices."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from mpodis.ansatz import Ansatz, brickwall, from_spec
+from mpodis.circuit import Circuit, identity_circuit, random_circuit
+from mpodis.conventions import qubit_legs
+from mpodis.disentangler import disentangle
+from mpodis.disentangler.entropic import lower_entropies
+from mpodis.factorization import sandwich
+from mpodis.measures import bond_spectra
+from mpodis.mpo import compress
+from reference import circuit_matrix, random_matrix
+
+CASES = {
+    "brickwall": (16, 16, brickwall(4, 2)),
+    "wide gates": (16, 16, brickwall(4, 1, 3)),
+    "complex": (8, 8, brickwall(3, 2, group="U")),
+    "reflections": (8, 8, brickwall(3, 1, group="O")),
+    "fixed gates": (16, 16, from_spec("2b + CNOT + 1b + 2b", 4)),
+}
+
+
+def purities(matrix):
+    return np.array([np.sum(s**4) for s in bond_spectra(matrix)])
+
+
+def turned(matrix, left, rounds=20, seed=0):
+    """Purities before, and after the gates found are taken out."""
+    sides = {"left": left, "right": left.reversed()}
+    start = {s: random_circuit(a, seed=seed, scale=0.05) for s, a in sides.items()}
+    legs = qubit_legs(*matrix.shape)
+    gates = lower_entropies(
+        matrix, legs, sides, {s: c.gates for s, c in start.items()}, rounds=rounds
+    )
+    q = {s: Circuit(sides[s], tuple(gates[s])) for s in sides}
+    pulled = sandwich(q["left"].adjoint(), matrix, q["right"].adjoint())
+    by_hand = circuit_matrix(q["left"]).conj().T @ matrix @ circuit_matrix(q["right"]).conj().T
+    assert_allclose(pulled, by_hand, atol=1e-12)
+    return purities(pulled), q
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_more_rounds_leave_less_entanglement(name):
+    rows, columns, ansatz = CASES[name]
+    matrix = random_matrix((rows, columns), ansatz.group == "U", 2)
+    # one layer: a later one may undo at its bonds what an earlier one did at the others
+    one = Ansatz(ansatz.n, ansatz.layers[:1], ansatz.group)
+    totals = [turned(matrix, one, rounds)[0].sum() for rounds in (0, 1, 5, 20)]
+    assert min(np.diff(totals)) >= -1e-10
+    assert totals[-1] > totals[0] + 0.01
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_gates_stay_in_their_group_and_fixed_ones_as_they_are(name):
+    rows, columns, ansatz = CASES[name]
+    _, circuits = turned(random_matrix((rows, columns), ansatz.group == "U", 1), ansatz, 3)
+    for circuit in circuits.values():
+        fixed = identity_circuit(circuit.ansatz).gates
+        for place, gate, as_is in zip(circuit.ansatz.placements, circuit.gates, fixed, strict=True):
+            assert_allclose(gate.conj().T @ gate, np.eye(len(gate)), atol=1e-12)
+            if place.fixed:
+                assert_allclose(gate, as_is, atol=0)
+            elif circuit.ansatz.group == "SO":
+                assert np.linalg.det(gate) > 0
+
+
+def test_gates_hidden_around_a_product_are_taken_out():
+    product = np.kron(random_matrix((4, 4), seed=0), random_matrix((4, 4), seed=1))
+    left = Ansatz(4, (brickwall(4, 2).layers[1],))
+    hidden = [circuit_matrix(random_circuit(left, seed=k, scale=0.3)) for k in (1, 2)]
+    matrix = hidden[0] @ product @ hidden[1]
+    assert purities(matrix)[1] < 0.95
+    after, _ = turned(matrix, left, rounds=200)
+    assert after[1] > 1 - 1e-6
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (16, 4), (4, 16)])
+def test_as_a_start(shape):
+    mpo = compress(random_matrix(shape, seed=4)).mpo
+    options = {"left": 2, "starts": 2, "explore": 2, "max_sweeps": 10}
+    if shape[0] != shape[1]:
+        options["right"] = 2
+    found = disentangle(mpo, start="entropic", **options)
+    near = disentangle(mpo, start="identity", **options)
+    first = found.history.records[0]
+    assert first["phase"] == "start"
+    assert first["s_avg"] < near.history.records[0]["s_avg"]
+    assert_allclose(found.factorization.overlap(mpo), found.overlap, atol=1e-12)
+
+
+def test_wide_operators_are_refused():
+    mpo = compress(np.eye(2**12), max_bond=1).mpo
+    with pytest.raises(ValueError, match="dimension of 4096 is beyond 2048; use start='identity'"):
+        disentangle(mpo, left=1, start="entropic", max_sweeps=1)
