@@ -147,13 +147,18 @@ def disentangle(
     environment_bond: Annotated[
         str | None, typer.Option(help="Bond dimensions of the boundary engine, e.g. 16,32,64.")
     ] = None,
-    start: Annotated[str | None, typer.Option(help="auto, identity, random, entropic or grown.")] = None,
+    start: Annotated[
+        str | None, typer.Option(help="auto, grown, identity, entropic, random.")
+    ] = None,
     starts: Annotated[int | None, typer.Option(help="Starts that are tried.")] = None,
     kicks: Annotated[int | None, typer.Option(help="Starts around each depth's best.")] = None,
     max_sweeps: Annotated[int | None, typer.Option(help="Sweeps a start may take.")] = None,
     max_seconds: Annotated[float | None, typer.Option(help="Stop after so long.")] = None,
     tol: Annotated[float | None, typer.Option(help="Relative gain over ten sweeps.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of the starts.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that explore starts side by side.")
+    ] = None,
     out: Out = None,
     quiet: Quiet = False,
 ) -> None:
@@ -181,6 +186,7 @@ def disentangle(
         "max_seconds": max_seconds,
         "tol": tol,
         "seed": seed,
+        "workers": workers,
     }
     options = load_config(LayerConfig, config, flags)
     from mpodis.experiments.layer_job import load_problem

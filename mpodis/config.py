@@ -80,11 +80,12 @@ class LayerConfig:
     max_seconds: float | None = None
     tol: float = 1e-4
     seed: int = 0
+    workers: int = 1
 
     def __post_init__(self) -> None:
         if not self.file:
             raise ValueError("no file was given; name a .npy, .npz, .safetensors or .pt file")
-        _positive(self, "core_bond", "starts", "max_sweeps")
+        _positive(self, "core_bond", "starts", "max_sweeps", "workers")
         _listed(self, "objectives")
         _known_objectives(self.objectives, OBJECTIVES)
         if "activations" in self.objectives and self.inputs is None:

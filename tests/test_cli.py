@@ -135,6 +135,7 @@ LAYER = {
     "start": "random",
     "starts": 8,
     "kicks": 2,
+    "workers": 2,
     "max_sweeps": 10,
     "max_seconds": 2.5,
     "tol": 0.5,

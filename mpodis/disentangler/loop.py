@@ -40,6 +40,8 @@ CRAWL = 0.05
 """A sweep that lowers the loss by less than this fraction hands over to L-BFGS."""
 EXACT = 1e-13
 """A loss at rounding."""
+SIDE_BY_SIDE = ("dense", "transverse")
+"""Engines small enough for several starts at the same time."""
 
 
 class Loop:
@@ -118,9 +120,15 @@ class Loop:
         self._phase, self.elapsed, self.stage = "", elapsed, stage
         self._best: dict | None = None
         self._best_point: dict[str, np.ndarray] = {}
+        self._pool = executor if self.settings.engine in SIDE_BY_SIDE else None
 
     def step(self) -> dict:
-        """Do one sweep, of whichever start is next; returns its record."""
+        """Do one sweep, of whichever start is next; returns its record.
+
+        With an executor, explore all starts at once; returns the last record.
+        """
+        if self._pool is not None and not (self._number or self._phase or self._refining):
+            return self._explore()
         with single_threaded(self._small()):
             began = time.perf_counter()
             loss = self._advance()
@@ -129,6 +137,27 @@ class Loop:
             self.records.append(record)
             self._decide(record)
         return record
+
+    def _explore(self) -> dict:
+        """Explore every start somewhere else, and go on with the best."""
+        began = time.perf_counter()
+        place = {"numbers": self.numbers, "elapsed": self.elapsed, "stage": self.stage}
+        tasks = [
+            self._pool.submit(explore, k, self.problem, self.settings, **place)
+            for k in range(self.settings.starts)
+        ]
+        for task in tasks:
+            records, best, point, status = task.result()
+            self.records += records
+            if self._best is None or best["loss"] < self._best["loss"]:
+                self._best, self._best_point = best, point
+            if status == "exact":
+                break  # the others are left aside, as they would be one by one
+        self._refining = True
+        self.elapsed += time.perf_counter() - began
+        ended = self._return_to_best()
+        self.status = None if ended == "explored" else ended
+        return self.records[-1]
 
     def _small(self) -> bool:
         return self.watch is not None and self.watch.max_bond <= SMALL_BOND
@@ -404,3 +433,13 @@ class Loop:
         if self.status in ("max_sweeps", "max_seconds") and not self._at_limit():
             self.status = None  # a limit that was raised since lets the run go on
             self._refining = True
+
+
+def explore(number: int, problem: Problem, settings: Settings, **place) -> tuple:
+    """One start, as far as it is explored: records, what is kept of it, and how it ended."""
+    loop = Loop(problem, settings, **place)
+    loop._number = number
+    with single_threaded(True):  # the others are at work on the other cores
+        while loop._number == number and not loop._refining and loop.status is None:
+            loop.step()
+    return loop.records, loop._best, loop._best_point, loop.status

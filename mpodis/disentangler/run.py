@@ -109,8 +109,9 @@ def disentangle(
     memory : float, optional
         Bytes that an engine may take; by default most of what is available.
     executor : optional
-        Anything with ``submit``, a pool of `concurrent.futures` or a Dask client: the tree engine
-        runs the slices of a network there that does not fit the memory in one piece.
+        Anything with ``submit``, a pool of `concurrent.futures` or a Dask client. Starts are
+        explored there side by side, of one thread each (dense and transverse engine), and the
+        tree engine runs the slices of a network there that does not fit the memory in one piece.
     start : {"auto", "identity", "random", "entropic", "grown"}, Factorization or Disentangled
         Gates begin near the identity or Haar-random, or are turned first, from near the identity,
         to where they lower the entropies of the bonds (up to 11 qubits; see `lower_entropies`
@@ -236,7 +237,10 @@ def _run(loop: Chain, directory: RunDirectory | None, *, progress: bool) -> Dise
             if settings.engine == "boundary":
                 names += ["true_overlap", "environment_bond"]
             figures = {name: record[name] for name in names}
-            shown.update(**{name: x for name, x in figures.items() if not math.isnan(x)})
+            shown.update(
+                len(loop.records) - shown.done,
+                **{name: x for name, x in figures.items() if not math.isnan(x)},
+            )
             if directory is not None and time.monotonic() - saved >= CHECKPOINT_SECONDS:
                 directory.save(loop)
                 saved = time.monotonic()

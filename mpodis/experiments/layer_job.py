@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+
 from mpodis.baselines import low_rank, rank_for, truncation
 from mpodis.config import LayerConfig
 from mpodis.disentangler import disentangle
@@ -37,6 +40,7 @@ def run_layer(
     """Run the job, or what is left of it; returns (and stores) its results."""
     weight, compressed, covariance = load_problem(config) if problem is None else problem
     runs = []
+    pool = _pool(config.workers)
     for objective in config.objectives:
         found = disentangle(
             compressed,
@@ -57,11 +61,14 @@ def run_layer(
             tol=config.tol,
             group=config.group,
             seed=config.seed,
+            executor=pool,
             run_dir=directory.path / objective,
             progress=progress,
         )
         found.factorization.save(directory.path / f"{objective}.safetensors")
         runs.append(_record(found, directory))
+    if pool is not None:
+        pool.shutdown()
     gates = max(run["gates"] + run["core_parameters"] for run in runs)
     return directory.finish(
         {
@@ -79,6 +86,13 @@ def run_layer(
             "baselines": _baselines(compressed, covariance, config, gates),
         }
     )
+
+
+def _pool(workers: int) -> ProcessPoolExecutor | None:
+    """Processes that start afresh: a fork would inherit the threads of BLAS and torch."""
+    if workers == 1:
+        return None
+    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
 
 
 def _circuit(text: str) -> int | str:
