@@ -18,11 +18,13 @@ _HOME = {
         "from_spec",
         "pair_from_spec",
         "staircase",
+        "tie_gates",
     ),
     "baselines": ("Approximation", "bond_for", "low_rank", "rank_for", "truncation"),
     "blocks": ("best_monarch", "monarch", "monarch_sizes"),
     "bounds": ("FullWidth", "full_width", "weighted_bound"),
     "circuit": ("Circuit", "embed", "identity_circuit", "random_circuit"),
+    "cnots": ("ParetoFront", "ParetoPoint", "cnot_count", "gate_cnots", "pareto", "prune"),
     "cores": ("fit_core",),
     "disentangler": (
         "Disentangled",

@@ -7,7 +7,7 @@ In the row action ``x @ Q`` the first layer is hit first.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,6 +21,7 @@ __all__ = [
     "from_spec",
     "pair_from_spec",
     "staircase",
+    "tie_gates",
 ]
 
 
@@ -33,10 +34,13 @@ class Placement:
     wires : tuple of int
     fixed : str or None
         "CNOT" (control on the first wire) or None for a free gate.
+    tie : str or None
+        Free gates of a circuit with the same tie are one and the same gate, see `tie_gates`.
     """
 
     wires: tuple[int, ...]
     fixed: str | None = None
+    tie: str | None = None
 
     def __post_init__(self) -> None:
         if not self.wires or self.wires != tuple(
@@ -48,6 +52,8 @@ class Placement:
                 raise ValueError(f"fixed={self.fixed!r} is not known; use {', '.join(FIXED)}")
             if FIXED[self.fixed].shape[0] != 2**self.width:
                 raise ValueError(f"a {self.fixed} does not fit on wires {self.wires}")
+            if self.tie is not None:
+                raise ValueError(f"the fixed {self.fixed} on wires {self.wires} cannot be tied")
 
     @property
     def width(self) -> int:
@@ -81,6 +87,29 @@ class Ansatz:
                 raise ValueError(
                     f"layer {t} uses wires up to {max(used)}, but the circuit has {self.n} wires"
                 )
+        for tie, numbers in self.ties.items():
+            widths = sorted({self.placements[j].width for j in numbers})
+            if len(widths) > 1:
+                raise ValueError(f"gates tied as {tie!r} have widths {widths}")
+
+    @property
+    def ties(self) -> dict[str, list[int]]:
+        """Numbers of the placements of every tie."""
+        found: dict[str, list[int]] = {}
+        for j, place in enumerate(self.placements):
+            if place.tie is not None:
+                found.setdefault(place.tie, []).append(j)
+        return found
+
+    @property
+    def free(self) -> list[list[int]]:
+        """Numbers of the placements of every free gate: one, or those of a tie."""
+        ties = self.ties
+        return [
+            [j] if place.tie is None else ties[place.tie]
+            for j, place in enumerate(self.placements)
+            if place.fixed is None and (place.tie is None or ties[place.tie][0] == j)
+        ]
 
     @property
     def placements(self) -> tuple[Placement, ...]:
@@ -94,7 +123,8 @@ class Ansatz:
     @property
     def n_parameters(self) -> int:
         """Real parameters of the free gates."""
-        return sum(gate_parameters(p.width, self.group) for p in self.placements if p.fixed is None)
+        widths = (self.placements[numbers[0]].width for numbers in self.free)
+        return sum(gate_parameters(width, self.group) for width in widths)
 
     def reversed(self) -> Ansatz:
         """Layers in the opposite order: the places of the adjoint circuit."""
@@ -103,7 +133,8 @@ class Ansatz:
     def __str__(self) -> str:
         widths = [p.fixed or f"{p.width}b" for p in self.placements]
         counts = ", ".join(f"{widths.count(w)} x {w}" for w in sorted(set(widths)))
-        return f"{self.n} wires, {self.depth} layers ({counts or 'no gates'}), {self.group}"
+        tied = f", {len(self.ties)} ties" if self.ties else ""
+        return f"{self.n} wires, {self.depth} layers ({counts or 'no gates'}{tied}), {self.group}"
 
     def draw(self, ax=None):
         """Draw wires and gates, time from left to right; returns the Axes."""
@@ -208,6 +239,28 @@ def staircase(n: int, depth: int, width: int = 2, *, group: str = "SO") -> Ansat
     _check_width(width, n)
     steps = tuple((Placement(tuple(range(a, a + width))),) for a in range(n - width + 1))
     return Ansatz(n, steps * depth, group)
+
+
+def tie_gates(ansatz: Ansatz, *, by: str = "layer") -> Ansatz:
+    """The ansatz with gates that share their values, fixed ones left aside.
+
+    Parameters
+    ----------
+    ansatz : Ansatz
+    by : {"layer", "parity"}
+        All gates of a width in a layer are one gate; or all of those in every other layer, so that
+        the circuit is translation invariant in time, too.
+    """
+    if by not in ("layer", "parity"):
+        raise ValueError(f"by={by!r} is not known; use 'layer' or 'parity'")
+
+    def tied(t: int, place: Placement) -> Placement:
+        if place.fixed is not None:
+            return place
+        return replace(place, tie=f"{t % 2 if by == 'parity' else t}:{place.width}b")
+
+    layers = tuple(tuple(tied(t, p) for p in layer) for t, layer in enumerate(ansatz.layers))
+    return replace(ansatz, layers=layers)
 
 
 def from_spec(

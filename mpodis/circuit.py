@@ -215,5 +215,9 @@ def embed(circuit: Circuit, ansatz: Ansatz, *, outermost: str = "left") -> Circu
 
 def _fill(ansatz: Ansatz, make) -> Circuit:
     dtype = np.complex128 if ansatz.group == "U" else np.float64
-    gates = (FIXED[p.fixed] if p.fixed else make(p.width) for p in ansatz.placements)
+    gates = [FIXED.get(place.fixed) for place in ansatz.placements]
+    for numbers in ansatz.free:
+        gate = make(ansatz.placements[numbers[0]].width)
+        for j in numbers:
+            gates[j] = gate
     return Circuit(ansatz, tuple(np.array(gate, dtype=dtype) for gate in gates))

@@ -168,13 +168,16 @@ def circuit_from_arrays(name: str, ansatz: Ansatz, arrays: dict) -> Circuit:
 
 
 def dump_ansatz(ansatz: Ansatz) -> str:
-    layers = [[[list(p.wires), p.fixed] for p in layer] for layer in ansatz.layers]
+    layers = [
+        [[list(p.wires), p.fixed, *([p.tie] if p.tie else [])] for p in layer]
+        for layer in ansatz.layers
+    ]
     return json.dumps({"n": ansatz.n, "group": ansatz.group, "layers": layers})
 
 
 def load_ansatz(text: str) -> Ansatz:
     value = json.loads(text)
     layers = tuple(
-        tuple(Placement(tuple(wires), fixed) for wires, fixed in layer) for layer in value["layers"]
+        tuple(Placement(tuple(wires), *rest) for wires, *rest in layer) for layer in value["layers"]
     )
     return Ansatz(value["n"], layers, value["group"])

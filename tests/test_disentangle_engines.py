@@ -149,7 +149,7 @@ def test_a_run_that_is_stopped_has_been_checked(limit):
 
 def test_methods_that_need_exact_gradients_refuse_the_boundary_engine():
     mpo, options = deep()
-    with pytest.raises(ValueError, match="method='lbfgs' needs exact gradients, and engine='bound"):
+    with pytest.raises(ValueError, match="needs exact gradients, and engine='bound"):
         disentangle(mpo, method="lbfgs", **options)
 
 

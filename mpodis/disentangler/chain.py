@@ -11,7 +11,7 @@ from mpodis.disentangler.loop import Loop
 from mpodis.disentangler.problem import Point, Problem
 from mpodis.disentangler.result import Disentangled, History
 from mpodis.disentangler.settings import Settings
-from mpodis.disentangler.stages import Stage, advance, fixed_gates, plan
+from mpodis.disentangler.stages import Stage, advance, bound_gates, plan
 
 __all__ = ["Chain"]
 
@@ -202,7 +202,7 @@ class Chain:
 def _automatic(problem: Problem, settings: Settings) -> str:
     """The start that is never worse for a deeper circuit, where that does not take too long."""
     wide = max(problem.left.n, problem.right.n) > MOST_WIRES
-    if wide or settings.engine != "dense" or fixed_gates(problem.left, problem.right):
+    if wide or settings.engine != "dense" or bound_gates(problem.left, problem.right):
         return "identity"
     return "grown"
 

@@ -38,7 +38,7 @@ def lower_entropies(
     matrix : array (rows, columns)
         M, padded to its legs.
     ansatze, gates : dict of "left" and "right"
-        Circuits, and the gates to begin with. Fixed gates stay as they are.
+        Circuits, and the gates to begin with. Fixed and tied gates stay as they are.
     """
     pulled = _Pulled(matrix, legs)
     found = {side: list(gates[side]) for side in gates}
@@ -53,7 +53,7 @@ def lower_entropies(
         for _ in range(rounds):
             for side, j in places:
                 place = ansatze[side].placements[j]
-                if place.fixed is not None or place.width == 1:
+                if place.fixed is not None or place.tie is not None or place.width == 1:
                     continue
                 found[side][j] = pulled.turn(side, place.wires, ansatze[side].group, found[side][j])
     return found

@@ -98,10 +98,10 @@ class Loop:
             options=engine_options(self.settings, executor),
         )
         self.watch = None
-        if settings.method == "lbfgs" and not self.engine.exact:
+        if self.settings.method == "lbfgs" and not self.engine.exact:
             raise ValueError(
-                "method='lbfgs' needs exact gradients, and engine='boundary' truncates; use "
-                "method='auto', or engine='transverse' for shallow circuits"
+                "L-BFGS (and with it tied gates) needs exact gradients, and engine='boundary' "
+                "truncates; use method='auto', or engine='transverse' for shallow circuits"
             )
         if not self.engine.exact:
             self.watch = Watch(self._unit, problem, self.settings.environment_bond)

@@ -48,11 +48,11 @@ class Lbfgs:
     ) -> None:
         self.objective, self.engine = objective, engine
         self.memory, self.free_core = memory, free_core
+        # tied gates are one
         self.slots = [
-            (side, j)
+            (side, numbers)
             for side, ansatz in (("left", left), ("right", right))
-            for j, place in enumerate(ansatz.placements)
-            if place.fixed is None
+            for numbers in ansatz.free
         ]
         self.steps: list[np.ndarray] = []
         self.differences: list[np.ndarray] = []
@@ -138,21 +138,25 @@ class Lbfgs:
         return q
 
     def _point(self) -> tuple[list, list]:
-        gates = [getattr(self.engine, side)[j] for side, j in self.slots]
+        gates = [getattr(self.engine, side)[numbers[0]] for side, numbers in self.slots]
         return gates, list(self.engine.core)
 
     def _move_to(self, point: tuple[list, list]) -> None:
         gates, core = point
         sides = {"left": list(self.engine.left), "right": list(self.engine.right)}
-        for (side, j), gate in zip(self.slots, gates, strict=True):
-            sides[side][j] = gate
+        for (side, numbers), gate in zip(self.slots, gates, strict=True):
+            for j in numbers:
+                sides[side][j] = gate
         self.engine.set(core=core, **sides)
 
     def _evaluate(self, point: tuple[list, list]) -> tuple[float, np.ndarray]:
         """Loss and its gradient as a flat real vector."""
         self._move_to(point)
         loss, found = self.objective.gradient(self.engine)
-        environments = [getattr(found, side)[j] for side, j in self.slots]
+        environments = [
+            sum(getattr(found, side)[j] for j in numbers[1:]) + getattr(found, side)[numbers[0]]
+            for side, numbers in self.slots
+        ]
         gates = point[0]
         parts = [
             -skew(np.stack([_like(gates[k].conj().T @ environments[k], gates[k]) for k in group]))

@@ -20,7 +20,14 @@ PULLED = 2**11
 
 
 def with_engine(problem: Problem, settings: Settings, cores: Sequence, executor=None) -> Settings:
-    """Settings with an engine that fits this machine; refuses one that does not."""
+    """Settings with an engine and a method that fit; refuses what does not."""
+    if problem.left.ties or problem.right.ties:
+        if settings.method == "sweeps":
+            raise ValueError(
+                "method='sweeps' has no closed form for tied gates, whose environments depend on "
+                "each other; use method='auto'"
+            )
+        settings = replace(settings, method="lbfgs")
     if settings.start == "entropic" and max(padded_shape(problem.legs)) > PULLED:
         raise ValueError(
             f"start='entropic' needs the dense operator, and a dimension of "

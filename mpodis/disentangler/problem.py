@@ -146,6 +146,10 @@ def _point(given: Factorization, problem: Problem, core_bond: int) -> Point:
         gates[side] = [_double(gate) for gate in circuit.gates]
         for place, gate in zip(ansatz.placements, gates[side], strict=True):
             _check_gate(place, gate, ansatz.group)
+        for tie, numbers in ansatz.ties.items():
+            first, *others = (gates[side][j] for j in numbers)
+            if any(np.abs(gate - first).max() > 1e-12 for gate in others):
+                raise ValueError(f"start= has different gates on the {side} that are tied as {tie}")
     return Point(gates["left"], core, gates["right"])
 
 

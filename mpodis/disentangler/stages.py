@@ -19,7 +19,7 @@ from mpodis.circuit import Circuit, embed
 from mpodis.disentangler.problem import Point
 from mpodis.disentangler.synthesis import synthesise
 
-__all__ = ["Stage", "advance", "fixed_gates", "plan"]
+__all__ = ["Stage", "advance", "bound_gates", "plan"]
 
 LEAP = 16
 """Depth from which on, every `BLOCK` layers, a rival with wide gates is tried."""
@@ -63,9 +63,10 @@ class Stage:
         return self.begins in ("again", "coarse")
 
 
-def fixed_gates(left: Ansatz, right: Ansatz) -> list[Placement]:
-    """Gates that cannot begin as the identity."""
-    return [p for ansatz in (left, right) for p in ansatz.placements if p.fixed is not None]
+def bound_gates(left: Ansatz, right: Ansatz) -> list[Placement]:
+    """Gates that cannot begin as the identity, fixed or tied to others."""
+    places = (*left.placements, *right.placements)
+    return [place for place in places if place.fixed is not None or place.tie is not None]
 
 
 def plan(left: Ansatz, right: Ansatz) -> list[Stage]:
@@ -74,13 +75,13 @@ def plan(left: Ansatz, right: Ansatz) -> list[Stage]:
     Raises
     ------
     ValueError
-        Fixed gates, which cannot begin as the identity.
+        Fixed or tied gates, which cannot begin as the identity.
     """
-    fixed = fixed_gates(left, right)
-    if fixed:
+    for place in bound_gates(left, right)[:1]:
+        what = "tied gate" if place.fixed is None else f"fixed {place.fixed}"
         raise ValueError(
-            f"start='grown' begins new layers as the identity, which the fixed {fixed[0].fixed} "
-            f"on wires {fixed[0].wires} cannot be; use start='identity'"
+            f"start='grown' begins new layers as the identity, which the {what} on wires "
+            f"{place.wires} cannot be; use start='identity'"
         )
     depth = max(left.depth, right.depth)
     stages = [Stage(*_part(left, right, 1), "start")]

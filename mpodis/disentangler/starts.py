@@ -85,8 +85,10 @@ def _near(gates: Sequence, ansatz: Ansatz, scale: float, rng: np.random.Generato
     """The gates, each free one moved by exp of a Gaussian generator of size `scale`."""
     if not scale:
         return list(gates)
-    group = ansatz.group
-    return [
-        gate if place.fixed else gate @ random_gate(len(gate), group=group, rng=rng, scale=scale)
-        for place, gate in zip(ansatz.placements, gates, strict=True)
-    ]
+    moved = list(gates)
+    for numbers in ansatz.free:
+        first = gates[numbers[0]]
+        kick = random_gate(len(first), group=ansatz.group, rng=rng, scale=scale)
+        for j in numbers:
+            moved[j] = gates[j] @ kick
+    return moved

@@ -131,6 +131,8 @@ def synthesise(
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(f"{name}={value!r} must be a whole number, 1 or more")
     ansatz = as_ansatz(circuit, n, group, "circuit")
+    if ansatz.ties:
+        raise ValueError("the gates are tied, which sweeps cannot keep; use an ansatz without ties")
     if ansatz.group != "U" and target.dtype.kind == "c":
         if np.abs(target.imag).max() > 1e-12:
             raise ValueError("the target is complex; use group='U'")
