@@ -8,7 +8,6 @@ gates, and compare with plain truncation and low rank.
 from __future__ import annotations
 
 import logging
-import math
 import time
 from dataclasses import asdict
 
@@ -18,27 +17,23 @@ import torch
 from mpodis.ansatz import brickwall
 from mpodis.baselines import Approximation, low_rank, rank_for, truncation, zero
 from mpodis.config import MainConfig
-from mpodis.cores import inner
 from mpodis.data import Dataset, load_data
 from mpodis.disentangler import Disentangled, disentangle
 from mpodis.experiments.records import costs, trajectory
 from mpodis.experiments.run_directory import JobDirectory
+from mpodis.experiments.seen import SeenLayer
 from mpodis.factorization import Factorization, sandwich
 from mpodis.files import load_arrays, save_arrays
-from mpodis.measures import count_parameters, entanglement, second_moment
+from mpodis.measures import count_parameters, entanglement
 from mpodis.mpo import compress
 from mpodis.nn import (
     CompactTNN,
     FactorizedLinear,
     accuracy,
-    layer_inputs,
-    linear_from_matrix,
-    output_sensitivity,
     predict,
     replace_layer,
     train_tnn,
 )
-from mpodis.order import carry_mean
 from mpodis.quantum import hybrid_layer
 from mpodis.sites import mpo_to_dense
 
@@ -77,7 +72,7 @@ def _one_network(
     model.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
     model = model.double().eval()
     mpo = model.mpo.to_mpo()
-    layer = _Layer(model, mpo, data)
+    layer = SeenLayer(model, mpo, data)
     base = accuracy(model, data.x_test, data.y_test)
     log.info("seed %d: network trained, test accuracy %.2f %%", seed, base)
     runs, rows = {}, []
@@ -137,45 +132,6 @@ def _one_network(
     }
 
 
-class _Layer:
-    """The layer inside its network: what it sees, what is felt of it, and how to replace it."""
-
-    def __init__(self, model: CompactTNN, mpo, data: Dataset) -> None:
-        self.model, self.data, self.matrix = model, data, mpo_to_dense(mpo)
-        inputs = layer_inputs(model, "mpo", data.x_train)
-        self.mean = inputs.mean(axis=0)
-        self.covariance = second_moment(inputs)
-        self.centred = second_moment(inputs, centred=True)
-        self.sensitivity = output_sensitivity(model, "mpo", data.x_train)
-
-    def moments(self, objective: str) -> dict:
-        """What an objective weighs errors with; under "sensitivity" a bias carries the mean."""
-        if objective == "sensitivity":
-            return {"covariance": self.centred, "sensitivity": self.sensitivity}
-        return {"covariance": self.covariance}
-
-    def bias(self, objective: str, matrix) -> np.ndarray | None:
-        if objective != "sensitivity":
-            return None
-        return carry_mean(self.matrix, matrix, self.mean)
-
-    def activation_error(self, objective: str, matrix) -> float:
-        """|X M - (X A + b)| / |X M|; b, where there is one, takes the mean out."""
-        off = self.matrix - matrix
-        seen = self.centred if objective == "sensitivity" else self.covariance
-        whole = inner(self.matrix, self.matrix, self.covariance)
-        return math.sqrt(max(0.0, inner(off, off, seen)) / whole)
-
-    def score(self, module: torch.nn.Module) -> float:
-        """Test accuracy with the layer replaced."""
-        replaced = replace_layer(self.model, "mpo", module)
-        return accuracy(replaced, self.data.x_test, self.data.y_test)
-
-    def factorized(self, factorization: Factorization, objective: str) -> FactorizedLinear:
-        bias = self.bias(objective, factorization.matrix())
-        return FactorizedLinear(factorization, bias=bias, dtype=torch.float64)
-
-
 def _model_file(directory: JobDirectory, seed: int):
     return directory.path / f"seed{seed}" / "network.safetensors"
 
@@ -203,7 +159,7 @@ def _train(
     return asdict(record)
 
 
-def _row(found: Disentangled, depth: int, objective: str, layer: _Layer) -> dict:
+def _row(found: Disentangled, depth: int, objective: str, layer: SeenLayer) -> dict:
     parts = found.factorization.parameter_counts()
     return {
         "depth": depth,
@@ -229,7 +185,7 @@ def _untruncated(found: Factorization, mpo) -> torch.nn.Module:
     return FactorizedLinear(Factorization(left, core, right, found.shape), dtype=torch.float64)
 
 
-def _baselines(mpo, layer: _Layer, config: MainConfig, parameters: int) -> list[dict]:
+def _baselines(mpo, layer: SeenLayer, config: MainConfig, parameters: int) -> list[dict]:
     """No layer, truncation at the same chi', low rank at the same parameters: our recipe each."""
     rank = rank_for(parameters, layer.matrix.shape)
     found: list[tuple[str, Approximation]] = [("-", zero(layer.matrix))]
@@ -240,12 +196,11 @@ def _baselines(mpo, layer: _Layer, config: MainConfig, parameters: int) -> list[
     rows = []
     for objective, a in found:
         bias = layer.bias(objective, a.matrix)
-        module = linear_from_matrix(a.matrix, bias=bias, dtype=torch.float64)
         rows.append(
             {
                 "name": a.name,
                 "objective": objective,
-                "accuracy": layer.score(module),
+                "accuracy": layer.score_matrix(objective, a.matrix),
                 "overlap": a.overlap,
                 "relative_error": a.relative_error,
                 "activation_error": layer.activation_error(objective, a.matrix),
@@ -257,7 +212,7 @@ def _baselines(mpo, layer: _Layer, config: MainConfig, parameters: int) -> list[
 
 
 def _execute(
-    layer: _Layer,
+    layer: SeenLayer,
     factorization: Factorization,
     objective: str,
     config: MainConfig,
