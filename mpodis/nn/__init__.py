@@ -4,6 +4,7 @@ from mpodis.nn.activations import collect_activations, layer_inputs, output_sens
 from mpodis.nn.layers import FactorizedLinear, MPOLinear, linear_from_matrix, replace_layer
 from mpodis.nn.moments import LayerStatistics, LowRankMoment
 from mpodis.nn.order import absorb_permutation
+from mpodis.nn.positive import keep_positive, let_free, train_positive_tnn
 from mpodis.nn.tnn import RECIPES, CompactTNN, Recipe, train_tnn
 from mpodis.nn.training import (
     TrainingRecord,
@@ -24,11 +25,14 @@ __all__ = [
     "TrainingRecord",
     "accuracy",
     "collect_activations",
+    "keep_positive",
     "layer_inputs",
+    "let_free",
     "linear_from_matrix",
     "output_sensitivity",
     "predict",
     "replace_layer",
     "train_classifier",
+    "train_positive_tnn",
     "train_tnn",
 ]
