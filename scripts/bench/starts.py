@@ -37,7 +37,7 @@ def of_network(data: str, data_dir: str | None, seed: int, depths: list[int]) ->
     mpo = train_tnn(load_data(data, data_dir=data_dir), seed=seed)[0].double().mpo.to_mpo()
     found = {"seed": seed, "identity": {}, "grown": {}}
     for depth in depths:
-        alone = disentangle(mpo, left=depth)
+        alone = disentangle(mpo, left=depth, start="identity")
         found["identity"][depth] = [alone.overlap, alone.bound, alone.seconds]
     grown = disentangle(mpo, left=depths[-1], start="grown", max_sweeps=40)
     columns = [grown.path(name) for name in ("depth", "overlap", "bound", "seconds")]
