@@ -26,6 +26,7 @@ _HOME = {
     "circuit": ("Circuit", "embed", "identity_circuit", "random_circuit"),
     "cnots": ("ParetoFront", "ParetoPoint", "cnot_count", "gate_cnots", "pareto", "prune"),
     "cores": ("fit_core",),
+    "direct": ("CircuitFactors", "circuit_qr", "circuit_svd"),
     "disentangler": (
         "Disentangled",
         "History",

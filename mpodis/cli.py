@@ -1,4 +1,4 @@
-"""The command line: `mpodis run`, `disentangle`, `reproduce`, `show`, `resume`."""
+"""The command line: `mpodis run`, `disentangle`, `pareto`, `reproduce`, `show`, `resume`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from mpodis import __version__
-from mpodis.config import LayerConfig, MainConfig, from_texts, load_config
+from mpodis.config import LayerConfig, MainConfig, ParetoConfig, from_texts, load_config
 
 __all__ = ["app", "main"]
 
@@ -197,6 +197,67 @@ def disentangle(
 
 
 @app.command()
+def pareto(
+    file: Annotated[str | None, typer.Argument(help=".npy, .npz, .safetensors, .pt")] = None,
+    config: ConfigFile = None,
+    layer: Annotated[str | None, typer.Option(help="Name of the matrix in the file.")] = None,
+    transpose: Annotated[
+        bool | None,
+        typer.Option(help="The file holds (outputs, inputs); default: all but NumPy files do."),
+    ] = None,
+    inputs: Annotated[str | None, typer.Option(help="File (samples, inputs) of inputs.")] = None,
+    max_bond: Annotated[int | None, typer.Option(help="Compress to this bond first.")] = None,
+    rel_error: Annotated[float | None, typer.Option(help="Compress to this error first.")] = None,
+    core_bond: Annotated[int | None, typer.Option(help="Bond dimension chi' of the core.")] = None,
+    objective: Annotated[str | None, typer.Option(help="overlap or activations.")] = None,
+    families: Annotated[
+        str | None,
+        typer.Option(help="Default all: SO(4),O(4),scaffold,CNOTs alone,pruned,searched."),
+    ] = None,
+    depths: Annotated[str | None, typer.Option(help="Layers a side, e.g. 1,2,4,8.")] = None,
+    max_cnots: Annotated[
+        int | None, typer.Option(help="Default: those of the deepest brickwall.")
+    ] = None,
+    starts: Annotated[int | None, typer.Option(help="Starts of every brickwall.")] = None,
+    rounds: Annotated[int | None, typer.Option(help="Of putting in and taking out.")] = None,
+    trials: Annotated[int | None, typer.Option(help="Ways tried from every circuit.")] = None,
+    sweeps: Annotated[int | None, typer.Option(help="For the best of them.")] = None,
+    beam: Annotated[int | None, typer.Option(help="Of the search for CNOTs alone.")] = None,
+    max_sweeps: Annotated[int | None, typer.Option(help="Of brickwalls, and at last.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the starts.")] = None,
+    out: Out = None,
+    quiet: Quiet = False,
+) -> None:
+    """Fewest CNOTs for a matrix of your own: the front of overlap against CNOTs."""
+    flags = {
+        "file": file,
+        "layer": layer,
+        "transpose": transpose,
+        "inputs": inputs,
+        "max_bond": max_bond,
+        "rel_error": rel_error,
+        "core_bond": core_bond,
+        "objective": objective,
+        "families": families,
+        "depths": depths,
+        "max_cnots": max_cnots,
+        "starts": starts,
+        "rounds": rounds,
+        "trials": trials,
+        "sweeps": sweeps,
+        "beam": beam,
+        "max_sweeps": max_sweeps,
+        "seed": seed,
+    }
+    options = load_config(ParetoConfig, config, flags)
+    from mpodis.experiments.layer_job import load_problem
+
+    problem = load_problem(options)  # before a directory is made
+    label = Path(options.file).stem
+    _begin(out, "pareto", options, label=label, quiet=quiet, problem=problem)
+
+
+@app.command()
 def reproduce(
     name: Annotated[str | None, typer.Argument(help="Experiment; none lists them.")] = None,
     config: ConfigFile = None,
@@ -306,6 +367,7 @@ def _remove(path: Path, made: list[Path]) -> None:
 def _finish(directory, job: str, options, *, quiet: bool, problem=None) -> None:
     from mpodis.experiments.layer_job import run_layer
     from mpodis.experiments.main_job import run_main
+    from mpodis.experiments.pareto_job import run_pareto
     from mpodis.experiments.reproduce import load_experiment
     from mpodis.experiments.run_directory import REPRODUCE
     from mpodis.report import render
@@ -315,6 +377,8 @@ def _finish(directory, job: str, options, *, quiet: bool, problem=None) -> None:
     if not (directory.path / "results.json").exists():
         if job == "run":
             run_main(options, directory, progress=not quiet)
+        elif job == "pareto":
+            run_pareto(options, directory, progress=not quiet, problem=problem)
         elif job.startswith(REPRODUCE):
             from mpodis.experiments.reproduce.running import run_experiment
 

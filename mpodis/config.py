@@ -10,7 +10,7 @@ import typing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-__all__ = ["LayerConfig", "MainConfig", "load_config"]
+__all__ = ["LayerConfig", "MainConfig", "ParetoConfig", "load_config"]
 
 OBJECTIVES = ("overlap", "activations")
 NETWORK_OBJECTIVES = (*OBJECTIVES, "sensitivity")
@@ -89,6 +89,42 @@ class LayerConfig:
         _listed(self, "objectives")
         _known_objectives(self.objectives, OBJECTIVES)
         if "activations" in self.objectives and self.inputs is None:
+            raise ValueError(
+                "the objective 'activations' needs the layer's inputs; give --inputs FILE with an "
+                "array (samples, inputs)"
+            )
+
+
+@dataclass(frozen=True)
+class ParetoConfig:
+    """`mpodis pareto FILE`: overlap against CNOTs for one matrix of the user's own."""
+
+    file: str = ""
+    layer: str | None = None
+    transpose: bool | None = None
+    inputs: str | None = None
+    max_bond: int | None = None
+    rel_error: float | None = None
+    core_bond: int = 1
+    objective: str = "overlap"
+    families: tuple[str, ...] = ()
+    depths: tuple[int, ...] = (1, 2, 4, 8)
+    max_cnots: int | None = None
+    starts: int = 4
+    rounds: int = 2
+    trials: int = 3
+    sweeps: int = 8
+    beam: int = 4
+    max_sweeps: int = 100
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.file:
+            raise ValueError("no file was given; name a .npy, .npz, .safetensors or .pt file")
+        _positive(self, "core_bond", "starts", "rounds", "trials", "sweeps", "beam", "max_sweeps")
+        _listed(self, "depths")
+        _known_objectives((self.objective,), OBJECTIVES)
+        if self.objective == "activations" and self.inputs is None:
             raise ValueError(
                 "the objective 'activations' needs the layer's inputs; give --inputs FILE with an "
                 "array (samples, inputs)"

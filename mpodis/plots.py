@@ -17,6 +17,7 @@ __all__ = [
     "plot_depth",
     "plot_entropies",
     "plot_history",
+    "plot_pareto",
 ]
 
 COLOURS = {"overlap": "C0", "activations": "C1", "sensitivity": "C2"}
@@ -24,6 +25,7 @@ _LABELS = {
     "overlap": "overlap f",
     "s_avg": r"$S_{avg}$ (nats)",
     "activations": "relative error of the activations",
+    "activation_error": "relative error of the activations",
 }
 
 
@@ -195,5 +197,36 @@ def plot_costs(rows: Sequence[Mapping[str, object]], *, ax: Axes | None = None) 
     ax.set_yscale("symlog", linthresh=1)  # logarithmic, with a place for parts without gates
     most = max((max(row["one_qubit"], row["two_qubit"]) for row in rows), default=1)
     ax.set(ylabel="gates", ylim=(0, 3 * max(most, 1)))  # room for the numbers on the bars
+    ax.legend(fontsize="x-small")
+    return ax
+
+
+def plot_pareto(
+    points: Sequence[Mapping[str, object]], *, value: str = "overlap", ax: Axes | None = None
+) -> Axes:
+    """A figure of merit against CNOTs, a colour for each family, the front as a step line.
+
+    Parameters
+    ----------
+    points : sequence of mappings
+        With "cnots", "family", "dominated", `value` and, for the overlap, "bound": see
+        `ParetoFront.to_dict`. Those that are dominated are drawn faintly.
+    value : str
+        "overlap" or "activation_error".
+    """
+    ax = _axes(ax, (6.4, 3.8))
+    front = sorted((p for p in points if not p["dominated"]), key=lambda p: p["cnots"])
+    cnots = [p["cnots"] for p in front]
+    ax.step(cnots, [p[value] for p in front], where="post", color="k", lw=1, label="front")
+    if value == "overlap":
+        bounds = [p["bound"] for p in front]
+        ax.plot(cnots, bounds, ls=":", color="0.4", lw=1, label="von Neumann bound")
+    for k, family in enumerate(dict.fromkeys(p["family"] for p in points)):
+        for dominated, alpha in ((True, 0.25), (False, 0.9)):
+            rows = [p for p in points if (p["family"], p["dominated"]) == (family, dominated)]
+            where, heights = [p["cnots"] for p in rows], [p[value] for p in rows]
+            ax.plot(where, heights, "o", ms=4, mew=0, color=f"C{k}", alpha=alpha)
+        ax.plot([], [], "o", ms=4, mew=0, color=f"C{k}", label=family)
+    ax.set(xlabel="CNOTs of both circuits", ylabel=_LABELS.get(value, value))
     ax.legend(fontsize="x-small")
     return ax

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from mpodis.config import to_mapping
+from mpodis.experiments.pareto_job import pareto_tables
 from mpodis.experiments.reproduce import load_experiment
 from mpodis.experiments.run_directory import JobDirectory
 from mpodis.experiments.summaries import layer_tables, main_tables
@@ -22,6 +23,7 @@ from mpodis.plots import (
     plot_depth,
     plot_entropies,
     plot_history,
+    plot_pareto,
 )
 from mpodis.tables import Table
 
@@ -47,6 +49,8 @@ def tables(results: dict) -> list[Table]:
     """The tables that `mpodis show` prints."""
     if results["job"] == "reproduce":
         return load_experiment(results["experiment"]).tables(results)
+    if results["job"] == "pareto":
+        return pareto_tables(results)
     return main_tables(results) if results["job"] == "run" else layer_tables(results)
 
 
@@ -244,9 +248,31 @@ def _layer_intro(results: dict) -> tuple[str, str]:
     return title, text
 
 
+def _pareto_figures(results: dict) -> dict:
+    points = results["points"]
+    values = {"overlap": "overlap f"}
+    if results["objective"] == "activations":
+        values = {"activation_error": "relative error of the activations"} | values
+    return {
+        name: (
+            lambda ax, name=name: plot_pareto(points, value=name, ax=ax),
+            f"{what.capitalize()} against CNOTs of both circuits; the line is the front, circuits "
+            "that others dominate are faint.",
+        )
+        for name, what in values.items()
+    }
+
+
+def _pareto_intro(results: dict) -> tuple[str, str]:
+    title = f"Fewest CNOTs for {results['name']}"
+    text = f"<p>{html.escape(results['note'])}. {html.escape(results['compression'])}</p>"
+    return title, text
+
+
 KINDS = {
     "run": (_main_figures, _main_intro),
     "disentangle": (_layer_figures, _layer_intro),
+    "pareto": (_pareto_figures, _pareto_intro),
     "reproduce": (_experiment_figures, _experiment_intro),
 }
 """Figures and introduction of the page of each job."""

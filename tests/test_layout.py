@@ -31,6 +31,8 @@ ORDER = (
     "order",
     "environments",
     "disentangler",
+    "direct",
+    "cnots",
     "baselines",
     "blocks",
     "bounds",

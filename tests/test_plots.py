@@ -13,6 +13,7 @@ from mpodis.plots import (
     plot_depth,
     plot_entropies,
     plot_history,
+    plot_pareto,
 )
 from reference import random_matrix
 
@@ -23,6 +24,11 @@ ACCURACIES = [
     ("depth 2", "overlap", 73.3),
     ("depth 2", "activations", 81.9),
     ("zero", "-", 9.7),
+]
+PARETO = [
+    {"cnots": 0, "family": "a", "overlap": 0.5, "bound": 0.9, "dominated": False},
+    {"cnots": 6, "family": "b", "overlap": 0.8, "bound": 0.9, "dominated": False},
+    {"cnots": 6, "family": "a", "overlap": 0.7, "bound": 0.9, "dominated": True},
 ]
 
 
@@ -40,6 +46,7 @@ CALLS = {
     "plot_depth": lambda **k: plot_depth(CURVES, ylabel="overlap f", **k),
     "plot_accuracies": lambda **k: plot_accuracies(ACCURACIES, reference=("net", 94.0), **k),
     "plot_costs": lambda **k: plot_costs(costs(), **k),
+    "plot_pareto": lambda **k: plot_pareto(PARETO, **k),
 }
 
 

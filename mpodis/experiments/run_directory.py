@@ -8,14 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mpodis import __version__
-from mpodis.config import LayerConfig, MainConfig, from_mapping, to_mapping
+from mpodis.config import LayerConfig, MainConfig, ParetoConfig, from_mapping, to_mapping
 from mpodis.experiments.reproduce import EXPERIMENTS, load_experiment
 from mpodis.files import read_json, write_json
 
 __all__ = ["REPRODUCE", "JobDirectory"]
 
 FORMAT = "mpodis-run-1"
-JOBS = {"run": MainConfig, "disentangle": LayerConfig}
+JOBS = {"run": MainConfig, "disentangle": LayerConfig, "pareto": ParetoConfig}
 REPRODUCE = "reproduce "
 """Before the name of an experiment: the job that reproduces it."""
 
@@ -85,7 +85,10 @@ class JobDirectory:
 
     def begun(self) -> bool:
         """Whether anything was worked out that would be lost with the directory."""
-        return any(self.path.glob("stages/*")) or any(self.path.rglob("history.jsonl"))
+        done = ("stages/*", "pieces/*.safetensors")
+        return any(any(self.path.glob(files)) for files in done) or any(
+            self.path.rglob("history.jsonl")
+        )
 
     def finish(self, results: dict) -> dict:
         write_json(self.path / "results.json", results)

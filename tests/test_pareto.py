@@ -1,0 +1,453 @@
+"""`pareto` and `mpodis pareto`: families, the front, going on, files, tables and figures."""
+
+import json
+import sys
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from mpodis import (
+    Ansatz,
+    Circuit,
+    Factorization,
+    ParetoFront,
+    ParetoPoint,
+    cli,
+    cnot_count,
+    compress,
+    load_factorization,
+    mpo_from_cores,
+    pareto,
+)
+from mpodis.cnots import FAMILIES
+from mpodis.cnots import run as run_module
+from mpodis.cnots.alone import cnots_alone
+from mpodis.cnots.points import load_points, save_points, undominated
+from mpodis.cnots.task import Task
+from mpodis.config import ParetoConfig, load_config
+from mpodis.experiments.pareto_job import best_within, pareto_tables, run_pareto
+from mpodis.experiments.run_directory import JobDirectory
+from mpodis.plots import plot_pareto
+from mpodis.report import render, tables
+from reference import (
+    CNOT,
+    circuit_matrix,
+    embed,
+    overlap,
+    random_covariance,
+    random_matrix,
+    weighted_distance,
+)
+
+MATRIX = random_matrix((8, 8), seed=1)
+TINY = {
+    "depths": (1, 2),
+    "starts": 1,
+    "rounds": 1,
+    "trials": 1,
+    "sweeps": 2,
+    "beam": 2,
+    "max_sweeps": 4,
+}
+
+
+def tiny(matrix=MATRIX, **options):
+    return pareto(compress(matrix), **(TINY | options))
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """All families, with a directory."""
+    folder = tmp_path_factory.mktemp("pareto") / "run"
+    return tiny(run_dir=folder), folder
+
+
+def point(cnots, loss, family="x"):
+    circuit = Circuit(Ansatz(1, ()), ())
+    given = Factorization(circuit, mpo_from_cores([np.eye(2).reshape(1, 2, 2, 1)]), circuit, (2, 2))
+    return ParetoPoint(cnots, family, loss, 1 - loss, 1.0, np.nan, given)
+
+
+# --- the front
+
+
+def test_the_front_is_what_nothing_dominates():
+    points = [
+        point(4, 0.3),
+        point(2, 0.5, "y"),
+        point(6, 0.3),
+        point(0, 0.9),
+        point(4, 0.4, "y"),
+        point(8, 0.1),
+    ]
+    front = ParetoFront(tuple(points), "overlap")
+    assert [(p.cnots, p.loss) for p in front.front] == [(0, 0.9), (2, 0.5), (4, 0.3), (8, 0.1)]
+    for one in points:
+        better = [p for p in points if p.cnots <= one.cnots and p.loss <= one.loss and p is not one]
+        assert front.is_dominated(one) == bool(better)
+    assert front.families == ("x", "y")
+    assert front.at(5).loss == 0.3
+    assert front.at(5, family="y").loss == 0.4
+    assert front.at(1, family="y") is None
+    assert undominated([]) == []
+    rows = front.to_dict()["points"]
+    assert [row["dominated"] for row in rows] == [front.is_dominated(p) for p in points]
+    assert "on the front: x 3 of 4, y 1 of 2" in str(front)
+    assert "act. error" not in str(front)
+
+
+def test_points_survive_a_file(found, tmp_path):
+    points = found[0].points
+    save_points(tmp_path / "p.safetensors", points, tried={"removals": [[3, 0.5]]})
+    back, notes = load_points(tmp_path / "p.safetensors")
+    assert notes == {"tried": {"removals": [[3, 0.5]]}}
+    for a, b in zip(points, back, strict=True):
+        assert a.to_dict() == pytest.approx(b.to_dict(), nan_ok=True)
+        np.testing.assert_array_equal(
+            a.factorization.padded_matrix(), b.factorization.padded_matrix()
+        )
+        assert a.factorization.left.ansatz == b.factorization.left.ansatz
+
+
+# --- all families
+
+
+def test_every_family_has_points_that_are_what_they_say(found):
+    front = found[0]
+    assert set(front.families) == set(FAMILIES)
+    for p in front.points:
+        given = p.factorization
+        assert cnot_count(given) == p.cnots
+        assert_allclose(p.overlap, overlap(MATRIX, given.matrix()), rtol=1e-9)
+        assert_allclose(p.loss, 1 - p.overlap, atol=1e-12)
+        assert p.overlap <= p.bound + 1e-10
+    assert len({(p.family, p.cnots) for p in front.points}) == len(front.points)
+
+
+def test_families_consist_of_the_gates_they_name(found):
+    for p in found[0].points:
+        sides = (p.factorization.left, p.factorization.right)
+        gates = [g for s in sides for g in s.gates]
+        pairs = [q for s in sides for q in s.ansatz.placements if q.width == 2]
+        if p.family == "scaffold":
+            assert {q.fixed for q in pairs} == {"CNOT"}
+            assert p.cnots == len(pairs)
+        if p.family == "CNOTs alone":
+            assert p.cnots == len(gates)
+            for gate in gates:
+                assert np.abs(gate @ gate - np.eye(4)).max() == 0
+        if p.family == "SO(4)":
+            assert p.cnots <= 2 * len(pairs)
+        if p.family in ("SO(4)", "pruned", "searched"):
+            assert {s.ansatz.group for s in sides} == {"SO"}
+
+
+def test_pruned_and_searched_circuits_are_never_worse_than_brickwalls(found):
+    front = found[0]
+    for wall in (p for p in front.points if p.family == "SO(4)"):
+        assert front.at(wall.cnots).loss <= wall.loss
+    losses = [p.loss for p in front.front]
+    assert losses == sorted(losses, reverse=True)
+    assert front.front[0].cnots == 0
+    pruned = [p for p in front.front if p.family in ("pruned", "searched")]
+    assert len(pruned) >= len(front.front) // 2
+
+
+def test_families_alone():
+    walls = tiny(families="O(4)")
+    assert set(walls.families) == {"O(4)"}
+    for p in walls.points:
+        assert p.factorization.left.ansatz.group == "O"
+    searched = tiny(families=["searched"], max_cnots=3)
+    assert set(searched.families) == {"searched"}
+    assert max(p.cnots for p in searched.points) <= 3
+    pruned = tiny(families=["pruned"], depths=[1])
+    assert set(pruned.families) == {"SO(4)", "pruned"}
+
+
+def test_wires_that_differ_and_operators_without_pairs():
+    wide = tiny(random_matrix((8, 2)), families=("SO(4)", "scaffold", "CNOTs alone"))
+    assert {p.factorization.right.n for p in wide.points} == {1}
+    single = tiny(random_matrix((2, 1)))
+    assert {p.cnots for p in single.points} == {0}
+    assert_allclose(max(p.overlap for p in single.points), 1)
+
+
+def test_the_activations():
+    shape = (7, 6)
+    matrix, metric = random_matrix(shape), random_covariance(7)
+    families = ("SO(4)", "CNOTs alone", "searched")
+    options = {"families": families, "depths": (1,), "max_cnots": 4}
+    front = tiny(matrix, objective="activations", covariance=metric, **options)
+    for p in front.points:
+        lost = weighted_distance(matrix, p.factorization.matrix(), metric)
+        assert_allclose(p.loss, lost, rtol=1e-6)
+        assert_allclose(p.activation_error**2, lost, rtol=1e-6)
+    assert set(front.families) == set(families)
+    assert "act. error" in str(front)
+
+
+# --- CNOTs alone
+
+
+def test_a_hidden_circuit_of_cnots_is_found():
+    product = np.kron(np.kron(random_matrix((2, 2)), random_matrix((2, 2), seed=1)), np.eye(2))
+    backward = np.eye(4)[[0, 3, 2, 1]]
+    hidden = embed(CNOT, (0, 1), 3) @ embed(backward, (1, 2), 3)
+    matrix = hidden @ product @ embed(backward, (0, 1), 3)
+    task = Task.build(
+        compress(matrix),
+        shape=None,
+        core_bond=1,
+        objective="overlap",
+        inputs=None,
+        covariance=None,
+        seed=0,
+    )
+    points = cnots_alone(task, "alone", most=3, beam=8)
+    assert [p.cnots for p in points] == [0, 1, 2, 3]
+    assert points[-1].overlap > 1 - 1e-9
+    left = circuit_matrix(points[-1].factorization.left)
+    assert set(np.unique(left)) == {0, 1}
+
+
+def test_the_search_for_cnots_alone_ends_where_nothing_is_gained():
+    matrix = np.kron(np.diag([1.0, 2.0]), np.diag([1.0, 3.0]))
+    task = Task.build(
+        compress(matrix),
+        shape=None,
+        core_bond=1,
+        objective="overlap",
+        inputs=None,
+        covariance=None,
+        seed=0,
+    )
+    points = cnots_alone(task, "alone", most=99, beam=50)
+    # there are 6 permutations a side, so that three CNOTs each reach all of them
+    assert len(points) <= 7
+    assert points[0].overlap == pytest.approx(1)
+
+
+# --- going on
+
+
+def files(folder):
+    return {file.name: file.stat().st_mtime_ns for file in folder.iterdir()}
+
+
+def test_a_run_goes_on_where_it_was_stopped(found, tmp_path, monkeypatch):
+    whole, folder = found
+    before = files(folder)
+    assert [p.loss for p in tiny(run_dir=folder).points] == [p.loss for p in whole.points]
+    assert files(folder) == before  # nothing was done again
+
+    calls, descend = [], run_module.Search.descend
+
+    def dies(self, family, **options):
+        calls.append(family)
+        if family == "searched":
+            raise KeyboardInterrupt
+        return descend(self, family, **options)
+
+    monkeypatch.setattr(run_module.Search, "descend", dies)
+    with pytest.raises(KeyboardInterrupt):
+        tiny(run_dir=tmp_path / "run")
+    monkeypatch.setattr(run_module.Search, "descend", descend)
+    there = files(tmp_path / "run")
+    assert "search-1-up.safetensors" in there
+    assert "search-1-down.safetensors" not in there
+    again = tiny(run_dir=tmp_path / "run")
+    assert there.items() <= files(tmp_path / "run").items()
+    assert [p.loss for p in again.points] == [p.loss for p in whole.points]
+
+
+def test_a_directory_of_another_call_is_refused(found):
+    with pytest.raises(ValueError, match=r"holds another run \(its effort differ\)"):
+        tiny(run_dir=found[1], trials=2)
+    with pytest.raises(ValueError, match=r"its fingerprint differ"):
+        tiny(2 * MATRIX, run_dir=found[1])
+    assert files(found[1])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"families": ("brick",)}, r"family 'brick' is not known; use some of SO\(4\)"),
+        ({"families": ()}, "families is empty; use some of"),
+        ({"depths": ()}, "depths is empty; give at least one"),
+        ({"depths": (0,)}, "depth=0 must be a whole number, 1 or more"),
+        ({"max_cnots": -1}, "max_cnots=-1 must be a whole number, 0 or more"),
+        ({"rounds": 0}, "rounds=0 must be"),
+        ({"beam": 1.5}, "beam=1.5 must be"),
+        ({"objective": "loss"}, "objective='loss' is not known"),
+    ],
+)
+def test_wrong_options_leave_no_directory(options, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        tiny(run_dir=tmp_path / "run", **options)
+    assert not list(tmp_path.iterdir())
+
+
+# --- the job
+
+
+@pytest.fixture
+def mpodis(monkeypatch, capsys, tmp_path):
+    """The command line in a folder with a matrix and its inputs; (exit status, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+    np.save("w.npy", random_matrix((4, 3)))
+    np.save("x.npy", random_matrix((20, 4), seed=1))
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["mpodis", *map(str, arguments)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = stop.code
+        return code, *capsys.readouterr()
+
+    return call
+
+
+FLAGS = ("--depths", "1", "--starts", "1", "--rounds", "1", "--trials", "1", "--sweeps", "1")
+QUICK = (*FLAGS, "--beam", "1", "--max-sweeps", "2", "--quiet", "--out", "run")
+
+
+def test_the_whole_command(mpodis, tmp_path):
+    families = "SO(4),CNOTs alone,pruned"
+    code, out, err = mpodis("pareto", "w.npy", "--families", families, *QUICK)
+    assert (code, err) == (0, "")
+    results = json.loads((tmp_path / "run/results.json").read_text())
+    assert results["job"] == "pareto"
+    assert {p["family"] for p in results["points"]} == set(families.split(","))
+    front = [p for p in results["points"] if not p["dominated"]]
+    padded = np.pad(random_matrix((4, 3)), ((0, 0), (0, 1)))
+    for p in front:
+        given = load_factorization(tmp_path / f"run/front/{p['cnots']}.safetensors")
+        assert cnot_count(given) == p["cnots"]
+        assert_allclose(overlap(padded, given.padded_matrix()), p["overlap"])
+    assert (tmp_path / "run/figures/overlap.png").stat().st_size > 5000
+    assert "Fewest CNOTs" in (tmp_path / "run/report.html").read_text()
+    assert mpodis("show", "run")[1].strip() in out
+    assert mpodis("resume", "run")[0] == 0
+
+
+def test_a_job_that_was_interrupted_keeps_its_pieces(mpodis, tmp_path, monkeypatch):
+    def dies(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, "cnots_alone", dies)
+        assert mpodis("pareto", "w.npy", "--families", "SO(4),CNOTs alone", *QUICK)[0] == 130
+    there = files(tmp_path / "run/pieces")
+    assert set(there) == {"pareto.json", "so4-0.safetensors", "so4-1.safetensors"}
+    assert mpodis("resume", "run", "--quiet")[0] == 0
+    assert there.items() <= files(tmp_path / "run/pieces").items()
+    assert (tmp_path / "run/results.json").exists()
+
+
+def test_the_activations_from_the_command_line(mpodis, tmp_path):
+    flags = ("--objective", "activations", "--inputs", "x.npy", "--families", "SO(4)")
+    assert mpodis("pareto", "w.npy", *flags, *QUICK)[0] == 0
+    assert {f.name for f in (tmp_path / "run/figures").iterdir()} == {
+        "activation_error.png",
+        "overlap.png",
+    }
+    results = JobDirectory.open("run")[0].results()
+    first, second = tables(results)
+    assert "act. error" in first.columns
+    assert "relative error of the activations" in second.title
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("pareto", "no file was given"),
+        ("pareto absent.npy", "there is no file absent.npy"),
+        ("pareto w.npy --families brick", "family 'brick' is not known"),
+        ("pareto w.npy --objective activations", "give --inputs FILE"),
+        ("pareto w.npy --objective loss", "objective 'loss' is not known"),
+        ("pareto w.npy --trials 0", "trials=0 must be 1 or more"),
+        ("pareto w.npy --depths ,", "depths is empty"),
+    ],
+)
+def test_wrong_commands_leave_nothing_behind(mpodis, tmp_path, words, message):
+    before = set(tmp_path.iterdir())
+    code, _, err = mpodis(*words.split())
+    assert code == 1
+    assert message in err
+    assert {path for path in tmp_path.iterdir() if path.name != "runs"} == before
+    assert not list(tmp_path.glob("runs/*"))
+
+
+def test_every_flag_is_a_key_and_is_explained():
+    import typing
+
+    import typer
+
+    command = typer.main.get_command(cli.app).commands["pareto"]
+    names = {p.name for p in command.params} - {"config", "out", "quiet"}
+    assert names == set(typing.get_type_hints(ParetoConfig))
+    assert all(p.help for p in command.params)
+
+
+def test_options_from_toml(tmp_path):
+    path = tmp_path / "job.toml"
+    path.write_text('file = "w.npy"\ndepths = [2, 4]\nfamilies = "pruned"\nmax_cnots = 9\n')
+    config = load_config(ParetoConfig, path, {"seed": 3})
+    assert (config.depths, config.families, config.max_cnots) == ((2, 4), ("pruned",), 9)
+    assert config.seed == 3
+
+
+def test_tables_compare_the_families_at_equal_cnots(tmp_path):
+    rows = [
+        point(0, 0.9).to_dict() | {"dominated": False},
+        point(8, 0.2, "y").to_dict() | {"dominated": False},
+        point(8, 0.5).to_dict() | {"dominated": True},
+    ]
+    results = {"objective": "overlap", "points": rows, "name": "w", "compression": "none"}
+    front, families = pareto_tables(results)
+    assert [row[0] for row in front.rows] == ["0", "8"]
+    assert families.columns == ("CNOTs", "front", "x", "y")
+    assert families.rows[0] == ("0", pytest.approx(0.1), pytest.approx(0.1), None)
+    assert families.rows[-1] == ("8", *(pytest.approx(v) for v in (0.8, 0.5, 0.8)))
+    assert best_within(rows, 7, "overlap") == pytest.approx(0.1)
+    assert best_within(rows, 7, "overlap", "y") is None
+
+
+# --- the figure
+
+
+def test_the_figure_shows_points_front_and_bound(found):
+    rows = found[0].to_dict()["points"]
+    ax = plt.subplots()[1]
+    assert plot_pareto(rows, ax=ax) is ax
+    lines = {line.get_label(): line for line in ax.get_lines()}
+    front = found[0].front
+    assert_allclose(lines["front"].get_xdata(), [p.cnots for p in front])
+    assert_allclose(lines["front"].get_ydata(), [p.overlap for p in front])
+    assert_allclose(lines["von Neumann bound"].get_ydata(), [p.bound for p in front])
+    assert lines["von Neumann bound"].get_linestyle() == ":"
+    names = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert names == ["front", "von Neumann bound", *found[0].families]
+    drawn = sum(len(x.get_xdata()) for x in ax.get_lines() if x.get_linestyle() == "None")
+    assert drawn == len(rows)
+    colours = {lines[name].get_color() for name in found[0].families}
+    assert len(colours) == len(found[0].families)
+    errors = [row | {"activation_error": 0.1} for row in rows]
+    other = plot_pareto(errors, value="activation_error")
+    assert other.get_ylabel() == "relative error of the activations"
+
+
+def test_the_job_without_a_command_line(tmp_path):
+    np.save(tmp_path / "w.npy", random_matrix((4, 4)))
+    config = ParetoConfig(
+        file=str(tmp_path / "w.npy"), families=("O(4)",), depths=(1,), max_sweeps=1
+    )
+    directory = JobDirectory.create(tmp_path / "run", "pareto", config)
+    results = run_pareto(config, directory)
+    assert json.loads(json.dumps(results)) == directory.results()
+    assert render(directory.path).exists()

@@ -1,0 +1,545 @@
+"""Counting CNOTs, rewriting circuits, pruning: against Qiskit, dense algebra and grids."""
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from qiskit.circuit.library import CXGate
+from qiskit.synthesis import TwoQubitBasisDecomposer
+
+from mpodis import (
+    Ansatz,
+    Circuit,
+    Factorization,
+    Placement,
+    brickwall,
+    cnot_count,
+    compress,
+    disentangle,
+    from_spec,
+    gate_cnots,
+    mpo_from_cores,
+    prune,
+    random_circuit,
+    synthesise,
+)
+from mpodis.cnots.moves import _replacements, _spliced, insertions, removals
+from mpodis.cnots.nearest import kron, nearest_one_cnot, nearest_product
+from mpodis.cnots.rewrite import gates_of, packed, simplified, tidied
+from mpodis.cnots.search import Search
+from mpodis.cnots.task import Task
+from mpodis.quantum import gate_cost
+from reference import (
+    CNOT,
+    circuit_matrix,
+    dense_from_cores,
+    finite_difference,
+    overlap,
+    random_cores,
+    random_covariance,
+    random_matrix,
+    random_member,
+    weighted_distance,
+)
+
+SWAP = np.eye(4)[[0, 2, 1, 3]]
+TURN = np.array([[0.0, 1.0], [-1.0, 0.0]])
+
+
+def locals_of(group, seed):
+    return np.kron(random_member(2, group, (seed, 0)), random_member(2, group, (seed, 1)))
+
+
+def chain(cnots, group, seed):
+    """A gate with so many CNOTs and one-qubit gates around them."""
+    gate = locals_of(group, (seed, 9))
+    for k in range(cnots):
+        gate = gate @ CNOT @ locals_of(group, (seed, k))
+    return gate
+
+
+# --- how many CNOTs
+
+KINDS = {
+    **{
+        f"{cnots} CNOTs, {group}": chain(cnots, group, 3)
+        for cnots in range(4)
+        for group in ("SO", "O", "U")
+    },
+    **{f"general {group}": random_member(4, group, 5) for group in ("SO", "U")},
+    "determinant -1": random_member(4, "SO", 6) @ np.diag([1, 1, 1, -1]),
+    "SWAP": SWAP @ locals_of("SO", 1),
+    "iSWAP": SWAP @ np.diag([1, 1j, 1j, 1]),
+    "CZ": np.diag([1, 1, 1, -1]).astype(float),
+    "identity with a phase": np.exp(0.3j) * np.eye(4),
+    "float32": random_member(4, "SO", 7).astype(np.float32),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_cnots_of_a_gate_are_those_of_qiskit(name):
+    gate = KINDS[name]
+    found = TwoQubitBasisDecomposer(CXGate()).num_basis_gates(gate.astype(complex))
+    assert gate_cnots(gate) == found
+
+
+def test_gates_of_determinant_one_need_two_cnots_and_others_three():
+    for seed in range(20):
+        gate = random_member(4, "SO", (seed, 3))
+        assert gate_cnots(gate) == 2
+        assert gate_cnots(gate @ np.diag([1, 1, 1, -1])) == 3
+
+
+def test_the_count_of_a_line_is_that_of_the_transpiler():
+    # gates of all kinds, in an order in which none could be merged
+    ansatz = from_spec("2b + 1b + CNOT + 1b + 2b", 4)
+    circuit = random_circuit(ansatz, seed=1)
+    count = 2 * 2 + 1 + 2 * 2
+    assert cnot_count(circuit) == count
+    assert gate_cost(circuit).two_qubit == count
+    line = gate_cost(circuit, backend="FakeMontrealV2", trials=1)
+    assert line.two_qubit == count  # no SWAPs
+    assert cnot_count(_factorization(circuit, circuit)) == 2 * count
+
+
+@pytest.mark.parametrize(
+    ("gate", "message"),
+    [
+        (np.eye(8), r"shape \(8, 8\) has no closed form; compile it with `synthesise`"),
+        (np.ones((4, 4)), "not unitary: W W.H differs from 1 by 4"),
+        (np.full((4, 4), np.nan), "not unitary"),
+    ],
+)
+def test_what_cannot_be_counted(gate, message):
+    with pytest.raises(ValueError, match=message):
+        gate_cnots(gate)
+
+
+# --- nearest gates
+
+
+def rotations(steps):
+    """A grid over SO(2) x SO(2)."""
+    angles = 2 * np.pi * np.arange(steps) / steps
+    single = [np.cos(t) * np.eye(2) + np.sin(t) * TURN for t in angles]
+    return np.stack([np.kron(a, b) for a, b in itertools.product(single, repeat=2)])
+
+
+def test_the_nearest_product_of_rotations_is_a_singular_value():
+    e = random_matrix((30, 4, 4))
+    a, b = nearest_product(e)
+    values = np.einsum("nij,nij->n", e, kron(a, b))
+    # with a = x1 + yJ the value is bilinear in two unit vectors
+    basis = (np.eye(2), TURN)
+    forms = np.array([[[np.sum(x * np.kron(p, q)) for q in basis] for p in basis] for x in e])
+    assert_allclose(values, np.linalg.svd(forms)[1][:, 0], atol=1e-4)
+    assert_allclose(np.linalg.det(a), 1)
+
+
+@pytest.mark.parametrize("group", ["SO", "O", "U"])
+def test_what_is_a_product_or_has_one_cnot_is_found_again(group):
+    single = np.stack([locals_of(group, seed) for seed in range(5)])
+    assert_allclose(kron(*nearest_product(single, group=group)), single, atol=1e-7)
+    one = np.stack([chain(1, group, seed) for seed in range(8)])
+    before, after = nearest_one_cnot(one, group=group)
+    found = kron(*before) @ CNOT @ kron(*after)
+    values = np.einsum("nij,nij->n", one.conj(), found).real / 4
+    assert values.max() <= 1 + 1e-12
+    assert np.median(values) > 1 - 1e-6
+    assert {gate_cnots(gate) for gate in found} == {1}
+
+
+def test_one_cnot_beats_every_gate_of_a_grid():
+    e = random_matrix((6, 4, 4), seed=2)
+    before, after = nearest_one_cnot(e)
+    values = np.einsum("nij,nij->n", e, kron(*before) @ CNOT @ kron(*after))
+    grid = rotations(12)
+    gates = (grid[:, None] @ CNOT @ grid[None]).reshape(-1, 16)
+    assert (values >= (e.reshape(-1, 16) @ gates.T).max(axis=1)).all()
+    assert_array_equal(nearest_one_cnot(e)[0][0], before[0])  # the seed says everything
+
+
+# --- the same with fewer gates
+
+
+def _factorization(left, right, bond=2, legs=None):
+    legs = legs or ((2, 2),) * left.n
+    core = mpo_from_cores(random_cores(legs, bond))
+    return Factorization(left, core, right, (2**left.n, 2**right.n))
+
+
+SPECS = ("2b + 2b + 1b + 2b", "CNOT + 1b + CNOT + CNOT", "1b + 1b + 2b + CNOT + 1b + 2b + 1b")
+
+
+@pytest.mark.parametrize("group", ["SO", "O", "U"])
+@pytest.mark.parametrize("spec", SPECS)
+def test_simplifying_keeps_the_matrix_and_costs_no_cnots(spec, group):
+    for n in (2, 3, 5):
+        circuit = random_circuit(from_spec(spec, n, group=group), seed=n)
+        found = simplified(circuit)
+        assert_allclose(circuit_matrix(found), circuit_matrix(circuit), atol=1e-12)
+        assert cnot_count(found) <= cnot_count(circuit)
+        assert len(found.gates) <= len(circuit.gates)
+        assert found.ansatz.group == group
+        if group == "SO":
+            free = [gate for place, gate in gates_of(found) if place.fixed is None]
+            assert_allclose([np.linalg.det(gate) for gate in free], 1)
+        assert_array_equal([p for p, _ in gates_of(simplified(found))], found.ansatz.placements)
+
+
+def pair(fixed=None):
+    return Placement((0, 1), fixed)
+
+
+def test_two_cnots_with_rotations_between_are_a_gate_of_determinant_one():
+    circuit = random_circuit(from_spec("CNOT + 1b + CNOT", 2), seed=0)
+    (place,) = simplified(circuit).ansatz.placements
+    assert place == pair()
+    three = packed(2, [*gates_of(circuit), (pair("CNOT"), CNOT)], "SO")
+    assert [p.fixed for p in simplified(three).ansatz.placements] == [None, "CNOT"]
+    in_o = packed(2, gates_of(three), "O")
+    assert [p.fixed for p in simplified(in_o).ansatz.placements] == [None]
+
+
+def test_two_cnots_and_rotations_make_every_gate_of_determinant_one():
+    # hence a search over places of SO(4) gates is one over places of CNOTs
+    ansatz = Ansatz(2, from_spec("1b + CNOT + 1b + CNOT + 1b", 2).layers)
+    for seed in range(3):
+        target = random_member(4, "SO", seed)
+        assert synthesise(target, ansatz, seed=seed).overlap > 1 - 1e-9
+
+
+def test_direction_of_a_cnot_and_reflections_make_no_difference():
+    hadamard = np.array([[1, 1], [1, -1]]) / np.sqrt(2)
+    turned = np.kron(hadamard, hadamard) @ CNOT @ np.kron(hadamard, hadamard)
+    assert_allclose(turned, np.eye(4)[[0, 3, 2, 1]], atol=1e-12)
+    z, one = np.diag([1.0, -1.0]), np.eye(2)
+    # a reflection is a rotation and Z, and Z passes every CNOT on its way to the core
+    assert_allclose(np.kron(z, one) @ CNOT, CNOT @ np.kron(z, one))
+    assert_allclose(np.kron(one, z) @ CNOT, CNOT @ np.kron(z, z))
+
+
+def test_packing_takes_the_fewest_layers_and_keeps_the_order():
+    gates = gates_of(random_circuit(from_spec("2b + 2b", 4), seed=0))
+    circuit = packed(4, gates, "SO")
+    assert circuit.ansatz.depth == 2
+    product = np.eye(16)
+    for one in gates:
+        product = product @ circuit_matrix(packed(4, [one], "SO"))
+    assert_allclose(circuit_matrix(circuit), product, atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (16, 4), (2, 8)])
+def test_tidying_moves_inner_rotations_into_the_core(shape):
+    p, q = (size.bit_length() - 1 for size in shape)
+    left = random_circuit(from_spec("1b + CNOT + 1b" if p > 1 else "1b", p), seed=1)
+    right = random_circuit(from_spec("1b + CNOT + 1b" if q > 1 else "1b", q), seed=2)
+    legs = compress(np.ones(shape)).mpo
+    legs = tuple(
+        (legs.ind_size(legs.upper_ind(k)), legs.ind_size(legs.lower_ind(k))) for k in range(legs.L)
+    )
+    given = _factorization(left, right, legs=legs)
+    found = tidied(given)
+    assert_allclose(found.padded_matrix(), given.padded_matrix(), atol=1e-12)
+    assert found.left.ansatz.placements[-1:] != [Placement((p - 1,))]
+    inner = [*gates_of(found.left)[-1:], *gates_of(found.right)[:1]]
+    assert all(place.width == 2 for place, _ in inner)
+
+
+# --- moves
+
+
+def task_of(matrix, objective="overlap", shape=None, core_bond=1):
+    metric = random_covariance(shape[0] if shape else len(matrix))
+    return Task.build(
+        compress(matrix),
+        shape=shape,
+        core_bond=core_bond,
+        objective=objective,
+        inputs=None,
+        covariance=metric,
+        seed=0,
+    )
+
+
+both = pytest.mark.parametrize("objective", ["overlap", "activations"])
+
+
+@pytest.fixture(scope="module")
+def found():
+    """A disentangled 8 x 8 matrix under both objectives."""
+    matrix = random_matrix((8, 8), seed=4)
+    result = {}
+    for objective in ("overlap", "activations"):
+        task = task_of(matrix, objective)
+        wall = brickwall(3, 2)
+        result[objective] = task, task.begin(wall, wall.reversed(), "wall", starts=1, sweeps=5)
+    return result
+
+
+@both
+def test_a_point_measures_its_factorization(found, objective):
+    task, point = found[objective]
+    target, dense = task.target, point.factorization.padded_matrix()
+    metric = random_covariance(8)
+    assert_allclose(point.overlap, overlap(target, dense), rtol=1e-12)
+    assert_allclose(point.activation_error**2, weighted_distance(target, dense, metric), rtol=1e-9)
+    loss = 1 - point.overlap if objective == "overlap" else point.activation_error**2
+    assert_allclose(point.loss, loss, rtol=1e-9)
+    assert point.overlap <= point.bound + 1e-12
+    assert point.cnots == 2 * 2 * 2
+
+
+@both
+def test_environments_are_minus_the_derivatives_of_the_loss(found, objective):
+    task, point = found[objective]
+    given = point.factorization
+    for side, environments in zip(("left", "right"), task.environments(given), strict=True):
+        circuit = getattr(given, side)
+        for j in (0, len(circuit.gates) - 1):
+            direction = random_matrix(circuit.gates[j].shape, seed=8)
+
+            def loss(t, circuit=circuit, side=side, j=j, direction=direction):
+                gates = list(circuit.gates)
+                gates[j] = gates[j] + t * direction
+                sides = {"left": given.left, "right": given.right}
+                sides[side] = Circuit(circuit.ansatz, tuple(gates))
+                dense = (
+                    circuit_matrix(sides["left"])
+                    @ given.core_matrix()
+                    @ circuit_matrix(sides["right"])
+                )
+                if objective == "overlap":  # at the norm that orthogonal gates keep
+                    norms = np.linalg.norm(task.target) * np.linalg.norm(given.core_matrix())
+                    return 1 - np.sum(task.target * dense) / norms
+                return weighted_distance(task.target, dense, random_covariance(8))
+
+            slope = finite_difference(loss, 0.0, 1.0)
+            assert_allclose(-np.sum(environments[j] * direction), slope, rtol=1e-5, atol=1e-8)
+
+
+@both
+def test_removals_are_cheaper_and_the_gentlest_come_first(found, objective):
+    task, point = found[objective]
+    few, many = (removals(task, point, most=most) for most in (2, 50))
+    assert len(few) == 2
+    rates = []
+    for given in many:
+        saved = point.cnots - cnot_count(given)
+        assert saved >= 1
+        rates.append((task.loss(given.padded_matrix()) - point.loss) / saved)
+    assert rates == sorted(rates)
+    # each of the four gates: a product, or one CNOT; under the activations from two sides
+    assert len(many) == 2 * 4 * (2 if objective == "activations" else 1)
+    assert_allclose(few[0].padded_matrix(), many[0].padded_matrix())
+
+
+def test_the_overlap_without_a_gate_is_read_off_its_environment(found):
+    task, point = found["overlap"]
+    given = point.factorization
+    rows = list(_replacements(task, given))
+    assert {(side, j) for _, _, side, j, _ in rows} == {
+        ("left", 0),
+        ("left", 3),
+        ("right", 1),
+        ("right", 2),
+    }
+    for loss, saved, side, j, gates in rows:
+        spliced = _spliced(given, side, j, gates, instead=1)
+        assert_allclose(loss, task.loss(spliced.padded_matrix()), rtol=1e-9)
+        assert saved == 2 - sum(place.width == 2 for place, _ in gates)
+
+
+@both
+def test_insertions_change_nothing_and_promise_a_gain(found, objective):
+    task, _ = found[objective]
+    smaller = task.begin(Ansatz(3, ()), brickwall(3, 1), "small", starts=1, sweeps=5)
+    longer = insertions(task, smaller, most=3)
+    assert 1 <= len(longer) <= 3
+    for given in longer:
+        assert cnot_count(given) == smaller.cnots  # as the identity, still
+        assert_allclose(given.padded_matrix(), smaller.factorization.padded_matrix(), atol=1e-12)
+        settled = task.settle(given, "longer", sweeps=4)
+        assert settled.cnots <= smaller.cnots + 2
+        assert settled.loss <= smaller.loss * (1 + 1e-9)
+    assert min(task.settle(g, "x", sweeps=4).loss for g in longer) < 0.99 * smaller.loss
+
+
+def test_a_gate_that_costs_nothing_is_not_removed(found):
+    task, point = found["overlap"]
+    longer = task.point(insertions(task, point, most=1)[0], "longer")
+    shorter = removals(task, longer, most=50)
+    assert len(shorter) == len(removals(task, point, most=50))
+    assert max(cnot_count(given) for given in shorter) < point.cnots
+
+
+def test_a_side_without_pairs_of_wires_has_no_moves():
+    matrix = random_matrix((8, 2), seed=1)
+    task = task_of(matrix)
+    point = task.begin(brickwall(3, 1), Ansatz(1, ()), "x", starts=1, sweeps=3)
+    assert all(not given.right.gates for given in removals(task, point, most=9))
+    assert all(not given.right.gates for given in insertions(task, point, most=9))
+    none = task.begin(Ansatz(3, ()), Ansatz(1, ()), "x", starts=1, sweeps=3)
+    assert removals(task, none, most=9) == []
+
+
+# --- pruning
+
+
+@pytest.fixture(scope="module")
+def walls():
+    """A 16 x 16 matrix and brickwalls of it."""
+    mpo = compress(random_matrix((16, 16), seed=2))
+    options = {"starts": 1, "max_sweeps": 10, "start": "identity", "engine": "dense"}
+    return mpo, [disentangle(mpo, left=depth, **options) for depth in (1, 2)]
+
+
+@pytest.fixture(scope="module")
+def pruned(walls):
+    mpo, results = walls
+    return prune(mpo, results[1], rivals=results[:1], trials=2, sweeps=3)
+
+
+def test_pruning_never_worsens_the_overlap_at_equal_cnots(walls, pruned):
+    for wall in walls[1]:
+        cnots = cnot_count(wall.factorization)
+        assert pruned.at(cnots).overlap >= wall.overlap - 1e-12
+    losses = [point.loss for point in pruned.front]
+    assert losses == sorted(losses, reverse=True)
+
+
+def test_pruning_ends_without_any_cnot_and_meets_most_numbers(pruned):
+    cnots = [point.cnots for point in pruned.points]
+    assert cnots == sorted(set(cnots))
+    assert cnots[0] == 0
+    assert {point.family for point in pruned.points} <= {"start", "rival", "pruned"}
+    assert sum(point.family == "pruned" for point in pruned.points) >= 5
+    for point in pruned.points:
+        given = point.factorization
+        assert cnot_count(given) == point.cnots
+        assert_allclose(point.overlap, given.overlap(compress(random_matrix((16, 16), seed=2)).mpo))
+
+
+def test_pruning_goes_on_from_a_better_rival(walls):
+    mpo, results = walls
+    bad = Factorization(
+        random_circuit(results[0].factorization.left.ansatz, seed=1),
+        results[0].factorization.core,
+        results[0].factorization.right,
+        (16, 16),
+    )
+    alone = prune(mpo, bad, trials=1, sweeps=1, least=6)
+    helped = prune(mpo, bad, rivals=[results[0]], trials=1, sweeps=1, least=6)
+    at = cnot_count(bad)
+    assert helped.at(at).family == "rival"
+    assert helped.at(at - 1).loss < alone.at(at).loss
+
+
+def test_pruning_stops_where_it_is_told(walls):
+    mpo, results = walls
+    found = prune(mpo, results[0], least=5, trials=1, sweeps=1)
+    assert min(point.cnots for point in found.points) >= 5
+    assert len(found.points) >= 2
+
+
+def test_pruning_by_the_activations():
+    matrix = random_matrix((8, 8), seed=3)
+    x = random_matrix((40, 8), seed=5) / np.arange(1, 9)
+    mpo = compress(matrix)
+    start = disentangle(mpo, left=1, objective="activations", inputs=x, starts=1, max_sweeps=2)
+    found = prune(mpo, start, objective="activations", inputs=x, trials=1, sweeps=1)
+    for point in found.points:
+        error = np.linalg.norm(x @ (matrix - point.factorization.matrix()))
+        assert_allclose(point.activation_error, error / np.linalg.norm(x @ matrix), rtol=1e-6)
+        assert_allclose(point.loss, point.activation_error**2, rtol=1e-6)
+    assert "act. error" in str(found)
+    assert found.front[0].cnots == 0
+
+
+def test_complex_gates_and_those_of_determinant_minus_one_are_pruned_too():
+    mpo = compress(random_matrix((4, 4), complex=True, seed=6))
+    for group in ("O", "U"):
+        start = disentangle(mpo, left=1, group=group, starts=1, max_sweeps=3, start="identity")
+        found = prune(mpo, start, trials=2, sweeps=2)
+        assert found.front[0].cnots == 0
+        assert found.at(99).loss <= start.loss + 1e-12
+
+
+def test_a_search_does_not_try_twice_what_has_not_changed(walls):
+    _, results = walls
+    task = task_of(random_matrix((16, 16), seed=2))
+    start = task.point(results[1].factorization, "wall")
+    search = Search(task, [start], trials=1, sweeps=1)
+    search.descend("down", least=10)
+    tried = {way: list(rows) for way, rows in search.tried.items()}
+    assert tried["removals"]
+    points = search.points
+    search.descend("down", least=10)
+    assert search.tried == tried
+    again = Search(task, points, trials=1, sweeps=1, tried=tried)
+    again.descend("down", least=10)
+    assert again.points == points
+
+
+def test_a_search_does_not_follow_up_what_is_hopeless(walls):
+    _, results = walls
+    task = task_of(random_matrix((16, 16), seed=2))
+    start = replace(task.point(results[0].factorization, "wall"), loss=1e-9)
+    # whatever comes out with fewer CNOTs, better circuits are known
+    known = [replace(start, cnots=cnots, loss=1e-6 / cnots) for cnots in range(1, start.cnots)]
+    search = Search(task, [start, *known], trials=9, sweeps=1)
+    search.descend("down", least=start.cnots - 1)
+    assert search.points == [*known, start]
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"trials": 0}, ValueError, "trials=0 must be a whole number, 1 or more"),
+        ({"least": -1}, ValueError, "least=-1 must be a whole number, 0 or more"),
+        ({"sweeps": True}, ValueError, "sweeps=True must be"),
+        ({"objective": "loss"}, ValueError, "objective='loss' is not known; use one of overlap"),
+        ({"objective": "activations"}, ValueError, "give inputs= or covariance="),
+        (
+            {"inputs": np.eye(16), "covariance": np.eye(16)},
+            ValueError,
+            "give inputs= or covariance=, not both",
+        ),
+        ({"rivals": ["x"]}, TypeError, "str is no factorization"),
+    ],
+)
+def test_wrong_options_of_pruning(walls, options, error, message):
+    mpo, results = walls
+    with pytest.raises(error, match=message):
+        prune(mpo, results[0], **options)
+
+
+def test_operators_that_are_too_large_and_gates_that_are_too_wide(walls):
+    large = mpo_from_cores(random_cores(((2, 2),) * 11, 1))
+    circuit = Circuit(Ansatz(11, ()), ())
+    given = Factorization(circuit, large, circuit, (2**11, 2**11))
+    with pytest.raises(ValueError, match=r"\(2048, 2048\), beyond 1024"):
+        prune(large, given)
+    mpo = walls[0]
+    wide = disentangle(mpo, left=brickwall(4, 1, 3), starts=1, max_sweeps=1)
+    with pytest.raises(ValueError, match="compile it with `synthesise`"):
+        prune(mpo, wide)
+
+
+def test_the_seed_may_be_a_generator(walls):
+    mpo, results = walls
+    options = {"least": 10, "trials": 1, "sweeps": 1}
+    a = prune(mpo, results[0], seed=np.random.default_rng(3), **options)
+    b = prune(mpo, results[0], seed=int(np.random.default_rng(3).integers(2**63)), **options)
+    assert [p.loss for p in a.points] == [p.loss for p in b.points]
+
+
+def test_dense_cores_agree_with_the_reference(found):
+    _, point = found["overlap"]
+    cores = [np.asarray(x) for x in random_cores(((2, 2),) * 3, 2)]
+    given = Factorization(
+        point.factorization.left, mpo_from_cores(cores), point.factorization.right, (8, 8)
+    )
+    assert_allclose(given.core_matrix(), dense_from_cores(cores))
