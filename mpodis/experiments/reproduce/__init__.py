@@ -24,7 +24,6 @@ EXPERIMENTS: dict[str, str] = {
     "pareto": "overlap against CNOTs: fewest gates for a given operator",
     "cores": "bond dimension of the core: overlap, parameters, CNOTs, accuracy",
     "aware": "accuracy without retraining under every objective, beside the baselines",
-    "dense": "dense networks: accuracy against parameters, beside the baselines",
     "planted": "circuits that were hidden in an operator or a unitary, found again",
     "ablation": "which idea brings which gain in overlap",
 }

@@ -85,14 +85,14 @@ class Fig4(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for name in ("widths", "depths", "deepest"):
+            if min(getattr(self, name), default=0) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must hold numbers, 1 or more")
         if len(self.widths) != len(self.deepest):
             raise ValueError(
                 f"deepest={self.deepest} must hold one number of layers for each of the "
                 f"widths={self.widths}"
             )
-        for name, given in (("depths", self.depths), ("deepest", self.deepest)):
-            if min(given, default=0) < 1:
-                raise ValueError(f"{name}={given} must hold numbers of layers, 1 or more")
         if self.dip_width not in self.widths or self.dip_depth not in self.depths:
             raise ValueError(
                 f"dip_width={self.dip_width} and dip_depth={self.dip_depth} must be among the "
@@ -147,6 +147,11 @@ def _again(
         given = {"start": _random_gates(left, core, seed)} if variant == "scrambled" else {}
         found = run(mpo, left=left, **given)
         rows.append((depth, found.overlap, float(found.entropies_after.mean()), found.bound))
+    if not rows:
+        raise ValueError(
+            f"{width}-body gates on {mpo.L} wires need fewer layers than any of {list(depths)} to "
+            "have the parameters of two gates on all wires; give smaller depths"
+        )
     return _columns(seed, width, variant, mpo.L, rows)
 
 
@@ -380,7 +385,7 @@ def finding(record: dict) -> str:
     )
     return (
         "From random gates with the core fixed the median overlap falls below that of shallower "
-        f"circuits by up to {'; '.join(dips) if dips else 'nothing'}; circuits that grow lose "
+        f"circuits by up to {'; '.join(dips) if dips else 'nothing'}; ours by "
         f"{max(fall for fall, _ in ours):.1g} at the most. "
         f"At {depth} layers of {width}-body gates the random start ends at {dip['random']:.3f} "
         f"after {options['sweeps']} sweeps, {dip['more sweeps']:.3f} after "
@@ -388,9 +393,9 @@ def finding(record: dict) -> str:
         f"with the core updated; the start near the identity at {dip['near identity']:.3f}. On "
         "an operator with the same singular values and random singular vectors the random start "
         f"ends at {dip['scrambled']:.3f}, {apart:.3f} apart for a typical network, and {reads}. "
-        "Where they agree, random circuits hide the operator, and what they reach grows with "
-        "their number of parameters alone; shallower circuits still see its structure. "
-        + _fewest(record)
+        "Where they agree, random circuits find nothing of the operator but its singular values, "
+        "and it is the number of parameters that decides what they reach; where they do not, the "
+        "structure of the operator helps them. " + _fewest(record)
     )
 
 
