@@ -103,7 +103,7 @@ def test_stopped_after_any_sweep(name, tmp_path):
     given = dict(given)
     mpo = operator(8, 8, is_complex=given.pop("is_complex", False))
     mpo = strided(mpo) if given.pop("strided", False) else mpo
-    problem, settings = build(mpo, **given), Settings(**{**SHORT, **options})
+    problem, settings = build(mpo, **given), Settings(**{"start": "identity", **SHORT, **options})
     loop, seen, stopped = Chain(problem, settings), {}, []
     while True:
         count = len(loop.records)

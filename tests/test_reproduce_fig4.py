@@ -20,7 +20,7 @@ from mpodis.measures import entanglement, singular_values
 from mpodis.mpo import mpo_to_dense, truncate
 
 TINY = Fig4(
-    seeds=2,
+    seeds=1,
     workers=1,
     widths=(2, 3),
     deepest=(3, 2),
@@ -95,17 +95,15 @@ def test_the_core_of_the_papers_way_is_that_of_the_truncated_operator(record, mp
     bound = float(s @ t / np.linalg.norm(s) / np.linalg.norm(t))
     for way in ("random", "more sweeps", "near identity", "L-BFGS", "scrambled"):
         for row in rows(record, way):
-            if row["seed"] == 0:
-                assert_allclose(row["bound"], bound, atol=1e-10)
+            assert_allclose(row["bound"], bound, atol=1e-10)
     updated = record["pieces"]["seed0-dip-core-updated"]["bound"]
     assert abs(updated[0] - bound) > 1e-6
 
 
 def test_more_sweeps_go_on_from_where_fewer_end(record):
-    for seed in (0, 1):
-        few = record["pieces"][f"seed{seed}-3body-random"]["overlap"][1]
-        (more,) = record["pieces"][f"seed{seed}-dip-more-sweeps"]["overlap"]
-        assert few < more
+    few = record["pieces"]["seed0-3body-random"]["overlap"][1]
+    (more,) = record["pieces"]["seed0-dip-more-sweeps"]["overlap"]
+    assert few < more
 
 
 def test_variants_are_run_at_the_dip_or_at_every_depth(record):
@@ -279,12 +277,12 @@ def test_a_core_that_is_updated_does_better_in_closed_form(record, networks):
 
 
 def test_the_best_layout_is_taken_and_the_papers_kept_beside_it(record, networks, mpo):
-    found = table1_piece(networks, 2, "update", max_sweeps=10)
+    found = table1_piece(networks, 2, "update", max_sweeps=5)
     layouts = table1._layouts(6, 2)
     left, right = layouts[found["layout"]]
-    again = disentangle(mpo, left=left, right=right, starts=1, max_sweeps=10)
+    again = disentangle(mpo, left=left, right=right, starts=1, max_sweeps=5)
     assert_allclose(found["overlap"], again.overlap, atol=1e-12)
-    plain = disentangle(mpo, left=brickwall(6, 1, 2), starts=1, max_sweeps=10)
+    plain = disentangle(mpo, left=brickwall(6, 1, 2), starts=1, max_sweeps=5)
     assert_allclose(found["plain"], plain.overlap, atol=1e-12)
     assert found["plain"] < found["overlap"]
 
