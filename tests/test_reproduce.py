@@ -150,10 +150,10 @@ def test_table1_leaves_record_figure_and_page(table1, capsys):
     record = json.loads((table1 / "results.json").read_text())
     assert record["data"]["name"] == "digits"
     assert record["command"] == (
-        "mpodis reproduce table1 --seeds 2 --workers 1 --set widths=2,4,6 --set starts=1 "
+        "mpodis reproduce table1 --seeds 2 --workers 1 --set widths=2,4 --set starts=1 "
         "--set max_sweeps=5"
     )
-    assert len(record["pieces"]) == 12
+    assert len(record["pieces"]) == 8
     for piece in record["pieces"].values():
         assert 0 < piece["overlap"] <= piece["bound"] + 1e-10
     by = {name: piece["overlap"] for name, piece in record["pieces"].items()}
@@ -166,7 +166,7 @@ def test_table1_leaves_record_figure_and_page(table1, capsys):
         patch.setattr("sys.argv", ["mpodis", "show", str(table1)])
         main()
     shown = capsys.readouterr().out
-    assert "6-body" in shown
+    assert "4-body" in shown
     assert "Median overlap over 2 networks" in shown
 
 
