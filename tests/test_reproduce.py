@@ -135,7 +135,7 @@ def table1(tmp_path_factory):
                 "mpodis",
                 *words,
                 "--set",
-                "widths=2,4,6",
+                "widths=2,4",
                 "--set",
                 "starts=1",
                 "--set",
