@@ -223,7 +223,7 @@ def pareto(
     trials: Annotated[int | None, typer.Option(help="Ways tried from every circuit.")] = None,
     sweeps: Annotated[int | None, typer.Option(help="For the best of them.")] = None,
     beam: Annotated[int | None, typer.Option(help="Of the search for CNOTs alone.")] = None,
-    max_sweeps: Annotated[int | None, typer.Option(help="Of brickwalls, and at last.")] = None,
+    max_sweeps: Annotated[int | None, typer.Option(help="Of every brickwall.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of the starts.")] = None,
     out: Out = None,
     quiet: Quiet = False,

@@ -43,7 +43,7 @@ from reference import (
 
 MATRIX = random_matrix((8, 8), seed=1)
 TINY = {
-    "depths": (1, 2),
+    "depths": (2,),
     "starts": 1,
     "rounds": 1,
     "trials": 1,
@@ -163,6 +163,9 @@ def test_families_alone():
     searched = tiny(families=["searched"], max_cnots=3)
     assert set(searched.families) == {"searched"}
     assert max(p.cnots for p in searched.points) <= 3
+    deeper = tiny(families="SO(4)", depths=(2, 1))
+    assert [p.cnots for p in deeper.points] == [4, 8]
+    assert deeper.points[1].loss <= deeper.points[0].loss
     pruned = tiny(families=["pruned"], depths=[1])
     assert set(pruned.families) == {"SO(4)", "pruned"}
 

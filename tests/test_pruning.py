@@ -399,7 +399,7 @@ def walls():
 @pytest.fixture(scope="module")
 def pruned(walls):
     mpo, results = walls
-    return prune(mpo, results[1], rivals=results[:1], trials=2, sweeps=3)
+    return prune(mpo, results[1], rivals=results[:1], trials=1, sweeps=2)
 
 
 def test_pruning_never_worsens_the_overlap_at_equal_cnots(walls, pruned):

@@ -19,7 +19,7 @@ SETTINGS = (
     "starts=1",
     "rounds=1",
     "trials=1",
-    "max_sweeps=3",
+    "max_sweeps=2",
     "budgets=0,12,20",
     f"families={','.join(FAMILIES)}",
 )

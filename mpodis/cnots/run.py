@@ -17,9 +17,9 @@ import numpy as np
 from mpodis.ansatz import Ansatz, brickwall, from_spec
 from mpodis.cnots.alone import cnots_alone
 from mpodis.cnots.front import ParetoFront
-from mpodis.cnots.points import ParetoPoint, load_points, save_points, undominated
+from mpodis.cnots.points import ParetoPoint, load_points, save_points
 from mpodis.cnots.search import Search, check_count
-from mpodis.cnots.task import FINE, Task
+from mpodis.cnots.task import Task
 from mpodis.factorization import Factorization
 from mpodis.files import read_json, write_json
 from mpodis.mpo import Compressed
@@ -92,7 +92,7 @@ def pareto(
     beam : int
         Of the search for CNOTs alone.
     max_sweeps : int
-        Of every brickwall and scaffold, and of the points of the front at last.
+        Of every brickwall and scaffold.
     run_dir : path, optional
         Directory for what is done, piece by piece; the same call goes on from there.
     progress : bool
@@ -199,7 +199,7 @@ class _Run:
             for k in range(1, self.effort.rounds + 1):
                 found[f"search-{k}-up"] = partial(self._search, "searched", up=True)
                 found[f"search-{k}-down"] = partial(self._search, "searched", up=False)
-        return found | {"polished": self._polish}
+        return found
 
     def take(self, name: str, work: Callable, folder: Path | None) -> None:
         """Do a piece, or take it over from its file."""
@@ -287,12 +287,6 @@ class _Run:
             search.descend(family)
         self.tried = search.tried
         return [p for p in search.points if p.family == family]
-
-    def _polish(self) -> list[ParetoPoint]:
-        """The points of the front once more, each with the sweeps that a brickwall gets."""
-        free = [p for p in undominated(self.points) if p.family != "CNOTs alone"]
-        options = {"sweeps": self.effort.max_sweeps, "tol": FINE}
-        return [self.task.settle(p.factorization, p.family, **options) for p in free]
 
 
 def _opened(folder: Path, task: Task, effort: _Effort) -> Path:
