@@ -116,10 +116,12 @@ def test_runs_lower_the_loss_and_stay_in_the_group(problem, objective):
     assert losses[-1] < losses[0] - 1e-3
     for a, b in zip(before, arrays(lbfgs), strict=True):
         assert (a.shape, a.dtype) == (b.shape, b.dtype)
+    free = {(side, j) for side, numbers in lbfgs.slots for j in numbers}
+    assert len(free) == sum(len(numbers) for _, numbers in lbfgs.slots)
     for side in ("left", "right"):
         for j, gate in enumerate(getattr(lbfgs.engine, side)):
             assert_allclose(gate.conj().T @ gate, np.eye(len(gate)), atol=1e-12)
-            if (side, j) not in lbfgs.slots:
+            if (side, j) not in free:
                 assert_array_equal(gate, getattr(optimiser(problem).engine, side)[j])
             elif problem == "real":
                 assert_allclose(np.linalg.det(gate), 1, atol=1e-12)
