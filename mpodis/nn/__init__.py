@@ -1,6 +1,7 @@
 """Networks: MPO layers, swapping layers, training, and the paper's compact TNN. Needs torch."""
 
 from mpodis.nn.activations import collect_activations, layer_inputs, output_sensitivity
+from mpodis.nn.dense import DENSE_RECIPES, dense_network, train_dense
 from mpodis.nn.layers import FactorizedLinear, MPOLinear, linear_from_matrix, replace_layer
 from mpodis.nn.moments import LayerStatistics, LowRankMoment
 from mpodis.nn.order import absorb_permutation
@@ -15,6 +16,7 @@ from mpodis.nn.training import (
 
 __all__ = [
     "absorb_permutation",
+    "DENSE_RECIPES",
     "RECIPES",
     "CompactTNN",
     "FactorizedLinear",
@@ -25,6 +27,7 @@ __all__ = [
     "TrainingRecord",
     "accuracy",
     "collect_activations",
+    "dense_network",
     "keep_positive",
     "layer_inputs",
     "let_free",
@@ -33,6 +36,7 @@ __all__ = [
     "predict",
     "replace_layer",
     "train_classifier",
+    "train_dense",
     "train_positive_tnn",
     "train_tnn",
 ]

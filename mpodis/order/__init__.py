@@ -6,7 +6,7 @@ parameter and no gate.
 """
 
 from mpodis.order.basis import HeadRotation, carry_mean, head_rotation, pca_basis
-from mpodis.order.neurons import neuron_order
+from mpodis.order.neurons import nearer_order, neuron_order
 from mpodis.order.reordering import Ordered, Reordering
 from mpodis.order.sites import site_order
 
@@ -16,6 +16,7 @@ __all__ = [
     "Reordering",
     "carry_mean",
     "head_rotation",
+    "nearer_order",
     "neuron_order",
     "pca_basis",
     "site_order",

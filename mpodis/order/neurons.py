@@ -30,7 +30,7 @@ from mpodis.mpo import check_matrix, compress
 from mpodis.order.reordering import Ordered, Reordering
 from mpodis.sites import cores_to_dense, mpo_cores, mpo_from_cores, mpo_to_dense
 
-__all__ = ["bisection", "neuron_order"]
+__all__ = ["bisection", "nearer_order", "neuron_order"]
 
 
 def neuron_order(
@@ -127,6 +127,42 @@ def neuron_order(
     )
 
 
+def nearer_order(
+    matrix,
+    approximation,
+    *,
+    rows: bool = True,
+    columns: bool = True,
+    covariance=None,
+    sensitivity=None,
+) -> Reordering:
+    """An order of rows and columns that brings a matrix nearer to one that stays as it is.
+
+    The step that `neuron_order` takes between two fits of its core, for fits of any other form. It
+    never makes |C (M - A) S| larger.
+
+    Parameters
+    ----------
+    matrix, approximation : array (inputs, outputs)
+    rows, columns, covariance, sensitivity
+        As for `neuron_order`.
+    """
+    matrix, approximation = check_matrix(matrix), check_matrix(approximation)
+    if matrix.shape != approximation.shape:
+        raise ValueError(
+            f"a matrix of shape {matrix.shape} and an approximation of shape "
+            f"{approximation.shape} cannot be compared"
+        )
+    n, m = matrix.shape
+    if covariance is not None:
+        covariance = embed_metric(covariance, n)
+    if sensitivity is not None:
+        sensitivity = embed_metric(sensitivity, m, what="sensitivity")
+    native = _Placed(np.arange(n), np.arange(m), matrix, covariance, sensitivity)
+    found = _nearer_placed(native, approximation, rows=rows, columns=columns)
+    return Reordering(found.rows, found.columns)
+
+
 @dataclass(frozen=True, eq=False)
 class _Placed:
     """Matrix and metrics in some order, and that order: old numbers of the rows and columns."""
@@ -191,7 +227,8 @@ class _Search:
             cores = als_core(padded, cores, metric=metric)
             self.sweeps += 1
             dense = cores_to_dense(cores)
-            placed = self.permute(placed, crop(dense, placed.matrix.shape))
+            fixed = crop(dense, placed.matrix.shape)
+            placed = _nearer_placed(placed, fixed, rows=self.rows, columns=self.columns)
             padded, metric = self._padded(placed)
             loss, before = self._loss(placed, padded, dense), best[1]
             if loss < before:
@@ -199,15 +236,6 @@ class _Search:
             if before - loss < 1e-4 * before:
                 break
         return best
-
-    def permute(self, placed: _Placed, dense) -> _Placed:
-        """Bring the allowed sides nearer to a fixed (inputs, outputs) matrix."""
-        if self.columns:
-            moved = placed.transposed()
-            placed = moved.permuted(rows=_nearer(moved, dense.conj().T)).transposed()
-        if self.rows:
-            placed = placed.permuted(rows=_nearer(placed, dense))
-        return placed
 
     def bisections(self, placed: _Placed) -> list[_Placed]:
         """Orders by recursive bisection of the rows and columns of C M S."""
@@ -298,6 +326,16 @@ def _leading(vectors) -> np.ndarray:
         _, v = np.linalg.eigh(vectors.T @ vectors.conj())
         direction = v[:, -1]
     return -direction if direction[np.abs(direction).argmax()].real < 0 else direction
+
+
+def _nearer_placed(placed: _Placed, dense, *, rows: bool, columns: bool) -> _Placed:
+    """Bring the allowed sides nearer to a fixed (inputs, outputs) matrix."""
+    if columns:
+        moved = placed.transposed()
+        placed = moved.permuted(rows=_nearer(moved, dense.conj().T)).transposed()
+    if rows:
+        placed = placed.permuted(rows=_nearer(placed, dense))
+    return placed
 
 
 def _nearer(placed: _Placed, dense) -> np.ndarray:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["EXPERIMENTS", "load_experiment"]
 
 EXPERIMENTS: dict[str, str] = {
+    "dense": "dense networks: accuracy against parameters, beside the baselines",
     "table1": "overlap by the width of the gates, core fixed and updated (Table 1)",
     "fig4": "overlap, entropy and gates against depth, from random gates and ours (Fig. 4)",
     "gradient": "gradient descent on the overlap against sweeps (Sec. IV.1)",

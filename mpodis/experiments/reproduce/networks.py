@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from mpodis.data import Dataset, load_data
 from mpodis.experiments.reproduce.base import Options, Piece
 from mpodis.files import load_arrays, save_arrays
-from mpodis.nn import CompactTNN, train_tnn
+from mpodis.nn import CompactTNN, dense_network, train_dense, train_tnn
 
-__all__ = ["dataset", "network", "training_pieces"]
+__all__ = ["dataset", "network", "trained_dense", "training_pieces"]
 
 
 def training_pieces(options: Options) -> list[Piece]:
@@ -23,8 +25,8 @@ def training_pieces(options: Options) -> list[Piece]:
     return [Piece(f"network-{seed}", _train, {"seed": seed, **same}) for seed in options.range]
 
 
-def dataset(data: str, data_dir: str | None) -> Dataset:
-    return load_data(data, data_dir=data_dir)
+def dataset(data: str, data_dir: str | None, *, size: int = 8) -> Dataset:
+    return load_data(data, size=size, data_dir=data_dir)
 
 
 def _file(networks: str, data: str, seed: int) -> Path:
@@ -48,5 +50,25 @@ def network(data: str, networks: str, seed: int) -> CompactTNN:
     classes, features = np.shape(arrays["head.weight"])
     bond = arrays["mpo.cores.0"].shape[-1]
     model = CompactTNN(inputs=features, bond=bond, classes=classes, seed=seed)
+    model.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
+    return model.double().eval()
+
+
+def trained_dense(
+    images: Dataset, networks: str, seed: int, *, hidden: Sequence[int]
+) -> nn.Sequential:
+    """A dense network from the folder, where it is put if need be; double precision, to evaluate.
+
+    Two processes that want the same one at the same time both train it, to the same weights.
+    """
+    sizes = (images.features, *hidden, images.classes)
+    file = Path(networks) / f"{'-'.join(map(str, sizes))}-{images.name}-{seed}.safetensors"
+    if not file.exists():
+        model, record = train_dense(images, hidden=hidden, seed=seed)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        arrays = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+        save_arrays(file, arrays, metadata={"training": json.dumps(asdict(record))})
+    model = dense_network(sizes)
+    arrays, _ = load_arrays(file)
     model.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
     return model.double().eval()

@@ -1,0 +1,368 @@
+"""Dense networks: accuracy against parameters with hidden layers replaced, nothing retrained.
+
+Circuits around a core stand beside a plain MPO, low rank and Monarch matrices. All are fitted to
+the same distance, weighted by moments of the training images, all may reorder neurons and leave
+the mean input to the bias, and all are chosen by that distance alone. Gates of SO(4) are counted
+twice: at six numbers, their dimension, and at the four angles that they need as CNOTs and
+rotations.
+
+The small network is 64-64-10 on 8x8 images, its first layer replaced; the wide one, 784-256-64-10,
+is the subject of `wide`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from mpodis.experiments.reproduce import wide
+from mpodis.experiments.reproduce.base import Experiment, Options, Panel, Piece, spread
+from mpodis.experiments.reproduce.networks import dataset, trained_dense
+from mpodis.experiments.standins import (
+    METHODS,
+    Effort,
+    Place,
+    StandIn,
+    circuits,
+    leads,
+    monarch_matrix,
+    plain_mpo,
+    rank_matrix,
+)
+from mpodis.nn import accuracy
+from mpodis.tables import Table
+
+__all__ = ["EXPERIMENT"]
+
+OURS, *OTHERS = METHODS
+OBJECTIVES = ("activations", "sensitivity")
+BUDGETS = (100, 150, 200, 250, 300, 400, 550, 800, 1100, 1500, 2000, 3000)
+"""Parameters at which methods are compared."""
+COUNTS = {"parameters": "six numbers a gate", "thrifty": "four angles a gate"}
+"""How the parameters of circuits are counted; see `StandIn`."""
+FEW, MANY = (250, 550), 1100
+"""The range that the comparison is about, and the end of that in which few is few."""
+
+
+@dataclass(frozen=True)
+class Dense(Options):
+    """What stands in, and what each fit gets.
+
+    Attributes
+    ----------
+    network : {"small", "wide"}
+    objectives : tuple of str
+        "activations": the distance of the activations; "sensitivity": weighted by what the loss
+        feels of them.
+    cores, depths : tuple of int
+        Bond dimensions of cores, and ascending depths of the circuits around each.
+    bonds, ranks, monarchs : tuple of int
+        Bond dimensions of plain MPOs, ranks, and least parameters of Monarch matrices.
+    starts, max_sweeps, rounds : int
+        See `Effort`; for the wide network a quarter of the sweeps and a third of the rounds.
+    shares : tuple of float
+        Of the wide network's hidden weights that are kept.
+    """
+
+    seeds: int = 5
+    network: str = "small"
+    objectives: tuple[str, ...] = OBJECTIVES
+    cores: tuple[int, ...] = (1, 2, 4, 8, 12)
+    depths: tuple[int, ...] = (4, 8, 12, 16, 24)
+    bonds: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16)
+    ranks: tuple[int, ...] = tuple(range(1, 24))
+    monarchs: tuple[int, ...] = (256, 384, 512, 768, 1024, 1536, 2048)
+    starts: int = 4
+    max_sweeps: int = 60
+    rounds: int = 6
+    shares: tuple[float, ...] = (1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.network not in ("small", "wide"):
+            raise ValueError(f"network={self.network!r} is not known; use small or wide")
+        wrong = [name for name in self.objectives if name not in OBJECTIVES]
+        if wrong or not self.objectives:
+            raise ValueError(f"objectives={self.objectives} must be among {', '.join(OBJECTIVES)}")
+        if not self.depths or list(self.depths) != sorted(set(self.depths)) or self.depths[0] < 1:
+            raise ValueError(f"depths={self.depths} must be ascending, from 1 on")
+
+
+def pieces(options: Dense) -> list[Piece]:
+    if options.network == "wide":
+        return wide.pieces(options)
+    same = {k: getattr(options, k) for k in ("data", "data_dir", "networks")}
+    effort = {k: getattr(options, k) for k in ("starts", "max_sweeps", "rounds")}
+    ours = [(OURS, f"chi{bond}", [bond, *options.depths]) for bond in options.cores]
+    others = zip(OTHERS, (options.bonds, options.ranks, options.monarchs), strict=True)
+    methods = [*ours, *((name, name.replace(" ", "-"), list(sizes)) for name, sizes in others)]
+    # seeds vary fastest, so that no two workers begin by training the same network
+    return [
+        Piece(
+            f"{objective}-{label}-seed{seed}",
+            _rows,
+            {
+                **same,
+                "seed": seed,
+                "objective": objective,
+                "method": method,
+                "sizes": sizes,
+                "effort": effort,
+            },
+        )
+        for objective in options.objectives
+        for method, label, sizes in methods
+        for seed in options.range
+    ]
+
+
+def _rows(*, data, data_dir, networks, seed, objective, method, sizes, effort) -> dict:
+    images = dataset(data, data_dir)
+    model = trained_dense(images, networks, seed, hidden=(images.features,))
+    place = Place.of(model, "0", images.x_train, objective)
+
+    def score(network) -> float:
+        return accuracy(network, images.x_test, images.y_test)
+
+    rows = [
+        {
+            "name": found.name,
+            "parameters": found.parameters,
+            "thrifty": found.thrifty,
+            "loss": found.loss,
+            "accuracy": score(place.filled(found.matrix)),
+        }
+        for found in _fits(place, method, sizes, Effort(**effort, seed=seed))
+    ]
+    nothing = score(place.filled(np.zeros_like(place.layer.matrix)))
+    return {
+        "seed": seed,
+        "objective": objective,
+        "method": method,
+        "data": images.note,
+        "original": score(model),
+        "nothing": nothing,
+        "rows": rows,
+    }
+
+
+def _fits(place: Place, method: str, sizes: Sequence[int], effort: Effort) -> Iterator[StandIn]:
+    layer = place.layer
+    if method == OURS:
+        bond, *depths = sizes
+        yield from circuits(layer, bond, depths, effort)
+        return
+    fits = {
+        "plain MPO": lambda size: plain_mpo(layer, size, effort),
+        "low rank": lambda size: rank_matrix(layer, size),
+        "Monarch": lambda size: monarch_matrix(layer, size, effort),
+    }
+    for size in sizes:
+        yield fits[method](size)
+
+
+def front(
+    record: dict, objective: str, method: str, seed: int, count: str = "parameters"
+) -> list[dict]:
+    """Rows in ascending parameters, those left out that a cheaper one undercuts in loss."""
+    rows = [
+        row
+        for piece in record["pieces"].values()
+        if (piece["objective"], piece["method"], piece["seed"]) == (objective, method, seed)
+        for row in piece["rows"]
+    ]
+    kept: list[dict] = []
+    for row in sorted(rows, key=lambda row: (row[count], row["loss"])):
+        if not kept or row["loss"] < kept[-1]["loss"]:
+            kept.append(row)
+    return kept
+
+
+def at_most(rows: Sequence[dict], budget: int, count: str = "parameters") -> dict | None:
+    """The best that the budget pays for."""
+    able = [row for row in rows if row[count] <= budget]
+    return able[-1] if able else None
+
+
+def at_least(rows: Sequence[dict], budget: int) -> dict:
+    """The first that costs as much as the budget, or the last there is: others are rounded up."""
+    return next((row for row in rows if row["parameters"] >= budget), rows[-1])
+
+
+def compared(
+    record: dict, objective: str, count: str = "parameters"
+) -> dict[int, dict[str, list[float]]]:
+    """Accuracy by budget and method, seed by seed, for the budgets that pay for circuits."""
+    found = {}
+    for budget in BUDGETS:
+        ours = [
+            at_most(front(record, objective, OURS, seed, count), budget, count)
+            for seed in record["seeds"]
+        ]
+        if any(row is None for row in ours):
+            continue
+        columns = {OURS: [row["accuracy"] for row in ours]}
+        for method in OTHERS:
+            rows = [
+                at_least(front(record, objective, method, seed), budget) for seed in record["seeds"]
+            ]
+            columns[method] = [row["accuracy"] for row in rows]
+        found[budget] = columns
+    return found
+
+
+def tables(record: dict) -> list[Table]:
+    if record["options"]["network"] == "wide":
+        return wide.tables(record)
+    found = []
+    for objective, count in itertools.product(record["options"]["objectives"], COUNTS):
+        rows = [
+            (
+                budget,
+                *(spread(columns[method], 1) for method in (OURS, *OTHERS)),
+                spread(leads(columns), 1),
+            )
+            for budget, columns in compared(record, objective, count).items()
+        ]
+        found.append(
+            Table(
+                ("parameters", OURS, *OTHERS, "lead"),
+                rows,
+                title=(f"test accuracy %, {objective}, {COUNTS[count]}: median (least to most)"),
+                notes=(
+                    "circuits: the best they reach within the parameters; others: their first "
+                    "size with at least as many",
+                    "lead: over the best of the others, network by network",
+                    _unreplaced(record),
+                    next(iter(record["pieces"].values()))["data"],
+                ),
+            )
+        )
+    return [*found, _points(record)]
+
+
+def _unreplaced(record: dict) -> str:
+    original, nothing = (
+        {(p["seed"], p["objective"]): p[key] for p in record["pieces"].values()}.values()
+        for key in ("original", "nothing")
+    )
+    return (
+        f"unreplaced: {spread(list(original), 1)} %; W = 0, the bias corrected: "
+        f"{spread(list(nothing), 1)} %"
+    )
+
+
+def _points(record: dict) -> Table:
+    """Every point of every method, medians over the networks."""
+    rows: dict[tuple, list[dict]] = {}
+    for piece in record["pieces"].values():
+        for k, row in enumerate(piece["rows"]):
+            # networks may prefer Monarch matrices of different digits: the place tells them apart
+            name = f"size {k + 1}" if piece["method"] == "Monarch" else row["name"]
+            rows.setdefault((piece["objective"], piece["method"], name), []).append(row)
+    cells = [
+        (
+            *key,
+            *(median(row[column] for row in found) for column in (*COUNTS, "loss")),
+            spread([row["accuracy"] for row in found], 1),
+        )
+        for key, found in rows.items()
+    ]
+    return Table(
+        ("objective", "method", "size", *COUNTS, "loss", "accuracy %"),
+        cells,
+        title="all points, medians over the networks",
+    )
+
+
+def finding(record: dict) -> str:
+    if record["options"]["network"] == "wide":
+        return wide.finding(record)
+    return " ".join(
+        _sentences(f"{objective}, {COUNTS[count]}", compared(record, objective, count))
+        for objective, count in itertools.product(record["options"]["objectives"], COUNTS)
+    )
+
+
+def _sentences(case: str, columns: dict) -> str:
+    middle = {budget: median(leads(found)) for budget, found in columns.items()}
+    if not middle:
+        return f"Under {case}, no circuits are as small as the budgets compared."
+    few = [lead for budget, lead in middle.items() if FEW[0] <= budget <= FEW[1]]
+    parts = []
+    if few:
+        parts.append(
+            f"between {FEW[0]} and {FEW[1]} parameters the lead of circuits over the best other "
+            f"is {min(few):+.1f} to {max(few):+.1f} points"
+        )
+    up_to = [(lead, budget) for budget, lead in middle.items() if budget <= MANY]
+    if up_to:
+        least, budget = min(up_to)
+        parts.append(f"the smallest up to {MANY} is {least:+.1f}, at {budget}")
+    for method in OTHERS:
+        ahead = [
+            budget
+            for budget, found in columns.items()
+            if median(found[method]) > median(found[OURS])
+        ]
+        where = f"ahead at {_listed(ahead)}" if ahead else f"behind at all {len(columns)} budgets"
+        parts.append(f"{method} is {where}")
+    return f"Under {case} (medians over the networks): " + "; ".join(parts) + "."
+
+
+def _listed(values: Sequence[int]) -> str:
+    return ", ".join(map(str, values))
+
+
+def _draw(record: dict, ax: Axes) -> Axes:
+    if record["options"]["network"] == "wide":
+        return wide.draw(record, ax)
+    objective = record["options"]["objectives"][-1]
+    for k, method in enumerate((OURS, *OTHERS)):
+        fronts = [front(record, objective, method, seed) for seed in record["seeds"]]
+        for rows in fronts:
+            points = zip(*((row["parameters"], row["accuracy"]) for row in rows), strict=True)
+            ax.plot(*points, color=f"C{k}", lw=0.6, alpha=0.4, drawstyle="steps-post")
+        # what all networks have at a number of parameters
+        budgets = sorted({row["parameters"] for rows in fronts for row in rows})
+        budgets = [b for b in budgets if all(at_most(rows, b) for rows in fronts)]
+        curves = [median(at_most(rows, b)["accuracy"] for rows in fronts) for b in budgets]
+        ax.plot(budgets, curves, color=f"C{k}", lw=2, label=method, drawstyle="steps-post")
+    ax.set(xscale="log", xlabel="parameters", ylabel=f"test accuracy (%), {objective}")
+    ax.legend(fontsize="small")
+    return ax
+
+
+def _draw_leads(record: dict, ax: Axes) -> Axes:
+    if record["options"]["network"] == "wide":
+        return wide.draw_leads(record, ax)
+    for k, objective in enumerate(record["options"]["objectives"]):
+        for count, style in zip(COUNTS, ("-", "--"), strict=True):
+            columns = compared(record, objective, count)
+            middle = [median(leads(found)) for found in columns.values()]
+            label = f"{objective}, {COUNTS[count]}"
+            ax.plot(list(columns), middle, "o", ls=style, color=f"C{k}", label=label)
+    ax.axhline(0, color="0.5", lw=1)
+    ax.set(xscale="log", xlabel="parameters", ylabel="lead over the best other (points)")
+    ax.legend(fontsize="small")
+    return ax
+
+
+EXPERIMENT = Experiment(
+    name="dense",
+    title="Dense networks: accuracy against parameters",
+    options=Dense,
+    pieces=pieces,
+    tables=tables,
+    finding=finding,
+    panels=(
+        Panel("accuracy", "Accuracy with what the parameters buy; thin lines are networks.", _draw),
+        Panel("lead", "Median lead of circuits over the best other method.", _draw_leads),
+    ),
+    trains=False,
+)

@@ -1,0 +1,123 @@
+"""Plain dense networks, trained so that their layers can be replaced."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from torch import nn, no_grad
+
+from mpodis.data import Dataset
+from mpodis.nn.layers import Seed, torch_generator
+from mpodis.nn.tnn import Recipe
+from mpodis.nn.training import TrainingRecord, train_classifier
+
+__all__ = ["DENSE_RECIPES", "dense_network", "train_dense"]
+
+DENSE_RECIPES = {
+    ("digits", 64): Recipe(epochs=30, learning_rate=0.03, batch_size=64),
+    ("mnist", 64): Recipe(epochs=20, learning_rate=0.03, batch_size=256),
+    ("mnist", 784): Recipe(epochs=10, learning_rate=0.003, batch_size=256),
+}
+"""By the name of the data set and its number of features."""
+
+
+def dense_network(sizes: Sequence[int], *, seed: Seed = 0) -> nn.Sequential:
+    """Linear layers with biases, and a ReLU after each but the last.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Features, widths of the hidden layers, classes.
+    seed : int, numpy.random.Generator or None
+        Of the initial weights, which have the distribution of `torch.nn.Linear`.
+
+    Returns
+    -------
+    torch.nn.Sequential
+        With the linear layers under the names "0", "2", "4", ...
+    """
+    if len(sizes) < 2 or min(sizes) < 1:
+        raise ValueError(f"sizes={tuple(sizes)} must name features and classes, 1 or more each")
+    generator, layers = torch_generator(seed), []
+    for inputs, outputs in itertools.pairwise(sizes):
+        # skip_init: the usual initialisation would draw from torch's global generator
+        layer = nn.utils.skip_init(nn.Linear, inputs, outputs)
+        with no_grad():
+            for parameter in layer.parameters():
+                parameter.uniform_(-(inputs**-0.5), inputs**-0.5, generator=generator)
+        layers += [layer, nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+def train_dense(
+    data: Dataset,
+    *,
+    hidden: Sequence[int] = (64,),
+    seed: int | np.random.Generator = 0,
+    epochs: int | None = None,
+    learning_rate: float | None = None,
+    batch_size: int | None = None,
+    progress: bool = False,
+) -> tuple[nn.Sequential, TrainingRecord]:
+    """Train a `dense_network` from scratch, by the recipe of the data set unless told otherwise.
+
+    Parameters
+    ----------
+    data : Dataset
+    hidden : sequence of int
+        Widths of the hidden layers.
+    seed : int or numpy.random.Generator
+        Of the initial weights and of the order of the images.
+    epochs, learning_rate, batch_size
+        Replace those of ``DENSE_RECIPES``, see `train_classifier`.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    model : torch.nn.Sequential
+        In evaluation mode.
+    record : TrainingRecord
+
+    Raises
+    ------
+    ValueError
+        If a setting is missing or makes no sense.
+
+    Notes
+    -----
+    Validation accuracy in percent decided, trained on ``data.validation_split(0.1, seed=0)``, mean
+    over the training seeds 10 and 11 (digits: 10-15; one held-out image is 0.7 %).
+
+    ============================================== =====
+    8x8 MNIST, 64-64-10, 20 epochs at 0.003        94.4
+    8x8 MNIST, 64-64-10, 20 epochs at 0.01         96.2
+    8x8 MNIST, 64-64-10, 20 epochs at 0.03         97.1
+    8x8 MNIST, 64-64-10, 20 epochs at 0.1          96.5
+    MNIST, 784-256-64-10, 10 epochs at 0.001       97.0
+    MNIST, 784-256-64-10, 10 epochs at 0.003       97.9
+    MNIST, 784-256-64-10, 10 epochs at 0.01        98.0
+    digits, 64-64-10, 30 epochs at 0.01            98.0
+    digits, 64-64-10, 30 epochs at 0.03            98.5
+    digits, 64-64-10, 30 epochs at 0.1             98.6
+    ============================================== =====
+    """
+    recipe = DENSE_RECIPES.get((data.name, data.features))
+    given = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size}
+    settings = {
+        name: getattr(recipe, name, None) if value is None else value
+        for name, value in given.items()
+    }
+    missing = [name for name, value in settings.items() if value is None]
+    if missing:
+        raise ValueError(
+            f"there is no recipe for {data.name!r} with {data.features} features; "
+            f"give {', '.join(missing)}"
+        )
+    generator = torch_generator(seed)  # one stream: first the weights, then the orders
+    model = dense_network((data.features, *hidden, data.classes), seed=generator)
+    model, record = train_classifier(model, data, **settings, seed=generator, progress=progress)
+    return model, replace(record, seed=seed if isinstance(seed, int) else None)

@@ -1,0 +1,240 @@
+"""Dense networks: what is recorded is what the replaced layers do, and how it is compared."""
+
+import functools
+import json
+from dataclasses import replace
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose
+
+from mpodis.data import load_data
+from mpodis.experiments import standins
+from mpodis.experiments.reproduce import dense, wide
+from mpodis.experiments.reproduce.networks import trained_dense
+from mpodis.experiments.reproduce.running import run_experiment
+from mpodis.experiments.run_directory import REPRODUCE, JobDirectory
+from mpodis.nn import accuracy
+
+METHODS = standins.METHODS
+SMALL = dense.Dense(
+    seeds=1,
+    workers=1,
+    cores=(1,),
+    depths=(1, 2),
+    bonds=(1,),
+    ranks=(1, 2),
+    monarchs=(256,),
+    starts=1,
+    max_sweeps=2,
+    rounds=1,
+)
+WIDE = replace(SMALL, network="wide", objectives=("sensitivity",), shares=(0.6, 0.8))
+HIDDEN = (16, 8)
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory):
+    return str(tmp_path_factory.mktemp("dense") / "networks")
+
+
+def run(options, networks, path):
+    options = replace(options, networks=networks)
+    directory = JobDirectory.create(path, f"{REPRODUCE}dense", options)
+    quick = functools.partial(standins.best_monarch, fits=1, starts=1, max_sweeps=1, iterations=5)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(standins, "best_monarch", quick)
+        run_experiment(dense.EXPERIMENT, options, directory)
+    return directory.results()
+
+
+@pytest.fixture(scope="module")
+def record(networks, tmp_path_factory):
+    return run(SMALL, networks, tmp_path_factory.mktemp("small") / "run")
+
+
+@pytest.fixture(scope="module")
+def wide_record(networks, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(wide, "HIDDEN", HIDDEN)  # the same on small layers
+        return run(WIDE, networks, tmp_path_factory.mktemp("wide") / "run")
+
+
+def test_every_method_has_its_points_under_every_objective(record):
+    pieces = record["pieces"].values()
+    assert len(pieces) == 2 * 4
+    for piece in pieces:
+        assert len(piece["rows"]) == (1 if piece["method"] in ("Monarch", "plain MPO") else 2)
+        assert piece["nothing"] < 30 < 90 < piece["original"]
+        for row in piece["rows"]:
+            assert 0 < row["loss"] < 1
+            assert 0 < row["accuracy"] < 100
+            assert (row["thrifty"] < row["parameters"]) == (piece["method"] == "circuits")
+    ours = record["pieces"]["sensitivity-chi1-seed0"]["rows"]
+    # 3 gates a side in the first layer, 2 in the second
+    counts = [(row["parameters"], row["thrifty"]) for row in ours]
+    assert counts == [(24 + 6 * 6, 24 + 4 * 6), (24 + 6 * 10, 24 + 4 * 10)]
+    assert ours[1]["loss"] <= ours[0]["loss"] + 1e-12
+    assert record["pieces"]["activations-low-rank-seed0"]["rows"][1]["parameters"] == 256
+
+
+def test_accuracies_are_those_of_the_filled_network(record, networks):
+    images = load_data("digits")
+    model = trained_dense(images, networks, 0, hidden=(64,))
+    place = standins.Place.of(model, "0", images.x_train, "sensitivity")
+    row = record["pieces"]["sensitivity-low-rank-seed0"]["rows"][1]
+    filled = place.filled(standins.rank_matrix(place.layer, 2).matrix)
+    assert row["accuracy"] == accuracy(filled, images.x_test, images.y_test)
+
+
+def made_up(**rows):
+    """A record with these (parameters, loss, accuracy) by method, and two networks."""
+    pieces = {}
+    for seed in (0, 1):
+        for method, given in rows.items():
+            found = [
+                {"name": f"{p}", "loss": loss, "accuracy": a + seed}
+                | {"parameters": p, "thrifty": p - 100 * (method == "circuits")}
+                for p, loss, a in given
+            ]
+            where = {"seed": seed, "objective": "sensitivity", "method": method}
+            numbers = {"original": 97.0, "nothing": 10.0, "data": "made up", "rows": found}
+            pieces[f"{method}{seed}"] = where | numbers
+    options = {"network": "small", "objectives": ["sensitivity"]}
+    return {"pieces": pieces, "seeds": [0, 1], "options": options}
+
+
+MADE_UP = made_up(
+    **{
+        "circuits": [(300, 0.2, 80.0), (200, 0.3, 85.0), (250, 0.35, 99.0), (900, 0.1, 90.0)],
+        "plain MPO": [(24, 0.9, 20.0), (310, 0.3, 70.0)],
+        "low rank": [(128, 0.8, 10.0), (256, 0.7, 30.0), (1024, 0.05, 95.0)],
+        "Monarch": [(256, 0.5, 50.0)],
+    }
+)
+
+
+def test_the_training_loss_chooses_and_others_are_rounded_up():
+    front = dense.front(MADE_UP, "sensitivity", "circuits", 0)
+    assert [row["parameters"] for row in front] == [200, 300, 900]
+    found = dense.compared(MADE_UP, "sensitivity")
+    assert list(found) == [200, 250, 300, 400, 550, 800, 1100, 1500, 2000, 3000]
+    assert found[250] == {
+        "circuits": [85.0, 86.0],
+        "plain MPO": [70.0, 71.0],
+        "low rank": [30.0, 31.0],
+        "Monarch": [50.0, 51.0],
+    }
+    assert found[400]["circuits"] == [80.0, 81.0]
+    assert found[400]["low rank"] == [95.0, 96.0]
+    assert found[400]["plain MPO"] == [70.0, 71.0]
+    assert standins.leads(found[400]) == [-15.0, -15.0]
+    thrifty = dense.compared(MADE_UP, "sensitivity", "thrifty")
+    assert list(thrifty) == [100, 150, *found]
+    assert thrifty[100]["circuits"] == [85.0, 86.0]
+    assert thrifty[100]["low rank"] == [10.0, 11.0]
+
+
+def test_the_finding_says_who_is_ahead_where():
+    text = dense.finding(MADE_UP)
+    assert "between 250 and 550 parameters the lead of circuits over the best other" in text
+    assert "is -15.0 to +15.0 points" in text
+    assert "the smallest up to 1100 is -15.0, at 300" in text
+    assert "plain MPO is behind at all 10 budgets" in text
+    assert "Under sensitivity, four angles a gate (medians over the networks)" in text
+    assert "low rank is ahead at 300, 400, 550, 800, 1100, 1500, 2000, 3000" in text
+    large = made_up(**{m: [(5000, 0.1, 90.0)] for m in METHODS})
+    assert "no circuits are as small as the budgets compared" in dense.finding(large)
+    middle = made_up(**{m: [(1300, 0.1, 90.0)] for m in METHODS})
+    assert "up to 1100" not in dense.finding(middle)
+
+
+def test_tables_and_figure(record):
+    compared, thrifty, *_, points = dense.tables(record)
+    assert thrifty.title.startswith("test accuracy %, activations, four angles a gate")
+    assert compared.columns == ("parameters", *METHODS, "lead")
+    assert [row[0] for row in compared.rows] == list(dense.BUDGETS)
+    assert any("scikit-learn digits" in note for note in compared.notes)
+    assert len(points.rows) == 2 * (2 + 1 + 2 + 1)
+    assert record["finding"] == dense.finding(record)
+    for panel in dense.EXPERIMENT.panels:
+        ax = plt.subplots()[1]
+        assert panel.draw(record, ax) is ax
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"network": "deep"}, "network='deep' is not known; use small or wide"),
+        ({"objectives": ("overlap",)}, "must be among activations, sensitivity"),
+        ({"objectives": ()}, "must be among activations, sensitivity"),
+        ({"depths": (4, 2)}, r"depths=\(4, 2\) must be ascending"),
+    ],
+)
+def test_options_that_make_no_sense(options, message):
+    with pytest.raises(ValueError, match=message):
+        dense.Dense(**options)
+
+
+# --- the wide network
+
+
+def test_both_layers_are_replaced_within_their_share(wide_record):
+    pieces = wide_record["pieces"]
+    assert len(pieces) == 4 * 2
+    total = 64 * 16 + 16 * 8
+    for piece in pieces.values():
+        assert piece["dense"] == total
+        assert len(piece["losses"]) == len(piece["names"]) == 2
+        assert max(piece["losses"]) < 1
+        spent = piece["parameters"] - piece["share"] * total
+        assert spent <= 0 if piece["method"] == "circuits" else spent >= 0
+        assert piece["healed"] > 50
+        assert piece["original"] > 90
+
+
+def test_wide_tables_finding_and_figure(wide_record):
+    assert wide_record["command"].startswith("mpodis reproduce dense --seeds 1")
+    plain, healed, fits = dense.tables(wide_record)
+    assert [row[:2] for row in plain.rows] == [("3/5", 691), ("4/5", 921)]
+    assert healed.title.startswith("test accuracy %, sensitivity, healed")
+    assert len(fits.rows) == 8
+    values = {
+        p["method"]: p["accuracy"] for p in wide_record["pieces"].values() if p["share"] < 0.7
+    }
+    (lead,) = standins.leads({method: [value] for method, value in values.items()})
+    assert f"under sensitivity: {lead:+.1f} at 3/5" in wide_record["finding"]
+    for panel in dense.EXPERIMENT.panels:
+        ax = plt.subplots()[1]
+        assert panel.draw(wide_record, ax) is ax
+    json.dumps(wide_record)
+
+
+def test_healing_leaves_the_replaced_matrices(networks):
+    images = load_data("digits")
+    model = trained_dense(images, networks, 0, hidden=HIDDEN)
+    healed = wide.heal(model, images, 0)
+    for name in wide.PLACES:
+        old, new = (m.get_submodule(name) for m in (model, healed))
+        torch.testing.assert_close(new.weight.double(), old.weight, rtol=1e-6, atol=1e-7)
+        assert not torch.allclose(new.bias.double(), old.bias)
+    assert not torch.allclose(healed[4].weight.double(), model[4].weight)
+
+
+def test_pixels_get_bits_of_their_own():
+    found = wide.grid((3, 5), 2)
+    assert found.shape == (32, 2)
+    image = np.arange(15).reshape(3, 5)
+    padded = np.full((4, 8), -1)
+    padded[:3, :5] = image
+    rows = np.array([r if r < 15 else -1 for r in found.rows]).reshape(4, 8)
+    assert_allclose(rows, padded)
+    assert wide.grid((8, 8), 2).rows.tolist() == list(range(64))
+
+
+def test_a_share_that_pays_for_nothing():
+    layer = standins.Layer(np.eye(64), np.eye(64))
+    with pytest.raises(ValueError, match=r"share=0.001 does not pay for any circuit; raise it"):
+        wide._fit(layer, "circuits", 0.001, standins.Effort(), None)
