@@ -151,14 +151,18 @@ def test_deeper_is_never_worse_for_the_activations():
 
 def test_deeper_is_never_worse_with_leaps(early_leaps):
     mpo, reached, leapt = operator(4), [], []
-    for depth in (3, 4, 5, 6):
+    for depth in (4, 5, 6):
         found = disentangle(mpo, left=depth, **QUICK)
         reached.append(found.overlap)
         assert found.factorization.left.ansatz == brickwall(4, depth)
         assert_allclose(found.path("overlap")[-1], found.overlap, atol=1e-9)
         leapt.append(len(found.winners))
+        ways = found.by_depth()
+        assert list(ways) == list(range(1, depth + 1))
+        assert max(record["width"] for record in ways.values()) == 2
+        assert_allclose(ways[depth]["overlap"], found.overlap, atol=1e-9)
     assert min(np.diff(reached)) >= -1e-12
-    assert leapt == [3 + 1, 4 + 2 + 5, 5 + 2 + 5, 6 + 2 + 5 + 7]  # afresh at 2 and 4
+    assert leapt == [4 + 2 + 5, 5 + 2 + 5, 6 + 2 + 5 + 7]  # afresh at 2 and 4
 
 
 def test_the_path_is_what_was_kept():
@@ -171,6 +175,9 @@ def test_the_path_is_what_was_kept():
     assert ends == sorted(ends)
     assert_allclose(path[-1], found.overlap, atol=1e-9)
     assert len(found.winners) == 4
+    ways = found.by_depth()
+    assert list(ways) == [1, 2, 3]
+    assert_allclose([record["overlap"] for record in ways.values()], ends, atol=1e-12)
     with pytest.raises(KeyError, match="no column 'f'"):
         found.path("f")
 

@@ -316,9 +316,11 @@ class Loop:
             overlap=1.0 - loss if plain else None,
         )
         exact = self.watch is None
+        sides = (self.problem.left, self.problem.right)
         return {
             "stage": self.stage,
-            "depth": max(self.problem.left.depth, self.problem.right.depth),
+            "depth": max(side.depth for side in sides),
+            "width": max((p.width for side in sides for p in side.placements), default=0),
             "start": self.start,
             "sweep": len(self._mine()),
             "phase": self._phase,

@@ -27,8 +27,8 @@ ADVICE = {
 class History:
     """One record per sweep, as dictionaries and as columns.
 
-    A record holds: stage (of circuits that grow, else 0) and its depth, start (number), sweep
-    (within start and stage), phase ("start", "sweep" or "lbfgs", the latter ten iterations a
+    A record holds: stage (of circuits that grow, else 0), its depth and its widest gate, start
+    (number), sweep (within start and stage), phase ("start", "sweep" or "lbfgs", the latter ten iterations a
     record), loss, overlap, bound, s_avg (of Q_L^H M Q_R^H, nats), activations (relative error,
     NaN without a covariance), true_overlap (NaN in sweeps of a truncating engine between two
     checks), environment_bond (of such an engine, else NaN), seconds. What a size does not allow
@@ -102,6 +102,23 @@ class Disentangled(Tabular):
             return self.history.column(name)  # which says what there is
         kept = self.winners or (self.start,)
         return np.array([r[name] for r in self.history.records if r["start"] == kept[r["stage"]]])
+
+    def by_depth(self) -> dict[int, dict]:
+        """The record of least loss for every depth that circuits had while they grew, ascending.
+
+        Stages whose gates were wider than those of the result do not count.
+        """
+        kept = self.winners or (self.start,)
+        sides = (self.factorization.left, self.factorization.right)
+        width = max((p.width for side in sides for p in side.ansatz.placements), default=0)
+        found: dict[int, dict] = {}
+        for record in self.history.records:
+            if record["start"] != kept[record["stage"]] or record["width"] > width:
+                continue
+            best = found.setdefault(record["depth"], record)
+            if record["loss"] < best["loss"]:
+                found[record["depth"]] = record
+        return dict(sorted(found.items()))
 
     @property
     def converged(self) -> bool:

@@ -92,16 +92,10 @@ def _grown(*, data: str, networks: str, seed: int, depth: int) -> dict:
     found = disentangle(mpo, left=brickwall(mpo.L, depth), seed=seed, **GROWTH)
     # of the processor: others may be at work on the machine
     share = (time.process_time() - began) / found.seconds
-    columns = ("depth", "overlap", "bound", "seconds")
-    best: dict[int, dict] = {}
-    for at, overlap, bound, seconds in zip(*map(found.path, columns), strict=True):
-        # what has grown stays until something better is found at the same depth
-        if int(at) not in best or overlap >= best[int(at)]["overlap"]:
-            best[int(at)] = {
-                "overlap": float(overlap),
-                "bound": float(bound),
-                "seconds": float(seconds) * share,
-            }
+    best = {
+        at: {name: row[name] for name in ("overlap", "bound")} | {"seconds": row["seconds"] * share}
+        for at, row in found.by_depth().items()
+    }
     return {"seed": seed, "idea": GROWN, "depths": best}
 
 

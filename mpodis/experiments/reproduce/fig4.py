@@ -174,9 +174,8 @@ def _grown(*, data: str, networks: str, seed: int, width: int, deepest: int, **s
     mpo = network(data, networks, seed).mpo.to_mpo()
     found = disentangle(mpo, left=brickwall(mpo.L, deepest, width), seed=seed, **settings)
     names = ("depth", "overlap", "s_avg", "bound")
-    rows = zip(*(found.path(name).tolist() for name in names), strict=True)
-    last = {row[0]: row for row in rows}
-    return _columns(seed, width, "ours", mpo.L, list(last.values()))
+    rows = [tuple(row[name] for name in names) for row in found.by_depth().values()]
+    return _columns(seed, width, "ours", mpo.L, rows)
 
 
 def _columns(seed: int, width: int, way: str, n: int, rows: list[tuple]) -> dict:
