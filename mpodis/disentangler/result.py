@@ -28,11 +28,11 @@ class History:
     """One record per sweep, as dictionaries and as columns.
 
     A record holds: stage (of circuits that grow, else 0), its depth and its widest gate, start
-    (number), sweep (within start and stage), phase ("start", "sweep" or "lbfgs", the latter ten iterations a
-    record), loss, overlap, bound, s_avg (of Q_L^H M Q_R^H, nats), activations (relative error,
-    NaN without a covariance), true_overlap (NaN in sweeps of a truncating engine between two
-    checks), environment_bond (of such an engine, else NaN), seconds. What a size does not allow
-    (bound, s_avg of more than 8 qubits) is NaN.
+    (number), sweep (within start and stage), phase ("start", "sweep" or "lbfgs", the latter ten
+    iterations a record), loss, overlap, bound, s_avg (of Q_L^H M Q_R^H, nats), activations
+    (relative error, NaN without a covariance), true_overlap (NaN in sweeps of a truncating engine
+    between two checks), environment_bond (of such an engine, else NaN), seconds. What a size does
+    not allow (bound, s_avg of more than 8 qubits) is NaN.
     """
 
     records: tuple[dict, ...]
