@@ -90,7 +90,7 @@ def test_they_stay_tied(group, by, engine):
 
 def test_the_optimum_is_one_of_the_shared_gates():
     mpo, left = operator(), tie_gates(brickwall(4, 2))
-    options = {"core": "fixed", "starts": 1, "scale": 0.0, "max_sweeps": 300, "tol": 0.0}
+    options = {"core": "fixed", "starts": 1, "scale": 0.0, "max_sweeps": 100, "tol": 0.0}
     found = disentangle(mpo, left=left, **options)
     q = found.factorization
     for numbers in left.ties.values():
