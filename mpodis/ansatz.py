@@ -20,6 +20,7 @@ __all__ = [
     "circuit_group",
     "from_spec",
     "pair_from_spec",
+    "segments_from_spec",
     "staircase",
     "tie_gates",
 ]
@@ -296,6 +297,25 @@ def from_spec(
             layers.append(_bricks(n, width, parity, fill=fill))
         parity = parity if name == "1b" else 1 - parity
     return Ansatz(n, tuple(layers), group)
+
+
+def segments_from_spec(spec: str, n: int, *, group: str = "SO", fill: bool = True) -> list[Ansatz]:
+    """Sub-circuits of a spec that is cut by "|", of the same placements as without the cuts.
+
+    >>> [part.depth for part in segments_from_spec("1b + CNOT + 1b + 5*CNOT | CNOT", 8)]
+    [8, 1]
+    """
+    found, parity = [], 0
+    for part in spec.split("|"):
+        try:
+            found.append(from_spec(part, n, start=parity, group=group, fill=fill))
+            names = _layer_names(part, None)
+        except ValueError as error:
+            if "|" not in spec:
+                raise
+            raise ValueError(f"part {len(found) + 1} of {spec!r}: {error}") from None
+        parity = (parity + sum(name != "1b" for name in names)) % 2
+    return found
 
 
 def pair_from_spec(

@@ -1,7 +1,9 @@
 """Networks: MPO layers, swapping layers, training, and the paper's compact TNN. Needs torch."""
 
 from mpodis.nn.activations import collect_activations, layer_inputs, output_sensitivity
+from mpodis.nn.circuits import TrainedCircuit, exponentials
 from mpodis.nn.dense import DENSE_RECIPES, dense_network, train_dense
+from mpodis.nn.hybrid import HybridLinear
 from mpodis.nn.layers import FactorizedLinear, MPOLinear, linear_from_matrix, replace_layer
 from mpodis.nn.moments import LayerStatistics, LowRankMoment
 from mpodis.nn.order import absorb_permutation
@@ -20,14 +22,17 @@ __all__ = [
     "RECIPES",
     "CompactTNN",
     "FactorizedLinear",
+    "HybridLinear",
     "LayerStatistics",
     "LowRankMoment",
     "MPOLinear",
     "Recipe",
+    "TrainedCircuit",
     "TrainingRecord",
     "accuracy",
     "collect_activations",
     "dense_network",
+    "exponentials",
     "keep_positive",
     "layer_inputs",
     "let_free",

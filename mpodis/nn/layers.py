@@ -94,7 +94,7 @@ class MPOLinear(nn.Module):
         super().__init__()
         _check_dtype(dtype)
         self.legs = check_legs(legs)
-        self.inputs, self.outputs = _check_shape(shape, padded_shape(self.legs))
+        self.inputs, self.outputs = check_shape(shape, padded_shape(self.legs))
         bonds = [1, *_check_bonds(self.legs, bond), 1]
         generator = torch_generator(seed)
         cores = [
@@ -126,7 +126,7 @@ class MPOLinear(nn.Module):
         layer = cls([core.shape[1:3] for core in arrays], 1, shape=shape, dtype=dtype, seed=0)
         layer.cores = nn.ParameterList([nn.Parameter(_copied(core, dtype)) for core in arrays])
         if bias is not None:
-            layer.bias = nn.Parameter(_check_bias(bias, layer.outputs, dtype))
+            layer.bias = nn.Parameter(check_bias(bias, layer.outputs, dtype))
         return layer
 
     @property
@@ -139,11 +139,12 @@ class MPOLinear(nn.Module):
         return crop(_contract(list(self.cores)), (self.inputs, self.outputs))
 
     def to_mpo(self) -> MatrixProductOperator:
-        """quimb's MPO of the padded weight, float64 numpy arrays, detached from the layer."""
-        return mpo_from_cores([core.detach().cpu().double().numpy().copy() for core in self.cores])
+        """quimb's MPO of the padded weight, numpy arrays of double precision, detached."""
+        kind = torch.complex128 if self.cores[0].is_complex() else torch.float64
+        return mpo_from_cores([core.detach().cpu().to(kind).numpy().copy() for core in self.cores])
 
     def forward(self, x: Tensor) -> Tensor:
-        _check_inputs(x, self.inputs)
+        check_inputs(x, self.inputs)
         y = x @ self.weight()
         return y if self.bias is None else y + self.bias
 
@@ -193,7 +194,7 @@ class FactorizedLinear(nn.Module):
             left, core, right = _in_real_arithmetic(left, core, right)
         for name, part in (("left", left), ("core", core), ("right", right)):
             self.register_buffer(name, _copied(part, dtype))
-        bias = None if bias is None else _check_bias(bias, self.outputs, dtype)
+        bias = None if bias is None else check_bias(bias, self.outputs, dtype)
         self.register_buffer("bias", bias)
 
     def weight(self) -> Tensor:
@@ -201,7 +202,7 @@ class FactorizedLinear(nn.Module):
         return self.left @ self.core @ self.right
 
     def forward(self, x: Tensor) -> Tensor:
-        _check_inputs(x, self.inputs)
+        check_inputs(x, self.inputs)
         y = ((x @ self.left) @ self.core) @ self.right
         return y if self.bias is None else y + self.bias
 
@@ -234,7 +235,7 @@ def linear_from_matrix(
     with torch.no_grad():
         layer.weight.copy_(_copied(matrix, dtype).T)
         if bias is not None:
-            layer.bias.copy_(_check_bias(bias, outputs, dtype))
+            layer.bias.copy_(check_bias(bias, outputs, dtype))
     return layer
 
 
@@ -300,7 +301,7 @@ def _in_real_arithmetic(left, core, right) -> tuple[np.ndarray, np.ndarray, np.n
 def _copied(array: Tensor | np.ndarray, dtype: torch.dtype) -> Tensor:
     if not isinstance(array, Tensor):
         array = torch.as_tensor(np.ascontiguousarray(array))
-    if array.is_complex():
+    if array.is_complex() and not dtype.is_complex:
         raise ValueError(f"an array of {array.dtype} does not fit a real layer; take its real part")
     return array.detach().to(dtype, copy=True)
 
@@ -310,7 +311,7 @@ def _check_dtype(dtype: torch.dtype) -> None:
         raise TypeError(f"dtype={dtype} is not a real floating type; use torch.float32 or float64")
 
 
-def _check_shape(shape: tuple[int, int] | None, padded: tuple[int, int]) -> tuple[int, int]:
+def check_shape(shape: tuple[int, int] | None, padded: tuple[int, int]) -> tuple[int, int]:
     shape = padded if shape is None else tuple(shape)
     if len(shape) != 2 or not all(1 <= s <= p for s, p in zip(shape, padded, strict=True)):
         raise ValueError(
@@ -334,13 +335,13 @@ def _check_bonds(legs, bond: int | Sequence[int]) -> list[int]:
     return clipped
 
 
-def _check_bias(bias, outputs: int, dtype: torch.dtype) -> Tensor:
+def check_bias(bias, outputs: int, dtype: torch.dtype) -> Tensor:
     if tuple(np.shape(bias)) != (outputs,):
         raise ValueError(f"bias of shape {tuple(np.shape(bias))} does not fit {outputs} outputs")
     return _copied(bias, dtype)
 
 
-def _check_inputs(x: Tensor, inputs: int) -> None:
+def check_inputs(x: Tensor, inputs: int) -> None:
     if x.shape[-1] != inputs:
         raise ValueError(
             f"x of shape {tuple(x.shape)} must have {inputs} features in its last axis"

@@ -1,0 +1,177 @@
+"""Trained circuits in torch against their dense twins."""
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose
+from scipy.linalg import expm
+
+from mpodis.ansatz import Ansatz, brickwall, from_spec, staircase, tie_gates
+from mpodis.circuit import random_circuit
+from mpodis.gates import gate_parameters
+from mpodis.nn import TrainedCircuit, exponentials
+from mpodis.nn.circuits import FUSED, _schedule
+from reference import random_matrix
+
+CASES = {
+    "brickwall": brickwall(5, 6),
+    "odd": brickwall(5, 3, start=1, fill=False),
+    "one wire": brickwall(1, 2, 1),
+    "3-body": brickwall(5, 3, 3),
+    "4-body": brickwall(6, 2, 4),
+    "6-body": brickwall(6, 1, 6),
+    "staircase": staircase(4, 2),
+    "paper": from_spec("1b + CNOT + 1b + 5*CNOT", 5),
+    "CNOT beside free gates": from_spec("2b + CNOT + 2b + CNOT + CNOT", 4),
+    "only CNOTs": from_spec("3*CNOT", 4),
+    "no gates": Ansatz(3, ()),
+    "O": brickwall(4, 3, group="O"),
+    "U": brickwall(4, 3, group="U"),
+    "complex 1- and 3-body": from_spec("1b + 3b + CNOT + 1b", 4, group="U"),
+    "tied": tie_gates(brickwall(5, 4)),
+}
+every_case = pytest.mark.parametrize("ansatz", CASES.values(), ids=CASES)
+
+
+def trained(ansatz, **options):
+    return TrainedCircuit(ansatz, **({"dtype": torch.float64, "seed": 0} | options))
+
+
+def moved(circuit, seed=0):
+    """The generators somewhere else, as after some steps."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for p in circuit.parameters():
+            p.normal_(0.0, 0.7, generator=generator)
+    return circuit
+
+
+@pytest.mark.parametrize("is_complex", [False, True])
+@pytest.mark.parametrize("d", [2, 4, 8])
+def test_exponentials_are_those_of_the_skew_matrices(d, is_complex):
+    below = d * (d - 1) // 2
+    numbers = random_matrix((3, d * d if is_complex else below), seed=d)
+    wanted = []
+    for one in numbers:
+        matrix = np.zeros((d, d), dtype=complex if is_complex else float)
+        rows, columns = np.tril_indices(d, -1)
+        matrix[rows, columns] = one[:below]
+        if is_complex:
+            matrix[rows, columns] += 1j * one[below : 2 * below]
+        matrix = matrix - matrix.conj().T
+        if is_complex:
+            matrix += 1j * np.diag(one[2 * below :])
+        wanted.append(expm(matrix))
+    found = exponentials(torch.from_numpy(numbers), is_complex=is_complex)
+    assert_allclose(found.numpy(), wanted, atol=1e-12)
+
+
+@pytest.mark.parametrize("d", [2, 4, 8])
+def test_exponentials_have_a_slope_at_zero(d):
+    zero = torch.zeros(2, d * (d - 1) // 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(exponentials, (zero,))
+    assert_allclose(exponentials(zero).detach().numpy(), [np.eye(d)] * 2, atol=1e-15)
+
+
+@every_case
+def test_it_is_its_circuit(ansatz):
+    layer = moved(trained(ansatz))
+    circuit = layer.circuit()
+    q = circuit.matrix()
+    assert circuit.ansatz == ansatz
+    assert_allclose(q.conj().T @ q, np.eye(len(q)), atol=1e-12)
+    assert_allclose(layer.matrix().detach().numpy(), q, atol=1e-12)
+    x = random_matrix((2, 3, len(q)), ansatz.group == "U")
+    y = layer(torch.from_numpy(x)).detach().numpy()
+    assert_allclose(y, x @ q, atol=1e-12)
+    column = torch.from_numpy(x[0].T)
+    assert_allclose(layer.pull(column).detach().numpy(), q @ x[0].T, atol=1e-12)
+    assert sum(p.numel() for p in layer.parameters()) == ansatz.n_parameters
+
+
+@every_case
+def test_given_gates_are_there_before_the_first_step(ansatz):
+    circuit = random_circuit(ansatz, seed=3)
+    layer = trained(circuit)
+    assert_allclose(layer.matrix().detach().numpy(), circuit.matrix(), atol=1e-12)
+    assert all(not p.any() for p in layer.parameters())
+
+
+@every_case
+def test_every_gate_is_in_one_block_and_blocks_are_no_wider_than_they_may(ansatz):
+    found = [item for item in _schedule(ansatz) if hasattr(item, "numbers")]
+    numbers = sorted(j for item in found for j in item.numbers)
+    alone = [
+        {p.fixed for p in layer} == {"CNOT"} for layer in ansatz.layers for _ in layer
+    ]  # in a permutation
+    assert numbers == [j for j, permuted in enumerate(alone) if not permuted]
+    widest = max((p.width for p in ansatz.placements), default=0)
+    assert all(len(item.wires) <= max(FUSED, widest) for item in found)
+    assert len(_schedule(ansatz)) <= len(ansatz.placements)
+
+
+def test_a_run_of_cnots_is_one_permutation():
+    assert trained(from_spec("5*CNOT", 6)).passes == 1
+    assert trained(from_spec("1b + CNOT + 1b + 5*CNOT", 4)).passes == 4
+
+
+@pytest.mark.parametrize("name", ["brickwall", "3-body", "paper", "O", "tied"])
+def test_the_gradient_is_that_of_the_matrix(name):
+    layer = moved(trained(CASES[name]))
+    wanted = torch.from_numpy(random_matrix((2**layer.n,) * 2))
+    first, *_ = layer.parameters()
+
+    def value(numbers):
+        with torch.no_grad():
+            before = first.clone()
+            first.copy_(numbers)
+        result = (layer.matrix() * wanted).sum()
+        with torch.no_grad():
+            first.copy_(before)
+        return result.item()
+
+    (layer.matrix() * wanted).sum().backward()
+    numbers = first.detach().clone()
+    for k in range(0, numbers.numel(), 5):
+        step = torch.zeros_like(numbers).view(-1)
+        step[k] = 1e-6
+        step = step.view_as(numbers)
+        slope = (value(numbers + step) - value(numbers - step)) / 2e-6
+        assert_allclose(first.grad.view(-1)[k], slope, rtol=1e-5, atol=1e-7)
+
+
+def test_gates_stay_orthogonal_while_they_are_trained():
+    layer = TrainedCircuit(brickwall(3, 2), scale=0.1, seed=0)
+    wanted = torch.from_numpy(random_matrix((8, 8))).float()
+    optimizer = torch.optim.Adam(layer.parameters(), lr=0.05)
+    for _ in range(1000):
+        optimizer.zero_grad()
+        loss = -(layer.matrix() * wanted).sum()
+        loss.backward()
+        optimizer.step()
+    for stack in layer.stacks().values():
+        one = torch.eye(stack.shape[-1]).expand_as(stack)
+        assert (stack.mT @ stack - one).abs().max() < 1e-6
+
+
+def test_starts():
+    near = trained(brickwall(4, 2), scale=0.01).matrix() - torch.eye(16)
+    assert 0 < near.abs().max() < 0.1
+    haar = trained(brickwall(4, 2)).matrix()
+    assert (haar - torch.eye(16)).abs().max() > 0.5
+    assert torch.equal(haar, trained(brickwall(4, 2)).matrix())
+    assert not torch.equal(haar, trained(brickwall(4, 2), seed=1).matrix())
+    assert gate_parameters(2, "SO") == 6
+
+
+def test_frozen_gates_are_buffers():
+    layer = trained(brickwall(3, 2), trainable=False)
+    assert not list(layer.parameters())
+    assert "generators.2" in layer.state_dict()
+
+
+def test_what_cannot_be():
+    with pytest.raises(TypeError, match=r"dtype=torch.float16 is not a type of trained gates"):
+        TrainedCircuit(brickwall(2, 1), dtype=torch.float16)
+    with pytest.raises(ValueError, match=r"x of shape \(3, 4\) must have 8 amplitudes"):
+        trained(brickwall(3, 1))(torch.zeros(3, 4, dtype=torch.float64))
