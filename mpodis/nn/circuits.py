@@ -2,7 +2,7 @@
 
 A gate is ``base @ exp(A)`` with a skew-Hermitian generator A, so that it is orthogonal (unitary)
 whatever the optimiser does to A. All gates of a width have their generators in one parameter and
-are exponentiated at once. Before they are applied, gates are fused into blocks on up to `FUSED`
+are exponentiated at once. Before they are applied, gates are fused into blocks on `FUSED`
 neighbouring wires: a product with 16 x 16 matrices costs little more time than one with 4 x 4
 ones. Layers of fixed CNOTs are permutations.
 
@@ -139,7 +139,7 @@ def _schedule(ansatz: Ansatz) -> list[_Block | _Permutation]:
             wires = sorted({*place.wires, *(w for b in touched for w in b.wires)})
             span = tuple(range(wires[0], wires[-1] + 1))
             between = [b for b in open_blocks if set(b.wires) <= set(span)]
-            if len(span) <= max(FUSED, place.width):
+            if len(span) <= FUSED:
                 open_blocks = [b for b in open_blocks if b not in between]
                 merged = [j for b in between for j in b.numbers]
                 open_blocks.append(_Block(span, [*merged, number]))
@@ -173,6 +173,15 @@ def _cnots(layer: Sequence[Placement], n: int) -> np.ndarray:
         control, flipped = (n - 1 - wire for wire in place.wires)
         target = target ^ ((target >> control & 1) << flipped)
     return target
+
+
+def _spread(offset: int, width: int, window: int) -> np.ndarray:
+    """The linear map from a gate's entries to those of 1 x gate x 1 on a window, as a matrix."""
+    d, size = 2**width, 2**window
+    units = np.eye(d * d).reshape(d * d, d, d)
+    behind = np.eye(2 ** (window - offset - width))
+    whole = [np.kron(np.kron(np.eye(2**offset), unit), behind) for unit in units]
+    return np.reshape(whole, (d * d, size * size))
 
 
 class TrainedCircuit(nn.Module):
@@ -242,39 +251,63 @@ class TrainedCircuit(nn.Module):
         return torch.from_numpy(np.ascontiguousarray(array)).to(kind)
 
     def _plan(self) -> None:
-        """Blocks of one program are built at once."""
-        self._items: list[tuple] = []
-        programs: dict[tuple, list[list[int]]] = {}
+        """Which gate stands where in which block.
+
+        All blocks act on `_window` wires, only gates that are wider stand alone. Blocks are the
+        products of their gates, each made a matrix of the window's size, and all blocks are
+        multiplied at once: the number of calls does not grow with the number of gates.
+        """
         places = self.ansatz.placements
+        self._window = min(FUSED, self.n)
+        slot = {
+            j: (width, k)
+            for width, groups in self._slots.items()
+            for k, numbers in enumerate(groups)
+            for j in numbers
+        }
+        kinds: dict[tuple, list[int]] = {}  # of gates in a window: their slots
+        rows: list[list[tuple]] = []
+        self._items: list[tuple] = []
         for item in _schedule(self.ansatz):
             if isinstance(item, _Permutation):
                 k = len(self._items)
                 self.register_buffer(f"target{k}", torch.from_numpy(item.target), False)
                 inverse = torch.from_numpy(np.argsort(item.target))
                 self.register_buffer(f"source{k}", inverse, False)
-                self._items.append(("permute", k))
-                continue
-            first = item.wires[0]
-            program = tuple(
-                (places[j].wires[0] - first, places[j].width, places[j].fixed) for j in item.numbers
-            )
-            key = (len(item.wires), program)
-            members = programs.setdefault(key, [])
-            self._items.append(("block", first, len(item.wires), key, len(members)))
-            members.append(item.numbers)
-        slot = {
-            j: k
-            for groups in self._slots.values()
-            for k, numbers in enumerate(groups)
-            for j in numbers
-        }
-        self._programs = {}
-        for name, (key, members) in enumerate(programs.items()):
-            for step, (_, _, fixed) in enumerate(key[1]):
-                if fixed is None:
-                    index = torch.tensor([slot[numbers[step]] for numbers in members])
-                    self.register_buffer(f"index{name}_{step}", index, False)
-            self._programs[key] = (name, len(members))
+                self._items.append(("permute", k, 0))
+            elif len(item.wires) > self._window:
+                (number,) = item.numbers
+                self._items.append(("wide", item.wires[0], slot[number]))
+            else:
+                first = min(item.wires[0], self.n - self._window)
+                self._items.append(("block", first, len(rows)))
+                rows.append([])
+                for j in item.numbers:
+                    offset, width = places[j].wires[0] - first, places[j].width
+                    fixed = places[j].fixed
+                    members = kinds.setdefault((offset, width, fixed), [])
+                    key = 0 if fixed else slot[j][1]
+                    if key not in members:
+                        members.append(key)
+                    rows[-1].append((offset, width, fixed, key))
+        constants = {w: p.dtype for w, p in self._numbers().items()}
+        real = next(iter(constants.values()), torch.get_default_dtype())
+        self._kinds, start, place = [], 0, {}
+        for k, ((offset, width, fixed), members) in enumerate(kinds.items()):
+            spread = _spread(offset, width, self._window)
+            if fixed is None:
+                self.register_buffer(f"members{k}", torch.tensor(members), False)
+            else:
+                spread = FIXED[fixed].reshape(1, -1) @ spread
+            self.register_buffer(f"spread{k}", torch.from_numpy(spread).to(real), False)
+            self._kinds.append((width, fixed))
+            place |= {(offset, width, fixed, key): start + i for i, key in enumerate(members)}
+            start += len(members)
+        self.register_buffer("one", torch.eye(2**self._window, dtype=real).reshape(1, -1), False)
+        # the last one is the identity; a power of two of factors is multiplied pair by pair
+        length = 1 << max((len(row) - 1).bit_length() for row in rows) if rows else 1
+        table = [[place[key] for key in row] + [start] * (length - len(row)) for row in rows]
+        self.register_buffer("table", torch.tensor(table, dtype=torch.long), False)
 
     @property
     def n(self) -> int:
@@ -290,11 +323,13 @@ class TrainedCircuit(nn.Module):
     def n_parameters(self) -> int:
         return sum(p.numel() for p in self.parameters())
 
+    def _numbers(self) -> dict[int, Tensor]:
+        return {width: getattr(self.generators, str(width)) for width in self._slots}
+
     def stacks(self) -> dict[int, Tensor]:
         """The free gates (count, d, d) by width, in the order of `Ansatz.free`."""
         found = {}
-        for width in self._slots:
-            numbers = getattr(self.generators, str(width))
+        for width, numbers in self._numbers().items():
             wide = numbers.float() if numbers.dtype in (torch.float16, torch.bfloat16) else numbers
             gates = exponentials(wide, is_complex=self.is_complex)
             found[width] = getattr(self, f"base{width}").to(gates.dtype) @ gates
@@ -314,28 +349,23 @@ class TrainedCircuit(nn.Module):
                     found[j] = stacks[width][k]
         return found
 
-    def _blocks(self) -> dict[tuple, Tensor]:
-        stacks = self.stacks()
-        if stacks:
-            like = next(iter(stacks.values()))
-            kind = {"dtype": like.dtype, "device": like.device}
-        else:
-            kind = {"dtype": torch.get_default_dtype()}
-        found = {}
-        for key, (name, count) in self._programs.items():
-            width, program = key
-            matrix = torch.eye(2**width, **kind).expand(count, -1, -1)
-            for step, (offset, size, fixed) in enumerate(program):
-                if fixed is None:
-                    gate = stacks[size][getattr(self, f"index{name}_{step}")]
-                else:
-                    gate = torch.tensor(FIXED[fixed], **kind).expand(count, -1, -1)
-                shape = (count, 2 ** (width + offset), 2**size, 2 ** (width - offset - size))
-                # rows and the wires before, the gate's wires, the wires behind
-                matrix = torch.einsum("mrxb,mxy->mryb", matrix.reshape(shape), gate)
-                matrix = matrix.reshape(count, 2**width, 2**width)
-            found[key] = matrix
-        return found
+    def _blocks(self, stacks: dict[int, Tensor]) -> Tensor:
+        """(blocks, 2^window, 2^window)."""
+        kind = next(iter(stacks.values()), self.one).dtype
+        size = 2**self._window
+        found = []
+        for k, (width, fixed) in enumerate(self._kinds):
+            spread = getattr(self, f"spread{k}").to(kind)
+            if fixed is None:
+                gates = stacks[width].index_select(0, getattr(self, f"members{k}"))
+                spread = gates.flatten(1) @ spread
+            found.append(spread)
+        found.append(self.one.to(kind))
+        factors = torch.cat(found).index_select(0, self.table.reshape(-1))
+        factors = factors.reshape(*self.table.shape, size, size)
+        while factors.shape[1] > 1:
+            factors = factors[:, 0::2] @ factors[:, 1::2]
+        return factors[:, 0]
 
     def pull(self, x: Tensor) -> Tensor:
         """Q @ x of an array (2^n, m)."""
@@ -346,15 +376,16 @@ class TrainedCircuit(nn.Module):
         return self._applied(x, forward=True)
 
     def _applied(self, x: Tensor, *, forward: bool) -> Tensor:
-        blocks, shape = self._blocks(), x.shape
-        for item in self._items if forward else reversed(self._items):
-            if item[0] == "permute":
-                x = x[getattr(self, f"{'source' if forward else 'target'}{item[1]}")]
+        stacks, shape = self.stacks(), x.shape
+        blocks = self._blocks(stacks).unbind() if len(self.table) else ()
+        wide = {width: stack.unbind() for width, stack in stacks.items() if width > self._window}
+        for kind, first, which in self._items if forward else reversed(self._items):
+            if kind == "permute":
+                x = x[getattr(self, f"{'source' if forward else 'target'}{first}")]
                 continue
-            _, first, width, key, number = item
-            gate = blocks[key][number]
+            gate = blocks[which] if kind == "block" else wide[which[0]][which[1]]
             gate = gate.T if forward else gate
-            x = torch.matmul(gate.to(x.dtype), x.reshape(2**first, 2**width, -1)).reshape(shape)
+            x = torch.matmul(gate.to(x.dtype), x.reshape(2**first, len(gate), -1)).reshape(shape)
         return x
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,0 +1,285 @@
+#!/usr/bin/env python
+"""Time and memory of the trained layers: our plans beside what else there is.
+
+    python scripts/bench/layers.py --out notebooks/records/layers.json
+
+Forward and backward of one step, float32, one core; a square layer of l qubits, brickwalls of d
+layers on both sides and a core of bond 2. Every point is measured in turns, its methods one after
+the other, and the least time of each is kept. Memory: bytes of the distinct arrays that autograd
+keeps for the backward pass, parameters aside. Missing packages are left out.
+
+"gate by gate": every gate on the batch. "einsum": the paper's single einsum over batch, gates and
+core, where its 52 letters are enough. The layers of tensorly-torch and TensorKrowch are MPOs
+without circuits, and compared with `MPOLinear`.
+"""
+
+from __future__ import annotations
+
+import os
+
+for name in ("OMP", "OPENBLAS", "MKL"):  # before numpy is imported
+    os.environ.setdefault(f"{name}_NUM_THREADS", "1")
+
+import argparse
+import importlib
+import itertools
+import string
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from mpodis import __version__
+from mpodis.files import write_json
+from mpodis.nn import HybridLinear, MPOLinear
+from mpodis.tables import Table
+
+BOND = 2
+
+
+def hybrid(qubits: int, depth: int, batch: int, plan: str | None) -> HybridLinear:
+    spec = f"{depth}*2b"
+    legs = ((2, 2),) * qubits
+    return HybridLinear(legs, BOND, left=spec, right=spec, batch=batch, plan=plan, seed=0)
+
+
+class GateByGate(nn.Module):
+    """The same numbers, one product a gate."""
+
+    def __init__(self, layer: HybridLinear) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x):
+        y = _on_rows(x, self.layer.left[0])
+        return _on_rows(y @ self.layer.core.weight(), self.layer.right[0])
+
+
+def _on_rows(x, circuit):
+    for place, gate in zip(circuit.ansatz.placements, circuit.gates(), strict=True):
+        first, size = place.wires[0], len(gate)
+        x = torch.matmul(gate.T, x.reshape(len(x) * 2**first, size, -1)).reshape(x.shape)
+    return x
+
+
+class Einsum(nn.Module):
+    """All tensors in one torch.einsum."""
+
+    def __init__(self, layer: HybridLinear) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x):
+        letters = iter(string.ascii_letters)
+        n, layer = len(self.layer.legs), self.layer
+        batch, now = next(letters), [next(letters) for _ in range(n)]
+        terms, arrays = [batch + "".join(now)], [x.reshape(-1, *[2] * n)]
+
+        def add(circuit, now):
+            for place, gate in zip(circuit.ansatz.placements, circuit.gates(), strict=True):
+                before = [now[w] for w in place.wires]
+                for w in place.wires:
+                    now[w] = next(letters)
+                terms.append("".join(before + [now[w] for w in place.wires]))
+                arrays.append(gate.reshape([2] * (2 * place.width)))
+
+        add(layer.left[0], now)
+        inner = [next(letters) for _ in range(n)]
+        bonds = [next(letters) for _ in range(n + 1)]
+        for k, core in enumerate(layer.core.cores):
+            terms.append(bonds[k] + now[k] + inner[k] + bonds[k + 1])
+            arrays.append(core)
+        add(layer.right[0], inner)
+        equation = ",".join(terms) + "->" + batch + "".join(inner)
+        return torch.einsum(equation, *arrays).reshape(len(x), -1)
+
+
+def methods(qubits: int, depth: int, batch: int) -> dict[str, Callable]:
+    """Modules by name; the second half knows no depth."""
+    ours = {plan: hybrid(qubits, depth, batch, plan) for plan in ("matrix", "batch", "network")}
+    found: dict[str, nn.Module] = {"chosen": hybrid(qubits, depth, batch, None), **ours}
+    found["gate by gate"] = GateByGate(ours["batch"])
+    found["einsum"] = Einsum(ours["batch"])
+    return found
+
+
+def plain(qubits: int) -> dict[str, nn.Module]:
+    found: dict[str, nn.Module] = {
+        "MPOLinear": MPOLinear(((2, 2),) * qubits, BOND, seed=0),
+        "nn.Linear": nn.Linear(2**qubits, 2**qubits, bias=False),
+    }
+    for name, make in (("tensorly-torch", _tensorly), ("TensorKrowch", _krowch)):
+        try:
+            found |= make(qubits)
+        except ImportError:
+            print(f"{name} is not installed and left out")
+    return found
+
+
+def _tensorly(qubits: int) -> dict[str, nn.Module]:
+    tltorch = importlib.import_module("tltorch")
+    found = {}
+    for mode in ("reconstructed", "factorized"):
+        found[f"tensorly-torch, {mode}"] = tltorch.FactorizedLinear(
+            in_tensorized_features=(2,) * qubits,
+            out_tensorized_features=(2,) * qubits,
+            factorization="blocktt",
+            rank=BOND,
+            bias=False,
+            implementation=mode,
+        )
+        for p in found[f"tensorly-torch, {mode}"].parameters():
+            nn.init.normal_(p, 0.0, 0.5)
+    return found
+
+
+def _krowch(qubits: int) -> dict[str, nn.Module]:
+    tk = importlib.import_module("tensorkrowch")
+
+    class Krowch(nn.Module):
+        """x as an MPS-shaped tensor is not what its MPO expects: its cores are contracted."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.mpo = tk.models.MPO(
+                n_features=qubits, in_dim=2, out_dim=2, bond_dim=BOND, boundary="obc"
+            )
+
+        def forward(self, x):
+            weight = None
+            for core in self.mpo.tensors:
+                if weight is None:
+                    weight = core.permute(0, 2, 1)  # input, output, right
+                    continue
+                if core.dim() == 3:  # the last: left, input, output
+                    core = core.unsqueeze(-1).permute(0, 1, 3, 2)
+                _, i, right, _ = core.shape
+                joined = torch.einsum("xyl,lirp->xiypr", weight, core)
+                weight = joined.reshape(len(weight) * i, -1, right)
+            return x @ weight[..., 0]
+
+    return {"TensorKrowch": Krowch()}
+
+
+def step(module: nn.Module, x: torch.Tensor) -> None:
+    module(x).square().mean().backward()
+    for p in module.parameters():
+        p.grad = None
+
+
+def kept(module: nn.Module, x: torch.Tensor) -> int:
+    """Bytes that the backward pass holds, each storage once, parameters and x aside."""
+    own = {p.untyped_storage().data_ptr() for p in module.parameters()}
+    own.add(x.untyped_storage().data_ptr())
+    sizes = {}
+
+    def pack(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            sizes[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        loss = module(x).square().mean()
+    loss.backward()
+    return sum(sizes.values())
+
+
+def measured(modules: dict[str, nn.Module], qubits: int, batch: int, seconds: float) -> dict:
+    """Least milliseconds and megabytes of every method that works."""
+    x = torch.randn(batch, 2**qubits, generator=torch.Generator().manual_seed(0))
+    found: dict[str, dict] = {}
+    for name, module in modules.items():
+        began = time.perf_counter()
+        try:
+            step(module, x)
+            found[name] = {"ms": [], "MB": kept(module, x) / 1e6}
+        except (StopIteration, RuntimeError) as error:
+            print(f"  {name}: {type(error).__name__} {str(error)[:70]}")
+            continue
+        if time.perf_counter() - began > 20:
+            found[name]["ms"].append(1e3 * (time.perf_counter() - began) / 2)
+    end = time.perf_counter() + seconds
+    rounds = 0
+    while rounds < 3 or time.perf_counter() < end:
+        for name, row in found.items():
+            if row["ms"] and row["ms"][0] > 10_000:
+                continue
+            began = time.perf_counter()
+            step(modules[name], x)
+            row["ms"].append(1e3 * (time.perf_counter() - began))
+        rounds += 1
+    return {name: {"ms": min(row["ms"]), "MB": row["MB"]} for name, row in found.items()}
+
+
+def tables(rows: list[dict]) -> list[Table]:
+    circuits = [row for row in rows if row["depth"]]
+    names = ["chosen", "matrix", "batch", "network", "gate by gate", "einsum"]
+    found = []
+    for unit in ("ms", "MB"):
+        cells = [
+            (
+                *(row[key] for key in ("qubits", "depth", "batch")),
+                " ".join(row["plan"]),
+                *(row["methods"].get(name, {}).get(unit) for name in names),
+            )
+            for row in circuits
+        ]
+        found.append(
+            Table(("qubits", "depth", "batch", "plan", *names), cells, title=f"circuits, {unit}")
+        )
+    others = [row for row in rows if not row["depth"]]
+    names = list(dict.fromkeys(name for row in others for name in row["methods"]))
+    cells = [
+        (
+            *(row[key] for key in ("qubits", "batch")),
+            *(row["methods"].get(name, {}).get("ms") for name in names),
+        )
+        for row in others
+    ]
+    found.append(Table(("qubits", "batch", *names), cells, title="MPO alone, ms"))
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--qubits", default="6,8,10,12")
+    parser.add_argument("--depths", default="2,4,8,16")
+    parser.add_argument("--batches", default="256,1024")
+    parser.add_argument("--seconds", type=float, default=2.0, help="of a point")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    qubits, depths, batches = (
+        [int(word) for word in getattr(options, name).split(",")]
+        for name in ("qubits", "depths", "batches")
+    )
+    torch.set_num_threads(1)
+    rows = []
+    for n, batch in itertools.product(qubits, batches):
+        modules = plain(n)
+        rows.append(
+            {"qubits": n, "depth": 0, "batch": batch, "plan": []}
+            | {"methods": measured(modules, n, batch, options.seconds)}
+        )
+        for d in depths:
+            modules = methods(n, d, batch)
+            plan = modules["chosen"].plan
+            rows.append(
+                {"qubits": n, "depth": d, "batch": batch, "plan": list(plan)}
+                | {"methods": measured(modules, n, batch, options.seconds)}
+            )
+            row = {name: round(m["ms"], 2) for name, m in rows[-1]["methods"].items()}
+            print(f"l={n} d={d} batch={batch} {plan[0]}/{plan[1]}: {row}", flush=True)
+    for table in tables(rows):
+        print(table, end="\n\n")
+    if options.out:
+        command = f"scripts/bench/layers.py --qubits {options.qubits} --depths {options.depths}"
+        command += f" --batches {options.batches} --seconds {options.seconds}"
+        record = {"command": command, "version": __version__, "torch": torch.__version__}
+        write_json(options.out, record | {"rows": rows})
+
+
+if __name__ == "__main__":
+    main()
