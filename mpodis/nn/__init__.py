@@ -8,6 +8,13 @@ from mpodis.nn.layers import FactorizedLinear, MPOLinear, linear_from_matrix, re
 from mpodis.nn.moments import LayerStatistics, LowRankMoment
 from mpodis.nn.order import absorb_permutation
 from mpodis.nn.positive import keep_positive, let_free, train_positive_tnn
+from mpodis.nn.swap import (
+    Pointwise,
+    compress_module,
+    disentangle_module,
+    heal,
+    parameter_table,
+)
 from mpodis.nn.tnn import RECIPES, CompactTNN, Recipe, train_tnn
 from mpodis.nn.training import (
     TrainingRecord,
@@ -24,6 +31,7 @@ __all__ = [
     "FactorizedLinear",
     "HybridLinear",
     "LayerStatistics",
+    "Pointwise",
     "LowRankMoment",
     "MPOLinear",
     "Recipe",
@@ -31,13 +39,17 @@ __all__ = [
     "TrainingRecord",
     "accuracy",
     "collect_activations",
+    "compress_module",
     "dense_network",
+    "disentangle_module",
     "exponentials",
+    "heal",
     "keep_positive",
     "layer_inputs",
     "let_free",
     "linear_from_matrix",
     "output_sensitivity",
+    "parameter_table",
     "predict",
     "replace_layer",
     "train_classifier",
