@@ -189,9 +189,13 @@ def at_most(rows: Sequence[dict], budget: int, count: str = "parameters") -> dic
     return able[-1] if able else None
 
 
-def at_least(rows: Sequence[dict], budget: int) -> dict:
-    """The first that costs as much as the budget, or the last there is: others are rounded up."""
-    return next((row for row in rows if row["parameters"] >= budget), rows[-1])
+def between(rows: Sequence[dict], budget: int) -> float:
+    """Accuracy at a budget, between two sizes along the logarithm of the parameters.
+
+    Before the first size it is that of the first, behind the last that of the last.
+    """
+    sizes, scores = ([row[name] for row in rows] for name in ("parameters", "accuracy"))
+    return float(np.interp(np.log(budget), np.log(sizes), scores))
 
 
 def compared(
@@ -208,10 +212,9 @@ def compared(
             continue
         columns = {OURS: [row["accuracy"] for row in ours]}
         for method in OTHERS:
-            rows = [
-                at_least(front(record, objective, method, seed), budget) for seed in record["seeds"]
+            columns[method] = [
+                between(front(record, objective, method, seed), budget) for seed in record["seeds"]
             ]
-            columns[method] = [row["accuracy"] for row in rows]
         found[budget] = columns
     return found
 
@@ -235,8 +238,8 @@ def tables(record: dict) -> list[Table]:
                 rows,
                 title=(f"test accuracy %, {objective}, {COUNTS[count]}: median (least to most)"),
                 notes=(
-                    "circuits: the best they reach within the parameters; others: their first "
-                    "size with at least as many",
+                    "circuits: the best they reach within the parameters; others: between their "
+                    "two nearest sizes, or the first one",
                     "lead: over the best of the others, network by network",
                     _unreplaced(record),
                     next(iter(record["pieces"].values()))["data"],
