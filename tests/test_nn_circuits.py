@@ -141,7 +141,7 @@ def test_the_gradient_is_that_of_the_matrix(name):
 
 
 def test_gates_stay_orthogonal_while_they_are_trained():
-    layer = TrainedCircuit(brickwall(3, 2), scale=0.1, seed=0)
+    layer = TrainedCircuit(brickwall(3, 1), scale=0.1, seed=0)  # one gate of one wire, one of two
     wanted = torch.from_numpy(random_matrix((8, 8))).float()
     optimizer = torch.optim.Adam(layer.parameters(), lr=0.05)
     for _ in range(1000):

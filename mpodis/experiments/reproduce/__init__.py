@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 __all__ = ["EXPERIMENTS", "load_experiment"]
 
 EXPERIMENTS: dict[str, str] = {
-    "dense": "dense networks: accuracy against parameters, beside the baselines",
     "table1": "overlap by the width of the gates, core fixed and updated (Table 1)",
     "fig4": "overlap, entropy and gates against depth, from random gates and ours (Fig. 4)",
     "gradient": "gradient descent on the overlap against sweeps (Sec. IV.1)",
@@ -27,6 +26,7 @@ EXPERIMENTS: dict[str, str] = {
     "aware": "accuracy without retraining under every objective, beside the baselines",
     "planted": "circuits that were hidden in an operator or a unitary, found again",
     "ablation": "which idea brings which gain in overlap",
+    "dense": "dense networks: accuracy against parameters, beside the baselines",
 }
 """Name, which is also that of the module, and what is measured."""
 
