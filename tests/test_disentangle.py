@@ -394,7 +394,9 @@ def test_history_columns():
     assert np.isnan(history.column("activations")).all()
     assert np.isnan(result.activation_error)
     assert len(history.column("loss", start=1)) == 0
-    with pytest.raises(KeyError, match="no column 'f'; there are stage, depth, start, sweep"):
+    with pytest.raises(
+        KeyError, match="no column 'f'; there are stage, depth, width, start, sweep"
+    ):
         history.column("f")
     assert len(History(()).column("loss")) == 0
 
