@@ -6,6 +6,7 @@ In the row action ``x @ Q`` the first layer is hit first.
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass, replace
 
@@ -305,17 +306,17 @@ def segments_from_spec(spec: str, n: int, *, group: str = "SO", fill: bool = Tru
     >>> [part.depth for part in segments_from_spec("1b + CNOT + 1b + 5*CNOT | CNOT", 8)]
     [8, 1]
     """
-    found, parity = [], 0
-    for part in spec.split("|"):
+    parts, depths = spec.split("|"), []
+    for part in parts:
         try:
-            found.append(from_spec(part, n, start=parity, group=group, fill=fill))
-            names = _layer_names(part, None)
+            depths.append(len(_layer_names(part, None)))
         except ValueError as error:
-            if "|" not in spec:
+            if len(parts) == 1:
                 raise
-            raise ValueError(f"part {len(found) + 1} of {spec!r}: {error}") from None
-        parity = (parity + sum(name != "1b" for name in names)) % 2
-    return found
+            raise ValueError(f"part {len(depths) + 1} of {spec!r}: {error}") from None
+    whole = from_spec(" + ".join(parts), n, group=group, fill=fill)
+    ends = [0, *itertools.accumulate(depths)]
+    return [replace(whole, layers=whole.layers[a:b]) for a, b in itertools.pairwise(ends)]
 
 
 def pair_from_spec(

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from mpodis import compress, disentangle
@@ -85,7 +86,6 @@ def test_qubits_between_other_legs():
     """By hand: the circuit acts on the axes of the qubits, whatever stands between."""
     one = layer("qubits apart")
     q, core, r = one.left[0].matrix(), one.core.weight(), one.right[0].matrix()
-    left = torch.einsum("abcd,xe->axcebd", q.reshape(2, 2, 2, 2), torch.eye(5).to(q))
     left = q.reshape(2, 2, 2, 2)  # (first, last; first, last)
     core = core.reshape(2, 5, 2, 3, 2, 2)
     r = r.reshape(2, 2, 2, 2)  # (middle, last; middle, last)
@@ -221,7 +221,7 @@ def _train_beside(rank, folder):
         optimizer.zero_grad()
         parallel(x).square().mean().backward()
         optimizer.step()
-    torch.save(one.state_dict(), os.path.join(folder, f"{rank}.pt"))
+    save_file(one.state_dict(), os.path.join(folder, f"{rank}.safetensors"))
     torch.distributed.destroy_process_group()
 
 
@@ -234,7 +234,7 @@ def test_two_processes_train_as_one(tmp_path):
         one(batch(one)).square().mean().backward()
         optimizer.step()
     for rank in (0, 1):
-        state = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        state = load_file(tmp_path / f"{rank}.safetensors")
         for name, tensor in one.state_dict().items():
             assert_allclose(state[name], tensor, atol=1e-12)
 
@@ -263,6 +263,13 @@ def test_options_that_make_no_sense(options, message):
 def test_a_cnot_needs_two_qubits():
     with pytest.raises(ValueError, match="a gate of 2 wires does not fit"):
         HybridLinear(((7, 4), (2, 4)), 1, left="CNOT")
+
+
+@pytest.mark.parametrize("plan", [*PLANS])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.int64])
+def test_inputs_of_another_type_are_not_rounded(plan, dtype):
+    with pytest.raises(RuntimeError, match="dtype"):
+        layer("square", plan, torch.float32)(torch.ones(2, 16, dtype=dtype))
 
 
 def test_inputs_of_another_size():

@@ -232,13 +232,33 @@ def test_only_mpo_layers_are_disentangled():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"epochs": 0}, "epochs=0 and learning_rate=0.001 must be positive"),
-        ({"learning_rate": 0.0}, "learning_rate=0.0 must be positive"),
+        ({"epochs": 0}, "epochs=0 must be an integer of at least 1"),
+        ({"learning_rate": 0.0}, "learning_rate=0.0 must be positive, e.g. 0.01"),
     ],
 )
 def test_settings_of_healing(options, message):
     with pytest.raises(ValueError, match=message):
         heal(nn.Linear(2, 2), [], **options)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_the_rate_falls_to_zero(known, monkeypatch):
+    rates = []
+    step = torch.optim.Adam.step
+    monkeypatch.setattr(
+        torch.optim.Adam,
+        "step",
+        lambda self, *args: (rates.append(self.param_groups[0]["lr"]), step(self, *args))[1],
+    )
+    batches = [(torch.ones(1, 2), torch.tensor([0]))] * 2
+
+    class Unsized:
+        def __iter__(self):
+            return iter(batches)
+
+    heal(nn.Linear(2, 2), batches if known else Unsized(), epochs=2, learning_rate=0.1)
+    share = [0, 0.25, 0.5, 0.75] if known else [0, 0, 0.5, 0.5]
+    assert_allclose(rates, 0.05 * (1 + np.cos(np.pi * np.array(share))))
 
 
 def test_healing_that_cannot_go_on():

@@ -29,8 +29,8 @@ __all__ = ["TrainedCircuit", "exponentials"]
 FUSED = 4
 """Wires of a block of gates at most."""
 
-_REAL = {torch.complex64: torch.float32, torch.complex128: torch.float64}
-_NUMPY = {torch.float32: np.float32, torch.float64: np.float64}
+COMPLEX = {torch.float32: torch.complex64, torch.float64: torch.complex128}
+"""Precisions of trained gates, and the complex type of each."""
 
 
 def exponentials(generators: Tensor, *, is_complex: bool = False) -> Tensor:
@@ -58,20 +58,15 @@ def exponentials(generators: Tensor, *, is_complex: bool = False) -> Tensor:
     d = math.isqrt(count)
     below = d * (d - 1) // 2
     real = _skew_real(generators[..., :below], d)
-    row, column = _below(d)
+    row, column = torch.tril_indices(d, d, -1)
     imaginary = generators.new_zeros(*generators.shape[:-1], d, d)
     imaginary[..., row, column] = generators[..., below : 2 * below]
     imaginary = imaginary + imaginary.mT + torch.diag_embed(generators[..., 2 * below :])
     return torch.linalg.matrix_exp(torch.complex(real, imaginary))
 
 
-def _below(d: int) -> tuple[Tensor, Tensor]:
-    row, column = torch.tril_indices(d, d, -1)
-    return row, column
-
-
 def _skew_real(numbers: Tensor, d: int) -> Tensor:
-    row, column = _below(d)
+    row, column = torch.tril_indices(d, d, -1)
     matrix = numbers.new_zeros(*numbers.shape[:-1], d, d)
     matrix[..., row, column] = numbers
     return matrix - matrix.mT
@@ -79,10 +74,7 @@ def _skew_real(numbers: Tensor, d: int) -> Tensor:
 
 def _isoclinic() -> Tensor:
     """(6, 2, 4, 4): the units of so(4) as parts of its two su(2), which commute."""
-    units = torch.zeros(6, 4, 4, dtype=torch.float64)
-    row, column = _below(4)
-    units[torch.arange(6), row, column] = 1.0
-    units = units - units.mT
+    units = _skew_real(torch.eye(6, dtype=torch.float64), 4)
     dual = torch.zeros(4, 4, 4, 4, dtype=torch.float64)  # the Levi-Civita symbol
     for p in np.ndindex(4, 4, 4, 4):
         if len(set(p)) == 4:
@@ -215,7 +207,7 @@ class TrainedCircuit(nn.Module):
         seed=None,
     ) -> None:
         super().__init__()
-        if dtype not in _NUMPY:
+        if dtype not in COMPLEX:
             raise TypeError(f"dtype={dtype} is not a type of trained gates; use float32 or float64")
         drawn = isinstance(circuit, Ansatz)
         if drawn and scale is None:
@@ -234,7 +226,8 @@ class TrainedCircuit(nn.Module):
         holder = nn.ParameterDict() if trainable else nn.Module()
         for width, groups in self._slots.items():
             base = np.stack([np.asarray(circuit.gates[numbers[0]]) for numbers in groups])
-            self.register_buffer(f"base{width}", self._tensor(base, dtype))
+            kind = COMPLEX[dtype] if self.is_complex else dtype
+            self.register_buffer(f"base{width}", torch.from_numpy(base).to(kind))
             shape = (len(groups), gate_parameters(width, self.ansatz.group))
             start = torch.zeros(shape, dtype=torch.float64)
             if drawn and scale is not None:
@@ -244,13 +237,9 @@ class TrainedCircuit(nn.Module):
             else:
                 holder.register_buffer(str(width), start.to(dtype))
         self.generators = holder
-        self._plan()
+        self._plan(dtype)
 
-    def _tensor(self, array: np.ndarray, dtype: torch.dtype) -> Tensor:
-        kind = {v: k for k, v in _REAL.items()}[dtype] if self.is_complex else dtype
-        return torch.from_numpy(np.ascontiguousarray(array)).to(kind)
-
-    def _plan(self) -> None:
+    def _plan(self, dtype: torch.dtype) -> None:
         """Which gate stands where in which block.
 
         All blocks act on `_window` wires, only gates that are wider stand alone. Blocks are the
@@ -290,8 +279,6 @@ class TrainedCircuit(nn.Module):
                     if key not in members:
                         members.append(key)
                     rows[-1].append((offset, width, fixed, key))
-        constants = {w: p.dtype for w, p in self._numbers().items()}
-        real = next(iter(constants.values()), torch.get_default_dtype())
         self._kinds, start, place = [], 0, {}
         for k, ((offset, width, fixed), members) in enumerate(kinds.items()):
             spread = _spread(offset, width, self._window)
@@ -299,11 +286,11 @@ class TrainedCircuit(nn.Module):
                 self.register_buffer(f"members{k}", torch.tensor(members), False)
             else:
                 spread = FIXED[fixed].reshape(1, -1) @ spread
-            self.register_buffer(f"spread{k}", torch.from_numpy(spread).to(real), False)
+            self.register_buffer(f"spread{k}", torch.from_numpy(spread).to(dtype), False)
             self._kinds.append((width, fixed))
             place |= {(offset, width, fixed, key): start + i for i, key in enumerate(members)}
             start += len(members)
-        self.register_buffer("one", torch.eye(2**self._window, dtype=real).reshape(1, -1), False)
+        self.register_buffer("one", torch.eye(2**self._window, dtype=dtype).reshape(1, -1), False)
         # the last one is the identity; a power of two of factors is multiplied pair by pair
         length = 1 << max((len(row) - 1).bit_length() for row in rows) if rows else 1
         table = [[place[key] for key in row] + [start] * (length - len(row)) for row in rows]
@@ -338,7 +325,7 @@ class TrainedCircuit(nn.Module):
     def gates(self) -> list[Tensor]:
         """All gates, one per placement, differentiable."""
         stacks = self.stacks()
-        like = next(iter(stacks.values()), torch.zeros(()))
+        like = next(iter(stacks.values()), self.one)
         found: list = [
             None if place.fixed is None else torch.tensor(FIXED[place.fixed]).to(like)
             for place in self.ansatz.placements
@@ -398,8 +385,8 @@ class TrainedCircuit(nn.Module):
 
     def matrix(self) -> Tensor:
         """Q, (2^n, 2^n), differentiable."""
-        base = next(iter(self.stacks().values()), torch.zeros(()))
-        return self.pull(torch.eye(2**self.n, dtype=base.dtype, device=base.device))
+        kind = getattr(self, f"base{next(iter(self._slots))}") if self._slots else self.one
+        return self.pull(torch.eye(2**self.n, dtype=kind.dtype, device=kind.device))
 
     def circuit(self) -> Circuit:
         """The circuit with its gates as they are now, orthogonal in double precision."""

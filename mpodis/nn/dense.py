@@ -11,7 +11,7 @@ from torch import nn, no_grad
 
 from mpodis.data import Dataset
 from mpodis.nn.layers import Seed, torch_generator
-from mpodis.nn.tnn import Recipe
+from mpodis.nn.tnn import Recipe, filled_in
 from mpodis.nn.training import TrainingRecord, train_classifier
 
 __all__ = ["DENSE_RECIPES", "dense_network", "train_dense"]
@@ -105,18 +105,13 @@ def train_dense(
     digits, 64-64-10, 30 epochs at 0.1             98.6
     ============================================== =====
     """
-    recipe = DENSE_RECIPES.get((data.name, data.features))
-    given = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size}
-    settings = {
-        name: getattr(recipe, name, None) if value is None else value
-        for name, value in given.items()
-    }
-    missing = [name for name, value in settings.items() if value is None]
-    if missing:
-        raise ValueError(
-            f"there is no recipe for {data.name!r} with {data.features} features; "
-            f"give {', '.join(missing)}"
-        )
+    settings = filled_in(
+        DENSE_RECIPES.get((data.name, data.features)),
+        f"{data.name!r} with {data.features} features",
+        epochs=epochs,
+        learning_rate=learning_rate,
+        batch_size=batch_size,
+    )
     generator = torch_generator(seed)  # one stream: first the weights, then the orders
     model = dense_network((data.features, *hidden, data.classes), seed=generator)
     model, record = train_classifier(model, data, **settings, seed=generator, progress=progress)

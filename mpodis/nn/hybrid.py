@@ -13,7 +13,7 @@ from mpodis.ansatz import Ansatz, segments_from_spec
 from mpodis.circuit import Circuit
 from mpodis.conventions import Legs, check_legs, padded_shape
 from mpodis.factorization import Factorization
-from mpodis.nn.circuits import TrainedCircuit
+from mpodis.nn.circuits import COMPLEX, TrainedCircuit
 from mpodis.nn.layers import MPOLinear, check_bias, check_inputs, check_shape, torch_generator
 from mpodis.sites import mpo_cores
 
@@ -119,7 +119,7 @@ class HybridLinear(nn.Module):
         self.left, self.right = (nn.ModuleList(sides[name]) for name in ("left", "right"))
         self.is_complex = any(c.is_complex for c in (*self.left, *self.right))
         if self.is_complex:
-            kind = {torch.float32: torch.complex64, torch.float64: torch.complex128}[dtype]
+            kind = COMPLEX[dtype]
             self.core.cores = nn.ParameterList([nn.Parameter(c.to(kind)) for c in self.core.cores])
         kind = self.core.cores[0].dtype
         self.bias = nn.Parameter(torch.zeros(self.outputs, dtype=kind)) if bias else None
@@ -208,7 +208,10 @@ class HybridLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         check_inputs(x, self.inputs)
         kind, given = self.core.cores[0].dtype, x.dtype
-        flat = x.reshape(-1, self.inputs).to(kind)
+        half = given in (torch.float16, torch.bfloat16)
+        flat = x.reshape(-1, self.inputs)
+        if half or kind.is_complex:  # other types have to fit, as for any layer of torch
+            flat = flat.to(kind)
         if self.plan[0] == "network":
             y = self._contracted(flat)
         else:
@@ -216,25 +219,22 @@ class HybridLinear(nn.Module):
         y = y[:, : self.outputs]
         if self.bias is not None:
             y = y + self.bias
-        if y.dtype != given and not y.is_complex():
+        if half and not kind.is_complex:
             y = y.to(given)  # half precision goes in and out, not through
         return y.reshape(*x.shape[:-1], self.outputs)
 
     def _in_turn(self, x: Tensor) -> Tensor:
         """Circuits on the batch where the plan says so, the rest as one matrix."""
         left, right = (kind == "matrix" for kind in self.plan)
-        if not len(self.left) or (left and len(self.left) == 1):
-            matrix = self._matrix(left, right)
-            y = x @ matrix[: self.inputs]
-        else:
-            z = torch.nn.functional.pad(x, (0, self._rows - x.shape[1]))
-            merged = 1 if left else 0
-            for k, circuit in enumerate(self.left[: len(self.left) - merged]):
-                z = self._cut("left", k, z) if k else z
-                z = self._on_batch(circuit, z, "left")
-            if merged:
-                z = self._cut("left", len(self.left) - 1, z)
-            y = z @ self._matrix(left, right)
+        before = self.left[:-1] if left else self.left
+        if len(before):
+            x = torch.nn.functional.pad(x, (0, self._rows - x.shape[1]))
+        for k, circuit in enumerate(before):
+            x = self._cut("left", k, x) if k else x
+            x = self._on_batch(circuit, x, "left")
+        if len(before) and left:
+            x = self._cut("left", len(before), x)
+        y = x @ self._matrix(left, right)[: x.shape[1]]
         for k, circuit in enumerate(self.right):
             if k == 0 and right:
                 continue

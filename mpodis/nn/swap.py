@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from mpodis.cores import fit_core
 from mpodis.disentangler import Disentangled, disentangle
@@ -18,6 +18,7 @@ from mpodis.nn.activations import collect_activations
 from mpodis.nn.circuits import TrainedCircuit
 from mpodis.nn.hybrid import HybridLinear
 from mpodis.nn.layers import MPOLinear, find_layer, replace_layer
+from mpodis.nn.training import check_loss, check_settings
 from mpodis.progress import bar
 from mpodis.tables import Table
 
@@ -128,8 +129,8 @@ def disentangle_module(
     if loader is not None:
         inner = f"{name}.layer" if isinstance(layer, Pointwise) else name  # behind the moved axis
         seen = collect_activations(model, inner, loader, sensitivity=sensitivity)
-        options |= {"objective": "activations", "covariance": seen.covariance}
-        options |= {"sensitivity": seen.sensitivity}
+        moments = {"covariance": seen.covariance, "sensitivity": seen.sensitivity}
+        options = {"objective": "activations", **moments} | options
     found = disentangle(own.to_mpo(), shape=(own.inputs, own.outputs), **options)
     hybrid = HybridLinear.from_factorization(
         found.factorization,
@@ -172,33 +173,31 @@ def heal(
     ValueError
         For settings that make no sense, an empty loader, or a loss that becomes infinite.
     """
-    if epochs < 1 or not 0 < learning_rate < math.inf:
-        raise ValueError(f"epochs={epochs} and learning_rate={learning_rate} must be positive")
+    check_settings(learning_rate, epochs=epochs)
     optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
     device = next(model.parameters()).device
     losses: list[float] = []
-    length = len(loader) if hasattr(loader, "__len__") else None
+    batches = len(loader) if hasattr(loader, "__len__") else None
+    # a loader of unknown length is slowed down from epoch to epoch
+    schedule = CosineAnnealingLR(optimizer, max(1, epochs * (batches or 1)))
     model.train()
     with bar(total=epochs, desc="healing", enabled=progress) as shown:
         for epoch in range(epochs):
             total, count = 0.0, 0
-            for step, (x, y) in enumerate(loader):
-                done = (epoch + (step / length if length else 0)) / epochs
-                for group in optimizer.param_groups:
-                    group["lr"] = learning_rate * (1 + math.cos(math.pi * min(done, 1))) / 2
+            for x, y in loader:
                 value = loss(model(x.to(device)), y.to(device))
                 optimizer.zero_grad()
                 value.backward()
                 optimizer.step()
+                if batches:
+                    schedule.step()
                 total, count = total + value.item() * len(x), count + len(x)
             if not count:
                 raise ValueError("the loader has no batches; an iterator is used up after one pass")
+            if not batches:
+                schedule.step()
             losses.append(total / count)
-            if not math.isfinite(losses[-1]):
-                raise ValueError(
-                    f"the loss is {losses[-1]} after epoch {epoch + 1}; "
-                    f"lower learning_rate={learning_rate}"
-                )
+            check_loss(losses[-1], epoch, learning_rate)
             shown.update(loss=losses[-1])
     model.eval()
     return losses

@@ -84,6 +84,18 @@ class Recipe:
     batch_size: int
 
 
+def filled_in(recipe: Recipe | None, subject: str, **given) -> dict:
+    """Settings with those that are None taken from a recipe, or a ValueError that names them."""
+    settings = {
+        name: getattr(recipe, name, None) if value is None else value
+        for name, value in given.items()
+    }
+    missing = [name for name, value in settings.items() if value is None]
+    if missing:
+        raise ValueError(f"there is no recipe for {subject}; give {', '.join(missing)}")
+    return settings
+
+
 RECIPES = {
     "digits": Recipe(epochs=30, learning_rate=0.03, batch_size=64),
     "mnist": Recipe(epochs=6, learning_rate=0.01, batch_size=256),
@@ -148,17 +160,13 @@ def train_tnn(
     set), so that what is disentangled can be compared. Networks that are trained longer are
     better, and their MPOs more entangled and harder to disentangle: try both.
     """
-    recipe = RECIPES.get(data.name)
-    given = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size}
-    settings = {
-        name: getattr(recipe, name, None) if value is None else value
-        for name, value in given.items()
-    }
-    missing = [name for name, value in settings.items() if value is None]
-    if missing:
-        raise ValueError(
-            f"there is no recipe for the data set {data.name!r}; give {', '.join(missing)}"
-        )
+    settings = filled_in(
+        RECIPES.get(data.name),
+        f"the data set {data.name!r}",
+        epochs=epochs,
+        learning_rate=learning_rate,
+        batch_size=batch_size,
+    )
     generator = torch_generator(seed)  # one stream: first the weights, then the orders
     model = CompactTNN(
         inputs=data.features, bond=bond, classes=data.classes, batchnorm=batchnorm, seed=generator

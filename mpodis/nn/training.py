@@ -99,7 +99,7 @@ def train_classifier(
     ValueError
         For settings that make no sense, or if the loss becomes infinite.
     """
-    _check_settings(epochs, learning_rate, batch_size)
+    check_settings(learning_rate, epochs=epochs, batch_size=batch_size)
     start = time.perf_counter()
     generator = torch_generator(seed)
     x = like_model(model, data.x_train)
@@ -121,11 +121,7 @@ def train_classifier(
                 schedule.step()
                 total += loss.detach() * len(batch)
             losses.append(total.item() / len(x))
-            if not math.isfinite(losses[-1]):
-                raise ValueError(
-                    f"the loss is {losses[-1]} after epoch {epoch + 1}; "
-                    f"lower learning_rate={learning_rate}"
-                )
+            check_loss(losses[-1], epoch, learning_rate)
             shown.update(loss=losses[-1])
     model.eval()
     return model, TrainingRecord(
@@ -155,8 +151,15 @@ def accuracy(model: nn.Module, x: np.ndarray | Tensor, y: np.ndarray) -> float:
     return 100 * float(np.mean(predict(model, x) == np.asarray(y)))
 
 
-def _check_settings(epochs: int, learning_rate: float, batch_size: int) -> None:
-    for name, value in (("epochs", epochs), ("batch_size", batch_size)):
+def check_loss(loss: float, epoch: int, learning_rate: float) -> None:
+    if not math.isfinite(loss):
+        raise ValueError(
+            f"the loss is {loss} after epoch {epoch + 1}; lower learning_rate={learning_rate}"
+        )
+
+
+def check_settings(learning_rate: float, **counts: int) -> None:
+    for name, value in counts.items():
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
             raise ValueError(f"{name}={value!r} must be an integer of at least 1")
     if not 0 < learning_rate < math.inf:
