@@ -300,7 +300,9 @@ def from_spec(
     return Ansatz(n, tuple(layers), group)
 
 
-def segments_from_spec(spec: str, n: int, *, group: str = "SO", fill: bool = True) -> list[Ansatz]:
+def segments_from_spec(
+    spec: str, n: int, *, start: int = 0, group: str = "SO", fill: bool = True
+) -> list[Ansatz]:
     """Sub-circuits of a spec that is cut by "|", of the same placements as without the cuts.
 
     >>> [part.depth for part in segments_from_spec("1b + CNOT + 1b + 5*CNOT | CNOT", 8)]
@@ -314,7 +316,7 @@ def segments_from_spec(spec: str, n: int, *, group: str = "SO", fill: bool = Tru
             if len(parts) == 1:
                 raise
             raise ValueError(f"part {len(depths) + 1} of {spec!r}: {error}") from None
-    whole = from_spec(" + ".join(parts), n, group=group, fill=fill)
+    whole = from_spec(" + ".join(parts), n, start=start, group=group, fill=fill)
     ends = [0, *itertools.accumulate(depths)]
     return [replace(whole, layers=whole.layers[a:b]) for a, b in itertools.pairwise(ends)]
 

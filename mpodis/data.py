@@ -1,4 +1,4 @@
-"""Image data sets for the numerical experiments: digits (embedded) and MNIST (from a folder).
+"""Image data sets for the numerical experiments: digits (embedded), MNIST and CIFAR-10 (files).
 
 Importing this module loads neither torch nor scikit-learn; torch is needed only to resize MNIST.
 """
@@ -16,7 +16,8 @@ import numpy as np
 
 __all__ = ["Dataset", "load_data"]
 
-NAMES = ("digits", "mnist")
+NAMES = ("digits", "mnist", "cifar10")
+SIDES = {"digits": 8, "mnist": 8, "cifar10": 32}
 ENVIRONMENT_VARIABLE = "MPODIS_DATA"
 
 _DOWNLOAD = "fetch it again, or point data_dir at a good copy"
@@ -26,18 +27,18 @@ _RESIZE_BATCH = 5000  # images per call: enough to amortise the call, small enou
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
-    """Flattened grey images with labels, split into training and test parts.
+    """Flattened images with labels, split into training and test parts.
 
     Parameters
     ----------
     name : str
         Short name, e.g. ``"digits"``.
-    x_train, x_test : ndarray of float64, shape (n, features)
-        One image per row, row-major pixels, values in [0, 1].
+    x_train, x_test : ndarray of float64 (float32 for CIFAR-10), shape (n, features)
+        One image per row, row-major pixels, colours last, values in [0, 1].
     y_train, y_test : ndarray of int64, shape (n,)
         Class labels 0, 1, ...
     image_shape : tuple of int
-        (height, width), with height * width = features.
+        (height, width) or (height, width, colours), the product of which are the features.
     note : str
         What exactly the data is; quote it beside every number measured with it.
 
@@ -52,7 +53,7 @@ class Dataset:
     y_train: np.ndarray
     x_test: np.ndarray
     y_test: np.ndarray
-    image_shape: tuple[int, int]
+    image_shape: tuple[int, ...]
     note: str
 
     def __post_init__(self) -> None:
@@ -119,6 +120,17 @@ class Dataset:
             f"({_describe(seed)})",
         )
 
+    def mirrored(self) -> Dataset:
+        """Every training image followed, after all of them, by its mirror image left to right."""
+        images = self.x_train.reshape(-1, *self.image_shape)
+        flipped = images[:, :, ::-1].reshape(self.x_train.shape)
+        return replace(
+            self,
+            x_train=np.concatenate([self.x_train, flipped]),
+            y_train=np.concatenate([self.y_train, self.y_train]),
+            note=f"{self.note}; training images also mirrored",
+        )
+
     def __repr__(self) -> str:
         return (
             f"Dataset({self.name!r}: {len(self.y_train)} train, {len(self.y_test)} test, "
@@ -129,7 +141,7 @@ class Dataset:
 def load_data(
     name: str = "digits",
     *,
-    size: int = 8,
+    size: int | None = None,
     data_dir: str | os.PathLike[str] | None = None,
     seed: int | np.random.Generator = 0,
 ) -> Dataset:
@@ -137,15 +149,19 @@ def load_data(
 
     Parameters
     ----------
-    name : {"digits", "mnist"}
+    name : {"digits", "mnist", "cifar10"}
         ``"digits"`` is scikit-learn's embedded set of 1797 8x8 digits, split 1437/360 (stratified).
-        ``"mnist"`` is MNIST with its own 60000/10000 split, read from a folder.
-    size : int
-        Side of the square images. MNIST is resized (bilinear, antialiased), except for 28, its
-        own size; the digits are 8x8.
+        ``"mnist"`` is MNIST with its own 60000/10000 split, ``"cifar10"`` CIFAR-10 with its own
+        50000/10000 split, read from a folder.
+    size : int, optional
+        Side of the square images. MNIST is resized (bilinear, antialiased), to 8x8 by default,
+        except for 28, its own size; the digits are 8x8, CIFAR-10 is 32x32.
     data_dir : path, optional
         Folder holding MNIST, as Keras' ``mnist.npz`` or torchvision's ``MNIST/raw/*-ubyte[.gz]``
-        (or these files directly). Default: the environment variable ``MPODIS_DATA``.
+        (or these files directly); or CIFAR-10, as ``cifar10.npz`` with the same keys or as the
+        ``*.bin`` of its binary version, also in ``cifar-10-batches-bin/``. A text ``note`` in the
+        npz, on what was done to the images, is quoted. Default: the environment variable
+        ``MPODIS_DATA``.
     seed : int or numpy.random.Generator
         Makes the split of the digits; MNIST comes with its split and ignores it.
 
@@ -160,13 +176,18 @@ def load_data(
     FileNotFoundError
         If the folder or the files in it are missing.
     """
+    if name not in NAMES:
+        raise ValueError(f"unknown data set {name!r}; known names: {', '.join(NAMES)}")
+    size = SIDES[name] if size is None else size
     if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 1:
         raise ValueError(f"size={size!r} is not a positive integer; give the side of the images")
     if name == "digits":
         return _load_digits(size, seed)
     if name == "mnist":
         return _load_mnist(int(size), data_dir)
-    raise ValueError(f"unknown data set {name!r}; known names: {', '.join(NAMES)}")
+    if size != 32:
+        raise ValueError(f"size={size}: the images of CIFAR-10 are 32x32; use size=32")
+    return _load_cifar10(_folder("CIFAR-10", data_dir))
 
 
 def _describe(seed: int | np.random.Generator) -> str:
@@ -206,13 +227,7 @@ def _load_digits(size: int, seed: int | np.random.Generator) -> Dataset:
 
 
 def _load_mnist(size: int, data_dir: str | os.PathLike[str] | None) -> Dataset:
-    folder = data_dir or os.environ.get(ENVIRONMENT_VARIABLE)
-    if not folder:
-        raise FileNotFoundError(
-            f"MNIST needs a folder: pass data_dir or set {ENVIRONMENT_VARIABLE}; "
-            "name='digits' needs none"
-        )
-    arrays = _read_mnist(Path(folder).expanduser())
+    arrays = _read_mnist(_folder("MNIST", data_dir))
     resized = "28x28" if size == 28 else f"resized to {size}x{size} (bilinear, antialiased)"
     return Dataset(
         name="mnist",
@@ -240,10 +255,75 @@ def _resize(images: np.ndarray, size: int) -> np.ndarray:
     return out.clip(0, 1, out=out)  # single-precision weights can overshoot 1 by an ulp
 
 
+def _load_cifar10(folder: Path) -> Dataset:
+    archive = folder / "cifar10.npz"
+    arrays, note = _read_cifar_npz(archive) if archive.exists() else (_read_cifar_bins(folder), "")
+    for part in ("train", "test"):
+        x, y = arrays[f"x_{part}"], arrays[f"y_{part}"]
+        if x.dtype != np.uint8 or x.shape[1:] != (32, 32, 3) or y.shape != x.shape[:1]:
+            raise ValueError(
+                f"{folder}: x_{part} {x.dtype}{x.shape} and y_{part} {y.dtype}{y.shape} must be "
+                f"uint8 (n, 32, 32, 3) and integer (n,); {_DOWNLOAD}"
+            )
+        if len(x) == 0 or y.dtype.kind not in "iu" or y.min() < 0 or y.max() > 9:
+            raise ValueError(f"{folder}: y_{part} must be integers 0..9, at least one; {_DOWNLOAD}")
+    x_train, x_test = (
+        np.divide(x.reshape(len(x), -1), 255, dtype=np.float32)  # half the memory of double
+        for x in (arrays["x_train"], arrays["x_test"])
+    )
+    note = f"CIFAR-10, {len(x_train)}/{len(x_test)} images" + (f", {note}" if note else "")
+    labels = (arrays[f"y_{part}"].astype(np.int64) for part in ("train", "test"))
+    y_train, y_test = labels
+    return Dataset("cifar10", x_train, y_train, x_test, y_test, (32, 32, 3), note)
+
+
+def _read_cifar_npz(path: Path) -> tuple[dict[str, np.ndarray], str]:
+    arrays = _read_npz(path)
+    for part in ("train", "test"):
+        arrays[f"y_{part}"] = arrays[f"y_{part}"].reshape(-1)  # Keras stores columns
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        return arrays, str(archive["note"]) if "note" in archive.files else ""
+
+
+def _read_cifar_bins(folder: Path) -> dict[str, np.ndarray]:
+    """The binary version: rows of a label and 3072 bytes, colour by colour."""
+    names = {"train": [f"data_batch_{k}.bin" for k in range(1, 6)], "test": ["test_batch.bin"]}
+    every = [name for part in names.values() for name in part]
+    places = (folder / "cifar-10-batches-bin", folder)
+    place = next((p for p in places if all((p / name).is_file() for name in every)), None)
+    if place is None:
+        raise FileNotFoundError(
+            f"{folder}: neither cifar10.npz nor data_batch_1.bin ... test_batch.bin are here; "
+            f"fix data_dir or {ENVIRONMENT_VARIABLE} (the pickled version is not read)"
+        )
+    arrays = {}
+    for part, files in names.items():
+        raw = np.concatenate([np.fromfile(place / name, np.uint8) for name in files])
+        if raw.size % 3073:
+            raise ValueError(
+                f"{place}: the {part} files hold no whole number of images; {_DOWNLOAD}"
+            )
+        rows = raw.reshape(-1, 3073)
+        arrays[f"y_{part}"] = rows[:, 0]
+        arrays[f"x_{part}"] = rows[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+    return arrays
+
+
+def _folder(what: str, data_dir: str | os.PathLike[str] | None) -> Path:
+    given = data_dir or os.environ.get(ENVIRONMENT_VARIABLE)
+    if not given:
+        raise FileNotFoundError(
+            f"{what} needs a folder: pass data_dir or set {ENVIRONMENT_VARIABLE}; "
+            "name='digits' needs none"
+        )
+    folder = Path(given).expanduser()
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder; pass the folder that holds {what}")
+    return folder
+
+
 def _read_mnist(folder: Path) -> dict[str, np.ndarray]:
     """Find MNIST in a folder, in any of the known layouts, and check it."""
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: no such folder; pass the folder that holds mnist.npz")
     archive = folder / "mnist.npz"
     if archive.exists():
         arrays, source = _read_npz(archive), archive
@@ -272,7 +352,7 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
             return {key: np.asarray(archive[key]) for key in keys}
     except _UNREADABLE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{path}: not a readable mnist.npz ({reason}); {_DOWNLOAD}") from error
+        raise ValueError(f"{path}: not readable ({reason}); {_DOWNLOAD}") from error
 
 
 def _read_idx_files(folder: Path) -> tuple[dict[str, np.ndarray], Path]:

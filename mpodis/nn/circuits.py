@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 import torch
@@ -83,12 +84,16 @@ def _isoclinic() -> Tensor:
     return torch.stack([(units + other) / 2, (units - other) / 2], 1)
 
 
-_ISOCLINIC = _isoclinic()
+@cache
+def _isoclinic_as(dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Kept where it is used: a copy to an accelerator waits for all that runs there."""
+    with torch.inference_mode(False):  # else of no use to a later call with gradients
+        return _isoclinic().to(dtype=dtype, device=device)
 
 
 def _exponentials_so4(numbers: Tensor) -> Tensor:
     """so(4) = su(2) + su(2), and in each A^2 = -t^2: a third of the time of `matrix_exp`."""
-    parts = torch.einsum("...k,kpij->...pij", numbers, _ISOCLINIC.to(numbers))
+    parts = torch.einsum("...k,kpij->...pij", numbers, _isoclinic_as(numbers.dtype, numbers.device))
     square = parts[..., 0, :].square().sum(-1)[..., None, None]
     angle = (square + torch.finfo(numbers.dtype).tiny).sqrt()  # the root has no slope at 0
     one = torch.eye(4, dtype=numbers.dtype, device=numbers.device)
@@ -368,7 +373,7 @@ class TrainedCircuit(nn.Module):
         wide = {width: stack.unbind() for width, stack in stacks.items() if width > self._window}
         for kind, first, which in self._items if forward else reversed(self._items):
             if kind == "permute":
-                x = x[getattr(self, f"{'source' if forward else 'target'}{first}")]
+                x = x.index_select(0, getattr(self, f"{'source' if forward else 'target'}{first}"))
                 continue
             gate = blocks[which] if kind == "block" else wide[which[0]][which[1]]
             gate = gate.T if forward else gate

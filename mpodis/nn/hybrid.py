@@ -42,6 +42,8 @@ class HybridLinear(nn.Module):
     left, right : str, Ansatz, Circuit, a sequence of the latter two, or None
         A spec, see `from_spec`; or placements; or gates to begin with; several are cut from each
         other.
+    start : {0, 1}
+        Wire on which the first brick of a spec begins.
     scale : float or None
         Of the generators of gates that are not given, near the identity; None: Haar-random.
     norm : bool
@@ -88,6 +90,7 @@ class HybridLinear(nn.Module):
         left: Sides = None,
         right: Sides = None,
         group: str = "SO",
+        start: int = 0,
         scale: float | None = 0.1,
         norm: bool = False,
         activation: Callable[[Tensor], Tensor] = torch.relu,
@@ -108,7 +111,9 @@ class HybridLinear(nn.Module):
         sides = {}
         for name, given in (("left", left), ("right", right)):
             wires = _qubits(self.legs, name)
-            circuits = [make(one, seed=generator) for one in _segments(given, len(wires), group)]
+            circuits = [
+                make(one, seed=generator) for one in _segments(given, len(wires), group, start)
+            ]
             for circuit in circuits:
                 if circuit.n != len(wires):
                     raise ValueError(
@@ -332,11 +337,11 @@ def _axes(legs: Legs, side: str) -> tuple[tuple, tuple, tuple, int]:
     return sizes, order, back, 2 ** len(qubits)
 
 
-def _segments(given: Sides, n: int, group: str) -> list[Ansatz | Circuit]:
+def _segments(given: Sides, n: int, group: str, start: int) -> list[Ansatz | Circuit]:
     """Sub-circuits of a side, none where there is nothing to do."""
     if given is None:
         return []
     if isinstance(given, str):
-        return segments_from_spec(given, n, group=group)
+        return segments_from_spec(given, n, group=group, start=start)
     several = [given] if isinstance(given, (Ansatz, Circuit)) else list(given)
     return [one for one in several if (one if isinstance(one, Ansatz) else one.ansatz).layers]

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from mpodis.data import Dataset
 from mpodis.nn.activations import like_model
 from mpodis.nn.layers import Seed, torch_generator
+from mpodis.nn.steps import steps_for
 from mpodis.progress import bar
 
 __all__ = [
@@ -105,22 +105,13 @@ def train_classifier(
     x = like_model(model, data.x_train)
     y = torch.as_tensor(data.y_train, device=x.device)
     batches = math.ceil(len(x) / batch_size)
-    optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * batches)
+    steps = steps_for(model, x, y, learning_rate=learning_rate, count=epochs * batches)
     losses = []
     model.train()
     with bar(total=epochs, desc="training", enabled=progress) as shown:
         for epoch in range(epochs):
-            total = x.new_zeros(())
-            for batch in torch.randperm(len(x), generator=generator).tensor_split(batches):
-                batch = batch.to(x.device)
-                loss = cross_entropy(model(x[batch]), y[batch])
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                schedule.step()
-                total += loss.detach() * len(batch)
-            losses.append(total.item() / len(x))
+            order = torch.randperm(len(x), generator=generator)
+            losses.append(steps.epoch(list(order.tensor_split(batches))))
             check_loss(losses[-1], epoch, learning_rate)
             shown.update(loss=losses[-1])
     model.eval()

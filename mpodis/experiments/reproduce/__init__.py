@@ -26,6 +26,8 @@ EXPERIMENTS: dict[str, str] = {
     "aware": "accuracy without retraining under every objective, beside the baselines",
     "planted": "circuits that were hidden in an operator or a unitary, found again",
     "ablation": "which idea brings which gain in overlap",
+    "table3": "circuits trained inside a network on MNIST (Tables 3 and 4)",
+    "table5": "circuits trained inside a network on CIFAR-10 (Tables 5 and 6)",
     "dense": "dense networks: accuracy against parameters, beside the baselines",
 }
 """Name, which is also that of the module, and what is measured."""

@@ -85,6 +85,9 @@ class Experiment:
         says what was found, every number in it taken from the record.
     trains : bool
         Compact TNNs of all seeds are trained first, see `network`.
+    size : int, optional
+        Side of the images of MNIST where an experiment trains networks of its own on the data
+        of the options.
     """
 
     name: str
@@ -95,6 +98,7 @@ class Experiment:
     finding: Callable[[dict], str]
     panels: tuple[Panel, ...] = ()
     trains: bool = True
+    size: int | None = None
 
 
 def spread(values: Sequence[float], digits: int = 3) -> str:

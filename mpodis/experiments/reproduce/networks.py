@@ -26,7 +26,8 @@ def training_pieces(options: Options) -> list[Piece]:
 
 
 def dataset(data: str, data_dir: str | None, *, size: int = 8) -> Dataset:
-    return load_data(data, size=size, data_dir=data_dir)
+    """Data by name; only MNIST comes in sizes."""
+    return load_data(data, size=size if data == "mnist" else None, data_dir=data_dir)
 
 
 def _file(networks: str, data: str, seed: int) -> Path:

@@ -8,7 +8,7 @@ import platform
 import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import joblib
 import torch
@@ -53,7 +53,7 @@ def run_experiment(
         "experiment": experiment.name,
         "title": experiment.title,
         "command": command_line(experiment.name, options),
-        "data": _described(options) if experiment.trains else None,
+        "data": _described(experiment, options),
         "seeds": list(options.range),
         "options": {k: v for k, v in to_mapping(options).items() if k not in PLACES},
         "versions": versions(),
@@ -67,7 +67,10 @@ def run_experiment(
 def versions() -> dict[str, str]:
     """Of what computed."""
     found = {"mpodis": __version__, "python": platform.python_version()}
-    return found | {name: importlib.metadata.version(name) for name in LIBRARIES}
+    for name in LIBRARIES:
+        with suppress(importlib.metadata.PackageNotFoundError):  # not all are needed everywhere
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def command_line(name: str, options: Options) -> str:
@@ -87,8 +90,10 @@ def command_line(name: str, options: Options) -> str:
     return shlex.join(words)
 
 
-def _described(options: Options) -> dict:
-    data = dataset(options.data, options.data_dir)
+def _described(experiment: Experiment, options: Options) -> dict | None:
+    if not experiment.trains and experiment.size is None:
+        return None
+    data = dataset(options.data, options.data_dir, size=experiment.size or 8)
     return {"name": data.name, "note": data.note}
 
 
@@ -103,20 +108,23 @@ def _work(
     left = [piece for piece in pieces if piece.name not in done]
     with bar(total=len(pieces), desc=what, enabled=progress) as shown:
         shown.update(len(done))
-        for name, stage in _results(left, options.workers):
+        for name, stage in _results(left, options):
             done[name] = directory.stage(name, lambda stage=stage: stage)
             shown.update(last=name)
             log.info("%s: %s in %.1f s", what, name, stage["seconds"])
     return {name: done[name] for name in names}
 
 
-def _results(pieces: Sequence[Piece], workers: int) -> Iterator[tuple[str, dict]]:
-    """Names and results as they come."""
-    if workers == 1:
+def _results(pieces: Sequence[Piece], options: Options) -> Iterator[tuple[str, dict]]:
+    """Names and results as they come, from processes, or from threads that share a device."""
+    if options.workers == 1:
         for piece in pieces:
             yield _timed(piece.name, piece.work, piece.arguments)
         return
-    with joblib.parallel_config("loky", n_jobs=workers, inner_max_num_threads=1):
+    shared = getattr(options, "device", "cpu") != "cpu"
+    one_thread = {} if shared else {"inner_max_num_threads": 1}
+    backend = "threading" if shared else "loky"
+    with joblib.parallel_config(backend, n_jobs=options.workers, **one_thread):
         calls = (joblib.delayed(_timed)(p.name, p.work, p.arguments) for p in pieces)
         # one at a time is handed out, so that an interruption loses no more than it must
         yield from joblib.Parallel(
