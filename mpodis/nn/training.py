@@ -117,7 +117,7 @@ def train_classifier(
     model.eval()
     return model, TrainingRecord(
         losses=tuple(losses),
-        train_accuracy=accuracy(model, data.x_train, data.y_train),
+        train_accuracy=accuracy(model, x, data.y_train),
         epochs=epochs,
         learning_rate=learning_rate,
         batch_size=batch_size,

@@ -16,6 +16,7 @@ class Table5(Implicit):
     seeds: int = 3
     epochs: int = 20
     learning_rate: float = 0.02
+    gates: float | None = 0.1
     mirrored: bool = True
 
 
