@@ -365,26 +365,29 @@ def _remove(path: Path, made: list[Path]) -> None:
 
 
 def _finish(directory, job: str, options, *, quiet: bool, problem=None) -> None:
-    from mpodis.experiments.layer_job import run_layer
-    from mpodis.experiments.main_job import run_main
-    from mpodis.experiments.pareto_job import run_pareto
-    from mpodis.experiments.reproduce import load_experiment
     from mpodis.experiments.run_directory import REPRODUCE
     from mpodis.report import render
 
     print(f"writing to {directory.path}", flush=True)
     logging.getLogger("mpodis").setLevel(logging.WARNING if quiet else logging.INFO)
     if not (directory.path / "results.json").exists():
-        if job == "run":
+        if job == "run":  # imported one by one: a job needs few of the libraries
+            from mpodis.experiments.main_job import run_main
+
             run_main(options, directory, progress=not quiet)
         elif job == "pareto":
+            from mpodis.experiments.pareto_job import run_pareto
+
             run_pareto(options, directory, progress=not quiet, problem=problem)
         elif job.startswith(REPRODUCE):
+            from mpodis.experiments.reproduce import load_experiment
             from mpodis.experiments.reproduce.running import run_experiment
 
             experiment = load_experiment(job.removeprefix(REPRODUCE))
             run_experiment(experiment, options, directory, progress=not quiet)
         else:
+            from mpodis.experiments.layer_job import run_layer
+
             run_layer(options, directory, progress=not quiet, problem=problem)
     page = render(directory.path)
     _print_tables(directory)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from mpodis.disentangler import Disentangled
 from mpodis.factorization import Factorization
-from mpodis.quantum import cost_table
 from mpodis.tables import Table
 
 __all__ = ["costs", "gates_table", "trajectory"]
@@ -32,6 +31,8 @@ def trajectory(found: Disentangled) -> dict:
 
 def costs(factorization: Factorization, seed: int) -> dict:
     """Gates of one gate, each side and both, logical and, where it is installed, FakeMontreal."""
+    from mpodis.quantum import cost_table  # to print records takes no qiskit
+
     try:
         return cost_table(factorization, seed=seed).to_dict()
     except ImportError as missing:
