@@ -279,8 +279,8 @@ def from_spec(
     Layers are joined by "+", repeated by "5*" (or "5 x"), grouped by parentheses. A layer is
     "CNOT" (fixed, in a brickwall) or "1b", "2b", ... (free gates on that many wires). Layers of
     two wires and more alternate their parity; layers of single wires leave it as it is. Given a
-    `depth`, "all CNOTs" and "odd layers = CNOTs even layers = 2b" are understood too. `fill` is
-    that of `brickwall`; a layer of fixed CNOTs is never filled.
+    `depth`, "all CNOTs" or one word alone is every layer, and "odd layers = CNOTs even layers =
+    2b" is understood too. `fill` is that of `brickwall`; a layer of fixed CNOTs is never filled.
 
     >>> from_spec("1b + CNOT + 1b + 5*CNOT", 8).depth
     8
@@ -338,7 +338,7 @@ def pair_from_spec(
     >>> left.depth, right.depth
     (1, 2)
     """
-    sides = spec.split(";")
+    sides = re.split(r";(?!\s*even\b)", spec, flags=re.IGNORECASE)  # "odd = 1b; even = CNOT"
     if len(sides) > 2:
         raise ValueError(f"spec {spec!r} has {len(sides)} sides; write 'LEFT ; RIGHT'")
     m, n = depths or (None, None)
@@ -355,12 +355,12 @@ def _layer_names(spec: str, depth: int | None) -> list[str]:
     odd_even = re.fullmatch(
         rf"odd(?: layers)?\s*=\s*{_LAYER}[\s;,]*even(?: layers)?\s*=\s*{_LAYER}", text, re.I
     )
-    every = re.fullmatch(rf"all\s+{_LAYER}", text, re.IGNORECASE)
-    if odd_even or every:
+    every = re.fullmatch(rf"(all\s+)?{_LAYER}", text, re.IGNORECASE)
+    if odd_even or (every and (every[1] or depth is not None)):
         if depth is None:
             raise ValueError(f"spec {spec!r} does not say how many layers; give depth=")
         _check_depth(depth)
-        words = odd_even.groups() if odd_even else every.groups()
+        words = odd_even.groups() if odd_even else (every[2],)
         return [_canonical(words[t % len(words)]) for t in range(depth)]
     names, end = _parse_sum(text, 0, spec)
     if end != len(text):

@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from mpodis import __version__
-from mpodis.config import LayerConfig, MainConfig, ParetoConfig, from_texts, load_config
+from mpodis.config import LayerConfig, MainConfig, ParetoConfig, load_config
 
 __all__ = ["app", "main"]
 
@@ -292,8 +292,7 @@ def reproduce(
         "seeds": seeds,
         "workers": workers,
     }
-    own = from_texts(experiment.options, _assignments(other or []))
-    options = load_config(experiment.options, config, flags | own)
+    options = load_config(experiment.options, config, flags, _assignments(other or []))
     if experiment.trains:
         from mpodis.data import load_data
 

@@ -131,8 +131,16 @@ class ParetoConfig:
             )
 
 
-def load_config(cls: type, path: str | os.PathLike | None = None, overrides: dict | None = None):
-    """A config from a TOML file, flags over it, and defaults below; unknown keys are errors."""
+def load_config(
+    cls: type,
+    path: str | os.PathLike | None = None,
+    overrides: dict | None = None,
+    texts: dict[str, str] | None = None,
+):
+    """A config from a TOML file, flags over it, and defaults below; unknown keys are errors.
+
+    Flags that are None were not given; `texts` are read by `from_texts` and win over the rest.
+    """
     values: dict = {}
     if path is not None:
         try:
@@ -142,7 +150,7 @@ def load_config(cls: type, path: str | os.PathLike | None = None, overrides: dic
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"{path} is not valid TOML: {error}") from None
     values |= {key: value for key, value in (overrides or {}).items() if value is not None}
-    return from_mapping(cls, values)
+    return from_mapping(cls, values | from_texts(cls, texts or {}))
 
 
 def from_mapping(cls: type, values: dict):
@@ -192,11 +200,14 @@ def parse_number(text: str, key: str, kind: type = float) -> int | float:
 
 
 def from_texts(cls: type, texts: dict[str, str]) -> dict:
-    """Values of options whose types the class says, from texts."""
+    """Values of options whose types the class says, from texts; "none" is a number left out."""
     known = typing.get_type_hints(cls)
     kinds = {key: set(typing.get_args(known.get(key))) or {known.get(key)} for key in texts}
     found: dict = dict(texts)
     for key, text in texts.items():
+        if text == "none" and type(None) in kinds[key] and kinds[key] & {int, float}:
+            found[key] = None
+            continue
         for kind in (int, float):
             if kind in kinds[key] and typing.get_origin(known[key]) is not tuple:
                 found[key] = parse_number(text, key, kind)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.optimize import minimize
 
 from mpodis.conventions import Legs, check_legs, fuse, pad, padded_shape, split
 from mpodis.mpo import check_matrix, compress, truncate
@@ -29,6 +30,15 @@ from mpodis.sites import (
 
 if TYPE_CHECKING:
     from quimb.tensor import MatrixProductOperator
+
+LARGEST_SITE = 1200
+"""Unknowns of a site under a metric (left bond x input x right bond) that are solved for.
+
+The equations take their square in memory and their cube in time.
+"""
+
+DESCENT = 30
+"""Iterations of L-BFGS over all sites that stand in for a sweep above `LARGEST_SITE`."""
 
 __all__ = [
     "als_core",
@@ -179,6 +189,9 @@ def pad_bonds(cores: Sequence, max_bond: int) -> list:
 def als_core(target, cores: Sequence, *, metric=None) -> list:
     """One ALS sweep left to right and back over the sites; never moves away from the target.
 
+    Under a metric and with large bonds, L-BFGS over all sites at once takes its place: as many
+    of its iterations as cost about as much.
+
     Parameters
     ----------
     target : array (rows, columns)
@@ -192,6 +205,8 @@ def als_core(target, cores: Sequence, *, metric=None) -> list:
     """
     legs = core_legs(cores)
     linear = target if metric is None else metric @ target
+    if metric is not None and max(a * i * b for a, i, _, b in map(np.shape, cores)) > LARGEST_SITE:
+        return _descended(linear, metric, right_canonical(cores))
     # a pass to the left is a pass to the right over the mirrored sites
     cores = _als_pass(linear, legs, metric, right_canonical(cores))
     if metric is not None:
@@ -229,6 +244,41 @@ def norm_gradient(cores: Sequence) -> list:
         gradients.append(np.tensordot(half, block, ((3,), (0,))))
         left = np.tensordot(half, core.conj(), ((0, 1, 2), (0, 1, 2)))
     return gradients
+
+
+def _descended(linear, metric, canonical: tuple[list, float]) -> list:
+    """Lower |C (M - T)|^2 over all sites by L-BFGS; `linear` is metric @ M."""
+    cores, log_norm = canonical
+    norm = math.exp(log_norm) if log_norm > -math.inf else 0.0
+    cores = [np.asarray(core) * (norm if k == 0 else 1.0) for k, core in enumerate(cores)]
+    kind = np.result_type(linear, *cores)
+    wide = np.complex128 if kind.kind == "c" else np.float64
+    shapes = [core.shape for core in cores]
+    ends = np.cumsum([math.prod(shape) for shape in shapes])[:-1]
+
+    def packed(parts) -> np.ndarray:
+        return np.concatenate([np.ascontiguousarray(p, wide).reshape(-1) for p in parts])
+
+    def unpacked(vector) -> list:
+        parts = np.split(np.ascontiguousarray(vector).view(wide), ends)
+        return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
+
+    def evaluate(vector):
+        now = unpacked(vector)
+        dense = cores_to_dense(now)
+        felt = metric @ dense
+        value = np.vdot(dense, felt - 2 * linear).real
+        slope = 2 * packed(core_gradient(felt - linear, now))
+        return value / size, slope.view(np.float64) / size
+
+    # in units of |C T|^2, so that the tolerances of scipy mean something
+    dense = cores_to_dense(cores)
+    size = np.vdot(dense, metric @ dense).real or np.linalg.norm(linear) or 1.0
+    options = {"maxiter": DESCENT, "maxcor": DESCENT, "ftol": 0.0, "gtol": 1e-12}
+    start = packed(cores).view(np.float64)
+    found = minimize(evaluate, start, jac=True, method="L-BFGS-B", options=options)
+    best = unpacked(found.x) if found.fun <= evaluate(start)[0] else cores
+    return [core.astype(kind) for core in best]
 
 
 def _mirror_metric(metric, legs: Legs):

@@ -33,6 +33,7 @@ __all__ = [
     "Layer",
     "Place",
     "StandIn",
+    "bricks",
     "circuits",
     "gate_count",
     "leads",
@@ -220,7 +221,7 @@ def monarch_matrix(layer: Layer, parameters: int, effort: Effort, *, orders: int
 def gate_count(shape: tuple[int, int], depth: int) -> int:
     """Gates of the circuits of a depth on both sides of a matrix of a shape."""
     legs = qubit_legs(*shape)
-    sides = (_ansatz(len(wires(legs, side)), depth) for side in ("left", "right"))
+    sides = (bricks(len(wires(legs, side)), depth) for side in ("left", "right"))
     return sum(sum(place.width == 2 for place in side.placements) for side in sides)
 
 
@@ -245,7 +246,7 @@ def _in_turn(
 ) -> tuple[Disentangled, Reordering]:
     """Fit and order in turn; the fit goes on from `start` where there is one."""
     legs = qubit_legs(*layer.matrix.shape)
-    left, right = (_ansatz(len(wires(legs, side)), depth) for side in ("left", "right"))
+    left, right = (bricks(len(wires(legs, side)), depth) for side in ("left", "right"))
 
     def fitted(start, starts: int, max_sweeps: int) -> Disentangled:
         now = layer.reordered(order)
@@ -276,6 +277,7 @@ def _in_turn(
     return fitted(found, 1, effort.max_sweeps), order
 
 
-def _ansatz(n: int, depth: int) -> Ansatz:
+def bricks(n: int, depth: int) -> Ansatz:
+    """2-body gates on n wires, none where there is but one."""
     # a wire that a layer leaves over needs no gate there: its rotation goes into a neighbour
     return brickwall(n, depth, fill=False) if depth and n > 1 else Ansatz(n, ())

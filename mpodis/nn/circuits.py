@@ -84,11 +84,20 @@ def _isoclinic() -> Tensor:
     return torch.stack([(units + other) / 2, (units - other) / 2], 1)
 
 
-@cache
+ISOCLINIC = _isoclinic()
+
+
 def _isoclinic_as(dtype: torch.dtype, device: torch.device) -> Tensor:
+    if torch.compiler.is_compiling():  # which looks through a cache
+        return ISOCLINIC.to(dtype=dtype, device=device)
+    return _isoclinic_kept(dtype, device)
+
+
+@cache
+def _isoclinic_kept(dtype: torch.dtype, device: torch.device) -> Tensor:
     """Kept where it is used: a copy to an accelerator waits for all that runs there."""
     with torch.inference_mode(False):  # else of no use to a later call with gradients
-        return _isoclinic().to(dtype=dtype, device=device)
+        return ISOCLINIC.to(dtype=dtype, device=device, copy=True)
 
 
 def _exponentials_so4(numbers: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mpodis.conventions import padded_shape
+from mpodis.conventions import check_legs, padded_shape
 from mpodis.nn.hybrid import HybridLinear
 from mpodis.nn.layers import torch_generator
 from mpodis.nn.swap import parameter_table
@@ -124,7 +124,7 @@ class HybridNetwork(nn.Sequential):
 
 
 def _layer(stage: Stage, *, seed: torch.Generator, **options) -> nn.Module:
-    if len(stage.legs) > 1:
+    if len(check_legs(stage.legs)) > 1:
         left, right = stage.left or None, stage.right or None
         return HybridLinear(stage.legs, stage.bond, left=left, right=right, seed=seed, **options)
     if stage.left or stage.right:

@@ -81,7 +81,7 @@ def compress_module(
             bond = max(mpo.bond_sizes())
             seen = collect_activations(model, name, loader)
             whole = compress(matrix, legs=found.legs)
-            mpo = fit_core(whole.mpo, max_bond=bond, metric=seen.covariance)
+            mpo = fit_core(whole.mpo, max_bond=bond, metric=seen.covariance, tol=1e-4)
         dtype = layer.weight.dtype
         own = MPOLinear.from_mpo(mpo, shape=matrix.shape, bias=bias, dtype=dtype)
         model = replace_layer(model, name, _around(layer, own))

@@ -28,6 +28,8 @@ EXPERIMENTS: dict[str, str] = {
     "ablation": "which idea brings which gain in overlap",
     "table3": "circuits trained inside a network on MNIST (Tables 3 and 4)",
     "table5": "circuits trained inside a network on CIFAR-10 (Tables 5 and 6)",
+    "trained": "depth, exponent and start of circuits trained inside a network (Sec. V)",
+    "healing": "dense networks compressed, disentangled and trained on, beside the baselines",
     "dense": "dense networks: accuracy against parameters, beside the baselines",
 }
 """Name, which is also that of the module, and what is measured."""

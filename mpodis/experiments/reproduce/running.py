@@ -8,7 +8,7 @@ import platform
 import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 
 import joblib
 import torch
@@ -81,6 +81,7 @@ def command_line(name: str, options: Options) -> str:
         if key in PLACES or value == default[key]:
             continue
         text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+        text = text.lower() if value is None or isinstance(value, bool) else text
         if key in common:
             words += [f"--{key.replace('_', '-')}", text]
         else:
@@ -124,7 +125,9 @@ def _results(pieces: Sequence[Piece], options: Options) -> Iterator[tuple[str, d
     shared = getattr(options, "device", "cpu") != "cpu"
     one_thread = {} if shared else {"inner_max_num_threads": 1}
     backend = "threading" if shared else "loky"
-    with joblib.parallel_config(backend, n_jobs=options.workers, **one_thread):
+    # threads share these settings: what one of them restores would be changed under the others
+    around = _one_thread() if shared else nullcontext()
+    with around, joblib.parallel_config(backend, n_jobs=options.workers, **one_thread):
         calls = (joblib.delayed(_timed)(p.name, p.work, p.arguments) for p in pieces)
         # one at a time is handed out, so that an interruption loses no more than it must
         yield from joblib.Parallel(
