@@ -249,8 +249,11 @@ def norm_gradient(cores: Sequence) -> list:
 def _descended(linear, metric, canonical: tuple[list, float]) -> list:
     """Lower |C (M - T)|^2 over all sites by L-BFGS; `linear` is metric @ M."""
     cores, log_norm = canonical
-    norm = math.exp(log_norm) if log_norm > -math.inf else 0.0
-    cores = [np.asarray(core) * (norm if k == 0 else 1.0) for k, core in enumerate(cores)]
+    cores = [np.asarray(core) for core in cores]
+    if log_norm > -math.inf:
+        cores[0] = cores[0] * math.exp(log_norm)
+    else:  # nothing has a slope where all is zero: isometries behind a first site of zeros have
+        cores[1:] = [np.eye(len(c), c[0].size, dtype=c.dtype).reshape(c.shape) for c in cores[1:]]
     kind = np.result_type(linear, *cores)
     wide = np.complex128 if kind.kind == "c" else np.float64
     shapes = [core.shape for core in cores]

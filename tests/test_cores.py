@@ -5,6 +5,7 @@ import pytest
 import quimb.tensor as qtn
 from numpy.testing import assert_allclose, assert_array_equal
 
+from mpodis import cores as cores_module
 from mpodis.conventions import padded_shape, qubit_legs
 from mpodis.cores import (
     als_core,
@@ -139,6 +140,44 @@ def test_padded_bonds_do_not_change_the_operator(legs):
 
 
 # --- ALS
+
+
+@pytest.fixture
+def descending(monkeypatch):
+    """Every site counts as too large to be solved for under a metric."""
+    monkeypatch.setattr(cores_module, "LARGEST_SITE", 0)
+
+
+@KINDS
+@pytest.mark.parametrize("legs", [QUBITS, ODD, ((4, 3),)], ids=str)
+def test_large_sites_descend_to_what_the_solved_ones_reach(legs, complex_, monkeypatch):
+    target, _, metric = setting(legs, complex_, True)
+    solved = fit_core(target, legs=legs, max_bond=2, metric=metric)
+    monkeypatch.setattr(cores_module, "LARGEST_SITE", 0)
+    found = fit_core(target, legs=legs, max_bond=2, metric=metric)
+    losses = [weighted_loss(target, mpo_to_dense(core), metric) for core in (solved, found)]
+    assert_allclose(losses[1], losses[0], rtol=1e-5, atol=1e-9)
+
+
+@KINDS
+def test_a_descent_never_moves_away_and_begins_anywhere(complex_, descending):
+    target, cores, metric = setting(QUBITS, complex_, True)
+    zeros = [np.zeros_like(core) for core in cores]
+    grown = pad_bonds(mpo_cores(truncate(mpo_from_cores(cores), max_bond=1).mpo), 2)
+    for start in (cores, zeros, grown):
+        start = pad_bonds(start, 2)
+        swept = als_core(target, start, metric=metric)
+        assert [c.shape for c in swept] == [c.shape for c in start]
+        assert loss_of(target, swept, metric) < loss_of(target, start, metric)
+    rank_one = fit_core(target, legs=QUBITS, max_bond=1, metric=metric)
+    assert loss_of(target, swept, metric) < loss_of(target, mpo_cores(rank_one), metric)
+
+
+def test_a_descent_keeps_single_precision(descending):
+    target, cores, metric = setting(QUBITS, False, True)
+    target, metric = target.astype(np.float32), metric.astype(np.float32)
+    swept = als_core(target, [core.astype(np.float32) for core in cores], metric=metric)
+    assert {core.dtype for core in swept} == {np.dtype(np.float32)}
 
 
 @KINDS

@@ -149,6 +149,23 @@ def test_initial_weights_follow_the_seed():
     assert not np.array_equal(weights(None), weights(None))
 
 
+@pytest.mark.parametrize(
+    ("legs", "bond", "warned"),
+    [
+        (((2, 2),) * 4, 99, False),  # as far as it goes
+        (((2, 2),) * 4, (5, 16, 4), True),
+        (((2, 1), (2, 1), (2, 2), (2, 2)), 4, True),  # legs of dimension 1 allow for 2
+        (((2, 1), (2, 2), (2, 2), (2, 1)), 2, False),
+    ],
+)
+def test_a_bond_that_cannot_be_reached_is_a_warning(legs, bond, warned, caplog):
+    with caplog.at_level(logging.WARNING, logger="mpodis"):
+        bonds = MPOLinear(legs, bond, seed=0).bonds
+    assert bool(caplog.records) == warned
+    if warned:
+        assert f"clipped to {list(bonds)}" in caplog.text
+
+
 def test_excessive_bonds_are_clipped_and_logged(caplog):
     with caplog.at_level(logging.INFO, logger="mpodis"):
         assert MPOLinear(((2, 2),) * 4, 99, seed=0).bonds == (4, 16, 4)

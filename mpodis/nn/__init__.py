@@ -6,8 +6,10 @@ from mpodis.nn.dense import DENSE_RECIPES, dense_network, train_dense
 from mpodis.nn.hybrid import HybridLinear
 from mpodis.nn.layers import FactorizedLinear, MPOLinear, linear_from_matrix, replace_layer
 from mpodis.nn.moments import LayerStatistics, LowRankMoment
+from mpodis.nn.monarch import MonarchLinear
 from mpodis.nn.order import absorb_permutation
 from mpodis.nn.positive import keep_positive, let_free, train_positive_tnn
+from mpodis.nn.stacks import HybridNetwork, Stage
 from mpodis.nn.swap import (
     Pointwise,
     compress_module,
@@ -30,11 +32,14 @@ __all__ = [
     "CompactTNN",
     "FactorizedLinear",
     "HybridLinear",
+    "HybridNetwork",
     "LayerStatistics",
     "Pointwise",
     "LowRankMoment",
     "MPOLinear",
+    "MonarchLinear",
     "Recipe",
+    "Stage",
     "TrainedCircuit",
     "TrainingRecord",
     "accuracy",

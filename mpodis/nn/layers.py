@@ -331,7 +331,17 @@ def _check_bonds(legs, bond: int | Sequence[int]) -> list[int]:
     exact = [min(math.prod(sizes[:k]), math.prod(sizes[k:])) for k in range(1, n + 1)]
     clipped = [min(int(b), e) for b, e in zip(bonds, exact, strict=True)]
     if clipped != bonds:
-        log.info("bond dimensions %s exceed the exact ones and are clipped to %s", bonds, clipped)
+        # an integer means "as far as it goes", but legs of dimension 1 are easily overlooked
+        full = [max(i, o) ** 2 for i, o in legs]
+        usual = [min(math.prod(full[:k]), math.prod(full[k:])) for k in range(1, n + 1)]
+        surprising = [e < min(b, u) for b, e, u in zip(bonds, exact, usual, strict=True)]
+        whole = isinstance(bond, (int, np.integer)) and not any(surprising)
+        level = logging.INFO if whole else logging.WARNING
+        log.log(
+            level,
+            "bond dimensions %s cannot be reached on legs %s and are clipped to %s",
+            *(bonds, legs, clipped),
+        )
     return clipped
 
 
