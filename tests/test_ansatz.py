@@ -11,6 +11,7 @@ from mpodis.ansatz import (
     brickwall,
     from_spec,
     pair_from_spec,
+    segments_from_spec,
     staircase,
 )
 
@@ -298,6 +299,34 @@ def test_rows_with_two_sides(spec, left, right):
         assert [ansatz.depth for ansatz in found] == [9, 13]
 
 
+CNOTS = ["CNOT"] * 8
+BRICKS = ["CNOT", "2b"] * 3
+ONES = ["1b", "CNOT"] * 4
+
+
+@pytest.mark.parametrize(
+    ("words", "depths", "left", "right"),
+    [
+        ("All CNOTs", (1, 2), CNOTS[:1], CNOTS[:2]),
+        ("All CNOTs", (6, 2), CNOTS[:6], CNOTS[:2]),
+        ("1b + CNOTs + 1b + 5 × CNOTs; CNOTs", (8, 1), [*ONES[:3], *CNOTS[:5]], CNOTS[:1]),
+        ("1b; CNOTs", (1, 1), ["1b"], ["CNOT"]),
+        ("CNOTs; CNOTs + 2b", (1, 2), BRICKS[:1], BRICKS[:2]),
+        (ODD_EVEN, (6, 2), BRICKS, BRICKS[:2]),
+        (ODD_EVEN, (3, 4), BRICKS[:3], BRICKS[:4]),
+        (ODD_EVEN, (1, 1), ["CNOT"], ["CNOT"]),
+        ("odd layers = 1b; even layers = CNOTs", (6, 8), ONES[:6], ONES),
+        ("CNOTs; 2b", (1, 1), ["CNOT"], ["2b"]),
+        ("CNOTs", (2, 2), CNOTS[:2], CNOTS[:2]),
+        ("CNOTs", (8, 6), CNOTS, CNOTS[:6]),
+    ],
+)
+def test_rows_with_their_numbers_of_layers(words, depths, left, right):
+    """M_i and N_i of a row, as they stand in the tables' second column."""
+    found = pair_from_spec(words, 8, 6, depths=depths)
+    assert [names(ansatz) for ansatz in found] == [left, right]
+
+
 def test_the_one_body_model_has_the_papers_count():
     # Table 3: 876 parameters with one-body gates, 854 without; 8 wires before layer 2, 6 before 3
     second, _ = pair_from_spec("1b + CNOTs + 1b + 5 × CNOTs; CNOTs", 8, 8)
@@ -351,6 +380,29 @@ def test_a_depth_that_contradicts_the_spec():
 def test_gates_that_do_not_fit(spec, n):
     with pytest.raises(ValueError, match=f"wires does not fit an operator of {n}; use widths"):
         from_spec(spec, n)
+
+
+@pytest.mark.parametrize("n", [4, 5])
+@pytest.mark.parametrize("start", [0, 1])
+def test_cut_circuits_begin_on_the_wire_of_the_uncut_one(n, start):
+    whole = from_spec("1b + CNOT + 2b + CNOT + 1b + 2b", n, start=start)
+    parts = segments_from_spec("1b + CNOT | 2b + CNOT | 1b + 2b", n, start=start)
+    assert [part.depth for part in parts] == [2, 2, 2]
+    assert sum((part.layers for part in parts), ()) == whole.layers
+    assert segments_from_spec("1b + CNOT + 2b + CNOT + 1b + 2b", n, start=start) == [whole]
+    first, second = (layer[0].wires[0] for layer in (whole.layers[1], whole.layers[3]))
+    assert first == second == start  # two layers apart
+
+
+def test_the_first_brick_on_wire_1():
+    (ansatz,) = segments_from_spec("CNOT + 2b", 4, start=1)
+    cnots, free = ([place.wires for place in layer] for layer in ansatz.layers)
+    assert cnots == [(1, 2)]
+    assert free == [(0, 1), (2, 3)]
+    (ansatz,) = segments_from_spec("2b", 4, start=1)
+    assert [place.wires for place in ansatz.layers[0]] == [(0,), (1, 2), (3,)]
+    with pytest.raises(ValueError, match="start=2 must be 0 or 1"):
+        segments_from_spec("2b", 4, start=2)
 
 
 def test_three_sides():

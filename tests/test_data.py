@@ -41,6 +41,30 @@ def write_idx(folder, arrays, *, packed=False):
             (folder / name).write_bytes(raw)
 
 
+def fake_cifar10(n_train=20, n_test=3, seed=0):
+    """As Keras has it: labels are columns."""
+    rng = np.random.default_rng(seed)
+    return {
+        "x_train": rng.integers(0, 256, (n_train, 32, 32, 3), dtype=np.uint8),
+        "y_train": (np.arange(n_train, dtype=np.uint8) % 10)[:, None],
+        "x_test": rng.integers(0, 256, (n_test, 32, 32, 3), dtype=np.uint8),
+        "y_test": np.arange(9, 9 - n_test, -1, dtype=np.uint8)[:, None],
+    }
+
+
+BATCHES = [f"data_batch_{k}.bin" for k in range(1, 6)]
+
+
+def write_bins(folder, arrays):
+    """A label and three planes of colour for every image."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for part, names in (("train", BATCHES), ("test", ["test_batch.bin"])):
+        planes = arrays[f"x_{part}"].transpose(0, 3, 1, 2).reshape(len(arrays[f"x_{part}"]), -1)
+        rows = np.hstack([arrays[f"y_{part}"].reshape(-1, 1), planes]).astype(np.uint8)
+        for name, some in zip(names, np.array_split(rows, len(names)), strict=True):
+            (folder / name).write_bytes(some.tobytes())
+
+
 def toy(labels, n_test=2):
     y = np.asarray(labels)
     x = np.linspace(0, 1, 4 * len(y)).reshape(-1, 4)
@@ -116,6 +140,25 @@ def test_validation_split_holds_out_training_images(size, count):
 def test_validation_split_refuses_improper_sizes(size):
     with pytest.raises(ValueError, match="holds out no proper part of 6 training images"):
         toy([0, 1, 1, 0, 2, 2]).validation_split(size)
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (2, 3, 2)])
+def test_mirrored_training_images_follow_the_others(shape):
+    features = int(np.prod(shape))
+    x = np.linspace(0, 1, 5 * features).reshape(5, features)
+    y = np.array([0, 1, 2, 1, 0])
+    data = Dataset("toy", x[:4], y[:4], x[4:], y[4:], shape, "ramp")
+    both = data.mirrored()
+    assert_array_equal(both.x_train[:4], data.x_train)
+    for image, other in zip(data.x_train, both.x_train[4:], strict=True):
+        image, other = image.reshape(shape), other.reshape(shape)
+        for column in range(3):
+            assert_array_equal(other[:, column], image[:, 2 - column])
+    assert_array_equal(both.y_train, [0, 1, 2, 1, 0, 1, 2, 1])
+    assert_array_equal(both.x_test, data.x_test)
+    assert both.note == "ramp; training images also mirrored"
+    assert data.note == "ramp"
+    assert len(data.y_train) == 4
 
 
 @pytest.mark.parametrize(
@@ -197,19 +240,121 @@ def test_loading_digits_needs_no_torch():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+# --- CIFAR-10
+
+
+@pytest.mark.parametrize(
+    ("note", "said"), [({}, ""), ({"note": "made of noise"}, ", made of noise")]
+)
+@pytest.mark.parametrize("columns", [True, False])
+def test_cifar10_from_one_archive(tmp_path, note, said, columns):
+    arrays = fake_cifar10()
+    if not columns:
+        arrays |= {key: arrays[key].ravel() for key in ("y_train", "y_test")}
+    np.savez(tmp_path / "cifar10.npz", **arrays, **note)
+    data = load_data("cifar10", data_dir=tmp_path)
+    assert (data.name, data.image_shape, data.features) == ("cifar10", (32, 32, 3), 3072)
+    assert data.x_train.dtype == data.x_test.dtype == np.float32
+    assert_allclose(data.x_train, arrays["x_train"].reshape(20, -1) / 255, rtol=1e-6)
+    assert_allclose(data.x_test, arrays["x_test"].reshape(3, -1) / 255, rtol=1e-6)
+    assert data.y_train.dtype == np.int64
+    assert_array_equal(data.y_train, [*range(10), *range(10)])
+    assert_array_equal(data.y_test, [9, 8, 7])
+    assert data.note == f"CIFAR-10, 20/3 images{said}"
+
+
+def test_archive_and_binary_files_of_cifar10_agree(tmp_path, monkeypatch):
+    arrays = fake_cifar10(n_train=7)  # files of different sizes
+    (tmp_path / "keras").mkdir()
+    np.savez_compressed(tmp_path / "keras" / "cifar10.npz", **arrays)
+    write_bins(tmp_path / "official" / "cifar-10-batches-bin", arrays)
+    write_bins(tmp_path / "flat", arrays)
+    expected = load_data("cifar10", data_dir=tmp_path / "keras")
+    for folder in ("official", "flat"):
+        monkeypatch.setenv("MPODIS_DATA", str(tmp_path / folder))
+        data = load_data("cifar10", size=32)
+        for key in ("x_train", "y_train", "x_test", "y_test"):
+            assert_array_equal(getattr(data, key), getattr(expected, key))
+        assert data.note == expected.note == "CIFAR-10, 7/3 images"
+
+
+@pytest.mark.parametrize("size", [8, 28])
+def test_cifar10_has_one_size(size, tmp_path):
+    with pytest.raises(ValueError, match=f"size={size}: the images of CIFAR-10 are 32x32; use"):
+        load_data("cifar10", size=size, data_dir=tmp_path)
+
+
+def test_cifar10_needs_its_folder_and_all_its_files(tmp_path):
+    with pytest.raises(FileNotFoundError, match="CIFAR-10 needs a folder: pass data_dir or set"):
+        load_data("cifar10")
+    with pytest.raises(FileNotFoundError, match="nowhere: no such folder; .* holds CIFAR-10"):
+        load_data("cifar10", data_dir=tmp_path / "nowhere")
+    write_bins(tmp_path, fake_cifar10())
+    for name in ("test_batch.bin", "data_batch_3.bin"):
+        (tmp_path / name).rename(tmp_path / "aside")
+        with pytest.raises(FileNotFoundError, match="neither cifar10.npz nor data_batch_1.bin"):
+            load_data("cifar10", data_dir=tmp_path)
+        (tmp_path / "aside").rename(tmp_path / name)
+    assert len(load_data("cifar10", data_dir=tmp_path).y_train) == 20
+
+
+@pytest.mark.parametrize(
+    ("key", "array", "message"),
+    [
+        ("x_train", np.zeros((20, 3, 32, 32), np.uint8), r"x_train uint8\(20, 3, 32, 32\)"),
+        ("x_test", np.zeros((3, 32, 32, 3)), r"x_test float64\(3, 32, 32, 3\)"),
+        ("y_test", np.zeros((2, 1), np.uint8), r"y_test uint8\(2,\) must be"),
+        ("y_train", np.zeros((20, 10), np.uint8), r"y_train uint8\(200,\) must be"),
+        ("y_train", np.full((20, 1), 10), "y_train must be integers 0..9"),
+        ("y_train", np.full((20, 1), -1), "y_train must be integers 0..9"),
+        ("y_test", np.zeros((3, 1)), "y_test must be integers 0..9"),
+    ],
+)
+def test_wrong_arrays_of_cifar10(tmp_path, key, array, message):
+    np.savez(tmp_path / "cifar10.npz", **{**fake_cifar10(), key: array})
+    with pytest.raises(ValueError, match=message) as error:
+        load_data("cifar10", data_dir=tmp_path)
+    assert str(error.value).endswith("fetch it again, or point data_dir at a good copy")
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_no_images_of_cifar10(tmp_path, part):
+    arrays = fake_cifar10()
+    empty = {key: arrays[key][:0] for key in (f"x_{part}", f"y_{part}")}
+    np.savez(tmp_path / "cifar10.npz", **arrays | empty)
+    with pytest.raises(ValueError, match=f"y_{part} must be integers 0..9, at least one"):
+        load_data("cifar10", data_dir=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "part"), [("data_batch_5.bin", "train"), ("test_batch.bin", "test")]
+)
+def test_damaged_binary_files_of_cifar10(tmp_path, name, part):
+    write_bins(tmp_path, fake_cifar10())
+    path = tmp_path / name
+    raw = path.read_bytes()
+    path.write_bytes(raw[:-100])
+    with pytest.raises(ValueError, match=f"the {part} files hold no whole number of images"):
+        load_data("cifar10", data_dir=tmp_path)
+    path.write_bytes(b"\x0a" + raw[1:])
+    with pytest.raises(ValueError, match=f"y_{part} must be integers 0..9"):
+        load_data("cifar10", data_dir=tmp_path)
+
+
 # --- what can be wrong
 
 
-@pytest.mark.parametrize("name", ["cifar10", "MNIST", ""])
+@pytest.mark.parametrize("name", ["cifar100", "MNIST", ""])
 def test_unknown_name(name):
-    with pytest.raises(ValueError, match="known names: digits, mnist"):
+    with pytest.raises(ValueError, match="known names: digits, mnist, cifar10"):
         load_data(name)
 
 
+@pytest.mark.parametrize("name", ["digits", "mnist", "cifar10"])
 @pytest.mark.parametrize("size", [0, -8, 8.0, True])
-def test_improper_size(size):
+def test_improper_size(name, size):
     with pytest.raises(ValueError, match="not a positive integer"):
-        load_data("mnist", size=size)
+        load_data(name, size=size)
 
 
 def test_digits_have_one_size():
@@ -232,8 +377,7 @@ def test_missing_folder_and_files(tmp_path):
         load_data("mnist", data_dir=tmp_path)
 
 
-def damaged_npz(path, kind):
-    arrays = fake_mnist()
+def damaged_npz(path, kind, arrays):
     if kind == "missing array":
         del arrays["y_test"]
     elif kind == "pickled":
@@ -259,11 +403,11 @@ def damaged_npz(path, kind):
     "kind",
     ["missing array", "pickled", "bare array", "truncated", "flipped", "empty", "text"],
 )
-def test_damaged_npz(tmp_path, kind):
-    path = tmp_path / "mnist.npz"
-    damaged_npz(path, kind)
-    with pytest.raises(ValueError, match=r"mnist\.npz: not a readable .*fetch it again") as error:
-        load_data("mnist", data_dir=tmp_path)
+@pytest.mark.parametrize(("name", "fake"), [("mnist", fake_mnist), ("cifar10", fake_cifar10)])
+def test_damaged_npz(tmp_path, kind, name, fake):
+    damaged_npz(tmp_path / f"{name}.npz", kind, fake())
+    with pytest.raises(ValueError, match=rf"{name}\.npz: not readable .*fetch it again") as error:
+        load_data(name, data_dir=tmp_path)
     assert "\n" not in str(error.value)
 
 

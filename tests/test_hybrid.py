@@ -134,6 +134,19 @@ def test_cuts_leave_the_placements_as_they_are():
     assert len(segments_from_spec(spec, 5)) == 1
 
 
+@pytest.mark.parametrize("plan", [None, *PLANS])
+def test_circuits_that_begin_on_wire_1(plan):
+    kinds = {"left": "CNOT + 2b", "right": "1b + 2b + CNOT"}
+    one = layer("square", plan, start=1, **kinds)
+    for side, found in (("left", one.left), ("right", one.right)):
+        assert [c.ansatz for c in found] == [from_spec(kinds[side], 4, start=1)]
+    assert [place.wires for place in one.left[0].ansatz.layers[0]] == [(1, 2)]
+    x = batch(one)
+    assert_allclose(one(x).detach(), x.numpy() @ twin(one), atol=1e-12)
+    cut = layer("square", start=1, left="CNOT | 2b")
+    assert tuple(c.ansatz.layers[0] for c in cut.left) == from_spec("CNOT + 2b", 4, start=1).layers
+
+
 def test_the_plan_follows_the_batch():
     wide = ((2, 2),) * 5
     kinds = {"left": "2b", "right": "2b", "seed": 0}
@@ -251,6 +264,7 @@ def test_two_processes_train_as_one(tmp_path):
         ({"right": "5b"}, "a gate of 5 wires does not fit an operator of 4"),
         ({"plan": "fast"}, "plan='fast' is not known; use matrix, batch, network, or None"),
         ({"batch": 0}, "batch=0 must be 1 or more"),
+        ({"left": "2b", "start": 2}, "start=2 must be 0 or 1, the parity of the first layer"),
         ({"plan": "network", "left": "1b | 1b"}, "cut circuits use 'batch'"),
         ({"shape": (17, 4)}, r"shape=\(17, 4\) does not fit"),
     ],

@@ -1,19 +1,28 @@
 """`mpodis reproduce`: what every experiment goes through, by a small one and by table1."""
 
 import json
+import os
 import re
+import shlex
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import matplotlib.pyplot as plt
 import pytest
+import torch
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from mpodis import report
 from mpodis.cli import main
-from mpodis.config import from_texts
+from mpodis.config import from_texts, load_config
 from mpodis.experiments.reproduce import EXPERIMENTS, load_experiment
 from mpodis.experiments.reproduce.base import Experiment, Options, Panel, Piece, spread
 from mpodis.experiments.reproduce.networks import network
 from mpodis.experiments.reproduce.running import command_line, run_experiment
 from mpodis.experiments.reproduce.table1 import Table1
+from mpodis.experiments.reproduce.table5 import Table5
 from mpodis.experiments.run_directory import REPRODUCE, JobDirectory
 from mpodis.tables import Table
 
@@ -64,6 +73,48 @@ def test_pieces_are_stored_and_not_done_again(tmp_path, workers):
     assert {"mpodis", "torch", "numpy"} <= set(record["versions"])
 
 
+@dataclass(frozen=True)
+class OnDevice(Options):
+    device: str = "cuda"
+
+
+TOGETHER = threading.Barrier(2, timeout=30)
+
+
+def threads_of_libraries():
+    blas = {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+    return {"torch": torch.get_num_threads(), "blas": sorted(blas)}
+
+
+def where(*, last):
+    """The first to begin is the first to end, and the last looks around after that."""
+    TOGETHER.wait()
+    time.sleep(0.05 * last)
+    return {"process": os.getpid(), "thread": threading.get_ident(), **threads_of_libraries()}
+
+
+def test_pieces_on_a_device_are_done_in_threads(tmp_path):
+    pieces = [Piece(f"x{k}", where, {"last": bool(k)}) for k in range(2)]
+    beside = Experiment(
+        "table1", "", OnDevice, lambda options: pieces, lambda r: [], lambda r: "", trains=False
+    )
+    options, before = OnDevice(workers=2), torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with threadpool_limits(2, user_api="blas"), ThreadPoolExecutor(1) as another:
+            record = run_experiment(beside, options, begin(tmp_path / "run", options))
+            after = another.submit(threads_of_libraries).result()
+    finally:
+        torch.set_num_threads(before)
+    found = record["pieces"].values()
+    assert {piece["process"] for piece in found} == {os.getpid()}
+    assert len({piece["thread"] for piece in found} - {threading.get_ident()}) == 2
+    for piece in found:
+        assert piece["torch"] == 1
+        assert piece["blas"] == [1]
+    assert after == {"torch": 2, "blas": [2]}
+
+
 def test_two_pieces_of_one_name_are_refused(tmp_path):
     twice = small(tmp_path / "marks", 1).pieces(None) * 2
     options = Options()
@@ -81,6 +132,28 @@ def test_the_command_repeats_the_run_and_names_no_place():
         "mpodis reproduce table1 --data mnist --seeds 3 --set widths=2,6 --data-dir DIR"
     )
     assert command_line("table1", Table1()) == "mpodis reproduce table1"
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({}, []),
+        ({"gates": None, "mirrored": False}, ["gates=none", "mirrored=false"]),
+        ({"validate": True, "device": "cuda:0"}, ["validate=true", "device=cuda:0"]),
+        ({"architecture": "cifar10", "gates": 0.5}, ["architecture=cifar10", "gates=0.5"]),
+        (
+            {"architecture": "cifar10", "rows": ("equal parameters", "2b")},
+            ["architecture=cifar10", "rows=equal parameters,2b"],
+        ),
+    ],
+)
+def test_the_words_of_a_command_are_read_as_they_were_meant(changed, words):
+    options = Table5(**changed)
+    command = shlex.split(command_line("table5", options))[3:]
+    assert command[::2] == ["--set"] * len(words)
+    assert sorted(command[1::2]) == sorted(words)
+    texts = dict(word.split("=") for word in command[1::2])
+    assert load_config(Table5, texts=texts) == options
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -121,6 +194,12 @@ def test_texts_take_the_type_of_the_option():
     }
     with pytest.raises(ValueError, match="starts='many' is not a whole number"):
         from_texts(Table1, {"starts": "many"})
+    with pytest.raises(ValueError, match="starts='none' is not a whole number"):
+        from_texts(Table1, {"starts": "none"})
+    with pytest.raises(ValueError, match="gates='None' is not a number"):
+        from_texts(Table5, {"gates": "None"})
+    with pytest.raises(ValueError, match="mirrored='yes' is neither true nor false"):
+        from_texts(Table5, {"mirrored": "yes"})
 
 
 @pytest.fixture(scope="module")
