@@ -7,17 +7,24 @@ sites from the most significant bit; `convert` and `encode` translate, once and 
 from mpodis.quantum.convert import to_qiskit
 from mpodis.quantum.cost import CostTable, HardwareCost, cost_table, gate_cost
 from mpodis.quantum.encode import amplitude_encoding, normalise
-from mpodis.quantum.run import Runner, StatevectorRunner, hybrid_layer, run_circuit
+from mpodis.quantum.readout import Hypercube, Interference, Readout, Tomography, invert_counts
+from mpodis.quantum.run import Runner, ShotRunner, StatevectorRunner, hybrid_layer, run_circuit
 
 __all__ = [
     "CostTable",
     "HardwareCost",
+    "Hypercube",
+    "Interference",
+    "Readout",
     "Runner",
+    "ShotRunner",
     "StatevectorRunner",
+    "Tomography",
     "amplitude_encoding",
     "cost_table",
     "gate_cost",
     "hybrid_layer",
+    "invert_counts",
     "normalise",
     "run_circuit",
     "to_qiskit",

@@ -6,6 +6,7 @@ states into output amplitudes and is what changes with shots, noise and readout.
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,8 +19,9 @@ from mpodis.factorization import Factorization
 from mpodis.progress import bar
 from mpodis.quantum.convert import to_qiskit
 from mpodis.quantum.encode import amplitude_encoding, normalise
+from mpodis.quantum.readout import Readout
 
-__all__ = ["Runner", "StatevectorRunner", "hybrid_layer", "run_circuit"]
+__all__ = ["Runner", "ShotRunner", "StatevectorRunner", "hybrid_layer", "run_circuit"]
 
 _BATCH = 500  # circuits of one Aer job: enough to hide its overhead
 _AMPLITUDES = 2**22  # of one Aer job: 64 MiB
@@ -85,6 +87,44 @@ class StatevectorRunner:
                     result[start + i] = answer.data(i)["statevector"]
                 shown.update(len(jobs))
         return result
+
+
+@dataclass(frozen=True)
+class ShotRunner:
+    """A noiseless device with a finite number of shots, read as on a real one.
+
+    Final states come from Aer's statevector simulator, and counts are drawn from their law, which
+    is that of Aer's own sampling.
+
+    Parameters
+    ----------
+    readout : Readout
+        `Tomography`, `Interference` or `Hypercube`.
+    seed : int
+        A sample's counts depend on it and on the sample alone, not on what else is run.
+    threads : int
+        See `StatevectorRunner`.
+    """
+
+    readout: Readout
+    seed: int = 0
+    threads: int = 0
+
+    def run(
+        self, circuit: QuantumCircuit, states: np.ndarray, *, progress: bool = False
+    ) -> np.ndarray:
+        exact = StatevectorRunner(threads=self.threads)
+        final = exact.run(circuit, states, progress=progress)
+        if np.abs(final.imag).max(initial=0.0) < 1e-9:
+            final = np.ascontiguousarray(final.real)
+        read = np.empty_like(final)
+        with bar(total=len(final), desc="readout", enabled=progress) as shown:
+            for k, state in enumerate(states):
+                number = zlib.crc32(np.ascontiguousarray(state).tobytes())
+                rng = np.random.default_rng([self.seed, number])
+                read[k] = self.readout.read(final[k : k + 1], rng)[0]
+                shown.update()
+        return read
 
 
 def run_circuit(

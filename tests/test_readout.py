@@ -1,0 +1,183 @@
+"""Vectors read from counts: unbiased, of the right sign, and as good as they should be."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from qiskit import QuantumCircuit
+from qiskit.quantum_info import Statevector
+
+from mpodis.ansatz import brickwall
+from mpodis.circuit import random_circuit
+from mpodis.quantum import (
+    Hypercube,
+    Interference,
+    ShotRunner,
+    Tomography,
+    invert_counts,
+    run_circuit,
+)
+from mpodis.quantum.readout import BASES, linear_interference, pauli_probabilities
+
+READOUTS = [Interference(4000), Tomography(200), Hypercube(2000)]
+every_readout = pytest.mark.parametrize("readout", READOUTS, ids=lambda r: type(r).__name__)
+
+
+def vectors(count, n, complex_=False, seed=0):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(count, 2**n))
+    if complex_:
+        x = x + 1j * rng.normal(size=x.shape)
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+def infidelity(readout, states, seed=0):
+    found = readout.read(states, np.random.default_rng(seed))
+    return 1 - np.abs((found.conj() * states).sum(1)) ** 2
+
+
+@pytest.mark.parametrize("complex_", [False, True])
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_tomography_of_exact_frequencies_is_the_state(n, complex_):
+    (state,) = vectors(1, n, complex_)
+    rho = invert_counts(pauli_probabilities(state))
+    assert_allclose(rho, np.outer(state, state.conj()), atol=1e-14)
+
+
+def test_the_probabilities_are_those_of_qiskit():
+    (state,) = vectors(1, 3, complex_=True)
+    table = pauli_probabilities(state)
+    for setting in np.ndindex(3, 3, 3):
+        circuit = QuantumCircuit(3)
+        for wire, basis in enumerate(setting):
+            if "ZXY"[basis] == "Y":
+                circuit.sdg(2 - wire)
+            if "ZXY"[basis] != "Z":
+                circuit.h(2 - wire)
+        expected = Statevector(state).evolve(circuit).probabilities()
+        assert_allclose(table[setting].reshape(-1), expected, atol=1e-14)
+    assert list(BASES) == ["Z", "X", "Y"]
+
+
+def test_the_inversion_is_that_of_the_reference_package():
+    experiments = pytest.importorskip("qiskit_experiments.library.tomography")
+    fitters = experiments.fitters
+    basis = experiments.basis.PauliMeasurementBasis()
+    (state,) = vectors(1, 2, complex_=True)
+    rng = np.random.default_rng(1)
+    probabilities = pauli_probabilities(state).reshape(9, 4)
+    counts = rng.multinomial(500, probabilities)
+    # their qubit 0 is the last site, of outcomes and of settings
+    settings = [(b, a) for a in range(3) for b in range(3)]
+    rho, _ = fitters.linear_inversion(
+        counts.reshape(1, 9, 4),
+        np.full(9, 500),
+        np.array(settings),
+        np.zeros((9, 0), int),
+        measurement_basis=basis,
+        measurement_qubits=(0, 1),
+    )
+    ours = invert_counts((counts / 500).reshape(3, 3, 2, 2))
+    assert_allclose(np.asarray(rho), ours, atol=1e-8)
+
+
+@every_readout
+def test_the_vector_comes_back_with_its_sign(readout):
+    states = vectors(5, 3)
+    found = readout.read(states, np.random.default_rng(0))
+    assert found.dtype == np.float64
+    assert_allclose(np.linalg.norm(found, axis=1), 1)
+    assert ((found * states).sum(1) > 0.97).all()
+
+
+@pytest.mark.parametrize("readout", READOUTS[:2], ids=lambda r: type(r).__name__)
+def test_complex_vectors_come_back_with_their_phase(readout):
+    states = vectors(5, 2, complex_=True)
+    found = readout.read(states, np.random.default_rng(0))
+    assert ((found.conj() * states).sum(1).real > 0.97).all()
+
+
+def test_the_sign_is_right_a_thousand_times():
+    states = vectors(1000, 6)
+    found = Interference(2000).read(states, np.random.default_rng(0))
+    assert ((found * states).sum(1) > 0).all()
+
+
+def test_interference_is_as_good_as_the_bound():
+    """(2^n - 1) / (2 shots) is what the Fisher information of real amplitudes allows for."""
+    states = vectors(200, 4)
+    for shots in (5_000, 50_000):
+        assert_allclose(infidelity(Interference(shots), states).mean(), 15 / 2 / shots, rtol=0.2)
+
+
+@every_readout
+def test_the_infidelity_falls_as_one_over_the_shots(readout):
+    states = vectors(40, 3)
+    shots = np.array([500, 2_000, 8_000, 32_000])
+    means = [infidelity(type(readout)(int(s)), states).mean() for s in shots]
+    slope = np.polyfit(np.log(shots), np.log(means), 1)[0]
+    assert -1.2 < slope < -0.8
+
+
+def test_the_linear_estimate_has_no_bias_and_the_variance_it_says():
+    (state,) = vectors(1, 3)
+    rng = np.random.default_rng(0)
+    drawn = [linear_interference(state, 400, rng) for _ in range(2000)]
+    found, variance = (np.array(column) for column in zip(*drawn, strict=True))
+    assert_allclose(found.mean(0), state, atol=5 * found.std(0).max() / 2000**0.5)
+    assert_allclose(found.var(0), variance.mean(0), rtol=0.2)
+
+
+@every_readout
+@pytest.mark.parametrize("state", [np.eye(8)[3], -np.eye(8)[0], np.full(8, -(8**-0.5))])
+def test_zeros_and_vectors_equal_to_the_reference(readout, state):
+    found = readout.read(state[None], np.random.default_rng(0))[0]
+    assert found @ state > 0.98
+
+
+def test_without_interference_the_sign_is_left_to_chance():
+    states = vectors(60, 2)
+    for readout in (Tomography(300, sign_shots=0), Hypercube(2000, sign_shots=0)):
+        found = readout.read(states, np.random.default_rng(0))
+        signs = np.sign((found * states).sum(1))
+        assert (np.abs((found * states).sum(1)) > 0.9).mean() > 0.9
+        assert 0.1 < (signs > 0).mean() < 0.9
+
+
+def test_settings_and_shots_are_stated():
+    assert Interference(100).settings(6) == 1
+    assert Interference(100).settings(6, is_complex=True) == 2
+    assert Tomography(1024, sign_shots=0).settings(6) == 729
+    assert Tomography(1024).settings(6) == 730
+    assert Tomography(1024, sign_shots=5).shots_of(6) == 729 * 1024 + 5
+    assert Hypercube(50).settings(6) == 8
+    assert Hypercube(50, sign_shots=7).shots_of(6) == 7 * 50 + 7
+
+
+@every_readout
+def test_a_layer_is_read_sample_by_sample(readout):
+    circuit = random_circuit(brickwall(3, 2), seed=0)
+    x = 3 * np.random.default_rng(1).normal(size=(4, 8))
+    x[2] = 0
+    runner = ShotRunner(readout, seed=5, threads=1)
+    y = run_circuit(circuit, x, runner=runner)
+    exact = circuit.apply(x)
+    assert_array_equal(y[2], 0)
+    for found, wanted in zip(y[[0, 1, 3]], exact[[0, 1, 3]], strict=True):
+        assert_allclose(np.linalg.norm(found), np.linalg.norm(wanted))
+        assert found @ wanted > 0.95 * (wanted @ wanted)
+    # neither the order of the samples nor their number changes a reading
+    assert_array_equal(run_circuit(circuit, x[::-1], runner=runner), y[::-1])
+    other = run_circuit(circuit, x, runner=ShotRunner(readout, seed=6, threads=1))
+    assert (other[0] != y[0]).any()
+
+
+@pytest.mark.parametrize("shots", [0, -1, 2.5, True])
+def test_shots_that_make_no_sense(shots):
+    for kind in (Interference, Tomography, Hypercube):
+        with pytest.raises(ValueError, match="shots="):
+            kind(shots)
+
+
+def test_the_hypercube_refuses_complex_vectors():
+    with pytest.raises(ValueError, match="use Tomography or Interference"):
+        Hypercube().read(vectors(1, 2, complex_=True), np.random.default_rng(0))
