@@ -9,8 +9,9 @@ the other, and the least time of each is kept. Memory: bytes of the distinct arr
 keeps for the backward pass, parameters aside. Missing packages are left out.
 
 "gate by gate": every gate on the batch. "einsum": the paper's single einsum over batch, gates and
-core, where its 52 letters are enough. The layer of tensorly-torch is an MPO without circuits, and
-compared with `MPOLinear`.
+core, where its 52 letters are enough. The layer of tensorly-torch and the network of
+TensorKrowch are MPOs without circuits, and compared with `MPOLinear`; "dense from MPO"
+is the same with its weight built site by site from the left and applied in one product.
 """
 
 from __future__ import annotations
@@ -64,6 +65,23 @@ def _on_rows(x, circuit):
     return x
 
 
+class FromTheLeft(nn.Module):
+    """The weight of an MPO site by site, and one product."""
+
+    def __init__(self, layer: MPOLinear) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x):
+        first, *rest = self.layer.cores
+        weight = first[0]  # (inputs, outputs, bond)
+        for core in rest:
+            weight = torch.tensordot(weight, core, 1).transpose(1, 2)
+            inputs, i, outputs, o, bond = weight.shape
+            weight = weight.reshape(inputs * i, outputs * o, bond)
+        return x @ weight[..., 0]
+
+
 class Einsum(nn.Module):
     """All tensors in one torch.einsum."""
 
@@ -108,12 +126,14 @@ def methods(qubits: int, depth: int, batch: int) -> dict[str, Callable]:
 def plain(qubits: int) -> dict[str, nn.Module]:
     found: dict[str, nn.Module] = {
         "MPOLinear": MPOLinear(((2, 2),) * qubits, BOND, seed=0),
+        "dense from MPO": FromTheLeft(MPOLinear(((2, 2),) * qubits, BOND, seed=0)),
         "nn.Linear": nn.Linear(2**qubits, 2**qubits, bias=False),
     }
-    try:
-        found |= _tensorly(qubits)
-    except ImportError:
-        print("tensorly-torch is not installed and left out")
+    for package, make in (("tensorly-torch", _tensorly), ("TensorKrowch", _krowch)):
+        try:
+            found |= make(qubits)
+        except ImportError:
+            print(f"{package} is not installed and left out")
     return found
 
 
@@ -133,6 +153,67 @@ def _tensorly(qubits: int) -> dict[str, nn.Module]:
         for p in found[f"tensorly-torch, {mode}"].parameters():
             nn.init.normal_(p, 0.0, 0.5)
     return found
+
+
+def _krowch(qubits: int) -> dict[str, nn.Module]:
+    """The same network in nodes of TensorKrowch, x contracted with one core after the other.
+
+    Its own MPO takes a product of vectors as its input, not a vector of all qubits.
+    """
+    import tensorkrowch as tk
+
+    class Network(tk.TensorNetwork):
+        def __init__(self) -> None:
+            super().__init__()
+            self.sites = []
+            for k in range(qubits):
+                axes = {"left": BOND if k else 0, "input": 2, "output": 2}
+                axes["right"] = BOND if k < qubits - 1 else 0
+                axes = {name: size for name, size in axes.items() if size}
+                self.sites.append(
+                    tk.ParamNode(
+                        shape=tuple(axes.values()),
+                        axes_names=tuple(axes),
+                        name=f"core_{k}",
+                        network=self,
+                        init_method="randn",
+                        std=0.5,
+                    )
+                )
+            for a, b in itertools.pairwise(self.sites):
+                a["right"] ^ b["left"]
+            inputs = tuple(f"input_{k}" for k in range(qubits))
+            self.rows = tk.Node(
+                shape=(1, *[2] * qubits),
+                axes_names=("batch", *inputs),
+                name="rows",
+                network=self,
+                data=True,
+            )
+            for name, site in zip(inputs, self.sites, strict=True):
+                self.rows[name] ^ site["input"]
+
+        def set_data_nodes(self, *args, **kwargs) -> None:
+            """There is one, of all qubits."""
+
+        def add_data(self, data) -> None:
+            self.rows.tensor = data
+
+        def contract(self):
+            result = self.rows
+            for site in self.sites:
+                result = result @ site
+            return result
+
+    class Layer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = Network()
+
+        def forward(self, x):
+            return self.network(x.reshape(-1, *[2] * qubits)).reshape(x.shape)
+
+    return {"TensorKrowch": Layer()}
 
 
 def step(module: nn.Module, x: torch.Tensor) -> None:
