@@ -33,6 +33,7 @@ ORDER = (
     "disentangler",
     "direct",
     "cnots",
+    "encodings",
     "baselines",
     "blocks",
     "bounds",

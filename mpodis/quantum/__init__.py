@@ -6,11 +6,12 @@ sites from the most significant bit; `convert` and `encode` translate, once and 
 
 from mpodis.quantum.convert import to_qiskit
 from mpodis.quantum.cost import CostTable, HardwareCost, cost_table, gate_cost
-from mpodis.quantum.encode import amplitude_encoding, normalise
+from mpodis.quantum.encode import AmplitudeTree, amplitude_encoding, normalise
 from mpodis.quantum.readout import Hypercube, Interference, Readout, Tomography, invert_counts
 from mpodis.quantum.run import Runner, ShotRunner, StatevectorRunner, hybrid_layer, run_circuit
 
 __all__ = [
+    "AmplitudeTree",
     "CostTable",
     "HardwareCost",
     "Hypercube",

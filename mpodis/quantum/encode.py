@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
+
 import numpy as np
 from qiskit import QuantumCircuit
+from qiskit.circuit import ParameterVector
 
-__all__ = ["amplitude_encoding", "normalise"]
+__all__ = ["AmplitudeTree", "amplitude_encoding", "normalise"]
 
 
 def normalise(x) -> tuple[np.ndarray, np.ndarray]:
@@ -42,3 +46,72 @@ def amplitude_encoding(state) -> QuantumCircuit:
     circuit = QuantumCircuit(n)
     circuit.initialize(state, range(n))
     return circuit
+
+
+@dataclass(frozen=True)
+class AmplitudeTree:
+    """Preparation of any real vector of 2^n amplitudes by one circuit with 2^n - 1 angles.
+
+    Rotations RY that are controlled by all qubits above, as in arXiv quant-ph/0407010: 2^n - 2
+    CNOTs. The circuit is transpiled once, for all inputs, and bound to each.
+
+    Parameters
+    ----------
+    n : int
+        Qubits, 1 or more.
+    """
+
+    n: int
+
+    def __post_init__(self) -> None:
+        if self.n < 1:
+            raise ValueError(f"n={self.n} must be 1 or more qubits")
+
+    @cached_property
+    def circuit(self) -> QuantumCircuit:
+        """With a `ParameterVector` of the angles, in the order of `angles`."""
+        angles = ParameterVector("angle", 2**self.n - 1)
+        circuit = QuantumCircuit(self.n)
+        place = iter(angles)
+        for k in range(self.n):
+            target = self.n - 1 - k
+            for j in range(2**k):
+                circuit.ry(next(place), target)
+                if k:  # the bit in which the Gray code changes controls
+                    changed = _gray(j) ^ _gray((j + 1) % 2**k)
+                    circuit.cx(target + changed.bit_length(), target)
+        return circuit
+
+    def angles(self, states) -> np.ndarray:
+        """Angles (samples, 2^n - 1) that prepare real unit vectors (samples, 2^n), signs too."""
+        states = np.asarray(states)
+        if states.ndim != 2 or states.shape[1] != 2**self.n or np.iscomplexobj(states):
+            raise ValueError(
+                f"states of shape {states.shape} and type {states.dtype} must be real and "
+                f"(samples, {2**self.n})"
+            )
+        norms, levels = states, []
+        for _ in range(self.n):
+            pairs = norms.reshape(len(states), -1, 2)
+            # norms are positive, so that only the last level holds signs
+            levels.insert(0, 2 * np.arctan2(pairs[..., 1], pairs[..., 0]))
+            norms = np.hypot(pairs[..., 0], pairs[..., 1])
+        found = [level @ _multiplexed(k).T for k, level in enumerate(levels)]
+        return np.concatenate(found, axis=1)
+
+    def bound(self, state) -> QuantumCircuit:
+        """The circuit that prepares one vector."""
+        return self.circuit.assign_parameters(self.angles(np.asarray(state)[None])[0])
+
+
+def _gray(i: int) -> int:
+    return i ^ (i >> 1)
+
+
+def _multiplexed(k: int) -> np.ndarray:
+    """From the angle of every value of k controls to those between CNOTs in Gray order."""
+    size = 2**k
+    parity = [
+        [(value & _gray(place)).bit_count() % 2 for value in range(size)] for place in range(size)
+    ]
+    return (-1.0) ** np.array(parity) / size

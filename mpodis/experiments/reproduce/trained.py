@@ -12,9 +12,7 @@ is trained for the same number of steps.
 
 from __future__ import annotations
 
-import math
 import statistics
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from matplotlib.axes import Axes
@@ -24,9 +22,15 @@ from mpodis.experiments.reproduce.implicit import mean_spread
 from mpodis.experiments.reproduce.inside import (
     CUT,
     DRAWS,
+    PLACES,
     RECIPES,
     SEEN,
+    chosen,
+    drawn,
+    gains,
+    gradients,
     gradients_by_draw,
+    mean_log,
     train_depth,
     train_start,
 )
@@ -72,8 +76,9 @@ class Trained(Options):
         Of the entries of t, see `TriangularCircuit`.
     checks : tuple of int
         Numbers of steps after which the accuracy of a network that is trained on is measured.
-    heal_rate : float
-        Its learning rate at the start; it falls to 0 at the last check along a half cosine.
+    heal_rates : tuple of float
+        Its learning rates at the start, one training each; they fall to 0 at the last check along
+        a half cosine.
     starts, max_sweeps : int
         Of `disentangle`, for explicit starts.
     validate : bool
@@ -90,7 +95,7 @@ class Trained(Options):
     batch_size: int | None = None
     scale: float = 0.5
     checks: tuple[int, ...] = (10, 50, 200, 480)
-    heal_rate: float = 0.03
+    heal_rates: tuple[float, ...] = (0.01, 0.03)
     starts: int = 2
     max_sweeps: int = 100
     validate: bool = False
@@ -118,7 +123,7 @@ def pieces(options: Trained) -> list[Piece]:
     images = {k: getattr(options, k) for k in ("data", "data_dir", "validate")}
     recipe, found = options.recipe, []
     healing = {k: getattr(options, k) for k in ("networks", "starts", "max_sweeps")}
-    healing |= {"learning_rate": options.heal_rate, "batch_size": recipe["batch_size"]}
+    healing |= {"rates": list(options.heal_rates), "batch_size": recipe["batch_size"]}
     healing |= {"checks": list(options.checks)}
     for seed in options.range:
         own = {"depths": list(options.depths), "seed": seed}
@@ -138,15 +143,6 @@ def pieces(options: Trained) -> list[Piece]:
     return found
 
 
-def chosen(record: dict, kind: str, **which) -> list[dict]:
-    """Pieces of a kind with these properties, in the order of the seeds."""
-    return [
-        piece
-        for piece in record["pieces"].values()
-        if piece["kind"] == kind and all(piece[k] == v for k, v in which.items())
-    ]
-
-
 def _variants(record: dict) -> list[str]:
     there = {piece["variant"] for piece in chosen(record, "depth")}
     return [v for e in EXPONENTS for v in (e, f"{e}, cut") if v in there]
@@ -154,40 +150,6 @@ def _variants(record: dict) -> list[str]:
 
 def _depths(record: dict, variant: str) -> list[int]:
     return sorted({piece["depth"] for piece in chosen(record, "depth", variant=variant)})
-
-
-PLACES = ("first", "median", "last")
-"""Layers of gates of both circuits as x meets them; the median one is the last before the core."""
-
-
-def gradients(record: dict, variant: str, depth: int, place: str) -> list[float]:
-    """Norms at a layer of gates, by seed."""
-    rows = chosen(record, "depth", variant=variant, depth=depth)
-    return [_at(row["gradients"], place) for row in rows]
-
-
-def drawn(record: dict, draw: str, depth: int, place: str) -> list[float]:
-    """The same for a way to draw the gates."""
-    rows = [row for piece in chosen(record, "draws") for row in piece["rows"]]
-    return [_at(r["gradients"], place) for r in rows if (r["draw"], r["depth"]) == (draw, depth)]
-
-
-def _at(values: Sequence[float], place: str) -> float:
-    return values[{"first": 0, "median": len(values) // 2 - 1, "last": -1}[place]]
-
-
-def _mean_log(values: Sequence[float]) -> float:
-    """Geometric mean; 0 where one of them is."""
-    return math.exp(statistics.mean(map(math.log, values))) if min(values) > 0 else 0.0
-
-
-def gains(record: dict, draw: str) -> dict[str, float]:
-    """Gradient at the greatest depth over that at the least, geometric means over seeds."""
-    depths, found = record["options"]["depths"], {}
-    for place in PLACES:
-        ends = [_mean_log(drawn(record, draw, depth, place)) for depth in (depths[0], depths[-1])]
-        found[place] = ends[1] / ends[0]
-    return found
 
 
 def _part(record: dict) -> str:
@@ -199,9 +161,9 @@ def tables(record: dict) -> list[Table]:
     for variant in _variants(record):
         for depth in _depths(record, variant):
             found = chosen(record, "depth", variant=variant, depth=depth)
-            norms = [_mean_log(gradients(record, variant, depth, place)) for place in PLACES]
+            norms = [mean_log(gradients(record, variant, depth, place)) for place in PLACES]
             off = [statistics.mean(p[k]["distance"] for p in found) for k in WHEN]
-            sizes = [_mean_log([p[k]["condition"] for p in found]) for k in WHEN]
+            sizes = [mean_log([p[k]["condition"] for p in found]) for k in WHEN]
             cells = [f"{value:.1e}" for value in (*norms, *off, *sizes)]
             gates.append((variant, depth, *cells))
             percent = mean_spread([p["accuracy"] for p in found])
@@ -210,12 +172,12 @@ def tables(record: dict) -> list[Table]:
     starts, part = [], _part(record)
     for start, depth in _starts(record):
         found = chosen(record, "start", start=start, depth=depth)
-        curve = curves(record, start, depth)
-        cells = [mean_spread(values) for values in curve.values()]
-        starts.append((STARTS[start], depth, found[0]["parameters"], *cells))
+        for rate in record["options"]["heal_rates"]:
+            curve = curves(record, start, depth, rate)
+            cells = [mean_spread(values) for values in curve.values()]
+            starts.append((STARTS[start], depth, rate, found[0]["parameters"], *cells))
     first = chosen(record, "depth")[0]
     recipe = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in first["recipe"].items())
-    options = record["options"]
     return [
         Table(
             (
@@ -240,12 +202,12 @@ def tables(record: dict) -> list[Table]:
             notes=(recipe, first["images"]),
         ),
         Table(
-            ("start", "layers", "parameters", *(f"step {k}" for k in curve)),
+            ("start", "layers", "rate", "parameters", *(f"step {k}" for k in curve)),
             starts,
             title=f"accuracy on {part} images (%) against steps of training",
             notes=(
-                f"Adam, learning rate {options['heal_rate']} falling to 0 at the last step, "
-                f"batches of {first['recipe']['batch_size']}; the whole network is trained",
+                "Adam, its rate falling to 0 at the last step, batches of "
+                f"{first['recipe']['batch_size']}; the whole network is trained",
                 "parameters: of the whole network",
             ),
         ),
@@ -257,7 +219,7 @@ def _draw_table(record: dict) -> Table:
     rows = []
     for draw in DRAWS:
         ends = [
-            _mean_log(drawn(record, draw, d, p)) for d in (depths[0], depths[-1]) for p in PLACES
+            mean_log(drawn(record, draw, d, p)) for d in (depths[0], depths[-1]) for p in PLACES
         ]
         sizes = [
             row["condition"]
@@ -265,7 +227,7 @@ def _draw_table(record: dict) -> Table:
             for row in piece["rows"]
             if (row["draw"], row["depth"]) == (draw, depths[-1])
         ]
-        rows.append((draw, *(f"{value:.1e}" for value in (*ends, _mean_log(sizes)))))
+        rows.append((draw, *(f"{value:.1e}" for value in (*ends, mean_log(sizes)))))
     names = [f"{place}, {depth}" for depth in (depths[0], depths[-1]) for place in PLACES]
     return Table(
         ("entries of the exponent", *names, f"condition, {depths[-1]}"),
@@ -280,11 +242,11 @@ def _starts(record: dict) -> list[tuple[str, int]]:
     return sorted(there, key=lambda pair: (pair[1], list(STARTS).index(pair[0])))
 
 
-def curves(record: dict, start: str, depth: int) -> dict[int, list[float]]:
-    """Accuracies by number of steps."""
+def curves(record: dict, start: str, depth: int, rate: float) -> dict[int, list[float]]:
+    """Accuracies of the seeds by number of steps."""
     found: dict[int, list[float]] = {}
     for piece in chosen(record, "start", start=start, depth=depth):
-        for step, value in piece["steps"]:
+        for step, value in piece["steps"][str(rate)]:
             found.setdefault(step, []).append(value)
     return found
 
@@ -309,7 +271,7 @@ def _lines(ax: Axes, record: dict, middle, pick) -> None:
 
 
 def _draw_gradients(record: dict, ax: Axes) -> Axes:
-    _lines(ax, record, _mean_log, lambda v, d: gradients(record, v, d, "first"))
+    _lines(ax, record, mean_log, lambda v, d: gradients(record, v, d, "first"))
     ax.set(yscale="log", ylabel="gradient of the first layer of gates")
     ax.legend(fontsize="small")
     return ax
@@ -326,27 +288,33 @@ def _draw_depths(record: dict, ax: Axes) -> Axes:
 
 
 def _draw_starts(record: dict, ax: Axes) -> Axes:
-    depths = sorted({depth for _, depth in _starts(record)} - {0})
+    rates, deepest = record["options"]["heal_rates"], record["options"]["start_depths"][-1]
     for start, depth in _starts(record):
-        curve = curves(record, start, depth)
-        shade = "0.3" if not depth else f"C{list(STARTS).index(start)}"
-        style = {"ls": ":"} if not depth else {"ls": "-" if depth == depths[-1] else "--"}
-        label = STARTS[start] + (f", {depth} layers" if depth else "")
-        values = [statistics.mean(v) for v in curve.values()]
-        ax.plot(list(curve), values, marker=".", color=shade, label=label, **style)
-    ax.set_xscale("symlog", linthresh=min(record["options"]["checks"]))
-    ticks = [0, *record["options"]["checks"]]
-    ax.set_xticks(ticks, ticks)
+        if depth not in (0, deepest):
+            continue
+        colour = "0.3" if not depth else f"C{list(STARTS).index(start)}"
+        for rate, line in zip(rates, ("-", "--", ":", "-."), strict=False):
+            curve = curves(record, start, depth, rate)
+            missed = [100 - statistics.mean(values) for values in curve.values()]
+            label = STARTS[start] if rate == rates[0] else None
+            ax.plot(list(curve), missed, marker=".", ls=line, color=colour, label=label)
+    checks = record["options"]["checks"]
+    ax.set_xscale("symlog", linthresh=checks[0])
+    ax.set_xticks([0, *checks], [0, *checks])
+    ax.set_yscale("log")
+    ax.set_yticks([5, 10, 20, 50, 90], [5, 10, 20, 50, 90])
     ax.minorticks_off()
-    ax.set(xlabel="steps of training", ylabel=f"{_part(record)} accuracy (%)")
-    ax.legend(fontsize="x-small", loc="lower right")
+    title = f"{deepest} layers a side; rates {', '.join(map(str, rates))} (solid, dashed)"
+    ax.set(xlabel="steps of training", ylabel=f"{_part(record)} error (%)")
+    ax.set_title(title, fontsize="small")
+    ax.legend(fontsize="x-small")
     return ax
 
 
 def _draw_draws(record: dict, ax: Axes) -> Axes:
     depths = record["options"]["depths"]
     for k, draw in enumerate(DRAWS):
-        values = [_mean_log(drawn(record, draw, depth, "last")) for depth in depths]
+        values = [mean_log(drawn(record, draw, depth, "last")) for depth in depths]
         ax.plot(depths, values, marker=".", color=f"C{k}", label=draw)
     ax.set_xscale("log", base=2)
     ax.set_xticks(depths, depths)
@@ -393,7 +361,7 @@ def finding(record: dict) -> str:
         ends = dict.fromkeys((depths[0], depths[-1]))
         levels = [f"{statistics.mean(_accuracies(record, exponent, d)):.2f} at {d}" for d in ends]
         deepest = chosen(record, "depth", variant=exponent, depth=depths[-1])
-        size = _mean_log([p["before"]["condition"] for p in deepest])
+        size = mean_log([p["before"]["condition"] for p in deepest])
         said.append(
             f"With {WORDS[exponent]}: mean {_part(record)} accuracy {' and '.join(levels)} "
             f"layers; condition number of the deepest circuits at the start {size:.1e}."
@@ -401,20 +369,18 @@ def finding(record: dict) -> str:
         cuts = _cuts(record, exponent)
         if cuts:
             said.append(f"Cuts after every {CUT} layers change it by {cuts}.")
-    for depth in sorted({depth for _, depth in _starts(record)} - {0}):
+    for rate in record["options"]["heal_rates"]:
         parts = []
-        for start in (start for start, d in _starts(record) if d == depth):
-            curve = curves(record, start, depth)
-            last = max(curve)
-            ends = [f"{statistics.mean(curve[k]):.2f}" for k in (0, last)]
-            parts.append(f"{STARTS[start]} {' to '.join(ends)}")
+        for start, depth in _starts(record):
+            curve = curves(record, start, depth, rate)
+            ends = [f"{statistics.mean(curve[k]):.2f}" for k in (0, max(curve))]
+            layers = f", {depth} layers" if depth else ""
+            parts.append(f"{STARTS[start]}{layers} {' to '.join(ends)}")
         said.append(
-            f"Accuracy before the first step and after {last} from each start, {depth} layers: "
-            f"{'; '.join(parts)}."
+            f"{_part(record).capitalize()} accuracy before the first step and after "
+            f"{max(curve)}, learning rate {rate}: {'; '.join(parts)}."
         )
-    whole = curves(record, "as-trained", 0)
-    ends = [f"{statistics.mean(whole[k]):.2f}" for k in (0, last)]
-    return " ".join([*said, f"The MPO itself, trained on as long: {' to '.join(ends)}."])
+    return " ".join(said)
 
 
 EXPERIMENT = Experiment(
@@ -443,7 +409,7 @@ EXPERIMENT = Experiment(
         ),
         Panel(
             "starts",
-            "Accuracy of a trained network with its MPO layer replaced, against steps of training.",
+            "Error of a trained network with its MPO layer replaced, against steps of training.",
             _draw_starts,
         ),
     ),

@@ -1,0 +1,132 @@
+"""Circuits that prepare vectors: what comes out, exactly or with a fidelity that only grows."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from qiskit.quantum_info import Statevector
+
+from mpodis.encodings import layered_encoding, mps_encoding
+from mpodis.quantum import AmplitudeTree, to_qiskit
+
+KINDS = pytest.mark.parametrize("complex_", [False, True], ids=["real", "complex"])
+
+
+def vector(n, complex_=False, seed=0):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=2**n)
+    return x + 1j * rng.normal(size=2**n) if complex_ else x
+
+
+def product_state(n, complex_):
+    x = np.ones(1)
+    for k in range(n):
+        x = np.kron(x, vector(1, complex_, seed=k))
+    return x
+
+
+def best_fidelity(x, cut):
+    """Of all states with one term across a cut."""
+    values = np.linalg.svd(x.reshape(2**cut, -1), compute_uv=False)
+    return values[0] ** 2 / (values**2).sum()
+
+
+@KINDS
+@pytest.mark.parametrize("n", [1, 2, 3, 5])
+def test_enough_bond_prepares_anything(n, complex_):
+    x = vector(n, complex_)
+    found = mps_encoding(x, 2**n)
+    assert_allclose(found.fidelity, 1)
+    assert_allclose(found.prepared, x / np.linalg.norm(x), atol=1e-13)
+    circuit = found.circuit
+    assert_allclose(circuit.matrix() @ circuit.matrix().conj().T, np.eye(2**n), atol=1e-13)
+    if not complex_:
+        assert_allclose([np.linalg.det(gate) for gate in circuit.gates], 1)
+
+
+@KINDS
+def test_a_product_state_takes_bond_one(complex_):
+    found = mps_encoding(product_state(4, complex_), 1)
+    assert_allclose(found.fidelity, 1)
+    assert {place.width for place in found.circuit.ansatz.placements} == {1}
+    assert found.cnots == 0
+
+
+@KINDS
+@pytest.mark.parametrize("bond", [1, 2])
+def test_the_fidelity_is_that_of_the_truncated_state(bond, complex_):
+    x = vector(5, complex_)
+    found = mps_encoding(x, bond)
+    assert found.fidelity <= 1 + 1e-12
+    if bond == 1:
+        assert found.fidelity <= min(best_fidelity(x, cut) for cut in range(1, 5)) + 1e-12
+    larger = mps_encoding(x, 2 * bond)
+    assert larger.fidelity > found.fidelity
+    unit = x / np.linalg.norm(x)
+    assert_allclose(abs(np.vdot(unit, found.prepared)) ** 2, found.fidelity)
+
+
+@KINDS
+def test_the_device_prepares_the_same(complex_):
+    found = mps_encoding(vector(4, complex_), 4)
+    prepared = Statevector(to_qiskit(found.circuit)).data
+    assert_allclose(prepared, found.prepared, atol=1e-12)
+
+
+@KINDS
+def test_layers_add_up_and_sweeps_only_help(complex_):
+    x = vector(4, complex_)
+    layered = [layered_encoding(x, layers) for layers in (1, 2, 4)]
+    assert_allclose(layered[0].fidelity, mps_encoding(x, 2).fidelity)
+    fidelities = [one.fidelity for one in layered]
+    assert fidelities == sorted(fidelities)
+    assert [len(one.circuit.gates) for one in layered] == [3, 6, 12]
+    refined = layered_encoding(x, 2, max_sweeps=5)
+    assert refined.fidelity > layered[1].fidelity
+    assert refined.circuit.ansatz == layered[1].circuit.ansatz
+    unit = x / np.linalg.norm(x)
+    assert_allclose(abs(np.vdot(unit, refined.prepared)) ** 2, refined.fidelity)
+
+
+def test_real_layers_cost_two_cnots_a_gate():
+    found = layered_encoding(vector(5), 2)
+    assert found.cnots == 2 * 4 * 2
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: mps_encoding(np.ones(6)), "2\\^n amplitudes"),
+        (lambda: mps_encoding(np.zeros(8)), "norm of the vector is 0"),
+        (lambda: mps_encoding(np.full(8, np.nan)), "norm of the vector is nan"),
+        (lambda: mps_encoding(np.ones(8), 3), "max_bond=3 is not a power of two"),
+        (lambda: layered_encoding(np.ones(8), 0), "layers=0"),
+        (lambda: layered_encoding(np.ones(2), 1), "mps_encoding"),
+    ],
+)
+def test_errors(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5])
+def test_the_tree_prepares_every_real_vector_with_its_signs(n):
+    tree = AmplitudeTree(n)
+    states = np.stack(
+        [vector(n, seed=seed) for seed in range(4)] + [np.eye(2**n)[-1], -np.eye(2**n)[0]]
+    )
+    states /= np.linalg.norm(states, axis=1, keepdims=True)
+    for state, angles in zip(states, tree.angles(states), strict=True):
+        prepared = Statevector(tree.circuit.assign_parameters(angles)).data
+        assert_allclose(prepared, state, atol=1e-12)
+    assert_allclose(Statevector(tree.bound(states[0])).data, states[0], atol=1e-12)
+    assert tree.circuit.count_ops().get("cx", 0) == 2**n - 2
+    assert tree.circuit.num_parameters == 2**n - 1
+
+
+def test_the_tree_says_what_it_takes():
+    with pytest.raises(ValueError, match="must be real"):
+        AmplitudeTree(2).angles(np.ones((1, 4), complex))
+    with pytest.raises(ValueError, match=r"\(samples, 4\)"):
+        AmplitudeTree(2).angles(np.ones((1, 8)))
+    with pytest.raises(ValueError, match="n=0"):
+        AmplitudeTree(0)
