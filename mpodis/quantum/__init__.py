@@ -7,6 +7,7 @@ sites from the most significant bit; `convert` and `encode` translate, once and 
 from mpodis.quantum.convert import to_qiskit
 from mpodis.quantum.cost import CostTable, HardwareCost, cost_table, gate_cost
 from mpodis.quantum.encode import AmplitudeTree, amplitude_encoding, normalise
+from mpodis.quantum.noise import NoisyRunner
 from mpodis.quantum.readout import Hypercube, Interference, Readout, Tomography, invert_counts
 from mpodis.quantum.run import Runner, ShotRunner, StatevectorRunner, hybrid_layer, run_circuit
 
@@ -16,6 +17,7 @@ __all__ = [
     "HardwareCost",
     "Hypercube",
     "Interference",
+    "NoisyRunner",
     "Readout",
     "Runner",
     "ShotRunner",

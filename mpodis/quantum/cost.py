@@ -147,7 +147,7 @@ def gate_cost(
     if logical:
         name, device, basis = "logical", None, ["u", "cx"]
     else:
-        device, basis = _device(backend), None
+        device, basis = find_backend(backend), None
         name = backend if isinstance(backend, str) else backend.name
         if source.num_qubits > device.num_qubits:
             raise ValueError(
@@ -230,7 +230,8 @@ def _as_qiskit(circuit: Circuit | QuantumCircuit | np.ndarray) -> QuantumCircuit
     return single
 
 
-def _device(backend: str | BackendV2) -> BackendV2:
+def find_backend(backend: str | BackendV2) -> BackendV2:
+    """A backend, or that of a name."""
     if isinstance(backend, BackendV2):
         return backend
     if backend != "FakeMontrealV2":

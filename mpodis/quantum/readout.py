@@ -166,14 +166,23 @@ class Hypercube:
 
 
 def pauli_probabilities(state: np.ndarray) -> np.ndarray:
-    """(3,)*n + (2,)*n: outcomes of every setting, bases in the order of `BASES`."""
+    """(3,)*n + (2,)*n: outcomes of every setting, bases in the order of `BASES`.
+
+    Of a state (2^n,) or of a density matrix (2^n, 2^n).
+    """
     n = len(state).bit_length() - 1
     bases = np.stack(list(BASES.values()))
+    order = [*range(0, 2 * n, 2), *range(1, 2 * n, 2)]
+    if state.ndim == 2:
+        effects = bases[..., :, None] * bases[..., None, :].conj()
+        tensor = state.reshape((2,) * (2 * n))
+        for k in range(n):  # row and column of the first qubit that is left
+            tensor = np.tensordot(tensor, effects, axes=((0, n - k), (2, 3)))
+        return tensor.real.transpose(order)
     tensor = state.reshape((2,) * n).astype(np.complex128)
     for _ in range(n):  # the first axis is used up, its basis and outcome come last
         tensor = np.tensordot(tensor, bases, axes=((0,), (2,)))
-    tensor = np.abs(tensor) ** 2
-    return tensor.transpose([*range(0, 2 * n, 2), *range(1, 2 * n, 2)])
+    return (np.abs(tensor) ** 2).transpose(order)
 
 
 def invert_counts(frequencies: np.ndarray) -> np.ndarray:
