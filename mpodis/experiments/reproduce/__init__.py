@@ -17,6 +17,7 @@ __all__ = ["EXPERIMENTS", "load_experiment"]
 
 EXPERIMENTS: dict[str, str] = {
     "table1": "overlap by the width of the gates, core fixed and updated (Table 1)",
+    "table2": "accuracy with the circuits executed: exactly, with shots, with noise (Table 2)",
     "fig4": "overlap, entropy and gates against depth, from random gates and ours (Fig. 4)",
     "gradient": "gradient descent on the overlap against sweeps (Sec. IV.1)",
     "signs": "operators of positive tensors against those of mixed signs (Sec. IV.1)",

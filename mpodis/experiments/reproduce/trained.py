@@ -174,7 +174,7 @@ def tables(record: dict) -> list[Table]:
         found = chosen(record, "start", start=start, depth=depth)
         for rate in record["options"]["heal_rates"]:
             curve = curves(record, start, depth, rate)
-            cells = [mean_spread(values) for values in curve.values()]
+            cells = [mean_spread(values).partition(" (")[0] for values in curve.values()]
             starts.append((STARTS[start], depth, rate, found[0]["parameters"], *cells))
     first = chosen(record, "depth")[0]
     recipe = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in first["recipe"].items())
@@ -204,7 +204,7 @@ def tables(record: dict) -> list[Table]:
         Table(
             ("start", "layers", "rate", "parameters", *(f"step {k}" for k in curve)),
             starts,
-            title=f"accuracy on {part} images (%) against steps of training",
+            title=f"accuracy on {part} images (%) against steps, mean +- standard deviation",
             notes=(
                 "Adam, its rate falling to 0 at the last step, batches of "
                 f"{first['recipe']['batch_size']}; the whole network is trained",
@@ -328,7 +328,7 @@ def _verdict(record: dict) -> str:
     depths, said = record["options"]["depths"], []
     for draw in DRAWS:
         ratio = gains(record, draw)
-        gone = [f"{place} {value:.1g}" for place, value in ratio.items() if value < VANISHED]
+        gone = [f"{place} {value:.2g}" for place, value in ratio.items() if value < VANISHED]
         whole = f"do not vanish, {min(ratio.values()):.2g}"
         said.append(f"{draw}: {'vanish, ' + ', '.join(gone) if gone else whole}")
     return (

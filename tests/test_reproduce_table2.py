@@ -1,0 +1,111 @@
+"""Table 2: what is executed agrees with the matrices, and what is read has its sign."""
+
+from dataclasses import replace
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from mpodis.data import load_data
+from mpodis.experiments.reproduce import table2
+from mpodis.experiments.reproduce.running import run_experiment
+from mpodis.experiments.run_directory import REPRODUCE, JobDirectory
+from mpodis.nn import Recipe
+from mpodis.quantum import Interference, NoisyRunner, StatevectorRunner, Tomography
+
+SMALL = table2.Table2(
+    seeds=1, workers=1, images=6, tomography=100, interference=(20_000,), rows=("wide", "trained")
+)
+
+
+def _once(make):
+    found = []
+
+    def kept(*arguments):
+        if not found:
+            found.append(make(*arguments))
+        return found[0]
+
+    return kept
+
+
+@pytest.fixture(scope="module")
+def record(tmp_path_factory):
+    path = tmp_path_factory.mktemp("table2")
+    options = replace(SMALL, networks=str(path / "networks"))
+    directory = JobDirectory.create(path / "run", f"{REPRODUCE}table2", options)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(table2.RECIPES, "digits", Recipe(2, 0.03, 64))
+        for row in SMALL.rows:  # found once, not for every execution
+            patch.setitem(table2.CIRCUITS, row, _once(table2.CIRCUITS[row]))
+        return run_experiment(table2.EXPERIMENT, options, directory)
+
+
+def test_every_way_of_execution_has_its_row(record):
+    assert list(table2._rows(record)) == [
+        ("wide", "exact"),
+        ("wide", "tomography"),
+        ("wide", "tomography, sign open"),
+        ("wide", "interference 20000"),
+        ("trained", "exact"),
+        ("trained", "tomography"),
+        ("trained", "interference 20000"),
+    ]
+    for piece in record["pieces"].values():
+        assert piece["images"] == 6
+
+
+def test_exact_execution_is_the_classical_layer(record):
+    for (_, name), (piece,) in table2._rows(record).items():
+        if name == "exact":
+            assert piece["agreement"] == 100
+            assert piece["executed"] == piece["classical"]
+            assert piece["settings"] == [2, 0]
+
+
+def test_settings_and_shots_of_an_image_are_those_of_both_sides(record):
+    rows = table2._rows(record)
+    assert rows["wide", "tomography"][0]["settings"] == [2 * 730, 2 * (729 * 100 + 2000)]
+    assert rows["wide", "tomography, sign open"][0]["settings"] == [2 * 729, 2 * 729 * 100]
+    assert rows["wide", "interference 20000"][0]["settings"] == [2, 40_000]
+
+
+def test_what_is_read_with_its_sign_agrees(record):
+    for (_, name), (piece,) in table2._rows(record).items():
+        if "open" not in name:
+            assert piece["agreement"] > 60
+
+
+def test_tables_figure_and_finding(record):
+    (table,) = table2.EXPERIMENT.tables(record)
+    assert len(table.rows) == 7
+    figure, ax = plt.subplots()
+    assert table2.EXPERIMENT.panels[0].draw(record, ax) is ax
+    plt.close(figure)
+    assert "wide, tomography" in record["finding"]
+
+
+def test_the_runner_of_every_execution():
+    ways = table2._executions(table2.Table2(), "2-body")
+    assert isinstance(table2._runner(ways["exact"], 0), StatevectorRunner)
+    noisy = table2._runner(ways["FakeMontreal"], 3)
+    assert isinstance(noisy, NoisyRunner)
+    assert noisy.seed == 3
+    ways = table2._executions(table2.Table2(), "wide")
+    assert table2._runner(ways["interference 10000"], 0).readout == Interference(10_000)
+    assert table2._runner(ways["tomography, sign open"], 0).readout == Tomography(1024, 0)
+
+
+def test_two_body_circuits_take_the_place_of_the_layer(monkeypatch):
+    data = load_data("digits")
+    model = table2.CompactTNN(inputs=64, bond=2, classes=10, seed=0).double().eval()
+    monkeypatch.setattr(table2, "network", lambda *_: model)
+    _, found = table2._two_body(data, "networks", 0, 1)
+    assert {place.width for place in found.left.ansatz.placements} <= {1, 2}
+    hidden = data.x_test[:5] @ found.matrix()
+    assert np.isfinite(table2._logits(model, hidden)).all()
+
+
+def test_rows_that_are_not_known():
+    with pytest.raises(ValueError, match="'narrow' is not known"):
+        table2.Table2(rows=("narrow",))
