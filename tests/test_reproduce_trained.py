@@ -35,6 +35,7 @@ SMALL = trained.Trained(
     start_depths=(2,),
     epochs=1,
     checks=(2, 4),
+    heal_rates=(0.01, 0.02),
     starts=1,
     max_sweeps=5,
 )
@@ -178,18 +179,22 @@ def test_an_explicit_start_has_the_accuracy_of_the_factorization(ran):
     score = accuracy(replace_layer(model, "mpo", layer), images.x_test, images.y_test)
     (piece,) = trained.chosen(record, "start", start="overlap", seed=0)
     one_image = 100 / len(images.y_test)
-    assert_allclose(piece["steps"][0], (0, score), atol=1.01 * one_image)  # float32 beside float64
+    first = piece["steps"]["0.01"][0]
+    assert_allclose(first, (0, score), atol=1.01 * one_image)  # float32 beside float64
     assert_allclose(piece["original"], accuracy(model, images.x_test, images.y_test))
 
 
 def test_starts_take_the_same_steps(record):
     for piece in trained.chosen(record, "start"):
-        assert [step for step, _ in piece["steps"]] == [0, 2, 4]
+        assert list(piece["steps"]) == ["0.01", "0.02"]
+        for rows in piece["steps"].values():
+            assert [step for step, _ in rows] == [0, 2, 4]
+            assert rows[0] == piece["steps"]["0.01"][0]
     sizes = {p["start"]: p["parameters"] for p in trained.chosen(record, "start")}
     gates = 2 * (5 * 6 + 2)
     assert sizes == {s: 650 + (24 + gates if s != "as-trained" else 80) for s in trained.STARTS}
     (whole,) = trained.chosen(record, "start", start="as-trained")
-    assert_allclose(whole["steps"][0][1], whole["original"], atol=0.3)
+    assert_allclose(whole["steps"]["0.02"][0][1], whole["original"], atol=0.3)
 
 
 def test_random_starts_have_the_norm_of_the_layer(ran):
@@ -212,16 +217,16 @@ def test_tables_figure_and_finding(record):
     gates, draws, scores, starts = trained.tables(record)
     assert [row[:2] for row in gates.rows] == [row[:2] for row in scores.rows]
     assert [row[0] for row in draws.rows] == list(inside.DRAWS)
-    assert len(starts.rows) == 5
-    assert starts.columns[3:] == ("step 0", "step 2", "step 4")
+    assert len(starts.rows) == 2 * 5
+    assert starts.columns[4:] == ("step 0", "step 2", "step 4")
     for table in (gates, draws, scores, starts):
         assert len(str(table).splitlines()) > len(table.rows)
     assert report.figure_of(record)[:4] == b"\x89PNG"
     text = record["finding"]
     assert "from 1 to 5 layers a side" in text
     assert len(re.findall(r": (?:do not )?vanish, ", text)) == len(inside.DRAWS)
-    means = [np.mean(trained.curves(record, "random", 2)[k]) for k in (0, 4)]
-    assert f"random {means[0]:.2f} to {means[1]:.2f}" in text
+    means = [np.mean(trained.curves(record, "random", 2, 0.02)[k]) for k in (0, 4)]
+    assert f"random, 2 layers {means[0]:.2f} to {means[1]:.2f}" in text.split("rate 0.02")[1]
 
 
 def test_the_finding_says_where_gradients_vanish(record):
