@@ -25,6 +25,7 @@ from mpodis.nn import (
     FactorizedLinear,
     MPOLinear,
     accuracy,
+    layers,
     linear_from_matrix,
     predict,
     replace_layer,
@@ -164,6 +165,31 @@ def test_a_bond_that_cannot_be_reached_is_a_warning(legs, bond, warned, caplog):
     assert bool(caplog.records) == warned
     if warned:
         assert f"clipped to {list(bonds)}" in caplog.text
+
+
+@pytest.mark.parametrize("shape", [None, (50, 30)])
+@pytest.mark.parametrize(
+    "legs", [((2, 2),) * 6, ((2, 1), (4, 2), (2, 8), (4, 2)), ((64, 32),)], ids=str
+)
+def test_site_by_site_is_the_same(legs, shape, monkeypatch):
+    layer = MPOLinear(legs, 3, shape=shape, bias=True, dtype=torch.float64, seed=0)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 3, layer.inputs, dtype=F64, generator=generator, requires_grad=True)
+    found = []
+    for far in (1e9, 0):  # by the dense weight, through the cores
+        monkeypatch.setattr(layers, "_FAR", far)
+        y = layer(x)
+        grads = torch.autograd.grad(y.square().sum(), [x, *layer.parameters()])
+        found.append([y, *grads])
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
+
+
+def test_wide_layers_go_through_the_cores():
+    legs = ((2, 2),) * 12
+    assert layers.by_sites(legs, (2,) * 11, 256)
+    assert not layers.by_sites(legs, (32,) * 11, 256)
+    assert not layers.by_sites(legs[:6], (2,) * 5, 256)
 
 
 def test_excessive_bonds_are_clipped_and_logged(caplog):

@@ -14,7 +14,14 @@ from mpodis.circuit import Circuit
 from mpodis.conventions import Legs, check_legs, padded_shape
 from mpodis.factorization import Factorization
 from mpodis.nn.circuits import COMPLEX, TrainedCircuit
-from mpodis.nn.layers import MPOLinear, check_bias, check_inputs, check_shape, torch_generator
+from mpodis.nn.layers import (
+    MPOLinear,
+    by_sites,
+    check_bias,
+    check_inputs,
+    check_shape,
+    torch_generator,
+)
 from mpodis.sites import mpo_cores
 
 __all__ = ["PLANS", "HybridLinear"]
@@ -22,6 +29,9 @@ __all__ = ["PLANS", "HybridLinear"]
 PLANS = ("matrix", "batch", "network")
 LARGEST = 2**24
 """Entries of a dense core; of a larger one the sites are contracted one by one."""
+
+SHALLOW = 2
+"""Layers up to which wide circuits are contracted with the batch as one network."""
 
 Sides = str | Ansatz | Circuit | Sequence[Ansatz | Circuit] | None
 
@@ -239,13 +249,18 @@ class HybridLinear(nn.Module):
             x = self._on_batch(circuit, x, "left")
         if len(before) and left:
             x = self._cut("left", len(before), x)
-        y = x @ self._matrix(left, right)[: x.shape[1]]
+        # a core that no circuit has been applied to may be cheaper site by site
+        alone = not (left and len(self.left)) and not (right and len(self.right))
+        y = self._core_on(x) if alone else x @ self._matrix(left, right)[: x.shape[1]]
         for k, circuit in enumerate(self.right):
             if k == 0 and right:
                 continue
             y = self._cut("right", k, y) if k else y
             y = self._on_batch(circuit, y, "right")
         return y
+
+    def _core_on(self, x: Tensor) -> Tensor:
+        return self.core.apply_cores(torch.nn.functional.pad(x, (0, self._rows - x.shape[1])))
 
     def _cut(self, side: str, k: int, z: Tensor) -> Tensor:
         """Activation function before sub-circuit k of a side."""
@@ -278,8 +293,11 @@ class HybridLinear(nn.Module):
         if batch < 1:
             raise ValueError(f"batch={batch} must be 1 or more rows")
         rows, columns = padded_shape(self.legs)
-        if plan is None and rows * columns > LARGEST and self.is_linear:
-            plan = "network"
+        if plan is None and self.is_linear:
+            depth = max((c.ansatz.depth for c in (*self.left, *self.right)), default=0)
+            wide = by_sites(self.legs, self.core.bonds, batch)
+            if rows * columns > LARGEST or (wide and 0 < depth <= SHALLOW):
+                plan = "network"
         if plan == "network" and not self.is_linear:
             raise ValueError("plan='network' contracts one network; cut circuits use 'batch'")
         if plan is not None:

@@ -49,8 +49,8 @@ def torch_generator(seed: Seed = None) -> torch.Generator:
 class MPOLinear(nn.Module):
     """Linear layer with an MPO as its weight; every core is trained.
 
-    The dense weight is built in every call and applied in one matrix product, which is faster than
-    sending the batch through the cores at the sizes (a few thousand inputs) meant here.
+    The dense weight is built in every call and applied in one matrix product, which at up to a few
+    thousand inputs is faster than sending the batch through the cores; beyond, it goes through.
 
     Parameters
     ----------
@@ -95,6 +95,7 @@ class MPOLinear(nn.Module):
         _check_dtype(dtype)
         self.legs = check_legs(legs)
         self.inputs, self.outputs = check_shape(shape, padded_shape(self.legs))
+        self._padded = padded_shape(self.legs)[0]
         bonds = [1, *_check_bonds(self.legs, bond), 1]
         generator = torch_generator(seed)
         cores = [
@@ -145,8 +146,18 @@ class MPOLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         check_inputs(x, self.inputs)
-        y = x @ self.weight()
+        y = self.apply_cores(x)
         return y if self.bias is None else y + self.bias
+
+    def apply_cores(self, x: Tensor) -> Tensor:
+        """x @ W, by way of the dense weight or site by site, whichever costs less."""
+        rows = x.numel() // self.inputs
+        if not by_sites(self.legs, self.bonds, rows):
+            return x @ self.weight()
+        flat = x.reshape(rows, self.inputs)
+        padded = nn.functional.pad(flat, (0, self._padded - self.inputs))
+        y = _through(list(self.cores), padded)[:, : self.outputs]
+        return y.reshape(*x.shape[:-1], self.outputs)
 
     def extra_repr(self) -> str:
         return (
@@ -319,6 +330,38 @@ def check_shape(shape: tuple[int, int] | None, padded: tuple[int, int]) -> tuple
             "the legs of a side must multiply to at least its size"
         )
     return shape
+
+
+_FAR = 20
+"""What an operation of small products costs, in operations of one large product."""
+
+
+def by_sites(legs: Sequence[Sequence[int]], bonds: Sequence[int], rows: int) -> bool:
+    """Whether so many rows should meet one site after the other instead of the dense weight."""
+    inputs = outputs = done = 1
+    for i, o in legs:
+        inputs, outputs = inputs * i, outputs * o
+    ends = [1, *bonds, 1]
+    left, small = inputs, 0
+    for (i, o), a, b in zip(legs, ends[:-1], ends[1:], strict=True):
+        left //= i
+        small += rows * done * left * a * i * o * b
+        done *= o
+    return _FAR * small < (rows + max(ends)) * inputs * outputs
+
+
+def _through(cores: list[Tensor], x: Tensor) -> Tensor:
+    """x (rows, inputs) through the sites from the first to the last; every product is one call.
+
+    Axes are (bond, inputs that are left, rows, outputs that are done): what a site puts out goes
+    from the front to the back.
+    """
+    z = x.T
+    for core in cores:
+        a, i, o, b = core.shape
+        matrix = core.permute(2, 3, 0, 1).reshape(o * b, a * i)
+        z = (matrix @ z.reshape(a * i, -1)).reshape(o, -1).T
+    return z.reshape(len(x), -1)
 
 
 def _check_bonds(legs, bond: int | Sequence[int]) -> list[int]:
