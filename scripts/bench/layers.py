@@ -246,12 +246,12 @@ def measured(modules: dict[str, nn.Module], qubits: int, batch: int, seconds: fl
     found: dict[str, dict] = {}
     for name, module in modules.items():
         try:
-            step(module, x)
-            found[name] = {"ms": math.inf, "MB": kept(module, x) / 1e6}
+            found[name] = {"ms": math.inf, "MB": kept(module, x) / 1e6}  # warms up, too
         except (StopIteration, RuntimeError) as error:
             print(f"  {name}: {type(error).__name__} {str(error)[:70]}")
-    end, rounds = time.perf_counter() + seconds, 0
-    while rounds < 3 or time.perf_counter() < end:
+    start, rounds = time.perf_counter(), 0
+    # where a round takes long it is its own average, and one or two have to do
+    while rounds < 1 or time.perf_counter() - start < (seconds if rounds > 2 else 4 * seconds):
         for name, row in found.items():
             began = time.perf_counter()
             step(modules[name], x)
@@ -318,8 +318,13 @@ def main() -> None:
             )
             row = {name: round(m["ms"], 2) for name, m in rows[-1]["methods"].items()}
             print(f"l={n} d={d} batch={batch} {plan[0]}/{plan[1]}: {row}", flush=True)
+            store(options, rows)
     for table in tables(rows):
         print(table, end="\n\n")
+
+
+def store(options: argparse.Namespace, rows: list[dict]) -> None:
+    """The record so far: what has been measured is not lost with the rest."""
     if options.out:
         command = f"scripts/bench/layers.py --qubits {options.qubits} --depths {options.depths}"
         command += f" --batches {options.batches} --seconds {options.seconds}"
