@@ -23,6 +23,7 @@ from mpodis import (
     disentangle,
     load_factorization,
     low_rank,
+    quantum,
     rank_for,
     truncation,
 )
@@ -532,14 +533,14 @@ def test_entropies_out_of_reach_are_not_drawn(layer_run, tmp_path):
 
 
 def test_gates_are_counted_without_the_optional_device(layer_run, monkeypatch):
-    count = records.cost_table
+    count = quantum.cost_table
 
     def without_device(factorization, *, backends=("logical", "FakeMontrealV2"), seed):
         if "FakeMontrealV2" in backends:
             raise ImportError("FakeMontrealV2 needs an extra")
         return count(factorization, backends=backends, seed=seed)
 
-    monkeypatch.setattr(records, "cost_table", without_device)
+    monkeypatch.setattr(quantum, "cost_table", without_device)
     found = records.costs(load_factorization(layer_run.path / "overlap.safetensors"), 0)
     assert {row["backend"] for row in found["rows"]} == {"logical"}
     table = records.gates_table(json.loads(json.dumps(found)), "a layer")

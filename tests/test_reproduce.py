@@ -112,7 +112,8 @@ def test_pieces_on_a_device_are_done_in_threads(tmp_path):
     for piece in found:
         assert piece["torch"] == 1
         assert piece["blas"] == [1]
-    assert after == {"torch": 2, "blas": [2]}
+    assert after["torch"] == 2
+    assert 2 in after["blas"]  # a library that was loaded meanwhile has its own
 
 
 def test_two_pieces_of_one_name_are_refused(tmp_path):

@@ -99,7 +99,8 @@ def _pieces(options: Table2) -> list[Piece]:
         for row in options.rows:
             for name, given in _executions(options, row).items():
                 arguments = {"seed": seed, "row": row, "name": name, "execution": given, **same}
-                found.append(Piece(f"{row}-{name.replace(' ', '-')}-seed{seed}", _run, arguments))
+                words = name.replace(",", "").replace(" ", "-")
+                found.append(Piece(f"{row}-{words}-seed{seed}", _run, arguments))
     return found
 
 
