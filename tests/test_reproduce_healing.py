@@ -59,7 +59,9 @@ def test_accuracies_are_measured_on_the_same_network(record):
     for method in healing.METHODS:
         for when in ("before", "healed"):
             (points,) = healing.lost(record, method, when)
-            assert -100 <= points <= 100
+            (piece,) = (p for p in record["pieces"].values() if method in p)
+            assert points == piece["original"] - piece[method][when]
+            assert 0 < piece[method][when] <= 100
 
 
 def test_table_figure_and_finding(record):

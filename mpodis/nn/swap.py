@@ -51,7 +51,7 @@ class Pointwise(nn.Module):
 
 
 def compress_module(
-    model: nn.Module, layers: Mapping[str, int | Mapping], *, loader=None
+    model: nn.Module, layers: Mapping[str, int | Mapping], *, loader=None, tol: float = 1e-6
 ) -> nn.Module:
     """A copy of a network in which the weights of some layers are MPOs of small bond dimension.
 
@@ -65,6 +65,9 @@ def compress_module(
         What the network sees, see `collect_activations`: each MPO is then the one with the least
         error of the layer's outputs, in a network whose earlier layers (in the order named) have
         been replaced; without it, of the matrix.
+    tol : float
+        Of this fit, see `mpodis.fit_core`; where healing follows, a large layer is done sooner
+        with 1e-4.
 
     Raises
     ------
@@ -81,7 +84,7 @@ def compress_module(
             bond = max(mpo.bond_sizes())
             seen = collect_activations(model, name, loader)
             whole = compress(matrix, legs=found.legs)
-            mpo = fit_core(whole.mpo, max_bond=bond, metric=seen.covariance, tol=1e-4)
+            mpo = fit_core(whole.mpo, max_bond=bond, metric=seen.covariance, tol=tol)
         dtype = layer.weight.dtype
         own = MPOLinear.from_mpo(mpo, shape=matrix.shape, bias=bias, dtype=dtype)
         model = replace_layer(model, name, _around(layer, own))

@@ -226,31 +226,28 @@ def linear_interference(
     variance : array (2^n,)
         Of every component as measured (of both parts together).
     """
-    flat = len(state) ** -0.5
     if np.iscomplexobj(state):
         halves = [
-            _in_phase(part, shots // 2, rng, flat, rest)
+            _in_phase(part, max(shots // 2, 1), rng, rest)
             for part, rest in ((state.real, state.imag), (state.imag, state.real))
         ]
         (real, v_real), (imaginary, v_imaginary) = halves
         return real + 1j * imaginary, v_real + v_imaginary
-    return _in_phase(state, shots, rng, flat, 0.0)
+    return _in_phase(state, shots, rng)
 
 
-def _in_phase(part, shots: int, rng, flat: float, rest) -> tuple:
-    """The part of y that is in phase with the reference; `rest` is the other one."""
-    shots = max(shots, 1)
-    plus, minus = (((flat + sign * part) ** 2 + rest**2) / 4 for sign in (1, -1))
-    counts = _drawn(np.concatenate([plus, minus]), shots, rng) / shots
-    first, second = np.split(counts, 2)
+def _in_phase(part, shots: int, rng, rest=0.0) -> tuple:
+    """The part of y that is in phase with the reference, and its variance."""
+    flat = len(part) ** -0.5
+    first, second = _interfered(part, shots, rng, rest)
     estimate = (first - second) / flat
     return estimate, ((first + second) / flat**2 - estimate**2) / shots
 
 
-def _interfered(state, shots: int, rng) -> tuple[np.ndarray, np.ndarray]:
-    """Frequencies of |r + y|^2 / 4 and |r - y|^2 / 4, r flat."""
-    flat = len(state) ** -0.5
-    both = np.concatenate([(flat + state) ** 2, (flat - state) ** 2])
+def _interfered(part, shots: int, rng, rest=0.0) -> tuple[np.ndarray, np.ndarray]:
+    """Frequencies of |r + y|^2 / 4 and |r - y|^2 / 4, r flat; `rest` is out of phase with it."""
+    flat = len(part) ** -0.5
+    both = np.concatenate([(flat + part) ** 2 + rest**2, (flat - part) ** 2 + rest**2])
     return tuple(np.split(_drawn(both, shots, rng) / shots, 2))
 
 

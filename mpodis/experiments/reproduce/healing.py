@@ -45,6 +45,8 @@ HIDDEN = (256, 64)
 PLACES = ("0", "2")
 SEEN = 10_000
 """Training images whose activations the fits are weighted by."""
+TOL = 1e-4
+"""Of the fits of cores, which are trained on anyway."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +178,7 @@ def _mpo(**given) -> dict:
     setting = setting.padded()
     seen = setting.images.x_train[:SEEN]
     first = compress_module(
-        setting.model, {name: bond for name, (_, bond, _) in sizes.items()}, loader=seen
+        setting.model, {name: bond for name, (_, bond, _) in sizes.items()}, loader=seen, tol=TOL
     )
     result = {"seed": seed, "original": original, "images": setting.images.note}
     result["dense"] = sum(rows * columns for rows, columns in shapes.values())
@@ -200,7 +202,7 @@ def _mpo(**given) -> dict:
         own = plain.get_submodule(name)
         bond = bond_for(count, legs)
         metric = setting.moment(plain, name)
-        core = fit_core(own.to_mpo(), max_bond=bond, metric=metric, tol=1e-4)
+        core = fit_core(own.to_mpo(), max_bond=bond, metric=metric, tol=TOL)
         layer = MPOLinear.from_mpo(core, shape=(own.inputs, own.outputs), bias=own.bias.detach())
         plain = replace_layer(plain, name, layer)
     for key, model in (("circuits", hybrid), ("plain MPO", plain)):
