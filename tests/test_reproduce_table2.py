@@ -14,7 +14,13 @@ from mpodis.nn import Recipe
 from mpodis.quantum import Interference, NoisyRunner, StatevectorRunner, Tomography
 
 SMALL = table2.Table2(
-    seeds=1, workers=1, images=6, tomography=100, interference=(20_000,), rows=("wide", "trained")
+    seeds=1,
+    workers=1,
+    images=6,
+    tomography=(20, 100),
+    interference=(20_000,),
+    hypercube=(20_000,),
+    rows=("wide", "trained"),
 )
 
 
@@ -44,11 +50,15 @@ def record(tmp_path_factory):
 def test_every_way_of_execution_has_its_row(record):
     assert list(table2._rows(record)) == [
         ("wide", "exact"),
-        ("wide", "tomography"),
-        ("wide", "tomography, sign open"),
+        ("wide", "tomography 20"),
+        ("wide", "tomography 20, sign open"),
+        ("wide", "tomography 100"),
+        ("wide", "tomography 100, sign open"),
+        ("wide", "hypercube 20000"),
         ("wide", "interference 20000"),
         ("trained", "exact"),
-        ("trained", "tomography"),
+        ("trained", "tomography 100"),
+        ("trained", "hypercube 20000"),
         ("trained", "interference 20000"),
     ]
     for piece in record["pieces"].values():
@@ -65,8 +75,9 @@ def test_exact_execution_is_the_classical_layer(record):
 
 def test_settings_and_shots_of_an_image_are_those_of_both_sides(record):
     rows = table2._rows(record)
-    assert rows["wide", "tomography"][0]["settings"] == [2 * 730, 2 * (729 * 100 + 2000)]
-    assert rows["wide", "tomography, sign open"][0]["settings"] == [2 * 729, 2 * 729 * 100]
+    assert rows["wide", "tomography 100"][0]["settings"] == [2 * 730, 2 * (729 * 100 + 2000)]
+    assert rows["wide", "tomography 100, sign open"][0]["settings"] == [2 * 729, 2 * 729 * 100]
+    assert rows["wide", "hypercube 20000"][0]["settings"] == [2 * 8, 2 * (7 * 20_000 + 2000)]
     assert rows["wide", "interference 20000"][0]["settings"] == [2, 40_000]
 
 
@@ -78,11 +89,26 @@ def test_what_is_read_with_its_sign_agrees(record):
 
 def test_tables_figure_and_finding(record):
     (table,) = table2.EXPERIMENT.tables(record)
-    assert len(table.rows) == 7
+    assert len(table.rows) == 11
+    for panel in table2.EXPERIMENT.panels:
+        figure, ax = plt.subplots()
+        assert panel.draw(record, ax) is ax
+        plt.close(figure)
+    assert "wide, tomography 100" in record["finding"]
+
+
+def test_lines_against_shots_are_those_of_the_readouts(record):
     figure, ax = plt.subplots()
-    assert table2.EXPERIMENT.panels[0].draw(record, ax) is ax
+    table2._draw_shots(record, ax)
+    labels = [line.get_label() for line in ax.lines]
     plt.close(figure)
-    assert "wide, tomography" in record["finding"]
+    assert labels == [
+        "tomography",
+        "tomography, sign open",
+        "hypercube",
+        "interference",
+        "as a matrix",
+    ]
 
 
 def test_the_runner_of_every_execution():
@@ -93,7 +119,7 @@ def test_the_runner_of_every_execution():
     assert noisy.seed == 3
     ways = table2._executions(table2.Table2(), "wide")
     assert table2._runner(ways["interference 10000"], 0).readout == Interference(10_000)
-    assert table2._runner(ways["tomography, sign open"], 0).readout == Tomography(1024, 0)
+    assert table2._runner(ways["tomography 1024, sign open"], 0).readout == Tomography(1024, 0)
 
 
 def test_two_body_circuits_take_the_place_of_the_layer(monkeypatch):
@@ -104,6 +130,11 @@ def test_two_body_circuits_take_the_place_of_the_layer(monkeypatch):
     assert {place.width for place in found.left.ansatz.placements} <= {1, 2}
     hidden = data.x_test[:5] @ found.matrix()
     assert np.isfinite(table2._logits(model, hidden)).all()
+
+
+def test_shots_that_are_none():
+    with pytest.raises(ValueError, match=r"interference=\(0,\)"):
+        table2.Table2(interference=(0,))
 
 
 def test_rows_that_are_not_known():
