@@ -1,12 +1,22 @@
-"""Disentangling circuits on Qiskit: conversion, execution and gate counts.
+"""Disentangling circuits on Qiskit: conversion, execution, gate counts and files.
 
 The only part of the package that imports Qiskit. Everything outside speaks row action and counts
-sites from the most significant bit; `convert` and `encode` translate, once and for all.
+sites from the most significant bit; `convert`, `exchange` and `encode` translate, once and for all.
 """
 
 from mpodis.quantum.convert import to_qiskit
 from mpodis.quantum.cost import CostTable, HardwareCost, cost_table, gate_cost
 from mpodis.quantum.encode import AmplitudeTree, amplitude_encoding, normalise
+from mpodis.quantum.exchange import from_qiskit, from_quimb, to_quimb
+from mpodis.quantum.export import (
+    Exported,
+    export_circuits,
+    from_qasm3,
+    from_qpy,
+    load_circuits,
+    to_qasm3,
+    to_qpy,
+)
 from mpodis.quantum.noise import NoisyRunner
 from mpodis.quantum.readout import Hypercube, Interference, Readout, Tomography, invert_counts
 from mpodis.quantum.run import Runner, ShotRunner, StatevectorRunner, hybrid_layer, run_circuit
@@ -14,6 +24,7 @@ from mpodis.quantum.run import Runner, ShotRunner, StatevectorRunner, hybrid_lay
 __all__ = [
     "AmplitudeTree",
     "CostTable",
+    "Exported",
     "HardwareCost",
     "Hypercube",
     "Interference",
@@ -25,10 +36,19 @@ __all__ = [
     "Tomography",
     "amplitude_encoding",
     "cost_table",
+    "export_circuits",
+    "from_qasm3",
+    "from_qiskit",
+    "from_qpy",
+    "from_quimb",
     "gate_cost",
     "hybrid_layer",
     "invert_counts",
+    "load_circuits",
     "normalise",
     "run_circuit",
+    "to_qasm3",
     "to_qiskit",
+    "to_qpy",
+    "to_quimb",
 ]

@@ -1,0 +1,297 @@
+"""Circuits as files: OpenQASM 3 and QPY, the global phase kept, and back again.
+
+Activations have a sign, so a circuit's global phase is no matter of taste. Qiskit's OpenQASM 3
+leaves it out, here it is a ``gphase`` statement; and its U differs from the specification's by a
+phase, so gates are written in rz, sx, x and cx, on which all agree. QPY keeps everything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from qiskit import QuantumCircuit, qasm3, qpy, transpile
+from qiskit.exceptions import QiskitError
+from qiskit.quantum_info import Statevector
+
+from mpodis import __version__
+from mpodis.circuit import Circuit
+from mpodis.factorization import Factorization
+from mpodis.files import read_json, write_atomic, write_json
+from mpodis.quantum.convert import to_qiskit
+from mpodis.quantum.exchange import from_qiskit
+from mpodis.tables import Table, Tabular
+
+__all__ = [
+    "Exported",
+    "export_circuits",
+    "from_qasm3",
+    "from_qpy",
+    "load_circuits",
+    "to_qasm3",
+    "to_qpy",
+]
+
+BASIS = ("rz", "sx", "x", "cx")
+"""Gates of the OpenQASM 3 files."""
+
+INDEX = "circuits.json"
+"""What lies beside the circuits of a folder: files, checksums, qubits, global phases."""
+
+_FORMAT = "mpodis-circuits-1"
+_SUFFIX = {"qasm3": ".qasm", "qpy": ".qpy"}
+_CHECKED = 14  # qubits, up to which what is written is compared with the circuit
+_OLDEST_QPY = 13  # older ones may hold expressions in the serialisation of another library
+_CONVENTION = (
+    "Row vectors y = x @ Q become column vectors: the device applies the transpose of Q, "
+    "global phase included. Wire k, from the most significant bit, is qubit n-1-k."
+)
+
+
+@dataclass(frozen=True)
+class Exported(Tabular):
+    """What was written; prints as a table.
+
+    Attributes
+    ----------
+    folder : Path
+    circuits : mapping
+        By name ("left" and "right", or "circuit"), as in `INDEX`; a side without qubits has the
+        file None. "deviation" is |U x - V x| of a random unit vector x, for up to 14 qubits.
+    """
+
+    folder: Path
+    circuits: Mapping[str, dict]
+
+    def table(self) -> Table:
+        names = ("file", "qubits", "one_qubit", "two_qubit", "wider", "depth")
+        names += ("global_phase", "deviation")
+        rows = [(name, *(found[key] for key in names)) for name, found in self.circuits.items()]
+        return Table(
+            ("circuit", "file", "qubits", "1q", "2q", "wider", "depth", "phase", "deviation"),
+            rows,
+            title=f"written to {self.folder}",
+            notes=("deviation: of what the file does to a random unit vector, sign included",),
+        )
+
+
+def to_qasm3(circuit: Circuit | QuantumCircuit) -> str:
+    """OpenQASM 3 of a circuit, in rz, sx, x and cx, all numbers in full.
+
+    Parameters
+    ----------
+    circuit : Circuit or QuantumCircuit
+
+    Returns
+    -------
+    str
+        Its last statement is ``gphase(...)``, where the phase is not zero.
+
+    Notes
+    -----
+    Qiskit takes a 2-body gate for a simpler one that is within 1e-9 of its fidelity: gates that
+    nearly are the identity may be off by 1e-5 in an element. `export_circuits` says by how much.
+    """
+    device = _in_basis(circuit)
+    text = qasm3.dumps(device, disable_constants=True)
+    phase = _phase(device)
+    if phase:
+        text += f"gphase({phase!r});\n"
+    return f"// {_CONVENTION}\n{text}"
+
+
+def from_qasm3(text: str) -> Circuit:
+    """The `Circuit` of an OpenQASM 3 program, see `from_qiskit`.
+
+    Gates are Qiskit's: in a program of another source U (and what is made of it) is read with
+    Qiskit's phase, not with that of the specification.
+
+    Raises
+    ------
+    ImportError
+        Without qiskit-qasm3-import, which is in the extra ``mpodis[hardware]``.
+    ValueError
+        If the text is no OpenQASM 3, or holds what is no gate.
+    """
+    try:
+        from openqasm3.parser import QASM3ParsingError
+        from qiskit_qasm3_import import ConversionError
+    except ImportError as error:
+        raise ImportError(
+            "to read OpenQASM 3 takes qiskit-qasm3-import: pip install mpodis[hardware]"
+        ) from error
+    try:
+        device = qasm3.loads(text)
+    except (QiskitError, QASM3ParsingError, ConversionError) as error:
+        reason = " ".join(str(error).split()) or "its syntax is wrong"
+        raise ValueError(f"the text is no OpenQASM 3 that Qiskit can read: {reason}") from None
+    return from_qiskit(device)
+
+
+def to_qpy(circuit: Circuit | QuantumCircuit) -> bytes:
+    """QPY, the format of Qiskit, of a circuit with its gates whole, as matrices."""
+    stream = io.BytesIO()
+    qpy.dump(_device(circuit), stream)
+    return stream.getvalue()
+
+
+def from_qpy(data: bytes) -> Circuit:
+    """The `Circuit` of a QPY file with one circuit, see `from_qiskit`.
+
+    QPY is no pickle: it holds names and numbers. The one way in which old versions call another
+    library's reader is shut. A damaged file may still take all memory in Qiskit;
+    `load_circuits` checks files before it reads them.
+
+    Raises
+    ------
+    ValueError
+        If the bytes are no QPY, of an old version, or hold another number of circuits.
+    """
+    if data[:6] != b"QISKIT" or len(data) < 19:
+        raise ValueError("these bytes are no QPY: they do not begin with its header")
+    if data[6] < _OLDEST_QPY or data[18:19] == b"e":
+        raise ValueError(
+            f"QPY of version {data[6]} is not read; write it again with Qiskit 1.3 or newer"
+        )
+    try:
+        found = qpy.load(io.BytesIO(data))
+    except (QiskitError, ValueError, TypeError, KeyError, LookupError, EOFError) as error:
+        reason = str(error).strip("'\" \n").splitlines()[0]
+        raise ValueError(f"these bytes are no whole QPY ({reason})") from None
+    if len(found) != 1:
+        raise ValueError(f"the QPY holds {len(found)} circuits; give one")
+    return from_qiskit(found[0])
+
+
+def export_circuits(
+    source: Circuit | QuantumCircuit | Factorization,
+    folder: str | os.PathLike,
+    *,
+    format: str = "qasm3",
+) -> Exported:
+    """Write circuits, and `INDEX` beside them.
+
+    Parameters
+    ----------
+    source : Circuit, QuantumCircuit or Factorization
+        Of a factorization both sides are written, ``left`` and ``right``; its classical core is not
+        (`Factorization.save` keeps it).
+    folder : path
+        Made where it does not exist; must be empty.
+    format : {"qasm3", "qpy"}
+        OpenQASM 3 in one- and two-qubit gates, or QPY with the gates as matrices.
+
+    Returns
+    -------
+    Exported
+
+    Raises
+    ------
+    ValueError
+        If the format is not known, the folder is not empty, or a gate is not unitary.
+    """
+    if format not in _SUFFIX:
+        raise ValueError(f"format={format!r} is not known; use one of {', '.join(_SUFFIX)}")
+    folder = Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder} is not empty; choose another folder")
+    if isinstance(source, Factorization):
+        circuits, shape = {"left": source.left, "right": source.right}, list(source.shape)
+    else:
+        circuits, shape = {"circuit": source}, None
+    # all that can go wrong with a circuit does so before anything is written
+    contents = {name: _content(circuit, format) for name, circuit in circuits.items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    found = {}
+    for name, (device, data) in contents.items():
+        file = name + _SUFFIX[format] if device.num_qubits else None
+        if file:
+            write_atomic(folder / file, data)
+        widths = [len(item.qubits) for item in device.data]
+        found[name] = {
+            "file": file,
+            "sha256": hashlib.sha256(data).hexdigest() if file else None,
+            "qubits": device.num_qubits,
+            "global_phase": _phase(device),
+            "one_qubit": widths.count(1),
+            "two_qubit": widths.count(2),
+            "wider": sum(width > 2 for width in widths),
+            "depth": device.depth(),
+            "deviation": _deviation(circuits[name], device),
+        }
+    index = {"format": _FORMAT, "version": __version__, "files": format, "shape": shape}
+    write_json(folder / INDEX, index | {"convention": _CONVENTION, "circuits": found})
+    return Exported(folder, found)
+
+
+def load_circuits(folder: str | os.PathLike) -> dict[str, Circuit]:
+    """Circuits by name of a folder that `export_circuits` wrote.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder has no `INDEX`, or a file of it is missing.
+    ValueError
+        If a file is not what was written.
+    """
+    folder = Path(folder)
+    index = read_json(folder / INDEX)
+    if not isinstance(index, dict) or index.get("format") != _FORMAT:
+        raise ValueError(f"{folder / INDEX} was not written by export_circuits")
+    found = {}
+    for name, entry in index["circuits"].items():
+        if entry["file"] is None:
+            found[name] = from_qiskit(QuantumCircuit(0))
+            continue
+        file = folder / Path(entry["file"]).name
+        if not file.is_file():
+            raise FileNotFoundError(f"{file}, which {INDEX} names, is missing")
+        data = file.read_bytes()
+        if hashlib.sha256(data).hexdigest() != entry["sha256"]:
+            raise ValueError(
+                f"{file} is not what was written: its checksum is another than in {INDEX}; "
+                "export it again"
+            )
+        found[name] = from_qpy(data) if index["files"] == "qpy" else from_qasm3(data.decode())
+    return found
+
+
+def _content(circuit: Circuit | QuantumCircuit, format: str) -> tuple[QuantumCircuit, bytes]:
+    """The circuit as it stands in the file, and the file."""
+    if format == "qpy":
+        return _device(circuit), to_qpy(circuit)
+    device = _in_basis(circuit)
+    return device, to_qasm3(device).encode()
+
+
+def _deviation(circuit: Circuit | QuantumCircuit, device: QuantumCircuit) -> float | None:
+    n = device.num_qubits
+    if n > _CHECKED:
+        return None
+    x = np.random.default_rng(0).normal(size=(2, 2**n))
+    x = (x[0] + 1j * x[1]) / np.linalg.norm(x)
+    if isinstance(circuit, QuantumCircuit):
+        expected = Statevector(x).evolve(circuit).data
+    else:
+        expected = circuit.apply(x[None])[0]
+    return float(np.linalg.norm(Statevector(x).evolve(device).data - expected))
+
+
+def _device(circuit: Circuit | QuantumCircuit) -> QuantumCircuit:
+    return circuit if isinstance(circuit, QuantumCircuit) else to_qiskit(circuit)
+
+
+def _in_basis(circuit: Circuit | QuantumCircuit) -> QuantumCircuit:
+    # not above level 1, where a permutation of the qubits may be left to a layout
+    device = _device(circuit)
+    return transpile(device, basis_gates=list(BASIS), optimization_level=1, seed_transpiler=0)
+
+
+def _phase(device: QuantumCircuit) -> float:
+    return math.remainder(float(device.global_phase), 2 * math.pi)
