@@ -1,4 +1,4 @@
-"""The command line: `mpodis run`, `disentangle`, `pareto`, `reproduce`, `show`, `resume`."""
+"""The command line: `mpodis run`, `disentangle`, `pareto`, `reproduce`, `export` and the rest."""
 
 from __future__ import annotations
 
@@ -307,6 +307,21 @@ def _assignments(texts: list[str]) -> dict[str, str]:
         if not key.strip() or not equals:
             raise ValueError(f"--set {text!r} is not of the form KEY=VALUE")
     return {key.strip(): value.strip() for key, _, value in pairs}
+
+
+@app.command()
+def export(
+    source: Annotated[
+        Path, typer.Argument(metavar="RUN_OR_FILE", help="A run, or a factorization's file.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the circuits; must be empty.")],
+    format: Annotated[str, typer.Option(help="qasm3 (OpenQASM 3) or qpy.")] = "qasm3",
+) -> None:
+    """Write the circuits of a run as OpenQASM 3 or QPY, their global phase beside them."""
+    from mpodis.experiments.exporting import export_run
+
+    for done in export_run(source, out, format=format):
+        print(f"{done}\n")
 
 
 @app.command()

@@ -12,7 +12,7 @@ import numpy as np
 from mpodis.ansatz import Ansatz, Placement
 from mpodis.circuit import Circuit, apply_columns, apply_rows
 from mpodis.conventions import Legs, crop, padded_shape, wires
-from mpodis.files import load_arrays, save_arrays
+from mpodis.files import array_metadata, load_arrays, save_arrays
 from mpodis.measures import count_parameters
 from mpodis.sites import bond_dimensions, mpo_cores, mpo_from_cores, mpo_legs, mpo_to_dense
 from mpodis.tables import Table, Tabular
@@ -20,7 +20,7 @@ from mpodis.tables import Table, Tabular
 if TYPE_CHECKING:
     from quimb.tensor import MatrixProductOperator, TensorNetwork
 
-__all__ = ["Factorization", "load_factorization"]
+__all__ = ["Factorization", "holds_factorization", "load_factorization"]
 
 _FORMAT = "mpodis-factorization-1"
 
@@ -142,6 +142,11 @@ def load_factorization(path: str | os.PathLike) -> Factorization:
         circuit_from_arrays("right", load_ansatz(header["right"]), arrays),
         tuple(json.loads(header["shape"])),
     )
+
+
+def holds_factorization(path: str | os.PathLike) -> bool:
+    """Whether a file was written by `Factorization.save`, by its header."""
+    return array_metadata(path).get("format") == _FORMAT
 
 
 def sandwich(left: Circuit, middle, right: Circuit):

@@ -10,7 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["load_arrays", "read_json", "save_arrays", "write_atomic", "write_json"]
+__all__ = [
+    "array_metadata",
+    "load_arrays",
+    "read_json",
+    "save_arrays",
+    "write_atomic",
+    "write_json",
+]
 
 _COMPLEX = "mpodis.complex"
 
@@ -99,3 +106,14 @@ def load_arrays(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[st
         # a view, since x + 1j * y loses the sign of zeros and what is beside an infinity
         arrays[name] = pairs.view(np.result_type(pairs, np.complex64))[..., 0]
     return arrays, metadata
+
+
+def array_metadata(path: str | os.PathLike) -> dict[str, str]:
+    """Metadata of a safetensors file, its arrays left where they are; empty for another file."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return dict(file.metadata() or {})
+    except (SafetensorError, OSError):
+        return {}

@@ -60,6 +60,7 @@ RELATIVES = {
     "qiskit_aer": "qiskit",
     "qiskit_experiments": "qiskit",
     "qiskit_ibm_runtime": "qiskit",
+    "qiskit_qasm3_import": "qiskit",
     "safetensors.torch": "torch",
     "torchvision": "torch",
 }
