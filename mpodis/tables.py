@@ -1,14 +1,19 @@
-"""Plain tables: results print as text and show as HTML in Jupyter, from one description."""
+"""Plain tables: results as text, as HTML in Jupyter and as CSV, from one description."""
 
 from __future__ import annotations
 
+import csv
 import html
+import io
 import math
 import numbers
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from mpodis.files import write_atomic
 
 __all__ = ["Table", "Tabular", "number"]
 
@@ -51,6 +56,22 @@ class Table:
 
     __repr__ = __str__
 
+    def to_csv(self, path: str | os.PathLike | None = None) -> str:
+        """The columns and rows as CSV, numbers in full, None as an empty cell.
+
+        Parameters
+        ----------
+        path : path, optional
+            Where the text is written, too.
+        """
+        stream = io.StringIO()
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(self.columns)
+        writer.writerows(self.rows)
+        if path is not None:
+            write_atomic(path, stream.getvalue())
+        return stream.getvalue()
+
     def _repr_html_(self) -> str:
         head = "".join(f"<th>{html.escape(c)}</th>" for c in self.columns)
         body = "".join(
@@ -63,7 +84,7 @@ class Table:
 
 
 class Tabular:
-    """Prints and shows itself as its `table()`."""
+    """Prints, shows and writes itself as its `table()`."""
 
     def __init_subclass__(cls) -> None:
         # before `dataclass` makes one that lists every number of every array
@@ -71,6 +92,10 @@ class Tabular:
 
     def table(self) -> Table:
         raise NotImplementedError
+
+    def to_csv(self, path: str | os.PathLike | None = None) -> str:
+        """The table as CSV, see `Table.to_csv`."""
+        return self.table().to_csv(path)
 
     def __str__(self) -> str:
         return str(self.table())

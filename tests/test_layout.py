@@ -18,8 +18,8 @@ MAX_LINES = 450
 ORDER = (
     "conventions",
     "progress",
-    "tables",
     "files",
+    "tables",
     "gates",
     "sites",
     "mpo",

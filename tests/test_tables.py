@@ -85,3 +85,15 @@ def test_a_dataclass_is_represented_by_its_table():
 
     assert repr(TABLE) == str(TABLE)
     assert repr(Result(np.zeros(1000))) == str(TABLE)
+
+
+def test_csv_holds_the_numbers_in_full(tmp_path):
+    @dataclass(frozen=True)
+    class Result(Tabular):
+        def table(self):
+            return TABLE
+
+    text = Result().to_csv(tmp_path / "table.csv")
+    assert (tmp_path / "table.csv").read_text() == text == TABLE.to_csv()
+    assert text == "bond,S (nats)\n1,0.123456\naverage,\na & b,12345\n"
+    assert Table(("a",), [('x, "y"',)]).to_csv() == 'a\n"x, ""y"""\n'

@@ -17,6 +17,7 @@ from mpodis.quantum.export import (
     to_qasm3,
     to_qpy,
 )
+from mpodis.quantum.inference import InferenceCost, InferenceRow, inference_cost
 from mpodis.quantum.noise import NoisyRunner
 from mpodis.quantum.readout import Hypercube, Interference, Readout, Tomography, invert_counts
 from mpodis.quantum.run import Runner, ShotRunner, StatevectorRunner, hybrid_layer, run_circuit
@@ -27,6 +28,8 @@ __all__ = [
     "Exported",
     "HardwareCost",
     "Hypercube",
+    "InferenceCost",
+    "InferenceRow",
     "Interference",
     "NoisyRunner",
     "Readout",
@@ -43,6 +46,7 @@ __all__ = [
     "from_quimb",
     "gate_cost",
     "hybrid_layer",
+    "inference_cost",
     "invert_counts",
     "load_circuits",
     "normalise",

@@ -14,6 +14,7 @@ from functools import cache
 import numpy as np
 from qiskit import QuantumCircuit, transpile
 from qiskit.providers import BackendV2
+from qiskit.transpiler import TranspilerError
 
 from mpodis.circuit import Circuit
 from mpodis.factorization import Factorization
@@ -24,6 +25,9 @@ from mpodis.tables import Table, Tabular
 __all__ = ["BACKENDS", "CostTable", "HardwareCost", "cost_table", "gate_cost"]
 
 BACKENDS = ("logical", "FakeMontrealV2")
+
+LOGICAL = ["u", "cx"]
+"""Gates of the logical device."""
 
 
 @dataclass(frozen=True)
@@ -133,9 +137,23 @@ def gate_cost(
     ImportError
         If "FakeMontrealV2" is asked for without qiskit-ibm-runtime.
     ValueError
-        If the backend is unknown or too small, an option is out of range, or a gate is not
-        unitary.
+        If the backend is unknown, too small or lacks gates, an option is out of range, or a gate is
+        not unitary.
     """
+    return transpiled(
+        circuit, backend=backend, optimization_level=optimization_level, trials=trials, seed=seed
+    )[1]
+
+
+def transpiled(
+    circuit: Circuit | QuantumCircuit | np.ndarray,
+    *,
+    backend: str | BackendV2 = "logical",
+    optimization_level: int | None = None,
+    trials: int = 4,
+    seed: int | np.random.Generator = 0,
+) -> tuple[QuantumCircuit, HardwareCost]:
+    """The circuit that `gate_cost` counts, and its cost."""
     if trials < 1:
         raise ValueError(f"trials={trials} must be at least 1")
     if optimization_level not in (None, 0, 1, 2, 3):
@@ -145,7 +163,7 @@ def gate_cost(
         optimization_level = 1 if logical else 3
     source = _as_qiskit(circuit)
     if logical:
-        name, device, basis = "logical", None, ["u", "cx"]
+        name, device, basis = "logical", None, LOGICAL
     else:
         device, basis = find_backend(backend), None
         name = backend if isinstance(backend, str) else backend.name
@@ -155,22 +173,20 @@ def gate_cost(
                 'use backend="logical" or a larger device'
             )
     seeds = np.random.default_rng(seed).integers(2**31, size=trials).tolist()
-    costs = [
-        _count(
-            transpile(
+    found = []
+    for each in seeds:
+        try:
+            compiled = transpile(
                 source,
                 backend=device,
                 basis_gates=basis,
                 optimization_level=optimization_level,
                 seed_transpiler=each,
-            ),
-            name,
-            optimization_level,
-            source.num_qubits,
-        )
-        for each in seeds
-    ]
-    return min(costs, key=lambda cost: (cost.two_qubit, cost.depth))
+            )
+        except TranspilerError as error:
+            raise ValueError(f"{name} cannot run the circuit: {error.message}") from error
+        found.append((compiled, _count(compiled, name, optimization_level, source.num_qubits)))
+    return min(found, key=lambda one: (one[1].two_qubit, one[1].depth))
 
 
 def cost_table(
