@@ -281,7 +281,7 @@ def reproduce(
 
     if name is None:
         for known, title in EXPERIMENTS.items():
-            print(f"{known:12s}{title}")
+            print(f"{known:14s}{title}")
         return
     experiment = load_experiment(name)
     flags = {
