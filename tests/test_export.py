@@ -400,6 +400,30 @@ def test_the_phase_lies_beside_the_program(tmp_path):
     assert done.circuits["circuit"]["two_qubit"] == len(re.findall("^cx", text, re.M))
 
 
+@pytest.mark.parametrize("format", ["qasm3", "qpy"])
+def test_a_circuit_of_qiskit_as_it_is(tmp_path, format):
+    device = awkward()
+    done = export_circuits(device, tmp_path / "out", format=format)
+    assert done.circuits["circuit"]["deviation"] < 1e-10
+    if format == "qpy":
+        back = load_circuits(done.folder)["circuit"]
+        assert_allclose(back.matrix(), Operator(device).data.T, atol=1e-13)
+    device.measure_all()
+    with pytest.raises(ValueError, match="remove_final_measurements"):
+        export_circuits(device, tmp_path / "measured", format=format)
+    assert not (tmp_path / "measured").exists()
+
+
+def test_gates_of_single_precision(tmp_path):
+    circuit = flipped(brickwall(3, 2, group="O"))
+    rounded = Circuit(circuit.ansatz, tuple(g.astype(np.float32) for g in circuit.gates))
+    done = export_circuits(rounded, tmp_path / "out", format="qpy")
+    back = load_circuits(done.folder)["circuit"].matrix()
+    assert_allclose(back @ back.T, np.eye(8), atol=1e-14)
+    assert_allclose(back, circuit_matrix(circuit), atol=1e-6)
+    assert_allclose(to_quimb(rounded).uni.to_dense(), circuit_matrix(circuit).T, atol=1e-6)
+
+
 def test_a_side_without_qubits_has_no_file(tmp_path):
     f = factorization(random_circuit(brickwall(3, 1), seed=0), Circuit(Ansatz(0, ()), ()), (8, 1))
     done = export_circuits(f, tmp_path / "out", format="qpy")

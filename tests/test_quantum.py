@@ -428,7 +428,7 @@ def test_cost_table_of_both_sides(montreal):
     f = factorization(8, 3, width=3)
     table = cost_table(f, trials=1)
     assert isinstance(table, CostTable)
-    parts = ["one 2-qubit gate", "one 3-qubit gate"]
+    parts = ["one 2-qubit gate", "one 3-qubit gate", "one layer"]
     parts += ["left circuit", "right circuit", "both sides"]
     expected = [(p, b) for p in parts for b in cost.BACKENDS]
     assert sorted((p, c.backend) for p, c in table.rows) == sorted(expected)
@@ -464,8 +464,32 @@ def test_fixed_gates_have_no_row_of_their_own():
     f = Factorization(left, f.core, left, f.shape)
     table = cost_table(f, backends=["logical"])
     parts = [part for part, _ in table.rows]
-    assert parts == ["one 1-qubit gate", "left circuit", "right circuit", "both sides"]
-    assert [found.two_qubit for _, found in table.rows] == [0, 1, 1, 2]
+    assert parts == ["one 1-qubit gate", "one layer", "left circuit", "right circuit", "both sides"]
+    assert [found.two_qubit for _, found in table.rows] == [0, 1, 1, 1, 2]
+
+
+def test_one_layer_is_the_fullest():
+    f = factorization(32, 4)
+    left = random_circuit(brickwall(5, 3, start=1, group="O"), seed=0)  # 2 gates in every layer
+    right = random_circuit(from_spec("CNOT + 1b", 2), seed=1)
+    whole = dict(cost_table(Factorization(left, f.core, right, f.shape), backends=["logical"]).rows)
+    first = Circuit(Ansatz(5, left.ansatz.layers[:1], "O"), left.gates[:3])
+    assert whole["one layer"] == gate_cost(first)
+    assert whole["one layer"].two_qubit < whole["left circuit"].two_qubit
+    nothing = Circuit(Ansatz(5, ()), ())
+    bare = Factorization(nothing, f.core, Circuit(Ansatz(2, ()), ()), f.shape)
+    assert "one layer" not in dict(cost_table(bare, backends=["logical"]).rows)
+
+
+def test_the_level_of_a_cost_table_is_chosen():
+    rows = cost_table(factorization(8, 4), backends=["logical"], optimization_level=0).rows
+    assert {found.optimization_level for _, found in rows} == {0}
+
+
+def test_a_device_without_the_gates_is_refused():
+    lacking = GenericBackendV2(3, ["rz", "x"], seed=0)
+    with pytest.raises(ValueError, match="cannot run the circuit"):
+        gate_cost(random_circuit(brickwall(3, 1), seed=0), backend=lacking)
 
 
 def test_a_higher_level_finds_what_cancels():

@@ -8,7 +8,7 @@ transpiled offline. Table 1 of arXiv 2509.06653v1 counts one gate, not a layer, 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 
 import numpy as np
@@ -193,31 +193,36 @@ def cost_table(
     factorization: Factorization,
     *,
     backends: Sequence[str | BackendV2] = BACKENDS,
+    optimization_level: int | None = None,
     trials: int = 4,
     seed: int | np.random.Generator = 0,
     progress: bool = False,
 ) -> CostTable:
-    """Costs of a layer's circuits: one gate of each width, each side, and both sides.
+    """Costs of a layer's circuits: one gate of each width, one layer, each side, and both sides.
 
     The gate counted for a width is the first free one, left before right, as found: a general
-    SO(4) gate needs 2 CNOTs, one of determinant -1 or complex 3, the identity none. The two sides
+    SO(4) gate needs 2 CNOTs, one of determinant -1 or complex 3, the identity none. "one layer" is
+    the first of those with the most gates of two wires and more, left before right. The two sides
     run one after the other, with the classical core between them, so "both sides" adds counts and
     depths.
 
     Parameters
     ----------
     factorization : Factorization
-    backends, trials, seed
-        As in `gate_cost`; every part is counted on each backend, at its default level.
+    backends, optimization_level, trials, seed
+        As in `gate_cost`; every part is counted on each backend.
     progress : bool
         Show a progress bar.
     """
     left, right = factorization.left, factorization.right
     parts = {f"one {w}-qubit gate": gate for w, gate in _one_gate_per_width(left, right).items()}
+    if left.ansatz.depth + right.ansatz.depth:
+        parts["one layer"] = _one_layer(left, right)
     parts |= {"left circuit": left, "right circuit": right}
     tasks = [(part, circuit, backend) for part, circuit in parts.items() for backend in backends]
+    how = {"optimization_level": optimization_level, "trials": trials, "seed": seed}
     rows = [
-        (part, gate_cost(circuit, backend=backend, trials=trials, seed=seed))
+        (part, gate_cost(circuit, backend=backend, **how))
         for part, circuit, backend in track(tasks, desc="transpiling", enabled=progress)
     ]
     sides = [cost for part, cost in rows if part.endswith("circuit")]
@@ -233,6 +238,16 @@ def _one_gate_per_width(*circuits: Circuit) -> dict[int, np.ndarray]:
             if placement.fixed is None:
                 first.setdefault(len(placement.wires), gate)
     return dict(sorted(first.items()))
+
+
+def _one_layer(*circuits: Circuit) -> Circuit:
+    layers = []
+    for circuit in circuits:
+        gates = iter(circuit.gates)
+        for layer in circuit.ansatz.layers:
+            ansatz = replace(circuit.ansatz, layers=(layer,))
+            layers.append(Circuit(ansatz, tuple(next(gates) for _ in layer)))
+    return max(layers, key=lambda one: sum(p.width > 1 for p in one.ansatz.placements))
 
 
 def _as_qiskit(circuit: Circuit | QuantumCircuit | np.ndarray) -> QuantumCircuit:

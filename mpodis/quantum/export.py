@@ -162,7 +162,7 @@ def from_qpy(data: bytes) -> Circuit:
     try:
         found = qpy.load(io.BytesIO(data))
     except (QiskitError, ValueError, TypeError, KeyError, LookupError, EOFError) as error:
-        reason = str(error).strip("'\" \n").splitlines()[0]
+        reason = (str(error).strip("'\" \n") or "it is cut short").splitlines()[0]
         raise ValueError(f"these bytes are no whole QPY ({reason})") from None
     if len(found) != 1:
         raise ValueError(f"the QPY holds {len(found)} circuits; give one")
@@ -194,7 +194,8 @@ def export_circuits(
     Raises
     ------
     ValueError
-        If the format is not known, the folder is not empty, or a gate is not unitary.
+        If the format is not known, the folder is not empty, a gate is not unitary, or a circuit of
+        Qiskit is none that `from_qiskit` reads.
     """
     if format not in _SUFFIX:
         raise ValueError(f"format={format!r} is not known; use one of {', '.join(_SUFFIX)}")
@@ -206,6 +207,10 @@ def export_circuits(
     else:
         circuits, shape = {"circuit": source}, None
     # all that can go wrong with a circuit does so before anything is written
+    meant = {
+        name: from_qiskit(circuit) if isinstance(circuit, QuantumCircuit) else circuit
+        for name, circuit in circuits.items()
+    }
     contents = {name: _content(circuit, format) for name, circuit in circuits.items()}
     folder.mkdir(parents=True, exist_ok=True)
     found = {}
@@ -223,7 +228,7 @@ def export_circuits(
             "two_qubit": widths.count(2),
             "wider": sum(width > 2 for width in widths),
             "depth": device.depth(),
-            "deviation": _deviation(circuits[name], device),
+            "deviation": _deviation(meant[name], device),
         }
     index = {"format": _FORMAT, "version": __version__, "files": format, "shape": shape}
     write_json(folder / INDEX, index | {"convention": _CONVENTION, "circuits": found})
@@ -270,17 +275,14 @@ def _content(circuit: Circuit | QuantumCircuit, format: str) -> tuple[QuantumCir
     return device, to_qasm3(device).encode()
 
 
-def _deviation(circuit: Circuit | QuantumCircuit, device: QuantumCircuit) -> float | None:
+def _deviation(circuit: Circuit, device: QuantumCircuit) -> float | None:
     n = device.num_qubits
     if n > _CHECKED:
         return None
     x = np.random.default_rng(0).normal(size=(2, 2**n))
     x = (x[0] + 1j * x[1]) / np.linalg.norm(x)
-    if isinstance(circuit, QuantumCircuit):
-        expected = Statevector(x).evolve(circuit).data
-    else:
-        expected = circuit.apply(x[None])[0]
-    return float(np.linalg.norm(Statevector(x).evolve(device).data - expected))
+    seen = Statevector(x).evolve(device).data
+    return float(np.linalg.norm(seen - circuit.apply(x[None])[0]))
 
 
 def _device(circuit: Circuit | QuantumCircuit) -> QuantumCircuit:
