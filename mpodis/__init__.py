@@ -24,7 +24,16 @@ _HOME = {
     "blocks": ("best_monarch", "monarch", "monarch_sizes"),
     "bounds": ("FullWidth", "full_width", "weighted_bound"),
     "circuit": ("Circuit", "embed", "identity_circuit", "random_circuit"),
-    "cnots": ("ParetoFront", "ParetoPoint", "cnot_count", "gate_cnots", "pareto", "prune"),
+    "cnots": (
+        "ParetoFront",
+        "ParetoPoint",
+        "Resynthesis",
+        "cnot_count",
+        "gate_cnots",
+        "pareto",
+        "prune",
+        "resynthesise",
+    ),
     "cores": ("fit_core",),
     "direct": ("CircuitFactors", "circuit_qr", "circuit_svd"),
     "disentangler": (

@@ -12,7 +12,7 @@ from mpodis.circuit import Circuit
 from mpodis.cnots.count import cnot_count, gate_cnots
 from mpodis.cnots.nearest import kron, nearest_one_cnot, nearest_product
 from mpodis.cnots.points import ParetoPoint
-from mpodis.cnots.rewrite import Gates, gates_of, packed, tidied
+from mpodis.cnots.rewrite import Gates, gates_of, packed
 from mpodis.cnots.task import Task
 from mpodis.factorization import Factorization
 from mpodis.gates import FIXED, polar
@@ -24,12 +24,15 @@ SPARE = 3
 """Times as many removals are looked at closely as are asked for."""
 
 
-def removals(task: Task, now: ParetoPoint, *, most: int) -> list[Factorization]:
+def removals(
+    task: Task, now: ParetoPoint, *, most: int, rng: np.random.Generator | None = None
+) -> list[Factorization]:
     """Cheaper neighbours: one gate replaced by a product, or by one with a single CNOT.
 
     The `most` are returned whose loss, before anything else has moved, rises the least for a CNOT
     saved. What takes a gate's place is the best for its environment, in which the overlap is
-    linear; under the activations also what is nearest to the gate.
+    linear; under the activations also what is nearest to the gate. With `rng` they are drawn from
+    the gentlest `SPARE` times as many.
     """
     found = []
     for loss, saved, side, j, gates in _replacements(task, now.factorization):
@@ -38,9 +41,12 @@ def removals(task: Task, now: ParetoPoint, *, most: int) -> list[Factorization]:
     for _, side, j, gates in sorted(found, key=lambda one: one[0])[: SPARE * most]:
         spliced = _spliced(now.factorization, side, j, gates, instead=1)
         loss = task.loss(spliced.padded_matrix())
-        shorter = tidied(spliced)  # neighbours of what is gone may have become one
+        shorter = task.tidied(spliced)  # neighbours of what is gone may have become one
         closer.append(((loss - now.loss) / (now.cnots - cnot_count(shorter)), shorter))
-    return [shorter for _, shorter in sorted(closer, key=lambda one: one[0])[:most]]
+    ranked = [shorter for _, shorter in sorted(closer, key=lambda one: one[0])]
+    if rng is None or len(ranked) <= most:
+        return ranked[:most]
+    return [ranked[k] for k in sorted(rng.choice(len(ranked), most, replace=False))]
 
 
 def _replacements(task: Task, given: Factorization) -> Iterator[tuple[float, int, str, int, Gates]]:
@@ -97,6 +103,8 @@ def insertions(task: Task, now: ParetoPoint, *, most: int) -> list[Factorization
         padded = _with(padded, side, circuit)
     promises = []
     for side, environments in zip(SIDES, task.environments(padded), strict=True):
+        if side not in task.sides:
+            continue
         group = getattr(given, side).ansatz.group
         for k, (j, place) in holes[side].items():
             e = environments[k]
@@ -104,7 +112,7 @@ def insertions(task: Task, now: ParetoPoint, *, most: int) -> list[Factorization
             promises.append((gain, side, j, place))
     found: dict[tuple, Factorization] = {}
     for _, side, j, place in sorted(promises, key=lambda one: one[0], reverse=True):
-        longer = tidied(_spliced(given, side, j, [(place, np.eye(4))], instead=0))
+        longer = task.tidied(_spliced(given, side, j, [(place, np.eye(4))], instead=0))
         if _pairs(longer) > _pairs(given):  # not merged into a neighbour
             found.setdefault((longer.left.ansatz, longer.right.ansatz), longer)
         if len(found) == most:

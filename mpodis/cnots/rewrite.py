@@ -8,11 +8,15 @@ import numpy as np
 
 from mpodis.ansatz import Ansatz, Placement
 from mpodis.circuit import Circuit
+from mpodis.cnots.nearest import kron, nearest_product
 from mpodis.conventions import wires
 from mpodis.factorization import Factorization
 from mpodis.sites import mpo_cores, mpo_from_cores
 
 __all__ = ["gates_of", "packed", "simplified", "tidied"]
+
+CANCELS = 1e-12
+"""Distance, element by element, at which gates count as having cancelled."""
 
 Gates = Sequence[tuple[Placement, np.ndarray]]
 
@@ -58,18 +62,19 @@ def tidied(given: Factorization) -> Factorization:
 
 
 def simplified(circuit: Circuit) -> Circuit:
-    """The same matrix with fewer gates of one and two wires, and never more CNOTs.
+    """The same matrix with fewer gates, and never more CNOTs.
 
-    A gate of one wire goes into a free neighbour. Gates that follow one another on the same two
-    wires become one, if their product is in the circuit's group: two CNOTs with one-qubit gates
-    between them are one free gate of determinant +1.
+    A gate of one wire goes into a free neighbour. Gates that follow one another on the same wires
+    become one, if their product is in the circuit's group: two CNOTs with one-qubit gates between
+    them are one free gate of determinant +1. Where two gates on two wires cancel, but for one-qubit
+    gates, those are left.
     """
     group, done = circuit.ansatz.group, []
     for place, gate in gates_of(circuit):
         if place.width == 1:
             _append_single(done, place, gate)
         else:
-            _append_pair(done, place, gate, group)
+            _append_wider(done, place, gate, group)
     return packed(circuit.n, done, group)
 
 
@@ -82,23 +87,36 @@ def _append_single(done: list, place: Placement, gate: np.ndarray) -> None:
         done[k] = (before, done[k][1] @ _widened(before, place, gate))
 
 
-def _append_pair(done: list, place: Placement, gate: np.ndarray, group: str) -> None:
+def _append_wider(done: list, place: Placement, gate: np.ndarray, group: str) -> None:
     singles = [k for k in (_last(done, wire) for wire in place.wires) if _width(done, k) == 1]
-    between = np.eye(4)
+    between = np.eye(2**place.width)
     for k in singles:
         between = between @ _widened(place, *done[k])
     rest = [one for k, one in enumerate(done) if k not in singles]
-    first, second = (_last(rest, wire) for wire in place.wires)
-    if first is not None and first == second:
-        whole = rest[first][1] @ between @ gate
+    meets = {_last(rest, wire) for wire in place.wires}
+    k = meets.pop()
+    if not meets and k is not None and rest[k][0].wires == place.wires:
+        whole = rest[k][1] @ between @ gate
         if group != "SO" or np.linalg.det(whole) > 0:
-            rest[first] = (Placement(place.wires), whole)
-            done[:] = rest
+            product = _product(whole, group) if place.width == 2 else None
+            if product is None:
+                rest[k] = (Placement(place.wires), whole)
+                done[:] = rest
+            else:
+                done[:] = rest[:k] + rest[k + 1 :]
+                for wire, single in zip(place.wires, product, strict=True):
+                    _append_single(done, Placement((wire,)), single)
             return
     if place.fixed is None:
         done[:] = [*rest, (place, between @ gate)]
     else:
         done.append((place, gate))
+
+
+def _product(gate: np.ndarray, group: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """Gates on single wires whose product the gate is, if it is one."""
+    a, b = nearest_product(gate, group=group)
+    return (a, b) if np.abs(kron(a, b) - gate).max() < CANCELS else None
 
 
 def _last(done: Gates, wire: int) -> int | None:
@@ -113,7 +131,5 @@ def _width(done: Gates, k: int | None) -> int:
 
 def _widened(place: Placement, single: Placement, gate: np.ndarray) -> np.ndarray:
     """A gate of one wire as one on the wires of `place`."""
-    if place.width == 1:
-        return gate
-    is_first = single.wires[0] == place.wires[0]
-    return np.kron(gate, np.eye(2)) if is_first else np.kron(np.eye(2), gate)
+    before = single.wires[0] - place.wires[0]
+    return np.kron(np.kron(np.eye(2**before), gate), np.eye(2 ** (place.width - 1 - before)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -48,6 +49,10 @@ class Search:
         For the best of them for each number of CNOTs.
     tried : dict, optional
         What an earlier search has tried: the attribute, to go on from.
+    ceiling : float
+        A loss from which on a point leads nowhere.
+    rng : numpy Generator, optional
+        Draws the removals that are tried among the gentlest; by default the gentlest are.
 
     Attributes
     ----------
@@ -63,8 +68,11 @@ class Search:
         trials: int,
         sweeps: int,
         tried: dict | None = None,
+        ceiling: float = np.inf,
+        rng: np.random.Generator | None = None,
     ) -> None:
         self.task, self.trials, self.sweeps = task, trials, sweeps
+        self.ceiling, self.rng = ceiling, rng
         self.best: dict[int, ParetoPoint] = {}
         for point in points:
             self.offer(point)
@@ -84,7 +92,8 @@ class Search:
         """From the most CNOTs down to `least`."""
         for cnots in range(max(self.best), least, -1):
             if self._is_open(cnots, "removals"):
-                self._expand(self.best[cnots], removals, family, least=least)
+                moves = partial(removals, rng=self.rng)
+                self._expand(self.best[cnots], moves, family, least=least)
 
     def ascend(self, family: str, *, most: int) -> None:
         """From the fewest CNOTs up to `most`."""
@@ -94,9 +103,9 @@ class Search:
 
     def _is_open(self, cnots: int, way: str) -> bool:
         point = self.best.get(cnots)
-        if point is None or any(
-            q.cnots < cnots and q.loss <= point.loss for q in self.best.values()
-        ):
+        if point is None or point.loss > self.ceiling:
+            return False
+        if any(q.cnots < cnots and q.loss <= point.loss for q in self.best.values()):
             return False
         before = [loss for n, loss in self.tried[way] if n == cnots]
         if before and point.loss > (1.0 - SAME) * min(before):
@@ -123,8 +132,9 @@ class Search:
             known = self.best.get(cnots)
             if known is not None and point.loss > HOPELESS * known.loss:
                 continue
-            self.offer(self.task.settle(point.factorization, family, sweeps=self.sweeps))
-            log.debug("%s: %d CNOTs, loss %.6f", family, cnots, self.best[cnots].loss)
+            better = self.task.settle(point.factorization, family, sweeps=self.sweeps)
+            self.offer(better)  # its gates in O or U may need other CNOTs than before
+            log.debug("%s: %d CNOTs, loss %.6f", family, better.cnots, better.loss)
 
 
 def prune(

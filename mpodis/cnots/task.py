@@ -12,6 +12,7 @@ import numpy as np
 from mpodis.ansatz import Ansatz
 from mpodis.cnots.count import cnot_count
 from mpodis.cnots.points import ParetoPoint
+from mpodis.cnots.rewrite import simplified, tidied
 from mpodis.conventions import Legs, padded_shape, wires
 from mpodis.cores import embed_metric, inner, mask_padding, weighted_loss
 from mpodis.disentangler import Disentangled, disentangle
@@ -47,6 +48,10 @@ class Task:
     core_bond, seed : int
     objective : {"overlap", "activations"}
     covariance : array (inputs, inputs) or None
+    core : {"update", "fixed"}
+        Whether the core is improved and takes gates up that stand beside it, or stays.
+    sides : tuple of {"left", "right"}
+        Where gates may be put in.
     """
 
     mpo: MatrixProductOperator
@@ -55,6 +60,8 @@ class Task:
     objective: str
     covariance: np.ndarray | None
     seed: int
+    core: str = "update"
+    sides: tuple[str, ...] = ("left", "right")
 
     @classmethod
     def build(
@@ -67,6 +74,8 @@ class Task:
         inputs,
         covariance,
         seed: int | np.random.Generator,
+        core: str = "update",
+        sides: tuple[str, ...] = ("left", "right"),
     ) -> Task:
         """Check what a user gives; what only the disentangler needs it checks itself."""
         if isinstance(mpo, Compressed):
@@ -93,7 +102,7 @@ class Task:
         if isinstance(seed, np.random.Generator):
             seed = int(seed.integers(2**63))
         shape = padded if shape is None else (int(shape[0]), int(shape[1]))
-        return cls(mpo, shape, core_bond, objective, covariance, seed)
+        return cls(mpo, shape, core_bond, objective, covariance, seed, core, sides)
 
     @cached_property
     def legs(self) -> Legs:
@@ -172,6 +181,12 @@ class Task:
             factorization=given,
         )
 
+    def tidied(self, given: Factorization) -> Factorization:
+        """The same operator with fewer gates; a fixed core takes none of them up."""
+        if self.core == "update":
+            return tidied(given)
+        return replace(given, left=simplified(given.left), right=simplified(given.right))
+
     def begin(
         self,
         left: Ansatz,
@@ -211,6 +226,7 @@ class Task:
             left=left,
             right=right,
             core_bond=self.core_bond,
+            core=self.core,
             objective=self.objective,
             covariance=self.covariance,
             engine="dense",
