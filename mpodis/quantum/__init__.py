@@ -4,6 +4,7 @@ The only part of the package that imports Qiskit. Everything outside speaks row 
 sites from the most significant bit; `convert`, `exchange` and `encode` translate, once and for all.
 """
 
+from mpodis.quantum.approximate import Approximated, qiskit_approximation
 from mpodis.quantum.convert import to_qiskit
 from mpodis.quantum.cost import CostTable, HardwareCost, cost_table, gate_cost
 from mpodis.quantum.encode import AmplitudeTree, amplitude_encoding, normalise
@@ -18,12 +19,22 @@ from mpodis.quantum.export import (
     to_qpy,
 )
 from mpodis.quantum.inference import InferenceCost, InferenceRow, inference_cost
+from mpodis.quantum.joint import (
+    Chain,
+    Joint,
+    absorb_core,
+    compile_jointly,
+    merge,
+    merge_layers,
+)
 from mpodis.quantum.noise import NoisyRunner
 from mpodis.quantum.readout import Hypercube, Interference, Readout, Tomography, invert_counts
 from mpodis.quantum.run import Runner, ShotRunner, StatevectorRunner, hybrid_layer, run_circuit
 
 __all__ = [
     "AmplitudeTree",
+    "Approximated",
+    "Chain",
     "CostTable",
     "Exported",
     "HardwareCost",
@@ -31,13 +42,16 @@ __all__ = [
     "InferenceCost",
     "InferenceRow",
     "Interference",
+    "Joint",
     "NoisyRunner",
     "Readout",
     "Runner",
     "ShotRunner",
     "StatevectorRunner",
     "Tomography",
+    "absorb_core",
     "amplitude_encoding",
+    "compile_jointly",
     "cost_table",
     "export_circuits",
     "from_qasm3",
@@ -49,7 +63,10 @@ __all__ = [
     "inference_cost",
     "invert_counts",
     "load_circuits",
+    "merge",
+    "merge_layers",
     "normalise",
+    "qiskit_approximation",
     "run_circuit",
     "to_qasm3",
     "to_qiskit",
