@@ -24,6 +24,7 @@ EXPERIMENTS: dict[str, str] = {
     "signs": "operators of positive tensors against those of mixed signs (Sec. IV.1)",
     "direct": "circuits for Q, U and V of W = QR = USV against compressing first (Sec. IV)",
     "pareto": "overlap against CNOTs: fewest gates for a given operator",
+    "resynthesis": "CNOTs by Qiskit and by our own sweeps at the same overlap; merged neighbours",
     "cores": "bond dimension of the core: overlap, parameters, CNOTs, accuracy",
     "aware": "accuracy without retraining under every objective, beside the baselines",
     "planted": "circuits that were hidden in an operator or a unitary, found again",
