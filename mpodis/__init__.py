@@ -46,7 +46,13 @@ _HOME = {
         "resume",
         "synthesise",
     ),
-    "encodings": ("Encoding", "layered_encoding", "mps_encoding"),
+    "encodings": (
+        "Encoding",
+        "Encodings",
+        "brickwall_encodings",
+        "layered_encoding",
+        "mps_encoding",
+    ),
     "environments": ("Truth", "engine_estimates", "to_mpo", "true_overlap"),
     "factorization": ("Factorization", "load_factorization"),
     "measures": (

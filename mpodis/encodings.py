@@ -13,15 +13,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mpodis.ansatz import Ansatz, staircase
+from mpodis.ansatz import Ansatz, brickwall, staircase
 from mpodis.circuit import Circuit
 from mpodis.cnots import cnot_count
 from mpodis.disentangler import disentangle
 from mpodis.factorization import Factorization
+from mpodis.gates import polar
 from mpodis.mpo import compress
 from mpodis.sites import mpo_from_cores
 
-__all__ = ["Encoding", "layered_encoding", "mps_encoding"]
+__all__ = ["Encoding", "Encodings", "brickwall_encodings", "layered_encoding", "mps_encoding"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,6 +131,143 @@ def layered_encoding(
     )
     better = _encoding(refined.factorization.right, state)
     return max(whole, better, key=lambda one: one.fidelity)
+
+
+@dataclass(frozen=True, eq=False)
+class Encodings:
+    """Circuits of one ansatz that prepare many vectors, nearly; a sequence of `Encoding`.
+
+    Attributes
+    ----------
+    ansatz : Ansatz
+    gates : tuple of array (samples, 4, 4)
+        Of every placement.
+    fidelities : array (samples,)
+    """
+
+    ansatz: Ansatz
+    gates: tuple[np.ndarray, ...]
+    fidelities: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.fidelities)
+
+    def __getitem__(self, k: int) -> Encoding:
+        gates = tuple(gate[k] for gate in self.gates)
+        return Encoding(Circuit(self.ansatz, gates), float(self.fidelities[k]))
+
+
+def brickwall_encodings(
+    vectors,
+    layers: int,
+    *,
+    start: int = 0,
+    max_sweeps: int = 200,
+    tol: float = 1e-7,
+    seed: int | np.random.Generator = 0,
+) -> Encodings:
+    """Layers of SO(4) bricks that prepare real vectors, by sweeps over all of them at once.
+
+    Every gate in turn is the polar factor of its environment (Eq. 4 of arXiv 2509.06653v1), so
+    that no fidelity ever falls. Bricks sit on neighbours: a device with a line of qubits needs no
+    SWAPs, and a generic vector of n qubits about 2^n / 2 CNOTs.
+
+    Parameters
+    ----------
+    vectors : array (samples, 2^n), n > 1
+        Real, of any norm but 0.
+    layers : int
+    start : {0, 1}
+        Wire of the first brick of the first layer.
+    max_sweeps : int
+        Forth and back; fewer where no fidelity gains `tol` any more.
+    tol : float
+    seed
+        Of the first gates.
+
+    Raises
+    ------
+    ValueError
+        For vectors that are complex, zero, not finite or of another length.
+    """
+    vectors = np.asarray(vectors)
+    if vectors.ndim != 2 or not len(vectors) or vectors.shape[1] < 4 or np.iscomplexobj(vectors):
+        raise ValueError(
+            f"vectors of shape {vectors.shape} and type {vectors.dtype} must be real and "
+            "(samples, 2^n) with n > 1; use mps_encoding for others"
+        )
+    if layers < 1:
+        raise ValueError(f"layers={layers} must be 1 or more")
+    if start not in (0, 1):
+        raise ValueError(f"start={start} must be 0 or 1")
+    states = np.stack([_checked(vector)[0] for vector in vectors])
+    n = states.shape[1].bit_length() - 1
+    ansatz = brickwall(n, layers, start=start, fill=False)
+    gates, amplitudes = _swept(states, ansatz, max_sweeps, tol, np.random.default_rng(seed))
+    return Encodings(ansatz, gates, amplitudes**2)
+
+
+def _swept(states, ansatz: Ansatz, max_sweeps: int, tol: float, rng) -> tuple:
+    """Gates of all samples, and what they have in common with the states.
+
+    A sample's do not depend on the others: all begin alike, and each ends for itself.
+    """
+    wires = [place.wires[0] for place in ansatz.placements]
+    near = polar(np.eye(4) + 0.3 * rng.normal(size=(len(wires), 4, 4)), group="SO")
+    kept = [np.tile(gate, (len(states), 1, 1)) for gate in near]
+    values = _forward(kept, wires, np.eye(1, states.shape[1]))[-1] * states
+    values = values.sum(1)
+    going = np.arange(len(states))
+    gates = [gate.copy() for gate in kept]
+    for _ in range(max_sweeps):
+        value = _sweep(states[going], gates, wires)
+        # a state and its negative are as far from the start, but not one for the rest of a network
+        gains = (value**2 - values[going] ** 2 >= tol) | (value < 0)
+        values[going] = value
+        for every, some in zip(kept, gates, strict=True):
+            every[going] = some
+        going, gates = going[gains], [gate[gains] for gate in gates]
+        if not len(going):
+            break
+    return tuple(kept), values
+
+
+def _sweep(states, gates: list[np.ndarray], wires: list[int]) -> np.ndarray:
+    """Update gates in place, the last first and back again; what is reached."""
+    samples = len(states)
+
+    def updated(j, before, behind):
+        before, behind = (
+            v.reshape(len(v), 2 ** wires[j], 4, -1).swapaxes(1, 2).reshape(len(v), 4, -1)
+            for v in (before, behind)
+        )
+        environment = before @ behind.swapaxes(1, 2)
+        gates[j] = polar(environment, group="SO")
+        return (environment * gates[j]).sum((1, 2))
+
+    zero = np.eye(1, states.shape[1])
+    before, behind = _forward(gates, wires, zero), [states]
+    for j in reversed(range(len(gates))):
+        updated(j, before[j], behind[-1])
+        behind.append(_applied(behind[-1], gates[j], wires[j]))
+    here, value = np.repeat(zero, samples, 0), np.ones(samples)
+    for j, rest in enumerate(behind[-2::-1]):
+        value = updated(j, here, rest)
+        here = _applied(here, gates[j].swapaxes(1, 2), wires[j])
+    return value
+
+
+def _forward(gates, wires: list[int], zero: np.ndarray) -> list[np.ndarray]:
+    """|0...0>, and what is left of it behind every gate."""
+    found = [zero]
+    for gate, k in zip(gates, wires, strict=True):
+        found.append(_applied(found[-1], gate.swapaxes(1, 2), k))
+    return found
+
+
+def _applied(vectors, gates, k: int) -> np.ndarray:
+    grouped = vectors.reshape(len(vectors), 2**k, 4, -1)
+    return (gates[:, None] @ grouped).reshape(len(gates), -1)
 
 
 def _checked(vector) -> tuple[np.ndarray, int]:

@@ -5,8 +5,11 @@ import pytest
 from numpy.testing import assert_allclose
 from qiskit.quantum_info import Statevector
 
-from mpodis.encodings import layered_encoding, mps_encoding
+from mpodis.ansatz import brickwall, from_spec
+from mpodis.circuit import random_circuit
+from mpodis.encodings import brickwall_encodings, layered_encoding, mps_encoding
 from mpodis.quantum import AmplitudeTree, to_qiskit
+from mpodis.quantum.encode import preparation
 
 KINDS = pytest.mark.parametrize("complex_", [False, True], ids=["real", "complex"])
 
@@ -130,3 +133,62 @@ def test_the_tree_says_what_it_takes():
         AmplitudeTree(2).angles(np.ones((1, 8)))
     with pytest.raises(ValueError, match="n=0"):
         AmplitudeTree(0)
+
+
+@pytest.mark.parametrize("start", [0, 1])
+@pytest.mark.parametrize(("n", "layers"), [(2, 1), (3, 4), (4, 6), (5, 9)])
+def test_bricks_prepare_all_vectors_at_once(n, layers, start):
+    x = np.stack([vector(n, seed=k) for k in range(4)])
+    found = brickwall_encodings(x, layers + start, start=start, max_sweeps=2000, tol=1e-12)
+    assert len(found) == 4
+    for k, encoding in enumerate(found):
+        unit = x[k] / np.linalg.norm(x[k])
+        assert_allclose((unit @ encoding.prepared) ** 2, encoding.fidelity)
+        assert unit @ encoding.prepared > 0  # the sign, too
+        assert encoding.fidelity > 1 - 1e-4
+        assert_allclose([np.linalg.det(gate) for gate in encoding.circuit.gates], 1)
+
+
+def test_fidelities_of_bricks_never_fall_and_grow_with_layers():
+    x = np.stack([vector(5, seed=k) for k in range(3)])
+    before = np.zeros(3)
+    for sweeps in (1, 2, 5, 20):
+        found = brickwall_encodings(x, 4, max_sweeps=sweeps, tol=0)
+        assert (found.fidelities >= before - 1e-12).all()
+        before = found.fidelities
+    deeper = brickwall_encodings(x, 8, max_sweeps=20, tol=0)
+    assert (deeper.fidelities > before).all()
+    again = brickwall_encodings(x, 8, max_sweeps=20, tol=0)
+    assert_allclose(again.fidelities, deeper.fidelities, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((np.ones((2, 6)), 2), r"shape \(6,\) is not of 2\^n"),
+        ((np.ones(8), 2), r"shape \(8,\)"),
+        ((np.ones((1, 8)) + 0j, 2), "complex128"),
+        ((np.zeros((1, 8)), 2), "norm of the vector is 0"),
+        ((np.ones((1, 8)), 0), "layers=0"),
+    ],
+)
+def test_bricks_that_make_no_sense(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        brickwall_encodings(*arguments)
+    with pytest.raises(ValueError, match="start=2"):
+        brickwall_encodings(np.ones((1, 8)), 2, start=2)
+
+
+@pytest.mark.parametrize("group", ["SO", "O", "U"])
+def test_gates_on_zeros_take_one_cnot(group):
+    circuit = random_circuit(brickwall(5, 3, group=group), seed=1)
+    short, whole = preparation(circuit), to_qiskit(circuit)
+    assert_allclose(Statevector(short).data, Statevector(whole).data, atol=1e-12)
+    assert short.count_ops().get("cx", 0) == (0 if group == "U" else 2)
+
+
+def test_fixed_gates_and_one_qubit_gates_are_prepared_too():
+    circuit = random_circuit(from_spec("1b + CNOT + 2b", 4), seed=2)
+    assert_allclose(
+        Statevector(preparation(circuit)).data, Statevector(to_qiskit(circuit)).data, atol=1e-12
+    )

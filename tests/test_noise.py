@@ -5,6 +5,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from qiskit import QuantumCircuit
 from qiskit.providers.fake_provider import GenericBackendV2
+from qiskit.quantum_info import Statevector
 
 from mpodis.ansatz import brickwall
 from mpodis.circuit import random_circuit
@@ -23,11 +24,27 @@ def test_the_vector_and_its_sign_survive_the_noise():
     x = np.random.default_rng(0).normal(size=(6, 4))
     x[4] = 0
     exact = CIRCUIT.apply(x)
-    for shots in (None, 2000):
-        found = run_circuit(CIRCUIT, x, runner=runner(shots=shots))
+    for shots, encoding in ((None, 0), (None, 2), (2000, 2)):
+        found = run_circuit(CIRCUIT, x, runner=runner(shots=shots, encoding=encoding))
         assert_allclose(np.linalg.norm(found, axis=1), np.linalg.norm(x, axis=1), atol=1e-12)
         assert ((found * exact).sum(1) >= 0.97 * (exact**2).sum(1)).all()
-    assert_array_equal(run_circuit(CIRCUIT, x, runner=runner(shots=2000)), found)
+    assert_array_equal(run_circuit(CIRCUIT, x, runner=runner(shots=2000, encoding=2)), found)
+
+
+def test_bricks_are_nearer_than_the_exact_tree_and_keep_their_qubits():
+    circuit = to_qiskit(random_circuit(brickwall(3, 2), seed=2))
+    states = np.random.default_rng(3).normal(size=(4, 8))
+    states /= np.linalg.norm(states, axis=1, keepdims=True)
+    exact = np.stack([Statevector(state).evolve(circuit).data.real for state in states])
+    common = {
+        layers: (runner(encoding=layers).run(circuit, states) * exact).sum(1) ** 2
+        for layers in (0, 4)
+    }
+    assert (common[4] > common[0]).mean() > 0.5
+    (jobs,) = runner(encoding=4)._batches(states, circuit)
+    places = {tuple(job.layout.initial_index_layout(filter_ancillas=True)) for job in jobs}
+    assert len(places) == 1
+    assert max(job.num_nonlocal_gates() for job in jobs) <= 4 * 2 + 2 * 2
 
 
 def test_fewer_two_qubit_gates_with_more_seeds():
@@ -63,7 +80,8 @@ def test_what_cannot_run():
 
 
 @pytest.mark.parametrize(
-    "options", [{"shots": 0}, {"sign_shots": 0}, {"layouts": 0}, {"threads": -1}]
+    "options",
+    [{"shots": 0}, {"sign_shots": 0}, {"encoding": -1}, {"layouts": 0}, {"threads": -1}],
 )
 def test_settings(options):
     with pytest.raises(ValueError, match=next(iter(options))):

@@ -115,8 +115,8 @@ def test_the_runner_of_every_execution():
     ways = table2._executions(table2.Table2(), "2-body")
     assert isinstance(table2._runner(ways["exact"], 0), StatevectorRunner)
     noisy = table2._runner(ways["FakeMontreal"], 3)
-    assert isinstance(noisy, NoisyRunner)
-    assert noisy.seed == 3
+    assert noisy == NoisyRunner(seed=3, threads=1)
+    assert table2._runner(ways["FakeMontreal, exact tree"], 0).encoding == 0
     ways = table2._executions(table2.Table2(), "wide")
     assert table2._runner(ways["interference 10000"], 0).readout == Interference(10_000)
     assert table2._runner(ways["tomography 1024, sign open"], 0).readout == Tomography(1024, 0)

@@ -8,8 +8,12 @@ from functools import cached_property
 import numpy as np
 from qiskit import QuantumCircuit
 from qiskit.circuit import ParameterVector
+from qiskit.circuit.library import UnitaryGate
 
-__all__ = ["AmplitudeTree", "amplitude_encoding", "normalise"]
+from mpodis.circuit import Circuit
+from mpodis.quantum.convert import to_qiskit
+
+__all__ = ["AmplitudeTree", "amplitude_encoding", "normalise", "preparation"]
 
 
 def normalise(x) -> tuple[np.ndarray, np.ndarray]:
@@ -46,6 +50,31 @@ def amplitude_encoding(state) -> QuantumCircuit:
     circuit = QuantumCircuit(n)
     circuit.initialize(state, range(n))
     return circuit
+
+
+def preparation(circuit: Circuit) -> QuantumCircuit:
+    """`to_qiskit` for a circuit that begins with |0...0>: its first real 2-qubit gates take 1 CNOT.
+
+    A gate on |00> prepares its first row, a 2 x 2 matrix of amplitudes U S V^T: a rotation by the
+    two singular values, a CNOT, and U and V on a qubit each.
+    """
+    whole = to_qiskit(circuit)
+    reduced = QuantumCircuit(circuit.n, global_phase=whole.global_phase)
+    touched: set[int] = set()
+    placed = zip(circuit.ansatz.placements, circuit.gates, whole.data, strict=True)
+    for placement, gate, instruction in placed:
+        wires = set(placement.wires)
+        if placement.width != 2 or wires & touched or np.iscomplexobj(gate):
+            reduced.append(instruction)
+        else:
+            target, control = instruction.qubits  # Qiskit's first is the least significant
+            u, values, vt = np.linalg.svd(np.reshape(gate[0], (2, 2)))
+            reduced.ry(2 * float(np.arctan2(values[1], values[0])), control)
+            reduced.cx(control, target)
+            reduced.append(UnitaryGate(u), [control])
+            reduced.append(UnitaryGate(vt.T), [target])
+        touched |= wires
+    return reduced
 
 
 @dataclass(frozen=True)

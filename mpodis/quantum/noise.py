@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,9 +13,10 @@ from qiskit.transpiler import TranspilerError
 from qiskit_aer import AerSimulator
 from qiskit_aer.noise import NoiseModel
 
+from mpodis.encodings import brickwall_encodings
 from mpodis.progress import bar
 from mpodis.quantum.cost import find_backend
-from mpodis.quantum.encode import AmplitudeTree
+from mpodis.quantum.encode import AmplitudeTree, preparation
 from mpodis.quantum.readout import invert_counts, pauli_probabilities
 
 __all__ = ["NoisyRunner"]
@@ -26,9 +28,10 @@ _BATCH = 50  # samples of one Aer job
 class NoisyRunner:
     """Real vectors through a circuit on a device with noise, simulated by density matrices.
 
-    The parameterised `AmplitudeTree` and the circuit are transpiled together, once, for several
-    seeds of the layout, and the one of fewest two-qubit gates is bound to every sample. The vector
-    is the leading eigenvector of the real part of the density matrix. Its sign comes from a
+    Vectors are prepared by `brickwall_encodings`: nearly, but with a third of the exact tree's
+    gates, which on a noisy device is far nearer. Preparation and circuit are transpiled together;
+    the layout of fewest two-qubit gates, of several seeds, is found once and kept. The vector
+    read is the leading eigenvector of the real part of the density matrix. Its sign comes from a
     second circuit, the interference of `mpodis.quantum.readout` on one qubit more, sampled with
     the device's readout errors.
 
@@ -41,6 +44,8 @@ class NoisyRunner:
         matrix as it is.
     sign_shots : int
         Of the interference.
+    encoding : int
+        Layers of bricks that prepare a vector; 0: the exact `AmplitudeTree`.
     layouts : int
         Seeds that are tried.
     optimization_level : int
@@ -53,13 +58,14 @@ class NoisyRunner:
     backend: str | BackendV2 = "FakeMontrealV2"
     shots: int | None = None
     sign_shots: int = 2000
+    encoding: int = 6
     layouts: int = 4
     optimization_level: int = 3
     seed: int = 0
     threads: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("sign_shots", 1), ("layouts", 1), ("threads", 0)):
+        for name, least in (("sign_shots", 1), ("encoding", 0), ("layouts", 1), ("threads", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name}={getattr(self, name)} must be {least} or more")
         if self.shots is not None and self.shots < 1:
@@ -84,41 +90,38 @@ class NoisyRunner:
             raise ValueError("the noisy runner takes circuits of real gates")
         with_reference = np.hstack([np.tile(back.real, (len(states), 1)), states]) / 2**0.5
 
-        plain = self.transpiled(AmplitudeTree(n).circuit.compose(circuit))
-        qubits = plain.layout.final_index_layout(filter_ancillas=True)
-        plain.save_density_matrix([qubits[k] for k in range(n)])
-        signed = AmplitudeTree(n + 1).circuit.compose(circuit, qubits=range(n))
+        signed = QuantumCircuit(n + 1)
+        signed.compose(circuit, qubits=range(n), inplace=True)
         signed.h(n)
         signed.measure_all()
-        signed = self.transpiled(signed)
-
-        found = np.empty_like(states)
-        angles = AmplitudeTree(n).angles(states)
-        more = AmplitudeTree(n + 1).angles(with_reference)
         simulator = AerSimulator(
             method="density_matrix",
             noise_model=NoiseModel.from_backend(find_backend(self.backend)),
             max_parallel_threads=self.threads,
             max_parallel_experiments=0,
         )
+        found = np.empty_like(states)
+        plain, more = self._batches(states, circuit), self._batches(with_reference, signed)
         with bar(total=len(states), desc="noisy device", enabled=progress) as shown:
             for start in range(0, len(states), _BATCH):
-                part = range(start, min(start + _BATCH, len(states)))
-                answers = simulator.run([plain.assign_parameters(angles[k]) for k in part]).result()
+                jobs = next(plain)
+                for job in jobs:
+                    qubits = job.layout.final_index_layout(filter_ancillas=True)
+                    job.save_density_matrix(qubits)
+                answers = simulator.run(jobs).result()
                 signs = simulator.run(
-                    [signed.assign_parameters(more[k]) for k in part],
-                    shots=self.sign_shots,
-                    seed_simulator=self.seed + start,
+                    next(more), shots=self.sign_shots, seed_simulator=self.seed + start
                 ).result()
-                for i, k in enumerate(part):
+                for i in range(len(jobs)):
                     rho = np.asarray(answers.data(i)["density_matrix"])
-                    vector = self._leading(rho, k)
-                    found[k] = vector * (1 if _seen(signs.get_counts(i), n) @ vector >= 0 else -1)
-                shown.update(len(part))
+                    vector = self._leading(rho, start + i)
+                    seen = _seen(signs.get_counts(i), n) @ vector
+                    found[start + i] = vector if seen >= 0 else -vector
+                shown.update(len(jobs))
         return found
 
-    def transpiled(self, circuit: QuantumCircuit) -> QuantumCircuit:
-        """For the device, by the seed that takes the fewest two-qubit gates."""
+    def transpiled(self, circuit: QuantumCircuit, layout: list[int] | None = None):
+        """For the device, on these qubits, or by the seed that takes the fewest 2-qubit gates."""
         backend = find_backend(self.backend)
         if circuit.num_qubits > backend.num_qubits:
             raise ValueError(
@@ -130,14 +133,34 @@ class NoisyRunner:
                 transpile(
                     circuit,
                     backend,
+                    initial_layout=layout,
                     optimization_level=self.optimization_level,
                     seed_transpiler=self.seed + k,
                 )
-                for k in range(self.layouts)
+                for k in range(self.layouts if layout is None else 1)
             ]
         except TranspilerError as error:
             raise ValueError(f"{backend.name} cannot run the circuit: {error.message}") from error
         return min(tried, key=lambda one: one.num_nonlocal_gates())
+
+    def _batches(self, states: np.ndarray, rest: QuantumCircuit) -> Iterator[list[QuantumCircuit]]:
+        """Transpiled circuits that prepare each state and go on with `rest`."""
+        n = rest.num_qubits
+        batches = [states[k : k + _BATCH] for k in range(0, len(states), _BATCH)]
+        if not self.encoding or n == 1:
+            tree = AmplitudeTree(n)
+            whole = self.transpiled(tree.circuit.compose(rest))
+            for batch in batches:
+                yield [whole.assign_parameters(angles) for angles in tree.angles(batch)]
+            return
+        layout = None
+        for batch in batches:
+            encodings = brickwall_encodings(batch, self.encoding, seed=self.seed)
+            circuits = [preparation(one.circuit).compose(rest) for one in encodings]
+            if layout is None:
+                best = self.transpiled(circuits[0])
+                layout = best.layout.initial_index_layout(filter_ancillas=True)
+            yield [self.transpiled(circuit, layout) for circuit in circuits]
 
     def _leading(self, rho: np.ndarray, k: int) -> np.ndarray:
         if self.shots is not None:

@@ -60,6 +60,7 @@ PAPER = {
 
 READOUTS = {"tomography": Tomography, "hypercube": Hypercube, "interference": Interference}
 OPEN = "sign open"
+TREE = "exact tree"
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,8 @@ def _executions(options: Table2, row: str) -> dict[str, dict]:
             if row == "wide" and kind == "tomography":
                 found[f"tomography {shots}, {OPEN}"] = {"kind": kind, "shots": shots, "sign": 0}
     if row == "2-body":
-        found["FakeMontreal"] = {"kind": "noise", "images": options.noisy_images}
+        for name, layers in (("FakeMontreal", NoisyRunner.encoding), (f"FakeMontreal, {TREE}", 0)):
+            found[name] = {"kind": "noise", "images": options.noisy_images, "encoding": layers}
     return found
 
 
@@ -136,7 +138,7 @@ def _runner(execution: dict, seed: int) -> Runner:
     if kind == "exact":
         return StatevectorRunner(threads=1)
     if kind == "noise":
-        return NoisyRunner(seed=seed, threads=1)
+        return NoisyRunner(encoding=execution["encoding"], seed=seed, threads=1)
     sign = {"sign_shots": execution["sign"]} if "sign" in execution else {}
     return ShotRunner(READOUTS[kind](execution["shots"], **sign), seed=seed, threads=1)
 
