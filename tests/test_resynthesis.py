@@ -383,6 +383,7 @@ def test_a_result_shows_itself_and_is_ready_for_json(layer):
         ({"tol": float("nan")}, "tol=nan must be a number"),
         ({"tol": 1.0}, "tol=1.0 must be"),
         ({"objective": "activations"}, "belong to a layer; a circuit is held at its own unitary"),
+        ({"covariance": np.eye(4)}, "covariance= belong to a layer"),
     ],
 )
 def test_options_that_make_no_sense(options, message):

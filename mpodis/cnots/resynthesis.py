@@ -188,10 +188,10 @@ def resynthesise(
             )
         task, start = _layer(given, mpo, objective, inputs, covariance, seed)
     else:
-        if mpo is not None or objective != "overlap" or inputs is not None:
+        if objective != "overlap" or any(x is not None for x in (mpo, inputs, covariance)):
             raise ValueError(
-                "mpo=, objective= and inputs= belong to a layer; a circuit is held at its own "
-                "unitary: give a Factorization, or leave them out"
+                "mpo=, objective=, inputs= and covariance= belong to a layer; a circuit is held at "
+                "its own unitary: give a Factorization, or leave them out"
             )
         given = given if isinstance(given, Circuit) else _one_gate(given)
         task, start = _unitary(given, seed)
