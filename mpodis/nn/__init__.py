@@ -3,6 +3,7 @@
 from mpodis.nn.activations import collect_activations, layer_inputs, output_sensitivity
 from mpodis.nn.circuits import TrainedCircuit, exponentials
 from mpodis.nn.dense import DENSE_RECIPES, dense_network, train_dense
+from mpodis.nn.executed import ExecutedLayer, executed_model
 from mpodis.nn.hybrid import HybridLinear
 from mpodis.nn.layers import FactorizedLinear, MPOLinear, linear_from_matrix, replace_layer
 from mpodis.nn.moments import LayerStatistics, LowRankMoment
@@ -30,6 +31,7 @@ __all__ = [
     "DENSE_RECIPES",
     "RECIPES",
     "CompactTNN",
+    "ExecutedLayer",
     "FactorizedLinear",
     "HybridLinear",
     "HybridNetwork",
@@ -46,6 +48,7 @@ __all__ = [
     "collect_activations",
     "compress_module",
     "dense_network",
+    "executed_model",
     "disentangle_module",
     "exponentials",
     "heal",

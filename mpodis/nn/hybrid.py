@@ -238,6 +238,26 @@ class HybridLinear(nn.Module):
             y = y.to(given)  # half precision goes in and out, not through
         return y.reshape(*x.shape[:-1], self.outputs)
 
+    def executed(self, x: Tensor, run: Callable[[TrainedCircuit, Tensor], Tensor]) -> Tensor:
+        """What `forward` gives, each sub-circuit being run by another than torch.
+
+        Parameters
+        ----------
+        x : Tensor (samples, inputs)
+        run : callable
+            From a sub-circuit of n qubits and rows (m, 2^n) to those rows times its matrix.
+        """
+        check_inputs(x, self.inputs)
+        y = torch.nn.functional.pad(x, (0, self._rows - self.inputs))
+        for side, circuits in (("left", self.left), ("right", self.right)):
+            if side == "right":
+                y = y.to(self.core.cores[0].dtype) @ self.core.weight()
+            for k, circuit in enumerate(circuits):
+                y = self._cut(side, k, y) if k else y
+                y = self._along(lambda z, one=circuit: run(one, z.T).T, y.T, side).T
+        y = y[:, : self.outputs]
+        return y if self.bias is None else y + self.bias
+
     def _in_turn(self, x: Tensor) -> Tensor:
         """Circuits on the batch where the plan says so, the rest as one matrix."""
         left, right = (kind == "matrix" for kind in self.plan)

@@ -8,6 +8,7 @@ from mpodis.quantum.approximate import Approximated, qiskit_approximation
 from mpodis.quantum.convert import to_qiskit
 from mpodis.quantum.cost import CostTable, HardwareCost, cost_table, gate_cost
 from mpodis.quantum.encode import AmplitudeTree, amplitude_encoding, normalise
+from mpodis.quantum.evaluate import Evaluation, evaluate
 from mpodis.quantum.exchange import from_qiskit, from_quimb, to_quimb
 from mpodis.quantum.export import (
     Exported,
@@ -36,6 +37,7 @@ __all__ = [
     "Approximated",
     "Chain",
     "CostTable",
+    "Evaluation",
     "Exported",
     "HardwareCost",
     "Hypercube",
@@ -53,6 +55,7 @@ __all__ = [
     "amplitude_encoding",
     "compile_jointly",
     "cost_table",
+    "evaluate",
     "export_circuits",
     "from_qasm3",
     "from_qiskit",

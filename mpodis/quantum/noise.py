@@ -71,6 +71,14 @@ class NoisyRunner:
         if self.shots is not None and self.shots < 1:
             raise ValueError(f"shots={self.shots} must be 1 or more, or None")
 
+    def settings(self, n: int, *, is_complex: bool = False) -> int:
+        """Circuits of a vector: its tomography (one for a density matrix as it is) and its sign."""
+        return (1 if self.shots is None else 3**n) + 1
+
+    def shots_of(self, n: int, *, is_complex: bool = False) -> int:
+        """Shots of a vector."""
+        return (0 if self.shots is None else 3**n * self.shots) + self.sign_shots
+
     def run(
         self, circuit: QuantumCircuit, states: np.ndarray, *, progress: bool = False
     ) -> np.ndarray:

@@ -36,6 +36,14 @@ class Runner(Protocol):
         """Output amplitudes (samples, 2^n) for normalised input amplitudes (samples, 2^n)."""
         ...
 
+    def settings(self, n: int, *, is_complex: bool = False) -> int:
+        """Circuits that are run for one vector of n qubits."""
+        ...
+
+    def shots_of(self, n: int, *, is_complex: bool = False) -> int:
+        """Shots that one vector takes; 0 where nothing is sampled."""
+        ...
+
 
 @dataclass(frozen=True)
 class StatevectorRunner:
@@ -60,6 +68,12 @@ class StatevectorRunner:
             raise ValueError(f"batch_size={self.batch_size} must be at least 1")
         if self.threads < 0:
             raise ValueError(f"threads={self.threads} must be 0 (one per core) or more")
+
+    def settings(self, n: int, *, is_complex: bool = False) -> int:
+        return 1
+
+    def shots_of(self, n: int, *, is_complex: bool = False) -> int:
+        return 0
 
     def run(
         self, circuit: QuantumCircuit, states: np.ndarray, *, progress: bool = False
@@ -109,6 +123,12 @@ class ShotRunner:
     readout: Readout
     seed: int = 0
     threads: int = 0
+
+    def settings(self, n: int, *, is_complex: bool = False) -> int:
+        return self.readout.settings(n, is_complex=is_complex)
+
+    def shots_of(self, n: int, *, is_complex: bool = False) -> int:
+        return self.readout.shots_of(n, is_complex=is_complex)
 
     def run(
         self, circuit: QuantumCircuit, states: np.ndarray, *, progress: bool = False

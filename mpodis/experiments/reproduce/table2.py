@@ -169,11 +169,9 @@ def _run(*, data, data_dir, networks, images, depth, seed, row, name, execution)
 
 def _settings(execution: dict, factorization: Factorization) -> tuple[int, int]:
     """Circuits and shots of one image, of both sides."""
-    if execution["kind"] in ("exact", "noise"):
-        return 2 * (1 + (execution["kind"] == "noise")), 0
-    readout = _runner(execution, 0).readout
+    runner = _runner(execution, 0)
     sides = (factorization.left.n, factorization.right.n)
-    return sum(map(readout.settings, sides)), sum(map(readout.shots_of, sides))
+    return sum(map(runner.settings, sides)), sum(map(runner.shots_of, sides))
 
 
 @torch.no_grad()

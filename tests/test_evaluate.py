@@ -1,0 +1,235 @@
+"""Executed networks: as in torch where they are exact, resumable, and with honest intervals."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy import stats
+from torch import nn
+
+from mpodis.circuit import Circuit
+from mpodis.data import load_data
+from mpodis.files import load_arrays
+from mpodis.nn import CompactTNN, HybridLinear, executed_model, predict
+from mpodis.quantum import (
+    Interference,
+    ShotRunner,
+    StatevectorRunner,
+    Tomography,
+    evaluate,
+    run_circuit,
+)
+from mpodis.quantum.evaluate import _evaluation, _wilson
+
+QUBITS = ((2, 2),) * 3
+LAYERS = {
+    "plain": {"legs": QUBITS, "left": "2b + 2b", "right": "2b"},
+    "cut": {"legs": QUBITS, "left": "1b + CNOT | 2b", "right": "2b | 1b + CNOT", "norm": True},
+    "one side": {"legs": QUBITS, "right": "2b"},
+    "other legs": {"legs": ((2, 3), (3, 2), (2, 2)), "left": "2b", "right": "2b | 1b"},
+    "cropped": {"legs": QUBITS, "left": "3b", "shape": (7, 6), "bias": True},
+    "complex": {"legs": QUBITS, "left": "2b", "right": "2b + 2b", "group": "U"},
+}
+
+
+def layer(name, bond=2):
+    # in double precision from the start: gates of float32 are orthogonal to 1e-7 only
+    options = {"seed": 1, "scale": None, "dtype": torch.float64, **LAYERS[name]}
+    made = HybridLinear(bond=bond, **options).eval()
+    if made.bias is not None:
+        nn.init.normal_(made.bias)
+    return made
+
+
+class Real(nn.Module):
+    def forward(self, x):
+        return x.real
+
+
+def network(name="cut"):
+    first = layer(name)
+    parts = [first, Real()] if first.is_complex else [first, nn.ReLU()]
+    return nn.Sequential(*parts, nn.Linear(first.outputs, 4, dtype=torch.float64)).eval()
+
+
+def images(inputs, n=7):
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(n, inputs)), rng.integers(4, size=n)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_an_exact_execution_is_the_layer(name):
+    one = layer(name)
+    x = torch.from_numpy(images(one.inputs)[0])
+    for run in (run_circuit, Circuit.apply):
+        executed = executed_model(one, run)
+        with torch.no_grad():
+            assert_allclose(executed(x).numpy(), one(x).numpy(), atol=1e-10)
+
+
+@pytest.mark.parametrize("name", ["cut", "complex"])
+def test_single_precision_is_taken_to_double(name):
+    options = {"seed": 1, "scale": None, **LAYERS[name]}
+    one = HybridLinear(bond=2, **options).eval()
+    x = torch.from_numpy(images(one.inputs)[0])
+    executed = executed_model(one, run_circuit)
+    with torch.no_grad():
+        y = executed(x)
+        assert y.dtype == (torch.complex128 if one.is_complex else torch.float64)
+        given = x.to(one.core.cores[0].dtype)
+        assert_allclose(y.numpy(), one(given).numpy(), atol=1e-5)
+
+
+def test_segments_run_one_by_one_through_the_circuits():
+    one = layer("cut")
+    seen = []
+
+    def run(trained, rows):
+        seen.append((trained, rows.shape))
+        return torch.from_numpy(run_circuit(trained.circuit(), rows.numpy()))
+
+    x = torch.from_numpy(images(8)[0])
+    with torch.no_grad():
+        assert_allclose(one.executed(x, run).numpy(), one(x).numpy(), atol=1e-10)
+    assert [trained for trained, _ in seen] == [*one.left, *one.right]
+    assert {shape for _, shape in seen} == {(7, 8)}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_exact_evaluation_agrees_with_torch_and_counts_what_it_runs(name):
+    model = network(name)
+    x, y = images(layer(name).inputs)
+    found = evaluate(model, (x, y), batch=3)
+    assert found.agreement == 100
+    assert found.executed == found.classical == 100 * np.mean(predict(model, x) == y)
+    assert found.lost == 0
+    assert found.lost_interval == (0, 0)
+    sides = len(model[0].left) + len(model[0].right)
+    if name != "other legs":  # there one image is several vectors
+        assert found.vectors == found.circuits == 7 * sides
+    assert found.shots == 0
+    assert found.images == 7
+
+
+def test_shots_are_those_of_the_readout():
+    model = network("plain")
+    x, y = images(8)
+    x[2] = 0  # is not run by the first circuit, and the bias-free rest gives zeros again
+    found = evaluate(model, (x, y), readout="interference", shots=5000)
+    assert found.vectors == found.circuits == 12
+    assert found.shots == 12 * 5000
+    assert found.agreement > 50
+    tomography = evaluate(model, (x, y), readout=Tomography(50, 100), images=2)
+    assert tomography.images == 2
+    assert tomography.circuits == 4 * 28
+    assert tomography.shots == 4 * (27 * 50 + 100)
+
+
+def test_an_interrupted_evaluation_goes_on_to_the_same_result(tmp_path):
+    model, (x, y) = network("cut"), images(8)
+    options = {"readout": "interference", "shots": 200, "batch": 2}
+    whole = evaluate(model, (x, y), **options)
+
+    class Interrupted(ShotRunner):
+        def run(self, circuit, states, *, progress=False):
+            if self.left == 0:
+                raise KeyboardInterrupt
+            object.__setattr__(self, "left", self.left - 1)
+            return super().run(circuit, states, progress=progress)
+
+    file = tmp_path / "evaluation.safetensors"
+    Interrupted.__name__ = "ShotRunner"
+    runner = Interrupted(Interference(200))
+    object.__setattr__(runner, "left", 10)  # two batches of four circuits, and a half
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(model, (x, y), runner=runner, batch=2, checkpoint=file)
+    assert len(load_arrays(file)[0]["classes"]) == 4
+    resumed = evaluate(model, (x, y), **options, checkpoint=file)
+    for name in ("executed", "agreement", "vectors", "circuits", "shots"):
+        assert getattr(resumed, name) == getattr(whole, name)
+    again = evaluate(model, (x, y), **options, checkpoint=file)
+    assert again == resumed
+
+
+@pytest.mark.parametrize("changed", ["network", "images", "shots", "batch"])
+def test_a_checkpoint_of_something_else(tmp_path, changed):
+    file, (x, y) = tmp_path / "evaluation.safetensors", images(8)
+    options = {"readout": "interference", "shots": 200, "batch": 4, "checkpoint": file}
+    evaluate(network("plain"), (x, y), **options)
+    model = network("plain")
+    if changed == "network":
+        nn.init.zeros_(model[2].bias)
+    elif changed == "images":
+        x = x + 1
+    else:
+        options[changed] = 3
+    with pytest.raises(ValueError, match="checkpoint of another"):
+        evaluate(model, (x, y), **options)
+
+
+def test_the_model_stays_as_it_is():
+    model, (x, y) = network("cut").float(), images(8)
+    before = copy.deepcopy(model.state_dict())
+    evaluate(model, (x, y), readout="hypercube", shots=100)
+    assert isinstance(model[0], HybridLinear)
+    for name, tensor in model.state_dict().items():
+        assert tensor.dtype == before[name].dtype
+        assert_array_equal(tensor.numpy(), before[name].numpy())
+
+
+def test_a_data_set_and_the_compact_network():
+    data = load_data("digits")
+    model = CompactTNN(inputs=64, bond=1, classes=10, seed=0)
+    model.mpo = HybridLinear(model.mpo.legs, 1, left="2b", right="2b", seed=0)
+    model.double().eval()
+    found = evaluate(model, data, images=5)
+    assert found.executed == 100 * np.mean(predict(model, data.x_test[:5]) == data.y_test[:5])
+    assert "wall time" in str(found)
+    assert "<table" in found._repr_html_()
+    assert found.to_dict()["images"] == 5
+
+
+def test_intervals_are_those_of_the_textbook():
+    for right, n in ((0, 5), (3, 7), (50, 50), (930, 1000)):
+        low, high = stats.binomtest(right, n).proportion_ci(0.95, method="wilson")
+        assert_allclose(_wilson(right / n, n), (low, high), atol=1e-9)
+
+    class State:
+        classes = np.array([[1, 1]] * 6 + [[0, 1]] * 3 + [[1, 0]])
+        counts = np.zeros(4)
+
+    found = _evaluation(State, np.ones(10, int))
+    assert_allclose(found.lost, 20)
+    difference = np.array([0] * 6 + [1] * 3 + [-1])  # of every image
+    half = 100 * 1.959964 * difference.std() / 10**0.5
+    assert_allclose(found.lost_interval, (20 - half, 20 + half))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"readout": "guess"}, "readout='guess' is not known"),
+        ({"shots": 10}, "shots=10 need a readout"),
+        ({"readout": Tomography(), "shots": 10}, "has its own shots"),
+        ({"readout": "interference", "runner": StatevectorRunner()}, "give a runner, or a readout"),
+        ({"batch": 0}, "batch=0"),
+        ({"images": -1}, "images=-1"),
+        ({"readout": "interference", "shots": 0}, "shots=0"),
+    ],
+)
+def test_wrong_settings(options, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate(network("plain"), images(8), **options)
+
+
+def test_wrong_models_and_data():
+    x, y = images(8)
+    with pytest.raises(ValueError, match="Sequential has no HybridLinear with circuits"):
+        evaluate(nn.Sequential(nn.Linear(8, 4)), (x, y))
+    with pytest.raises(ValueError, match="7 images need as many labels"):
+        evaluate(network("plain"), (x, y[:-1]))
+    x[3, 2] = np.nan
+    with pytest.raises(ValueError, match="images hold NaN"):
+        evaluate(network("plain"), (x, y))
