@@ -41,7 +41,7 @@ def test_bricks_are_nearer_than_the_exact_tree_and_keep_their_qubits():
         for layers in (0, 4)
     }
     assert (common[4] > common[0]).mean() > 0.5
-    (jobs,) = runner(encoding=4)._batches(states, circuit)
+    (jobs,) = runner(encoding=4)._preparer.batches(states, circuit)
     places = {tuple(job.layout.initial_index_layout(filter_ancillas=True)) for job in jobs}
     assert len(places) == 1
     assert max(job.num_nonlocal_gates() for job in jobs) <= 4 * 2 + 2 * 2
@@ -49,7 +49,7 @@ def test_bricks_are_nearer_than_the_exact_tree_and_keep_their_qubits():
 
 def test_fewer_two_qubit_gates_with_more_seeds():
     circuit = to_qiskit(random_circuit(brickwall(4, 4), seed=1)).compose(QuantumCircuit(4))
-    counts = [runner(layouts=k).transpiled(circuit).num_nonlocal_gates() for k in (1, 3)]
+    counts = [runner(layouts=k)._preparer.transpiled(circuit).num_nonlocal_gates() for k in (1, 3)]
     assert counts[1] <= counts[0]
 
 
@@ -69,7 +69,7 @@ def test_what_cannot_run():
     with pytest.raises(ValueError, match=r"5 qubits .* do not fit on .*, which has 4"):
         runner().run(wide, states)
     small = to_qiskit(CIRCUIT)
-    with pytest.raises(ValueError, match="prepares real vectors"):
+    with pytest.raises(ValueError, match="prepare real vectors"):
         runner().run(small, np.eye(4)[:1] + 0j)
     complex_gates = to_qiskit(random_circuit(brickwall(2, 1, group="U"), seed=0))
     with pytest.raises(ValueError, match="real gates"):

@@ -7,6 +7,7 @@ sites from the most significant bit; `convert`, `exchange` and `encode` translat
 from mpodis.quantum.approximate import Approximated, qiskit_approximation
 from mpodis.quantum.convert import to_qiskit
 from mpodis.quantum.cost import CostTable, HardwareCost, cost_table, gate_cost
+from mpodis.quantum.device import DeviceRunner
 from mpodis.quantum.encode import AmplitudeTree, amplitude_encoding, normalise
 from mpodis.quantum.evaluate import Evaluation, evaluate
 from mpodis.quantum.exchange import from_qiskit, from_quimb, to_quimb
@@ -37,6 +38,7 @@ __all__ = [
     "Approximated",
     "Chain",
     "CostTable",
+    "DeviceRunner",
     "Evaluation",
     "Exported",
     "HardwareCost",

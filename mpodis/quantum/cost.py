@@ -227,7 +227,7 @@ def cost_table(
     ]
     sides = [cost for part, cost in rows if part.endswith("circuit")]
     for first, second in zip(sides[: len(backends)], sides[len(backends) :], strict=True):
-        rows.append(("both sides", _in_sequence(first, second)))
+        rows.append(("both sides", in_sequence(first, second)))
     return CostTable(tuple(rows))
 
 
@@ -299,7 +299,7 @@ def _count(circuit: QuantumCircuit, backend: str, level: int, n_qubits: int) -> 
     )
 
 
-def _in_sequence(first: HardwareCost, second: HardwareCost) -> HardwareCost:
+def in_sequence(first: HardwareCost, second: HardwareCost) -> HardwareCost:
     """Cost of two circuits run one after the other on the same backend."""
     names = [*first.gates, *(name for name in second.gates if name not in first.gates)]
     return HardwareCost(

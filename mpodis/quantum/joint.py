@@ -25,7 +25,7 @@ from mpodis.cnots import Resynthesis, resynthesise
 from mpodis.cnots.rewrite import simplified
 from mpodis.conventions import wires
 from mpodis.factorization import Factorization
-from mpodis.quantum.cost import HardwareCost, _in_sequence, gate_cost
+from mpodis.quantum.cost import HardwareCost, in_sequence, gate_cost
 from mpodis.quantum.exchange import from_qiskit
 from mpodis.sites import bond_dimensions, mpo_cores, mpo_from_cores, mpo_to_dense
 from mpodis.tables import Table, Tabular
@@ -359,7 +359,7 @@ def compile_jointly(
     count["seed"] = int(rng.integers(2**31))
 
     def total(several: Sequence[Circuit | QuantumCircuit]) -> HardwareCost:
-        return reduce(_in_sequence, (gate_cost(circuit, **count) for circuit in several))
+        return reduce(in_sequence, (gate_cost(circuit, **count) for circuit in several))
 
     costs = {
         "apart": total(circuits),

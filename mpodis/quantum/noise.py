@@ -1,27 +1,21 @@
-"""Circuits on noisy devices: transpiled once, simulated with the device's noise, read with sign."""
+"""Circuits on noisy devices, simulated by density matrices and read with their sign."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from qiskit import QuantumCircuit, transpile
+from qiskit import QuantumCircuit
 from qiskit.providers import BackendV2
-from qiskit.quantum_info import Statevector
-from qiskit.transpiler import TranspilerError
 from qiskit_aer import AerSimulator
 from qiskit_aer.noise import NoiseModel
 
-from mpodis.encodings import brickwall_encodings
 from mpodis.progress import bar
 from mpodis.quantum.cost import find_backend
-from mpodis.quantum.encode import AmplitudeTree, preparation
+from mpodis.quantum.prepare import BATCH, Preparer, interfering, qubits_of
 from mpodis.quantum.readout import invert_counts, pauli_probabilities
 
 __all__ = ["NoisyRunner"]
-
-_BATCH = 50  # samples of one Aer job
 
 
 @dataclass(frozen=True)
@@ -65,11 +59,18 @@ class NoisyRunner:
     threads: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("sign_shots", 1), ("encoding", 0), ("layouts", 1), ("threads", 0)):
+        for name, least in (("sign_shots", 1), ("threads", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name}={getattr(self, name)} must be {least} or more")
         if self.shots is not None and self.shots < 1:
             raise ValueError(f"shots={self.shots} must be 1 or more, or None")
+        _ = self._preparer
+
+    @property
+    def _preparer(self) -> Preparer:
+        return Preparer(
+            self.backend, self.encoding, self.layouts, self.optimization_level, self.seed
+        )
 
     def settings(self, n: int, *, is_complex: bool = False) -> int:
         """Circuits of a vector: its tomography (one for a density matrix as it is) and its sign."""
@@ -89,19 +90,8 @@ class NoisyRunner:
         ValueError
             For complex states or circuits, and devices that are too small or lack gates.
         """
-        if np.iscomplexobj(states):
-            raise ValueError("the noisy runner prepares real vectors; use ShotRunner")
         n = circuit.num_qubits
-        flat = np.full(2**n, 2.0 ** (-n / 2))
-        back = Statevector(flat).evolve(circuit.inverse()).data
-        if np.abs(back.imag).max() > 1e-9:
-            raise ValueError("the noisy runner takes circuits of real gates")
-        with_reference = np.hstack([np.tile(back.real, (len(states), 1)), states]) / 2**0.5
-
-        signed = QuantumCircuit(n + 1)
-        signed.compose(circuit, qubits=range(n), inplace=True)
-        signed.h(n)
-        signed.measure_all()
+        signed, with_reference = interfering(circuit, states)
         simulator = AerSimulator(
             method="density_matrix",
             noise_model=NoiseModel.from_backend(find_backend(self.backend)),
@@ -109,66 +99,26 @@ class NoisyRunner:
             max_parallel_experiments=0,
         )
         found = np.empty_like(states)
-        plain, more = self._batches(states, circuit), self._batches(with_reference, signed)
+        plain = self._preparer.batches(states, circuit)
+        more = self._preparer.batches(with_reference, signed)
         with bar(total=len(states), desc="noisy device", enabled=progress) as shown:
-            for start in range(0, len(states), _BATCH):
-                jobs = next(plain)
-                for job in jobs:
-                    qubits = job.layout.final_index_layout(filter_ancillas=True)
-                    job.save_density_matrix(qubits)
-                answers = simulator.run(jobs).result()
+            for start in range(0, len(states), BATCH):
+                # the ancilla makes the larger circuit: it is refused first, if it does not fit
                 signs = simulator.run(
                     next(more), shots=self.sign_shots, seed_simulator=self.seed + start
                 ).result()
+                jobs = next(plain)
+                for job in jobs:
+                    job.save_density_matrix(qubits_of(job))
+                answers = simulator.run(jobs).result()
                 for i in range(len(jobs)):
                     rho = np.asarray(answers.data(i)["density_matrix"])
                     vector = self._leading(rho, start + i)
-                    seen = _seen(signs.get_counts(i), n) @ vector
+                    first, second = split_counts(signs.get_counts(i), n)
+                    seen = (first - second) @ vector
                     found[start + i] = vector if seen >= 0 else -vector
                 shown.update(len(jobs))
         return found
-
-    def transpiled(self, circuit: QuantumCircuit, layout: list[int] | None = None):
-        """For the device, on these qubits, or by the seed that takes the fewest 2-qubit gates."""
-        backend = find_backend(self.backend)
-        if circuit.num_qubits > backend.num_qubits:
-            raise ValueError(
-                f"{circuit.num_qubits} qubits (with the ancilla of the sign) do not fit on "
-                f"{backend.name}, which has {backend.num_qubits}"
-            )
-        try:
-            tried = [
-                transpile(
-                    circuit,
-                    backend,
-                    initial_layout=layout,
-                    optimization_level=self.optimization_level,
-                    seed_transpiler=self.seed + k,
-                )
-                for k in range(self.layouts if layout is None else 1)
-            ]
-        except TranspilerError as error:
-            raise ValueError(f"{backend.name} cannot run the circuit: {error.message}") from error
-        return min(tried, key=lambda one: one.num_nonlocal_gates())
-
-    def _batches(self, states: np.ndarray, rest: QuantumCircuit) -> Iterator[list[QuantumCircuit]]:
-        """Transpiled circuits that prepare each state and go on with `rest`."""
-        n = rest.num_qubits
-        batches = [states[k : k + _BATCH] for k in range(0, len(states), _BATCH)]
-        if not self.encoding or n == 1:
-            tree = AmplitudeTree(n)
-            whole = self.transpiled(tree.circuit.compose(rest))
-            for batch in batches:
-                yield [whole.assign_parameters(angles) for angles in tree.angles(batch)]
-            return
-        layout = None
-        for batch in batches:
-            encodings = brickwall_encodings(batch, self.encoding, seed=self.seed)
-            circuits = [preparation(one.circuit).compose(rest) for one in encodings]
-            if layout is None:
-                best = self.transpiled(circuits[0])
-                layout = best.layout.initial_index_layout(filter_ancillas=True)
-            yield [self.transpiled(circuit, layout) for circuit in circuits]
 
     def _leading(self, rho: np.ndarray, k: int) -> np.ndarray:
         if self.shots is not None:
@@ -180,9 +130,9 @@ class NoisyRunner:
         return np.linalg.eigh(rho.real)[1][:, -1]
 
 
-def _seen(counts: dict[str, int], n: int) -> np.ndarray:
-    """The linear estimate of the vector, up to a positive factor."""
+def split_counts(counts: dict[str, int], n: int) -> np.ndarray:
+    """Counts (2, 2^n) by the ancilla, the last qubit, and the n others."""
     total = np.zeros((2, 2**n))
     for bits, count in counts.items():
         total[int(bits[0]), int(bits[1:], 2)] += count
-    return total[0] - total[1]
+    return total

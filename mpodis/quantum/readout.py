@@ -72,10 +72,8 @@ class Interference:
 
     def _vector(self, state: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         if np.iscomplexobj(state):
-            estimate = linear_interference(state, self.shots, rng)[0]
-        else:
-            estimate = _likeliest(*_interfered(state, self.shots, rng), len(state) ** -0.5)
-        return _unit(estimate, state)
+            return _unit(linear_interference(state, self.shots, rng)[0], state)
+        return from_interference(*_interfered(state, self.shots, rng))
 
 
 @dataclass(frozen=True)
@@ -249,6 +247,17 @@ def _interfered(part, shots: int, rng, rest=0.0) -> tuple[np.ndarray, np.ndarray
     flat = len(part) ** -0.5
     both = np.concatenate([(flat + part) ** 2 + rest**2, (flat - part) ** 2 + rest**2])
     return tuple(np.split(_drawn(both, shots, rng) / shots, 2))
+
+
+def from_interference(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """The unit vector (2^n,) that is likeliest, with its sign, of outcomes r + y and r - y.
+
+    Parameters
+    ----------
+    first, second : array (2^n,)
+        Frequencies with the ancilla in |0> and in |1>; r is flat.
+    """
+    return _unit(_likeliest(first, second, len(first) ** -0.5), first)
 
 
 def _likeliest(first, second, flat: float) -> np.ndarray:
