@@ -25,7 +25,7 @@ from mpodis.cnots import Resynthesis, resynthesise
 from mpodis.cnots.rewrite import simplified
 from mpodis.conventions import wires
 from mpodis.factorization import Factorization
-from mpodis.quantum.cost import HardwareCost, in_sequence, gate_cost
+from mpodis.quantum.cost import HardwareCost, gate_cost, in_sequence
 from mpodis.quantum.exchange import from_qiskit
 from mpodis.sites import bond_dimensions, mpo_cores, mpo_from_cores, mpo_to_dense
 from mpodis.tables import Table, Tabular
