@@ -176,13 +176,16 @@ def test_site_by_site_is_the_same(legs, shape, monkeypatch):
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(2, 3, layer.inputs, dtype=F64, generator=generator, requires_grad=True)
     found = []
-    for far in (1e9, 0):  # by the dense weight, through the cores
+    # by the dense weight, through the cores, through them a few rows at a time
+    for far, rows in ((1e9, 128), (0, 128), (0, 4)):
         monkeypatch.setattr(layers, "_FAR", far)
+        monkeypatch.setattr(layers, "_ROWS", rows)
         y = layer(x)
         grads = torch.autograd.grad(y.square().sum(), [x, *layer.parameters()])
         found.append([y, *grads])
-    for a, b in zip(*found, strict=True):
+    for a, b, c in zip(*found, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
+        torch.testing.assert_close(a, c, rtol=1e-10, atol=1e-12)
 
 
 def test_wide_layers_go_through_the_cores():

@@ -206,12 +206,14 @@ def rank_matrix(layer: Layer, rank: int) -> StandIn:
     return StandIn(found.name, found.matrix, count, count, loss)
 
 
-def monarch_matrix(layer: Layer, parameters: int, effort: Effort, *, orders: int = 2) -> StandIn:
+def monarch_matrix(
+    layer: Layer, parameters: int, effort: Effort, *, orders: int = 2, **options
+) -> StandIn:
     """The best of `best_monarch` in the order given, and in `orders` - 1 that come of the fits."""
     order, tried = Reordering.identity(layer.matrix.shape), []
     for _ in range(orders):
         now = layer.reordered(order)
-        found = best_monarch(now.matrix, parameters, seed=effort.seed, **now.moments)
+        found = best_monarch(now.matrix, parameters, seed=effort.seed, **options, **now.moments)
         matrix, count = order.undo(found.matrix), found.parameters
         tried.append(StandIn(found.name, matrix, count, count, layer.loss(matrix)))
         order = order.then(nearer_order(now.matrix, found.matrix, **now.moments))

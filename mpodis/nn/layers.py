@@ -156,7 +156,8 @@ class MPOLinear(nn.Module):
             return x @ self.weight()
         flat = x.reshape(rows, self.inputs)
         padded = nn.functional.pad(flat, (0, self._padded - self.inputs))
-        y = _through(list(self.cores), padded)[:, : self.outputs]
+        parts = [_through(list(self.cores), part) for part in padded.split(_ROWS)]
+        y = (parts[0] if len(parts) == 1 else torch.cat(parts))[:, : self.outputs]
         return y.reshape(*x.shape[:-1], self.outputs)
 
     def extra_repr(self) -> str:
@@ -331,6 +332,9 @@ def check_shape(shape: tuple[int, int] | None, padded: tuple[int, int]) -> tuple
         )
     return shape
 
+
+_ROWS = 128
+"""Rows that go through the sites together: more of them leave the cache between two sites."""
 
 _FAR = 20
 """What an operation of small products costs, in operations of one large product."""

@@ -50,6 +50,8 @@ HIDDEN = (256, 64)
 PLACES = ("0", "2")
 DEPTHS = (4, 8)
 """Of the circuits; where the share does not pay for the deeper ones, the shallower are left."""
+MONARCHS = {"starts": 1, "iterations": 500}
+"""Of `best_monarch`: like the circuits' sweeps, a quarter of what the small network gets."""
 SCORES = ("accuracy", "healed")
 
 
@@ -125,7 +127,7 @@ def _fit(layer: Layer, method: str, share: float, effort: Effort, orders) -> Sta
         return plain_mpo(layer, bond_for(budget, legs), effort, orders)
     if method == "low rank":
         return rank_matrix(layer, rank_for(budget, shape))
-    return monarch_matrix(layer, budget, effort, orders=1)
+    return monarch_matrix(layer, budget, effort, orders=1, **MONARCHS)
 
 
 def grid(image_shape: tuple[int, int], outputs: int) -> Reordering:
