@@ -64,9 +64,9 @@ def wide_record(networks, tmp_path_factory):
 
 def test_every_method_has_its_points_under_every_objective(record):
     pieces = record["pieces"].values()
-    assert len(pieces) == 2 * 4
+    assert len(pieces) == 2 * 5
     for piece in pieces:
-        assert len(piece["rows"]) == (1 if piece["method"] in ("Monarch", "plain MPO") else 2)
+        assert len(piece["rows"]) == (2 if piece["method"] in ("circuits", "low rank") else 1)
         assert piece["nothing"] < 30 < 90 < piece["original"]
         for row in piece["rows"]:
             assert 0 < row["loss"] < 1
@@ -78,6 +78,16 @@ def test_every_method_has_its_points_under_every_objective(record):
     assert counts == [(24 + 6 * 6, 24 + 4 * 6), (24 + 6 * 10, 24 + 4 * 10)]
     assert ours[1]["loss"] <= ours[0]["loss"] + 1e-12
     assert record["pieces"]["activations-low-rank-seed0"]["rows"][1]["parameters"] == 256
+
+
+def test_an_order_that_is_searched_is_never_further_off(record):
+    for objective in dense.OBJECTIVES:
+        searched, given = (
+            record["pieces"][f"{objective}-{name}-seed0"]["rows"][0]
+            for name in ("plain-MPO", "MPO-order-given")
+        )
+        assert searched["parameters"] == given["parameters"]
+        assert searched["loss"] <= given["loss"] + 1e-9
 
 
 def test_accuracies_are_those_of_the_filled_network(record, networks):
@@ -110,6 +120,7 @@ MADE_UP = made_up(
     **{
         "circuits": [(300, 0.2, 80.0), (200, 0.3, 85.0), (250, 0.35, 99.0), (900, 0.1, 90.0)],
         "plain MPO": [(24, 0.9, 20.0), (310, 0.3, 70.0)],
+        dense.GIVEN: [(24, 0.95, 15.0), (310, 0.6, 40.0)],
         "low rank": [(128, 0.8, 10.0), (256, 0.7, 30.0), (1024, 0.05, 95.0)],
         "Monarch": [(256, 0.5, 50.0)],
     }
@@ -128,6 +139,7 @@ def test_the_training_loss_chooses_and_others_stand_between_two_sizes():
     assert found[400]["circuits"] == [80.0, 81.0]
     assert found[400]["plain MPO"] == [70.0, 71.0]
     assert standins.leads(found[400]) == [10.0, 10.0]
+    assert found[400][dense.GIVEN] == [40.0, 41.0]
     assert found[1500]["low rank"] == [95.0, 96.0]
     thrifty = dense.compared(MADE_UP, "sensitivity", "thrifty")
     assert list(thrifty) == [100, 150, *found]
@@ -143,19 +155,20 @@ def test_the_finding_says_who_is_ahead_where():
     assert "plain MPO is behind at all 10 budgets" in text
     assert "Under sensitivity, four angles a gate (medians over the networks)" in text
     assert "low rank is ahead at 800, 1100, 1500, 2000, 3000" in text
-    large = made_up(**{m: [(5000, 0.1, 90.0)] for m in METHODS})
+    assert "over a plain MPO in the order given it is +40.0 to +47.1 there" in text
+    large = made_up(**{m: [(5000, 0.1, 90.0)] for m in (*METHODS, dense.GIVEN)})
     assert "no circuits are as small as the budgets compared" in dense.finding(large)
-    middle = made_up(**{m: [(1300, 0.1, 90.0)] for m in METHODS})
+    middle = made_up(**{m: [(1300, 0.1, 90.0)] for m in (*METHODS, dense.GIVEN)})
     assert "up to 1100" not in dense.finding(middle)
 
 
 def test_tables_and_figure(record):
     compared, thrifty, *_, points = dense.tables(record)
     assert thrifty.title.startswith("test accuracy %, activations, four angles a gate")
-    assert compared.columns == ("parameters", *METHODS, "lead")
+    assert compared.columns == ("parameters", *METHODS, dense.GIVEN, "lead")
     assert [row[0] for row in compared.rows] == list(dense.BUDGETS)
     assert any("scikit-learn digits" in note for note in compared.notes)
-    assert len(points.rows) == 2 * (2 + 1 + 2 + 1)
+    assert len(points.rows) == 2 * (2 + 1 + 2 + 1 + 1)
     assert record["finding"] == dense.finding(record)
     for panel in dense.EXPERIMENT.panels:
         ax = plt.subplots()[1]

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 import numpy as np
@@ -35,11 +35,14 @@ from mpodis.experiments.standins import (
     rank_matrix,
 )
 from mpodis.nn import accuracy
+from mpodis.order import Reordering
 from mpodis.tables import Table
 
 __all__ = ["EXPERIMENT"]
 
 OURS, *OTHERS = METHODS
+GIVEN = "MPO, order given"
+"""A plain MPO without the search for an order: shown beside the others, no part of any lead."""
 OBJECTIVES = ("activations", "sensitivity")
 BUDGETS = (100, 150, 200, 250, 300, 400, 550, 800, 1100, 1500, 2000, 3000)
 """Parameters at which methods are compared."""
@@ -100,7 +103,11 @@ def pieces(options: Dense) -> list[Piece]:
     effort = {k: getattr(options, k) for k in ("starts", "max_sweeps", "rounds")}
     ours = [(OURS, f"chi{bond}", [bond, *options.depths]) for bond in options.cores]
     others = zip(OTHERS, (options.bonds, options.ranks, options.monarchs), strict=True)
-    methods = [*ours, *((name, name.replace(" ", "-"), list(sizes)) for name, sizes in others)]
+    others = [*others, (GIVEN, options.bonds)]
+    methods = [
+        *ours,
+        *((name, name.replace(",", "").replace(" ", "-"), list(sizes)) for name, sizes in others),
+    ]
     # seeds vary fastest, so that no two workers begin by training the same network
     return [
         Piece(
@@ -157,8 +164,10 @@ def _fits(place: Place, method: str, sizes: Sequence[int], effort: Effort) -> It
         bond, *depths = sizes
         yield from circuits(layer, bond, depths, effort)
         return
+    given = [Reordering.identity(layer.matrix.shape)]
     fits = {
         "plain MPO": lambda size: plain_mpo(layer, size, effort),
+        GIVEN: lambda size: plain_mpo(layer, size, replace(effort, rounds=0), given),
         "low rank": lambda size: rank_matrix(layer, size),
         "Monarch": lambda size: monarch_matrix(layer, size, effort),
     }
@@ -211,7 +220,7 @@ def compared(
         if any(row is None for row in ours):
             continue
         columns = {OURS: [row["accuracy"] for row in ours]}
-        for method in OTHERS:
+        for method in (*OTHERS, GIVEN):
             columns[method] = [
                 between(front(record, objective, method, seed), budget) for seed in record["seeds"]
             ]
@@ -227,20 +236,21 @@ def tables(record: dict) -> list[Table]:
         rows = [
             (
                 budget,
-                *(spread(columns[method], 1) for method in (OURS, *OTHERS)),
+                *(spread(columns[method], 1) for method in (OURS, *OTHERS, GIVEN)),
                 spread(leads(columns), 1),
             )
             for budget, columns in compared(record, objective, count).items()
         ]
         found.append(
             Table(
-                ("parameters", OURS, *OTHERS, "lead"),
+                ("parameters", OURS, *OTHERS, GIVEN, "lead"),
                 rows,
                 title=(f"test accuracy %, {objective}, {COUNTS[count]}: median (least to most)"),
                 notes=(
                     "circuits: the best they reach within the parameters; others: between their "
                     "two nearest sizes, or the first one",
-                    "lead: over the best of the others, network by network",
+                    "lead: over the best of the others, network by network; their orders of "
+                    "neurons are searched as ours are, where one matters",
                     _unreplaced(record),
                     next(iter(record["pieces"].values()))["data"],
                 ),
@@ -307,6 +317,16 @@ def _sentences(case: str, columns: dict) -> str:
     if up_to:
         least, budget = min(up_to)
         parts.append(f"the smallest up to {MANY} is {least:+.1f}, at {budget}")
+    given = [
+        median(mine - its for mine, its in zip(found[OURS], found[GIVEN], strict=True))
+        for budget, found in columns.items()
+        if FEW[0] <= budget <= FEW[1]
+    ]
+    if given:
+        parts.append(
+            f"over a plain MPO in the order given it is {min(given):+.1f} to "
+            f"{max(given):+.1f} there"
+        )
     for method in OTHERS:
         ahead = [
             budget
@@ -326,7 +346,7 @@ def _draw(record: dict, ax: Axes) -> Axes:
     if record["options"]["network"] == "wide":
         return wide.draw(record, ax)
     objective = record["options"]["objectives"][-1]
-    for k, method in enumerate((OURS, *OTHERS)):
+    for k, method in enumerate((OURS, *OTHERS, GIVEN)):
         fronts = [front(record, objective, method, seed) for seed in record["seeds"]]
         for rows in fronts:
             points = zip(*((row["parameters"], row["accuracy"]) for row in rows), strict=True)
