@@ -47,7 +47,14 @@ class Encoding:
 
     @property
     def cnots(self) -> int:
-        """CNOTs of its two-qubit gates; 2 for one of SO(4), at most 3."""
+        """CNOTs of its two-qubit gates; 2 for one of SO(4), at most 3.
+
+        Raises
+        ------
+        ValueError
+            For gates on three qubits or more, as of `mps_encoding` from bond dimension 4 on: there
+            the count is the compiler's, see `mpodis.quantum.gate_cost`.
+        """
         return cnot_count(self.circuit)
 
 

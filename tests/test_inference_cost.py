@@ -127,10 +127,12 @@ def test_nothing_is_merged_where_nothing_is_optimised():
 
 
 @pytest.mark.parametrize("group", ["O", "U"])
-@pytest.mark.parametrize("encoding", ["tree", "preparation", "mps", "layers"])
+@pytest.mark.parametrize("encoding", ["tree", "preparation", "mps", "layers", "bricks"])
 def test_what_is_counted_prepares_the_vector(encoding, group):
-    if (encoding, group) == ("tree", "U"):
-        pytest.skip("the tree is for real vectors")
+    if encoding in ("tree", "bricks") and group == "U":
+        with pytest.raises(ValueError, match=f"the {encoding} prepares? real vectors"):
+            _encoded(encoding, np.ones(8) * 1j, 4, 3)
+        return
     circuit = random_circuit(brickwall(3, 2, group=group), seed=1)
     vector = random_matrix((8,), group == "U")
     vector = vector / np.linalg.norm(vector)
@@ -171,6 +173,15 @@ def test_truncated_encodings_cost_less_and_say_how_good_they_are():
         assert few.two_qubit < more.two_qubit < all_of_it.two_qubit
         assert few.encoding_two_qubit == 10  # five SO(4) gates on six qubits
     assert "3 layers" in str(fits[1])
+
+
+def test_bricks_cost_two_cnots_each_and_one_on_zeros():
+    f = sides(4, 4)
+    found = inference_cost(f, encoding="bricks", layers=6, trials=1)
+    assert "6 layers of bricks" in str(found)
+    for row in found.rows:  # five qubits with the ancilla: two bricks a layer
+        assert row.encoding_two_qubit == 2 * 1 + 10 * 2
+        assert row.fidelity > 0.95
 
 
 def test_complex_vectors_take_two_settings_of_interference():

@@ -20,18 +20,18 @@ from qiskit.transpiler import PassManager
 from qiskit.transpiler.passes import Optimize1qGatesDecomposition
 
 from mpodis.circuit import Circuit
-from mpodis.encodings import layered_encoding, mps_encoding
+from mpodis.encodings import brickwall_encodings, layered_encoding, mps_encoding
 from mpodis.factorization import Factorization
 from mpodis.progress import track
 from mpodis.quantum.convert import to_qiskit
 from mpodis.quantum.cost import LOGICAL, find_backend, transpiled
-from mpodis.quantum.encode import AmplitudeTree, normalise
+from mpodis.quantum.encode import AmplitudeTree, normalise, preparation
 from mpodis.quantum.readout import Hypercube, Interference, Readout, Tomography
 from mpodis.tables import Table, Tabular
 
 __all__ = ["InferenceCost", "InferenceRow", "inference_cost"]
 
-ENCODINGS = ("tree", "preparation", "mps", "layers")
+ENCODINGS = ("tree", "preparation", "mps", "layers", "bricks")
 
 _BEFORE = {"Z": (), "X": ("h",), "Y": ("sdg", "h")}
 """Gates before a measurement in a basis, as in `readout.BASES`."""
@@ -176,10 +176,11 @@ def inference_cost(
     Parameters
     ----------
     factorization : Factorization
-    encoding : {"tree", "preparation", "mps", "layers"}
+    encoding : {"tree", "preparation", "mps", "layers", "bricks"}
         `AmplitudeTree`, one parameterised circuit for all real vectors; Qiskit's
         `StatePreparation`, complex ones too; `mps_encoding` at `max_bond`; `layered_encoding` of
-        so many `layers`. The last three are circuits of the vector that is encoded.
+        so many `layers`; or `brickwall_encodings` of real vectors, as `NoisyRunner` and
+        `DeviceRunner` use them. All but the tree are circuits of the vector that is encoded.
     readout : Readout, optional
         `Interference`, `Tomography` or `Hypercube`; default ``Interference(10_000)``.
     backend, optimization_level, trials, seed
@@ -292,16 +293,20 @@ def _with_reference(circuit: Circuit, vector: np.ndarray) -> np.ndarray:
 def _encoded(encoding: str, vector: np.ndarray, max_bond: int, layers: int):
     """A circuit that prepares the vector (once bound, if it is the tree), and its fidelity."""
     n = len(vector).bit_length() - 1
+    if encoding in ("tree", "bricks") and np.iscomplexobj(vector):
+        raise ValueError(
+            f"the {encoding} prepare{'s' * (encoding == 'tree')} real vectors; "
+            "use encoding='preparation', 'mps' or 'layers'"
+        )
     if encoding == "tree":
-        if np.iscomplexobj(vector):
-            raise ValueError(
-                "the tree prepares real vectors; use encoding='preparation', 'mps' or 'layers'"
-            )
         return AmplitudeTree(n).circuit, 1.0
     if encoding == "preparation":
         circuit = QuantumCircuit(n)
         circuit.append(StatePreparation(vector), range(n))
         return circuit, 1.0
+    if encoding == "bricks" and n > 1:
+        found = brickwall_encodings(vector[None], layers)[0]
+        return preparation(found.circuit), found.fidelity
     if encoding == "mps" or n == 1:
         found = mps_encoding(vector, max_bond)
     else:
@@ -310,7 +315,12 @@ def _encoded(encoding: str, vector: np.ndarray, max_bond: int, layers: int):
 
 
 def _described(encoding: str, max_bond: int, layers: int) -> str:
-    return {"mps": f"mps of bond {max_bond}", "layers": f"{layers} layers"}.get(encoding, encoding)
+    words = {
+        "mps": f"mps of bond {max_bond}",
+        "layers": f"{layers} layers",
+        "bricks": f"{layers} layers of bricks",
+    }
+    return words.get(encoding, encoding)
 
 
 def _row(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from qiskit import QuantumCircuit
@@ -94,7 +95,7 @@ class NoisyRunner:
         signed, with_reference = interfering(circuit, states)
         simulator = AerSimulator(
             method="density_matrix",
-            noise_model=NoiseModel.from_backend(find_backend(self.backend)),
+            noise_model=_noise_of(find_backend(self.backend)),
             max_parallel_threads=self.threads,
             max_parallel_experiments=0,
         )
@@ -128,6 +129,11 @@ class NoisyRunner:
             counts = rng.multinomial(self.shots, rows / rows.sum(1, keepdims=True))
             rho = invert_counts(counts.reshape(table.shape) / self.shots)
         return np.linalg.eigh(rho.real)[1][:, -1]
+
+
+@lru_cache(maxsize=4)
+def _noise_of(backend: BackendV2) -> NoiseModel:
+    return NoiseModel.from_backend(backend)  # seconds for a device of 27 qubits
 
 
 def split_counts(counts: dict[str, int], n: int) -> np.ndarray:
