@@ -40,13 +40,14 @@ class DeviceRunner:
     readout : Interference or Tomography
     sampler : BaseSamplerV2, optional
     encoding, layouts, optimization_level, seed
-        As in `NoisyRunner`.
+        As in `NoisyRunner`; by default two layers more, for vectors are read from the circuit with
+        the ancilla, which is the larger one.
     """
 
     backend: str | BackendV2
     readout: Interference | Tomography = field(default_factory=Interference)
     sampler: BaseSamplerV2 | None = None
-    encoding: int = 6
+    encoding: int = 8
     layouts: int = 4
     optimization_level: int = 3
     seed: int = 0
