@@ -9,7 +9,6 @@ import copy
 import logging
 import math
 from collections.abc import Sequence
-from functools import reduce
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -279,21 +278,33 @@ def find_layer(model: nn.Module, name: str) -> nn.Module:
     return layers[name]
 
 
-def _join(a: Tensor, b: Tensor) -> Tensor:
-    """Two neighbouring cores (l, i, o, m) and (m, j, p, r) as one (l, ij, op, r)."""
-    (left, i, o, m), (_, j, p, right) = a.shape, b.shape
-    joined = a.reshape(-1, m) @ b.reshape(m, -1)
-    joined = joined.reshape(left, i, o, j, p, right).transpose(2, 3)  # l i j o p r
-    return joined.reshape(left, i * j, o * p, right)
-
-
 def _contract(cores: list[Tensor]) -> Tensor:
-    """Dense (rows, columns) matrix, from both ends inwards: only one large product is left."""
+    """Dense (rows, columns) matrix, from both ends inwards: only one large product is left.
+
+    Few operations count, since each is recorded for the gradient: a half is put in order once.
+    """
     half = (len(cores) + 1) // 2
-    left = reduce(_join, cores[:half])
-    if cores[half:]:
-        left = _join(left, reduce(lambda a, b: _join(b, a), reversed(cores[half:])))
-    return left[0, ..., 0]
+    left = _half(cores[:half])
+    i, o, m = left.shape[1:]
+    if half == len(cores):
+        return left.reshape(i, o)
+    right = _half(cores[half:])
+    _, j, p, _ = right.shape
+    whole = left.reshape(i * o, m) @ right.reshape(m, j * p)
+    return whole.view(i, o, j, p).transpose(1, 2).reshape(i * j, o * p)
+
+
+def _half(cores: list[Tensor]) -> Tensor:
+    """Neighbouring cores as one, (left, rows, columns, right)."""
+    whole = cores[0]
+    for core in cores[1:]:
+        m = core.shape[0]
+        whole = whole.reshape(-1, m) @ core.reshape(m, -1)
+    left, right = cores[0].shape[0], cores[-1].shape[3]
+    legs = [size for core in cores for size in core.shape[1:3]]
+    rows, columns = range(1, len(legs), 2), range(2, len(legs) + 1, 2)
+    ordered = whole.reshape(left, *legs, right).permute(0, *rows, *columns, len(legs) + 1)
+    return ordered.reshape(left, math.prod(legs[::2]), math.prod(legs[1::2]), right)
 
 
 def _in_real_arithmetic(left, core, right) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
