@@ -404,7 +404,7 @@ def finding(record: dict) -> str:
     faster = "holds early on" if duel["ahead early"] > total / 2 else "does not hold"
     if duel["sooner there"] > total / 2:
         faster = "holds to the end"
-    higher = "holds" if duel["higher"] > total / 2 else "is true of fewer than half of the problems"
+    higher = "holds" if duel["higher"] > total / 2 else "does not hold"
     return (
         f"Median overlap at depth {', '.join(map(str, options['depths']))} after "
         f"{options['evaluations']} evaluations, {len(record['seeds'])} networks; gradient descent "
