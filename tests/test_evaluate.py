@@ -113,6 +113,20 @@ def test_exact_evaluation_agrees_with_torch_and_counts_what_it_runs(name):
     assert found.images == 7
 
 
+def test_exact_logits_are_those_of_the_network():
+    model = network("cut")
+    x = torch.from_numpy(images(8, 200)[0])
+    with torch.no_grad():
+        assert_allclose(executed_model(model, run_circuit)(x), model(x), rtol=0, atol=1e-8)
+
+
+def test_what_is_to_be_run_is_said_before(caplog):
+    x, y = images(8)
+    with caplog.at_level("INFO", logger="mpodis"):
+        evaluate(network("one side"), (x, y), readout=Tomography(50, 100), images=3)
+    assert "ShotRunner: 3 vectors of 3 qubits take 84 circuits and 4350 shots" in caplog.text
+
+
 def test_shots_are_those_of_the_readout():
     model = network("plain")
     x, y = images(8)

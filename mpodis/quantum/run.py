@@ -6,6 +6,7 @@ states into output amplitudes and is what changes with shots, noise and readout.
 
 from __future__ import annotations
 
+import logging
 import zlib
 from dataclasses import dataclass
 from typing import Protocol
@@ -22,6 +23,8 @@ from mpodis.quantum.encode import amplitude_encoding, normalise
 from mpodis.quantum.readout import Readout
 
 __all__ = ["Runner", "ShotRunner", "StatevectorRunner", "hybrid_layer", "run_circuit"]
+
+log = logging.getLogger(__name__)
 
 _BATCH = 500  # circuits of one Aer job: enough to hide its overhead
 _AMPLITUDES = 2**22  # of one Aer job: 64 MiB
@@ -184,6 +187,7 @@ def run_circuit(
     if circuit.n == 0:  # a side without qubits: Q = 1
         y[:] = x
     elif (run := norms > 0).any():
+        _announce(runner, circuit.n, int(run.sum()), circuit.is_complex or np.iscomplexobj(x))
         y[run] = runner.run(device, states[run], progress=progress) * norms[run, None]
     return y if circuit.is_complex or np.iscomplexobj(x) else y.real
 
@@ -228,6 +232,17 @@ def hybrid_layer(
     hidden = encoded @ factorization.core_matrix()
     decoded = run_circuit(factorization.right, hidden, runner=runner, progress=progress)
     return decoded[:, :outputs]
+
+
+def _announce(runner: Runner, n: int, vectors: int, is_complex: bool) -> None:
+    """What is about to be run: on a device this is the bill."""
+    if log.isEnabledFor(logging.INFO) and hasattr(runner, "settings"):
+        circuits = runner.settings(n, is_complex=is_complex)
+        shots = runner.shots_of(n, is_complex=is_complex)
+        log.info(
+            "%s: %d vectors of %d qubits take %d circuits and %d shots",
+            *(type(runner).__name__, vectors, n, vectors * circuits, vectors * shots),
+        )
 
 
 def _activations(x, dimension: int, what: str) -> np.ndarray:
