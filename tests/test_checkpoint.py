@@ -110,7 +110,7 @@ def test_stopped_after_any_sweep(name, tmp_path):
         # every state that is new, and some that are not
         inner = loop._loop
         state = (inner._phase, inner._refining, inner._number, loop._number, loop.status is None)
-        if state not in seen or count % 5 == 0:
+        if state not in seen or count % 15 == 0:
             stopped.append(count)
             RunDirectory.open(tmp_path / str(count), problem, settings).save(loop)
         seen[state] = count

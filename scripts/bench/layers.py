@@ -292,13 +292,13 @@ def tables(rows: list[dict]) -> list[Table]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--qubits", default="6,8,10,12")
-    parser.add_argument("--depths", default="2,4,8,16")
+    parser.add_argument("--depths", default="2,4,8,16", help='"" for MPOs without circuits only')
     parser.add_argument("--batches", default="256,1024")
     parser.add_argument("--seconds", type=float, default=2.0, help="of a point")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     qubits, depths, batches = (
-        [int(word) for word in getattr(options, name).split(",")]
+        [int(word) for word in getattr(options, name).split(",") if word]
         for name in ("qubits", "depths", "batches")
     )
     torch.set_num_threads(1)
@@ -309,6 +309,7 @@ def main() -> None:
             {"qubits": n, "depth": 0, "batch": batch, "plan": []}
             | {"methods": measured(modules, n, batch, options.seconds)}
         )
+        store(options, rows)
         for d in depths:
             modules = methods(n, d, batch)
             plan = modules["chosen"].plan
