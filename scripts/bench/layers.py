@@ -24,6 +24,7 @@ for name in ("OMP", "OPENBLAS", "MKL"):  # before numpy is imported
 import argparse
 import itertools
 import math
+import shlex
 import string
 import time
 from collections.abc import Callable
@@ -327,7 +328,8 @@ def main() -> None:
 def store(options: argparse.Namespace, rows: list[dict]) -> None:
     """The record so far: what has been measured is not lost with the rest."""
     if options.out:
-        command = f"scripts/bench/layers.py --qubits {options.qubits} --depths {options.depths}"
+        depths = shlex.quote(options.depths)
+        command = f"scripts/bench/layers.py --qubits {options.qubits} --depths {depths}"
         command += f" --batches {options.batches} --seconds {options.seconds}"
         record = {"command": command, "version": __version__, "torch": torch.__version__}
         write_json(options.out, record | {"rows": rows})
