@@ -116,6 +116,8 @@ def test_no_path_in_outputs(path):
 FEW_SWEEPS = 4
 """What a test waits for: every cell, but not every sweep."""
 
+FEW_EPOCHS = 5
+
 SETTINGS = {"EPOCHS": 2, "VECTORS": 2, "READINGS": 4, "IMAGES": 4, "NOISY": 1, "LAYOUTS": 1}
 """Most of what a notebook may set at the beginning of a line."""
 
@@ -126,9 +128,12 @@ def shortened(notebook):
         looked_at = map(int, re.findall(r"\.column\([^)]*\)\[(\d+)\]", cell.source))
         sweeps = max([FEW_SWEEPS, *looked_at])
         cell.source = re.sub(
-            r"\bmax_sweeps=(\d+)",
-            lambda m, most=sweeps: f"max_sweeps={min(int(m[1]), most)}",
+            r'\bmax_sweeps(=|": )(\d+)',
+            lambda m, most=sweeps: f"max_sweeps{m[1]}{min(int(m[2]), most)}",
             cell.source,
+        )
+        cell.source = re.sub(
+            r"\bepochs=(\d+)", lambda m: f"epochs={min(int(m[1]), FEW_EPOCHS)}", cell.source
         )
         cell.source = re.sub(
             rf"^({'|'.join(SETTINGS)}) = (\d+)\b",
@@ -141,14 +146,14 @@ def shortened(notebook):
 
 def test_a_shortened_notebook_has_smaller_settings_and_nothing_else_changed():
     sources = [
-        "a(max_sweeps=60, explore=60); b(max_sweeps=3)",
+        'a(max_sweeps=60, explore=60); b(max_sweeps=3, epochs=30); c(**{"max_sweeps": 25})',
         'f(max_sweeps=50).history.column("overlap", start=k)[20]',
         "EPOCHS = 30  # or more\nNOISY = 1\nMORE_EPOCHS = 30; EPOCHS_OF = 9",
     ]
     cells = [nbformat.v4.new_code_cell(source) for source in sources]
     shorter = shortened(nbformat.v4.new_notebook(cells=cells))
     assert [cell.source for cell in shorter.cells] == [
-        "a(max_sweeps=4, explore=60); b(max_sweeps=3)",
+        'a(max_sweeps=4, explore=60); b(max_sweeps=3, epochs=5); c(**{"max_sweeps": 4})',
         'f(max_sweeps=20).history.column("overlap", start=k)[20]',
         "EPOCHS = 2  # or more\nNOISY = 1\nMORE_EPOCHS = 30; EPOCHS_OF = 9",
     ]
