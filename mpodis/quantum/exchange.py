@@ -16,8 +16,9 @@ from qiskit.circuit import ControlFlowOp, Instruction
 from qiskit.exceptions import QiskitError
 from qiskit.quantum_info import Operator
 
-from mpodis.ansatz import Ansatz, Placement
+from mpodis.ansatz import Placement
 from mpodis.circuit import Circuit
+from mpodis.cnots.rewrite import packed
 from mpodis.gates import FIXED
 from mpodis.quantum.convert import UNITARITY
 
@@ -189,7 +190,7 @@ def _assembled(n: int, steps: Iterable[Step], phase: float) -> Circuit:
     flips = is_real and any(np.linalg.det(g) < 0 for place, g in placed if place.fixed is None)
     group = ("O" if flips else "SO") if is_real else "U"
     dtype = np.float64 if is_real else np.complex128
-    return _in_layers(n, [(place, gate.astype(dtype)) for place, gate in placed], group)
+    return packed(n, [(place, gate.astype(dtype)) for place, gate in placed], group)
 
 
 def _unitary(matrix: np.ndarray, name: str) -> np.ndarray:
@@ -215,18 +216,3 @@ def _neighbours(gate: np.ndarray, wires: tuple[int, ...]) -> list[tuple[Placemen
     ]
     block = Placement(tuple(range(first, first + w)))
     return [*swaps, (block, tensor.reshape(gate.shape)), *reversed(swaps)]
-
-
-def _in_layers(n: int, placed: list[tuple[Placement, np.ndarray]], group: str) -> Circuit:
-    """Every gate in the first layer in which its wires are free."""
-    busy, layers = [0] * n, []
-    for place, gate in placed:
-        t = max(busy[wire] for wire in place.wires)
-        if t == len(layers):
-            layers.append([])
-        layers[t].append((place, gate))
-        for wire in place.wires:
-            busy[wire] = t + 1
-    layers = [sorted(layer, key=lambda one: one[0].wires) for layer in layers]
-    ansatz = Ansatz(n, tuple(tuple(place for place, _ in layer) for layer in layers), group)
-    return Circuit(ansatz, tuple(gate for layer in layers for _, gate in layer))
