@@ -220,6 +220,8 @@ def table1(tmp_path_factory):
                 "starts=1",
                 "--set",
                 "max_sweeps=5",
+                "--set",
+                "groups=SO",
             ],
         )
         main()
@@ -230,16 +232,16 @@ def test_table1_leaves_record_figure_and_page(table1, capsys):
     record = json.loads((table1 / "results.json").read_text())
     assert record["data"]["name"] == "digits"
     assert record["command"] == (
-        "mpodis reproduce table1 --seeds 2 --workers 1 --set widths=2,4 --set starts=1 "
-        "--set max_sweeps=5"
+        "mpodis reproduce table1 --seeds 2 --workers 1 --set widths=2,4 --set groups=SO "
+        "--set starts=1 --set max_sweeps=5"
     )
     assert len(record["pieces"]) == 8
     for piece in record["pieces"].values():
         assert 0 < piece["overlap"] <= piece["bound"] + 1e-10
     by = {name: piece["overlap"] for name, piece in record["pieces"].items()}
     for seed in (0, 1):
-        assert by[f"seed{seed}-2body-fixed"] < by[f"seed{seed}-4body-fixed"]
-        assert by[f"seed{seed}-2body-fixed"] < by[f"seed{seed}-2body-update"]
+        assert by[f"seed{seed}-2body-SO-fixed"] < by[f"seed{seed}-4body-SO-fixed"]
+        assert by[f"seed{seed}-2body-SO-fixed"] < by[f"seed{seed}-2body-SO-update"]
     assert record["finding"] in (table1 / "report.html").read_text()
     assert (table1 / "figures" / "table1.png").stat().st_size > 10_000
     with pytest.MonkeyPatch.context() as patch:

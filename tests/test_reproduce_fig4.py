@@ -255,10 +255,16 @@ def test_wrong_options_are_named(wrong, message):
 # table1
 
 
-def table1_piece(networks, width, core, **options):
+def table1_piece(networks, width, core, group="SO", **options):
     search = {"starts": 1, "max_sweeps": 20, "tol": 1e-4} | options
     return table1._overlap(
-        data="digits", networks=networks, seed=0, width=width, core=core, **search
+        data="digits",
+        networks=networks,
+        seed=0,
+        width=width,
+        group=group,
+        core=core,
+        **search,
     )
 
 
@@ -278,7 +284,7 @@ def test_a_core_that_is_updated_does_better_in_closed_form(record, networks):
 
 def test_the_best_layout_is_taken_and_the_papers_kept_beside_it(record, networks, mpo):
     found = table1_piece(networks, 2, "update", max_sweeps=5)
-    layouts = table1._layouts(6, 2)
+    layouts = table1._layouts(6, 2, "SO")
     left, right = layouts[found["layout"]]
     again = disentangle(mpo, left=left, right=right, starts=1, max_sweeps=5)
     assert_allclose(found["overlap"], again.overlap, atol=1e-12)
@@ -288,13 +294,13 @@ def test_the_best_layout_is_taken_and_the_papers_kept_beside_it(record, networks
 
 
 def test_layouts_shift_either_side_or_have_two_layers():
-    one = table1._layouts(6, 3)
+    one = table1._layouts(6, 3, "O")
     assert list(one) == ["plain", "shifted", "left shifted", "right shifted"]
     assert len(set(one.values())) == 4
     assert all(left.depth == right.depth == 1 for left, right in one.values())
-    ((left, right),) = table1._layouts(6, 4).values()
+    ((left, right),) = table1._layouts(6, 4, "O").values()
     assert (left.depth, right) == (2, left.reversed())
-    assert list(table1._layouts(6, 6)) == ["plain"]
+    assert list(table1._layouts(6, 6, "O")) == ["plain"]
 
 
 def test_options_of_table1_reach_the_search():
@@ -305,19 +311,36 @@ def test_options_of_table1_reach_the_search():
     json.dumps(piece.arguments)
 
 
+def test_gates_of_either_determinant_reach_further(record, networks, mpo):
+    either = table1_piece(networks, 2, "update", group="O", starts=4)
+    proper = table1_piece(networks, 2, "update", group="SO", starts=4)
+    assert either["plain"] > proper["plain"] - 1e-6
+    assert (either["group"], proper["group"]) == ("O", "SO")
+    layouts = table1._layouts(6, 2, "O").values()
+    assert all(side.group == "O" for pair in layouts for side in pair)
+
+
 def test_the_finding_of_table1_measures_the_gap_of_the_widest_gates(record, networks):
     pieces = {
-        f"seed0-{width}body-{core}": table1_piece(networks, width, core, max_sweeps=2)
+        f"seed0-{width}body-{group}-{core}": table1_piece(
+            networks, width, core, group=group, max_sweeps=2
+        )
         for width in (2, 3)
+        for group in table1.GROUPS
         for core in table1.CORES
     }
-    made = {"options": {"widths": [2, 3]}, "pieces": pieces, "seeds": [0]}
-    widest = pieces["seed0-3body-fixed"]
+    options = {"widths": [2, 3], "groups": list(table1.GROUPS)}
+    made = {"options": options, "pieces": pieces, "seeds": [0]}
+    widest = pieces["seed0-3body-O-fixed"]
     text = table1.finding(made)
-    assert f"3-body gates are within {widest['bound'] - widest['overlap']:.1g} of it" in text
-    assert f"2-body {100 * pieces['seed0-2body-fixed']['plain']:.1f} (" in text
+    assert f"3-body O gates are within {widest['bound'] - widest['overlap']:.1g} of it" in text
+    for group in table1.GROUPS:
+        plain = pieces[f"seed0-2body-{group}-fixed"]["plain"]
+        assert f"{group} gates: 2-body {100 * plain:.1f} (" in text
     ((*_, gap, paper),) = [
-        row for row in table1.tables(made)[0].rows if row[:3:2] == ("3-body", "fixed")
+        row
+        for row in table1.tables(made)[0].rows
+        if (row[0], row[1], row[3]) == ("3-body", "O", "fixed")
     ]
     assert paper == table1.PAPER[3]
     assert float(gap) == pytest.approx(100 * (widest["bound"] - widest["overlap"]), rel=0.05)
