@@ -45,3 +45,22 @@ def torch_generator_untouched():
     before = torch.random.get_rng_state()
     yield
     assert torch.equal(before, torch.random.get_rng_state()), "torch's global generator was used"
+
+
+@pytest.fixture
+def mpodis(monkeypatch, capsys, tmp_path):
+    """Call the command line in an empty folder; (exit status, stdout, stderr)."""
+    from mpodis import cli
+
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["mpodis", *map(str, arguments)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = stop.code
+        return code, *capsys.readouterr()
+
+    return call

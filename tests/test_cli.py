@@ -1,7 +1,6 @@
-"""The command line: what it runs, what it refuses in one line, and what it leaves behind."""
+"""The command line: what it runs, its flags and keys, and what it leaves behind."""
 
 import json
-import pickle
 import re
 import subprocess
 import sys
@@ -12,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 import typer
 
 from mpodis import __version__, cli
@@ -25,23 +23,6 @@ from reference import random_matrix
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = typer.main.get_command(cli.app).commands
 QUICK = ("--starts", "1", "--max-sweeps", "2", "--left", "1", "--quiet")
-
-
-@pytest.fixture
-def mpodis(monkeypatch, capsys, tmp_path):
-    """Call the command line in an empty folder; (exit status, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["mpodis", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = stop.code
-        return code, *capsys.readouterr()
-
-    return call
 
 
 @pytest.fixture
@@ -65,29 +46,11 @@ def process(*arguments):
 
 
 def inputs():
-    """Files that are fine, and files that are not, in the working folder."""
+    """A matrix, its inputs, and a file of two matrices, in the working folder."""
     w = random_matrix((6, 5))
     np.save("w.npy", w)
     np.save("x.npy", random_matrix((20, 6), seed=1))
-    np.save("narrow.npy", random_matrix((20, 4)))
-    np.save("cube.npy", np.ones((2, 3, 4)))
-    np.save("nan.npy", np.where(w == w[0, 0], np.nan, w))
-    np.save("inf.npy", np.where(w == w[0, 0], np.inf, w))
-    np.save("zero.npy", 0 * w)
-    np.save("text.npy", np.array([["a", "b"]]))
     np.savez("net.npz", fc1=w, fc2=w.T)
-    for name in ("w.npy", "net.npz"):
-        Path(f"short-{name}").write_bytes(Path(name).read_bytes()[:-40])
-    torch.save({"fc": torch.ones(2, 3)}, "net.pt")
-    Path("short.pt").write_bytes(Path("net.pt").read_bytes()[:-40])
-    for suffix in ("npy", "npz", "pt", "safetensors"):
-        Path(f"pickle.{suffix}").write_bytes(pickle.dumps([1, 2]))
-    Path("typo.toml").write_text("strats = 3\n")
-    Path("broken.toml").write_text("seed = \n")
-    Path("full").mkdir()
-    Path("full/notes.txt").touch()
-    Path("empty").mkdir()
-    JobDirectory.create("unfinished", "run", MainConfig())
 
 
 def everything():
@@ -248,152 +211,6 @@ def test_what_runs_nothing_loads_nothing_heavy(arguments):
 def test_the_script_of_the_package_is_this_one():
     with (ROOT / "pyproject.toml").open("rb") as file:
         assert tomllib.load(file)["project"]["scripts"] == {"mpodis": "mpodis.cli:main"}
-
-
-# --- what is refused
-
-REFUSED = {
-    # the file
-    "missing file": ("disentangle absent.npy", "there is no file absent.npy"),
-    "no file": ("disentangle", "no file was given"),
-    "3-d array": ("disentangle cube.npy", r"expected a matrix .* shape \(2, 3, 4\)"),
-    "NaN": ("disentangle nan.npy", "1 of 30 entries of the matrix are NaN or infinite"),
-    "Inf": ("disentangle inf.npy", "1 of 30 entries of the matrix are NaN or infinite"),
-    "zeros": ("disentangle zero.npy", "is zero everywhere"),
-    "text": ("disentangle text.npy", "expected numbers, got an array of dtype <U1"),
-    "unknown type": ("disentangle typo.toml", "files of type '.toml' are not read"),
-    "unknown layer": (
-        "disentangle net.npz --layer fc3",
-        "has no layer 'fc3'; its matrices are: fc1 6x5, fc2 5x6",
-    ),
-    "several matrices": ("disentangle net.npz", "choose one with --layer: fc1 6x5, fc2 5x6"),
-    "truncated npy": ("disentangle short-w.npy", "may be truncated"),
-    "truncated npz": ("disentangle short-net.npz", "may be truncated"),
-    "truncated pt": ("disentangle short.pt", "may be truncated"),
-    "pickle npy": ("disentangle pickle.npy", "pickled objects, which are never loaded"),
-    "pickle npz": ("disentangle pickle.npz", "pickled objects, which are never loaded"),
-    "pickle pt": ("disentangle pickle.pt", "pickled objects, which are never loaded"),
-    "pickle safetensors": ("disentangle pickle.safetensors", "pickle.safetensors cannot be read"),
-    # its options
-    "depth 0": ("disentangle w.npy --left 0", "depth=0 must be 1 or more"),
-    "depth -1": ("disentangle w.npy --left -1", "depth=-1 must be 1 or more"),
-    "wide gate": (
-        "disentangle w.npy --left 7b",
-        "a gate of 7 wires does not fit an operator of 3; use widths from 1 to 3",
-    ),
-    "unknown spec": ("disentangle w.npy --left brick", "cannot read the circuit spec 'brick'"),
-    "unknown right": ("disentangle w.npy --right 2b+", r"cannot read the circuit spec '2b\+'"),
-    "unknown group": ("disentangle w.npy --group SU", "group='SU' is not known"),
-    "unknown method": ("disentangle w.npy --method adam", "method='adam' is not known; use one of"),
-    "no inputs": ("disentangle w.npy --objectives activations", "give --inputs FILE"),
-    "narrow inputs": (
-        "disentangle w.npy --objectives activations --inputs narrow.npy",
-        r"narrow.npy holds an array of shape \(20, 4\); inputs of this layer are \(samples, 6\)",
-    ),
-    "impossible pair": (
-        "disentangle w.npy --inputs x.npy --objectives activations --engine tree",
-        "needs the dense operator; engine='tree'",
-    ),
-    "bond 0": ("disentangle w.npy --max-bond 0", "max_bond=0 keeps nothing"),
-    # the main job
-    "unknown data": ("run --data cifar", "unknown data set 'cifar'; known names: digits, mnist"),
-    "mnist without folder": ("run --data mnist", "MNIST needs a folder: pass data_dir"),
-    "missing folder": ("run --data mnist --data-dir absent", "absent: no such folder"),
-    "empty folder": ("run --data mnist --data-dir empty", "neither mnist.npz nor"),
-    "main depth 0": ("run --depths 2,0", "depths holds 0; a circuit has 1 or more layers"),
-    "depths in words": ("run --depths two", "depths='two' is not a whole number"),
-    "wide gates": ("run --width 7", "a gate of 7 wires does not fit an operator of 6"),
-    "main group": ("run --group SU", "group='SU' is not known"),
-    "complex group": ("run --group U", "group='U' makes a complex layer"),
-    "main objective": ("run --objectives fidelity", "objective 'fidelity' is not known"),
-    "negative seed": ("run --seed -1", "seed=-1 must be 0 or more"),
-    "no epochs": ("run --epochs 0", "epochs=0 must be an integer of at least 1"),
-    "no number": ("run --seed x", "Invalid value for '--seed': "),
-    # both
-    "unknown option": ("run --strats 3", "No such option: --strats .*--starts"),
-    "unknown command": ("train", "No such command 'train'"),
-    "unknown key": ("run --config typo.toml", "unknown option 'strats'; known are bond, core_bond"),
-    "unknown layer key": ("disentangle w.npy --config typo.toml", "unknown option 'strats'"),
-    "broken config": ("run --config broken.toml", "broken.toml is not valid TOML"),
-    "missing config": ("run --config absent.toml", "there is no file absent.toml"),
-    "full directory": ("disentangle w.npy --out full", "full is not empty; choose another"),
-    "directory is a file": ("run --out w.npy", "w.npy is not empty; choose another"),
-    # runs
-    "show no run": ("show empty", "empty is no run directory: it has no config.json"),
-    "show nothing": ("show absent", "absent is no run directory"),
-    "resume no run": ("resume full", "full is no run directory"),
-    "show unfinished": (
-        "show unfinished",
-        "the job in unfinished has not ended; go on with `mpodis resume unfinished`",
-    ),
-    "show without a run": ("show", "Missing argument 'RUN'"),
-}
-
-
-MADE = ("NaN", "depth 0", "wide gates", "no epochs")
-"""Of these some are noticed before a directory is made, and some after."""
-
-
-@pytest.mark.parametrize(
-    ("case", "where"),
-    [
-        *((case, ()) for case in REFUSED),
-        *((case, ("--out", folder)) for case in MADE for folder in ("run", "deep/run", "empty")),
-    ],
-)
-def test_wrong_input_is_one_line_and_leaves_nothing(mpodis, case, where):
-    line, message = REFUSED[case]
-    inputs()
-    before = everything()
-    quiet = ("--quiet",) if line.split()[0] in JOBS else ()
-    code, out, err = mpodis(*line.split(), *where, *quiet)
-    assert code in (1, 2)
-    assert re.fullmatch(f"mpodis: .*{message}.*\n", err), err
-    assert "report" not in out
-    assert everything() == before
-
-
-def test_a_real_process_fails_in_one_line_too(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    inputs()
-    code = "from mpodis.cli import main; main()"
-    before = everything()
-    for file in ("nan.npy", "pickle.pt"):
-        done = process("-c", code, "disentangle", tmp_path / file, "--out", tmp_path / "run")
-        assert done.returncode == 1
-        assert done.stdout == ""
-        assert len(done.stderr.splitlines()) == 1
-        assert done.stderr.startswith("mpodis: ")
-    assert everything() == before
-
-
-@pytest.mark.parametrize(
-    ("error", "code", "message"),
-    [
-        (ValueError("two\n  lines"), 1, "mpodis: two lines\n"),
-        (TypeError("no circuit"), 1, "mpodis: no circuit\n"),
-        (OSError(28, "No space left on device"), 1, "mpodis: [Errno 28] No space left on device\n"),
-        (ImportError("install it"), 1, "mpodis: install it\n"),
-        (typer.BadParameter("so\nwrong"), 2, "mpodis: Invalid value: so wrong\n"),
-        (KeyboardInterrupt(), 130, "mpodis: interrupted; go on with `mpodis resume RUN`\n"),
-        (typer.Abort(), 130, "mpodis: interrupted; go on with `mpodis resume RUN`\n"),
-    ],
-)
-def test_errors_end_the_process_in_one_line(mpodis, monkeypatch, error, code, message):
-    def fail(**options):
-        raise error
-
-    monkeypatch.setattr(cli, "app", fail)
-    assert mpodis() == (code, "", message)
-
-
-def test_a_bug_shows_its_traceback(mpodis, monkeypatch):
-    def fail(**options):
-        raise ZeroDivisionError("a bug")
-
-    monkeypatch.setattr(cli, "app", fail)
-    with pytest.raises(ZeroDivisionError, match="a bug"):
-        mpodis()
 
 
 # --- what runs

@@ -1,37 +1,19 @@
 """`mpodis export`: from a run or a file to circuits that read back."""
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from mpodis import cli, load_factorization
+from mpodis import load_factorization
 from mpodis.factorization import holds_factorization
 from mpodis.files import array_metadata, save_arrays
 from mpodis.quantum import load_circuits
 from reference import circuit_matrix, random_matrix
 
 QUICK = ("--starts", "1", "--max-sweeps", "2", "--left", "1", "--quiet")
-
-
-@pytest.fixture
-def mpodis(monkeypatch, capsys, tmp_path):
-    """Call the command line in an empty folder; (exit status, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["mpodis", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = stop.code
-        return code, *capsys.readouterr()
-
-    return call
 
 
 @pytest.fixture

@@ -1,0 +1,131 @@
+"""`mpodis pareto`: the job, its options, its pages, and going on."""
+
+import json
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from mpodis import cli, cnot_count, load_factorization
+from mpodis.cnots import run as run_module
+from mpodis.config import ParetoConfig, load_config
+from mpodis.experiments.pareto_job import run_pareto
+from mpodis.experiments.run_directory import JobDirectory
+from mpodis.report import render, tables
+from reference import overlap, random_matrix
+
+
+def files(folder):
+    return {file.name: file.stat().st_mtime_ns for file in folder.iterdir()}
+
+
+@pytest.fixture
+def mpodis(mpodis):
+    """The command line in a folder with a matrix and its inputs."""
+    np.save("w.npy", random_matrix((4, 3)))
+    np.save("x.npy", random_matrix((20, 4), seed=1))
+    return mpodis
+
+
+FLAGS = ("--depths", "1", "--starts", "1", "--rounds", "1", "--trials", "1", "--sweeps", "1")
+QUICK = (*FLAGS, "--beam", "1", "--max-sweeps", "2", "--quiet", "--out", "run")
+
+
+def test_the_whole_command(mpodis, tmp_path):
+    families = "SO(4),CNOTs alone,pruned"
+    code, out, err = mpodis("pareto", "w.npy", "--families", families, *QUICK)
+    assert (code, err) == (0, "")
+    results = json.loads((tmp_path / "run/results.json").read_text())
+    assert results["job"] == "pareto"
+    assert {p["family"] for p in results["points"]} == set(families.split(","))
+    front = [p for p in results["points"] if not p["dominated"]]
+    padded = np.pad(random_matrix((4, 3)), ((0, 0), (0, 1)))
+    for p in front:
+        given = load_factorization(tmp_path / f"run/front/{p['cnots']}.safetensors")
+        assert cnot_count(given) == p["cnots"]
+        assert_allclose(overlap(padded, given.padded_matrix()), p["overlap"])
+    assert (tmp_path / "run/figures/overlap.png").stat().st_size > 5000
+    assert "Fewest CNOTs" in (tmp_path / "run/report.html").read_text()
+    assert mpodis("show", "run")[1].strip() in out
+    assert mpodis("resume", "run")[0] == 0
+
+
+def test_a_job_that_was_interrupted_keeps_its_pieces(mpodis, tmp_path, monkeypatch):
+    def dies(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, "cnots_alone", dies)
+        assert mpodis("pareto", "w.npy", "--families", "SO(4),CNOTs alone", *QUICK)[0] == 130
+    there = files(tmp_path / "run/pieces")
+    assert set(there) == {"pareto.json", "so4-0.safetensors", "so4-1.safetensors"}
+    assert mpodis("resume", "run", "--quiet")[0] == 0
+    assert there.items() <= files(tmp_path / "run/pieces").items()
+    assert (tmp_path / "run/results.json").exists()
+
+
+def test_the_activations_from_the_command_line(mpodis, tmp_path):
+    flags = ("--objective", "activations", "--inputs", "x.npy", "--families", "SO(4)")
+    assert mpodis("pareto", "w.npy", *flags, *QUICK)[0] == 0
+    assert {f.name for f in (tmp_path / "run/figures").iterdir()} == {
+        "activation_error.png",
+        "overlap.png",
+    }
+    results = JobDirectory.open("run")[0].results()
+    first, second = tables(results)
+    assert "act. error" in first.columns
+    assert "relative error of the activations" in second.title
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("pareto", "no file was given"),
+        ("pareto absent.npy", "there is no file absent.npy"),
+        ("pareto w.npy --families brick", "family 'brick' is not known"),
+        ("pareto w.npy --objective activations", "give --inputs FILE"),
+        ("pareto w.npy --objective loss", "objective 'loss' is not known"),
+        ("pareto w.npy --trials 0", "trials=0 must be 1 or more"),
+        ("pareto w.npy --depths ,", "depths is empty"),
+    ],
+)
+def test_wrong_commands_leave_nothing_behind(mpodis, tmp_path, words, message):
+    before = set(tmp_path.iterdir())
+    code, _, err = mpodis(*words.split())
+    assert code == 1
+    assert message in err
+    assert {path for path in tmp_path.iterdir() if path.name != "runs"} == before
+    assert not list(tmp_path.glob("runs/*"))
+
+
+def test_every_flag_is_a_key_and_is_explained():
+    import typing
+
+    import typer
+
+    command = typer.main.get_command(cli.app).commands["pareto"]
+    names = {p.name for p in command.params} - {"config", "out", "quiet"}
+    assert names == set(typing.get_type_hints(ParetoConfig))
+    assert all(p.help for p in command.params)
+
+
+def test_options_from_toml(tmp_path):
+    path = tmp_path / "job.toml"
+    path.write_text('file = "w.npy"\ndepths = [2, 4]\nfamilies = "pruned"\nmax_cnots = 9\n')
+    config = load_config(ParetoConfig, path, {"seed": 3})
+    assert (config.depths, config.families, config.max_cnots) == ((2, 4), ("pruned",), 9)
+    assert config.seed == 3
+
+
+# --- the figure
+
+
+def test_the_job_without_a_command_line(tmp_path):
+    np.save(tmp_path / "w.npy", random_matrix((4, 4)))
+    config = ParetoConfig(
+        file=str(tmp_path / "w.npy"), families=("O(4)",), depths=(1,), max_sweeps=1
+    )
+    directory = JobDirectory.create(tmp_path / "run", "pareto", config)
+    results = run_pareto(config, directory)
+    assert json.loads(json.dumps(results)) == directory.results()
+    assert render(directory.path).exists()
