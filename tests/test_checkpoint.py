@@ -23,6 +23,7 @@ from mpodis.files import save_arrays
 from mpodis.mpo import compress
 from mpodis.sites import mpo_cores
 from reference import random_matrix
+from runs import assert_same_result, lines
 
 FILES = ("config.json", "history.jsonl", "checkpoint.safetensors", "problem.safetensors")
 
@@ -44,33 +45,14 @@ def build(mpo, left=2, group="SO", covariance=None, sensitivity=None):
     return Problem.build(mpo_cores(mpo), left, None, **options, **moments)
 
 
-def arrays(result):
-    f = result.factorization
-    return [*f.left.gates, *mpo_cores(f.core), *f.right.gates]
-
-
-def assert_same_result(a, b):
-    for x, y in zip(arrays(a), arrays(b), strict=True):
-        assert x.dtype == y.dtype
-        assert_array_equal(x, y)
-    assert (a.status, a.start, a.settings) == (b.status, b.start, b.settings)
-    assert (a.overlap, a.bound) == (b.overlap, b.bound)
-    assert len(a.history) == len(b.history)
-    for name in ("start", "sweep", "phase", "loss", "overlap", "bound", "s_avg", "activations"):
-        assert_array_equal(a.history.column(name), b.history.column(name))
-
-
 def finished(loop):
     while loop.status is None:
         loop.step()
     return loop.result()
 
 
-def lines(path):
-    return [json.loads(line) for line in (path / "history.jsonl").read_text().splitlines()]
-
-
 # --- stopped between two sweeps
+
 
 RAMP = np.diag(1 / np.arange(1.0, 9) ** 2) + 0.01
 SHORT = {"starts": 2, "explore": 3, "max_sweeps": 10, "tol": 1e-2, "core_bond": 2}
@@ -146,6 +128,7 @@ def test_the_state_is_arrays_and_plain_numbers():
 
 
 # --- killed
+
 
 OPTIONS = {"left": 1, "starts": 2, "explore": 1, "max_sweeps": 2, "tol": 0.0}
 
@@ -348,122 +331,3 @@ def test_a_damaged_problem_is_an_error(halfway):
     cut(path / "problem.safetensors")
     with pytest.raises(ValueError, match="problem.safetensors is not a whole safetensors file"):
         resume(path)
-
-
-# --- directories
-
-
-@pytest.mark.usefixtures("often")
-def test_a_run_keeps_its_problem_history_and_settings(tmp_path):
-    result = disentangle(operator(8, 8), **OPTIONS, run_dir=tmp_path / "a" / "b")
-    path = tmp_path / "a" / "b"
-    assert all((path / name).is_file() for name in FILES)
-    assert [list(x) for x in lines(path)] == [list(x) for x in result.history.records]
-    config = json.loads((path / "config.json").read_text())
-    assert Settings.from_dict(config["settings"]) == result.settings
-    assert_same_result(result, disentangle(operator(8, 8), **OPTIONS))
-
-
-def test_a_finished_run_is_only_read(tmp_path, monkeypatch):
-    x = random_matrix((20, 8), seed=2)
-    given = {**OPTIONS, "run_dir": tmp_path, "inputs": x, "objective": "activations"}
-    first = disentangle(operator(8, 8), **given)
-    monkeypatch.setattr(Chain, "step", None)
-    for again in (resume(tmp_path), disentangle(operator(8, 8), **given), resume(str(tmp_path))):
-        assert_same_result(again, first)
-        assert again.seconds == first.seconds
-        assert again.activation_error == first.activation_error
-
-
-@pytest.mark.parametrize(
-    ("change", "named"),
-    [
-        ({"seed": 1}, "settings"),
-        ({"tol": 0.5}, "settings"),
-        ({"left": 2}, "left, right"),
-        ({"right": 2}, "right"),
-        ({"group": "O"}, "left, right"),
-        ({"inputs": np.eye(8)}, "fingerprint"),
-        ({"mpo": compress(np.eye(8)).mpo}, "fingerprint"),
-        ({"mpo": operator(8, 4)}, "fingerprint, right, shape"),
-        ({"shape": (7, 8)}, "shape"),
-    ],
-)
-def test_another_run_in_the_same_directory_is_an_error(tmp_path, change, named):
-    options = {"mpo": operator(8, 8), **OPTIONS, "run_dir": tmp_path}
-    disentangle(**options)
-    before = {name: (tmp_path / name).read_bytes() for name in FILES}
-    text = rf"holds another run \(its {named} differ\); choose another run_dir, or delete this one"
-    with pytest.raises(ValueError, match=text):
-        disentangle(**{**options, **change})
-    assert before == {name: (tmp_path / name).read_bytes() for name in FILES}
-
-
-def test_a_directory_that_is_no_run_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match="nowhere is no run: it has no config.json"):
-        resume(tmp_path / "nowhere")
-    with pytest.raises(FileNotFoundError, match="is no run: it has no config.json"):
-        resume(tmp_path)
-    (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(ValueError, match="is not a run of `disentangle`"):
-        resume(tmp_path)
-    (tmp_path / "config.json").write_text("{")
-    with pytest.raises(ValueError, match="config.json is not valid JSON"):
-        resume(tmp_path)
-
-
-def test_arrays_of_another_run_are_refused(tmp_path):
-    for name, mpo in (("a", operator(8, 8)), ("b", compress(np.eye(8)).mpo)):
-        disentangle(mpo, **OPTIONS, run_dir=tmp_path / name)
-    other = (tmp_path / "b" / "problem.safetensors").read_bytes()
-    (tmp_path / "a" / "problem.safetensors").write_bytes(other)
-    with pytest.raises(ValueError, match="the arrays of .* do not belong to its config.json"):
-        resume(tmp_path / "a")
-
-
-def test_a_raised_limit_lets_a_run_go_on(tmp_path):
-    options = {"left": 2, "starts": 1, "method": "sweeps", "tol": 0.0, "start": "identity"}
-    short = disentangle(operator(16, 16), **options, max_sweeps=5, run_dir=tmp_path)
-    assert short.status == "max_sweeps"
-    longer = disentangle(operator(16, 16), **options, max_sweeps=9, run_dir=tmp_path)
-    assert_same_result(longer, disentangle(operator(16, 16), **options, max_sweeps=9))
-    assert resume(tmp_path).settings.max_sweeps == 9
-    # a lower one changes nothing of what was done
-    assert_same_result_of_gates(
-        disentangle(operator(16, 16), **options, max_sweeps=2, run_dir=tmp_path), longer
-    )
-
-
-def test_a_raised_limit_lets_the_last_stage_of_a_growing_run_go_on(tmp_path):
-    options = {"left": 3, "starts": 1, "method": "sweeps", "tol": 0.0, "start": "grown"}
-    short = disentangle(operator(16, 16), **options, max_sweeps=5, run_dir=tmp_path)
-    longer = disentangle(operator(16, 16), **options, max_sweeps=50, run_dir=tmp_path)
-    assert longer.overlap > short.overlap
-    assert len(longer.history) == len(short.history) + 9  # a fifth of the sweeps
-
-
-def assert_same_result_of_gates(a, b):
-    for x, y in zip(arrays(a), arrays(b), strict=True):
-        assert_array_equal(x, y)
-
-
-def test_a_checkpoint_without_its_config_is_refused(tmp_path):
-    disentangle(operator(4, 4), left=1, starts=1, max_sweeps=2, run_dir=tmp_path)
-    (tmp_path / "config.json").unlink()
-    with pytest.raises(ValueError, match=r"has a checkpoint\S* but no config.json"):
-        disentangle(operator(4, 4), left=1, starts=1, max_sweeps=2, run_dir=tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"objective": "activations"}, "needs to know the layer's inputs"),
-        ({"covariance": np.eye(4), "sensitivity": np.eye(4)}, "use objective='activations'"),
-        ({"left": 0}, "depth=0"),
-        ({"covariance": np.full((4, 4), np.nan)}, "NaN"),
-    ],
-)
-def test_what_is_refused_leaves_no_directory(tmp_path, options, message):
-    with pytest.raises(ValueError, match=message):
-        disentangle(**{"mpo": operator(4, 4), "left": 1, "run_dir": tmp_path / "run", **options})
-    assert not list(tmp_path.iterdir())

@@ -176,6 +176,7 @@ def name_of(path: Path) -> str:
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 every_file = pytest.mark.parametrize("path", FILES, ids=name_of)
+TESTS = sorted((ROOT / "tests").glob("*.py"))
 
 
 def test_every_module_is_in_the_order():
@@ -198,7 +199,7 @@ def test_no_pickle_is_read(path):
     assert not found, "\n".join(found)
 
 
-@every_file
+@pytest.mark.parametrize("path", [*FILES, *TESTS], ids=name_of)
 def test_files_stay_short(path):
     lines = len(path.read_text().splitlines())
     assert lines <= MAX_LINES, f"{name_of(path)} has {lines} lines, over {MAX_LINES}: split it"

@@ -1,0 +1,27 @@
+"""What the tests of interrupted runs share: the same result, and a history's lines."""
+
+import json
+
+from numpy.testing import assert_array_equal
+
+from mpodis.sites import mpo_cores
+
+
+def arrays(result):
+    f = result.factorization
+    return [*f.left.gates, *mpo_cores(f.core), *f.right.gates]
+
+
+def assert_same_result(a, b):
+    for x, y in zip(arrays(a), arrays(b), strict=True):
+        assert x.dtype == y.dtype
+        assert_array_equal(x, y)
+    assert (a.status, a.start, a.settings) == (b.status, b.start, b.settings)
+    assert (a.overlap, a.bound) == (b.overlap, b.bound)
+    assert len(a.history) == len(b.history)
+    for name in ("start", "sweep", "phase", "loss", "overlap", "bound", "s_avg", "activations"):
+        assert_array_equal(a.history.column(name), b.history.column(name))
+
+
+def lines(path):
+    return [json.loads(line) for line in (path / "history.jsonl").read_text().splitlines()]

@@ -1,0 +1,125 @@
+"""How a run ends: its status, its history, and what it prints and logs."""
+
+import logging
+from functools import cache
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from mpodis.disentangler import Disentangled, History, disentangle
+from mpodis.disentangler.loop import Loop
+from mpodis.disentangler.problem import Problem
+from mpodis.disentangler.result import ADVICE
+from mpodis.disentangler.settings import Settings
+from mpodis.mpo import compress
+from mpodis.sites import mpo_cores
+from reference import random_matrix
+
+QUICK = {"starts": 1, "max_sweeps": 6}
+
+
+@cache
+def operator(*shape, is_complex=False, seed=0):
+    return compress(random_matrix(shape, is_complex, seed))
+
+
+def test_exact():
+    result = disentangle(compress(np.eye(8)), left=1, scale=0.0)
+    assert (result.status, result.converged, len(result.history)) == ("exact", True, 1)
+    assert_allclose(result.factorization.matrix(), np.eye(8), atol=1e-12)
+    assert_allclose(result.relative_error, 0, atol=1e-12)
+
+
+@pytest.mark.parametrize("method", ["auto", "sweeps", "lbfgs"])
+def test_converged(method):
+    result = disentangle(operator(8, 8), left=1, starts=1, tol=1e-2, method=method)
+    assert (result.status, result.converged) == ("converged", True)
+    losses = result.history.column("loss")
+    assert losses[-11] - losses[-1] < 1e-2 * losses[-1]
+    # sweeps are tried last: L-BFGS alone may have stopped on a ridge
+    assert result.history.column("phase")[-1] == ("lbfgs" if method == "lbfgs" else "sweep")
+    assert ("lbfgs" in result.history.column("phase")) == (method != "sweeps")
+
+
+def test_converged_while_exploring():
+    result = disentangle(operator(8, 8), left=1, starts=2, tol=1e-2, explore=100, method="sweeps")
+    assert result.status == "converged"
+    assert set(result.history.column("start")) == {0, 1}
+
+
+def test_max_sweeps():
+    result = disentangle(operator(8, 8), left=1, starts=1, max_sweeps=3)
+    assert (result.status, result.converged, len(result.history)) == ("max_sweeps", False, 4)
+    # while exploring, every start has as many
+    result = disentangle(operator(8, 8), left=1, starts=2, max_sweeps=3, explore=5)
+    assert (result.status, len(result.history)) == ("max_sweeps", 8)
+
+
+def test_max_seconds():
+    result = disentangle(operator(8, 8), left=1, starts=2, max_seconds=1e-9)
+    assert (result.status, result.converged, len(result.history)) == ("max_seconds", False, 1)
+    assert result.start == 0
+    assert result.seconds > 1e-9
+
+
+def test_max_seconds_returns_to_the_better_start(monkeypatch):
+    problem, settings = plain_problem(), Settings(starts=3, explore=2, max_seconds=60.0)
+    loop = Loop(problem, settings)
+    for _ in range(3):
+        loop.step()
+    first = loop.records[-1]["loss"]
+    loop.step()
+    loop.elapsed = 60.0
+    worse = loop.step()
+    assert worse["start"] == 1
+    assert worse["loss"] > first  # else another seed is needed
+    assert loop.status == "max_seconds"
+    result = loop.result()
+    assert result.start == 0
+    assert_allclose(result.loss, first, atol=1e-12)
+
+
+def plain_problem(cores=None, **changes):
+    options = {"left": 1, "right": None, "group": "SO", "shape": None, "inputs": None}
+    cores = mpo_cores(operator(8, 8).mpo) if cores is None else cores
+    return Problem.build(cores, **{**options, "covariance": None, **changes})
+
+
+@pytest.mark.parametrize("status", ADVICE)
+def test_the_result_prints_itself(status):
+    loop = Loop(plain_problem(inputs=np.eye(8)), Settings(starts=1, max_sweeps=1))
+    loop.step()
+    loop.status = status
+    result = loop.result()
+    text, html = str(result), result._repr_html_()
+    for shown in ("overlap f", "von Neumann bound", "S_avg after (nats)", ADVICE[status]):
+        assert shown in text
+        assert shown in html
+    assert "parameters, core" in text
+    assert "1 of 1" in text
+    assert html.startswith("<table>")
+
+
+def test_history_columns():
+    result = disentangle(operator(8, 8), left=1, **QUICK)
+    assert isinstance(result, Disentangled)
+    history = result.history
+    assert len(history) == len(history.column("loss")) == 7
+    assert_array_equal(history.column("sweep"), np.arange(7))
+    assert np.all(np.diff(history.column("seconds")) >= 0)
+    assert np.isnan(history.column("activations")).all()
+    assert np.isnan(result.activation_error)
+    assert len(history.column("loss", start=1)) == 0
+    with pytest.raises(
+        KeyError, match="no column 'f'; there are stage, depth, width, start, sweep"
+    ):
+        history.column("f")
+    assert len(History(()).column("loss")) == 0
+
+
+def test_it_logs_and_shows_progress(caplog, capsys):
+    with caplog.at_level(logging.DEBUG, logger="mpodis"):
+        disentangle(operator(8, 8), left=1, progress=True, **QUICK)
+    assert "max_sweeps (still falling when max_sweeps was reached" in caplog.text
+    assert capsys.readouterr().out == ""

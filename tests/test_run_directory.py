@@ -1,0 +1,80 @@
+"""The directories of jobs: whose they are, what was begun, what is refused."""
+
+import pytest
+
+from jobs import Killed, dies
+from mpodis.config import LayerConfig, MainConfig
+from mpodis.experiments.run_directory import JobDirectory
+from mpodis.report import render
+
+MAIN = MainConfig(depths=(2, 1), starts=1)
+
+
+def test_a_page_is_made_of_finished_jobs_only(tmp_path):
+    directory = JobDirectory.create(tmp_path / "run", "run", MAIN)
+    with pytest.raises(FileNotFoundError, match="has not ended; go on with `mpodis resume"):
+        render(directory.path)
+
+
+def test_a_directory_knows_its_job_and_config(tmp_path):
+    for job, options in (("run", MAIN), ("disentangle", LayerConfig(file="w.npy"))):
+        JobDirectory.create(tmp_path / "deep" / job, job, options)
+        directory, found, stored = JobDirectory.open(str(tmp_path / "deep" / job))
+        assert (directory.path, found, stored) == (tmp_path / "deep" / job, job, options)
+        assert not directory.begun()
+
+
+def test_an_empty_directory_is_taken_and_a_full_one_is_not(tmp_path):
+    (tmp_path / "empty").mkdir()
+    JobDirectory.create(tmp_path / "empty", "run", MAIN)
+    (tmp_path / "file").touch()
+    for taken in ("empty", "file"):
+        with pytest.raises(
+            ValueError, match=f"{taken} is not empty; choose another directory, or go"
+        ):
+            JobDirectory.create(tmp_path / taken, "run", MAIN)
+
+
+def test_a_stage_is_worked_out_once(tmp_path):
+    directory = JobDirectory.create(tmp_path / "run", "run", MAIN)
+    values = iter([{"pair": (1, 2)}, {"pair": "again"}])
+    first = directory.stage("a", lambda: next(values))
+    assert first == directory.stage("a", lambda: next(values)) == {"pair": [1, 2]}
+    assert directory.begun()
+    with pytest.raises(Killed):
+        directory.stage("b", dies(dict, at=1))
+    assert directory.stage("b", lambda: {"x": 1}) == {"x": 1}
+
+
+def test_sweeps_count_as_begun(tmp_path):
+    directory = JobDirectory.create(tmp_path / "run", "run", MAIN)
+    (directory.path / "seed0" / "depth1-overlap").mkdir(parents=True)
+    assert not directory.begun()
+    (directory.path / "seed0" / "depth1-overlap" / "history.jsonl").touch()
+    assert directory.begun()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"format": "mpodis-disentangle-1"}', "is not the directory of a job of this package"),
+        ('{"format": "mpodis-run-1", "job": "bake"}', "is not the directory of a job"),
+        ("[1, 2]", "is not the directory of a job"),
+        ('{"format": ', "is not valid JSON"),
+        (
+            '{"format": "mpodis-run-1", "job": "run", "config": {"strats": 1}}',
+            "unknown option 'strats'",
+        ),
+    ],
+)
+def test_a_directory_of_something_else(tmp_path, content, message):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(ValueError, match=message):
+        JobDirectory.open(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["", "absent", "file"])
+def test_no_directory_of_a_job(tmp_path, name):
+    (tmp_path / "file").touch()
+    with pytest.raises(FileNotFoundError, match="is no run directory: it has no config.json"):
+        JobDirectory.open(tmp_path / name)
