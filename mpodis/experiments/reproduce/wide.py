@@ -1,7 +1,10 @@
 """The wide network of `dense`: 784-256-64-10 on whole images, both hidden layers replaced in turn.
 
-Each layer keeps a share of its weights: circuits at most that, the others at least. The second
-layer is fitted to what it receives from the first one replaced. Healing is one epoch in which the
+Each layer keeps a share of its weights: circuits at most that, the others at least. At small shares
+the next size of an MPO is far off, so that it is fitted at most and at least as large, and compared
+where the circuits' parameters lie between the two. Circuits have as many layers as pay, which may
+be none: then the core alone is left. The second layer is fitted to what it receives from the first
+one replaced. Healing is one epoch in which the
 replaced matrices stay and all else, the biases and the last layer, is trained: the same numbers
 for every method.
 """
@@ -48,8 +51,10 @@ __all__ = ["draw", "draw_leads", "finding", "grid", "heal", "pieces", "tables"]
 
 HIDDEN = (256, 64)
 PLACES = ("0", "2")
-DEPTHS = (4, 8)
-"""Of the circuits; where the share does not pay for the deeper ones, the shallower are left."""
+FEW = 1 / 16
+"""Below this share few parameters pay for few layers, and an MPO's next size is far off."""
+SHALLOW, DEEP = (0, 1, 2, 4), (4, 8)
+"""Layers of the circuits below this share and from it on; what it does not pay for is left out."""
 MONARCHS = {"starts": 1, "iterations": 500}
 """Of `best_monarch`: like the circuits' sweeps, a quarter of what the small network gets."""
 SCORES = ("accuracy", "healed")
@@ -64,7 +69,7 @@ def pieces(options: Dense) -> list[Piece]:
     }
     return [
         Piece(
-            f"wide-{objective}-{method.replace(' ', '-')}-{share:.4f}-seed{seed}",
+            f"wide-{objective}-{method.replace(' ', '-')}-{share:.4f}{'-below' * below}-seed{seed}",
             _replaced,
             {
                 **same,
@@ -72,17 +77,19 @@ def pieces(options: Dense) -> list[Piece]:
                 "objective": objective,
                 "method": method,
                 "share": share,
+                "below": below,
                 "effort": effort,
             },
         )
         for objective in options.objectives
         for method in METHODS
         for share in options.shares
+        for below in ((False, True) if method == METHODS[1] and share < FEW else (False,))
         for seed in options.range
     ]
 
 
-def _replaced(*, data, data_dir, networks, seed, objective, method, share, effort) -> dict:
+def _replaced(*, data, data_dir, networks, seed, objective, method, share, below, effort) -> dict:
     size = 28 if data == "mnist" else 8
     images = dataset(data, data_dir, size=size)
     original = model = trained_dense(images, networks, seed, hidden=HIDDEN)
@@ -91,13 +98,14 @@ def _replaced(*, data, data_dir, networks, seed, objective, method, share, effor
         place = Place.of(model, name, images.x_train, objective)
         # the order of pixels is free; rows and columns as bits of their own suit an MPO
         orders = [grid(images.image_shape, HIDDEN[0])] if name == PLACES[0] else None
-        found.append(_fit(place.layer, method, share, Effort(**effort, seed=seed), orders))
+        found.append(_fit(place.layer, method, share, below, Effort(**effort, seed=seed), orders))
         model = place.filled(found[-1].matrix)
     return {
         "seed": seed,
         "objective": objective,
         "method": method,
         "share": share,
+        "below": below,
         "data": images.note,
         "names": [one.name for one in found],
         "parameters": sum(one.parameters for one in found),
@@ -109,13 +117,13 @@ def _replaced(*, data, data_dir, networks, seed, objective, method, share, effor
     }
 
 
-def _fit(layer: Layer, method: str, share: float, effort: Effort, orders) -> StandIn:
-    """What a share of the weights buys."""
+def _fit(layer: Layer, method: str, share: float, below: bool, effort: Effort, orders) -> StandIn:
+    """What a share of the weights buys; with `below`, an MPO is at most that large too."""
     shape = layer.matrix.shape
     legs, budget = qubit_legs(*shape), int(share * layer.matrix.size)
     if method == "circuits":
         found = []
-        for depth in DEPTHS:
+        for depth in SHALLOW if share < FEW else DEEP:
             rest = budget - SO4 * gate_count(shape, depth)
             if rest >= mpo_parameters(legs, 1):
                 bond = bond_for(rest, legs, below=True)
@@ -124,7 +132,7 @@ def _fit(layer: Layer, method: str, share: float, effort: Effort, orders) -> Sta
             raise ValueError(f"share={share} does not pay for any circuit; raise it")
         return min(found, key=lambda one: one.loss)
     if method == "plain MPO":
-        return plain_mpo(layer, bond_for(budget, legs), effort, orders)
+        return plain_mpo(layer, bond_for(budget, legs, below=below), effort, orders)
     if method == "low rank":
         return rank_matrix(layer, rank_for(budget, shape))
     return monarch_matrix(layer, budget, effort, orders=1, **MONARCHS)
@@ -164,11 +172,20 @@ def heal(model: nn.Module, images: Dataset, seed: int) -> nn.Module:
 
 
 def compared(record: dict, objective: str, score: str) -> dict[float, dict[str, list[float]]]:
-    """Accuracy by share and method, seed by seed."""
+    """Score by share and method, seed by seed, the others' at the parameters of the circuits.
+
+    Between two sizes it is taken along the logarithm of the parameters.
+    """
     found = {share: {method: [] for method in METHODS} for share in record["options"]["shares"]}
+    sizes: dict[tuple, list[tuple[int, float]]] = {}
     for piece in record["pieces"].values():
         if piece["objective"] == objective:
-            found[piece["share"]][piece["method"]].append(piece[score])
+            key = piece["share"], piece["seed"], piece["method"]
+            sizes.setdefault(key, []).append((piece["parameters"], piece[score]))
+    for (share, seed, method), points in sizes.items():
+        ((ours, _),) = sizes[share, seed, METHODS[0]]
+        counts, values = zip(*sorted(points), strict=True)
+        found[share][method].append(float(np.interp(np.log(ours), np.log(counts), values)))
     return found
 
 
@@ -203,7 +220,8 @@ def tables(record: dict) -> list[Table]:
                 rows,
                 title=f"test accuracy %, {words}: median (least to most)",
                 notes=(
-                    "circuits: at most so many parameters; others: at least",
+                    "circuits: at most so many parameters; others: at least, or between two sizes "
+                    "at the parameters of the circuits (MPO below 1/16)",
                     f"unreplaced: {spread(list(original.values()), 1)} %",
                     first["data"],
                 ),
@@ -219,14 +237,15 @@ def _fits(record: dict) -> Table:
             *(piece[key] for key in ("objective", "method")),
             _fraction(piece["share"]),
             piece["seed"],
+            "at most" if piece["below"] or piece["method"] == METHODS[0] else "at least",
             "; ".join(piece["names"]),
             piece["parameters"],
             *piece["losses"],
         )
         for piece in record["pieces"].values()
     ]
-    columns = ("objective", "method", "share", "seed", "layers", "parameters", "loss 1", "loss 2")
-    return Table(columns, rows, title="what stood in")
+    columns = ("objective", "method", "share", "seed", "size", "layers", "parameters")
+    return Table((*columns, "loss 1", "loss 2"), rows, title="what stood in")
 
 
 def finding(record: dict) -> str:
