@@ -40,14 +40,14 @@ class Home:
         if dtype not in DTYPES:
             raise ValueError(f"dtype={dtype!r} is not known; use one of {', '.join(DTYPES)}")
         self.device, self.dtype = device, dtype
+        double = dtype == "float64"
+        self._kinds = (np.float64, np.complex128) if double else (np.float32, np.complex64)
         self._torch = None if device is None else _torch_on(device)
 
     def put(self, array):
         """A numpy array, in the engine's precision and place; C order."""
-        single = self.dtype == "float32"
-        kinds = {False: np.float32 if single else np.float64}
-        kinds[True] = np.complex64 if single else np.complex128
-        array = np.ascontiguousarray(array, dtype=kinds[np.asarray(array).dtype.kind == "c"])
+        array = np.asarray(array)
+        array = np.ascontiguousarray(array, dtype=self._kinds[array.dtype.kind == "c"])
         if self._torch is None:
             return array
         return self._torch.from_numpy(array).to(self.device)

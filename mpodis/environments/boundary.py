@@ -199,10 +199,10 @@ class BoundaryEnvironments:
         """Update the gates of a block, in turns if both sides are to be."""
         sides = [side for side in OTHER if side in updates and block.is_free(side)]
         now = {side: self._gate(block, side) for side in OTHER}
+        turn = [(s, OTHER[s], updates[s], self._gates[s], block.slot(s).number) for s in sides]
         for _ in range(self._turns if len(sides) == 2 else 1):
-            for side in sides:
-                now[side] = updates[side](pair.environment(side, now[OTHER[side]]), now[side])
-                self._gates[side][block.slot(side).number] = now[side]
+            for side, other, update, gates, number in turn:
+                now[side] = gates[number] = update(pair.environment(side, now[other]), now[side])
 
     def _gate(self, block: Block, side: str):
         slot = block.slot(side)

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from mpodis.ansatz import Ansatz
 from mpodis.conventions import Legs
 from mpodis.environments.layers import Block, Step, plan_steps
-from mpodis.environments.truncation import OVERSAMPLING
 
 __all__ = ["estimate"]
 
@@ -23,8 +22,6 @@ QR = 8e9
 """Flops a second of the QR decomposition of tall matrices."""
 SVD = 2e-9
 """Seconds of a full SVD (m, n), divided by m n min(m, n)."""
-EIGH = 0.12e-6
-"""Seconds of the eigenvectors of a small Hermitian matrix, divided by its size squared."""
 COPY = 2e-9
 """Seconds for the elements of a block that are copied and scaled, all copies together."""
 BLOCK = 60e-6
@@ -147,9 +144,8 @@ def _decomposition(rows: int, columns: int, max_bond: int, speed: float) -> floa
     small = min(rows, columns)
     if small <= max_bond:
         return SVD * rows * columns * small / min(speed, 1)
-    p = min(max_bond + OVERSAMPLING, small)
-    products = 2 * rows * columns * p * 3 + 2 * columns * p * p
-    return products / (GEMM * speed) + 4 * columns * p * p / (QR * speed) + EIGH * p * p
+    products = 2 * 2 * rows * columns * max_bond
+    return products / (GEMM * speed) + 4 * columns * max_bond**2 / (QR * speed)
 
 
 def _entries(legs: Legs, steps: Sequence[Step], pulled: list[Bonds], pushed: list[Bonds]) -> int:

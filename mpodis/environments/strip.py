@@ -177,7 +177,8 @@ class Pair:
         self._bra, self._ket, self._dense = bra, ket, None
         if block.size <= DENSE_PAIR:
             k = (bra @ ket.swapaxes(1, 2)).sum(0) if block.size <= FUSED else _over_bonds(bra, ket)
-            self._dense = home.get(k).take(block.apart) * self._scale  # (r r', c' c)
+            dense = home.get(k).take(block.apart) * self._scale  # (r r', c' c)
+            self._dense = {"left": dense, "right": dense.T}
 
     def environment(self, side: str, other) -> np.ndarray:
         """E of the gate of a side, given the gate of the other (None: there is none)."""
@@ -185,9 +186,9 @@ class Pair:
             return self._contract(side, other).conj()
         if other is None:
             other = np.eye(self._block.outputs if side == "left" else self._block.inputs)
-        matrix = self._dense if side == "left" else self._dense.T
         size = self._block.inputs if side == "left" else self._block.outputs
-        return conj(matrix.dot(other.reshape(-1))).reshape(size, size)
+        found = self._dense[side].dot(other.reshape(-1)).reshape(size, size)
+        return found.conj() if found.dtype.kind == "c" else found
 
     def _contract(self, side: str, other) -> np.ndarray:
         """K would be too large: the other gate is applied before the bonds are summed over."""

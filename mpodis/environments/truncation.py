@@ -26,8 +26,6 @@ __all__ = ["METHODS", "Boundary", "Truncation", "canonical"]
 METHODS = ("svd", "gram", "random")
 OVERSAMPLING = 8
 """Columns of the sketch beyond those that are kept."""
-SPARE, TAIL = 4, 8
-"""Vectors beyond those that are kept, and kept ones that are sorted with them, after a guess."""
 NOISE = 0.1
 """Gaussian part of the sketch, relative to the part that is guessed."""
 STACK = 2**16
@@ -155,12 +153,11 @@ class Truncation:
         basis = None  # of the bond right of site j: its old vectors in terms of the new ones
         for j in range(len(first.legs) - 1, 0, -1):
             i, o = first.legs[j]
-            rest = rest.reshape(n, a, -1)
             b = len(weights[first.start + j + 1])
-            centre = _weighted(outer, rest).reshape(n, -1, i * o * b)  # (n, a p1.., p b)
             guess = self._guess([old.sites[block.start + j] for block in blocks], b, basis)
-            rest = rest.reshape(centre.shape)
-            space, values, rest = self._cut(centre, outer, rest, guess)  # rest: (n, a p1.., r)
+            rest = rest.reshape(n, -1, i * o * b)  # (n, a p1.., p b)
+            found = self._near_cut(outer, rest, guess) or self._cut(outer, rest, guess)
+            space, values, rest = found  # rest: (n, a p1.., r)
             basis = guess @ space if j > 1 and guess is not None else None
             right = dagger(space).reshape(n, -1, i, o, b)
             for m, block in enumerate(blocks):
@@ -171,32 +168,32 @@ class Truncation:
         for m, block in enumerate(blocks):
             sites[block.start] = rest[m]
 
-    def _cut(self, centre, outer, rest, guess):
-        """`right_space` of a centre, weights of norm 1, and rest @ space."""
-        if guess is not None and min(centre.shape[1:]) > self.max_bond and _is_single(centre):
-            space = self._near_space(centre, guess)
-            cut = rest @ space
-            root = _root(_weighted(outer, cut).reshape(cut.shape))
-            if root is not None:
-                return space, root, cut
+    def _cut(self, outer, rest, guess):
+        """`right_space` of outer @ rest, weights of norm 1, and rest @ space."""
+        centre = _weighted(outer, rest).reshape(rest.shape)
         space, values = self.right_space(centre, guess)
         flat = values.reshape(len(values), -1)
         size = (abs(flat) ** 2).sum(-1) ** 0.5 + TINY  # truncation must not add up in scale
         return space, [w / s for w, s in zip(values, size, strict=True)], rest @ space
 
-    def _near_space(self, centre, guess):
-        """`right_space` by a step of subspace iteration from the guess, the best about first."""
+    def _near_cut(self, outer, rest, guess):
+        """`_cut` by a step of subspace iteration from the guess, for one numpy matrix.
+
+        What is kept is not sorted, so that no eigenvectors are needed, and `outer` enters by its
+        Gram matrix, which is smaller than the centre. None where it does not apply.
+        """
         bound = self.max_bond
-        noise = self._noise(centre, min(bound + SPARE, *centre.shape[1:]))
-        sketch, guess = noise.copy(), guess[:, :bound]
-        sketch[:, : guess.shape[1]] += guess
-        basis = isometry(dagger(centre) @ (centre @ dagger(sketch)))
-        # only among the weakest does it matter which are kept
-        first = max(0, bound - TAIL)
-        tail = basis[:, :, first:]
-        vectors, _ = _eigenvectors(centre @ tail)
-        basis[:, :, first:bound] = tail @ vectors[:, :, : bound - first]
-        return basis[:, :, :bound]
+        if guess is None or min(rest.shape[1:]) <= bound or not _is_single(rest):
+            return None
+        outer, rest, guess = outer[0], rest[0], guess[0, :bound]
+        sketch = self._noise(rest[None], bound)[0].copy()
+        sketch[: len(guess)] += guess
+        image = (rest @ dagger(sketch)).reshape(len(outer), -1)
+        image = dagger(outer) @ outer @ image if outer.ndim == 2 else (outer**2)[:, None] * image
+        space = isometry((dagger(rest) @ image.reshape(-1, bound))[None])
+        cut = rest @ space[0]
+        root = _root(_weighted(outer[None], cut).reshape(cut.shape))
+        return None if root is None else (space, root[None], cut[None])
 
     def _guess(self, old: Sequence, b: int, basis):
         """Right Schmidt vectors as they were before the step, (n, r, p b).
@@ -299,11 +296,11 @@ def _is_single(x) -> bool:
 
 def _root(x):
     """A root of the Gram matrix of x, of norm 1; None where that is singular."""
-    kind, x = x.dtype, x[0].astype(np.result_type(x, np.float64), copy=False)
+    kind, x = x.dtype, x.astype(np.result_type(x, np.float64), copy=False)
     gram = dagger(x) @ x
     potrf = lapack.zpotrf if gram.dtype.kind == "c" else lapack.dpotrf
     root, info = potrf(gram)  # upper: root^H root
-    return None if info else (root / math.sqrt(gram.trace().real)).astype(kind)[None]
+    return None if info else (root / math.sqrt(gram.trace().real)).astype(kind)
 
 
 def _weighted(weights, x):
