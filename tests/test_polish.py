@@ -172,15 +172,15 @@ def test_going_on_is_the_same_as_not_stopping():
 def test_memory_is_limited_and_can_be_dropped():
     lbfgs = optimiser("real", memory=3)
     lbfgs.run(8)
-    assert len(lbfgs.steps) == len(lbfgs.differences) == 3
+    assert len(lbfgs.steps) == len(lbfgs.differences) == len(lbfgs.curvatures) == 3
     lbfgs.forget()
-    assert lbfgs.steps == lbfgs.differences == []
+    assert lbfgs.steps == lbfgs.differences == lbfgs.curvatures == []
 
 
 def test_memory_that_points_uphill_is_dropped():
     lbfgs = optimiser("real")
     _, slope = lbfgs._evaluate(lbfgs._point())
-    lbfgs.steps, lbfgs.differences = [slope.copy()], [-slope]
+    lbfgs.remember([slope.copy()], [-slope])
     assert lbfgs._direction(slope) @ slope > 0
     before = lbfgs.objective.loss(lbfgs.engine)
     assert lbfgs.run(1) < before
@@ -227,7 +227,7 @@ def test_without_a_way_down_it_stops_where_it_is():
     assert lbfgs.run(5) == 0.0
     assert lbfgs.engine.core[0].item() == 1.0
     # with a memory it first tries again without
-    lbfgs.steps, lbfgs.differences = [np.array([1.0])], [np.array([1.0])]
+    lbfgs.remember([np.array([1.0])], [np.array([1.0])])
     assert lbfgs.run(5) == 0.0
     assert lbfgs.steps == []
 

@@ -390,8 +390,8 @@ class Loop:
 
     def _restore(self, arrays: dict[str, np.ndarray]) -> None:
         self.go_to(Point.from_arrays("", arrays))
-        for name in ("steps", "differences"):
-            setattr(self._lbfgs, name, named_list(f"{name}.", arrays))
+        pairs = (named_list(f"{name}.", arrays) for name in ("steps", "differences"))
+        self._lbfgs.remember(*pairs)
 
     def state(self) -> tuple[dict[str, np.ndarray], dict]:
         """Arrays and numbers from which `load` goes on exactly."""

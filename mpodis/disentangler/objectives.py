@@ -74,14 +74,12 @@ class Overlap:
         engine.sweep(updates, core=core)
 
     def gradient(self, engine: Environments) -> tuple[float, Gradient]:
-        found, size = engine.gradient(), core_norm(engine.core)
+        found, norms = engine.gradient(), norm_gradient(engine.core)
+        size = math.sqrt(np.vdot(engine.core[0], norms[0]).real)
         f = found.inner / size
         gates = [[e if e is None else e / size for e in s] for s in (found.left, found.right)]
         # d f = <E - (f / |T|) dT|T|, dT> / |T|
-        core = [
-            (e - n * (f / size)) / size
-            for e, n in zip(found.core, norm_gradient(engine.core), strict=True)
-        ]
+        core = [(e - n * (f / size)) / size for e, n in zip(found.core, norms, strict=True)]
         return 1.0 - f, Gradient(found.inner, *gates, core)
 
     def best_core(self, engine: Environments) -> list:

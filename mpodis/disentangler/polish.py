@@ -54,8 +54,7 @@ class Lbfgs:
             for side, ansatz in (("left", left), ("right", right))
             for numbers in ansatz.free
         ]
-        self.steps: list[np.ndarray] = []
-        self.differences: list[np.ndarray] = []
+        self.forget()
 
     def run(self, iterations: int) -> float:
         """Do up to so many iterations; returns the loss. Fewer when no step lowers it."""
@@ -82,16 +81,24 @@ class Lbfgs:
                 continue
             size, point, new_loss, new_slope = found
             step, difference = size * direction, new_slope - slope
-            if step @ difference > 1e-14 * np.sqrt((step @ step) * (difference @ difference)):
+            curvature = step @ difference
+            if curvature > 1e-14 * np.sqrt((step @ step) * (difference @ difference)):
                 self.steps.append(step)
                 self.differences.append(difference)
-                del self.steps[: -self.memory], self.differences[: -self.memory]
+                self.curvatures.append(curvature)
+                for kept in (self.steps, self.differences, self.curvatures):
+                    del kept[: -self.memory]
             loss, slope = new_loss, new_slope
         self._move_to(point)
         return loss
 
     def forget(self) -> None:
-        self.steps, self.differences = [], []
+        self.remember([], [])
+
+    def remember(self, steps: Sequence[np.ndarray], differences: Sequence[np.ndarray]) -> None:
+        """Take these pairs as the memory."""
+        self.steps, self.differences = list(steps), list(differences)
+        self.curvatures = [x @ y for x, y in zip(steps, differences, strict=True)]
 
     def _search(self, point, direction, slope, loss):
         """A strong Wolfe step: (length, point, loss, gradient), or None."""
@@ -125,16 +132,16 @@ class Lbfgs:
     def _direction(self, slope):
         """-H slope by the two-loop recursion."""
         q, weights = -slope, []
-        pairs = list(zip(self.steps, self.differences, strict=True))
-        for step, difference in reversed(pairs):
-            weight = (step @ q) / (step @ difference)
+        pairs = list(zip(self.steps, self.differences, self.curvatures, strict=True))
+        for step, difference, curvature in reversed(pairs):
+            weight = step.dot(q) / curvature
             weights.append(weight)
-            q = q - weight * difference
+            q -= weight * difference
         if pairs:
-            step, difference = pairs[-1]
-            q = q * ((step @ difference) / (difference @ difference))
-        for (step, difference), weight in zip(pairs, reversed(weights), strict=True):
-            q = q + (weight - (difference @ q) / (step @ difference)) * step
+            _, difference, curvature = pairs[-1]
+            q *= curvature / difference.dot(difference)
+        for (step, difference, curvature), weight in zip(pairs, reversed(weights), strict=True):
+            q += (weight - difference.dot(q) / curvature) * step
         return q
 
     def _point(self) -> tuple[list, list]:
@@ -154,14 +161,16 @@ class Lbfgs:
         self._move_to(point)
         loss, found = self.objective.gradient(self.engine)
         environments = [
-            sum(getattr(found, side)[j] for j in numbers[1:]) + getattr(found, side)[numbers[0]]
-            for side, numbers in self.slots
+            sum((there[j] for j in others), there[first])
+            for there, (first, *others) in (
+                (getattr(found, side), numbers) for side, numbers in self.slots
+            )
         ]
-        gates = point[0]
-        parts = [
-            -skew(np.stack([_like(gates[k].conj().T @ environments[k], gates[k]) for k in group]))
-            for group in self._groups(gates)
-        ]
+        gates, parts = point[0], []
+        for group in self._groups(gates):
+            stack = np.array([gates[k] for k in group])
+            slopes = stack.conj().swapaxes(1, 2) @ np.array([environments[k] for k in group])
+            parts.append(-skew(_like(slopes, stack)))
         if self.free_core:
             parts += [-site for site in found.core]
         return loss, _flatten(parts)
