@@ -415,6 +415,9 @@ def main() -> None:
         "scaling": [] if options.quick else scaling(),
         "gpu": [] if options.quick else on_gpu(),
     }
+    if options.out and Path(options.out).exists() and not record["gpu"]:
+        # rows of another machine, with its name, stay
+        record["gpu"] = json.loads(Path(options.out).read_text())["gpu"]
     if options.out:
         Path(options.out).write_text(json.dumps(record, indent=1) + "\n")
     print(table(rows, record))
