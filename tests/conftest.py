@@ -13,6 +13,36 @@ settings.register_profile("mpodis", derandomize=True, deadline=None)
 settings.load_profile("mpodis")
 
 
+LONGEST = (
+    "test_notebooks",
+    "test_resynthesis",
+    "test_checkpoint",
+    "test_main_job",
+    "test_stages",
+    "test_disentangle",
+    "test_engines_at_size",
+    "test_export_files",
+    "test_reproduce_fig4",
+    "test_reproduce",
+    "test_swap_transformer",
+    "test_layer_job",
+    "test_hybrid",
+    "test_joint",
+    "test_pareto",
+    "test_reproduce_dense",
+    "test_choose",
+    "test_device",
+    "test_dense",
+    "test_cli",
+)
+"""Files that take longest: begun first, or one of two workers would end with them alone."""
+
+
+def pytest_collection_modifyitems(items):
+    rank = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))  # files stay together
+
+
 @pytest.fixture(autouse=True)
 def _no_data_folder(monkeypatch):
     monkeypatch.delenv("MPODIS_DATA", raising=False)
