@@ -57,7 +57,7 @@ def finished(loop):
 RAMP = np.diag(1 / np.arange(1.0, 9) ** 2) + 0.01
 SHORT = {"starts": 2, "explore": 3, "max_sweeps": 10, "tol": 1e-2, "core_bond": 2}
 RUNS = {
-    "auto": ({}, {"max_sweeps": 30, "tol": 0.05}),
+    "auto": ({}, {"max_sweeps": 20, "tol": 0.05}),
     "complex L-BFGS": ({"group": "U", "is_complex": True}, {"method": "lbfgs"}),
     "sweeps, fixed core": ({"group": "O"}, {"method": "sweeps", "core": "fixed"}),
     "random starts": ({}, {"start": "random", "starts": 3}),
@@ -92,7 +92,7 @@ def test_stopped_after_any_sweep(name, tmp_path):
         # every state that is new, and some that are not
         inner = loop._loop
         state = (inner._phase, inner._refining, inner._number, loop._number, loop.status is None)
-        if state not in seen or count % 15 == 0:
+        if state not in seen or count % 30 == 0:
             stopped.append(count)
             RunDirectory.open(tmp_path / str(count), problem, settings).save(loop)
         seen[state] = count
@@ -143,6 +143,7 @@ def often(monkeypatch):
     monkeypatch.setattr(run_module, "CHECKPOINT_SECONDS", 0.0)
 
 
+@pytest.mark.no_cover  # some fifty runs; one is traced below
 @pytest.mark.usefixtures("often")
 def test_killed_at_any_file_operation(tmp_path, monkeypatch):
     alone = disentangle(operator(8, 8), **OPTIONS)
@@ -228,10 +229,11 @@ def _written(file):
         return 0
 
 
+@pytest.mark.no_cover  # a whole run twice; those of damaged files are traced
 def test_killed_processes(tmp_path):
     matrix = random_matrix((8, 8), seed=1)
     np.save(tmp_path / "matrix.npy", matrix)
-    options = {"left": 2, "starts": 3, "explore": 10, "max_sweeps": 150, "tol": 0.0, "seed": 3}
+    options = {"left": 2, "starts": 3, "explore": 10, "max_sweeps": 60, "tol": 0.0, "seed": 3}
     alone = disentangle(compress(matrix).mpo, **options)
     rng = np.random.default_rng(0)
     path = tmp_path / "run"
@@ -247,11 +249,16 @@ def test_killed_processes(tmp_path):
 # --- damaged files
 
 
+@cache
+def left_alone():
+    problem, settings = build(operator(8, 8)), Settings(**SHORT)
+    return problem, settings, finished(Chain(problem, settings))
+
+
 @pytest.fixture
 def halfway(tmp_path):
-    """(path, problem, settings, result of the run left alone) of a run with two checkpoints."""
-    problem, settings = build(operator(8, 8)), Settings(**SHORT)
-    alone = finished(Chain(problem, settings))
+    """(path, result of the run left alone) of a run with two checkpoints."""
+    problem, settings, alone = left_alone()
     path = tmp_path / "run"
     directory = RunDirectory.open(path, problem, settings)
     loop = Chain(problem, settings)

@@ -30,6 +30,7 @@ def free_gates(result):
                 yield circuit.ansatz.group, gate
 
 
+@pytest.mark.no_cover  # long; the lines of test_converged
 def test_auto_goes_from_sweeps_to_lbfgs_and_back():
     result = disentangle(operator(16, 16), left=2, starts=1, max_sweeps=60, tol=1e-2)
     phases = list(result.history.column("phase"))

@@ -35,6 +35,7 @@ def near_identity(kind, n, depth, *, bond=4, seed=1, **options):
     return engine
 
 
+@pytest.mark.no_cover  # large; the engine's own tests are traced
 @pytest.mark.parametrize(("n", "depth"), [(32, 6), (24, 8)])
 def test_truncated_environments_are_accurate_where_circuits_are_optimised(n, depth):
     boundary = near_identity(BoundaryEnvironments, n, depth, max_bond=32)
@@ -50,6 +51,7 @@ def test_truncated_environments_are_accurate_where_circuits_are_optimised(n, dep
         assert off <= 2e-3 * size
 
 
+@pytest.mark.no_cover  # large; the engine's own tests are traced
 @pytest.mark.parametrize(("bond", "schedule"), [(4, 16), (8, (16, 32))])
 def test_no_true_overlap_falls_between_checks(bond, schedule):
     mpo = mpo_from_cores(unit(random_cores(((2, 2),) * 20, bond, seed=2)))
@@ -63,6 +65,7 @@ def test_no_true_overlap_falls_between_checks(bond, schedule):
     assert abs(found.overlap - true_overlap(found.factorization, mpo).value) < 1e-3
 
 
+@pytest.mark.no_cover  # large; the engine's own tests are traced
 def test_a_planted_operator_of_32_sites_is_found_again():
     """Where no deep optimum hides: gates and core together, from near the identity."""
     from mpodis.environments import to_mpo

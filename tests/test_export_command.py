@@ -1,6 +1,7 @@
 """`mpodis export`: from a run or a file to circuits that read back."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,23 +9,32 @@ import pytest
 from numpy.testing import assert_allclose
 
 from mpodis import load_factorization
+from mpodis.config import LayerConfig
+from mpodis.experiments.layer_job import run_layer
+from mpodis.experiments.run_directory import JobDirectory
 from mpodis.factorization import holds_factorization
 from mpodis.files import array_metadata, save_arrays
 from mpodis.quantum import load_circuits
 from reference import circuit_matrix, random_matrix
 
-QUICK = ("--starts", "1", "--max-sweeps", "2", "--left", "1", "--quiet")
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A run of two objectives, with files beside its factorizations that are none."""
+    folder = tmp_path_factory.mktemp("export")
+    np.save(folder / "w.npy", random_matrix((8, 5)))
+    np.save(folder / "x.npy", random_matrix((20, 8), seed=1))
+    options = {"left": "1", "starts": 1, "max_sweeps": 2, "objectives": ("overlap", "activations")}
+    config = LayerConfig(file=str(folder / "w.npy"), inputs=str(folder / "x.npy"), **options)
+    run_layer(config, JobDirectory.create(folder / "run", "disentangle", config))
+    save_arrays(folder / "run" / "other.safetensors", {"a": np.ones(2)})
+    return folder / "run"
 
 
 @pytest.fixture
-def run(mpodis):
-    """A run of two objectives, with files beside its factorizations that are none."""
-    np.save("w.npy", random_matrix((8, 5)))
-    np.save("x.npy", random_matrix((20, 8), seed=1))
-    objectives = ("--inputs", "x.npy", "--objectives", "overlap,activations")
-    assert mpodis("disentangle", "w.npy", *QUICK, *objectives, "--out", "run")[0] == 0
-    save_arrays("run/other.safetensors", {"a": np.ones(2)})
-    return Path("run")
+def run(mpodis, made):
+    """The run in the working folder."""
+    return Path(shutil.copytree(made, "run"))
 
 
 @pytest.mark.parametrize("format", ["qasm3", "qpy"])

@@ -68,14 +68,17 @@ def program_matrix(text):
 # ---------------------------------------------------------------------------- OpenQASM 3, QPY
 
 
+@pytest.mark.no_cover  # Qiskit's slow parser; folders below are traced
 @pytest.mark.parametrize("ansatz", CASES)
 def test_openqasm_keeps_matrix_and_sign(ansatz):
     circuit = flipped(ansatz)
     text = to_qasm3(circuit)
-    if circuit.n <= 5:  # by the specification, without Qiskit
+    long = len(text) > 100_000  # those take Qiskit's parser half a minute
+    if circuit.n <= 5 or long:  # by the specification, without Qiskit
         assert_allclose(program_matrix(text), circuit_matrix(circuit).T, atol=1e-10)
-    pytest.importorskip("qiskit_qasm3_import")
-    assert_allclose(from_qasm3(text).matrix(), circuit_matrix(circuit), atol=1e-10)
+    if not long:
+        pytest.importorskip("qiskit_qasm3_import")
+        assert_allclose(from_qasm3(text).matrix(), circuit_matrix(circuit), atol=1e-10)
 
 
 def test_the_phase_is_a_statement_and_matters():

@@ -1,5 +1,7 @@
 """Neighbouring circuits merged, cores absorbed, gates counted: against dense algebra."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
@@ -245,7 +247,7 @@ def test_what_is_classical_between_layers_is_named():
 # ---------------------------------------------------------------------------- what is saved
 
 
-@pytest.fixture(scope="module")
+@cache
 def joint():
     ansatz = brickwall(4, 4)
     a = random_circuit(ansatz, seed=1, scale=0.1)
@@ -253,8 +255,9 @@ def joint():
     return (b, a), compile_jointly(b, a, tol=1e-3, orders=1, rounds=1, trials=1)
 
 
-def test_the_joint_circuit_is_the_product_up_to_tol(joint):
-    (b, a), found = joint
+@pytest.mark.no_cover  # long; smaller circuits below are traced
+def test_the_joint_circuit_is_the_product_up_to_tol():
+    (b, a), found = joint()
     product = circuit_matrix(b) @ circuit_matrix(a)
     assert_allclose(circuit_matrix(found.merged), product, atol=1e-12)
     value = np.vdot(product, circuit_matrix(found.circuit)) / 16
@@ -262,8 +265,9 @@ def test_the_joint_circuit_is_the_product_up_to_tol(joint):
     assert value >= 1 - 1e-3 - 1e-11
 
 
-def test_savings_are_those_of_the_transpiler(joint):
-    circuits, found = joint
+@pytest.mark.no_cover  # long; smaller circuits below are traced
+def test_savings_are_those_of_the_transpiler():
+    circuits, found = joint()
     costs = {name: cost.two_qubit for name, cost in found.costs.items()}
     each = [gate_cost(c, optimization_level=3, trials=1).two_qubit for c in circuits]
     assert costs["apart"] == sum(each) == 24

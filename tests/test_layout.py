@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -174,6 +175,11 @@ def name_of(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 FILES = sorted(PACKAGE.rglob("*.py"))
 every_file = pytest.mark.parametrize("path", FILES, ids=name_of)
 TESTS = sorted((ROOT / "tests").glob("*.py"))
@@ -187,15 +193,13 @@ def test_every_module_is_in_the_order():
 
 @every_file
 def test_imports_point_downward(path):
-    found = misplaced_imports(
-        ast.parse(path.read_text()), name_of(path), is_package=path.name == "__init__.py"
-    )
+    found = misplaced_imports(parsed(path), name_of(path), is_package=path.name == "__init__.py")
     assert not found, "\n".join(found)
 
 
 @every_file
 def test_no_pickle_is_read(path):
-    found = pickles(ast.parse(path.read_text()), name_of(path))
+    found = pickles(parsed(path), name_of(path))
     assert not found, "\n".join(found)
 
 

@@ -11,7 +11,7 @@ from mpodis.disentangler import disentangle, resume
 from mpodis.mpo import compress
 from reference import random_matrix
 
-QUICK = {"left": 3, "starts": 3, "explore": 3, "max_sweeps": 10}
+QUICK = {"left": 2, "starts": 3, "explore": 3, "max_sweeps": 6}
 
 
 def operator(n=4):

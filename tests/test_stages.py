@@ -17,6 +17,7 @@ from mpodis.sites import mpo_cores, mpo_from_cores
 from reference import circuit_matrix, random_matrix
 
 QUICK = {"start": "grown", "starts": 2, "explore": 3, "max_sweeps": 8}
+LEAPING = {**QUICK, "explore": 2, "max_sweeps": 4}
 
 
 def operator(n=4, is_complex=False, seed=0):
@@ -126,13 +127,14 @@ def test_wide_operators_do_not_grow_by_themselves():
 # --- runs
 
 
+@pytest.mark.no_cover  # three runs each; the path below is traced
 @pytest.mark.parametrize(
     ("width", "group", "core_bond"), [(2, "SO", 1), (2, "O", 2), (3, "SO", 1), (2, "U", 1)]
 )
 def test_deeper_is_never_worse(width, group, core_bond):
     mpo = operator(is_complex=group == "U")
     reached = []
-    for depth in range(1, 5):
+    for depth in (1, 2, 3):
         left = brickwall(4, depth, width, group=group)
         found = disentangle(mpo, left=left, core_bond=core_bond, **QUICK)
         reached.append(found.overlap)
@@ -149,10 +151,11 @@ def test_deeper_is_never_worse_for_the_activations():
     assert max(np.diff(losses)) <= 1e-12
 
 
+@pytest.mark.no_cover  # two long runs; test_out_of_time_anywhere has the same lines
 def test_deeper_is_never_worse_with_leaps(early_leaps):
     mpo, reached, leapt = operator(4), [], []
     for depth in (4, 6):
-        found = disentangle(mpo, left=depth, **QUICK)
+        found = disentangle(mpo, left=depth, **LEAPING)
         reached.append(found.overlap)
         assert found.factorization.left.ansatz == brickwall(4, depth)
         assert_allclose(found.path("overlap")[-1], found.overlap, atol=1e-9)
@@ -195,7 +198,7 @@ def test_out_of_time_anywhere(leaps, request):
     if leaps:
         request.getfixturevalue("early_leaps")
     mpo = operator(4)
-    whole = disentangle(mpo, left=4, **QUICK)
+    whole = disentangle(mpo, left=4, **LEAPING)
     problem, settings = (
         chain.Problem.build(
             mpo_cores(mpo), 4, None, group="SO", shape=None, inputs=None, covariance=None
@@ -215,6 +218,7 @@ def test_out_of_time_anywhere(leaps, request):
     assert best <= whole.overlap + 1e-12
 
 
+@pytest.mark.no_cover  # a run from many places; checkpoints are traced elsewhere
 def test_interrupted_anywhere_it_ends_the_same(early_leaps):
     problem = chain.Problem.build(
         mpo_cores(operator(4)), 4, None, group="SO", shape=None, inputs=None, covariance=None
