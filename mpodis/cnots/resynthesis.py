@@ -22,8 +22,9 @@ from mpodis.cnots.points import ParetoPoint, undominated
 from mpodis.cnots.search import Search, check_count
 from mpodis.cnots.task import Task
 from mpodis.disentangler import Disentangled
+from mpodis.disentangler.synthesis import check_unitary
 from mpodis.factorization import Factorization
-from mpodis.mpo import Compressed, check_matrix, compress
+from mpodis.mpo import Compressed, compress
 from mpodis.sites import bond_dimensions, mpo_cores, mpo_from_cores
 from mpodis.tables import Table, Tabular
 
@@ -258,17 +259,7 @@ def _unitary(given: Circuit, seed: int) -> tuple:
 
 def _one_gate(matrix) -> Circuit:
     """A unitary matrix as a circuit of one gate on all wires."""
-    matrix = check_matrix(matrix)
-    n = len(matrix).bit_length() - 1
-    if n < 1 or matrix.shape != (2**n, 2**n):
-        raise ValueError(
-            f"the matrix has shape {matrix.shape}; circuits act on 2^n x 2^n with n of 1 or more"
-        )
-    off = np.abs(matrix @ matrix.conj().T - np.eye(2**n)).max()
-    if off > 1e-6:
-        raise ValueError(
-            f"the matrix is not unitary: W W^H differs from 1 by {off:.3g}; `disentangle` it"
-        )
+    matrix, n = check_unitary(matrix, "matrix")
     group = "U" if matrix.dtype.kind == "c" else "SO" if np.linalg.det(matrix) > 0 else "O"
     return Circuit(Ansatz(n, ((Placement(tuple(range(n))),),), group), (matrix,))
 

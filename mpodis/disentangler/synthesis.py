@@ -21,7 +21,7 @@ from mpodis.mpo import check_matrix, compress
 from mpodis.sites import mpo_cores
 from mpodis.tables import Table, Tabular
 
-__all__ = ["Synthesis", "synthesise"]
+__all__ = ["Synthesis", "check_unitary", "synthesise"]
 
 CRAWL = 0.02
 """A sweep that lowers 1 - f by less than this fraction hands over to L-BFGS."""
@@ -79,6 +79,22 @@ class Synthesis(Tabular):
         return Table(("synthesis", ""), rows, notes=(ADVICE[self.status],))
 
 
+def check_unitary(matrix, what: str) -> tuple[np.ndarray, int]:
+    """The matrix as an array and the wires it acts on, or a ValueError that calls it `what`."""
+    matrix = check_matrix(matrix)
+    n = len(matrix).bit_length() - 1
+    if n < 1 or matrix.shape != (2**n, 2**n):
+        raise ValueError(
+            f"the {what} has shape {matrix.shape}; circuits act on 2^n x 2^n with n of 1 or more"
+        )
+    off = np.abs(matrix @ matrix.conj().T - np.eye(2**n)).max()
+    if off > 1e-6:
+        raise ValueError(
+            f"the {what} is not unitary: W W^H differs from 1 by {off:.3g}; `disentangle` it"
+        )
+    return matrix, n
+
+
 def synthesise(
     target,
     circuit: Ansatz | int | str,
@@ -116,17 +132,7 @@ def synthesise(
     began = time.perf_counter()
     if isinstance(target, Circuit):
         target = target.matrix()
-    target = check_matrix(target)
-    n = len(target).bit_length() - 1
-    if n < 1 or target.shape != (2**n, 2**n):
-        raise ValueError(
-            f"the target has shape {target.shape}; circuits act on 2^n x 2^n with n of 1 or more"
-        )
-    off = np.abs(target @ target.conj().T - np.eye(2**n)).max()
-    if off > 1e-6:
-        raise ValueError(
-            f"the target is not unitary: W W^H differs from 1 by {off:.3g}; `disentangle` it"
-        )
+    target, n = check_unitary(target, "target")
     for name, value in (("starts", starts), ("max_sweeps", max_sweeps)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(f"{name}={value!r} must be a whole number, 1 or more")
