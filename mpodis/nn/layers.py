@@ -150,12 +150,12 @@ class MPOLinear(nn.Module):
 
     def apply_cores(self, x: Tensor) -> Tensor:
         """x @ W, by way of the dense weight or site by site, whichever costs less."""
-        rows = x.numel() // self.inputs
-        if not by_sites(self.legs, self.bonds, rows):
-            return x @ self.weight()
+        rows, cores = x.numel() // self.inputs, list(self.cores)  # a ParameterList is slow to ask
+        if not by_sites(self.legs, [core.shape[0] for core in cores[1:]], rows):
+            return x @ crop(_contract(cores), (self.inputs, self.outputs))
         flat = x.reshape(rows, self.inputs)
         padded = nn.functional.pad(flat, (0, self._padded - self.inputs))
-        parts = [_through(list(self.cores), part) for part in padded.split(_ROWS)]
+        parts = [_through(cores, part) for part in padded.split(_ROWS)]
         y = (parts[0] if len(parts) == 1 else torch.cat(parts))[:, : self.outputs]
         return y.reshape(*x.shape[:-1], self.outputs)
 
@@ -281,30 +281,29 @@ def find_layer(model: nn.Module, name: str) -> nn.Module:
 def _contract(cores: list[Tensor]) -> Tensor:
     """Dense (rows, columns) matrix, from both ends inwards: only one large product is left.
 
-    Few operations count, since each is recorded for the gradient: a half is put in order once.
+    Few operations count, since each is recorded for the gradient: a half is put in order once, and
+    `torch.mm` is a cheaper call than what chooses it.
     """
     half = (len(cores) + 1) // 2
-    left = _half(cores[:half])
-    i, o, m = left.shape[1:]
+    left, i, o = _half(cores[:half])
     if half == len(cores):
         return left.reshape(i, o)
-    right = _half(cores[half:])
-    _, j, p, _ = right.shape
-    whole = left.reshape(i * o, m) @ right.reshape(m, j * p)
+    right, j, p = _half(cores[half:])
+    whole = torch.mm(left.reshape(i * o, -1), right.reshape(-1, j * p))
     return whole.view(i, o, j, p).transpose(1, 2).reshape(i * j, o * p)
 
 
-def _half(cores: list[Tensor]) -> Tensor:
-    """Neighbouring cores as one, (left, rows, columns, right)."""
+def _half(cores: list[Tensor]) -> tuple[Tensor, int, int]:
+    """Neighbouring cores as one, axes (left, rows ..., columns ..., right), and its two sizes."""
     whole = cores[0]
     for core in cores[1:]:
         m = core.shape[0]
-        whole = whole.reshape(-1, m) @ core.reshape(m, -1)
-    left, right = cores[0].shape[0], cores[-1].shape[3]
+        whole = torch.mm(whole.reshape(-1, m), core.reshape(m, -1))
     legs = [size for core in cores for size in core.shape[1:3]]
     rows, columns = range(1, len(legs), 2), range(2, len(legs) + 1, 2)
-    ordered = whole.reshape(left, *legs, right).permute(0, *rows, *columns, len(legs) + 1)
-    return ordered.reshape(left, math.prod(legs[::2]), math.prod(legs[1::2]), right)
+    shape = cores[0].shape[0], *legs, cores[-1].shape[3]
+    ordered = whole.reshape(shape).permute(0, *rows, *columns, len(legs) + 1)
+    return ordered, math.prod(legs[::2]), math.prod(legs[1::2])
 
 
 def _in_real_arithmetic(left, core, right) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
