@@ -303,6 +303,19 @@ def test_layouts_shift_either_side_or_have_two_layers():
     assert list(table1._layouts(6, 6, "O")) == ["plain"]
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"groups": ()}, "groups is empty; name one or more"),
+        ({"widths": ()}, "widths is empty; name one or more"),
+        ({"groups": ("O", "SU")}, "group='SU' is not known; use one of SO, O, U"),
+    ],
+)
+def test_wrong_options_of_table1_are_named(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        table1.Table1(**wrong)
+
+
 def test_options_of_table1_reach_the_search():
     (piece, *_) = load_experiment("table1").pieces(
         table1.Table1(networks="x", starts=3, max_sweeps=7, tol=1e-3)

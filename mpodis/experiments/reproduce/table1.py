@@ -23,6 +23,7 @@ from mpodis.disentangler import disentangle
 from mpodis.experiments.reproduce.base import Experiment, Options, Panel, Piece, spread
 from mpodis.experiments.reproduce.networks import network
 from mpodis.factorization import Factorization
+from mpodis.gates import check_group
 from mpodis.measures import von_neumann_bound
 from mpodis.mpo import truncate
 from mpodis.tables import Table
@@ -44,6 +45,14 @@ class Table1(Options):
     starts: int = 4
     max_sweeps: int = 200
     tol: float = 1e-4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("widths", "groups"):
+            if not getattr(self, name):
+                raise ValueError(f"{name} is empty; name one or more")
+        for group in self.groups:
+            check_group(group)
 
 
 def pieces(options: Table1) -> list[Piece]:

@@ -221,7 +221,7 @@ def tables(record: dict) -> list[Table]:
                 title=f"test accuracy %, {words}: median (least to most)",
                 notes=(
                     "circuits: at most so many parameters; others: at least, or between two sizes "
-                    "at the parameters of the circuits (MPO below 1/16)",
+                    f"at the parameters of the circuits (MPO below {_fraction(FEW)})",
                     f"unreplaced: {spread(list(original.values()), 1)} %",
                     first["data"],
                 ),
