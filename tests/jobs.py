@@ -1,15 +1,31 @@
-"""What the tests of the jobs share: jobs that die, results without a clock, pages."""
+"""What the tests of jobs and commands share: jobs that die, results without a clock, pages."""
 
 import base64
 import functools
 import itertools
+import subprocess
+import sys
 from html.parser import HTMLParser
+from pathlib import Path
 
 from mpodis.config import to_mapping
 from mpodis.experiments.run_directory import JobDirectory
 from mpodis.report import tables
 
+ROOT = Path(__file__).resolve().parents[1]
 PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def process(*arguments):
+    """Another Python, from the root of the project."""
+    return subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, cwd=ROOT, timeout=300
+    )
+
+
+def everything():
+    """What the working folder holds, and when it was written."""
+    return {path: path.is_file() and path.stat().st_mtime_ns for path in Path().rglob("*")}
 
 
 def without_clock(value):

@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 import tomllib
 import typing
 from dataclasses import fields
@@ -13,6 +11,7 @@ import numpy as np
 import pytest
 import typer
 
+from jobs import everything, process
 from mpodis import __version__, cli
 from mpodis.config import LayerConfig, MainConfig, load_config
 from mpodis.experiments import layer_job, main_job
@@ -39,22 +38,12 @@ def options(monkeypatch):
     return seen
 
 
-def process(*arguments):
-    return subprocess.run(
-        [sys.executable, *arguments], capture_output=True, text=True, cwd=ROOT, timeout=300
-    )
-
-
 def inputs():
     """A matrix, its inputs, and a file of two matrices, in the working folder."""
     w = random_matrix((6, 5))
     np.save("w.npy", w)
     np.save("x.npy", random_matrix((20, 6), seed=1))
     np.savez("net.npz", fc1=w, fc2=w.T)
-
-
-def everything():
-    return {path: path.is_file() and path.stat().st_mtime_ns for path in Path().rglob("*")}
 
 
 # --- flags and keys

@@ -2,8 +2,6 @@
 
 import pickle
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,18 +9,13 @@ import pytest
 import torch
 import typer
 
+from jobs import everything, process
 from mpodis import cli
 from mpodis.config import MainConfig
 from mpodis.experiments.run_directory import JobDirectory
 from reference import random_matrix
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-def process(*arguments):
-    return subprocess.run(
-        [sys.executable, *arguments], capture_output=True, text=True, cwd=ROOT, timeout=300
-    )
 
 
 def inputs():
@@ -49,10 +42,6 @@ def inputs():
     Path("full/notes.txt").touch()
     Path("empty").mkdir()
     JobDirectory.create("unfinished", "run", MainConfig())
-
-
-def everything():
-    return {path: path.is_file() and path.stat().st_mtime_ns for path in Path().rglob("*")}
 
 
 REFUSED = {
