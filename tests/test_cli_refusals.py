@@ -15,8 +15,6 @@ from mpodis.config import MainConfig
 from mpodis.experiments.run_directory import JobDirectory
 from reference import random_matrix
 
-ROOT = Path(__file__).resolve().parents[1]
-
 
 def inputs():
     """Files that are fine, and files that are not, in the working folder."""
