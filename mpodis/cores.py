@@ -236,13 +236,15 @@ def norm_gradient(cores: Sequence) -> list:
     """d|T|^2/2 / d conj(site) of every site, by transfer matrices."""
     right = [np.ones((1, 1))]
     for core in cores[:0:-1]:
-        half = np.tensordot(core, right[-1], ((3,), (0,)))
-        right.append(np.tensordot(half, core.conj(), ((1, 2, 3), (1, 2, 3))))
+        a, b = core.shape[0], core.shape[3]
+        half = (core.reshape(-1, b) @ right[-1]).reshape(a, -1)
+        right.append(half @ core.conj().reshape(a, -1).T)
     left, gradients = np.ones((1, 1)), []
     for core, block in zip(cores, reversed(right), strict=True):
-        half = np.tensordot(left, core, ((0,), (0,)))  # (a*, i, o, b)
-        gradients.append(np.tensordot(half, block, ((3,), (0,))))
-        left = np.tensordot(half, core.conj(), ((0, 1, 2), (0, 1, 2)))
+        a, b = core.shape[0], core.shape[3]
+        half = (left.T @ core.reshape(a, -1)).reshape(-1, b)  # (a* i o, b)
+        gradients.append((half @ block).reshape(core.shape))
+        left = half.T @ core.conj().reshape(-1, b)
     return gradients
 
 

@@ -73,8 +73,14 @@ def test_inner_is_the_form_of_the_dense_product(name, kind):
 def test_environments_are_the_derivatives_of_the_form(name, kind):
     s, dense = setup(name), twin(name)
     engine = engine_at(name, kind)
-    found = engine.gradient()
+    found, half = engine.gradient(), engine.gradient(0.5)
     assert_allclose(found.inner, dense.form(), rtol=0, atol=TOL * s.scale)
+    assert_allclose(half.inner, found.inner / 2, rtol=0, atol=TOL * s.scale)
+    for part in ("left", "core", "right"):
+        for a, b in zip(getattr(found, part), getattr(half, part), strict=True):
+            assert (a is None) == (b is None)
+            if a is not None:
+                assert_allclose(b, a / 2, rtol=0, atol=TOL * np.linalg.norm(s.target))
     for part, given in (("left", s.left.gates), ("core", s.cores), ("right", s.right.gates)):
         assert_all_equal(getattr(engine, part), given)
     rng = np.random.default_rng(0)

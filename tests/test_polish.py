@@ -93,9 +93,8 @@ def test_the_gradient_is_the_directional_derivative(problem, objective, free_cor
 def tangent(lbfgs, point, vector):
     """A flat vector with its gates' parts made skew-Hermitian."""
     parts, at = [], 0
-    for group in lbfgs._groups(point[0]):
-        for k in group:
-            gate = point[0][k]
+    for stack in point[0]:
+        for gate in stack:
             size = gate.size * (2 if gate.dtype.kind == "c" else 1)
             x = vector[at : at + size].view(gate.dtype).reshape(gate.shape)
             parts.append(np.ascontiguousarray((x - x.conj().T) / 2).reshape(-1).view(float))

@@ -61,7 +61,7 @@ class Figures:
         if self.small:
             bound = spectral_bound(self._values, singular_values(engine.core))
             s_avg = self.entropies_left(engine).mean() if len(self.problem.legs) > 1 else 0.0
-        if self.dense and (overlap is None or self.small):
+        if self.dense and (overlap is None or (self.small and not math.isnan(self._answers))):
             product = self.product(engine, core)
             overlap = dense_overlap(self.matrix, product)
             felt = self.felt(product)
@@ -122,8 +122,12 @@ class Figures:
 
     def entropies_left(self, engine: Environments) -> np.ndarray:
         """S_k of Q_L^H M Q_R^H, the entanglement that the circuits leave."""
-        left, right = (circuit.adjoint() for circuit in self.circuits(engine))
-        return tensor_entropies(split(sandwich(left, self.matrix, right), self.problem.legs))
+        if hasattr(engine, "pulled"):
+            pulled = engine.pulled(self.matrix)
+        else:
+            left, right = (circuit.adjoint() for circuit in self.circuits(engine))
+            pulled = sandwich(left, self.matrix, right)
+        return tensor_entropies(split(pulled, self.problem.legs))
 
     def product(self, engine: Environments, core):
         """Dense Q_L M' Q_R."""

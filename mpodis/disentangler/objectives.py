@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -74,13 +75,13 @@ class Overlap:
         engine.sweep(updates, core=core)
 
     def gradient(self, engine: Environments) -> tuple[float, Gradient]:
-        found, norms = engine.gradient(), norm_gradient(engine.core)
-        size = math.sqrt(np.vdot(engine.core[0], norms[0]).real)
-        f = found.inner / size
-        gates = [[e if e is None else e / size for e in s] for s in (found.left, found.right)]
+        norms = norm_gradient(engine.core)
+        square = np.vdot(engine.core[0], norms[0]).real
+        found = engine.gradient(1.0 / math.sqrt(square))
+        f = found.inner
         # d f = <E - (f / |T|) dT|T|, dT> / |T|
-        core = [(e - n * (f / size)) / size for e, n in zip(found.core, norms, strict=True)]
-        return 1.0 - f, Gradient(found.inner, *gates, core)
+        core = [e - n * (f / square) for e, n in zip(found.core, norms, strict=True)]
+        return 1.0 - f, replace(found, core=core)
 
     def best_core(self, engine: Environments) -> list:
         return engine.fitted_core()

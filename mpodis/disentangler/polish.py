@@ -54,6 +54,7 @@ class Lbfgs:
             for side, ansatz in (("left", left), ("right", right))
             for numbers in ansatz.free
         ]
+        self._groups: list[list[int]] = []  # slots of each size and kind
         self.forget()
 
     def run(self, iterations: int) -> float:
@@ -145,44 +146,43 @@ class Lbfgs:
         return q
 
     def _point(self) -> tuple[list, list]:
+        """Gates in stacks, those of one size and kind together (a side may be real alone); core."""
         gates = [getattr(self.engine, side)[numbers[0]] for side, numbers in self.slots]
-        return gates, list(self.engine.core)
+        kinds = [(gate.shape[0], gate.dtype.kind) for gate in gates]
+        self._groups = [
+            [k for k, kind in enumerate(kinds) if kind == one] for one in sorted(set(kinds))
+        ]
+        return [np.array([gates[k] for k in group]) for group in self._groups], self.engine.core
 
     def _move_to(self, point: tuple[list, list]) -> None:
-        gates, core = point
+        stacks, core = point
         sides = {"left": list(self.engine.left), "right": list(self.engine.right)}
-        for (side, numbers), gate in zip(self.slots, gates, strict=True):
-            for j in numbers:
-                sides[side][j] = gate
+        for group, stack in zip(self._groups, stacks, strict=True):
+            for k, gate in zip(group, stack, strict=True):
+                side, numbers = self.slots[k]
+                for j in numbers:
+                    sides[side][j] = gate
         self.engine.set(core=core, **sides)
 
     def _evaluate(self, point: tuple[list, list]) -> tuple[float, np.ndarray]:
         """Loss and its gradient as a flat real vector."""
         self._move_to(point)
         loss, found = self.objective.gradient(self.engine)
-        environments = [
-            sum((there[j] for j in others), there[first])
-            for there, (first, *others) in (
-                (getattr(found, side), numbers) for side, numbers in self.slots
-            )
-        ]
-        gates, parts = point[0], []
-        for group in self._groups(gates):
-            stack = np.array([gates[k] for k in group])
-            slopes = stack.conj().swapaxes(1, 2) @ np.array([environments[k] for k in group])
+        parts = []
+        for group, stack in zip(self._groups, point[0], strict=True):
+            environments = np.array([_sum(found, *self.slots[k]) for k in group])
+            slopes = stack.conj().swapaxes(1, 2) @ environments
             parts.append(-skew(_like(slopes, stack)))
         if self.free_core:
             parts += [-site for site in found.core]
         return loss, _flatten(parts)
 
     def _retract(self, point: tuple[list, list], vector: np.ndarray) -> tuple[list, list]:
-        gates, core = point
-        moved, at = list(gates), 0
-        for group in self._groups(gates):
-            shape = (len(group), *gates[group[0]].shape)
-            generators, at = _take(vector, at, shape, gates[group[0]].dtype)
-            for k, rotation in zip(group, exponential(generators), strict=True):
-                moved[k] = gates[k] @ rotation
+        stacks, core = point
+        moved, at = [], 0
+        for stack in stacks:
+            generators, at = _take(vector, at, stack.shape, stack.dtype)
+            moved.append(stack @ exponential(generators))
         if self.free_core:
             sites = []
             for site in core:
@@ -191,10 +191,13 @@ class Lbfgs:
             core = sites
         return moved, core
 
-    def _groups(self, gates: Sequence) -> list[list[int]]:
-        """Indices of the gates of each size and kind, so that exponentials are taken in stacks."""
-        kinds = [(gate.shape[0], gate.dtype.kind) for gate in gates]  # a side may be real alone
-        return [[k for k, kind in enumerate(kinds) if kind == one] for one in sorted(set(kinds))]
+
+def _sum(found, side: str, numbers: Sequence[int]):
+    """Environment of one gate, or of several that are tied."""
+    there = getattr(found, side)
+    if len(numbers) == 1:
+        return there[numbers[0]]
+    return sum((there[j] for j in numbers[1:]), there[numbers[0]])
 
 
 def _like(derivative, gate):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from mpodis.ansatz import Ansatz
@@ -40,6 +40,15 @@ class Gradient:
     left: list
     right: list
     core: list
+
+    def times(self, factor: float) -> Gradient:
+        if factor == 1.0:
+            return self
+        parts = {
+            name: [e if e is None else e * factor for e in getattr(self, name)]
+            for name in ("left", "core", "right")
+        }
+        return replace(self, inner=self.inner * factor, **parts)
 
 
 class Environments(Protocol):
@@ -82,8 +91,8 @@ class Environments(Protocol):
         resumed goes on as it would have.
         """
 
-    def gradient(self) -> Gradient:
-        """Environments of every part with nothing updated in between."""
+    def gradient(self, scale: float = 1.0) -> Gradient:
+        """Environments of every part with nothing updated in between, of `scale` times h."""
 
     def fitted_core(self) -> list:
         """The core after one sweep of ALS towards Q_L^H G Q_R^H, the one nearest to it."""

@@ -170,7 +170,7 @@ class BoundaryEnvironments:
 
         self._sweep(direction, update, tuple(updates))
 
-    def gradient(self) -> Gradient:
+    def gradient(self, scale: float = 1.0) -> Gradient:
         found = {side: [None] * count for side, count in self._counts.items()}
 
         def keep(block: Block, pair: Pair) -> None:
@@ -181,7 +181,7 @@ class BoundaryEnvironments:
 
         self._sweep("up", keep, ("left", "right"), changes=False)
         core = core_environments(self._on_host(), self.core)
-        return Gradient(self.inner(), found["left"], found["right"], core)
+        return Gradient(self.inner(), found["left"], found["right"], core).times(scale)
 
     def fitted_core(self) -> list:
         return als_core_mpo(self._on_host(), self.core)

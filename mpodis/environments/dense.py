@@ -7,14 +7,14 @@ are the left ones of the transposed network, A^T conj(G), whose gates are transp
 
 Y is never made by a product of large matrices: the right circuit, the core and the left circuit
 are applied to G^H by rows, a panel of columns at a time. Above 6 wires gates go in tiles, see
-`tiles`; how the products are laid out is in `pulling`.
+`tiles`; how the products are laid out is in `pulling`. Gradients of up to 6 wires go layer by
+layer instead, see `layered`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
 
 import numpy as np
 
@@ -24,16 +24,16 @@ from mpodis.conventions import Legs, padded_shape
 from mpodis.cores import als_core, core_gradient, full_bonds
 from mpodis.environments.arrays import Home
 from mpodis.environments.base import Gradient, Update, accept_core, check_sides
-from mpodis.environments.pulling import Chain, Nest, Place, Walk, adjoint, conjugate
+from mpodis.environments.layered import layered_entries
+from mpodis.environments.pulling import Place, adjoint, conjugate
 from mpodis.environments.tiles import OTHER, PANEL, SLAB, Layout, plan_sides, walk_seconds
+from mpodis.environments.work import SMALL, Work, group_matrices
 from mpodis.sites import cores_to_dense
 
 __all__ = ["DenseEnvironments", "estimate"]
 
 LIMIT = 2**13
 """Largest dimension of an operator that is held dense."""
-SMALL = 2**6
-"""Largest dimension for which a product of dense matrices beats applying the circuits."""
 FLOOR = 2**23
 """Bytes of everything that is small."""
 
@@ -47,7 +47,7 @@ class DenseEnvironments:
     legs, left, right
     tile : int or None
         Wires of a tile; 0 goes gate by gate (left gates in placement order, right ones in the
-        reversed order), None does so up to 6 wires and plans tiles above.
+        reversed order), None does what is fastest: gradients of up to 6 wires layer by layer.
     device, dtype
         Where the large arrays live and in which precision, see `arrays.Home`.
     """
@@ -76,11 +76,12 @@ class DenseEnvironments:
         if tuple(target.shape) != (rows, columns):
             raise ValueError(f"the target is {target.shape}, its legs span {(rows, columns)}")
         self._target, self._legs, self._home = target, legs, Home(device, dtype)
-        self._sides = plan_sides(left, right, tile)
+        self._sides, self._in_layers = plan_sides(left, right, tile), tile is None
         self.left, self.right, self.core = [], [], []
         self._fused: dict[str, list | None] = dict.fromkeys(OTHER)
+        self._circuits: dict[str, np.ndarray | None] = dict.fromkeys(OTHER)
         self._groups: dict[str, list] | None = None
-        self._work: _Work | None = None
+        self._work: Work | None = None
         self._form: float | None = None  # what `inner` gives, where a sweep has found it
         self._checked = False  # whether the work fits what was set
         self._is_pulled = False  # whether the work's matrix holds conj(Q_L^H G Q_R^H)
@@ -94,7 +95,8 @@ class DenseEnvironments:
         for side, gates in (("left", left), ("right", right)):
             if gates is not None:
                 setattr(self, side, list(gates))
-                self._fused[side], self._is_pulled = None, False
+                self._fused[side] = self._circuits[side] = None
+                self._is_pulled = False
         if core is not None:
             self.core, self._groups = list(core), None
         self._form, self._checked = None, False
@@ -102,6 +104,9 @@ class DenseEnvironments:
     def inner(self) -> float:
         if self._form is None:
             work = self._ready()
+            if work.layered and None in self._fused.values():
+                self._form = float(np.vdot(self._target, self.dense()).real)
+                return self._form
             if self._is_pulled:
                 matrix, chain = work.matrix(self._target.shape), work.chain("core")
                 matrices = self._core_matrices("left")
@@ -125,11 +130,15 @@ class DenseEnvironments:
         if core:
             accept_core(self)
 
-    def gradient(self) -> Gradient:
-        return self._gradient(None, None)
+    def gradient(self, scale: float = 1.0) -> Gradient:
+        if self._ready().layered:
+            return self._layered_gradient(self._target, self.dense(), scale)
+        return self._gradient(None, None).times(scale)
 
     def gradient_towards(self, dense, target) -> Gradient:
         """`gradient` for another target; `dense` is A, which the caller has at hand."""
+        if self._ready().layered:
+            return self._layered_gradient(target, dense)
         return self._gradient(target, dense)
 
     def _gradient(self, target, dense) -> Gradient:
@@ -149,6 +158,25 @@ class DenseEnvironments:
         core = core_gradient(self.pulled(target), self.core)
         return Gradient(inner, found["left"], found["right"], core)
 
+    def _layered_gradient(self, target, dense, scale: float = 1.0) -> Gradient:
+        target = target if scale == 1.0 else target * scale
+        bra, layered = adjoint(target), self._ready().layered
+        left, right = (self._circuit(side) for side in OTHER)
+        return Gradient(
+            float(np.vdot(target, dense).real),
+            layered["left"].environments(dense @ bra),
+            layered["right"].environments(bra @ dense),
+            core_gradient(adjoint(left) @ target @ adjoint(right), self.core),
+        )
+
+    def _circuit(self, side: str):
+        """Q_L or Q_R."""
+        if self._circuits[side] is None:
+            layered = self._ready().layered[side]
+            layered.load(getattr(self, side))
+            self._circuits[side] = layered.matrix()
+        return self._circuits[side]
+
     def fitted_core(self) -> list:
         work = self._ready()
         matrix = work.matrix(self._target.shape)
@@ -160,6 +188,8 @@ class DenseEnvironments:
     def dense(self):
         """A = Q_L M' Q_R, (rows, columns)."""
         work = self._ready()
+        if work.layered:
+            return self._circuit("left") @ cores_to_dense(self.core) @ self._circuit("right")
         out = work.place.empty(self._target.size).reshape(self._target.shape)
         work.chain("dense").run(self._whole_matrices(), None, out)
         return work.place.get(out)
@@ -167,6 +197,9 @@ class DenseEnvironments:
     def pulled(self, matrix=None):
         """Q_L^H X Q_R^H of the target, or of another matrix."""
         work = self._ready()
+        if work.layered:
+            matrix = self._target if matrix is None else matrix
+            return adjoint(self._circuit("left")) @ matrix @ adjoint(self._circuit("right"))
         out = work.place.empty(self._target.size).reshape(self._target.shape)
         if matrix is None:
             self._pull(work.target, np.transpose, out)
@@ -177,6 +210,8 @@ class DenseEnvironments:
     def pulled_metric(self, metric):
         """Q_L^H X Q_L of a (rows, rows) matrix."""
         work = self._ready()
+        if work.layered:
+            return adjoint(self._circuit("left")) @ metric @ self._circuit("left")
         out = work.place.empty(metric.size).reshape(metric.shape)
         work.pull("left", self._matrices("left", adjoint), work.place.put(metric), out)
         work.pull("left", self._matrices("left", np.transpose), out.T, out.T)
@@ -198,7 +233,7 @@ class DenseEnvironments:
             return
         self._load(side, target, dense)
         gates, fused = getattr(self, side), self._fuse(side)
-        self._fused[side] = self._form = None  # should an update raise
+        self._fused[side] = self._circuits[side] = self._form = None  # should an update raise
         # Re Tr(g y) = Re Tr(E^H g); turned, it is the transposed gate that stands there
         turn = np.transpose if part.turned else np.asarray
         environment_of = conjugate if part.turned else adjoint
@@ -265,7 +300,7 @@ class DenseEnvironments:
         if self._groups is None:
             work = self._ready()
             self._groups = {
-                s: _group_matrices(self.core, work.layout.cuts[s], s, work.place) for s in OTHER
+                s: group_matrices(self.core, work.layout.cuts[s], s, work.place) for s in OTHER
             }
         return self._groups[side]
 
@@ -276,7 +311,7 @@ class DenseEnvironments:
             *self._matrices("left", np.asarray)[::-1],
         ]
 
-    def _ready(self) -> _Work:
+    def _ready(self) -> Work:
         """The buffers and plans, made anew for a core of other bonds or complex numbers."""
         if self._checked:
             return self._work
@@ -285,90 +320,14 @@ class DenseEnvironments:
         shapes = tuple(core.shape for core in self.core)
         if self._work is None or self._work.key != (is_complex, shapes):
             self._work, self._groups, self._is_pulled = None, None, False
-            self._fused = dict.fromkeys(OTHER)
+            self._fused, self._circuits = dict.fromkeys(OTHER), dict.fromkeys(OTHER)
             place = Place(self._home, is_complex)
             layout = Layout(self._sides, shapes, place.slab, place.panel)
-            self._work = _Work(self._sides, layout, place, self._target, (is_complex, shapes))
+            self._work = Work(self._sides, layout, place, self._target, (is_complex, shapes))
+            if self._in_layers:
+                self._work.plan_layers()
         self._checked = True
         return self._work
-
-
-class _Work:
-    """Buffers, chains and walks for cores of given shapes, real or complex.
-
-    Attributes
-    ----------
-    target : array (rows, columns)
-        conj(G).
-    key : what it was made for
-    """
-
-    def __init__(self, sides, layout: Layout, place: Place, target, key) -> None:
-        self.key, self.layout, self.place = key, layout, place
-        self._sides = sides
-        self.target = place.put_conjugate(target)
-        largest = max(part.size for part in sides.values())
-        self._matrix = place.empty(largest**2)
-        self._scratch = [place.empty(layout.scratch) for _ in range(2)]
-        traced = place.empty(layout.traced)
-        # where one panel is all, the left side reads the transpose as it lies
-        self._transposed = self.target.T
-        if layout.scratch >= largest**2:
-            self._transposed = place.put_conjugate(np.ascontiguousarray(target.T))
-        self._chains: dict[str, Chain] = {}
-        self.walks, self.nests = {}, {}
-        for side, part in sides.items():
-            free = [any(part.places[j].fixed is None for j in tile.gates) for tile in part.tiles]
-            flats = (self._matrix, traced, self._scratch)
-            self.walks[side] = Walk(place, part.tiles, part.hulls, free, *flats)
-            is_complex = place.kind.kind == "c"
-            self.nests[side] = [
-                Nest(tile, part.places, is_complex) if len(tile.gates) > 1 else None
-                for tile in part.tiles
-            ]
-
-    def source(self, side: str):
-        """conj(G) with the side's rows as columns: what its chain starts from."""
-        return self._transposed if side == "left" else self.target
-
-    def matrix(self, shape):
-        """The large buffer as a matrix; every walk goes over it."""
-        return self._matrix[: math.prod(shape)].reshape(shape)
-
-    def chain(self, name: str) -> Chain:
-        """The chain that makes Y_1 of a side, A ("dense") or M' ("core")."""
-        if name not in self._chains:
-            width = self._sides["left" if name == "left" else "right"].size
-            self._chains[name] = Chain(self.place, self.layout.links[name], width, self._scratch)
-        return self._chains[name]
-
-    def pull(self, side: str, matrices, source, out) -> None:
-        """out <- the tiles of a side, one after the other, @ source."""
-        links = self._sides[side].links()
-        if not links:
-            if source is not out:
-                out[...] = source
-            return
-        name = f"pull {side} {source.shape[1]}"
-        if name not in self._chains:
-            self._chains[name] = Chain(self.place, links, source.shape[1], self._scratch)
-        self._chains[name].run(matrices, source, out)
-
-
-def _group_matrices(cores: Sequence, cuts: Sequence[int], side: str, place: Place) -> list:
-    """Groups of sites as matrices (out, right bond) x (left bond, in) for `tiles.core_links`."""
-    found = []
-    for start, end in pairwise(cuts):
-        group = cores[start]
-        for core in cores[start + 1 : end]:
-            a, i, o, b = group.shape
-            _, k, p, c = core.shape
-            group = (group.reshape(-1, b) @ core.reshape(b, -1)).reshape(a, i, o, k, p, c)
-            group = group.transpose(0, 1, 3, 2, 4, 5).reshape(a, i * k, o * p, c)
-        a, i, o, b = group.shape
-        order, rows = ((1, 3, 0, 2), i * b) if side == "left" else ((2, 3, 0, 1), o * b)
-        found.append(place.put(group.transpose(order).reshape(rows, -1)))
-    return found
 
 
 def estimate(
@@ -413,4 +372,6 @@ def estimate(
     target = math.prod(padded_shape(legs))
     copies = (complex or dtype == "float32") + (layout.scratch >= largest**2)
     entries = copies * target + largest**2 + 2 * layout.scratch + layout.traced + layout.entries
+    if tile is None and largest <= SMALL:
+        entries += sum(layered_entries(part.places, part.n) for part in sides.values())
     return seconds, given * target + size * entries + FLOOR

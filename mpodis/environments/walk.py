@@ -119,7 +119,7 @@ class WalkEnvironments:
                 elif part == "core" and core:
                     self._fit_site(j, 1 if there else -1)
 
-    def gradient(self) -> Gradient:
+    def gradient(self, scale: float = 1.0) -> Gradient:
         leaves = [self._leaf[key] for key in self._order]
         self._messages.prepare(leaves)
         found = {key: self._environment(key) for key in self._order}
@@ -127,9 +127,8 @@ class WalkEnvironments:
             [found.get((side, j)) for j in range(len(getattr(self, side)))]
             for side in ("left", "right")
         )
-        return Gradient(
-            self.inner(), left, right, [found["core", k] for k in range(len(self.core))]
-        )
+        core = [found["core", k] for k in range(len(self.core))]
+        return Gradient(self.inner(), left, right, core).times(scale)
 
     def fitted_core(self) -> list:
         """ALS: where all other sites are isometric, a site's best value is its environment."""
