@@ -119,42 +119,56 @@ def exponential(generator):
     """exp(A) of skew-Hermitian A, stacked over leading axes: orthogonal to rounding.
 
     The paper's "exp(t), t lower triangular" (Sec. V) is not orthogonal; `exponential(skew(t))`
-    is. Through the eigenvectors of the Hermitian iA; a real 4 x 4 one in closed form.
+    is. Through the eigenvectors of the Hermitian iA; real ones of up to two wires in closed form.
     """
     real = isinstance(generator, np.ndarray) and generator.dtype.kind == "f"
-    if real and generator.shape[-1] == 4:
-        return _rotation(generator)
+    if real and generator.shape[-1] in _CLOSED:
+        return _CLOSED[generator.shape[-1]](generator)
     values, vectors = do("linalg.eigh", 1j * generator)
     phases = do("exp", -1j * values)
     result = (vectors * phases[..., None, :]) @ do("conj", do("swapaxes", vectors, -1, -2))
     return result if "complex" in str(generator.dtype) else do("real", result)
 
 
-_PAIRS = ((0, 1), (0, 2), (0, 3)), ((2, 3), (3, 1), (1, 2))
-"""Planes of four dimensions, each with the one perpendicular to it."""
+_PLANES = np.array([[0, 0, 0], [1, 2, 3]]), np.array([[2, 3, 1], [3, 1, 2]])
+"""Rows and columns of planes in four dimensions, and of those perpendicular to each."""
 
 
 def _rotation(generator: np.ndarray) -> np.ndarray:
     """exp(A) of real skew-symmetric 4 x 4 A: so(4) is the sum of two su(2), which commute."""
-    one, other = (generator[..., *zip(*planes, strict=True)] for planes in _PAIRS)
+    one, other = (generator[..., rows, columns] for rows, columns in _PLANES)
     turns = []
     for axis, basis in (((one + other) / 2, _DUAL), ((one - other) / 2, _ANTI)):
-        angle = np.sqrt(np.square(axis).sum(-1))[..., None, None]
-        part = (axis @ basis.astype(axis.dtype)).reshape(generator.shape)
-        turns.append(np.cos(angle) * np.eye(4, dtype=axis.dtype) + np.sinc(angle / np.pi) * part)
+        angle = np.sqrt(np.square(axis).sum(-1, keepdims=True))
+        # both are even in the angle, and the least positive one stands for none
+        angle = np.maximum(angle, np.finfo(angle.dtype).tiny)
+        turn = (axis * (np.sin(angle) / angle)) @ basis.astype(axis.dtype, copy=False)
+        turn[..., ::5] += np.cos(angle)
+        turns.append(turn.reshape(generator.shape))
     return turns[0] @ turns[1]
+
+
+def _turn(generator: np.ndarray) -> np.ndarray:
+    """exp(A) of real skew-symmetric 2 x 2 A."""
+    angle = generator[..., 0, 1]
+    found = np.empty_like(generator)
+    found[..., 0, 0] = found[..., 1, 1] = np.cos(angle)
+    found[..., 0, 1] = np.sin(angle)
+    found[..., 1, 0] = -found[..., 0, 1]
+    return found
 
 
 def _bases(sign: float) -> np.ndarray:
     """(3, 16): the planes' generators plus or minus those of the planes perpendicular to them."""
     found = np.zeros((3, 4, 4))
-    for k, ((a, b), (c, d)) in enumerate(zip(*_PAIRS, strict=True)):
+    for k, (a, b, c, d) in enumerate(np.concatenate(_PLANES).T):
         found[k, a, b], found[k, b, a] = 1.0, -1.0
         found[k, c, d], found[k, d, c] = sign, -sign
     return found.reshape(3, 16)
 
 
 _DUAL, _ANTI = _bases(1.0), _bases(-1.0)
+_CLOSED = {2: _turn, 4: _rotation}
 
 
 def random_gate(dimension: int, *, group: str, rng: np.random.Generator, scale=None):

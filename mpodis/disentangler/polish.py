@@ -12,12 +12,13 @@ import warnings
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.linalg.blas import daxpy
 from scipy.optimize import line_search
 
 from mpodis.ansatz import Ansatz
 from mpodis.disentangler.objectives import Objective
 from mpodis.environments.base import Environments
-from mpodis.gates import exponential, skew
+from mpodis.gates import exponential
 
 __all__ = ["Lbfgs"]
 
@@ -135,14 +136,13 @@ class Lbfgs:
         q, weights = -slope, []
         pairs = list(zip(self.steps, self.differences, self.curvatures, strict=True))
         for step, difference, curvature in reversed(pairs):
-            weight = step.dot(q) / curvature
-            weights.append(weight)
-            q -= weight * difference
+            weights.append(step.dot(q) / curvature)
+            q = daxpy(difference, q, a=-weights[-1])
         if pairs:
             _, difference, curvature = pairs[-1]
             q *= curvature / difference.dot(difference)
         for (step, difference, curvature), weight in zip(pairs, reversed(weights), strict=True):
-            q += (weight - difference.dot(q) / curvature) * step
+            q = daxpy(step, q, a=weight - difference.dot(q) / curvature)
         return q
 
     def _point(self) -> tuple[list, list]:
@@ -172,7 +172,8 @@ class Lbfgs:
         for group, stack in zip(self._groups, point[0], strict=True):
             environments = np.array([_sum(found, *self.slots[k]) for k in group])
             slopes = stack.conj().swapaxes(1, 2) @ environments
-            parts.append(-skew(_like(slopes, stack)))
+            slopes = _like(slopes, stack)
+            parts.append((slopes.conj().swapaxes(1, 2) - slopes) / 2)
         if self.free_core:
             parts += [-site for site in found.core]
         return loss, _flatten(parts)

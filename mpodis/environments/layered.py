@@ -1,17 +1,18 @@
 """Environments of all gates of a circuit on few wires, layer by layer instead of gate by gate.
 
 Where matrices are small, calls cost more than arithmetic; whatever does not depend on the layer
-before is done for all layers of one pattern at once. With W = A G^H the form is Re Tr(W); the
-trace of W over all wires but those of an outermost gate u is u E^H, and W -> U^H W U takes a layer
-U from the front to the back. Row and column bits of a wire lie side by side in W, so that this is
-one product for every gate, with a 16 x 16 matrix for one on two wires; each product leaves its
-wires last, and with them the next ones first.
+before is done for all layers at once. With W = A G^H the form is Re Tr(W); the trace of W over all
+wires but those of an outermost gate u is u E^H, and W -> U^H W U takes a layer U from the front to
+the back. Row and column bits of a wire lie side by side in W, so that this is one product for
+every gate, with a 16 x 16 matrix for one on two wires; each product leaves its wires last, and
+with them the next ones first.
 
-The right gates are the left ones of the adjoint network: W = G^H A, and layers are adjoint.
+The right gates are the left ones of the adjoint network: W = G^H A, and gates are adjoint.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cache, reduce
 from itertools import pairwise
@@ -24,12 +25,15 @@ __all__ = ["WIDEST", "LayeredCircuit", "layered_entries"]
 
 WIDEST = 3
 """Wires of the widest gate for which this pays."""
-THIN, THICK = 2, 4
-"""Wires that one product takes where both indices of W move, and where one index does."""
+THICK = 4
+"""Wires that one product of a layer with a matrix takes; together they cost fewer calls."""
 
 
 class LayeredCircuit:
-    """One side's circuit as matrices of layers, the outermost (nearest to the target) first.
+    """One side's circuit as layers of gates, the outermost (nearest to the target) first.
+
+    All arrays that a product reads or writes stay where they are, so that the products are listed
+    once and for all.
 
     Parameters
     ----------
@@ -42,55 +46,77 @@ class LayeredCircuit:
 
     def __init__(self, places: Sequence[Placement], n: int, side: str, *, is_complex: bool) -> None:
         self.n, self.count, self._left = n, len(places), side == "left"
-        self._kind = np.dtype(complex if is_complex else float)
+        kind = np.dtype(complex if is_complex else float)
+        self._stacks = _stacks(places, kind)
+        layers = _layers(places, n, range(self.count)[:: 1 if self._left else -1])
         alike: dict[tuple, list] = {}  # layers by the spans of their gates
-        order = []
-        for layer in _layers(places, n, range(len(places))[:: 1 if self._left else -1]):
-            numbers = alike.setdefault(tuple(span for span, _ in layer), [])
-            order.append((tuple(span for span, _ in layer), len(numbers)))
-            numbers.append([j for _, j in layer])
-        patterns = {spans: _Pattern(places, spans, numbers) for spans, numbers in alike.items()}
-        order = [(patterns[spans], k) for spans, k in order]
+        for layer in layers:
+            alike.setdefault(tuple(layer), []).append(list(layer.values()))
+        patterns = {s: _Pattern(places, s, j, self._stacks) for s, j in alike.items()}
         self._patterns = list(patterns.values())
-        for pattern in self._patterns:
-            pattern.operators = np.empty((len(pattern.numbers), 4**n), self._kind)
-        scratch = [np.empty(4**n, self._kind) for _ in range(2)]
-        self._identity = np.eye(2**n, dtype=self._kind)
-        self._product = _product_steps(order, self._identity.reshape(-1), scratch)
+        seen = dict.fromkeys(alike, -1)
+        order = []  # of every layer: its pattern, and where it stands among those of the pattern
+        for layer in layers:
+            seen[tuple(layer)] += 1
+            order.append((patterns[tuple(layer)], seen[tuple(layer)]))
+        scratch = [np.empty(4**n, kind) for _ in range(2)]
+        self._product, last = _product_steps(order, np.eye(2**n, dtype=kind), scratch)
+        last = last.reshape(2**n, 2**n)
+        self._circuit = last if len(order) % 2 else last.T
         self._walk = _walk_steps(order, scratch)
-        self._first = order[0][0].operators[0] if order else None
+        self._first = order[0][0].operators[0] if order else np.empty(4**n, kind)
         bits = [bit for k in range(n) for bit in (k, n + k)]
         self._interleaved = np.arange(4**n).reshape((2,) * (2 * n)).transpose(bits).reshape(-1)
 
     def load(self, gates: Sequence) -> None:
         """Take over the gates, in the order of the placements."""
+        for stack in self._stacks.values():
+            stack.load(gates, self._left)
         for pattern in self._patterns:
-            pattern.load(gates, self._left, self._kind)
+            pattern.load()
 
     def matrix(self) -> np.ndarray:
         """Q, (2^n, 2^n)."""
-        out, turned = self._identity, True
-        for pattern, steps in self._product:
-            out, turned = _run(pattern.thick, steps), not turned
-        out = out.reshape(self._identity.shape)
-        product = out.T if turned else out
-        return np.array(product if self._left else product.conj().T)
+        _run(self._product)
+        product = self._circuit if self._left else self._circuit.conj().T
+        return product.copy()
 
     def environments(self, w) -> list:
         """Of every gate, None for fixed ones; `w` (2^n, 2^n) is A G^H on the left, else G^H A."""
+        np.take(w.astype(self._first.dtype, copy=False), self._interleaved, out=self._first)
+        _run(self._walk)
         found: list = [None] * self.count
-        if self._first is not None:
-            np.take(np.asarray(w, self._kind).reshape(-1), self._interleaved, out=self._first)
-        for pattern, steps in self._walk:
-            _run(pattern.thin, steps)
         for pattern in self._patterns:
             pattern.collect(found, self._left)
         return found
 
 
-def layered_entries(places: Sequence[Placement], n: int) -> int:
-    """Numbers that a `LayeredCircuit` holds, about."""
-    return 4**n * (3 + len(_layers(places, n, range(len(places)))))
+class _Stack:
+    """All gates of one width.
+
+    Attributes
+    ----------
+    row : dict of int
+        Where a placement's gate stands; -1 is an idle wire.
+    gates : array (gates, rows, columns)
+    both : array (gates, rows x rows, columns x columns)
+        S of gates u: (rows and columns of w) @ S are those of u^H w u, bits side by side.
+    """
+
+    def __init__(self, numbers: Sequence[int], width: int, kind) -> None:
+        self.row = {j: k for k, j in enumerate([*numbers, -1])}
+        self._numbers, count = list(numbers), len(self.row)
+        self.gates = np.tile(np.eye(2**width, dtype=kind), (count, 1, 1))
+        self.both = np.empty((count, 4**width, 4**width), kind)
+        self._factors = [(count, *pair * (2 * width)) for pair in ((2, 1), (1, 2))]
+        self._product = self.both.reshape((count, *(2,) * (4 * width)))
+
+    def load(self, gates: Sequence, left: bool) -> None:
+        if self._numbers:
+            stack = np.array([gates[j] for j in self._numbers])
+            self.gates[:-1] = stack if left else stack.conj().swapaxes(1, 2)
+        row, column = (self.gates.reshape(shape) for shape in self._factors)
+        np.multiply(row.conj(), column, out=self._product)
 
 
 class _Pattern:
@@ -100,63 +126,77 @@ class _Pattern:
     ----------
     spans : tuple of (first wire, width)
         From left to right; idle wires have spans of their own.
-    numbers : list of list of int
-        Placements of every layer, -1 for idle wires.
-    thick, thin : list of arrays (layers, rows, columns)
-        Matrices of neighbouring spans, and what they do to both indices of W.
+    groups : list of (number of wires, matrices (layers, rows, columns))
+        Kronecker products of neighbouring gates.
     operators : array (layers, 4^n)
         W in front of each layer.
     """
 
-    def __init__(self, places, spans, numbers) -> None:
-        self.spans, self.numbers = spans, numbers
-        self.groups = {limit: _grouped(spans, limit) for limit in (THIN, THICK)}
-        self.thick: list = []
-        self.thin: list = []
-        self._columns = [
-            [layer[k] for layer in numbers]
-            if any(j >= 0 and places[j].fixed is None for j in (layer[k] for layer in numbers))
-            else None
-            for k in range(len(spans))
+    def __init__(self, places, spans, numbers, stacks: dict[int, _Stack]) -> None:
+        self.spans, self._numbers = spans, list(zip(*numbers, strict=True))
+        self._stacks = [stacks[width] for _, width in spans]
+        self._rows = [
+            np.array([stack.row[j] for j in js])
+            for stack, js in zip(self._stacks, self._numbers, strict=True)
         ]
-        self._is_free = [place.fixed is None for place in places]
+        self._free = [
+            [(k, j) for k, j in enumerate(js) if j >= 0 and places[j].fixed is None]
+            for js in self._numbers
+        ]
+        kind, count = self._stacks[0].gates.dtype, len(numbers)
+        self._slices = _grouped(spans, THICK)
+        self.groups = []
+        for a, b in self._slices:
+            wires = sum(width for _, width in spans[a:b])
+            self.groups.append((wires, np.empty((count, 2**wires, 2**wires), kind)))
+        self.operators = np.empty((count, 4 ** sum(width for _, width in spans)), kind)
 
-    def load(self, gates, left: bool, kind) -> None:
-        self._gates = []
-        for k, (_, width) in enumerate(self.spans):
-            idle = np.eye(2**width)
-            stack = np.array(
-                [gates[layer[k]] if layer[k] >= 0 else idle for layer in self.numbers], kind
-            )
-            self._gates.append(stack if left else stack.conj().swapaxes(1, 2))
-        self.thick = [reduce(_kron, self._gates[a:b]) for a, b in self.groups[THICK]]
-        thin = [reduce(_kron, self._gates[a:b]) for a, b in self.groups[THIN]]
-        self.thin = [_both(matrices) for matrices in thin]
+    def both(self, layer: int) -> list[np.ndarray]:
+        """What the gates of a layer do to W, from left to right."""
+        pairs = zip(self._stacks, self._rows, strict=True)
+        return [stack.both[rows[layer]] for stack, rows in pairs]
+
+    def load(self) -> None:
+        self._gates = [
+            stack.gates[rows] for stack, rows in zip(self._stacks, self._rows, strict=True)
+        ]
+        for (a, b), (_, matrices) in zip(self._slices, self.groups, strict=True):
+            matrices[...] = reduce(_kron, self._gates[a:b])
 
     def collect(self, found: list, left: bool) -> None:
         """Environments of the free gates, by the traces of W over all other wires."""
-        here, count = self.operators, len(self.numbers)
+        here, count = self.operators, len(self.operators)
         for k in range(len(self.spans))[::-1]:
             first, width = self.spans[k]
             here = here.reshape(count, 4**first, 4**width)
-            if self._columns[k] is not None:
+            if self._free[k]:
                 traced = (_trace(first) @ here).reshape(count, *(2,) * (2 * width))
-                rows, columns = range(1, 2 * width, 2), range(2, 2 * width + 1, 2)
-                traced = traced.transpose(0, *rows, *columns).reshape(count, 2**width, -1)
-                pulled = traced.conj().swapaxes(1, 2)
-                gates = self._gates[k]
-                if left:
-                    environments = pulled @ gates
-                else:
-                    environments = gates.conj().swapaxes(1, 2) @ pulled
-                for j, environment in zip(self._columns[k], environments, strict=True):
-                    if j >= 0 and self._is_free[j]:
-                        found[j] = environment
+                bits = (*range(1, 2 * width, 2), *range(2, 2 * width + 1, 2))
+                # (u E^H)^H
+                pulled = traced.transpose(0, *bits).reshape(count, 2**width, -1)
+                pulled, gates = pulled.conj().swapaxes(1, 2), self._gates[k]
+                every = pulled @ gates if left else gates.conj().swapaxes(1, 2) @ pulled
+                for layer, j in self._free[k]:
+                    found[j] = every[layer]
             here = here @ _trace(width)
 
 
-def _layers(places, n: int, order) -> list[list[tuple[tuple[int, int], int]]]:
-    """Gates by their distance from the target: of every layer ((first wire, width), number)."""
+def layered_entries(places: Sequence[Placement], n: int) -> int:
+    """Numbers that a `LayeredCircuit` holds, about."""
+    return 4**n * (3 + len(_layers(places, n, range(len(places)))))
+
+
+def _stacks(places, kind) -> dict[int, _Stack]:
+    """By width; 1 is always there, for wires that are idle."""
+    widths = sorted({1, *(place.width for place in places)})
+    return {
+        width: _Stack([j for j, place in enumerate(places) if place.width == width], width, kind)
+        for width in widths
+    }
+
+
+def _layers(places, n: int, order) -> list[dict[tuple[int, int], int]]:
+    """Gates by their distance from the target: of every layer {(first wire, width): number}."""
     reached, layers = [0] * n, []
     for j in order:
         wires = places[j].wires
@@ -169,7 +209,7 @@ def _layers(places, n: int, order) -> list[list[tuple[tuple[int, int], int]]]:
     for layer in layers:
         busy = {w for first, width in layer for w in range(first, first + width)}
         layer.update({(w, 1): -1 for w in range(n) if w not in busy})
-    return [sorted(layer.items()) for layer in layers]
+    return [dict(sorted(layer.items())) for layer in layers]
 
 
 def _grouped(spans, limit: int) -> list[tuple[int, int]]:
@@ -188,61 +228,42 @@ def _kron(a, b):
     return product.reshape(len(a), a.shape[1] * b.shape[1], -1)
 
 
-def _both(u):
-    """S of a stack of u: (rows and columns of w) @ S are those of u^H w u, bits side by side."""
-    wires = u.shape[1].bit_length() - 1
-    row, column = (len(u), *(2, 1) * (2 * wires)), (len(u), *(1, 2) * (2 * wires))
-    return (u.conj().reshape(row) * u.reshape(column)).reshape(len(u), 4**wires, -1)
-
-
 @cache
 def _trace(wires: int) -> np.ndarray:
     """Vector whose product with the bits of so many wires, side by side, is the trace."""
     return reduce(np.kron, [np.array([1.0, 0.0, 0.0, 1.0])] * wires, np.ones(1))
 
 
-def _run(stacks, steps):
-    """Products that move one group of wires after the other; returns where the last one went."""
-    out = None
-    for group, layer, forward, x, out in steps:
-        matrix = stacks[group][layer]
-        if forward:
-            np.matmul(x, matrix, out=out)
-        else:
-            np.matmul(matrix.T, x, out=out)
-    return out
+def _run(steps) -> None:
+    for a, b, out in steps:
+        a.dot(b, out)  # less to do around it than matmul
 
 
-def _product_steps(order, start, scratch) -> list:
-    """Q^T layer by layer; after every second layer its columns come first."""
-    found, here = [], start
+def _product_steps(order, here, scratch) -> tuple[list, np.ndarray]:
+    """Q^T layer by layer, after an odd number of layers its columns first; and where it ends."""
+    steps = []
     for k, (pattern, layer) in enumerate(order):
-        groups, steps = pattern.groups[THICK], []
         forward = k % 2 == 0
-        for g in range(len(groups))[:: 1 if forward else -1]:
-            a, b = groups[g]
-            m = 2 ** sum(width for _, width in pattern.spans[a:b])
+        for wires, matrices in pattern.groups[:: 1 if forward else -1]:
+            m, matrix = 2**wires, matrices[layer]
             there = scratch[1] if here is scratch[0] else scratch[0]
             if forward:
-                steps.append((g, layer, True, here.reshape(m, -1).T, there.reshape(-1, m)))
+                steps.append((here.reshape(m, -1).T, matrix, there.reshape(-1, m)))
             else:
-                steps.append((g, layer, False, here.reshape(-1, m).T, there.reshape(m, -1)))
+                steps.append((matrix.T, here.reshape(-1, m).T, there.reshape(m, -1)))
             here = there
-        found.append((pattern, steps))
-    return found
+    return steps, here
 
 
 def _walk_steps(order, scratch) -> list:
     """From the W of every layer to that of the next."""
-    found = []
+    steps = []
     for (pattern, layer), (coming, following) in pairwise(order):
-        groups, steps = pattern.groups[THIN], []
-        here = pattern.operators[layer]
-        for g, (a, b) in enumerate(groups):
-            m = 4 ** sum(width for _, width in pattern.spans[a:b])
-            last = g == len(groups) - 1
-            there = coming.operators[following] if last else scratch[g % 2]
-            steps.append((g, layer, True, here.reshape(m, -1).T, there.reshape(-1, m)))
+        here, matrices = pattern.operators[layer], pattern.both(layer)
+        for k, matrix in enumerate(matrices):
+            last = k == len(matrices) - 1
+            there = coming.operators[following] if last else scratch[k % 2]
+            m = math.isqrt(matrix.size)
+            steps.append((here.reshape(m, -1).T, matrix, there.reshape(-1, m)))
             here = there
-        found.append((pattern, steps))
-    return found
+    return steps
