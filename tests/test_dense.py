@@ -20,9 +20,9 @@ from mpodis.ansatz import Ansatz, Placement, brickwall, staircase
 from mpodis.circuit import identity_circuit, random_circuit
 from mpodis.conventions import qubit_legs
 from mpodis.environments import dense as dense_module
-from mpodis.environments import pulling, tiles
+from mpodis.environments import layout, pulling
 from mpodis.environments.dense import DenseEnvironments, estimate
-from mpodis.environments.tiles import hulls, plan_tiles
+from mpodis.environments.tiles import hulls, innermost, plan_tiles
 from mpodis.gates import polar
 from reference import (
     ALL,
@@ -73,7 +73,7 @@ def pieces(monkeypatch):
     """Panels of few columns and pieces of few rows, as large matrices have them."""
     monkeypatch.setattr(pulling, "SLAB", 64)
     monkeypatch.setattr(pulling, "PANEL", 16)
-    monkeypatch.setattr(tiles, "MIN_PANEL", 4)
+    monkeypatch.setattr(layout, "MIN_PANEL", 4)
 
 
 def tolerance(options):
@@ -304,6 +304,9 @@ def test_plans_cover_every_gate_once_in_topological_order(ansatz, tile, inward):
             assert t.width <= max(tile, *(place.width for place in places))
         if tile == 0:
             assert len(t.gates) == 1
+    for k, t in enumerate(plan):
+        later = {wire for one in plan[k + 1 :] for wire in range(*one.span)}
+        assert (k in innermost(plan)) == later.isdisjoint(range(*t.span))
     left = hulls(plan, places, ansatz.n)
     is_free = [any(places[j].fixed is None for j in t.gates) for t in plan]
     assert len(left) == max((k + 1 for k, f in enumerate(is_free) if f), default=0)

@@ -25,8 +25,9 @@ from mpodis.cores import als_core, core_gradient, full_bonds
 from mpodis.environments.arrays import Home
 from mpodis.environments.base import Gradient, Update, accept_core, check_sides
 from mpodis.environments.layered import layered_entries
+from mpodis.environments.layout import Layout
 from mpodis.environments.pulling import Place, adjoint, conjugate
-from mpodis.environments.tiles import OTHER, PANEL, SLAB, Layout, plan_sides, walk_seconds
+from mpodis.environments.tiles import OTHER, PANEL, SLAB, plan_sides, walk_seconds
 from mpodis.environments.work import SMALL, Work, group_matrices
 from mpodis.sites import cores_to_dense
 
@@ -76,11 +77,11 @@ class DenseEnvironments:
         if tuple(target.shape) != (rows, columns):
             raise ValueError(f"the target is {target.shape}, its legs span {(rows, columns)}")
         self._target, self._legs, self._home = target, legs, Home(device, dtype)
-        self._sides, self._in_layers = plan_sides(left, right, tile), tile is None
+        self._sides, self._tile = plan_sides(left, right, tile), tile
         self.left, self.right, self.core = [], [], []
         self._fused: dict[str, list | None] = dict.fromkeys(OTHER)
         self._circuits: dict[str, np.ndarray | None] = dict.fromkeys(OTHER)
-        self._groups: dict[str, list] | None = None
+        self._groups: list | None = None
         self._work: Work | None = None
         self._form: float | None = None  # what `inner` gives, where a sweep has found it
         self._checked = False  # whether the work fits what was set
@@ -109,7 +110,7 @@ class DenseEnvironments:
                 return self._form
             if self._is_pulled:
                 matrix, chain = work.matrix(self._target.shape), work.chain("core")
-                matrices = self._core_matrices("left")
+                matrices = self._core_matrices()
             else:
                 matrix, chain = work.target, work.chain("dense")
                 matrices = self._whole_matrices()
@@ -274,12 +275,7 @@ class DenseEnvironments:
         source = work.source(side) if target is None else work.place.put_conjugate(target)
         if target is not None and side == "left":
             source = source.T
-        matrices = [
-            *self._matrices(OTHER[side], np.transpose),
-            *self._core_matrices(side),
-            *self._matrices(side, np.asarray)[:0:-1],
-        ]
-        work.chain(side).run(matrices, source, y)
+        work.chain(side).run(self._chain_matrices(side), source, y)
 
     def _fuse(self, side: str) -> list:
         """The matrix of every tile of a side, turned on the right."""
@@ -296,18 +292,33 @@ class DenseEnvironments:
         put = self._ready().place.put
         return [put(form(matrix)) for matrix in self._fuse(side)]
 
-    def _core_matrices(self, side: str) -> list:
+    def _chain_matrices(self, side: str) -> list:
+        """Of the other side's tiles, the core and the own tiles, for the chain that loads a side.
+
+        Inner tiles have gone into the core's.
+        """
+        work = self._ready()
+        theirs, own = self._fuse(OTHER[side]), self._fuse(side)
+        tiles = {(False, k): matrix.T for k, matrix in enumerate(theirs)}
+        tiles |= {(True, k): matrix for k, matrix in enumerate(own)}
+        groups, (before, after) = work.layout.groups[side], work.layout.tiles[side]
+        return [
+            *(work.place.put(tiles[False, k]) for k in before),
+            *group_matrices(self.core, groups, side, work.place, tiles),
+            *(work.place.put(tiles[True, k]) for k in after),
+        ]
+
+    def _core_matrices(self) -> list:
         if self._groups is None:
             work = self._ready()
-            self._groups = {
-                s: group_matrices(self.core, work.layout.cuts[s], s, work.place) for s in OTHER
-            }
-        return self._groups[side]
+            groups = work.layout.groups["core"]
+            self._groups = group_matrices(self.core, groups, "left", work.place)
+        return self._groups
 
     def _whole_matrices(self) -> list:
         return [
             *self._matrices("right", np.transpose),
-            *self._core_matrices("left"),
+            *self._core_matrices(),
             *self._matrices("left", np.asarray)[::-1],
         ]
 
@@ -322,9 +333,10 @@ class DenseEnvironments:
             self._work, self._groups, self._is_pulled = None, None, False
             self._fused, self._circuits = dict.fromkeys(OTHER), dict.fromkeys(OTHER)
             place = Place(self._home, is_complex)
-            layout = Layout(self._sides, shapes, place.slab, place.panel)
+            slabs = (place.slab, place.panel)
+            layout = Layout(self._sides, shapes, *slabs, together=self._tile != 0)
             self._work = Work(self._sides, layout, place, self._target, (is_complex, shapes))
-            if self._in_layers:
+            if self._tile is None:
                 self._work.plan_layers()
         self._checked = True
         return self._work
@@ -359,7 +371,7 @@ def estimate(
     bonds = [1, *bonds, 1]
     shapes = [(bonds[k], i, o, bonds[k + 1]) for k, (i, o) in enumerate(legs)]
     sides = plan_sides(left, right, tile)
-    layout = Layout(sides, shapes, SLAB, PANEL)
+    layout = Layout(sides, shapes, SLAB, PANEL, together=tile != 0)
     scale = (4.0 if complex else 1.0) * (0.5 if dtype == "float32" else 1.0)
     seconds = 0.0
     for side, part in sides.items():

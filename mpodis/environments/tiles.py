@@ -8,10 +8,9 @@ matrix, and holds five to ten gates. Everything here is plain planning; `dense` 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
+from dataclasses import dataclass, field, replace
+from itertools import pairwise, product
 from typing import NamedTuple
 
 from mpodis.ansatz import Ansatz, Placement
@@ -20,7 +19,6 @@ __all__ = [
     "OTHER",
     "PANEL",
     "SLAB",
-    "Layout",
     "Link",
     "Side",
     "Tile",
@@ -57,8 +55,6 @@ SLAB = 2**17
 """Entries of a piece of a matrix that a walk works on at once: two of them fit in cache."""
 PANEL = 2**18
 """Entries of a panel of columns that go through a chain at once."""
-MIN_PANEL = 32
-"""Fewest columns of a panel."""
 OTHER = {"left": "right", "right": "left"}
 
 
@@ -81,6 +77,10 @@ class Tile:
     @property
     def size(self) -> int:
         return 2**self.width
+
+    @property
+    def span(self) -> tuple[int, int]:
+        return self.first, self.first + self.width
 
 
 class Link(NamedTuple):
@@ -132,7 +132,12 @@ def plan_tiles(
     if tile == 0 or (tile is None and n <= UNTILED):
         return [Tile(places[j].wires[0], places[j].width, (j,)) for j in order]
     widths = WIDTHS if tile is None else (min(tile, n),)
-    plans = (_greedy(places, order, n, width, tilt) for width in widths for tilt in TILTS)
+    plans = [_greedy(places, order, n, width, tilt) for width in widths for tilt in TILTS]
+    inward = list(order)[::-1]
+    plans += [
+        [replace(one, gates=one.gates[::-1]) for one in _greedy(places, inward, n, *plan)[::-1]]
+        for plan in product(widths, TILTS)
+    ]
     return min(plans, key=lambda tiles: plan_seconds(tiles, places, n))
 
 
@@ -201,11 +206,26 @@ def columns_seconds(size: int, after: int, elements: int, scale: float = 1.0) ->
     return CALL + elements * (BATCH / (size * after) + (3 * size * FLOP + 0.5e-9) * scale)
 
 
+def innermost(tiles: Sequence[Tile]) -> list[int]:
+    """Positions of the tiles whose wires no later tile touches; they do not overlap."""
+    found, low, high = [], [], []
+    for k in range(len(tiles))[::-1]:
+        a, b = tiles[k].span
+        if all(b <= c or d <= a for c, d in zip(low, high, strict=True)):
+            found.append(k)
+        low.append(a)
+        high.append(b)
+    return found[::-1]
+
+
 def plan_seconds(tiles, places, n: int, *, scale: float = 1.0) -> float:
-    """Time that a plan costs: in the own walk, and applied while both sides' operators are made."""
-    total = 0.0
-    for tile in tiles:
-        total += 2 * square_link(tile, n).seconds(2**n, scale=scale)
+    """Time that a plan costs: in the own walk, and applied while both sides' operators are made.
+
+    There the innermost tiles go together with the core, and with those of the other side.
+    """
+    inner, total = set(innermost(tiles)), 0.0
+    for k, tile in enumerate(tiles):
+        total += (1 if k in inner else 2) * square_link(tile, n).seconds(2**n, scale=scale)
     return total + walk_seconds(tiles, places, n, scale=scale)
 
 
@@ -222,46 +242,6 @@ def walk_seconds(tiles, places, n: int, *, scale: float = 1.0) -> float:
     return total
 
 
-def core_links(shapes: Sequence[tuple[int, int, int, int]]) -> list[Link]:
-    """Links that apply groups of sites to a vector, the bond carried along.
-
-    `shapes` are (left bond, outputs of the product, its inputs, right bond) of every group.
-    """
-    links, before = [], 1
-    after = 1
-    for _, _, columns, _ in shapes:
-        after *= columns
-    for left, rows, columns, right in shapes:
-        after //= columns
-        links.append(Link(before, rows * right, left * columns, after))
-        before *= rows
-    return links
-
-
-def core_cuts(shapes: Sequence[tuple[int, int, int, int]], width: int) -> tuple[int, ...]:
-    """Where to cut the sites of a core into groups that apply fastest to so many columns.
-
-    Few sites to a group save operations, many save calls; all in one group is the dense matrix.
-    Returns positions 0 = c_0 < c_1 < ... = number of sites.
-    """
-    n = len(shapes)
-    rows, columns = [1], [1]
-    for _, r, c, _ in shapes:
-        rows.append(rows[-1] * r)
-        columns.append(columns[-1] * c)
-    best: list[tuple[float, tuple[int, ...]]] = [(0.0, (0,))]
-    for end in range(1, n + 1):
-        options = []
-        for start in range(end):
-            left, right = shapes[start][0], shapes[end - 1][3]
-            inner = (rows[end] // rows[start], columns[end] // columns[start])
-            link = Link(rows[start], inner[0] * right, left * inner[1], columns[-1] // columns[end])
-            seconds, cuts = best[start]
-            options.append((seconds + link.seconds(width), (*cuts, end)))
-        best.append(min(options))
-    return best[n][1]
-
-
 def row_length(panel: int, width: int) -> int:
     """Length of a row in the buffer of a panel.
 
@@ -269,23 +249,6 @@ def row_length(panel: int, width: int) -> int:
     (of zeros) makes products up to 1.4 times faster.
     """
     return panel if panel == width else panel + 1
-
-
-def panel_width(peak: int, width: int, entries: int) -> int:
-    """Columns of a panel whose largest state has so many rows, a power of two up to `width`."""
-    return min(width, max(MIN_PANEL, 2 ** ((entries // peak).bit_length() - 1)))
-
-
-def walk_sizes(tiles: Sequence[Tile], wires, slab: int) -> tuple[int, int]:
-    """Entries that a walk needs in each scratch array and for what is left after tracing."""
-    scratch, traced = 1, 0
-    for k, (now, later) in enumerate(pairwise(wires)):
-        rows, _, _ = piece_rows(now, later, tiles[k + 1], slab)
-        trail = 2 ** (sum(now) - sum(later))
-        scratch = max(scratch, rows * trail * 2 ** now[1])
-        if later != now and not traced:
-            traced = 4 ** later[1]
-    return scratch, traced
 
 
 def piece_rows(now, later, coming: Tile, slab: int) -> tuple[int, int, int]:
@@ -314,9 +277,9 @@ class Side:
     def size(self) -> int:
         return 2**self.n
 
-    def links(self, *, first: int = 0, inward: bool = True) -> list:
-        """The tiles from `first` on, in the order of the walk or the opposite one."""
-        links = [square_link(tile, self.n) for tile in self.tiles[first:]]
+    def links(self, *, inward: bool = True) -> list:
+        """The tiles in the order of the walk or the opposite one."""
+        links = [square_link(tile, self.n) for tile in self.tiles]
         return links if inward else links[::-1]
 
 
@@ -327,48 +290,3 @@ def plan_sides(left: Ansatz, right: Ansatz, tile: int | None) -> dict[str, Side]
         order = range(len(places)) if side == "left" else range(len(places))[::-1]
         found[side] = Side(places, n, plan_tiles(places, order, n, tile), side == "right")
     return found
-
-
-class Layout:
-    """Chains of products and sizes of buffers, from shapes alone.
-
-    Parameters
-    ----------
-    sides : dict of Side
-    shapes : sequence of (left bond, input, output, right bond)
-    slab, panel : int
-        Entries that a walk, and a chain, works on at once.
-    """
-
-    def __init__(self, sides: dict[str, Side], shapes, slab: int, panel: int) -> None:
-        self.cuts, self.links, self.panels, self.entries = {}, {}, {}, 0
-        self.scratch = self.traced = 0
-        for side, part in sides.items():
-            grouped = self._group(side, shapes, part.size)
-            self.links[side] = [
-                *sides[OTHER[side]].links(),
-                *core_links(grouped),
-                *part.links(first=1, inward=False),
-            ]
-            peak = max(max(link.inputs, link.outputs) for link in self.links[side])
-            self.panels[side] = panel_width(peak, part.size, panel)
-            columns = row_length(self.panels[side], part.size)
-            scratch, traced = walk_sizes(part.tiles, part.hulls, min(slab, 4**part.n))
-            self.scratch = max(self.scratch, peak * columns, scratch)
-            self.traced = max(self.traced, traced)
-            if side == "left":
-                whole = part.links(inward=False)
-                self.links["core"] = core_links(grouped)
-                self.links["dense"] = [*sides["right"].links(), *core_links(grouped), *whole]
-
-    def _group(self, side: str, shapes, width: int) -> list[tuple[int, int, int, int]]:
-        if side == "right":
-            shapes = [(a, o, i, b) for a, i, o, b in shapes]
-        self.cuts[side] = cuts = core_cuts(shapes, width)
-        grouped = []
-        for start, end in pairwise(cuts):
-            group = shapes[start:end]
-            rows, columns = (math.prod(shape[k] for shape in group) for k in (1, 2))
-            grouped.append((group[0][0], rows, columns, group[-1][3]))
-        self.entries += sum(math.prod(shape) for shape in grouped)
-        return grouped

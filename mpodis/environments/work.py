@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
 
 import numpy as np
 
 from mpodis.environments.layered import WIDEST, LayeredCircuit
+from mpodis.environments.layout import Group, Layout
 from mpodis.environments.pulling import Chain, Nest, Place, Walk
-from mpodis.environments.tiles import Layout
 
 __all__ = ["SMALL", "Work", "group_matrices"]
 
@@ -93,17 +92,31 @@ class Work:
         self._chains[name].run(matrices, source, out)
 
 
-def group_matrices(cores: Sequence, cuts: Sequence[int], side: str, place: Place) -> list:
-    """Groups of sites as matrices (out, right bond) x (left bond, in) for `tiles.core_links`."""
+def group_matrices(
+    cores: Sequence, groups: Sequence[Group], side: str, place: Place, tiles: dict | None = None
+) -> list:
+    """Groups of sites as matrices (out, right bond) x (left bond, in) for `layout.core_links`.
+
+    `tiles` are the matrices of inner tiles by (own, number).
+    """
     found = []
-    for start, end in pairwise(cuts):
+    for start, end, firsts, inner in groups:
         group = cores[start]
         for core in cores[start + 1 : end]:
             a, i, o, b = group.shape
             _, k, p, c = core.shape
             group = (group.reshape(-1, b) @ core.reshape(b, -1)).reshape(a, i, o, k, p, c)
             group = group.transpose(0, 1, 3, 2, 4, 5).reshape(a, i * k, o * p, c)
-        a, i, o, b = group.shape
-        order, rows = ((1, 3, 0, 2), i * b) if side == "left" else ((2, 3, 0, 1), o * b)
-        found.append(place.put(group.transpose(order).reshape(rows, -1)))
+        group = group.transpose((1, 3, 0, 2) if side == "left" else (2, 3, 0, 1))
+        out, b, a, into = group.shape
+        for tile in inner:
+            matrix, before = (
+                tiles[tile.own, tile.number],
+                2 ** (tile.span[0] - firsts[not tile.own]),
+            )
+            if tile.own:
+                group = matrix @ group.reshape(before, len(matrix), -1)
+            else:
+                group = matrix.T @ group.reshape(out * b * a * before, len(matrix), -1)
+        found.append(place.put(group.reshape(out * b, a * into)))
     return found
