@@ -100,6 +100,10 @@ def _determinant(gate: np.ndarray) -> float:
     if gate.shape != (4, 4):
         return np.linalg.det(gate)
     a, b, c, d, e, f, g, h, i, j, k, m, n, o, p, q = gate.ravel().tolist()
+    corner = a * f - b * e
+    if corner > 0.1 or corner < -0.1:
+        # of an orthogonal matrix it is the determinant times the opposite corner
+        return (k * q - m * p) / corner
     return (
         (a * f - b * e) * (k * q - m * p)
         - (a * g - c * e) * (j * q - m * o)

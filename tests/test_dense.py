@@ -21,6 +21,7 @@ from mpodis.circuit import identity_circuit, random_circuit
 from mpodis.conventions import qubit_legs
 from mpodis.environments import dense as dense_module
 from mpodis.environments import layout, pulling
+from mpodis.environments import nest as nest_module
 from mpodis.environments.dense import DenseEnvironments, estimate
 from mpodis.environments.tiles import hulls, innermost, plan_tiles
 from mpodis.gates import polar
@@ -436,7 +437,7 @@ def test_embedding_a_tile_by_hand_gives_its_gates_product():
     matrix = np.eye(32)
     for tile in plan:
         assert len(tile.gates) > 1
-        nest = pulling.Nest(tile, ansatz.placements, False)
+        nest = nest_module.Nest(tile, ansatz.placements, False)
         fused = nest.fuse([circuit.gates[j] for j in tile.gates])
         matrix = matrix @ embed(fused, tuple(range(tile.first, tile.first + tile.width)), 5)
     assert_allclose(matrix, circuit_matrix(circuit), atol=1e-12)

@@ -252,7 +252,7 @@ class DenseEnvironments:
             if nest is None:
                 new = renew_gate(0, traced)
             else:
-                new = nest.run([turn(gates[j]) for j in tile.gates], traced, renew_gate)
+                new = nest.run([turn(gates[j]) for j in tile.gates], fused[k], traced, renew_gate)
             form = (new.T * traced).sum().real
             return new
 

@@ -7,11 +7,11 @@ a `Chain` or a `Walk` is made; running one is a loop of products with `out=` int
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 from autoray import do
 
-from mpodis.ansatz import Placement
 from mpodis.environments.arrays import Home
 from mpodis.environments.tiles import (
     PANEL,
@@ -20,11 +20,10 @@ from mpodis.environments.tiles import (
     Tile,
     piece_rows,
     row_length,
-    square_link,
     uses_kron,
 )
 
-__all__ = ["Chain", "Nest", "Place", "Walk", "adjoint", "conjugate"]
+__all__ = ["Chain", "Place", "Walk", "adjoint", "conjugate", "diagonal", "right_form"]
 
 STRIP = 8
 """Columns that are transposed at once: numbers in a line of the cache."""
@@ -54,9 +53,16 @@ class Place:
         self._zero = home.put(np.zeros(1, dtype=self.kind))
         self.as_it_is = not self.is_torch and home.dtype == "float64"
         self.matmul = _torch_matmul if self.is_torch else np.matmul
+        # numpy's own `sum` goes through Python
+        self.sum_of = _torch_sum if self.is_torch else partial(np.add.reduce, axis=(2, 3))
         # pieces that fit in cache are for processors only
         self.slab = 2**62 if self.is_torch else SLAB
         self.panel = PANEL if home.device in (None, "cpu") else 2**62
+
+    def product(self, out) -> Callable:
+        """(a, b, out): the product into such an array."""
+        plain = not self.is_torch and out.ndim == 2 and _runs(out)
+        return np.dot if plain else self.matmul  # dot has less to do around it
 
     def empty(self, size: int):
         if self.is_torch:
@@ -78,6 +84,10 @@ class Place:
 
     def get(self, matrix) -> np.ndarray:
         return matrix if self.as_it_is else self.home.get(matrix)
+
+
+def _torch_sum(x):
+    return x.sum((2, 3))
 
 
 def _torch_matmul(a, b, out):
@@ -117,7 +127,8 @@ class Chain:
         for k, link in enumerate(links):
             x = _as(scratch[k % 2], (link.before, link.columns, link.after * length))
             y = _as(scratch[1 - k % 2], (link.before, link.rows, link.after * length))
-            self._views.append((x, y))
+            self._views.append((x[0], y[0]) if link.before == 1 else (x, y))
+        self._products = [place.product(y) for _, y in self._views]
         self._whole_start = self._views[0][0].reshape(self.inputs, length)
         self._start = self._whole_start[:, : self.panel]
         self._end = self._views[-1][1].reshape(self.outputs, length)[:, : self.panel]
@@ -161,9 +172,8 @@ class Chain:
         self._start[first : first + self.panel] = self.place.put(np.eye(self.panel))
 
     def _multiply(self, matrices, views) -> None:
-        matmul = self.place.matmul
-        for matrix, (x, y) in zip(matrices, views, strict=True):
-            matmul(matrix, x, out=y)
+        for product, matrix, (x, y) in zip(self._products, matrices, views, strict=True):
+            product(matrix, x, y)
 
 
 def _copy(out, x) -> None:
@@ -201,7 +211,7 @@ class Walk:
         here, there = matrix, traced
         for k, (first, n) in enumerate(wires):
             y = _as(here, (2**n, 2**n))
-            trace = _diagonal(y, tiles[k].first - first, tiles[k].width, n)
+            trace = diagonal(y, tiles[k].first - first, tiles[k].width, n)
             if k == len(wires) - 1:
                 self.steps.append((free[k], trace, None, None))
                 break
@@ -211,7 +221,7 @@ class Walk:
             else:
                 z, here, there = _as(there, (2 ** wires[k + 1][1],) * 2), there, here
             pieces = _pieces(place, y, wires[k], z, wires[k + 1], tiles[k], tiles[k + 1], scratch)
-            self.steps.append((free[k], trace, _right_form(tiles[k].size, after), pieces))
+            self.steps.append((free[k], trace, right_form(tiles[k].size, after), pieces))
 
     def run(self, fused: list, renew: Callable) -> None:
         """Go through the tiles.
@@ -223,54 +233,15 @@ class Walk:
         renew : callable
             (k, traced Y_k) -> new matrix of tile k.
         """
-        put, get = self.place.put, self.place.get
+        put, get, sum_of = self.place.put, self.place.get, self.place.sum_of
         for k, (free, trace, right_form, pieces) in enumerate(self.steps):
             if free:
-                fused[k] = renew(k, get(trace.sum((2, 3))))
+                fused[k] = renew(k, get(sum_of(trace)))
             if pieces is None:
                 return
             right, left = put(right_form(fused[k])), put(adjoint(fused[k + 1]))
             for piece in pieces:
                 piece(right, left)
-
-
-class Nest:
-    """Gate by gate through a tile: the same walk on its traced operator, a small numpy matrix.
-
-    Parameters
-    ----------
-    tile : Tile
-        Two gates or more.
-    places : sequence of Placement
-    is_complex : bool
-    """
-
-    def __init__(self, tile: Tile, places: Sequence[Placement], is_complex: bool) -> None:
-        place, size = Place(Home(), is_complex), tile.size
-        inner = [Tile(places[j].wires[0] - tile.first, places[j].width, (j,)) for j in tile.gates]
-        scratch = (place.empty(size**2), place.empty(size**2))
-        self._y, self._one, self._kind = place.empty(size**2), np.eye(size), place.kind
-        links = [square_link(one, tile.width) for one in reversed(inner)]
-        self._load = Chain(place, links[:-1], size, scratch)
-        self._fuse = Chain(place, links, size, scratch)
-        free = [places[j].fixed is None for j in tile.gates]
-        # tracing wires out would only cost calls here
-        steps = [(0, tile.width)] * (
-            max((k for k, is_free in enumerate(free) if is_free), default=-1) + 1
-        )
-        self._walk = Walk(place, inner, steps, free, self._y, None, scratch)
-
-    def run(self, gates: list, traced, renew: Callable) -> np.ndarray:
-        """Renew the gates (in place) at the tile's traced operator; returns their product."""
-        self._load.run(gates[:0:-1], traced, self._y.reshape(traced.shape))
-        self._walk.run(gates, renew)
-        return self.fuse(gates)
-
-    def fuse(self, gates: Sequence) -> np.ndarray:
-        """The gates' product, first gate on the left."""
-        fused = np.empty(self._one.shape, dtype=self._kind)
-        self._fuse.run(gates[::-1], self._one, fused)
-        return fused
 
 
 def _pieces(place, y, wires, z, later, tile: Tile, coming: Tile, scratch) -> list[Callable]:
@@ -303,7 +274,6 @@ def _pieces(place, y, wires, z, later, tile: Tile, coming: Tile, scratch) -> lis
 
 def _piece(place, inputs, out, shape, kron: bool, scratch) -> Callable:
     """One piece: columns, trace, rows; see `_pieces`."""
-    matmul = place.matmul
     trail, lead, n = shape
     passed = _as(scratch[0], inputs[0].shape)
     if lead == trail == 1:
@@ -315,16 +285,19 @@ def _piece(place, inputs, out, shape, kron: bool, scratch) -> Callable:
         parts = ([blocks[:, e, d, :, e] for e in range(trail)] for d in range(lead))
         jobs = list(zip(inputs, parts, strict=True))
     total = summed.reshape(-1, n)
+    if len(out) == 1:
+        summed, out = summed[0], out[0]
+    columns, rows = place.product(passed), place.product(out)
 
     def piece(right, left):
         for number, (x, parts) in enumerate(jobs):
             if kron:
-                matmul(x, right, out=passed)
+                columns(x, right, passed)
             else:
-                matmul(right, x, out=passed)
+                columns(right, x, passed)
             if parts is not None:
                 _add(parts, total, fresh=number == 0)
-        matmul(left, summed, out=out)
+        rows(left, summed, out)
 
     return piece
 
@@ -345,7 +318,7 @@ def _stack(block, unit):
     return block.reshape(block.shape[1], -1, *unit)
 
 
-def _right_form(size: int, behind: int) -> Callable:
+def right_form(size: int, behind: int) -> Callable:
     """What `_piece` multiplies with in order to apply x @ (1 x u x 1)."""
     if behind == 1:
         return lambda u: u
@@ -365,7 +338,7 @@ def _right_form(size: int, behind: int) -> Callable:
     return kron
 
 
-def _diagonal(y, before: int, width: int, n: int):
+def diagonal(y, before: int, width: int, n: int):
     """View (m, m, a, b) of y whose sum over the last two is the trace over the other wires."""
     a, m, b = 2**before, 2**width, 2 ** (n - before - width)
     return y.reshape(a, m, b, a, m, b).diagonal(0, 0, 3).diagonal(0, 1, 3)

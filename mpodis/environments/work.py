@@ -9,7 +9,8 @@ import numpy as np
 
 from mpodis.environments.layered import WIDEST, LayeredCircuit
 from mpodis.environments.layout import Group, Layout
-from mpodis.environments.pulling import Chain, Nest, Place, Walk
+from mpodis.environments.nest import Nest
+from mpodis.environments.pulling import Chain, Place, Walk
 
 __all__ = ["SMALL", "Work", "group_matrices"]
 
