@@ -105,7 +105,7 @@ class DenseEnvironments:
     def inner(self) -> float:
         if self._form is None:
             work = self._ready()
-            if work.layered and None in self._fused.values():
+            if work.layered and not self._is_pulled:
                 self._form = float(np.vdot(self._target, self.dense()).real)
                 return self._form
             if self._is_pulled:

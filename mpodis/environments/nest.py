@@ -9,8 +9,8 @@ import numpy as np
 
 from mpodis.ansatz import Placement
 from mpodis.environments.arrays import Home
-from mpodis.environments.pulling import Chain, Place, adjoint, diagonal, right_form
-from mpodis.environments.tiles import Tile, square_link, uses_kron
+from mpodis.environments.pulling import Place, adjoint, diagonal, right_form
+from mpodis.environments.tiles import Tile, uses_kron
 
 __all__ = ["Nest"]
 
@@ -52,9 +52,6 @@ class Nest:
         inner = [Tile(places[j].wires[0] - tile.first, places[j].width, (j,)) for j in tile.gates]
         self._one, self._size = np.eye(size, dtype=place.kind), size
         self._both, self._passed = (place.empty(2 * size**2).reshape(-1, size) for _ in range(2))
-        scratch = (place.empty(size**2), place.empty(size**2))
-        links = [square_link(one, tile.width) for one in reversed(inner)]
-        self._fuse = Chain(place, links, size, scratch)
         is_free = [places[j].fixed is None for j in tile.gates]
         self._steps = [
             _Step(
@@ -99,7 +96,10 @@ class Nest:
         return passed[size:].copy()
 
     def fuse(self, gates: Sequence) -> np.ndarray:
-        """The gates' product, first gate on the left."""
-        fused = np.empty_like(self._one)
-        self._fuse.run(gates[::-1], self._one, fused)
-        return fused
+        """The gates' product, first gate on the left, to the last bit as `run` makes it."""
+        both, passed, size = self._both, self._passed, self._size
+        both[:size], passed[size:] = 0, self._one
+        for step, gate in zip(self._steps, gates, strict=True):
+            both[size:] = passed[size:]
+            step.pass_on(gate)
+        return passed[size:].copy()
