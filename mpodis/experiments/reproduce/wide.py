@@ -1,10 +1,10 @@
 """The wide network of `dense`: 784-256-64-10 on whole images, both hidden layers replaced in turn.
 
-Each layer keeps a share of its weights: circuits at most that, the others at least. At small shares
-the next size of an MPO is far off, so that it is fitted at most and at least as large, and compared
-where the circuits' parameters lie between the two. Circuits have as many layers as pay, which may
-be none: then the core alone is left. The second layer is fitted to what it receives from the first
-one replaced. Healing is one epoch in which the
+A share of the hidden weights is kept: circuits and MPOs have at most that many parameters, low rank
+and Monarch matrices at least. The second layer is fitted to what it receives from the first one
+replaced. Where few parameters are left, what one layer gets is missing in the other, and few layers
+of gates are all that pays: there several splits, and for circuits several depths, none among them,
+are tried, and the network that is best on training images counts. Healing is one epoch in which the
 replaced matrices stay and all else, the biases and the last layer, is trained: the same numbers
 for every method.
 """
@@ -12,8 +12,10 @@ for every method.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
+from operator import itemgetter
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -51,8 +53,11 @@ __all__ = ["draw", "draw_leads", "finding", "grid", "heal", "pieces", "tables"]
 
 HIDDEN = (256, 64)
 PLACES = ("0", "2")
+CIRCUITS, MPO, *REST = METHODS
 FEW = 1 / 16
-"""Below this share few parameters pay for few layers, and an MPO's next size is far off."""
+"""Below this share splits and shallow circuits are tried."""
+SPLITS = (0.95, 0.85, 0.75, 0.65)
+"""Parts of few parameters that the first layer gets at most."""
 SHALLOW, DEEP = (0, 1, 2, 4), (4, 8)
 """Layers of the circuits below this share and from it on; what it does not pay for is left out."""
 MONARCHS = {"starts": 1, "iterations": 500}
@@ -69,7 +74,7 @@ def pieces(options: Dense) -> list[Piece]:
     }
     return [
         Piece(
-            f"wide-{objective}-{method.replace(' ', '-')}-{share:.4f}{'-below' * below}-seed{seed}",
+            f"wide-{objective}-{method.replace(' ', '-')}-{share:.4f}-seed{seed}",
             _replaced,
             {
                 **same,
@@ -77,39 +82,31 @@ def pieces(options: Dense) -> list[Piece]:
                 "objective": objective,
                 "method": method,
                 "share": share,
-                "below": below,
                 "effort": effort,
             },
         )
         for objective in options.objectives
         for method in METHODS
         for share in options.shares
-        for below in ((False, True) if method == METHODS[1] and share < FEW else (False,))
         for seed in options.range
     ]
 
 
-def _replaced(*, data, data_dir, networks, seed, objective, method, share, below, effort) -> dict:
+def _replaced(*, data, data_dir, networks, seed, objective, method, share, effort) -> dict:
     size = 28 if data == "mnist" else 8
     images = dataset(data, data_dir, size=size)
-    original = model = trained_dense(images, networks, seed, hidden=HIDDEN)
-    found = []
-    for name in PLACES:
-        place = Place.of(model, name, images.x_train, objective)
-        # the order of pixels is free; rows and columns as bits of their own suit an MPO
-        orders = [grid(images.image_shape, HIDDEN[0])] if name == PLACES[0] else None
-        found.append(_fit(place.layer, method, share, below, Effort(**effort, seed=seed), orders))
-        model = place.filled(found[-1].matrix)
+    original = trained_dense(images, networks, seed, hidden=HIDDEN)
+    fill = _Fill(images, original, objective, method, Effort(**effort, seed=seed))
+    found, model = fill.best(share) if fill.searches(share) else fill.each(share)
     return {
         "seed": seed,
         "objective": objective,
         "method": method,
         "share": share,
-        "below": below,
         "data": images.note,
         "names": [one.name for one in found],
         "parameters": sum(one.parameters for one in found),
-        "dense": sum(original.get_submodule(name).weight.numel() for name in PLACES),
+        "dense": fill.dense,
         "losses": [one.loss for one in found],
         "original": accuracy(original, images.x_test, images.y_test),
         "accuracy": accuracy(model, images.x_test, images.y_test),
@@ -117,22 +114,94 @@ def _replaced(*, data, data_dir, networks, seed, objective, method, share, below
     }
 
 
-def _fit(layer: Layer, method: str, share: float, below: bool, effort: Effort, orders) -> StandIn:
-    """What a share of the weights buys; with `below`, an MPO is at most that large too."""
+@dataclass(frozen=True)
+class _Fill:
+    """Puts what a method makes of them in the places of both layers."""
+
+    images: Dataset
+    original: nn.Module
+    objective: str
+    method: str
+    effort: Effort
+
+    @property
+    def dense(self) -> int:
+        return sum(self.original.get_submodule(name).weight.numel() for name in PLACES)
+
+    def searches(self, share: float) -> bool:
+        return share < FEW and self.method in (CIRCUITS, MPO)
+
+    def each(self, share: float) -> tuple[list[StandIn], nn.Module]:
+        """Every layer keeps the share of its own weights."""
+        found, model = [], self.original
+        for number in range(len(PLACES)):
+            place, orders = self._place(model, number)
+            found.append(_fit(place.layer, self.method, share, self.effort, orders))
+            model = place.filled(found[-1].matrix)
+        return found, model
+
+    def best(self, share: float) -> tuple[list[StandIn], nn.Module]:
+        """Both together keep the share: the pair that is best on training images.
+
+        The split is found without gates, circuits then try theirs at that split.
+        """
+        budget = int(share * self.dense)
+        tried = [self._pair(budget, int(split * budget), 0) for split in SPLITS]
+        tried = [pair for pair in tried if pair is not None]
+        if not tried:
+            raise ValueError(f"share={share} does not pay for an MPO of either layer; raise it")
+        score, first, found, model = max(tried, key=itemgetter(0))
+        if self.method == CIRCUITS:
+            deeper = [self._pair(budget, first, depth) for depth in SHALLOW if depth]
+            tried = [(score, first, found, model), *(pair for pair in deeper if pair is not None)]
+            _, _, found, model = max(tried, key=itemgetter(0))
+        return found, model
+
+    def _pair(self, budget: int, first: int, depth: int) -> tuple | None:
+        """Accuracy on training images, `first`, stand-ins and network; or None, if too dear.
+
+        The first layer takes `first` parameters at most, the second what is left.
+        """
+        found, model = [], self.original
+        for number, depths in enumerate(((depth,), SHALLOW if self.method == CIRCUITS else (0,))):
+            place, orders = self._place(model, number)
+            rest = budget - found[0].parameters if found else first
+            able = list(_circuits(place.layer, rest, depths, self.effort, orders))
+            if not able:
+                return None
+            found.append(min(able, key=lambda one: one.loss))
+            model = place.filled(found[-1].matrix)
+        score = accuracy(model, self.images.x_train, self.images.y_train)
+        return score, first, found, model
+
+    def _place(self, model: nn.Module, number: int) -> tuple[Place, list[Reordering] | None]:
+        place = Place.of(model, PLACES[number], self.images.x_train, self.objective)
+        # the order of pixels is free; rows and columns as bits of their own suit an MPO
+        return place, None if number else [grid(self.images.image_shape, HIDDEN[0])]
+
+
+def _circuits(
+    layer: Layer, budget: int, depths: Sequence[int], effort: Effort, orders
+) -> Iterator[StandIn]:
+    """Of every depth the largest core that the parameters pay for, where they pay for one."""
     shape = layer.matrix.shape
-    legs, budget = qubit_legs(*shape), int(share * layer.matrix.size)
-    if method == "circuits":
-        found = []
-        for depth in SHALLOW if share < FEW else DEEP:
-            rest = budget - SO4 * gate_count(shape, depth)
-            if rest >= mpo_parameters(legs, 1):
-                bond = bond_for(rest, legs, below=True)
-                found += circuits(layer, bond, [depth], effort, orders)
+    legs = qubit_legs(*shape)
+    for depth in depths:
+        rest = budget - SO4 * gate_count(shape, depth)
+        if rest >= mpo_parameters(legs, 1):
+            yield from circuits(layer, bond_for(rest, legs, below=True), [depth], effort, orders)
+
+
+def _fit(layer: Layer, method: str, share: float, effort: Effort, orders) -> StandIn:
+    """What a share of the weights buys."""
+    shape, budget = layer.matrix.shape, int(share * layer.matrix.size)
+    if method == CIRCUITS:
+        found = list(_circuits(layer, budget, DEEP, effort, orders))
         if not found:
             raise ValueError(f"share={share} does not pay for any circuit; raise it")
         return min(found, key=lambda one: one.loss)
-    if method == "plain MPO":
-        return plain_mpo(layer, bond_for(budget, legs, below=below), effort, orders)
+    if method == MPO:
+        return plain_mpo(layer, bond_for(budget, qubit_legs(*shape)), effort, orders)
     if method == "low rank":
         return rank_matrix(layer, rank_for(budget, shape))
     return monarch_matrix(layer, budget, effort, orders=1, **MONARCHS)
@@ -172,20 +241,11 @@ def heal(model: nn.Module, images: Dataset, seed: int) -> nn.Module:
 
 
 def compared(record: dict, objective: str, score: str) -> dict[float, dict[str, list[float]]]:
-    """Score by share and method, seed by seed, the others' at the parameters of the circuits.
-
-    Between two sizes it is taken along the logarithm of the parameters.
-    """
+    """Score by share and method, seed by seed."""
     found = {share: {method: [] for method in METHODS} for share in record["options"]["shares"]}
-    sizes: dict[tuple, list[tuple[int, float]]] = {}
     for piece in record["pieces"].values():
         if piece["objective"] == objective:
-            key = piece["share"], piece["seed"], piece["method"]
-            sizes.setdefault(key, []).append((piece["parameters"], piece[score]))
-    for (share, seed, method), points in sizes.items():
-        ((ours, _),) = sizes[share, seed, METHODS[0]]
-        counts, values = zip(*sorted(points), strict=True)
-        found[share][method].append(float(np.interp(np.log(ours), np.log(counts), values)))
+            found[piece["share"]][piece["method"]].append(piece[score])
     return found
 
 
@@ -220,8 +280,8 @@ def tables(record: dict) -> list[Table]:
                 rows,
                 title=f"test accuracy %, {words}: median (least to most)",
                 notes=(
-                    "circuits: at most so many parameters; others: at least, or between two sizes "
-                    f"at the parameters of the circuits (MPO below {_fraction(FEW)})",
+                    "circuits: at most so many parameters; others: at least, but for the MPO "
+                    f"below {_fraction(FEW)}",
                     f"unreplaced: {spread(list(original.values()), 1)} %",
                     first["data"],
                 ),
@@ -237,7 +297,7 @@ def _fits(record: dict) -> Table:
             *(piece[key] for key in ("objective", "method")),
             _fraction(piece["share"]),
             piece["seed"],
-            "at most" if piece["below"] or piece["method"] == METHODS[0] else "at least",
+            "at most" if _is_capped(piece) else "at least",
             "; ".join(piece["names"]),
             piece["parameters"],
             *piece["losses"],
@@ -246,6 +306,10 @@ def _fits(record: dict) -> Table:
     ]
     columns = ("objective", "method", "share", "seed", "size", "layers", "parameters")
     return Table((*columns, "loss 1", "loss 2"), rows, title="what stood in")
+
+
+def _is_capped(piece: dict) -> bool:
+    return piece["method"] == CIRCUITS or (piece["method"] == MPO and piece["share"] < FEW)
 
 
 def finding(record: dict) -> str:
