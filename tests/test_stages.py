@@ -168,6 +168,32 @@ def test_deeper_is_never_worse_with_leaps(early_leaps):
     assert leapt == [4 + 2 + 5, 6 + 2 + 5 + 7]  # afresh at 2 and 4
 
 
+@pytest.mark.parametrize(("sweeps", "lost"), [(1, True), (2, False)])
+def test_a_leap_challenges_what_stands(early_leaps, sweeps, lost):
+    """Also where what began afresh just before, here far from the identity, has lost."""
+    mpo = operator(4)
+    settings = Settings(start="grown", starts=1, scale=3.0, explore=1, max_sweeps=sweeps)
+    problem = chain.Problem.build(
+        mpo_cores(mpo), 4, None, group="SO", shape=None, inputs=None, covariance=None
+    )
+    run, seen = chain.Chain(problem, settings), set()
+    while run.status is None:
+        run.step()
+        rival = run._rival
+        if rival is not None and rival.since not in seen:
+            seen.add(rival.since)
+            stage, point = run._stages[rival.since - 1], rival.point
+            left, right = (
+                Circuit(getattr(stage, side), tuple(getattr(point, side)))
+                for side in ("left", "right")
+            )
+            there = Factorization(left, mpo_from_cores(point.core), right, (16, 16))
+            assert_allclose(there.overlap(mpo), 1 - rival.loss, atol=1e-12)
+            if stage.begins == "again":
+                assert (rival.name in run._winners[: rival.since - 1]) == lost
+    assert len(seen) == 3  # afresh at 2 and 4, with wide gates at 4
+
+
 def test_the_path_is_what_was_kept():
     found = disentangle(operator(), left=3, **QUICK)
     path = found.path("overlap")

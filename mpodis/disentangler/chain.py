@@ -117,7 +117,7 @@ class Chain:
 
     def _next(self) -> None:
         """Go on to the next stage."""
-        (point, name), before, loss = self._standing(), self.stage, self._loop.loss()
+        before, (loss, point, name) = self.stage, self._standing()
         self._winners, self._done = self._lineage(name), self.records
         if self.stage.decides:
             self._rival = None
@@ -135,11 +135,12 @@ class Chain:
         self._names += count
         return list(range(self._names - count, self._names))
 
-    def _standing(self) -> tuple[Point, int]:
-        """Where the present stage stands, or what it has not beaten; and the start's name."""
-        if self.stage.decides and self._rival.loss <= self._loop.loss():
-            return self._rival.point, self._rival.name
-        return self._loop.point(), self._loop.start
+    def _standing(self) -> tuple[float, Point, int]:
+        """Loss, gates and start's name of the present stage, or of what it has not beaten."""
+        loss = self._loop.loss()
+        if self.stage.decides and self._rival.loss <= loss:
+            return self._rival.loss, self._rival.point, self._rival.name
+        return loss, self._loop.point(), self._loop.start
 
     def _lineage(self, name: int) -> list[int]:
         """The winner of every stage up to the present one."""
@@ -150,7 +151,7 @@ class Chain:
 
     def result(self) -> Disentangled:
         """The factorization where the chain stands, see `Loop.result`."""
-        at, (point, name) = self.stage, self._standing()
+        at, (_, point, name) = self.stage, self._standing()
         if self._rival is not None and not self.stage.decides:
             # stopped among wide gates: what they challenge is what there is
             at = self._stages[self._rival.since - 1]
