@@ -19,7 +19,7 @@ QUICK = {"tol": 1e-3, "explore": 20}
 """Settings of the stages between wide gates and the circuit: they only prepare the next."""
 QUICK_SWEEPS = 20
 GROWING = 5
-"""A stage that only grows takes this fraction of the sweeps of one that begins afresh at most."""
+"""A stage that only grows, and is not challenged, takes one sweep in so many of those at most."""
 MOST_WIRES = 8
 """Of the operators whose circuits grow unless told otherwise."""
 
@@ -83,7 +83,7 @@ class Chain:
         afresh = stage.begins == "start" or stage.rivals
         count = settings.starts if afresh else 1 + settings.kicks
         options = {"start": "identity", "starts": count}
-        if stage.begins == "grow":
+        if stage.begins == "grow" and not stage.challenged:  # what is compared gets the same
             options["max_sweeps"] = math.ceil(settings.max_sweeps / GROWING)
         elif stage.begins in ("coarse", "compile") and not stage.decides:
             options |= QUICK

@@ -44,6 +44,8 @@ class Stage:
         What "compile" compiles: a layer of the stage before.
     decides : bool
         The rival is complete: the better of it and of what it challenges goes on.
+    challenged : bool
+        A rival comes next.
     """
 
     left: Ansatz
@@ -52,6 +54,7 @@ class Stage:
     side: str = ""
     layer: int = -1
     decides: bool = False
+    challenged: bool = False
 
     @property
     def depth(self) -> int:
@@ -92,7 +95,10 @@ def plan(left: Ansatz, right: Ansatz) -> list[Stage]:
             stages.append(Stage(*part, "again", decides=True))
         if k >= LEAP and k % BLOCK == 0 and _can_leap(*part, k):
             stages += _leap(*part)
-    return stages
+    return [
+        replace(stage, challenged=follows.rivals)
+        for stage, follows in zip(stages, [*stages[1:], stages[0]], strict=True)
+    ]
 
 
 def _part(left: Ansatz, right: Ansatz, k: int) -> tuple[Ansatz, Ansatz]:
