@@ -15,7 +15,6 @@ import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from operator import itemgetter
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -56,7 +55,7 @@ PLACES = ("0", "2")
 CIRCUITS, MPO, *REST = METHODS
 FEW = 1 / 16
 """Below this share splits and shallow circuits are tried."""
-SPLITS = (0.95, 0.85, 0.75, 0.65)
+SPLITS = (0.92, 0.8, 0.68)
 """Parts of few parameters that the first layer gets at most."""
 SHALLOW, DEEP = (0, 1, 2, 4), (4, 8)
 """Layers of the circuits below this share and from it on; what it does not pay for is left out."""
@@ -89,6 +88,7 @@ def pieces(options: Dense) -> list[Piece]:
         for method in METHODS
         for share in options.shares
         for seed in options.range
+        if method != MPO or share >= FEW  # below they come with the circuits
     ]
 
 
@@ -96,86 +96,105 @@ def _replaced(*, data, data_dir, networks, seed, objective, method, share, effor
     size = 28 if data == "mnist" else 8
     images = dataset(data, data_dir, size=size)
     original = trained_dense(images, networks, seed, hidden=HIDDEN)
-    fill = _Fill(images, original, objective, method, Effort(**effort, seed=seed))
-    found, model = fill.best(share) if fill.searches(share) else fill.each(share)
-    return {
+    fill = Fill(images, original, objective, Effort(**effort, seed=seed))
+    piece = {
         "seed": seed,
         "objective": objective,
         "method": method,
         "share": share,
         "data": images.note,
-        "names": [one.name for one in found],
-        "parameters": sum(one.parameters for one in found),
         "dense": fill.dense,
-        "losses": [one.loss for one in found],
         "original": accuracy(original, images.x_test, images.y_test),
-        "accuracy": accuracy(model, images.x_test, images.y_test),
-        "healed": accuracy(heal(model, images, seed), images.x_test, images.y_test),
+    }
+    if method == CIRCUITS and share < FEW:
+        alone, found = fill.best(share)
+        return piece | _scores(found, images, seed) | {"alone": _scores(alone, images, seed)}
+    return piece | _scores(fill.each(method, share), images, seed)
+
+
+def _scores(pair: Pair, images: Dataset, seed: int) -> dict:
+    healed = heal(pair.model, images, seed)
+    return {
+        "names": [one.name for one in pair.found],
+        "parameters": pair.parameters,
+        "losses": [one.loss for one in pair.found],
+        "accuracy": accuracy(pair.model, images.x_test, images.y_test),
+        "healed": accuracy(healed, images.x_test, images.y_test),
     }
 
 
 @dataclass(frozen=True)
-class _Fill:
-    """Puts what a method makes of them in the places of both layers."""
+class Pair:
+    """What stands in for both layers, and the network with it."""
+
+    found: list[StandIn]
+    model: nn.Module
+
+    @property
+    def parameters(self) -> int:
+        return sum(one.parameters for one in self.found)
+
+
+@dataclass(frozen=True)
+class Fill:
+    """Puts what methods make of them in the places of both layers."""
 
     images: Dataset
     original: nn.Module
     objective: str
-    method: str
     effort: Effort
 
     @property
     def dense(self) -> int:
         return sum(self.original.get_submodule(name).weight.numel() for name in PLACES)
 
-    def searches(self, share: float) -> bool:
-        return share < FEW and self.method in (CIRCUITS, MPO)
-
-    def each(self, share: float) -> tuple[list[StandIn], nn.Module]:
+    def each(self, method: str, share: float) -> Pair:
         """Every layer keeps the share of its own weights."""
-        found, model = [], self.original
+        pair = Pair([], self.original)
         for number in range(len(PLACES)):
-            place, orders = self._place(model, number)
-            found.append(_fit(place.layer, self.method, share, self.effort, orders))
-            model = place.filled(found[-1].matrix)
-        return found, model
+            place, orders = self._place(pair, number)
+            one = _fit(place.layer, method, share, self.effort, orders)
+            pair = Pair([*pair.found, one], place.filled(one.matrix))
+        return pair
 
-    def best(self, share: float) -> tuple[list[StandIn], nn.Module]:
-        """Both together keep the share: the pair that is best on training images.
+    def best(self, share: float) -> tuple[Pair, Pair]:
+        """The MPOs and the circuits that are best on training images and together keep the share.
 
-        The split is found without gates, circuits then try theirs at that split.
+        The split is found by the MPOs; circuits then try theirs at that split, or stay without.
         """
-        budget = int(share * self.dense)
-        tried = [self._pair(budget, int(split * budget), 0) for split in SPLITS]
-        tried = [pair for pair in tried if pair is not None]
-        if not tried:
+        budget, nothing = int(share * self.dense), Pair([], self.original)
+        limits = [int(split * budget) for split in SPLITS]
+        begun = {limit: self._with(nothing, limit, (0,)) for limit in limits}
+        alone = {limit: self._with(pair, budget, (0,)) for limit, pair in begun.items()}
+        alone = {limit: pair for limit, pair in alone.items() if pair is not None}
+        if not alone:
             raise ValueError(f"share={share} does not pay for an MPO of either layer; raise it")
-        score, first, found, model = max(tried, key=itemgetter(0))
-        if self.method == CIRCUITS:
-            deeper = [self._pair(budget, first, depth) for depth in SHALLOW if depth]
-            tried = [(score, first, found, model), *(pair for pair in deeper if pair is not None)]
-            _, _, found, model = max(tried, key=itemgetter(0))
-        return found, model
+        first = max(alone, key=lambda limit: self._score(alone[limit]))
+        firsts = [begun[first], *(self._with(nothing, first, (d,)) for d in SHALLOW if d)]
+        tried = [self._with(pair, budget, SHALLOW) for pair in firsts]
+        tried = [alone[first], *(pair for pair in tried if pair is not None)]
+        return alone[first], max(tried, key=self._score)
 
-    def _pair(self, budget: int, first: int, depth: int) -> tuple | None:
-        """Accuracy on training images, `first`, stand-ins and network; or None, if too dear.
+    def _score(self, pair: Pair) -> float:
+        return accuracy(pair.model, self.images.x_train, self.images.y_train)
 
-        The first layer takes `first` parameters at most, the second what is left.
+    def _with(self, pair: Pair | None, budget: int, depths: Sequence[int]) -> Pair | None:
+        """The next layer replaced too, all together within the budget; None where it is too small.
+
+        Of several depths the one of least loss.
         """
-        found, model = [], self.original
-        for number, depths in enumerate(((depth,), SHALLOW if self.method == CIRCUITS else (0,))):
-            place, orders = self._place(model, number)
-            rest = budget - found[0].parameters if found else first
-            able = list(_circuits(place.layer, rest, depths, self.effort, orders))
-            if not able:
-                return None
-            found.append(min(able, key=lambda one: one.loss))
-            model = place.filled(found[-1].matrix)
-        score = accuracy(model, self.images.x_train, self.images.y_train)
-        return score, first, found, model
+        if pair is None:
+            return None
+        place, orders = self._place(pair, len(pair.found))
+        rest = budget - pair.parameters
+        able = list(_circuits(place.layer, rest, depths, self.effort, orders))
+        if not able:
+            return None
+        one = min(able, key=lambda one: one.loss)
+        return Pair([*pair.found, one], place.filled(one.matrix))
 
-    def _place(self, model: nn.Module, number: int) -> tuple[Place, list[Reordering] | None]:
-        place = Place.of(model, PLACES[number], self.images.x_train, self.objective)
+    def _place(self, pair: Pair, number: int) -> tuple[Place, list[Reordering] | None]:
+        place = Place.of(pair.model, PLACES[number], self.images.x_train, self.objective)
         # the order of pixels is free; rows and columns as bits of their own suit an MPO
         return place, None if number else [grid(self.images.image_shape, HIDDEN[0])]
 
@@ -240,10 +259,18 @@ def heal(model: nn.Module, images: Dataset, seed: int) -> nn.Module:
     return healed
 
 
+def _rows(record: dict) -> Iterator[dict]:
+    """The pieces, and the MPOs that came with circuits."""
+    for piece in record["pieces"].values():
+        yield piece
+        if "alone" in piece:
+            yield piece | piece["alone"] | {"method": MPO}
+
+
 def compared(record: dict, objective: str, score: str) -> dict[float, dict[str, list[float]]]:
     """Score by share and method, seed by seed."""
     found = {share: {method: [] for method in METHODS} for share in record["options"]["shares"]}
-    for piece in record["pieces"].values():
+    for piece in _rows(record):
         if piece["objective"] == objective:
             found[piece["share"]][piece["method"]].append(piece[score])
     return found
@@ -302,7 +329,7 @@ def _fits(record: dict) -> Table:
             piece["parameters"],
             *piece["losses"],
         )
-        for piece in record["pieces"].values()
+        for piece in _rows(record)
     ]
     columns = ("objective", "method", "share", "seed", "size", "layers", "parameters")
     return Table((*columns, "loss 1", "loss 2"), rows, title="what stood in")
