@@ -63,9 +63,10 @@ def test_pieces_are_stored_and_not_done_again(tmp_path, workers):
     assert list(record["pieces"]) == ["x0", "x1", "x2"]
     assert [p["square"] for p in record["pieces"].values()] == [0, 1, 4]
     done = sorted(marks.read_text().split())
-    twice = [piece for piece in ("0", "1", "2") if done.count(piece) == 2]
-    if workers == 2 and len(twice) == 1:
-        done.remove(twice[0])  # was under way beside the one that failed
+    if workers == 2:
+        # what is not stored yet when a piece fails beside it is done again
+        assert max(map(done.count, done)) <= 2
+        done = sorted(set(done))
     assert done == ["0", "1", "2", "3"]
     assert record == directory.results()
     assert record["seeds"] == [3, 4]
