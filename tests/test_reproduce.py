@@ -63,9 +63,8 @@ def test_pieces_are_stored_and_not_done_again(tmp_path, workers):
     assert list(record["pieces"]) == ["x0", "x1", "x2"]
     assert [p["square"] for p in record["pieces"].values()] == [0, 1, 4]
     done = sorted(marks.read_text().split())
-    if workers == 2:
-        # what is not stored yet when a piece fails beside it is done again
-        assert max(map(done.count, done)) <= 2
+    if workers == 2 and len(done) == 5:
+        # one more was under way beside the one that failed
         done = sorted(set(done))
     assert done == ["0", "1", "2", "3"]
     assert record == directory.results()

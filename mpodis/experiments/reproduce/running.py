@@ -109,18 +109,20 @@ def _work(
     left = [piece for piece in pieces if piece.name not in done]
     with bar(total=len(pieces), desc=what, enabled=progress) as shown:
         shown.update(len(done))
-        for name, stage in _results(left, options):
-            done[name] = directory.stage(name, lambda stage=stage: stage)
+        for name, stage in _results(left, options, directory):
+            done[name] = stage
             shown.update(last=name)
             log.info("%s: %s in %.1f s", what, name, stage["seconds"])
     return {name: done[name] for name in names}
 
 
-def _results(pieces: Sequence[Piece], options: Options) -> Iterator[tuple[str, dict]]:
+def _results(
+    pieces: Sequence[Piece], options: Options, directory: JobDirectory
+) -> Iterator[tuple[str, dict]]:
     """Names and results as they come, from processes, or from threads that share a device."""
     if options.workers == 1:
         for piece in pieces:
-            yield _timed(piece.name, piece.work, piece.arguments)
+            yield _stored(directory, piece.name, piece.work, piece.arguments)
         return
     shared = getattr(options, "device", "cpu") != "cpu"
     one_thread = {} if shared else {"inner_max_num_threads": 1}
@@ -128,18 +130,25 @@ def _results(pieces: Sequence[Piece], options: Options) -> Iterator[tuple[str, d
     # threads share these settings: what one of them restores would be changed under the others
     around = _one_thread() if shared else nullcontext()
     with around, joblib.parallel_config(backend, n_jobs=options.workers, **one_thread):
-        calls = (joblib.delayed(_timed)(p.name, p.work, p.arguments) for p in pieces)
+        calls = (joblib.delayed(_stored)(directory, p.name, p.work, p.arguments) for p in pieces)
         # one at a time is handed out, so that an interruption loses no more than it must
         yield from joblib.Parallel(
             return_as="generator_unordered", pre_dispatch="n_jobs", batch_size=1
         )(calls)
 
 
-def _timed(name: str, work: Callable[..., dict], arguments: dict) -> tuple[str, dict]:
-    began = time.perf_counter()
-    with _one_thread():
-        result = work(**arguments)
-    return name, {"seconds": time.perf_counter() - began, "result": result}
+def _stored(
+    directory: JobDirectory, name: str, work: Callable[..., dict], arguments: dict
+) -> tuple[str, dict]:
+    """Do a piece and store it where it was done: one that fails beside it takes nothing along."""
+
+    def timed() -> dict:
+        began = time.perf_counter()
+        with _one_thread():
+            result = work(**arguments)
+        return {"seconds": time.perf_counter() - began, "result": result}
+
+    return name, directory.stage(name, timed)
 
 
 @contextmanager
