@@ -18,7 +18,7 @@ from scipy.optimize import line_search
 from mpodis.ansatz import Ansatz
 from mpodis.disentangler.objectives import Objective
 from mpodis.environments.base import Environments
-from mpodis.gates import exponential
+from mpodis.gates import exponential, skew
 
 __all__ = ["Lbfgs"]
 
@@ -172,8 +172,7 @@ class Lbfgs:
         for group, stack in zip(self._groups, point[0], strict=True):
             environments = np.array([_sum(found, *self.slots[k]) for k in group])
             slopes = stack.conj().swapaxes(1, 2) @ environments
-            slopes = _like(slopes, stack)
-            parts.append((slopes.conj().swapaxes(1, 2) - slopes) / 2)
+            parts.append(-skew(_like(slopes, stack)))
         if self.free_core:
             parts += [-site for site in found.core]
         return loss, _flatten(parts)

@@ -111,10 +111,8 @@ def group_matrices(
         group = group.transpose((1, 3, 0, 2) if side == "left" else (2, 3, 0, 1))
         out, b, a, into = group.shape
         for tile in inner:
-            matrix, before = (
-                tiles[tile.own, tile.number],
-                2 ** (tile.span[0] - firsts[not tile.own]),
-            )
+            matrix = tiles[tile.own, tile.number]
+            before = 2 ** (tile.span[0] - firsts[not tile.own])
             if tile.own:
                 group = matrix @ group.reshape(before, len(matrix), -1)
             else:
