@@ -61,6 +61,8 @@ def wide_record(networks, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(wide, "HIDDEN", HIDDEN)  # the same on small layers
         patch.setattr(wide, "FEW", 0.7)  # the smaller of the two shares
+        patch.setattr(wide, "SPLITS", (0.8,))
+        patch.setattr(wide, "SHALLOW", (0, 1))
         return run(WIDE, networks, tmp_path_factory.mktemp("wide") / "run")
 
 
@@ -196,14 +198,17 @@ def test_options_that_make_no_sense(options, message):
 
 def test_both_layers_are_replaced_within_their_share(wide_record):
     pieces = wide_record["pieces"]
-    assert len(pieces) == 4 * 2 + 1
+    assert len(pieces) == 4 * 2 - 1  # at the smaller share the MPOs come with the circuits
     total = 64 * 16 + 16 * 8
     for piece in pieces.values():
         assert piece["dense"] == total
         assert len(piece["losses"]) == len(piece["names"]) == 2
         assert max(piece["losses"]) < 1
         spent = piece["parameters"] - piece["share"] * total
-        assert spent <= 0 if piece["method"] == "circuits" or piece["below"] else spent >= 0
+        assert spent <= 0 if piece["method"] == "circuits" else spent >= 0
+        assert ("alone" in piece) == (piece["method"] == "circuits" and piece["share"] == 0.6)
+        if "alone" in piece:
+            assert piece["alone"]["parameters"] <= piece["share"] * total
         assert piece["healed"] > 50
         assert piece["original"] > 90
 
@@ -213,7 +218,7 @@ def test_wide_tables_finding_and_figure(wide_record):
     plain, healed, fits = dense.tables(wide_record)
     assert [row[:2] for row in plain.rows] == [("3/5", 691), ("4/5", 921)]
     assert healed.title.startswith("test accuracy %, sensitivity, healed")
-    assert len(fits.rows) == 9
+    assert len(fits.rows) == 8
     (lead,) = standins.leads(wide.compared(wide_record, "sensitivity", "accuracy")[0.6])
     assert f"under sensitivity: {lead:+.1f} at 3/5" in wide_record["finding"]
     for panel in dense.EXPERIMENT.panels:
@@ -222,36 +227,43 @@ def test_wide_tables_finding_and_figure(wide_record):
     json.dumps(wide_record)
 
 
-def test_an_mpo_is_compared_at_the_parameters_of_the_circuits():
-    def piece(method, parameters, accuracy, below=False):
-        same = {"objective": "activations", "share": 0.01, "seed": 0}
-        return {**same, "method": method, "below": below} | {
-            "parameters": parameters,
-            "accuracy": accuracy,
-        }
+@pytest.fixture
+def fill(networks, monkeypatch):
+    monkeypatch.setattr(wide, "HIDDEN", HIDDEN)
+    monkeypatch.setattr(wide, "FEW", 0.7)
+    monkeypatch.setattr(wide, "SPLITS", (0.75,))
+    monkeypatch.setattr(wide, "SHALLOW", (0, 1))
+    images = load_data("digits")
+    model = trained_dense(images, networks, 0, hidden=HIDDEN)
+    effort = standins.Effort(starts=1, max_sweeps=2, rounds=0)
+    return wide.Fill(images, model, "activations", effort)
 
-    pieces = [
-        piece("circuits", 200, 90.0),
-        piece("plain MPO", 400, 90.0),
-        piece("plain MPO", 100, 80.0, below=True),
-        piece("low rank", 250, 70.0),
-        piece("Monarch", 210, 60.0),
+
+def test_circuits_are_at_least_what_an_mpo_is_on_training_images(fill):
+    alone, circuits = fill.best(0.3)
+    for pair in (alone, circuits):
+        assert pair.parameters <= int(0.3 * (64 * 16 + 16 * 8))
+        for name, part in zip(wide.PLACES, pair.found, strict=True):
+            assert_allclose(pair.model.get_submodule(name).weight.detach().T, part.matrix)
+    scores = [
+        accuracy(p.model, fill.images.x_train, fill.images.y_train) for p in (alone, circuits)
     ]
-    record = {"options": {"shares": [0.01]}, "pieces": dict(enumerate(pieces))}
-    found = wide.compared(record, "activations", "accuracy")[0.01]
-    assert found["circuits"] == [90.0]
-    assert_allclose(found["plain MPO"], [85.0])  # half way between 100 and 400 is 200
-    assert (found["low rank"], found["Monarch"]) == ([70.0], [60.0])
+    assert scores[0] <= scores[1]
 
 
-def test_few_parameters_may_leave_the_core_alone(monkeypatch):
-    monkeypatch.setattr(wide, "FEW", 0.5)
+def test_few_parameters_may_leave_the_core_alone():
     matrix = np.kron(np.diag([1.0, 0.5]), np.kron(np.ones((2, 2)), np.eye(2)))
     layer = standins.Layer(matrix, np.eye(8))
     effort = standins.Effort(starts=1, max_sweeps=5, rounds=0)
-    found = wide._fit(layer, "circuits", 0.2, False, effort, [Reordering.identity((8, 8))])
+    order = [Reordering.identity((8, 8))]
+    (found,) = wide._circuits(layer, 12, wide.SHALLOW, effort, order)
     assert found.name.endswith("depth 0")
     assert found.loss < 1e-6
+
+
+def test_a_share_that_pays_for_no_pair(fill):
+    with pytest.raises(ValueError, match=r"share=0.001 does not pay for an MPO of either layer"):
+        fill.best(0.001)
 
 
 def test_healing_leaves_the_replaced_matrices(networks):
@@ -279,4 +291,4 @@ def test_pixels_get_bits_of_their_own():
 def test_a_share_that_pays_for_nothing():
     layer = standins.Layer(np.eye(64), np.eye(64))
     with pytest.raises(ValueError, match=r"share=0.001 does not pay for any circuit; raise it"):
-        wide._fit(layer, "circuits", 0.001, False, standins.Effort(), None)
+        wide._fit(layer, "circuits", 0.001, standins.Effort(), None)

@@ -1,10 +1,10 @@
 """The wide network of `dense`: 784-256-64-10 on whole images, both hidden layers replaced in turn.
 
-Each layer keeps a share of its weights: circuits at most that, the others at least. At small shares
-the next size of an MPO is far off, so that it is fitted at most and at least as large, and compared
-where the circuits' parameters lie between the two. Circuits have as many layers as pay, which may
-be none: then the core alone is left. The second layer is fitted to what it receives from the first
-one replaced. Healing is one epoch in which the
+A share of the hidden weights is kept: circuits and MPOs have at most that many parameters, low rank
+and Monarch matrices at least. The second layer is fitted to what it receives from the first one
+replaced. Where few parameters are left, what one layer gets is missing in the other, and few layers
+of gates are all that pays: there several splits, and for circuits several depths, none among them,
+are tried, and the network that is best on training images counts. Healing is one epoch in which the
 replaced matrices stay and all else, the biases and the last layer, is trained: the same numbers
 for every method.
 """
@@ -12,7 +12,8 @@ for every method.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from statistics import median
 from typing import TYPE_CHECKING
@@ -51,8 +52,11 @@ __all__ = ["draw", "draw_leads", "finding", "grid", "heal", "pieces", "tables"]
 
 HIDDEN = (256, 64)
 PLACES = ("0", "2")
+CIRCUITS, MPO, *REST = METHODS
 FEW = 1 / 16
-"""Below this share few parameters pay for few layers, and an MPO's next size is far off."""
+"""Below this share splits and shallow circuits are tried."""
+SPLITS = (0.92, 0.8, 0.68)
+"""Parts of few parameters that the first layer gets at most."""
 SHALLOW, DEEP = (0, 1, 2, 4), (4, 8)
 """Layers of the circuits below this share and from it on; what it does not pay for is left out."""
 MONARCHS = {"starts": 1, "iterations": 500}
@@ -69,7 +73,7 @@ def pieces(options: Dense) -> list[Piece]:
     }
     return [
         Piece(
-            f"wide-{objective}-{method.replace(' ', '-')}-{share:.4f}{'-below' * below}-seed{seed}",
+            f"wide-{objective}-{method.replace(' ', '-')}-{share:.4f}-seed{seed}",
             _replaced,
             {
                 **same,
@@ -77,62 +81,146 @@ def pieces(options: Dense) -> list[Piece]:
                 "objective": objective,
                 "method": method,
                 "share": share,
-                "below": below,
                 "effort": effort,
             },
         )
         for objective in options.objectives
         for method in METHODS
         for share in options.shares
-        for below in ((False, True) if method == METHODS[1] and share < FEW else (False,))
         for seed in options.range
+        if method != MPO or share >= FEW  # below they come with the circuits
     ]
 
 
-def _replaced(*, data, data_dir, networks, seed, objective, method, share, below, effort) -> dict:
+def _replaced(*, data, data_dir, networks, seed, objective, method, share, effort) -> dict:
     size = 28 if data == "mnist" else 8
     images = dataset(data, data_dir, size=size)
-    original = model = trained_dense(images, networks, seed, hidden=HIDDEN)
-    found = []
-    for name in PLACES:
-        place = Place.of(model, name, images.x_train, objective)
-        # the order of pixels is free; rows and columns as bits of their own suit an MPO
-        orders = [grid(images.image_shape, HIDDEN[0])] if name == PLACES[0] else None
-        found.append(_fit(place.layer, method, share, below, Effort(**effort, seed=seed), orders))
-        model = place.filled(found[-1].matrix)
-    return {
+    original = trained_dense(images, networks, seed, hidden=HIDDEN)
+    fill = Fill(images, original, objective, Effort(**effort, seed=seed))
+    piece = {
         "seed": seed,
         "objective": objective,
         "method": method,
         "share": share,
-        "below": below,
         "data": images.note,
-        "names": [one.name for one in found],
-        "parameters": sum(one.parameters for one in found),
-        "dense": sum(original.get_submodule(name).weight.numel() for name in PLACES),
-        "losses": [one.loss for one in found],
+        "dense": fill.dense,
         "original": accuracy(original, images.x_test, images.y_test),
-        "accuracy": accuracy(model, images.x_test, images.y_test),
-        "healed": accuracy(heal(model, images, seed), images.x_test, images.y_test),
+    }
+    if method == CIRCUITS and share < FEW:
+        alone, found = fill.best(share)
+        return piece | _scores(found, images, seed) | {"alone": _scores(alone, images, seed)}
+    return piece | _scores(fill.each(method, share), images, seed)
+
+
+def _scores(pair: Pair, images: Dataset, seed: int) -> dict:
+    healed = heal(pair.model, images, seed)
+    return {
+        "names": [one.name for one in pair.found],
+        "parameters": pair.parameters,
+        "losses": [one.loss for one in pair.found],
+        "accuracy": accuracy(pair.model, images.x_test, images.y_test),
+        "healed": accuracy(healed, images.x_test, images.y_test),
     }
 
 
-def _fit(layer: Layer, method: str, share: float, below: bool, effort: Effort, orders) -> StandIn:
-    """What a share of the weights buys; with `below`, an MPO is at most that large too."""
+@dataclass(frozen=True)
+class Pair:
+    """What stands in for both layers, and the network with it."""
+
+    found: list[StandIn]
+    model: nn.Module
+
+    @property
+    def parameters(self) -> int:
+        return sum(one.parameters for one in self.found)
+
+
+@dataclass(frozen=True)
+class Fill:
+    """Puts what methods make of them in the places of both layers."""
+
+    images: Dataset
+    original: nn.Module
+    objective: str
+    effort: Effort
+
+    @property
+    def dense(self) -> int:
+        return sum(self.original.get_submodule(name).weight.numel() for name in PLACES)
+
+    def each(self, method: str, share: float) -> Pair:
+        """Every layer keeps the share of its own weights."""
+        pair = Pair([], self.original)
+        for number in range(len(PLACES)):
+            place, orders = self._place(pair, number)
+            one = _fit(place.layer, method, share, self.effort, orders)
+            pair = Pair([*pair.found, one], place.filled(one.matrix))
+        return pair
+
+    def best(self, share: float) -> tuple[Pair, Pair]:
+        """The MPOs and the circuits that are best on training images and together keep the share.
+
+        The split is found by the MPOs; circuits then try theirs at that split, or stay without.
+        """
+        budget, nothing = int(share * self.dense), Pair([], self.original)
+        limits = [int(split * budget) for split in SPLITS]
+        begun = {limit: self._with(nothing, limit, (0,)) for limit in limits}
+        alone = {limit: self._with(pair, budget, (0,)) for limit, pair in begun.items()}
+        alone = {limit: pair for limit, pair in alone.items() if pair is not None}
+        if not alone:
+            raise ValueError(f"share={share} does not pay for an MPO of either layer; raise it")
+        first = max(alone, key=lambda limit: self._score(alone[limit]))
+        firsts = [begun[first], *(self._with(nothing, first, (d,)) for d in SHALLOW if d)]
+        tried = [self._with(pair, budget, SHALLOW) for pair in firsts]
+        tried = [alone[first], *(pair for pair in tried if pair is not None)]
+        return alone[first], max(tried, key=self._score)
+
+    def _score(self, pair: Pair) -> float:
+        return accuracy(pair.model, self.images.x_train, self.images.y_train)
+
+    def _with(self, pair: Pair | None, budget: int, depths: Sequence[int]) -> Pair | None:
+        """The next layer replaced too, all together within the budget; None where it is too small.
+
+        Of several depths the one of least loss.
+        """
+        if pair is None:
+            return None
+        place, orders = self._place(pair, len(pair.found))
+        rest = budget - pair.parameters
+        able = list(_circuits(place.layer, rest, depths, self.effort, orders))
+        if not able:
+            return None
+        one = min(able, key=lambda one: one.loss)
+        return Pair([*pair.found, one], place.filled(one.matrix))
+
+    def _place(self, pair: Pair, number: int) -> tuple[Place, list[Reordering] | None]:
+        place = Place.of(pair.model, PLACES[number], self.images.x_train, self.objective)
+        # the order of pixels is free; rows and columns as bits of their own suit an MPO
+        return place, None if number else [grid(self.images.image_shape, HIDDEN[0])]
+
+
+def _circuits(
+    layer: Layer, budget: int, depths: Sequence[int], effort: Effort, orders
+) -> Iterator[StandIn]:
+    """Of every depth the largest core that the parameters pay for, where they pay for one."""
     shape = layer.matrix.shape
-    legs, budget = qubit_legs(*shape), int(share * layer.matrix.size)
-    if method == "circuits":
-        found = []
-        for depth in SHALLOW if share < FEW else DEEP:
-            rest = budget - SO4 * gate_count(shape, depth)
-            if rest >= mpo_parameters(legs, 1):
-                bond = bond_for(rest, legs, below=True)
-                found += circuits(layer, bond, [depth], effort, orders)
+    legs = qubit_legs(*shape)
+    for depth in depths:
+        rest = budget - SO4 * gate_count(shape, depth)
+        if rest >= mpo_parameters(legs, 1):
+            yield from circuits(layer, bond_for(rest, legs, below=True), [depth], effort, orders)
+
+
+def _fit(layer: Layer, method: str, share: float, effort: Effort, orders) -> StandIn:
+    """What a share of the weights buys."""
+    shape, budget = layer.matrix.shape, int(share * layer.matrix.size)
+    if method == CIRCUITS:
+        found = list(_circuits(layer, budget, DEEP, effort, orders))
         if not found:
             raise ValueError(f"share={share} does not pay for any circuit; raise it")
         return min(found, key=lambda one: one.loss)
-    if method == "plain MPO":
-        return plain_mpo(layer, bond_for(budget, legs, below=below), effort, orders)
+    if method == MPO:
+        return plain_mpo(layer, bond_for(budget, qubit_legs(*shape)), effort, orders)
     if method == "low rank":
         return rank_matrix(layer, rank_for(budget, shape))
     return monarch_matrix(layer, budget, effort, orders=1, **MONARCHS)
@@ -171,21 +259,20 @@ def heal(model: nn.Module, images: Dataset, seed: int) -> nn.Module:
     return healed
 
 
-def compared(record: dict, objective: str, score: str) -> dict[float, dict[str, list[float]]]:
-    """Score by share and method, seed by seed, the others' at the parameters of the circuits.
-
-    Between two sizes it is taken along the logarithm of the parameters.
-    """
-    found = {share: {method: [] for method in METHODS} for share in record["options"]["shares"]}
-    sizes: dict[tuple, list[tuple[int, float]]] = {}
+def _rows(record: dict) -> Iterator[dict]:
+    """The pieces, and the MPOs that came with circuits."""
     for piece in record["pieces"].values():
+        yield piece
+        if "alone" in piece:
+            yield piece | piece["alone"] | {"method": MPO}
+
+
+def compared(record: dict, objective: str, score: str) -> dict[float, dict[str, list[float]]]:
+    """Score by share and method, seed by seed."""
+    found = {share: {method: [] for method in METHODS} for share in record["options"]["shares"]}
+    for piece in _rows(record):
         if piece["objective"] == objective:
-            key = piece["share"], piece["seed"], piece["method"]
-            sizes.setdefault(key, []).append((piece["parameters"], piece[score]))
-    for (share, seed, method), points in sizes.items():
-        ((ours, _),) = sizes[share, seed, METHODS[0]]
-        counts, values = zip(*sorted(points), strict=True)
-        found[share][method].append(float(np.interp(np.log(ours), np.log(counts), values)))
+            found[piece["share"]][piece["method"]].append(piece[score])
     return found
 
 
@@ -220,8 +307,8 @@ def tables(record: dict) -> list[Table]:
                 rows,
                 title=f"test accuracy %, {words}: median (least to most)",
                 notes=(
-                    "circuits: at most so many parameters; others: at least, or between two sizes "
-                    f"at the parameters of the circuits (MPO below {_fraction(FEW)})",
+                    "circuits: at most so many parameters; others: at least, but for the MPO "
+                    f"below {_fraction(FEW)}",
                     f"unreplaced: {spread(list(original.values()), 1)} %",
                     first["data"],
                 ),
@@ -237,15 +324,19 @@ def _fits(record: dict) -> Table:
             *(piece[key] for key in ("objective", "method")),
             _fraction(piece["share"]),
             piece["seed"],
-            "at most" if piece["below"] or piece["method"] == METHODS[0] else "at least",
+            "at most" if _is_capped(piece) else "at least",
             "; ".join(piece["names"]),
             piece["parameters"],
             *piece["losses"],
         )
-        for piece in record["pieces"].values()
+        for piece in _rows(record)
     ]
     columns = ("objective", "method", "share", "seed", "size", "layers", "parameters")
     return Table((*columns, "loss 1", "loss 2"), rows, title="what stood in")
+
+
+def _is_capped(piece: dict) -> bool:
+    return piece["method"] == CIRCUITS or (piece["method"] == MPO and piece["share"] < FEW)
 
 
 def finding(record: dict) -> str:
