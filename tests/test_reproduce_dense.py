@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 from dataclasses import replace
 
 import matplotlib.pyplot as plt
@@ -61,7 +62,7 @@ def wide_record(networks, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(wide, "HIDDEN", HIDDEN)  # the same on small layers
         patch.setattr(wide, "FEW", 0.7)  # the smaller of the two shares
-        patch.setattr(wide, "SPLITS", (0.8,))
+        patch.setattr(wide, "SPLITS", (0.9,))
         patch.setattr(wide, "SHALLOW", (0, 1))
         return run(WIDE, networks, tmp_path_factory.mktemp("wide") / "run")
 
@@ -245,10 +246,26 @@ def test_circuits_are_at_least_what_an_mpo_is_on_training_images(fill):
         assert pair.parameters <= int(0.3 * (64 * 16 + 16 * 8))
         for name, part in zip(wide.PLACES, pair.found, strict=True):
             assert_allclose(pair.model.get_submodule(name).weight.detach().T, part.matrix)
-    scores = [
-        accuracy(p.model, fill.images.x_train, fill.images.y_train) for p in (alone, circuits)
-    ]
-    assert scores[0] <= scores[1]
+    assert on_training_images(fill, alone) <= on_training_images(fill, circuits)
+
+
+def on_training_images(fill, pair):
+    return accuracy(pair.model, fill.images.x_train, fill.images.y_train)
+
+
+def test_baselines_split_few_parameters_too(fill, monkeypatch):
+    budget = int(0.5 * (64 * 16 + 16 * 8))
+    scores = []
+    for split in (0.9, 0.6):
+        monkeypatch.setattr(wide, "SPLITS", (split,))
+        pair = fill.with_share("low rank", 0.5)
+        first = math.ceil(int(split * budget) / (64 + 16))
+        second = min(8, math.ceil((budget - int(split * budget)) / (16 + 8)))
+        assert [one.name for one in pair.found] == [f"low rank {r}" for r in (first, second)]
+        scores.append(on_training_images(fill, pair))
+    assert scores[0] != scores[1]
+    monkeypatch.setattr(wide, "SPLITS", (0.9, 0.6))
+    assert on_training_images(fill, fill.with_share("low rank", 0.5)) == max(scores)
 
 
 def test_few_parameters_may_leave_the_core_alone():
@@ -290,5 +307,5 @@ def test_pixels_get_bits_of_their_own():
 
 def test_a_share_that_pays_for_nothing():
     layer = standins.Layer(np.eye(64), np.eye(64))
-    with pytest.raises(ValueError, match=r"share=0.001 does not pay for any circuit; raise it"):
-        wide._fit(layer, "circuits", 0.001, standins.Effort(), None)
+    with pytest.raises(ValueError, match=r"3 parameters do not pay for any circuit; raise the sh"):
+        wide._fit(layer, "circuits", 3, standins.Effort(), None)

@@ -3,10 +3,10 @@
 A share of the hidden weights is kept: circuits and MPOs have at most that many parameters, low rank
 and Monarch matrices at least. The second layer is fitted to what it receives from the first one
 replaced. Where few parameters are left, what one layer gets is missing in the other, and few layers
-of gates are all that pays: there several splits, and for circuits several depths, none among them,
-are tried, and the network that is best on training images counts. Healing is one epoch in which the
-replaced matrices stay and all else, the biases and the last layer, is trained: the same numbers
-for every method.
+of gates are all that pays: there every method tries the same splits, circuits also several depths,
+none among them, and the network that is best on training images counts. Healing is one epoch in
+which the replaced matrices stay and all else, the biases and the last layer, is trained: the same
+numbers for every method.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ CIRCUITS, MPO, *REST = METHODS
 FEW = 1 / 16
 """Below this share splits and shallow circuits are tried."""
 SPLITS = (0.92, 0.8, 0.68)
-"""Parts of few parameters that the first layer gets at most."""
+"""Parts of few parameters that the first layer gets, at most or, of other methods, at least."""
 SHALLOW, DEEP = (0, 1, 2, 4), (4, 8)
 """Layers of the circuits below this share and from it on; what it does not pay for is left out."""
 MONARCHS = {"starts": 1, "iterations": 500}
@@ -109,7 +109,7 @@ def _replaced(*, data, data_dir, networks, seed, objective, method, share, effor
     if method == CIRCUITS and share < FEW:
         alone, found = fill.best(share)
         return piece | _scores(found, images, seed) | {"alone": _scores(alone, images, seed)}
-    return piece | _scores(fill.each(method, share), images, seed)
+    return piece | _scores(fill.with_share(method, share), images, seed)
 
 
 def _scores(pair: Pair, images: Dataset, seed: int) -> dict:
@@ -148,12 +148,21 @@ class Fill:
     def dense(self) -> int:
         return sum(self.original.get_submodule(name).weight.numel() for name in PLACES)
 
-    def each(self, method: str, share: float) -> Pair:
-        """Every layer keeps the share of its own weights."""
+    def with_share(self, method: str, share: float) -> Pair:
+        """Every layer keeps the share of its own weights, or the common budget is split best."""
+        if share >= FEW:
+            sizes = [self.original.get_submodule(name).weight.numel() for name in PLACES]
+            return self._each(method, [int(share * size) for size in sizes])
+        budget = int(share * self.dense)
+        limits = [int(split * budget) for split in SPLITS]
+        tried = [self._each(method, [limit, budget - limit]) for limit in limits]
+        return max(tried, key=self._score)
+
+    def _each(self, method: str, budgets: Sequence[int]) -> Pair:
         pair = Pair([], self.original)
-        for number in range(len(PLACES)):
+        for number, budget in enumerate(budgets):
             place, orders = self._place(pair, number)
-            one = _fit(place.layer, method, share, self.effort, orders)
+            one = _fit(place.layer, method, budget, self.effort, orders)
             pair = Pair([*pair.found, one], place.filled(one.matrix))
         return pair
 
@@ -211,13 +220,13 @@ def _circuits(
             yield from circuits(layer, bond_for(rest, legs, below=True), [depth], effort, orders)
 
 
-def _fit(layer: Layer, method: str, share: float, effort: Effort, orders) -> StandIn:
-    """What a share of the weights buys."""
-    shape, budget = layer.matrix.shape, int(share * layer.matrix.size)
+def _fit(layer: Layer, method: str, budget: int, effort: Effort, orders) -> StandIn:
+    """What so many parameters buy: circuits of at most as many, the others of at least as many."""
+    shape = layer.matrix.shape
     if method == CIRCUITS:
         found = list(_circuits(layer, budget, DEEP, effort, orders))
         if not found:
-            raise ValueError(f"share={share} does not pay for any circuit; raise it")
+            raise ValueError(f"{budget} parameters do not pay for any circuit; raise the share")
         return min(found, key=lambda one: one.loss)
     if method == MPO:
         return plain_mpo(layer, bond_for(budget, qubit_legs(*shape)), effort, orders)
