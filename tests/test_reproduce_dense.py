@@ -11,6 +11,8 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
+from mpodis.baselines import mpo_parameters
+from mpodis.conventions import qubit_legs
 from mpodis.data import load_data
 from mpodis.experiments import standins
 from mpodis.experiments.reproduce import dense, wide
@@ -18,7 +20,6 @@ from mpodis.experiments.reproduce.networks import trained_dense
 from mpodis.experiments.reproduce.running import run_experiment
 from mpodis.experiments.run_directory import REPRODUCE, JobDirectory
 from mpodis.nn import accuracy
-from mpodis.order import Reordering
 
 METHODS = standins.METHODS
 SMALL = dense.Dense(
@@ -63,7 +64,7 @@ def wide_record(networks, tmp_path_factory):
         patch.setattr(wide, "HIDDEN", HIDDEN)  # the same on small layers
         patch.setattr(wide, "FEW", 0.7)  # the smaller of the two shares
         patch.setattr(wide, "SPLITS", (0.9,))
-        patch.setattr(wide, "SHALLOW", (0, 1))
+        patch.setattr(wide, "DEPTHS", (0, 1))
         return run(WIDE, networks, tmp_path_factory.mktemp("wide") / "run")
 
 
@@ -233,10 +234,10 @@ def fill(networks, monkeypatch):
     monkeypatch.setattr(wide, "HIDDEN", HIDDEN)
     monkeypatch.setattr(wide, "FEW", 0.7)
     monkeypatch.setattr(wide, "SPLITS", (0.75,))
-    monkeypatch.setattr(wide, "SHALLOW", (0, 1))
+    monkeypatch.setattr(wide, "DEPTHS", (0, 1))
     images = load_data("digits")
     model = trained_dense(images, networks, 0, hidden=HIDDEN)
-    effort = standins.Effort(starts=1, max_sweeps=2, rounds=0)
+    effort = standins.Effort(starts=1, max_sweeps=2, rounds=2, between=1)
     return wide.Fill(images, model, "activations", effort)
 
 
@@ -268,14 +269,23 @@ def test_baselines_split_few_parameters_too(fill, monkeypatch):
     assert on_training_images(fill, fill.with_share("low rank", 0.5)) == max(scores)
 
 
-def test_few_parameters_may_leave_the_core_alone():
-    matrix = np.kron(np.diag([1.0, 0.5]), np.kron(np.ones((2, 2)), np.eye(2)))
-    layer = standins.Layer(matrix, np.eye(8))
-    effort = standins.Effort(starts=1, max_sweeps=5, rounds=0)
-    order = [Reordering.identity((8, 8))]
-    (found,) = wide._circuits(layer, 12, wide.SHALLOW, effort, order)
-    assert found.name.endswith("depth 0")
-    assert found.loss < 1e-6
+def test_few_parameters_may_leave_the_core_alone(fill):
+    nothing = wide.Pair([], fill.original)
+    least = mpo_parameters(qubit_legs(64, 16), 1)
+    (pair,) = fill._around(nothing, least + 5)  # a gate has six numbers
+    assert [one.name for one in pair.found] == ["chi 1, depth 0"]
+    assert not list(fill._around(nothing, least - 1))
+
+
+def test_circuits_of_few_parameters_are_at_least_as_near_as_their_core(fill):
+    nothing = wide.Pair([], fill.original)
+    budget = mpo_parameters(qubit_legs(64, 16), 3) + 5
+    largest, smaller = fill._around(nothing, budget)
+    alone = fill._alone(nothing, budget)
+    assert largest.found[0].name == "chi 3, depth 0"
+    assert largest.found[0].loss == alone.found[0].loss
+    assert smaller.found[0].name == "chi 2, depth 1"
+    assert max(largest.parameters, smaller.parameters) <= budget
 
 
 def test_a_share_that_pays_for_no_pair(fill):

@@ -145,21 +145,24 @@ class Effort:
     Attributes
     ----------
     starts, max_sweeps : int
-        Of `disentangle`; the last fit of a form takes up to `max_sweeps`, those between two
-        orders a fifth.
+        Of `disentangle`; the last fit of a form takes up to `max_sweeps`.
     rounds : int
         Orders that are tried in turn with the fits, at most.
+    between : int, optional
+        Sweeps of a fit between two orders; by default a fifth of `max_sweeps`. Many rounds with
+        one sweep each find better orders than few with many, which hold an order fast.
     seed : int
     """
 
     starts: int = 4
     max_sweeps: int = 60
     rounds: int = 6
+    between: int | None = None
     seed: int = 0
 
     @property
     def short(self) -> int:
-        return max(1, self.max_sweeps // 5)
+        return max(1, self.max_sweeps // 5) if self.between is None else self.between
 
 
 Orders = Sequence[Reordering] | None

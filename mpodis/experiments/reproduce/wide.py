@@ -2,11 +2,11 @@
 
 A share of the hidden weights is kept: circuits and MPOs have at most that many parameters, low rank
 and Monarch matrices at least. The second layer is fitted to what it receives from the first one
-replaced. Where few parameters are left, what one layer gets is missing in the other, and few layers
-of gates are all that pays: there every method tries the same splits, circuits also several depths,
-none among them, and the network that is best on training images counts. Healing is one epoch in
-which the replaced matrices stay and all else, the biases and the last layer, is trained: the same
-numbers for every method.
+replaced. Where few parameters are left, what one layer gets is missing in the other: there every
+method tries the same splits, circuits and MPOs search longer for an order, circuits try several
+depths around the largest core and the next smaller one, and the network that is best on training
+images counts. Healing is one epoch in which the replaced matrices stay and all else, the biases and
+the last layer, is trained: the same numbers for every method.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ HIDDEN = (256, 64)
 PLACES = ("0", "2")
 CIRCUITS, MPO, *REST = METHODS
 FEW = 1 / 16
-"""Below this share splits and shallow circuits are tried."""
+"""Below this share splits and depths are tried."""
 SPLITS = (0.92, 0.8, 0.68)
 """Parts of few parameters that the first layer gets, at most or, of other methods, at least."""
-SHALLOW, DEEP = (0, 1, 2, 4), (4, 8)
+DEPTHS, DEEP = (0, 2, 4, 8, 12), (4, 8)
 """Layers of the circuits below this share and from it on; what it does not pay for is left out."""
 MONARCHS = {"starts": 1, "iterations": 500}
 """Of `best_monarch`: like the circuits' sweeps, a quarter of what the small network gets."""
@@ -66,10 +66,16 @@ SCORES = ("accuracy", "healed")
 
 def pieces(options: Dense) -> list[Piece]:
     same = {k: getattr(options, k) for k in ("data", "data_dir", "networks")}
-    effort = {
+    quick = {
         "starts": 1,
         "max_sweeps": max(1, options.max_sweeps // 4),
         "rounds": options.rounds // 3,
+    }
+    patient = {
+        "starts": 1,
+        "max_sweeps": max(1, options.max_sweeps * 2 // 5),
+        "rounds": options.rounds * 6,
+        "between": 1,
     }
     return [
         Piece(
@@ -81,7 +87,7 @@ def pieces(options: Dense) -> list[Piece]:
                 "objective": objective,
                 "method": method,
                 "share": share,
-                "effort": effort,
+                "effort": patient if share < FEW else quick,
             },
         )
         for objective in options.objectives
@@ -154,8 +160,7 @@ class Fill:
             sizes = [self.original.get_submodule(name).weight.numel() for name in PLACES]
             return self._each(method, [int(share * size) for size in sizes])
         budget = int(share * self.dense)
-        limits = [int(split * budget) for split in SPLITS]
-        tried = [self._each(method, [limit, budget - limit]) for limit in limits]
+        tried = [self._each(method, [one, budget - one]) for one in self._limits(budget)]
         return max(tried, key=self._score)
 
     def _each(self, method: str, budgets: Sequence[int]) -> Pair:
@@ -172,35 +177,44 @@ class Fill:
         The split is found by the MPOs; circuits then try theirs at that split, or stay without.
         """
         budget, nothing = int(share * self.dense), Pair([], self.original)
-        limits = [int(split * budget) for split in SPLITS]
-        begun = {limit: self._with(nothing, limit, (0,)) for limit in limits}
-        alone = {limit: self._with(pair, budget, (0,)) for limit, pair in begun.items()}
+        begun = {limit: self._alone(nothing, limit) for limit in self._limits(budget)}
+        alone = {limit: self._alone(pair, budget) for limit, pair in begun.items()}
         alone = {limit: pair for limit, pair in alone.items() if pair is not None}
         if not alone:
             raise ValueError(f"share={share} does not pay for an MPO of either layer; raise it")
-        first = max(alone, key=lambda limit: self._score(alone[limit]))
-        firsts = [begun[first], *(self._with(nothing, first, (d,)) for d in SHALLOW if d)]
-        tried = [self._with(pair, budget, SHALLOW) for pair in firsts]
-        tried = [alone[first], *(pair for pair in tried if pair is not None)]
-        return alone[first], max(tried, key=self._score)
+        limit = max(alone, key=lambda limit: self._score(alone[limit]))
+        firsts = [begun[limit], *self._around(nothing, limit)]
+        tried = [alone[limit], *(pair for one in firsts for pair in self._around(one, budget))]
+        return alone[limit], max(tried, key=self._score)
+
+    def _limits(self, budget: int) -> list[int]:
+        return [int(split * budget) for split in SPLITS]
 
     def _score(self, pair: Pair) -> float:
         return accuracy(pair.model, self.images.x_train, self.images.y_train)
 
-    def _with(self, pair: Pair | None, budget: int, depths: Sequence[int]) -> Pair | None:
-        """The next layer replaced too, all together within the budget; None where it is too small.
+    def _alone(self, pair: Pair | None, budget: int) -> Pair | None:
+        """The next layer replaced by an MPO, all within the budget; None where it is too small."""
+        return None if pair is None else next(self._chains(pair, budget, [0]), None)
 
-        Of several depths the one of least loss.
-        """
-        if pair is None:
-            return None
+    def _around(self, pair: Pair, budget: int) -> Iterator[Pair]:
+        """The next layer replaced by circuits: for each of two cores the depth of least loss."""
+        return self._chains(pair, budget, DEPTHS)
+
+    def _chains(self, pair: Pair, budget: int, depths: Sequence[int]) -> Iterator[Pair]:
         place, orders = self._place(pair, len(pair.found))
-        rest = budget - pair.parameters
-        able = list(_circuits(place.layer, rest, depths, self.effort, orders))
-        if not able:
-            return None
-        one = min(able, key=lambda one: one.loss)
-        return Pair([*pair.found, one], place.filled(one.matrix))
+        shape, rest = place.layer.matrix.shape, budget - pair.parameters
+        legs = qubit_legs(*shape)
+        if rest < mpo_parameters(legs, 1):
+            return
+        largest = bond_for(rest, legs, below=True)
+        for bond in range(largest, max(0, largest - 2), -1):
+            left = rest - mpo_parameters(legs, bond)
+            paid = [depth for depth in depths if SO4 * gate_count(shape, depth) <= left]
+            # each depth begins at the one before, and all at the order of the core alone
+            found = circuits(place.layer, bond, paid, self.effort, orders)
+            one = min(found, key=lambda one: one.loss)
+            yield Pair([*pair.found, one], place.filled(one.matrix))
 
     def _place(self, pair: Pair, number: int) -> tuple[Place, list[Reordering] | None]:
         place = Place.of(pair.model, PLACES[number], self.images.x_train, self.objective)
@@ -208,23 +222,11 @@ class Fill:
         return place, None if number else [grid(self.images.image_shape, HIDDEN[0])]
 
 
-def _circuits(
-    layer: Layer, budget: int, depths: Sequence[int], effort: Effort, orders
-) -> Iterator[StandIn]:
-    """Of every depth the largest core that the parameters pay for, where they pay for one."""
-    shape = layer.matrix.shape
-    legs = qubit_legs(*shape)
-    for depth in depths:
-        rest = budget - SO4 * gate_count(shape, depth)
-        if rest >= mpo_parameters(legs, 1):
-            yield from circuits(layer, bond_for(rest, legs, below=True), [depth], effort, orders)
-
-
 def _fit(layer: Layer, method: str, budget: int, effort: Effort, orders) -> StandIn:
     """What so many parameters buy: circuits of at most as many, the others of at least as many."""
     shape = layer.matrix.shape
     if method == CIRCUITS:
-        found = list(_circuits(layer, budget, DEEP, effort, orders))
+        found = list(_each_depth(layer, budget, effort, orders))
         if not found:
             raise ValueError(f"{budget} parameters do not pay for any circuit; raise the share")
         return min(found, key=lambda one: one.loss)
@@ -233,6 +235,16 @@ def _fit(layer: Layer, method: str, budget: int, effort: Effort, orders) -> Stan
     if method == "low rank":
         return rank_matrix(layer, rank_for(budget, shape))
     return monarch_matrix(layer, budget, effort, orders=1, **MONARCHS)
+
+
+def _each_depth(layer: Layer, budget: int, effort: Effort, orders) -> Iterator[StandIn]:
+    """Of every depth the largest core that the parameters pay for, where they pay for one."""
+    shape = layer.matrix.shape
+    legs = qubit_legs(*shape)
+    for depth in DEEP:
+        rest = budget - SO4 * gate_count(shape, depth)
+        if rest >= mpo_parameters(legs, 1):
+            yield from circuits(layer, bond_for(rest, legs, below=True), [depth], effort, orders)
 
 
 def grid(image_shape: tuple[int, int], outputs: int) -> Reordering:
