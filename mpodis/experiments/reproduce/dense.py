@@ -75,7 +75,7 @@ class Dense(Options):
     seeds: int = 5
     network: str = "small"
     objectives: tuple[str, ...] = OBJECTIVES
-    cores: tuple[int, ...] = (1, 2, 4, 8, 12)
+    cores: tuple[int, ...] = (1, 2, 3, 4, 8, 12)
     depths: tuple[int, ...] = (4, 8, 12, 16, 24)
     bonds: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16)
     ranks: tuple[int, ...] = tuple(range(1, 24))
