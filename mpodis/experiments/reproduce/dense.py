@@ -372,6 +372,8 @@ def _draw_leads(record: dict, ax: Axes) -> Axes:
             ax.plot(list(columns), middle, "o", ls=style, color=f"C{k}", label=label)
     ax.axhline(0, color="0.5", lw=1)
     ax.set(xscale="log", xlabel="parameters", ylabel="lead over the best other (points)")
+    ax.set_xticks(BUDGETS[1::2], [f"{budget:,}" for budget in BUDGETS[1::2]])
+    ax.minorticks_off()
     ax.legend(fontsize="small")
     return ax
 
