@@ -149,8 +149,7 @@ class Effort:
     rounds : int
         Orders that are tried in turn with the fits, at most.
     between : int, optional
-        Sweeps of a fit between two orders; by default a fifth of `max_sweeps`. Many rounds with
-        one sweep each find better orders than few with many, which hold an order fast.
+        Sweeps of a fit between two orders; by default a fifth of `max_sweeps`.
     seed : int
     """
 

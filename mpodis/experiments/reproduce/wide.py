@@ -52,7 +52,7 @@ __all__ = ["draw", "draw_leads", "finding", "grid", "heal", "pieces", "tables"]
 
 HIDDEN = (256, 64)
 PLACES = ("0", "2")
-CIRCUITS, MPO, *REST = METHODS
+CIRCUITS, MPO, *_ = METHODS
 FEW = 1 / 16
 """Below this share splits and depths are tried."""
 SPLITS = (0.92, 0.8, 0.68)
@@ -198,10 +198,11 @@ class Fill:
         return None if pair is None else next(self._chains(pair, budget, [0]), None)
 
     def _around(self, pair: Pair, budget: int) -> Iterator[Pair]:
-        """The next layer replaced by circuits: for each of two cores the depth of least loss."""
+        """The next layer replaced by circuits around each of two cores."""
         return self._chains(pair, budget, DEPTHS)
 
     def _chains(self, pair: Pair, budget: int, depths: Sequence[int]) -> Iterator[Pair]:
+        """The best depth around the largest core that the budget pays for, and the next smaller."""
         place, orders = self._place(pair, len(pair.found))
         shape, rest = place.layer.matrix.shape, budget - pair.parameters
         legs = qubit_legs(*shape)
