@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -249,20 +250,32 @@ def tie_gates(ansatz: Ansatz, *, by: str = "layer") -> Ansatz:
     Parameters
     ----------
     ansatz : Ansatz
-    by : {"layer", "parity"}
+    by : {"layer", "parity", "mirror"}
         All gates of a width in a layer are one gate; or all of those in every other layer, so that
-        the circuit is translation invariant in time, too.
+        the circuit is translation invariant in time, too; or the first and the last of a layer are
+        one, the second and the last but one, and so on, the middle one stays alone.
     """
-    if by not in ("layer", "parity"):
-        raise ValueError(f"by={by!r} is not known; use 'layer' or 'parity'")
-
-    def tied(t: int, place: Placement) -> Placement:
-        if place.fixed is not None:
-            return place
-        return replace(place, tie=f"{t % 2 if by == 'parity' else t}:{place.width}b")
-
-    layers = tuple(tuple(tied(t, p) for p in layer) for t, layer in enumerate(ansatz.layers))
+    if by not in ("layer", "parity", "mirror"):
+        raise ValueError(f"by={by!r} is not known; use 'layer', 'parity' or 'mirror'")
+    layers = tuple(
+        tuple(_mirrored(t, layer))
+        if by == "mirror"
+        else tuple(_tied(f"{t % 2 if by == 'parity' else t}", place) for place in layer)
+        for t, layer in enumerate(ansatz.layers)
+    )
     return replace(ansatz, layers=layers)
+
+
+def _tied(name: str, place: Placement) -> Placement:
+    return place if place.fixed else replace(place, tie=f"{name}:{place.width}b")
+
+
+def _mirrored(t: int, layer: Sequence[Placement]) -> Iterator[Placement]:
+    alike = [(place.fixed, place.width) for place in layer]
+    for k, place in enumerate(layer):
+        same = [j for j, one in enumerate(alike) if one == alike[k]]
+        pair = sorted((same.index(k), len(same) - 1 - same.index(k)))
+        yield place if pair[0] == pair[1] else _tied(f"{t}.{pair[0]}", place)
 
 
 def from_spec(

@@ -36,7 +36,27 @@ def test_ties_by_layer_and_by_parity():
     assert not wall.ties
 
 
+def test_mirrored_gates_stand_at_both_ends_of_a_layer():
+    tied = tie_gates(brickwall(6, 4, fill=False), by="mirror")
+    assert [layer[0].wires for layer in tied.layers] == [(0, 1), (1, 2)] * 2
+    for layer in tied.layers:
+        names = [place.tie for place in layer]
+        assert names[0] == names[-1] is not None
+        assert names[1:-1] == [None] * (len(layer) - 2)  # the one in the middle is alone
+    assert [len(numbers) for numbers in tied.ties.values()] == [2] * 4
+    assert tied.n_parameters == (2 + 1 + 2 + 1) * 6
+    filled = tie_gates(brickwall(8, 2), by="mirror")
+    # single wires at the ends of the shifted layer are one gate, too
+    assert filled.n_parameters == (2 + 2) * 6 + 1
+    assert tie_gates(brickwall(2, 3), by="mirror") == brickwall(2, 3)
+
+
 def test_fixed_gates_are_not_tied():
+    assert set(tie_gates(from_spec("2b + CNOT + 1b", 4), by="mirror").ties) == {
+        "0.0:2b",
+        "2.0:1b",
+        "2.1:1b",
+    }
     tied = tie_gates(from_spec("2b + CNOT + 1b", 4))
     assert set(tied.ties) == {"0:2b", "2:1b"}
     assert [tied.placements[j].fixed for group in tied.ties.values() for j in group] == [None] * 6
@@ -47,7 +67,7 @@ def test_errors():
         Placement((0, 1), "CNOT", "a")
     with pytest.raises(ValueError, match=r"tied as 'a' have widths \[1, 2\]"):
         Ansatz(3, ((Placement((0, 1), tie="a"), Placement((2,), tie="a")),))
-    with pytest.raises(ValueError, match="by='wire' is not known; use 'layer' or 'parity'"):
+    with pytest.raises(ValueError, match="by='wire' is not known; use 'layer', 'parity' or"):
         tie_gates(brickwall(4, 2), by="wire")
     tied = tie_gates(brickwall(4, 2))
     with pytest.raises(ValueError, match="no closed form for tied gates"):
@@ -71,7 +91,7 @@ def test_random_and_trivial_circuits_are_tied(scale):
 
 
 @pytest.mark.parametrize("engine", ["dense", "transverse", "tree"])
-@pytest.mark.parametrize(("group", "by"), [("SO", "layer"), ("U", "parity")])
+@pytest.mark.parametrize(("group", "by"), [("SO", "layer"), ("U", "parity"), ("O", "mirror")])
 def test_they_stay_tied(group, by, engine):
     left = tie_gates(brickwall(4, 3, group=group), by=by)
     options = {"starts": 2, "explore": 2, "max_sweeps": 4, "engine": engine}

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from mpodis.ansatz import Ansatz, brickwall
+from mpodis.ansatz import Ansatz, brickwall, tie_gates
 from mpodis.baselines import low_rank
 from mpodis.blocks import best_monarch
 from mpodis.conventions import crop, padded_shape, qubit_legs, wires
@@ -169,23 +169,35 @@ Orders = Sequence[Reordering] | None
 
 
 def circuits(
-    layer: Layer, core_bond: int, depths: Sequence[int], effort: Effort, orders: Orders = None
+    layer: Layer,
+    core_bond: int,
+    depths: Sequence[int],
+    effort: Effort,
+    orders: Orders = None,
+    *,
+    mirrored: bool = False,
 ) -> Iterator[StandIn]:
     """Brickwalls of ascending depths around a core, each begun from the one before.
 
-    The matrix is that of the CNOTs and rotations.
+    The matrix is that of the CNOTs and rotations. Gates that are `mirrored`, see `tie_gates`, are
+    stored once for their two places; they are counted at six numbers, as they have to remain equal
+    where the rotations of free ones merge with their neighbours'.
     """
     padded = layer.padded()
     orders = _orders(padded, core_bond, effort) if orders is None else orders
     begun = [(None, order) for order in orders]
     for depth in depths:
-        tried = [_in_turn(padded, core_bond, depth, order, found, effort) for found, order in begun]
+        tried = [
+            _in_turn(padded, core_bond, depth, order, found, effort, mirrored)
+            for found, order in begun
+        ]
         found, order = min(tried, key=lambda pair: pair[0].loss)
         begun = [(found, order)]
         rotations = as_rotations(found.factorization)
         matrix = crop(order.undo(rotations.matrix()), layer.matrix.shape)
         core = rotations.parameter_counts()["core"]
-        six, four = (gate_count(layer.matrix.shape, depth) * each for each in (SO4, ANGLES))
+        gates = gate_count(layer.matrix.shape, depth, mirrored=mirrored)
+        six, four = gates * SO4, gates * (SO4 if mirrored else ANGLES)
         name = f"chi {core_bond}, depth {depth}"
         yield StandIn(name, matrix, core + six, core + four, layer.loss(matrix))
 
@@ -222,16 +234,16 @@ def monarch_matrix(
     return min(tried, key=lambda one: one.loss)
 
 
-def gate_count(shape: tuple[int, int], depth: int) -> int:
-    """Gates of the circuits of a depth on both sides of a matrix of a shape."""
+def gate_count(shape: tuple[int, int], depth: int, *, mirrored: bool = False) -> int:
+    """Different gates of the circuits of a depth on both sides of a matrix of a shape."""
     legs = qubit_legs(*shape)
-    sides = (bricks(len(wires(legs, side)), depth) for side in ("left", "right"))
-    return sum(sum(place.width == 2 for place in side.placements) for side in sides)
+    sides = (bricks(len(wires(legs, side)), depth, mirrored) for side in ("left", "right"))
+    return sum(len(side.free) for side in sides)
 
 
 def leads(accuracies: Mapping[str, Sequence[float]]) -> list[float]:
-    """Points by which circuits are ahead of the best other, network by network."""
-    ours, *others = (accuracies[method] for method in METHODS)
+    """Points by which the first method is ahead of the best other, network by network."""
+    ours, *others = accuracies.values()
     return [mine - max(rest) for mine, *rest in zip(ours, *others, strict=True)]
 
 
@@ -247,10 +259,11 @@ def _in_turn(
     order: Reordering,
     start: Disentangled | None,
     effort: Effort,
+    mirrored: bool = False,
 ) -> tuple[Disentangled, Reordering]:
     """Fit and order in turn; the fit goes on from `start` where there is one."""
     legs = qubit_legs(*layer.matrix.shape)
-    left, right = (bricks(len(wires(legs, side)), depth) for side in ("left", "right"))
+    left, right = (bricks(len(wires(legs, side)), depth, mirrored) for side in ("left", "right"))
 
     def fitted(start, starts: int, max_sweeps: int) -> Disentangled:
         now = layer.reordered(order)
@@ -281,7 +294,8 @@ def _in_turn(
     return fitted(found, 1, effort.max_sweeps), order
 
 
-def bricks(n: int, depth: int) -> Ansatz:
+def bricks(n: int, depth: int, mirrored: bool = False) -> Ansatz:
     """2-body gates on n wires, none where there is but one."""
     # a wire that a layer leaves over needs no gate there: its rotation goes into a neighbour
-    return brickwall(n, depth, fill=False) if depth and n > 1 else Ansatz(n, ())
+    wall = brickwall(n, depth, fill=False) if depth and n > 1 else Ansatz(n, ())
+    return tie_gates(wall, by="mirror") if mirrored else wall

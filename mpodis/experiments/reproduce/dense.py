@@ -1,10 +1,12 @@
 """Dense networks: accuracy against parameters with hidden layers replaced, nothing retrained.
 
 Circuits around a core stand beside a plain MPO, low rank and Monarch matrices. All are fitted to
-the same distance, weighted by moments of the training images, all may reorder neurons and leave
-the mean input to the bias, and all are chosen by that distance alone. Gates of SO(4) are counted
-twice: at six numbers, their dimension, and at the four angles that they need as CNOTs and
-rotations.
+the same distance, weighted by moments of the training images, all leave the mean input to the
+bias, and all are chosen by that distance alone. There are two recipes, the same for all: neurons
+stay in the order given, or their order is searched in turn with the fits. Gates of SO(4) are
+counted at six numbers, their dimension, of which four are independent where others follow; so
+circuits are shown, too, at the four angles that they need as CNOTs and rotations, and with gates
+that stand at two places each and are stored once.
 
 The small network is 64-64-10 on 8x8 images, its first layer replaced; the wide one, 784-256-64-10,
 is the subject of `wide`.
@@ -41,13 +43,40 @@ from mpodis.tables import Table
 __all__ = ["EXPERIMENT"]
 
 OURS, *OTHERS = METHODS
-GIVEN = "MPO, order given"
-"""A plain MPO without the search for an order: shown beside the others, no part of any lead."""
+MPO, RANK, MONARCH = OTHERS
+MIRRORED = "circuits, mirrored gates"
+OURS_GIVEN, MPO_GIVEN = "circuits, order given", "MPO, order given"
+KINDS = (MIRRORED, OURS, OURS_GIVEN)
+"""Forms of circuits, the most economical ones first."""
 OBJECTIVES = ("activations", "sensitivity")
 BUDGETS = (100, 150, 200, 250, 300, 400, 550, 800, 1100, 1500, 2000, 3000)
 """Parameters at which methods are compared."""
-COUNTS = {"parameters": "six numbers a gate", "thrifty": "four angles a gate"}
-"""How the parameters of circuits are counted; see `StandIn`."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is compared with what.
+
+    Attributes
+    ----------
+    ours : str
+    others : tuple of str
+    count : {"parameters", "thrifty"}
+        How the parameters of our circuits are counted, see `StandIn`.
+    """
+
+    ours: str
+    others: tuple[str, ...]
+    count: str = "parameters"
+
+
+CASES = {
+    "order given": Case(OURS_GIVEN, (MPO_GIVEN, RANK, MONARCH)),
+    "order searched": Case(OURS, (MPO, RANK, MONARCH)),
+    "order searched, mirrored gates": Case(MIRRORED, (MPO, RANK, MONARCH)),
+    "order searched, four angles a gate": Case(OURS, (MPO, RANK, MONARCH), "thrifty"),
+}
+"""Six numbers a gate unless said."""
 FEW, MANY = (250, 550), 1100
 """The range that the comparison is about, and the end of that in which few is few."""
 
@@ -62,8 +91,9 @@ class Dense(Options):
     objectives : tuple of str
         "activations": the distance of the activations; "sensitivity": weighted by what the loss
         feels of them.
-    cores, depths : tuple of int
-        Bond dimensions of cores, and ascending depths of the circuits around each.
+    cores, depths, mirrored : tuple of int
+        Bond dimensions of cores, and ascending depths of the circuits around each: of those whose
+        gates are all free, and of those whose gates stand at two places.
     bonds, ranks, monarchs : tuple of int
         Bond dimensions of plain MPOs, ranks, and least parameters of Monarch matrices.
     starts, max_sweeps, rounds : int
@@ -76,7 +106,8 @@ class Dense(Options):
     network: str = "small"
     objectives: tuple[str, ...] = OBJECTIVES
     cores: tuple[int, ...] = (1, 2, 3, 4, 8, 12)
-    depths: tuple[int, ...] = (4, 8, 12, 16, 24)
+    depths: tuple[int, ...] = (2, 4, 5, 7, 9, 12, 16, 24)
+    mirrored: tuple[int, ...] = (3, 4, 6, 9, 12, 16, 20, 26, 36)
     bonds: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16)
     ranks: tuple[int, ...] = tuple(range(1, 24))
     monarchs: tuple[int, ...] = (256, 384, 512, 768, 1024, 1536, 2048)
@@ -92,8 +123,10 @@ class Dense(Options):
         wrong = [name for name in self.objectives if name not in OBJECTIVES]
         if wrong or not self.objectives:
             raise ValueError(f"objectives={self.objectives} must be among {', '.join(OBJECTIVES)}")
-        if not self.depths or list(self.depths) != sorted(set(self.depths)) or self.depths[0] < 1:
-            raise ValueError(f"depths={self.depths} must be ascending, from 1 on")
+        for name in ("depths", "mirrored"):
+            depths = getattr(self, name)
+            if not depths or list(depths) != sorted(set(depths)) or depths[0] < 1:
+                raise ValueError(f"{name}={depths} must be ascending, from 1 on")
 
 
 def pieces(options: Dense) -> list[Piece]:
@@ -101,12 +134,19 @@ def pieces(options: Dense) -> list[Piece]:
         return wide.pieces(options)
     same = {k: getattr(options, k) for k in ("data", "data_dir", "networks")}
     effort = {k: getattr(options, k) for k in ("starts", "max_sweeps", "rounds")}
-    ours = [(OURS, f"chi{bond}", [bond, *options.depths]) for bond in options.cores]
-    others = zip(OTHERS, (options.bonds, options.ranks, options.monarchs), strict=True)
-    others = [*others, (GIVEN, options.bonds)]
-    methods = [
-        *ours,
-        *((name, name.replace(",", "").replace(" ", "-"), list(sizes)) for name, sizes in others),
+    ours = [
+        (
+            kind,
+            f"{label}chi{bond}",
+            [bond, *(options.mirrored if kind == MIRRORED else options.depths)],
+        )
+        for kind, label in zip(KINDS, ("mirrored-", "", "given-"), strict=True)
+        for bond in options.cores
+    ]
+    sizes = (options.bonds, options.ranks, options.monarchs, options.bonds)
+    others = [
+        (name, name.replace(",", "").replace(" ", "-"), list(which))
+        for name, which in zip((*OTHERS, MPO_GIVEN), sizes, strict=True)
     ]
     # seeds vary fastest, so that no two workers begin by training the same network
     return [
@@ -123,7 +163,7 @@ def pieces(options: Dense) -> list[Piece]:
             },
         )
         for objective in options.objectives
-        for method, label, sizes in methods
+        for method, label, sizes in (*ours, *others)
         for seed in options.range
     ]
 
@@ -160,16 +200,19 @@ def _rows(*, data, data_dir, networks, seed, objective, method, sizes, effort) -
 
 def _fits(place: Place, method: str, sizes: Sequence[int], effort: Effort) -> Iterator[StandIn]:
     layer = place.layer
-    if method == OURS:
+    orders = None
+    if method in (OURS_GIVEN, MPO_GIVEN):
+        effort = replace(effort, rounds=0)
+        orders = [Reordering.identity(layer.padded().matrix.shape)]
+    if method in KINDS:
         bond, *depths = sizes
-        yield from circuits(layer, bond, depths, effort)
+        yield from circuits(layer, bond, depths, effort, orders, mirrored=method == MIRRORED)
         return
-    given = [Reordering.identity(layer.matrix.shape)]
     fits = {
-        "plain MPO": lambda size: plain_mpo(layer, size, effort),
-        GIVEN: lambda size: plain_mpo(layer, size, replace(effort, rounds=0), given),
-        "low rank": lambda size: rank_matrix(layer, size),
-        "Monarch": lambda size: monarch_matrix(layer, size, effort),
+        MPO: lambda size: plain_mpo(layer, size, effort),
+        MPO_GIVEN: lambda size: plain_mpo(layer, size, effort, orders),
+        RANK: lambda size: rank_matrix(layer, size),
+        MONARCH: lambda size: monarch_matrix(layer, size, effort),
     }
     for size in sizes:
         yield fits[method](size)
@@ -207,20 +250,18 @@ def between(rows: Sequence[dict], budget: int) -> float:
     return float(np.interp(np.log(budget), np.log(sizes), scores))
 
 
-def compared(
-    record: dict, objective: str, count: str = "parameters"
-) -> dict[int, dict[str, list[float]]]:
+def compared(record: dict, objective: str, case: Case) -> dict[int, dict[str, list[float]]]:
     """Accuracy by budget and method, seed by seed, for the budgets that pay for circuits."""
     found = {}
     for budget in BUDGETS:
         ours = [
-            at_most(front(record, objective, OURS, seed, count), budget, count)
+            at_most(front(record, objective, case.ours, seed, case.count), budget, case.count)
             for seed in record["seeds"]
         ]
         if any(row is None for row in ours):
             continue
-        columns = {OURS: [row["accuracy"] for row in ours]}
-        for method in (*OTHERS, GIVEN):
+        columns = {case.ours: [row["accuracy"] for row in ours]}
+        for method in case.others:
             columns[method] = [
                 between(front(record, objective, method, seed), budget) for seed in record["seeds"]
             ]
@@ -232,25 +273,26 @@ def tables(record: dict) -> list[Table]:
     if record["options"]["network"] == "wide":
         return wide.tables(record)
     found = []
-    for objective, count in itertools.product(record["options"]["objectives"], COUNTS):
+    for objective, name in itertools.product(record["options"]["objectives"], CASES):
+        case = CASES[name]
         rows = [
             (
                 budget,
-                *(spread(columns[method], 1) for method in (OURS, *OTHERS, GIVEN)),
+                *(spread(columns[method], 1) for method in columns),
                 spread(leads(columns), 1),
             )
-            for budget, columns in compared(record, objective, count).items()
+            for budget, columns in compared(record, objective, case).items()
         ]
         found.append(
             Table(
-                ("parameters", OURS, *OTHERS, GIVEN, "lead"),
+                ("parameters", case.ours, *case.others, "lead"),
                 rows,
-                title=(f"test accuracy %, {objective}, {COUNTS[count]}: median (least to most)"),
+                title=f"test accuracy %, {objective}, {name}: median (least to most)",
                 notes=(
                     "circuits: the best they reach within the parameters; others: between their "
                     "two nearest sizes, or the first one",
-                    "lead: over the best of the others, network by network; their orders of "
-                    "neurons are searched as ours are, where one matters",
+                    "lead: over the best of the others, network by network; Monarch matrices try "
+                    "two orders, low rank knows none",
                     _unreplaced(record),
                     next(iter(record["pieces"].values()))["data"],
                 ),
@@ -281,13 +323,13 @@ def _points(record: dict) -> Table:
     cells = [
         (
             *key,
-            *(median(row[column] for row in found) for column in (*COUNTS, "loss")),
+            *(median(row[column] for row in found) for column in ("parameters", "thrifty", "loss")),
             spread([row["accuracy"] for row in found], 1),
         )
         for key, found in rows.items()
     ]
     return Table(
-        ("objective", "method", "size", *COUNTS, "loss", "accuracy %"),
+        ("objective", "method", "size", "parameters", "thrifty", "loss", "accuracy %"),
         cells,
         title="all points, medians over the networks",
     )
@@ -297,15 +339,15 @@ def finding(record: dict) -> str:
     if record["options"]["network"] == "wide":
         return wide.finding(record)
     return " ".join(
-        _sentences(f"{objective}, {COUNTS[count]}", compared(record, objective, count))
-        for objective, count in itertools.product(record["options"]["objectives"], COUNTS)
+        _sentences(f"{objective}, {name}", CASES[name], compared(record, objective, CASES[name]))
+        for objective, name in itertools.product(record["options"]["objectives"], CASES)
     )
 
 
-def _sentences(case: str, columns: dict) -> str:
+def _sentences(words: str, case: Case, columns: dict) -> str:
     middle = {budget: median(leads(found)) for budget, found in columns.items()}
     if not middle:
-        return f"Under {case}, no circuits are as small as the budgets compared."
+        return f"Under {words}, no circuits are as small as the budgets compared."
     few = [lead for budget, lead in middle.items() if FEW[0] <= budget <= FEW[1]]
     parts = []
     if few:
@@ -317,25 +359,15 @@ def _sentences(case: str, columns: dict) -> str:
     if up_to:
         least, budget = min(up_to)
         parts.append(f"the smallest up to {MANY} is {least:+.1f}, at {budget}")
-    given = [
-        median(mine - its for mine, its in zip(found[OURS], found[GIVEN], strict=True))
-        for budget, found in columns.items()
-        if FEW[0] <= budget <= FEW[1]
-    ]
-    if given:
-        parts.append(
-            f"over a plain MPO in the order given it is {min(given):+.1f} to "
-            f"{max(given):+.1f} there"
-        )
-    for method in OTHERS:
+    for method in case.others:
         ahead = [
             budget
             for budget, found in columns.items()
-            if median(found[method]) > median(found[OURS])
+            if median(found[method]) > median(found[case.ours])
         ]
         where = f"ahead at {_listed(ahead)}" if ahead else f"behind at all {len(columns)} budgets"
         parts.append(f"{method} is {where}")
-    return f"Under {case} (medians over the networks): " + "; ".join(parts) + "."
+    return f"Under {words} (medians over the networks): " + "; ".join(parts) + "."
 
 
 def _listed(values: Sequence[int]) -> str:
@@ -346,7 +378,7 @@ def _draw(record: dict, ax: Axes) -> Axes:
     if record["options"]["network"] == "wide":
         return wide.draw(record, ax)
     objective = record["options"]["objectives"][-1]
-    for k, method in enumerate((OURS, *OTHERS, GIVEN)):
+    for k, method in enumerate((*KINDS, *OTHERS, MPO_GIVEN)):
         fronts = [front(record, objective, method, seed) for seed in record["seeds"]]
         for rows in fronts:
             points = zip(*((row["parameters"], row["accuracy"]) for row in rows), strict=True)
@@ -364,11 +396,11 @@ def _draw(record: dict, ax: Axes) -> Axes:
 def _draw_leads(record: dict, ax: Axes) -> Axes:
     if record["options"]["network"] == "wide":
         return wide.draw_leads(record, ax)
-    for k, objective in enumerate(record["options"]["objectives"]):
-        for count, style in zip(COUNTS, ("-", "--"), strict=True):
-            columns = compared(record, objective, count)
+    for k, name in enumerate(CASES):
+        for objective, style in zip(record["options"]["objectives"], ("-", "--"), strict=False):
+            columns = compared(record, objective, CASES[name])
             middle = [median(leads(found)) for found in columns.values()]
-            label = f"{objective}, {COUNTS[count]}"
+            label = f"{objective}, {name}"
             ax.plot(list(columns), middle, "o", ls=style, color=f"C{k}", label=label)
     ax.axhline(0, color="0.5", lw=1)
     ax.set(xscale="log", xlabel="parameters", ylabel="lead over the best other (points)")
