@@ -1,6 +1,7 @@
 """Dense networks: what is recorded is what the replaced layers do, and how it is compared."""
 
 import functools
+import itertools
 import json
 import math
 from dataclasses import replace
@@ -20,6 +21,7 @@ from mpodis.experiments.reproduce.networks import trained_dense
 from mpodis.experiments.reproduce.running import run_experiment
 from mpodis.experiments.run_directory import REPRODUCE, JobDirectory
 from mpodis.nn import accuracy
+from reference import random_covariance, random_matrix
 
 METHODS = standins.METHODS
 SMALL = dense.Dense(
@@ -27,6 +29,7 @@ SMALL = dense.Dense(
     workers=1,
     cores=(1,),
     depths=(1, 2),
+    mirrored=(2,),
     bonds=(1,),
     ranks=(1, 2),
     monarchs=(256,),
@@ -70,30 +73,49 @@ def wide_record(networks, tmp_path_factory):
 
 def test_every_method_has_its_points_under_every_objective(record):
     pieces = record["pieces"].values()
-    assert len(pieces) == 2 * 5
+    assert len(pieces) == 2 * 7
     for piece in pieces:
-        assert len(piece["rows"]) == (2 if piece["method"] in ("circuits", "low rank") else 1)
+        free = piece["method"] in (dense.OURS, dense.OURS_GIVEN)
+        assert len(piece["rows"]) == (2 if free or piece["method"] == "low rank" else 1)
         assert piece["nothing"] < 30 < 90 < piece["original"]
         for row in piece["rows"]:
             assert 0 < row["loss"] < 1
             assert 0 < row["accuracy"] < 100
-            assert (row["thrifty"] < row["parameters"]) == (piece["method"] == "circuits")
-    ours = record["pieces"]["sensitivity-chi1-seed0"]["rows"]
-    # 3 gates a side in the first layer, 2 in the second
-    counts = [(row["parameters"], row["thrifty"]) for row in ours]
-    assert counts == [(24 + 6 * 6, 24 + 4 * 6), (24 + 6 * 10, 24 + 4 * 10)]
-    assert ours[1]["loss"] <= ours[0]["loss"] + 1e-12
+            assert (row["thrifty"] < row["parameters"]) == free
+    for kind in ("", "given-"):
+        ours = record["pieces"][f"sensitivity-{kind}chi1-seed0"]["rows"]
+        # 3 gates a side in the first layer, 2 in the second
+        counts = [(row["parameters"], row["thrifty"]) for row in ours]
+        assert counts == [(24 + 6 * 6, 24 + 4 * 6), (24 + 6 * 10, 24 + 4 * 10)]
+        assert ours[1]["loss"] <= ours[0]["loss"] + 1e-12
+    # of 3 gates the outer ones are one, and so are both of 2
+    (mirrored,) = record["pieces"]["sensitivity-mirrored-chi1-seed0"]["rows"]
+    assert mirrored["parameters"] == 24 + 6 * 6
     assert record["pieces"]["activations-low-rank-seed0"]["rows"][1]["parameters"] == 256
 
 
 def test_an_order_that_is_searched_is_never_further_off(record):
-    for objective in dense.OBJECTIVES:
+    pairs = (("plain-MPO", "MPO-order-given"), ("chi1", "given-chi1"))
+    for objective, names in itertools.product(dense.OBJECTIVES, pairs):
         searched, given = (
-            record["pieces"][f"{objective}-{name}-seed0"]["rows"][0]
-            for name in ("plain-MPO", "MPO-order-given")
+            record["pieces"][f"{objective}-{name}-seed0"]["rows"][0] for name in names
         )
         assert searched["parameters"] == given["parameters"]
         assert searched["loss"] <= given["loss"] + 1e-9
+
+
+@pytest.mark.parametrize(("method", "sizes"), [(dense.MPO_GIVEN, (2,)), (dense.OURS_GIVEN, (2, 1))])
+def test_an_order_that_is_given_stays(method, sizes, monkeypatch):
+    def searched(*args, **options):
+        raise AssertionError("an order was searched")
+
+    monkeypatch.setattr(standins, "nearer_order", searched)
+    monkeypatch.setattr(standins, "neuron_order", searched)
+    layer = standins.Layer(random_matrix((12, 8)), random_covariance(12))
+    place = standins.Place(None, "0", layer, None, None)
+    (found,) = dense._fits(place, method, sizes, standins.Effort(1, 2, 1))
+    assert 0 < found.loss < 1
+    assert_allclose(found.loss, layer.loss(found.matrix), rtol=1e-9)
 
 
 def test_accuracies_are_those_of_the_filled_network(record, networks):
@@ -105,7 +127,7 @@ def test_accuracies_are_those_of_the_filled_network(record, networks):
     assert row["accuracy"] == accuracy(filled, images.x_test, images.y_test)
 
 
-def made_up(**rows):
+def made_up(rows):
     """A record with these (parameters, loss, accuracy) by method, and two networks."""
     pieces = {}
     for seed in (0, 1):
@@ -123,20 +145,23 @@ def made_up(**rows):
 
 
 MADE_UP = made_up(
-    **{
-        "circuits": [(300, 0.2, 80.0), (200, 0.3, 85.0), (250, 0.35, 99.0), (900, 0.1, 90.0)],
-        "plain MPO": [(24, 0.9, 20.0), (310, 0.3, 70.0)],
-        dense.GIVEN: [(24, 0.95, 15.0), (310, 0.6, 40.0)],
-        "low rank": [(128, 0.8, 10.0), (256, 0.7, 30.0), (1024, 0.05, 95.0)],
-        "Monarch": [(256, 0.5, 50.0)],
+    {
+        dense.OURS: [(300, 0.2, 80.0), (200, 0.3, 85.0), (250, 0.35, 99.0), (900, 0.1, 90.0)],
+        dense.MIRRORED: [(180, 0.2, 86.0)],
+        dense.OURS_GIVEN: [(400, 0.3, 78.0)],
+        dense.MPO: [(24, 0.9, 20.0), (310, 0.3, 70.0)],
+        dense.MPO_GIVEN: [(24, 0.95, 15.0), (310, 0.6, 40.0)],
+        dense.RANK: [(128, 0.8, 10.0), (256, 0.7, 30.0), (1024, 0.05, 95.0)],
+        dense.MONARCH: [(256, 0.5, 50.0)],
     }
 )
+SEARCHED = dense.CASES["order searched"]
 
 
 def test_the_training_loss_chooses_and_others_stand_between_two_sizes():
     front = dense.front(MADE_UP, "sensitivity", "circuits", 0)
     assert [row["parameters"] for row in front] == [200, 300, 900]
-    found = dense.compared(MADE_UP, "sensitivity")
+    found = dense.compared(MADE_UP, "sensitivity", SEARCHED)
     assert list(found) == [200, 250, 300, 400, 550, 800, 1100, 1500, 2000, 3000]
     assert found[250]["circuits"] == [85.0, 86.0]
     assert found[250]["Monarch"] == [50.0, 51.0]
@@ -145,36 +170,56 @@ def test_the_training_loss_chooses_and_others_stand_between_two_sizes():
     assert found[400]["circuits"] == [80.0, 81.0]
     assert found[400]["plain MPO"] == [70.0, 71.0]
     assert standins.leads(found[400]) == [10.0, 10.0]
-    assert found[400][dense.GIVEN] == [40.0, 41.0]
     assert found[1500]["low rank"] == [95.0, 96.0]
-    thrifty = dense.compared(MADE_UP, "sensitivity", "thrifty")
+    four = dense.CASES["order searched, four angles a gate"]
+    thrifty = dense.compared(MADE_UP, "sensitivity", four)
     assert list(thrifty) == [100, 150, *found]
     assert thrifty[100]["circuits"] == [85.0, 86.0]
     assert thrifty[100]["low rank"] == [10.0, 11.0]  # the first there is
 
 
+def test_every_recipe_compares_like_with_like():
+    given = dense.compared(MADE_UP, "sensitivity", dense.CASES["order given"])
+    assert list(given) == [400, 550, 800, 1100, 1500, 2000, 3000]
+    assert list(given[400]) == [dense.OURS_GIVEN, dense.MPO_GIVEN, dense.RANK, dense.MONARCH]
+    assert given[400][dense.OURS_GIVEN] == [78.0, 79.0]
+    assert given[400][dense.MPO_GIVEN] == [40.0, 41.0]
+    ahead = [
+        a - b for a, b in zip(given[400][dense.OURS_GIVEN], given[400][dense.RANK], strict=True)
+    ]
+    assert standins.leads(given[400]) == ahead
+    mirrored = dense.CASES["order searched, mirrored gates"]
+    found = dense.compared(MADE_UP, "sensitivity", mirrored)[200]
+    assert list(found) == [dense.MIRRORED, *METHODS[1:]]
+    assert found[dense.MIRRORED] == [86.0, 87.0]
+
+
 def test_the_finding_says_who_is_ahead_where():
     text = dense.finding(MADE_UP)
+    assert "Under sensitivity, order searched (medians over the networks)" in text
     assert "between 250 and 550 parameters the lead of circuits over the best other" in text
     assert "is +10.0 to +19.2 points" in text
     assert "the smallest up to 1100 is -5.0, at 1100" in text
     assert "plain MPO is behind at all 10 budgets" in text
-    assert "Under sensitivity, four angles a gate (medians over the networks)" in text
+    assert "Under sensitivity, order searched, four angles a gate (medians" in text
     assert "low rank is ahead at 800, 1100, 1500, 2000, 3000" in text
-    assert "over a plain MPO in the order given it is +40.0 to +47.1 there" in text
-    large = made_up(**{m: [(5000, 0.1, 90.0)] for m in (*METHODS, dense.GIVEN)})
+    assert "MPO, order given is behind at all 7 budgets" in text
+    names = (*dense.KINDS, *METHODS[1:], dense.MPO_GIVEN)
+    large = made_up({name: [(5000, 0.1, 90.0)] for name in names})
     assert "no circuits are as small as the budgets compared" in dense.finding(large)
-    middle = made_up(**{m: [(1300, 0.1, 90.0)] for m in (*METHODS, dense.GIVEN)})
+    middle = made_up({name: [(1300, 0.1, 90.0)] for name in names})
     assert "up to 1100" not in dense.finding(middle)
 
 
 def test_tables_and_figure(record):
-    compared, thrifty, *_, points = dense.tables(record)
-    assert thrifty.title.startswith("test accuracy %, activations, four angles a gate")
-    assert compared.columns == ("parameters", *METHODS, dense.GIVEN, "lead")
-    assert [row[0] for row in compared.rows] == list(dense.BUDGETS)
-    assert any("scikit-learn digits" in note for note in compared.notes)
-    assert len(points.rows) == 2 * (2 + 1 + 2 + 1 + 1)
+    *compared, points = dense.tables(record)
+    assert len(compared) == 2 * len(dense.CASES)
+    for table, (name, case) in zip(compared[: len(dense.CASES)], dense.CASES.items(), strict=True):
+        assert table.title.startswith(f"test accuracy %, activations, {name}: median")
+        assert table.columns == ("parameters", case.ours, *case.others, "lead")
+        assert [row[0] for row in table.rows] == list(dense.BUDGETS)
+        assert any("scikit-learn digits" in note for note in table.notes)
+    assert len(points.rows) == 2 * (1 + 2 + 2 + 1 + 2 + 1 + 1)
     assert record["finding"] == dense.finding(record)
     for panel in dense.EXPERIMENT.panels:
         ax = plt.subplots()[1]
@@ -188,6 +233,7 @@ def test_tables_and_figure(record):
         ({"objectives": ("overlap",)}, "must be among activations, sensitivity"),
         ({"objectives": ()}, "must be among activations, sensitivity"),
         ({"depths": (4, 2)}, r"depths=\(4, 2\) must be ascending"),
+        ({"mirrored": (0, 2)}, r"mirrored=\(0, 2\) must be ascending"),
     ],
 )
 def test_options_that_make_no_sense(options, message):

@@ -218,6 +218,17 @@ def test_deeper_circuits_are_never_worse_and_cost_what_they_say(layer):
     assert found[1].loss <= found[0].loss + 1e-12
 
 
+def test_mirrored_gates_are_counted_once(layer):
+    found = list(circuits(layer, 1, (2, 3), QUICK, mirrored=True))
+    # inputs: 2, 1 and 2 gates in layers, of which 1, 1 and 1 differ; outputs: 1, 1 and 1
+    for gates, one in zip((4, 6), found, strict=True):
+        check(layer, one)
+        assert one.parameters == one.thrifty == 6 * gates + 3 * 4 + 2
+    assert found[1].loss <= found[0].loss + 1e-12
+    assert gate_count((64, 64), 5, mirrored=True) == 2 * (2 + 1 + 2 + 1 + 2)
+    assert gate_count((64, 64), 5) == 2 * (3 + 2 + 3 + 2 + 3)
+
+
 def test_the_core_alone_is_a_circuit_of_no_layers(layer):
     plain = plain_mpo(layer, 2, QUICK)
     check(layer, plain)
