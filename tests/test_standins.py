@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from mpodis import count_parameters, low_rank
-from mpodis.ansatz import Ansatz, brickwall
+from mpodis.ansatz import Ansatz, brickwall, tie_gates
 from mpodis.baselines import mpo_parameters
 from mpodis.circuit import Circuit, random_circuit
 from mpodis.conventions import qubit_legs
@@ -111,22 +111,35 @@ def test_rotations_are_the_same_operator_at_four_numbers_a_gate(left, right, dep
         assert pairs == gate_count(given.shape, depth)
 
 
-def test_four_numbers_a_gate_are_independent():
+@pytest.mark.parametrize(("mirrored", "gates", "numbers"), [(False, 10, 40), (True, 6, 28)])
+def test_four_numbers_of_a_free_gate_are_independent_and_more_of_a_mirrored_one(
+    mirrored, gates, numbers
+):
     """So many directions does the operator move in when all gates of SO(4) and the core move."""
     given = factorization(4, 4, 3, bond=1, fill=False)
+    if mirrored:
+        walls = (tie_gates(c.ansatz, by="mirror") for c in (given.left, given.right))
+        left, right = (random_circuit(wall, seed=k) for k, wall in enumerate(walls))
+        given = Factorization(left, given.core, right, given.shape)
+    assert len(given.left.ansatz.free) + len(given.right.ansatz.free) == gates
     tangents = []
     for side in ("left", "right"):
         circuit = getattr(given, side)
-        for j, gate in enumerate(circuit.gates):
+        loose = brickwall(4, 3, fill=False)  # places of a tied gate move one by one
+        loose = loose if side == "left" else loose.reversed()
+        for places in circuit.ansatz.free:
             for p, q in zip(*np.triu_indices(4, 1), strict=True):
                 skew = np.zeros((4, 4))
                 skew[p, q], skew[q, p] = 1, -1
-                gates = list(circuit.gates)
-                gates[j] = gate @ skew
-                parts = {"left": given.left, "right": given.right}
-                parts[side] = Circuit(circuit.ansatz, tuple(gates))
-                moved = Factorization(parts["left"], given.core, parts["right"], given.shape)
-                tangents.append(moved.matrix().ravel())
+                tangent = 0
+                for j in places:
+                    moved = list(circuit.gates)
+                    moved[j] = moved[j] @ skew
+                    parts = {"left": given.left, "right": given.right}
+                    parts[side] = Circuit(loose, tuple(moved))
+                    parts = (parts["left"], given.core, parts["right"], given.shape)
+                    tangent = tangent + Factorization(*parts).matrix().ravel()
+                tangents.append(tangent)
     cores = random_cores(centred_legs(4, 4), 1)
     for k, core in enumerate(cores):
         for place in np.ndindex(core.shape):
@@ -137,8 +150,8 @@ def test_four_numbers_a_gate_are_independent():
                 Factorization(given.left, moved, given.right, given.shape).matrix().ravel()
             )
     values = np.linalg.svd(np.array(tangents), compute_uv=False)
-    # 4 x 10 gates, and 16 numbers of the core less its 3 scales
-    assert (values > 1e-9 * values[0]).sum() == 40 + 16 - 3
+    # of the gates, and 16 numbers of the core less its 3 scales
+    assert (values > 1e-9 * values[0]).sum() == numbers + 16 - 3
 
 
 @pytest.mark.parametrize(

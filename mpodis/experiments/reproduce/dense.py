@@ -278,7 +278,7 @@ def tables(record: dict) -> list[Table]:
         rows = [
             (
                 budget,
-                *(spread(columns[method], 1) for method in columns),
+                *(spread(column, 1) for column in columns.values()),
                 spread(leads(columns), 1),
             )
             for budget, columns in compared(record, objective, case).items()
