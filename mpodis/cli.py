@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from mpodis import __version__
-from mpodis.config import LayerConfig, MainConfig, ParetoConfig, load_config
+from mpodis.options import LayerConfig, MainConfig, ParetoConfig, load_config
 
 __all__ = ["app", "main"]
 
@@ -189,7 +189,7 @@ def disentangle(
         "workers": workers,
     }
     options = load_config(LayerConfig, config, flags)
-    from mpodis.experiments.layer_job import load_problem
+    from mpodis.jobs.layer import load_problem
 
     problem = load_problem(options)  # before a directory is made
     label = Path(options.file).stem
@@ -250,7 +250,7 @@ def pareto(
         "seed": seed,
     }
     options = load_config(ParetoConfig, config, flags)
-    from mpodis.experiments.layer_job import load_problem
+    from mpodis.jobs.layer import load_problem
 
     problem = load_problem(options)  # before a directory is made
     label = Path(options.file).stem
@@ -276,8 +276,8 @@ def reproduce(
     quiet: Quiet = False,
 ) -> None:
     """Reproduce a table or figure, of the paper or of our own: record, figure and finding."""
-    from mpodis.experiments.reproduce import EXPERIMENTS, load_experiment
-    from mpodis.experiments.run_directory import REPRODUCE
+    from mpodis.jobs.directory import REPRODUCE
+    from mpodis.paper import EXPERIMENTS, load_experiment
 
     if name is None:
         for known, title in EXPERIMENTS.items():
@@ -318,7 +318,7 @@ def export(
     format: Annotated[str, typer.Option(help="qasm3 (OpenQASM 3) or qpy.")] = "qasm3",
 ) -> None:
     """Write the circuits of a run as OpenQASM 3 or QPY, their global phase beside them."""
-    from mpodis.experiments.exporting import export_run
+    from mpodis.jobs.export import export_run
 
     for done in export_run(source, out, format=format):
         print(f"{done}\n")
@@ -327,7 +327,7 @@ def export(
 @app.command()
 def show(run_dir: Annotated[Path, typer.Argument(metavar="RUN")]) -> None:
     """Print the tables of a finished run."""
-    from mpodis.experiments.run_directory import JobDirectory
+    from mpodis.jobs.directory import JobDirectory
 
     directory, _, _ = JobDirectory.open(run_dir)
     _print_tables(directory)
@@ -336,7 +336,7 @@ def show(run_dir: Annotated[Path, typer.Argument(metavar="RUN")]) -> None:
 @app.command()
 def resume(run_dir: Annotated[Path, typer.Argument(metavar="RUN")], quiet: Quiet = False) -> None:
     """Go on with a run that was interrupted; what is done is not done again."""
-    from mpodis.experiments.run_directory import JobDirectory
+    from mpodis.jobs.directory import JobDirectory
 
     directory, job, options = JobDirectory.open(run_dir)
     _finish(directory, job, options, quiet=quiet)
@@ -353,7 +353,7 @@ def _absolute(options):
 
 
 def _begin(out: Path | None, job: str, options, *, label: str, quiet: bool, problem=None) -> None:
-    from mpodis.experiments.run_directory import JobDirectory
+    from mpodis.jobs.directory import JobDirectory
 
     now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     path = Path("runs") / f"{label}-{now}" if out is None else out
@@ -379,28 +379,28 @@ def _remove(path: Path, made: list[Path]) -> None:
 
 
 def _finish(directory, job: str, options, *, quiet: bool, problem=None) -> None:
-    from mpodis.experiments.run_directory import REPRODUCE
+    from mpodis.jobs.directory import REPRODUCE
     from mpodis.report import render
 
     print(f"writing to {directory.path}", flush=True)
     logging.getLogger("mpodis").setLevel(logging.WARNING if quiet else logging.INFO)
     if not (directory.path / "results.json").exists():
         if job == "run":  # imported one by one: a job needs few of the libraries
-            from mpodis.experiments.main_job import run_main
+            from mpodis.jobs.main import run_main
 
             run_main(options, directory, progress=not quiet)
         elif job == "pareto":
-            from mpodis.experiments.pareto_job import run_pareto
+            from mpodis.jobs.pareto import run_pareto
 
             run_pareto(options, directory, progress=not quiet, problem=problem)
         elif job.startswith(REPRODUCE):
-            from mpodis.experiments.reproduce import load_experiment
-            from mpodis.experiments.reproduce.running import run_experiment
+            from mpodis.paper import load_experiment
+            from mpodis.paper.running import run_experiment
 
             experiment = load_experiment(job.removeprefix(REPRODUCE))
             run_experiment(experiment, options, directory, progress=not quiet)
         else:
-            from mpodis.experiments.layer_job import run_layer
+            from mpodis.jobs.layer import run_layer
 
             run_layer(options, directory, progress=not quiet, problem=problem)
     page = render(directory.path)

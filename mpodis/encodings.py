@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mpodis.ansatz import Ansatz, brickwall, staircase
-from mpodis.circuit import Circuit
-from mpodis.cnots import cnot_count
-from mpodis.disentangler import disentangle
+from mpodis.circuit.ansatz import Ansatz, brickwall, staircase
+from mpodis.circuit.circuit import Circuit
+from mpodis.disentangling import disentangle
 from mpodis.factorization import Factorization
 from mpodis.gates import polar
 from mpodis.mpo import compress
+from mpodis.resynthesis import cnot_count
 from mpodis.sites import mpo_from_cores
 
 __all__ = ["Encoding", "Encodings", "brickwall_encodings", "layered_encoding", "mps_encoding"]

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mpodis.ansatz import Ansatz, Placement
-from mpodis.circuit import Circuit, apply_columns, apply_rows
+from mpodis.circuit.ansatz import Ansatz, Placement
+from mpodis.circuit.circuit import Circuit, apply_columns, apply_rows
 from mpodis.conventions import Legs, crop, padded_shape, wires
 from mpodis.files import array_metadata, load_arrays, save_arrays
 from mpodis.measures import count_parameters

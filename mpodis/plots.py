@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 if TYPE_CHECKING:
-    from mpodis.disentangler import Disentangled
+    from mpodis.optimise.result import Disentangled
 
 __all__ = [
     "plot_accuracies",

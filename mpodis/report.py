@@ -10,12 +10,12 @@ import os
 from functools import partial
 from pathlib import Path
 
-from mpodis.config import to_mapping
-from mpodis.experiments.pareto_job import pareto_tables
-from mpodis.experiments.reproduce import load_experiment
-from mpodis.experiments.run_directory import JobDirectory
-from mpodis.experiments.summaries import layer_tables, main_tables
 from mpodis.files import write_atomic
+from mpodis.jobs.directory import JobDirectory
+from mpodis.jobs.pareto import pareto_tables
+from mpodis.jobs.summaries import layer_tables, main_tables
+from mpodis.options import to_mapping
+from mpodis.paper import load_experiment
 from mpodis.plots import (
     COLOURS,
     plot_accuracies,

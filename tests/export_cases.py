@@ -5,8 +5,8 @@ import pytest
 from qiskit import QuantumCircuit
 from qiskit.quantum_info import random_unitary
 
-from mpodis.ansatz import Ansatz, Placement, brickwall, from_spec, staircase
-from mpodis.circuit import Circuit, random_circuit
+from mpodis.circuit.ansatz import Ansatz, Placement, brickwall, from_spec, staircase
+from mpodis.circuit.circuit import Circuit, random_circuit
 
 ANSATZE = {
     "2 wires": brickwall(2, 1, group="O"),

@@ -1,4 +1,4 @@
-"""Results of the searches for fixed seeds, to tell whether a rebuilt search still goes the same way.
+"""Results of the searches for fixed seeds, to tell whether a search still goes the same way.
 
 `python tests/golden.py` writes `golden.json` anew. The file that is committed was made before the
 searches were put onto one loop; `test_golden.py` compares. Runs are short: rounding has no time to
@@ -141,9 +141,7 @@ def cases():
         "ties": lambda: disentangled(small, left=tied),
         "rectangular": lambda: disentangled(rectangular, left=3),
         "float32": lambda: disentangled(square, left=2, start="identity", dtype="float32"),
-        "activations": lambda: disentangled(
-            square, left=4, objective="activations", inputs=inputs
-        ),
+        "activations": lambda: disentangled(square, left=4, objective="activations", inputs=inputs),
         "activations, rectangular": lambda: disentangled(
             rectangular, left=3, objective="activations", inputs=few, core_bond=2
         ),

@@ -8,8 +8,8 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
-from mpodis.config import to_mapping
-from mpodis.experiments.run_directory import JobDirectory
+from mpodis.jobs.directory import JobDirectory
+from mpodis.options import to_mapping
 from mpodis.report import tables
 
 ROOT = Path(__file__).resolve().parents[1]

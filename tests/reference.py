@@ -13,10 +13,10 @@ from functools import cache, cached_property
 
 import numpy as np
 
-from mpodis.ansatz import Ansatz, Placement, brickwall, from_spec, staircase
-from mpodis.circuit import Circuit
+from mpodis.circuit.ansatz import Ansatz, Placement, brickwall, from_spec, staircase
+from mpodis.circuit.circuit import Circuit
 from mpodis.measures import second_moment
-from mpodis.order import Reordering
+from mpodis.structured import Reordering
 
 TOL = {"float64": 1e-12, "complex128": 1e-12, "float32": 1e-5, "complex64": 1e-5}
 """Relative tolerance by dtype name, of what is exact but for rounding."""

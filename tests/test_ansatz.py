@@ -5,7 +5,7 @@ import itertools
 import pytest
 from matplotlib.axes import Axes
 
-from mpodis.ansatz import (
+from mpodis.circuit.ansatz import (
     Ansatz,
     Placement,
     brickwall,

@@ -7,8 +7,8 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from mpodis import compress, low_rank, mpo_to_dense, second_moment, truncation
-from mpodis.baselines import bond_for, mpo_parameters, rank_for, zero
 from mpodis.conventions import qubit_legs
+from mpodis.structured.low_rank import bond_for, mpo_parameters, rank_for, zero
 from reference import overlap, random_matrix, relative_error, weighted_distance
 
 SHAPES = ((8, 6), (6, 8), (5, 5), (1, 4), (4, 1))

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from mpodis.ansatz import Ansatz, brickwall, staircase
+from mpodis.circuit.ansatz import Ansatz, brickwall, staircase
 from mpodis.conventions import qubit_legs
-from mpodis.cores import als_core, core_gradient
-from mpodis.environments.boundary import BoundaryEnvironments, estimate, middle_overlap
-from mpodis.environments.layers import plan_steps
-from mpodis.environments.truncation import METHODS
+from mpodis.environments.boundary.engine import BoundaryEnvironments, estimate, middle_overlap
+from mpodis.environments.boundary.layers import plan_steps
+from mpodis.environments.boundary.truncation import METHODS
+from mpodis.fit import als_core, core_gradient
 from mpodis.gates import polar
 from reference import ALL, Twin, dense_from_cores, free, inner, random_member, setup, twin
 

@@ -9,11 +9,15 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from mpodis.ansatz import Ansatz, Placement, brickwall
-from mpodis.circuit import identity_circuit, random_circuit
+from mpodis.circuit.ansatz import Ansatz, Placement, brickwall
+from mpodis.circuit.circuit import identity_circuit, random_circuit
 from mpodis.environments.arrays import Home
-from mpodis.environments.boundary import BoundaryEnvironments, middle_overlap, middle_overlaps
-from mpodis.environments.truncation import METHODS, Truncation, canonical
+from mpodis.environments.boundary.engine import (
+    BoundaryEnvironments,
+    middle_overlap,
+    middle_overlaps,
+)
+from mpodis.environments.boundary.truncation import METHODS, Truncation, canonical
 from mpodis.gates import polar
 from mpodis.mpo import truncate
 from mpodis.sites import left_canonical, mpo_cores, mpo_from_cores, spread_norm
@@ -323,7 +327,7 @@ def test_boundaries_that_hold_are_kept():
 PROGRAM = """
 import resource, time
 import numpy as np
-from mpodis.environments.boundary import estimate
+from mpodis.environments.boundary.engine import estimate
 from test_boundary_truncation import chain, climb
 n, depth, bond = 24, 10, 48
 warm, *_ = chain(8, 4, max_bond=16)

@@ -21,9 +21,9 @@ from mpodis import (
     random_circuit,
     von_neumann_bound,
 )
-from mpodis.ansatz import circuit_group
-from mpodis.bounds import full_width, weighted_bound
-from mpodis.bounds.spectral import _products
+from mpodis.circuit.ansatz import circuit_group
+from mpodis.structured import full_width, weighted_bound
+from mpodis.structured.bounds import _products
 from reference import circuit_matrix, overlap, random_cores, random_matrix, random_member
 
 

@@ -13,15 +13,15 @@ import pytest
 from numpy.testing import assert_array_equal
 from quimb.tensor import MatrixProductOperator
 
-from mpodis.disentangler import disentangle, resume
-from mpodis.disentangler import run as run_module
-from mpodis.disentangler.chain import Chain
-from mpodis.disentangler.checkpoint import RunDirectory
-from mpodis.disentangler.problem import Problem
-from mpodis.disentangler.settings import Settings
+import mpodis.disentangling as run_module
+from mpodis.disentangling import disentangle, resume
 from mpodis.files import save_arrays
 from mpodis.mpo import compress
+from mpodis.optimise.chain import Chain
+from mpodis.optimise.problem import Problem
+from mpodis.optimise.settings import Settings
 from mpodis.sites import mpo_cores
+from mpodis.store import RunDirectory
 from reference import random_matrix
 from runs import assert_same_result, lines
 
@@ -183,8 +183,10 @@ def test_killed_at_any_file_operation(tmp_path, monkeypatch):
 CHILD = """
 import json, sys, time
 import numpy as np
-from mpodis.disentangler import disentangle, resume, run
-from mpodis.disentangler.checkpoint import RunDirectory
+import mpodis.disentangling as run_module
+from mpodis.disentangling import disentangle, resume
+from mpodis import disentangling as run
+from mpodis.store import RunDirectory
 from mpodis.mpo import compress
 
 path, matrix, options = sys.argv[1:]

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from mpodis.disentangler import disentangle, resume
-from mpodis.disentangler import run as run_module
-from mpodis.disentangler.chain import Chain
-from mpodis.disentangler.settings import Settings
+import mpodis.disentangling as run_module
+from mpodis.disentangling import disentangle, resume
 from mpodis.mpo import compress
+from mpodis.optimise.chain import Chain
+from mpodis.optimise.settings import Settings
 from reference import random_matrix
 from runs import arrays, assert_same_result, lines
 

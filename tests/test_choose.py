@@ -8,8 +8,8 @@ import pytest
 from numpy.testing import assert_allclose
 
 import mpodis
-from mpodis.ansatz import Ansatz, brickwall, staircase
-from mpodis.circuit import random_circuit
+from mpodis.circuit.ansatz import Ansatz, brickwall, staircase
+from mpodis.circuit.circuit import random_circuit
 from mpodis.environments import (
     ENGINES,
     EngineOptions,
@@ -18,8 +18,8 @@ from mpodis.environments import (
     engine_estimates,
     to_mpo,
     true_overlap,
-    truth,
 )
+from mpodis.environments import overlap as truth
 from mpodis.environments.choose import available_memory
 from mpodis.factorization import Factorization
 from mpodis.mpo import compress

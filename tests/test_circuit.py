@@ -6,8 +6,8 @@ import quimb.tensor as qtn
 from matplotlib.axes import Axes
 from numpy.testing import assert_allclose, assert_array_equal
 
-from mpodis.ansatz import Ansatz, Placement, brickwall, from_spec
-from mpodis.circuit import (
+from mpodis.circuit.ansatz import Ansatz, Placement, brickwall, from_spec
+from mpodis.circuit.circuit import (
     Circuit,
     apply_columns,
     apply_rows,

@@ -13,9 +13,10 @@ import typer
 
 from jobs import everything, process
 from mpodis import __version__, cli
-from mpodis.config import LayerConfig, MainConfig, load_config
-from mpodis.experiments import layer_job, main_job
-from mpodis.experiments.run_directory import JobDirectory
+from mpodis.jobs import layer as layer_job
+from mpodis.jobs import main as main_job
+from mpodis.jobs.directory import JobDirectory
+from mpodis.options import LayerConfig, MainConfig, load_config
 from mpodis.report import tables
 from reference import random_matrix
 

@@ -11,8 +11,8 @@ import typer
 
 from jobs import everything, process
 from mpodis import cli
-from mpodis.config import MainConfig
-from mpodis.experiments.run_directory import JobDirectory
+from mpodis.jobs.directory import JobDirectory
+from mpodis.options import MainConfig
 from reference import random_matrix
 
 

@@ -9,8 +9,8 @@ from qiskit.circuit.library import CXGate
 from qiskit.synthesis import TwoQubitBasisDecomposer
 
 from mpodis import Factorization, cnot_count, from_spec, gate_cnots, mpo_from_cores, random_circuit
-from mpodis.cnots.nearest import kron, nearest_one_cnot, nearest_product
 from mpodis.quantum import gate_cost
+from mpodis.resynthesis.nearest import kron, nearest_one_cnot, nearest_product
 from reference import CNOT, random_cores, random_matrix, random_member
 
 SWAP = np.eye(4)[[0, 2, 1, 3]]

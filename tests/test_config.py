@@ -5,7 +5,7 @@ from dataclasses import FrozenInstanceError, fields
 
 import pytest
 
-from mpodis.config import LayerConfig, MainConfig, from_mapping, load_config, to_mapping
+from mpodis.options import LayerConfig, MainConfig, from_mapping, load_config, to_mapping
 
 GIVEN = {LayerConfig: {"file": "w.npy"}, MainConfig: {}}
 """What each config cannot do without."""

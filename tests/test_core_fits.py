@@ -7,7 +7,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from core_problems import KINDS, QUBITS, WEIGHTS, random_metric
 from mpodis.conventions import qubit_legs
-from mpodis.cores import als_core, fit_core, pad_bonds
+from mpodis.fit import als_core, fit_core, pad_bonds
 from mpodis.mpo import compress, truncate
 from mpodis.sites import bond_dimensions, mpo_cores, mpo_from_cores, mpo_to_dense
 from reference import CASES, overlap, pad, problem, random_cores, random_matrix, weighted_distance
@@ -149,7 +149,7 @@ def test_a_sweep_that_makes_it_worse_is_not_taken(monkeypatch):
     target = random_matrix((16, 16))
     best = fit_core(target, legs=QUBITS, max_bond=2)
     monkeypatch.setattr(
-        "mpodis.cores.als_core", lambda target, cores, metric: [2 * cores[0], *cores[1:]]
+        "mpodis.fit.als_core", lambda target, cores, metric: [2 * cores[0], *cores[1:]]
     )
     found = fit_core(target, legs=QUBITS, max_bond=2, start=best)
     assert_allclose(mpo_to_dense(found), mpo_to_dense(best), atol=1e-13)

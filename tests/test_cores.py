@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+import mpodis.fit as cores_module
 from core_problems import KINDS, ODD, QUBITS, WEIGHTS, random_metric, root, setting
-from mpodis import cores as cores_module
-from mpodis.cores import (
+from mpodis.fit import (
     als_core,
     core_gradient,
     embed_metric,

@@ -16,14 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from mpodis.ansatz import Ansatz, Placement, brickwall, staircase
-from mpodis.circuit import identity_circuit, random_circuit
+from mpodis.circuit.ansatz import Ansatz, Placement, brickwall, staircase
+from mpodis.circuit.circuit import identity_circuit, random_circuit
 from mpodis.conventions import qubit_legs
-from mpodis.environments import dense as dense_module
-from mpodis.environments import layout, pulling
-from mpodis.environments import nest as nest_module
-from mpodis.environments.dense import DenseEnvironments, estimate
-from mpodis.environments.tiles import hulls, innermost, plan_tiles
+from mpodis.environments.dense import engine as dense_module
+from mpodis.environments.dense import layout, pulling
+from mpodis.environments.dense import nest as nest_module
+from mpodis.environments.dense.engine import DenseEnvironments, estimate
+from mpodis.environments.dense.tiles import hulls, innermost, plan_tiles
 from mpodis.gates import polar
 from reference import (
     ALL,
@@ -347,10 +347,10 @@ def test_estimates_grow_with_size_depth_and_bond():
 MEASURE = """
 from pathlib import Path
 import numpy as np
-from mpodis.ansatz import brickwall
-from mpodis.circuit import identity_circuit
-from mpodis.cores import full_bonds
-from mpodis.environments.dense import DenseEnvironments, estimate
+from mpodis.circuit.ansatz import brickwall
+from mpodis.circuit.circuit import identity_circuit
+from mpodis.fit import full_bonds
+from mpodis.environments.dense.engine import DenseEnvironments, estimate
 n, bond, is_complex, dtype, tile = {arguments}
 legs = ((2, 2),) * n
 ansatz = brickwall(n, 3)

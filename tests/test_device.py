@@ -7,8 +7,8 @@ from qiskit.providers.fake_provider import GenericBackendV2
 from qiskit_aer import AerSimulator
 from qiskit_aer.primitives import SamplerV2
 
-from mpodis.ansatz import brickwall
-from mpodis.circuit import random_circuit
+from mpodis.circuit.ansatz import brickwall
+from mpodis.circuit.circuit import random_circuit
 from mpodis.quantum import DeviceRunner, Hypercube, Interference, Tomography, run_circuit, to_qiskit
 
 # without noise there is none for Aer to warn about

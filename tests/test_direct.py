@@ -7,9 +7,9 @@ import pytest
 from numpy.testing import assert_allclose
 
 from mpodis import brickwall, circuit_qr, circuit_svd, random_circuit, tie_gates
-from mpodis.ansatz import Ansatz
+from mpodis.captured import Captured, exact_cores
+from mpodis.circuit.ansatz import Ansatz
 from mpodis.conventions import qubit_legs
-from mpodis.direct.captured import Captured, exact_cores
 from mpodis.environments import DenseEnvironments
 from mpodis.factorization import dense_overlap
 from mpodis.gates import exponential, polar_update, skew

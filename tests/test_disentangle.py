@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from mpodis.ansatz import brickwall
-from mpodis.circuit import random_circuit
-from mpodis.disentangler import disentangle
+from mpodis.circuit.ansatz import brickwall
+from mpodis.circuit.circuit import random_circuit
+from mpodis.disentangling import disentangle
 from mpodis.measures import second_moment, von_neumann_bound
 from mpodis.mpo import compress, truncate
 from mpodis.sites import mpo_cores

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from mpodis.disentangler import Disentangled, History, disentangle
-from mpodis.disentangler.loop import Loop
-from mpodis.disentangler.problem import Problem
-from mpodis.disentangler.result import ADVICE
-from mpodis.disentangler.settings import Settings
+from mpodis.disentangling import disentangle
 from mpodis.mpo import compress
+from mpodis.optimise.loop import Loop
+from mpodis.optimise.problem import Problem
+from mpodis.optimise.result import ADVICE, Disentangled, History
+from mpodis.optimise.settings import Settings
 from mpodis.sites import mpo_cores
 from reference import random_matrix
 

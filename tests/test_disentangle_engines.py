@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from mpodis.disentangler import disentangle
-from mpodis.disentangler.loop import Loop
-from mpodis.disentangler.problem import Problem
-from mpodis.disentangler.settings import Settings
+from mpodis.disentangling import disentangle
 from mpodis.environments import ENGINES
 from mpodis.files import read_json
 from mpodis.mpo import compress
+from mpodis.optimise.loop import Loop
+from mpodis.optimise.problem import Problem
+from mpodis.optimise.settings import Settings
 from mpodis.sites import mpo_cores, mpo_from_cores, mpo_to_dense
 from reference import overlap, random_cores, random_matrix
 
 choose_module = importlib.import_module("mpodis.environments.choose")  # the name is a function's
-truth_module = importlib.import_module("mpodis.environments.truth")
+truth_module = importlib.import_module("mpodis.environments.overlap")
 
 
 @cache

@@ -5,10 +5,10 @@ from functools import cache
 import numpy as np
 import pytest
 
-from mpodis.ansatz import brickwall
-from mpodis.disentangler import disentangle
-from mpodis.disentangler.settings import Settings
+from mpodis.circuit.ansatz import brickwall
+from mpodis.disentangling import disentangle
 from mpodis.mpo import compress
+from mpodis.optimise.settings import Settings
 from mpodis.sites import mpo_cores, mpo_from_cores
 from reference import (
     random_matrix,

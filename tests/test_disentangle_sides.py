@@ -7,8 +7,8 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from mpodis.ansatz import brickwall, from_spec, staircase
-from mpodis.disentangler import disentangle
+from mpodis.circuit.ansatz import brickwall, from_spec, staircase
+from mpodis.disentangling import disentangle
 from mpodis.mpo import compress
 from mpodis.sites import mpo_cores, mpo_from_cores
 from reference import random_matrix, relative_error

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mpodis.ansatz import brickwall
-from mpodis.circuit import random_circuit
-from mpodis.disentangler import disentangle
+from mpodis.circuit.ansatz import brickwall
+from mpodis.circuit.circuit import random_circuit
+from mpodis.disentangling import disentangle
 from mpodis.environments import BoundaryEnvironments, TransverseEnvironments, true_overlap
 from mpodis.factorization import Factorization
 from mpodis.gates import polar
@@ -84,8 +84,8 @@ MEASURE = r"""
 import re, sys
 from pathlib import Path
 import numpy as np
-from mpodis.ansatz import brickwall
-from mpodis.circuit import random_circuit
+from mpodis.circuit.ansatz import brickwall
+from mpodis.circuit.circuit import random_circuit
 from mpodis.environments import EngineOptions, build_engine, choose
 from mpodis.gates import polar
 from mpodis.sites import left_canonical, spread_norm

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from mpodis.ansatz import Ansatz, brickwall, from_spec
-from mpodis.circuit import Circuit, identity_circuit, random_circuit
+from mpodis.circuit.ansatz import Ansatz, brickwall, from_spec
+from mpodis.circuit.circuit import Circuit, identity_circuit, random_circuit
 from mpodis.conventions import qubit_legs
-from mpodis.disentangler import disentangle
-from mpodis.disentangler.entropic import lower_entropies
+from mpodis.disentangling import disentangle
 from mpodis.factorization import sandwich
 from mpodis.measures import bond_spectra
 from mpodis.mpo import compress
+from mpodis.optimise.entropic import lower_entropies
 from reference import circuit_matrix, random_matrix
 
 CASES = {

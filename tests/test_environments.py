@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from mpodis.ansatz import brickwall
-from mpodis.circuit import random_circuit
+from mpodis.circuit.ansatz import brickwall
+from mpodis.circuit.circuit import random_circuit
 from mpodis.conventions import qubit_legs
-from mpodis.cores import als_core
 from mpodis.environments import ENGINES
+from mpodis.fit import als_core
 from mpodis.gates import polar
 from mpodis.mpo import compress
 from mpodis.sites import mpo_cores

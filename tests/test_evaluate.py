@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
 from torch import nn
 
-from mpodis.circuit import Circuit
+from mpodis.circuit.circuit import Circuit
 from mpodis.data import load_data
 from mpodis.files import load_arrays
 from mpodis.nn import CompactTNN, HybridLinear, executed_model, predict

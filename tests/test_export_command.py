@@ -9,11 +9,11 @@ import pytest
 from numpy.testing import assert_allclose
 
 from mpodis import load_factorization
-from mpodis.config import LayerConfig
-from mpodis.experiments.layer_job import run_layer
-from mpodis.experiments.run_directory import JobDirectory
 from mpodis.factorization import holds_factorization
 from mpodis.files import array_metadata, save_arrays
+from mpodis.jobs.directory import JobDirectory
+from mpodis.jobs.layer import run_layer
+from mpodis.options import LayerConfig
 from mpodis.quantum import load_circuits
 from reference import circuit_matrix, random_matrix
 

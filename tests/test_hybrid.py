@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from mpodis import compress, disentangle
-from mpodis.ansatz import brickwall, from_spec, segments_from_spec
-from mpodis.circuit import random_circuit
+from mpodis.circuit.ansatz import brickwall, from_spec, segments_from_spec
+from mpodis.circuit.circuit import random_circuit
 from mpodis.nn import HybridLinear, MPOLinear
 from mpodis.nn.hybrid import LARGEST, PLANS
 from reference import random_matrix

@@ -12,8 +12,8 @@ from qiskit.quantum_info import Statevector
 from qiskit.transpiler import PassManager
 from qiskit.transpiler.passes import Optimize1qGatesDecomposition
 
-from mpodis.ansatz import Ansatz, brickwall
-from mpodis.circuit import Circuit, identity_circuit, random_circuit
+from mpodis.circuit.ansatz import Ansatz, brickwall
+from mpodis.circuit.circuit import Circuit, identity_circuit, random_circuit
 from mpodis.factorization import Factorization
 from mpodis.mpo import compress
 from mpodis.quantum import (

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from mpodis.ansatz import Ansatz, brickwall, from_spec
-from mpodis.circuit import random_circuit
-from mpodis.disentangler import disentangle, kraus_ensemble
-from mpodis.disentangler.kraus import count_cnots
+from mpodis.circuit.ansatz import Ansatz, brickwall, from_spec
+from mpodis.circuit.circuit import random_circuit
+from mpodis.disentangling import disentangle
+from mpodis.kraus import count_cnots, kraus_ensemble
 from mpodis.mpo import compress
 from reference import circuit_matrix, overlap, random_matrix, relative_error
 

@@ -25,12 +25,13 @@ from mpodis import (
     rank_for,
     truncation,
 )
-from mpodis.config import LayerConfig, to_mapping
-from mpodis.experiments import layer_job, records
-from mpodis.experiments.layer_job import load_problem, run_layer
-from mpodis.experiments.run_directory import JobDirectory
-from mpodis.experiments.summaries import layer_tables
 from mpodis.files import read_json, write_json
+from mpodis.jobs import layer as layer_job
+from mpodis.jobs import records
+from mpodis.jobs.directory import JobDirectory
+from mpodis.jobs.layer import load_problem, run_layer
+from mpodis.jobs.summaries import layer_tables
+from mpodis.options import LayerConfig, to_mapping
 from mpodis.report import render, tables
 from reference import random_matrix, relative_error
 

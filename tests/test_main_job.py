@@ -24,13 +24,13 @@ from jobs import (
     without_clock,
 )
 from mpodis import disentangle, load_factorization, low_rank
-from mpodis.ansatz import brickwall
-from mpodis.config import MainConfig, to_mapping
+from mpodis.circuit.ansatz import brickwall
 from mpodis.data import load_data
-from mpodis.experiments import main_job
-from mpodis.experiments.main_job import run_main
-from mpodis.experiments.run_directory import JobDirectory
-from mpodis.experiments.summaries import main_tables
+from mpodis.jobs import main as main_job
+from mpodis.jobs.directory import JobDirectory
+from mpodis.jobs.main import run_main
+from mpodis.jobs.summaries import main_tables
+from mpodis.options import MainConfig, to_mapping
 from mpodis.report import render, tables
 from reference import overlap, relative_error
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-import mpodis.blocks.fit
+import mpodis.structured.monarch_fit
 from mpodis import best_monarch, monarch, monarch_sizes
-from mpodis.blocks.fit import Distance, als_sweep, fit_factors
-from mpodis.blocks.plan import Plan, backward, product_of, project, tails
 from mpodis.conventions import pad
+from mpodis.structured.monarch_fit import Distance, als_sweep, fit_factors
+from mpodis.structured.monarch_plan import Plan, backward, product_of, project, tails
 from reference import random_matrix, relative_error, weighted_distance
 
 CASES = (
@@ -259,8 +259,8 @@ def test_what_is_too_large_for_als_is_fitted_all_the_same(monkeypatch):
     matrix = random_matrix((9, 9))
     _, c, _, _ = moments((9, 9))
     expected = monarch(matrix, covariance=c, starts=1).activation_error
-    monkeypatch.setattr(mpodis.blocks.fit, "NORMAL", 10)
-    monkeypatch.setattr(mpodis.blocks.fit, "als_sweep", None)
+    monkeypatch.setattr(mpodis.structured.monarch_fit, "NORMAL", 10)
+    monkeypatch.setattr(mpodis.structured.monarch_fit, "als_sweep", None)
     found = monarch(matrix, covariance=c, starts=1).activation_error
     assert_allclose(found, expected, rtol=0.1)
 

@@ -8,7 +8,7 @@ import quimb.tensor as qtn
 import torch
 from numpy.testing import assert_allclose, assert_array_equal, assert_array_less
 
-from mpodis.disentangler import disentangle
+from mpodis.disentangling import disentangle
 from mpodis.mpo import Compressed, canonical_form, compress, from_linear, truncate
 from mpodis.sites import (
     left_canonical,

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from mpodis.conventions import qubit_legs
-from mpodis.cores import weighted_loss
-from mpodis.order import neuron_order, site_order
-from mpodis.order.neurons import bisection
+from mpodis.fit import weighted_loss
 from mpodis.sites import mpo_to_dense
+from mpodis.structured import neuron_order, site_order
+from mpodis.structured.neuron_order import bisection
 from reference import TOL, random_covariance, random_matrix, random_reordering, small_bond
 
 EXACT = TOL["float64"]

@@ -5,8 +5,8 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from mpodis.blocks import monarch
 from mpodis.nn.monarch import MonarchLinear
+from mpodis.structured import monarch
 
 CASES = [
     ((12, 20), ((3, 4), (4, 5)), 1),

@@ -7,8 +7,8 @@ from qiskit import QuantumCircuit
 from qiskit.providers.fake_provider import GenericBackendV2
 from qiskit.quantum_info import Statevector
 
-from mpodis.ansatz import brickwall
-from mpodis.circuit import random_circuit
+from mpodis.circuit.ansatz import brickwall
+from mpodis.circuit.circuit import random_circuit
 from mpodis.quantum import NoisyRunner, run_circuit, to_qiskit
 from mpodis.quantum.readout import pauli_probabilities
 

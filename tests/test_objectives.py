@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from mpodis.disentangler.objectives import Activations, Overlap
 from mpodis.environments import ENGINES, DenseEnvironments, TreeEnvironments
 from mpodis.gates import exponential, polar, skew
 from mpodis.measures import second_moment
 from mpodis.mpo import compress
+from mpodis.objectives import Activations, Overlap
 from mpodis.sites import mpo_cores
 from reference import (
     CASES,

@@ -7,16 +7,10 @@ import pytest
 
 import mpodis
 from mpodis.conventions import qubit_legs
-from mpodis.cores import fit_core, weighted_loss
+from mpodis.fit import fit_core, weighted_loss
 from mpodis.measures import entanglement, second_moment
-from mpodis.order import (
-    Reordering,
-    carry_mean,
-    head_rotation,
-    pca_basis,
-    site_order,
-)
 from mpodis.sites import mpo_to_dense
+from mpodis.structured import Reordering, carry_mean, head_rotation, pca_basis, site_order
 from reference import TOL, random_covariance, random_matrix, random_reordering, small_bond
 
 EXACT = TOL["float64"]

@@ -16,13 +16,13 @@ from mpodis import (
     mpo_from_cores,
     pareto,
 )
-from mpodis.cnots import FAMILIES
-from mpodis.cnots import run as run_module
-from mpodis.cnots.alone import cnots_alone
-from mpodis.cnots.points import load_points, save_points, undominated
-from mpodis.cnots.task import Task
-from mpodis.experiments.pareto_job import best_within, pareto_tables
+from mpodis.jobs.pareto import best_within, pareto_tables
 from mpodis.plots import plot_pareto
+from mpodis.resynthesis import FAMILIES
+from mpodis.resynthesis import families as run_module
+from mpodis.resynthesis.alone import cnots_alone
+from mpodis.resynthesis.points import load_points, save_points, undominated
+from mpodis.resynthesis.task import Task
 from reference import (
     CNOT,
     circuit_matrix,

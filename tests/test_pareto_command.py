@@ -7,11 +7,11 @@ import pytest
 from numpy.testing import assert_allclose
 
 from mpodis import cli, cnot_count, load_factorization
-from mpodis.cnots import run as run_module
-from mpodis.config import ParetoConfig, load_config
-from mpodis.experiments.pareto_job import run_pareto
-from mpodis.experiments.run_directory import JobDirectory
+from mpodis.jobs.directory import JobDirectory
+from mpodis.jobs.pareto import run_pareto
+from mpodis.options import ParetoConfig, load_config
 from mpodis.report import render, tables
+from mpodis.resynthesis import families as run_module
 from reference import overlap, random_matrix
 
 

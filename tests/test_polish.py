@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from mpodis.ansatz import Ansatz, brickwall, from_spec, staircase
-from mpodis.circuit import identity_circuit, random_circuit
+from mpodis.circuit.ansatz import Ansatz, brickwall, from_spec, staircase
+from mpodis.circuit.circuit import identity_circuit, random_circuit
 from mpodis.conventions import qubit_legs
-from mpodis.disentangler.objectives import Activations, Overlap
-from mpodis.disentangler.polish import Lbfgs
 from mpodis.environments import DenseEnvironments, Gradient
 from mpodis.measures import second_moment, von_neumann_bound
 from mpodis.mpo import compress
+from mpodis.objectives import Activations, Overlap
+from mpodis.optimise.lbfgs import Lbfgs
 from mpodis.sites import mpo_cores
 from reference import dense_from_cores, finite_difference, random_cores, random_matrix
 

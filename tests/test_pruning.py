@@ -18,9 +18,9 @@ from mpodis import (
     prune,
     random_circuit,
 )
-from mpodis.cnots.moves import _replacements, _spliced, insertions, removals
-from mpodis.cnots.search import Search
-from mpodis.cnots.task import Task
+from mpodis.resynthesis.moves import _replacements, _spliced, insertions, removals
+from mpodis.resynthesis.search import Search
+from mpodis.resynthesis.task import Task
 from reference import (
     circuit_matrix,
     dense_from_cores,

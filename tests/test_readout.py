@@ -6,8 +6,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from qiskit import QuantumCircuit
 from qiskit.quantum_info import Statevector
 
-from mpodis.ansatz import brickwall
-from mpodis.circuit import random_circuit
+from mpodis.circuit.ansatz import brickwall
+from mpodis.circuit.circuit import random_circuit
 from mpodis.quantum import (
     Hypercube,
     Interference,

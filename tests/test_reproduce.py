@@ -16,14 +16,14 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from mpodis import report
 from mpodis.cli import main
-from mpodis.config import from_texts, load_config
-from mpodis.experiments.reproduce import EXPERIMENTS, load_experiment
-from mpodis.experiments.reproduce.base import Experiment, Options, Panel, Piece, spread
-from mpodis.experiments.reproduce.networks import network
-from mpodis.experiments.reproduce.running import command_line, run_experiment
-from mpodis.experiments.reproduce.table1 import Table1
-from mpodis.experiments.reproduce.table5 import Table5
-from mpodis.experiments.run_directory import REPRODUCE, JobDirectory
+from mpodis.jobs.directory import REPRODUCE, JobDirectory
+from mpodis.options import from_texts, load_config
+from mpodis.paper import EXPERIMENTS, load_experiment
+from mpodis.paper.base import Experiment, Options, Panel, Piece, spread
+from mpodis.paper.networks import network
+from mpodis.paper.running import command_line, run_experiment
+from mpodis.paper.table1 import Table1
+from mpodis.paper.table5 import Table5
 from mpodis.tables import Table
 
 

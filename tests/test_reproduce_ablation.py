@@ -3,9 +3,9 @@
 import pytest
 
 from mpodis import report
-from mpodis.experiments.reproduce import ablation
-from mpodis.experiments.reproduce.running import run_experiment
-from mpodis.experiments.run_directory import REPRODUCE, JobDirectory
+from mpodis.jobs.directory import REPRODUCE, JobDirectory
+from mpodis.paper import ablation
+from mpodis.paper.running import run_experiment
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,9 @@ import pytest
 from numpy.testing import assert_allclose
 
 from mpodis import report
-from mpodis.experiments.reproduce import aware
-from mpodis.experiments.reproduce.running import run_experiment
-from mpodis.experiments.run_directory import REPRODUCE, JobDirectory
+from mpodis.jobs.directory import REPRODUCE, JobDirectory
+from mpodis.paper import aware
+from mpodis.paper.running import run_experiment
 
 
 @pytest.fixture(scope="module")

@@ -6,12 +6,12 @@ from matplotlib import pyplot as plt
 from numpy.testing import assert_allclose
 
 from mpodis import compress, truncation
-from mpodis.experiments.reproduce import layers
-from mpodis.experiments.reproduce.cores import EXPERIMENT, LAYERS, ROUTES, Cores, _wins
-from mpodis.experiments.reproduce.layers import trained_layer
-from mpodis.experiments.reproduce.running import run_experiment
-from mpodis.experiments.run_directory import REPRODUCE, JobDirectory
+from mpodis.jobs.directory import REPRODUCE, JobDirectory
 from mpodis.nn import Recipe
+from mpodis.paper import layers
+from mpodis.paper.cores import EXPERIMENT, LAYERS, ROUTES, Cores, _wins
+from mpodis.paper.layers import trained_layer
+from mpodis.paper.running import run_experiment
 
 LOSS = {
     "overlap": lambda row: 1 - row["overlap"],

@@ -12,15 +12,14 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from mpodis.baselines import mpo_parameters
 from mpodis.conventions import qubit_legs
 from mpodis.data import load_data
-from mpodis.experiments import standins
-from mpodis.experiments.reproduce import dense, wide
-from mpodis.experiments.reproduce.networks import trained_dense
-from mpodis.experiments.reproduce.running import run_experiment
-from mpodis.experiments.run_directory import REPRODUCE, JobDirectory
+from mpodis.jobs.directory import REPRODUCE, JobDirectory
 from mpodis.nn import accuracy
+from mpodis.paper import dense, standins, wide
+from mpodis.paper.networks import trained_dense
+from mpodis.paper.running import run_experiment
+from mpodis.structured.low_rank import mpo_parameters
 from reference import random_covariance, random_matrix
 
 METHODS = standins.METHODS

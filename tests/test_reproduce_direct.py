@@ -8,8 +8,10 @@ from matplotlib import pyplot as plt
 from numpy.testing import assert_allclose
 
 from mpodis import brickwall, compress, entanglement
-from mpodis.experiments.reproduce import layers
-from mpodis.experiments.reproduce.direct import (
+from mpodis.jobs.directory import REPRODUCE, JobDirectory
+from mpodis.nn import Recipe, accuracy
+from mpodis.paper import layers
+from mpodis.paper.direct import (
     EXPERIMENT,
     FACTORS,
     LAYERS,
@@ -19,10 +21,8 @@ from mpodis.experiments.reproduce.direct import (
     _needed,
     _rotation,
 )
-from mpodis.experiments.reproduce.layers import trained_layer
-from mpodis.experiments.reproduce.running import run_experiment
-from mpodis.experiments.run_directory import REPRODUCE, JobDirectory
-from mpodis.nn import Recipe, accuracy
+from mpodis.paper.layers import trained_layer
+from mpodis.paper.running import run_experiment
 
 
 @pytest.fixture(scope="module")

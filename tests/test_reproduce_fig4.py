@@ -10,14 +10,14 @@ import pytest
 from numpy.testing import assert_allclose
 
 from mpodis import disentangle
-from mpodis.ansatz import brickwall
-from mpodis.experiments.reproduce import fig4, load_experiment, table1
-from mpodis.experiments.reproduce.fig4 import EXPERIMENT, Fig4
-from mpodis.experiments.reproduce.networks import network
-from mpodis.experiments.reproduce.running import run_experiment
-from mpodis.experiments.run_directory import REPRODUCE, JobDirectory
+from mpodis.circuit.ansatz import brickwall
+from mpodis.jobs.directory import REPRODUCE, JobDirectory
 from mpodis.measures import entanglement, singular_values
 from mpodis.mpo import mpo_to_dense, truncate
+from mpodis.paper import fig4, load_experiment, table1
+from mpodis.paper.fig4 import EXPERIMENT, Fig4
+from mpodis.paper.networks import network
+from mpodis.paper.running import run_experiment
 
 TINY = Fig4(
     seeds=1,

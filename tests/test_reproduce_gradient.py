@@ -10,14 +10,15 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
-from mpodis.ansatz import brickwall
-from mpodis.circuit import Circuit
-from mpodis.disentangler.loop import CRAWL
-from mpodis.disentangler.problem import Problem
-from mpodis.disentangler.settings import Settings
-from mpodis.disentangler.starts import first_core
-from mpodis.experiments.reproduce import load_experiment
-from mpodis.experiments.reproduce.gradient import (
+from mpodis.circuit.ansatz import brickwall
+from mpodis.circuit.circuit import Circuit
+from mpodis.jobs.directory import REPRODUCE, JobDirectory
+from mpodis.optimise.initial import first_core
+from mpodis.optimise.loop import CRAWL
+from mpodis.optimise.problem import Problem
+from mpodis.optimise.settings import Settings
+from mpodis.paper import load_experiment
+from mpodis.paper.gradient import (
     CELLS,
     EXPERIMENT,
     METHODS,
@@ -34,8 +35,7 @@ from mpodis.experiments.reproduce.gradient import (
     sweeps,
     tables,
 )
-from mpodis.experiments.reproduce.running import run_experiment
-from mpodis.experiments.run_directory import REPRODUCE, JobDirectory
+from mpodis.paper.running import run_experiment
 from reference import circuit_matrix, dense_from_cores, overlap, random_cores
 
 LEGS = ((2, 2),) * 4

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from mpodis.experiments.reproduce import healing
-from mpodis.experiments.reproduce.running import run_experiment
-from mpodis.experiments.run_directory import REPRODUCE, JobDirectory
+from mpodis.jobs.directory import REPRODUCE, JobDirectory
+from mpodis.paper import healing
+from mpodis.paper.running import run_experiment
 
 SMALL = healing.Healing(seeds=1, workers=1, epochs=1, depth=1, max_sweeps=1, share=0.3)
 GIVEN = {

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from mpodis.cli import main
-from mpodis.experiments.reproduce import load_experiment
-from mpodis.experiments.reproduce.pareto import Pareto
+from mpodis.paper import load_experiment
+from mpodis.paper.pareto import Pareto
 
 EXPERIMENT = load_experiment("pareto")
 FAMILIES = ("SO(4)", "O(4)", "pruned")
@@ -120,7 +120,7 @@ def test_budgets_must_make_sense():
 
 
 def test_a_device_that_is_not_installed_is_left_out(monkeypatch):
-    from mpodis.experiments.reproduce import pareto
+    from mpodis.paper import pareto
 
     def missing(*_, **__):
         raise ImportError

@@ -6,14 +6,14 @@ from matplotlib import pyplot as plt
 from numpy.testing import assert_allclose
 
 from mpodis import brickwall, to_mpo
-from mpodis.experiments.reproduce.planted import (
+from mpodis.jobs.directory import REPRODUCE, JobDirectory
+from mpodis.paper.planted import (
     EXPERIMENT,
     Planted,
     _found,
     hidden_product,
 )
-from mpodis.experiments.reproduce.running import run_experiment
-from mpodis.experiments.run_directory import REPRODUCE, JobDirectory
+from mpodis.paper.running import run_experiment
 
 
 @pytest.fixture(scope="module")

@@ -7,16 +7,16 @@ import pytest
 from matplotlib import pyplot as plt
 from numpy.testing import assert_allclose
 
-from mpodis.experiments.reproduce.resynthesis import (
+from mpodis.jobs.directory import REPRODUCE, JobDirectory
+from mpodis.nn import RECIPES, Recipe
+from mpodis.paper.resynthesis import (
     EXPERIMENT,
     JOINT,
     ROWS,
     SIDES,
     Resynthesised,
 )
-from mpodis.experiments.reproduce.running import run_experiment
-from mpodis.experiments.run_directory import REPRODUCE, JobDirectory
-from mpodis.nn import RECIPES, Recipe
+from mpodis.paper.running import run_experiment
 
 SMALL = Resynthesised(seeds=1, workers=1, depth=1, tol=2e-2, rounds=1, trials=1, max_sweeps=10)
 

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from mpodis.cores import fit_core
-from mpodis.disentangler import disentangle
-from mpodis.experiments.reproduce import load_experiment
-from mpodis.experiments.reproduce.running import run_experiment
-from mpodis.experiments.reproduce.signs import (
+from mpodis.disentangling import disentangle
+from mpodis.fit import fit_core
+from mpodis.jobs.directory import REPRODUCE, JobDirectory
+from mpodis.mpo import compress
+from mpodis.paper import load_experiment
+from mpodis.paper.running import run_experiment
+from mpodis.paper.signs import (
     EXPERIMENT,
     KINDS,
     PAIRS,
@@ -26,8 +28,6 @@ from mpodis.experiments.reproduce.signs import (
     operators,
     tables,
 )
-from mpodis.experiments.run_directory import REPRODUCE, JobDirectory
-from mpodis.mpo import compress
 from mpodis.sites import mpo_to_dense
 from reference import entropies, random_cores
 

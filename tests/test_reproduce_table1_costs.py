@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from mpodis.ansatz import brickwall
-from mpodis.circuit import random_circuit
-from mpodis.experiments.reproduce import load_experiment, table1_costs
-from mpodis.experiments.reproduce.running import run_experiment
-from mpodis.experiments.run_directory import REPRODUCE, JobDirectory
+from mpodis.circuit.ansatz import brickwall
+from mpodis.circuit.circuit import random_circuit
+from mpodis.jobs.directory import REPRODUCE, JobDirectory
+from mpodis.paper import load_experiment, table1_costs
+from mpodis.paper.running import run_experiment
 from mpodis.quantum import gate_cost
 from mpodis.quantum.cost import transpiled
 

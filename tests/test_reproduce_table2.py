@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from mpodis.data import load_data
-from mpodis.experiments.reproduce import table2
-from mpodis.experiments.reproduce.running import run_experiment
-from mpodis.experiments.run_directory import REPRODUCE, JobDirectory
+from mpodis.jobs.directory import REPRODUCE, JobDirectory
 from mpodis.nn import Recipe
+from mpodis.paper import table2
+from mpodis.paper.running import run_experiment
 from mpodis.quantum import Interference, NoisyRunner, StatevectorRunner, Tomography
 
 SMALL = table2.Table2(

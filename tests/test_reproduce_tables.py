@@ -14,12 +14,12 @@ from numpy.testing import assert_allclose
 
 from mpodis import report
 from mpodis.data import load_data
-from mpodis.experiments.reproduce import implicit, load_experiment
-from mpodis.experiments.reproduce.implicit import Implicit, mean_spread, train_row
-from mpodis.experiments.reproduce.running import _one_thread, run_experiment
-from mpodis.experiments.reproduce.table5 import Table5
-from mpodis.experiments.run_directory import REPRODUCE, JobDirectory
+from mpodis.jobs.directory import REPRODUCE, JobDirectory
 from mpodis.nn.paper import DIGITS, MNIST
+from mpodis.paper import implicit, load_experiment
+from mpodis.paper.implicit import Implicit, mean_spread, train_row
+from mpodis.paper.running import _one_thread, run_experiment
+from mpodis.paper.table5 import Table5
 
 pytestmark = pytest.mark.usefixtures("torch_generator_untouched")
 

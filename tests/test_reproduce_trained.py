@@ -13,10 +13,7 @@ from torch.nn.functional import cross_entropy, relu
 
 from mpodis import brickwall, disentangle, report
 from mpodis.data import load_data
-from mpodis.experiments.reproduce import inside, trained
-from mpodis.experiments.reproduce.networks import network
-from mpodis.experiments.reproduce.running import run_experiment
-from mpodis.experiments.run_directory import REPRODUCE, JobDirectory
+from mpodis.jobs.directory import REPRODUCE, JobDirectory
 from mpodis.nn import (
     FactorizedLinear,
     Recipe,
@@ -26,6 +23,9 @@ from mpodis.nn import (
     replace_layer,
 )
 from mpodis.nn.triangular import TriangularCircuit, triangular_exponentials
+from mpodis.paper import inside, trained
+from mpodis.paper.networks import network
+from mpodis.paper.running import run_experiment
 
 SMALL = trained.Trained(
     seeds=1,

@@ -23,11 +23,11 @@ from mpodis import (
     resynthesise,
     to_mpo,
 )
-from mpodis.cnots.moves import insertions, removals
-from mpodis.cnots.narrow import _fewest_layers, narrowed
-from mpodis.cnots.resynthesis import _unitary
-from mpodis.cnots.search import Search
 from mpodis.quantum import from_qiskit, gate_cost
+from mpodis.resynthesis.moves import insertions, removals
+from mpodis.resynthesis.narrow import _fewest_layers, narrowed
+from mpodis.resynthesis.resynthesis import _unitary
+from mpodis.resynthesis.search import Search
 from reference import circuit_matrix, overlap, random_matrix, random_member
 
 QUICK = {"orders": 1, "rounds": 1, "trials": 2}

@@ -15,7 +15,7 @@ from mpodis import (
     random_circuit,
     synthesise,
 )
-from mpodis.cnots.rewrite import gates_of, packed, simplified, tidied
+from mpodis.resynthesis.rewrite import gates_of, packed, simplified, tidied
 from reference import CNOT, circuit_matrix, random_cores, random_member
 
 

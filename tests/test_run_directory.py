@@ -3,8 +3,8 @@
 import pytest
 
 from jobs import Killed, dies
-from mpodis.config import LayerConfig, MainConfig
-from mpodis.experiments.run_directory import JobDirectory
+from mpodis.jobs.directory import JobDirectory
+from mpodis.options import LayerConfig, MainConfig
 from mpodis.report import render
 
 MAIN = MainConfig(depths=(2, 1), starts=1)

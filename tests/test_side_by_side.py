@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from mpodis.disentangler import disentangle, resume
+from mpodis.disentangling import disentangle, resume
 from mpodis.mpo import compress
 from reference import random_matrix
 

@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from mpodis.ansatz import Ansatz, Placement, brickwall, from_spec, staircase
-from mpodis.circuit import Circuit, embed, identity_circuit, random_circuit
-from mpodis.disentangler import chain, disentangle, resume, stages
-from mpodis.disentangler.settings import Settings
-from mpodis.disentangler.stages import plan
+from mpodis.circuit.ansatz import Ansatz, Placement, brickwall, from_spec, staircase
+from mpodis.circuit.circuit import Circuit, embed, identity_circuit, random_circuit
+from mpodis.disentangling import disentangle, resume
 from mpodis.factorization import Factorization
 from mpodis.mpo import compress
+from mpodis.optimise import chain
+from mpodis.optimise import grow as stages
+from mpodis.optimise.grow import plan
+from mpodis.optimise.settings import Settings
 from mpodis.sites import mpo_cores, mpo_from_cores
 from reference import circuit_matrix, random_matrix
 

@@ -7,15 +7,17 @@ import pytest
 from numpy.testing import assert_allclose
 
 from mpodis import count_parameters, low_rank
-from mpodis.ansatz import Ansatz, brickwall, tie_gates
-from mpodis.baselines import mpo_parameters
-from mpodis.circuit import Circuit, random_circuit
+from mpodis.circuit.ansatz import Ansatz, brickwall, tie_gates
+from mpodis.circuit.circuit import Circuit, random_circuit
 from mpodis.conventions import qubit_legs
-from mpodis.cores import weighted_loss
 from mpodis.data import load_data
-from mpodis.experiments import standins
-from mpodis.experiments.rotations import as_rotations, gate_angles
-from mpodis.experiments.standins import (
+from mpodis.factorization import Factorization
+from mpodis.fit import weighted_loss
+from mpodis.gates import FIXED, random_gate
+from mpodis.nn import accuracy, dense_network
+from mpodis.paper import standins
+from mpodis.paper.rotations import as_rotations, gate_angles
+from mpodis.paper.standins import (
     Effort,
     Layer,
     Place,
@@ -26,11 +28,9 @@ from mpodis.experiments.standins import (
     plain_mpo,
     rank_matrix,
 )
-from mpodis.factorization import Factorization
-from mpodis.gates import FIXED, random_gate
-from mpodis.nn import accuracy, dense_network
-from mpodis.order import nearer_order
 from mpodis.sites import mpo_from_cores
+from mpodis.structured.low_rank import mpo_parameters
+from mpodis.structured.neuron_order import nearer_order
 from reference import (
     centred_legs,
     random_cores,

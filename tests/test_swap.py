@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose
 from torch import nn
 
 from mpodis import compress, mpo_to_dense
-from mpodis.cores import weighted_loss
+from mpodis.fit import weighted_loss
 from mpodis.nn import (
     HybridLinear,
     MPOLinear,

@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from mpodis.ansatz import Ansatz, Placement, brickwall, from_spec, tie_gates
-from mpodis.circuit import Circuit, identity_circuit, random_circuit
-from mpodis.disentangler import disentangle, synthesise
+from mpodis.circuit.ansatz import Ansatz, Placement, brickwall, from_spec, tie_gates
+from mpodis.circuit.circuit import Circuit, identity_circuit, random_circuit
+from mpodis.disentangling import disentangle
 from mpodis.factorization import Factorization, load_factorization
 from mpodis.gates import exponential, skew
 from mpodis.mpo import compress
 from mpodis.sites import mpo_from_cores
+from mpodis.synthesis import synthesise
 from reference import circuit_matrix, random_matrix
 
 

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from mpodis.ansatz import brickwall, from_spec, staircase
-from mpodis.circuit import random_circuit
-from mpodis.environments import TransverseEnvironments, TreeEnvironments, transverse, tree
-from mpodis.environments.messages import Messages
-from mpodis.environments.network import Network
-from mpodis.environments.pairwise import plan_pair, plan_transpose
+from mpodis.circuit.ansatz import brickwall, from_spec, staircase
+from mpodis.circuit.circuit import random_circuit
+from mpodis.environments import TransverseEnvironments, TreeEnvironments
+from mpodis.environments.network import transverse, tree
+from mpodis.environments.network.geometry import Network
+from mpodis.environments.network.messages import Messages
+from mpodis.environments.network.pairwise import plan_pair, plan_transpose
 from mpodis.gates import polar
 from mpodis.sites import left_canonical, spread_norm
 from reference import random_cores
@@ -312,7 +313,7 @@ def test_a_search_that_cannot_be_is_refused(monkeypatch):
 @pytest.mark.parametrize("kind", [TransverseEnvironments, TreeEnvironments])
 def test_two_tensors_are_a_network_too(kind):
     legs = ((2, 2),)
-    from mpodis.ansatz import Ansatz
+    from mpodis.circuit.ansatz import Ansatz
 
     target, core = random_cores(legs, 1, seed=1), random_cores(legs, 1, seed=2)
     found = kind(target, legs, Ansatz(1, ()), Ansatz(1, ()))

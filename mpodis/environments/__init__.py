@@ -4,8 +4,7 @@
 `transverse` and `tree` walk over the closed `network` by `messages`.
 """
 
-from mpodis.environments.base import Environments, Gradient
-from mpodis.environments.boundary import BoundaryEnvironments
+from mpodis.environments.boundary.engine import BoundaryEnvironments
 from mpodis.environments.choose import (
     ENGINES,
     EngineOptions,
@@ -14,10 +13,11 @@ from mpodis.environments.choose import (
     choose,
     engine_estimates,
 )
-from mpodis.environments.dense import DenseEnvironments
-from mpodis.environments.transverse import TransverseEnvironments
-from mpodis.environments.tree import TreeEnvironments
-from mpodis.environments.truth import Truth, to_mpo, true_overlap
+from mpodis.environments.dense.engine import DenseEnvironments
+from mpodis.environments.network.transverse import TransverseEnvironments
+from mpodis.environments.network.tree import TreeEnvironments
+from mpodis.environments.overlap import Truth, to_mpo, true_overlap
+from mpodis.environments.protocol import Environments, Gradient
 
 __all__ = [
     "ENGINES",

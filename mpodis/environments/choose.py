@@ -13,16 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mpodis.ansatz import Ansatz
+from mpodis.circuit.ansatz import Ansatz
 from mpodis.conventions import Legs, padded_shape
-from mpodis.cores import full_bonds
-from mpodis.environments import cost, dense, transverse, tree
-from mpodis.environments.base import Environments, check_sides
-from mpodis.environments.boundary import BoundaryEnvironments
-from mpodis.environments.dense import DenseEnvironments
-from mpodis.environments.network import Network
-from mpodis.environments.transverse import TransverseEnvironments
-from mpodis.environments.tree import TreeEnvironments
+from mpodis.environments.boundary import cost
+from mpodis.environments.boundary.engine import BoundaryEnvironments
+from mpodis.environments.dense import engine as dense
+from mpodis.environments.dense.engine import DenseEnvironments
+from mpodis.environments.network import transverse, tree
+from mpodis.environments.network.geometry import Network
+from mpodis.environments.network.transverse import TransverseEnvironments
+from mpodis.environments.network.tree import TreeEnvironments
+from mpodis.environments.protocol import Environments, check_sides
+from mpodis.fit import full_bonds
 from mpodis.sites import bond_dimensions, core_legs, mpo_cores
 from mpodis.tables import Table
 

@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mpodis.ansatz import Ansatz, Placement
-from mpodis.circuit import Circuit, identity_circuit, random_circuit
+from mpodis.circuit.ansatz import Ansatz, Placement
+from mpodis.circuit.circuit import Circuit, identity_circuit, random_circuit
 from mpodis.gates import FIXED, gate_parameters
 from mpodis.nn.layers import torch_generator
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mpodis.circuit import Circuit
+from mpodis.circuit.circuit import Circuit
 from mpodis.nn.circuits import TrainedCircuit
 from mpodis.nn.hybrid import HybridLinear
 

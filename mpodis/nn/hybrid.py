@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mpodis.ansatz import Ansatz, segments_from_spec
-from mpodis.circuit import Circuit
+from mpodis.circuit.ansatz import Ansatz, segments_from_spec
+from mpodis.circuit.circuit import Circuit
 from mpodis.conventions import Legs, check_legs, padded_shape
 from mpodis.factorization import Factorization
 from mpodis.nn.circuits import COMPLEX, TrainedCircuit

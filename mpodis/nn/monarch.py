@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mpodis.blocks.plan import Plan, project
 from mpodis.conventions import check_legs, crop, pad, padded_shape
 from mpodis.nn.layers import check_bias, check_inputs
+from mpodis.structured.monarch_plan import Plan, project
 
 __all__ = ["MonarchLinear"]
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mpodis.nn.layers import find_layer
-from mpodis.order.reordering import check_permutation
+from mpodis.structured.reordering import check_permutation
 
 __all__ = ["absorb_permutation"]
 

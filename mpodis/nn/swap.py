@@ -11,14 +11,15 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from mpodis.cores import fit_core
-from mpodis.disentangler import Disentangled, disentangle
+from mpodis.disentangling import disentangle
+from mpodis.fit import fit_core
 from mpodis.mpo import compress
 from mpodis.nn.activations import collect_activations
 from mpodis.nn.circuits import TrainedCircuit
 from mpodis.nn.hybrid import HybridLinear
 from mpodis.nn.layers import MPOLinear, find_layer, replace_layer
 from mpodis.nn.training import check_loss, check_settings
+from mpodis.optimise.result import Disentangled
 from mpodis.progress import bar
 from mpodis.tables import Table
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mpodis.ansatz import Ansatz
-from mpodis.circuit import Circuit
+from mpodis.circuit.ansatz import Ansatz
+from mpodis.circuit.circuit import Circuit
 from mpodis.nn.circuits import TrainedCircuit
 from mpodis.nn.layers import torch_generator
 

@@ -8,7 +8,7 @@ import numpy as np
 from qiskit import transpile
 from qiskit.quantum_info import Operator
 
-from mpodis.circuit import Circuit
+from mpodis.circuit.circuit import Circuit
 from mpodis.quantum.convert import to_qiskit
 from mpodis.quantum.cost import HardwareCost, gate_cost
 

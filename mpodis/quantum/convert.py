@@ -8,7 +8,7 @@ import numpy as np
 from qiskit import QuantumCircuit
 from qiskit.circuit.library import UnitaryGate
 
-from mpodis.circuit import Circuit
+from mpodis.circuit.circuit import Circuit
 from mpodis.conventions import qargs
 from mpodis.gates import FIXED, polar
 

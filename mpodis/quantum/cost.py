@@ -16,7 +16,7 @@ from qiskit import QuantumCircuit, transpile
 from qiskit.providers import BackendV2
 from qiskit.transpiler import TranspilerError
 
-from mpodis.circuit import Circuit
+from mpodis.circuit.circuit import Circuit
 from mpodis.factorization import Factorization
 from mpodis.progress import track
 from mpodis.quantum.convert import to_qiskit, unitary_gate

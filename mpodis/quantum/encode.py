@@ -10,7 +10,7 @@ from qiskit import QuantumCircuit
 from qiskit.circuit import ParameterVector
 from qiskit.circuit.library import UnitaryGate
 
-from mpodis.circuit import Circuit
+from mpodis.circuit.circuit import Circuit
 from mpodis.quantum.convert import to_qiskit
 
 __all__ = ["AmplitudeTree", "amplitude_encoding", "normalise", "preparation"]

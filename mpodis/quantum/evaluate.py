@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mpodis.circuit import Circuit
+from mpodis.circuit.circuit import Circuit
 from mpodis.files import load_arrays, save_arrays
 from mpodis.progress import bar
 from mpodis.quantum.readout import Hypercube, Interference, Readout, Tomography

@@ -16,11 +16,11 @@ from qiskit.circuit import ControlFlowOp, Instruction
 from qiskit.exceptions import QiskitError
 from qiskit.quantum_info import Operator
 
-from mpodis.ansatz import Placement
-from mpodis.circuit import Circuit
-from mpodis.cnots.rewrite import packed
+from mpodis.circuit.ansatz import Placement
+from mpodis.circuit.circuit import Circuit
 from mpodis.gates import FIXED
 from mpodis.quantum.convert import UNITARITY
+from mpodis.resynthesis.rewrite import packed
 
 if TYPE_CHECKING:
     import quimb.tensor as qtn

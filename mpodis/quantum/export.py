@@ -21,7 +21,7 @@ from qiskit.exceptions import QiskitError
 from qiskit.quantum_info import Statevector
 
 from mpodis import __version__
-from mpodis.circuit import Circuit
+from mpodis.circuit.circuit import Circuit
 from mpodis.factorization import Factorization
 from mpodis.files import read_json, write_atomic, write_json
 from mpodis.quantum.convert import to_qiskit

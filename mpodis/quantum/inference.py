@@ -19,7 +19,7 @@ from qiskit.providers import BackendV2
 from qiskit.transpiler import PassManager
 from qiskit.transpiler.passes import Optimize1qGatesDecomposition
 
-from mpodis.circuit import Circuit
+from mpodis.circuit.circuit import Circuit
 from mpodis.encodings import brickwall_encodings, layered_encoding, mps_encoding
 from mpodis.factorization import Factorization
 from mpodis.progress import track

@@ -19,14 +19,14 @@ import numpy as np
 from qiskit import QuantumCircuit
 from qiskit.providers import BackendV2
 
-from mpodis.ansatz import Ansatz, Placement
-from mpodis.circuit import Circuit
-from mpodis.cnots import Resynthesis, resynthesise
-from mpodis.cnots.rewrite import simplified
+from mpodis.circuit.ansatz import Ansatz, Placement
+from mpodis.circuit.circuit import Circuit
 from mpodis.conventions import wires
 from mpodis.factorization import Factorization
 from mpodis.quantum.cost import HardwareCost, gate_cost, in_sequence
 from mpodis.quantum.exchange import from_qiskit
+from mpodis.resynthesis import Resynthesis, resynthesise
+from mpodis.resynthesis.rewrite import simplified
 from mpodis.sites import bond_dimensions, mpo_cores, mpo_from_cores, mpo_to_dense
 from mpodis.tables import Table, Tabular
 

@@ -15,7 +15,7 @@ import numpy as np
 from qiskit import QuantumCircuit
 from qiskit_aer import AerSimulator
 
-from mpodis.circuit import Circuit
+from mpodis.circuit.circuit import Circuit
 from mpodis.factorization import Factorization
 from mpodis.progress import bar
 from mpodis.quantum.convert import to_qiskit

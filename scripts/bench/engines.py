@@ -34,8 +34,8 @@ from pathlib import Path
 import numpy as np
 
 import mpodis
-from mpodis.ansatz import brickwall
-from mpodis.circuit import random_circuit
+from mpodis.circuit.ansatz import brickwall
+from mpodis.circuit.circuit import random_circuit
 from mpodis.environments import (
     BoundaryEnvironments,
     DenseEnvironments,

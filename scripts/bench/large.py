@@ -25,10 +25,10 @@ import numpy as np
 from engines import UPDATES, Problem
 
 from mpodis import __version__, disentangle, mpo_from_cores
-from mpodis.ansatz import brickwall
+from mpodis.circuit.ansatz import brickwall
 from mpodis.environments import BoundaryEnvironments, TransverseEnvironments
-from mpodis.environments.base import core_norm
-from mpodis.environments.truth import true_form
+from mpodis.environments.overlap import true_form
+from mpodis.environments.protocol import core_norm
 
 
 def environment_errors() -> list[dict]:

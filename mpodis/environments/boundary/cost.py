@@ -1,0 +1,170 @@
+"""Time and memory of the boundary engine, predicted from its plan before anything is allocated.
+
+The constants are of one core of an AMD EPYC with OpenBLAS; elsewhere all times scale about alike,
+which is enough to choose between engines.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+from mpodis.circuit.ansatz import Ansatz
+from mpodis.conventions import Legs
+from mpodis.environments.boundary.layers import Block, Step, plan_steps
+
+__all__ = ["estimate"]
+
+GEMM = 30e9
+"""Flops a second of matrix products in double precision; twice that in single."""
+QR = 8e9
+"""Flops a second of the QR decomposition of tall matrices."""
+SVD = 2e-9
+"""Seconds of a full SVD (m, n), divided by m n min(m, n)."""
+COPY = 2e-9
+"""Seconds for the elements of a block that are copied and scaled, all copies together."""
+BLOCK = 60e-6
+"""Seconds of calls for a block without gates; twice that with gates."""
+SPLIT = 60e-6
+"""Seconds of calls for every decomposition."""
+UPDATE = 35e-6
+"""Seconds for the update of a small gate, its environment included."""
+TURNS = 4
+"""Updates of a gate whose partner moves too, as the engine does by default."""
+COPIES = 8
+"""Arrays of the size of the largest block that are alive at once."""
+SLACK = 1.3
+"""What the allocator takes beyond what is asked for, and a MiB of small objects."""
+
+Bonds = list[int]
+
+
+def estimate(
+    legs: Legs,
+    left: Ansatz,
+    right: Ansatz,
+    *,
+    target_bonds: Sequence[int],
+    core_bonds: Sequence[int],
+    max_bond: int,
+    complex: bool = False,
+    dtype: str = "float64",
+) -> tuple[float, float]:
+    """Seconds of one sweep (up and down) on one core, and bytes beyond what the program has.
+
+    Parameters
+    ----------
+    legs, left, right
+    target_bonds, core_bonds : bond dimensions between the sites
+    max_bond : int
+    complex : bool
+    dtype : {"float64", "float32"}
+    """
+    steps = plan_steps(legs, left, right)
+    pulled = [[1, *target_bonds, 1]]  # bonds of S_0, S_1, ...
+    for step in steps:
+        pulled.append(_grown(step, pulled[-1], max_bond))
+    pushed = [[1, *core_bonds, 1]]  # bonds of T_K, T_{K-1}, ..., then turned round
+    for step in reversed(steps):
+        pushed.append(_grown(step, pushed[-1], max_bond))
+    pushed.reverse()
+    speed = (2 if dtype == "float32" else 1) / (4 if complex else 1)
+    seconds = 0.0
+    for k, step in enumerate(steps):
+        seconds += _seconds(step, pulled[k], pushed[k + 1], pushed[k], max_bond, speed)
+        seconds += _seconds(step, pushed[k + 1], pulled[k], pulled[k + 1], max_bond, speed)
+    item = (16 if complex else 8) // (2 if dtype == "float32" else 1)
+    return seconds, SLACK * item * _entries(legs, steps, pulled, pushed) + 2**20
+
+
+def _grown(step: Step, bonds: Bonds, max_bond: int) -> Bonds:
+    """Bonds after a step."""
+    bonds = [min(b, max_bond) for b in bonds]
+    for block in step.blocks:
+        sizes = [i * o for i, o in block.legs]
+        a, b = bonds[block.start], bonds[block.stop]
+        for j in range(1, len(sizes)):
+            most = min(a * math.prod(sizes[:j]), math.prod(sizes[j:]) * b, max_bond)
+            bonds[block.start + j] = most
+    return bonds
+
+
+def _seconds(
+    step: Step, fixed: Bonds, moving: Bonds, reached: Bonds, max_bond: int, speed: float
+) -> float:
+    """One half sweep over a step: environments, updates, and the next boundary."""
+    return sum(
+        _block_seconds(block, fixed, moving, reached, max_bond, speed) for block in step.blocks
+    )
+
+
+def _block_seconds(
+    block: Block, fixed: Bonds, moving: Bonds, reached: Bonds, max_bond: int, speed: float
+) -> float:
+    here = slice(block.start, block.stop + 1)
+    sizes = [i * o for i, o in block.legs]
+    v, f, r = moving[here], fixed[here], reached[here]
+    a, b, s, t, whole = v[0], v[-1], f[0], f[-1], block.size
+    flops = (
+        _merging(sizes, v) + _merging(sizes, [s, *f[1:]]) * a / max(s, 1) + a * s * sizes[0] * f[1]
+    )
+    flops += sum(
+        p * v[j] * (v[j + 1] * f[j + 1] + f[j] * f[j + 1]) for j, p in enumerate(sizes)
+    )  # <F'|V> from the right
+    flops += a * whole * b * t  # and from the left
+    seconds = BLOCK
+    if not block.idle:
+        narrow = min(whole, block.inputs + block.outputs) if whole > 16 else whole
+        flops += a * whole * b * (t + narrow) + whole**2 * a * t * (whole <= 256)
+        seconds += BLOCK + COPY * a * whole * (b + t) + UPDATE * _updates(block)
+    for j in range(len(sizes) - 1, 0, -1):
+        rows, columns = a * math.prod(sizes[:j]), sizes[j] * r[j + 1]
+        flops += rows * columns * r[j]
+        seconds += SPLIT + _decomposition(rows, columns, max_bond, speed)
+    return seconds + 2 * flops / (GEMM * speed)
+
+
+def _merging(sizes: Sequence[int], bonds: Sequence[int]) -> int:
+    """Multiplications for the sites of a block."""
+    return sum(
+        bonds[0] * math.prod(sizes[:j]) * bonds[j] * sizes[j] * bonds[j + 1]
+        for j in range(1, len(sizes))
+    )
+
+
+def _updates(block: Block) -> float:
+    free = [side for side in ("left", "right") if block.is_free(side)]
+    turns = TURNS if len(free) == 2 else 1
+    dims = {"left": block.inputs, "right": block.outputs}
+    return turns * sum(1 + (dims[side] / 8) ** 3 for side in free)
+
+
+def _decomposition(rows: int, columns: int, max_bond: int, speed: float) -> float:
+    small = min(rows, columns)
+    if small <= max_bond:
+        return SVD * rows * columns * small / min(speed, 1)
+    products = 2 * 2 * rows * columns * max_bond
+    return products / (GEMM * speed) + 4 * columns * max_bond**2 / (QR * speed)
+
+
+def _entries(legs: Legs, steps: Sequence[Step], pulled: list[Bonds], pushed: list[Bonds]) -> int:
+    """Numbers that are held at once: the boundaries, and what is made of the largest step."""
+
+    def size(bonds: Bonds) -> int:
+        return sum(
+            a * i * o * b for (i, o), (a, b) in zip(legs, itertools.pairwise(bonds), strict=True)
+        )
+
+    above = list(itertools.accumulate(map(size, pulled)))
+    below = list(itertools.accumulate(map(size, reversed(pushed))))[::-1]
+    boundaries = max(a + b for a, b in zip(above, below, strict=True))
+    passing = 0
+    for k, step in enumerate(steps):
+        for moving, fixed in ((pushed[k + 1], pulled[k]), (pulled[k], pushed[k + 1])):
+            blocks = [moving[x.start] * x.size * moving[x.stop] for x in step.blocks]
+            largest = max(
+                moving[x.start] * x.size * max(moving[x.stop], fixed[x.stop]) for x in step.blocks
+            )
+            passing = max(passing, sum(blocks) + COPIES * largest)
+    return boundaries + passing

@@ -1,0 +1,319 @@
+"""An MPO in canonical form, and how a step of gates is absorbed into it.
+
+Time-evolving block decimation in Hastings' form (arXiv 0903.3253): the sites B are isometric from
+the right, the weights are the Schmidt values of every bond. Unitary gates on separate blocks leave
+the bonds between the blocks as they are, so every block is truncated on its own, at its canonical
+centre weights * B B, without a decomposition on the way from one block to the next, and blocks of
+one shape are treated as a stack.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from autoray import do
+from scipy.linalg import lapack
+
+from mpodis.environments.arrays import Home
+from mpodis.environments.boundary.layers import Block, Step
+from mpodis.sites import left_canonical
+
+__all__ = ["METHODS", "Boundary", "Truncation", "canonical"]
+
+METHODS = ("svd", "gram", "random")
+OVERSAMPLING = 8
+"""Columns of the sketch beyond those that are kept."""
+NOISE = 0.1
+"""Gaussian part of the sketch, relative to the part that is guessed."""
+STACK = 2**16
+"""Bytes of a stack of blocks beyond which numpy is as fast on them one by one."""
+TINY = 1e-30
+
+_QR = {
+    "f": (lapack.sgeqrf, lapack.sorgqr),
+    "d": (lapack.dgeqrf, lapack.dorgqr),
+    "F": (lapack.cgeqrf, lapack.cungqr),
+    "D": (lapack.zgeqrf, lapack.zungqr),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Boundary:
+    """exp(log) times the MPO of the sites.
+
+    Attributes
+    ----------
+    sites : list of arrays (left bond, input, output, right bond)
+        Isometric from the right, as far as truncation left them so.
+    weights : list of arrays (bond,) or (bond, bond)
+        Left of every site, and right of the last: the Schmidt values, descending, or another root
+        of the Gram matrix of what is to the left. They say what counts, up to a factor, and are
+        no part of the MPO.
+    log : float
+    """
+
+    sites: list
+    weights: list
+    log: float
+
+    @property
+    def bonds(self) -> tuple[int, ...]:
+        return tuple(len(w) for w in self.weights[1:-1])
+
+
+def canonical(cores: Sequence, cutoff: float) -> Boundary:
+    """Numpy cores in canonical form, without Schmidt values below `cutoff` times the largest."""
+    sites, log = left_canonical(cores)
+    weights = [np.ones(1)] * (len(sites) + 1)
+    if log == -math.inf:  # zero, whatever its sites
+        return Boundary([0 * core[:1, ..., :1] for core in sites], weights, 0.0)
+    for k in range(len(sites) - 1, 0, -1):
+        a, i, o, b = sites[k].shape
+        u, s, vh = np.linalg.svd(sites[k].reshape(a, -1), full_matrices=False)
+        keep = max(1, int((s > cutoff * s[0]).sum()))
+        weights[k] = s[:keep] / np.linalg.norm(s[:keep])
+        sites[k] = vh[:keep].reshape(keep, i, o, b)
+        before = sites[k - 1]
+        carried = before.reshape(-1, a) @ (u[:, :keep] * s[:keep])
+        sites[k - 1] = carried.reshape(*before.shape[:3], keep)
+    return Boundary(sites, weights, log)
+
+
+@dataclass(eq=False)
+class Truncation:
+    """How bonds are kept at `max_bond`.
+
+    Attributes
+    ----------
+    max_bond : int
+    cutoff : float
+        Schmidt values below `cutoff` times the largest of their bond are dropped where the
+        decomposition resolves them.
+    method : {"svd", "gram", "random"}
+        Full decomposition, eigenvectors of the Gram matrix, or a randomised range finder. Where a
+        block's matrix has no more than `max_bond` rows or columns, it is always the first.
+    home : Home
+    """
+
+    max_bond: int
+    cutoff: float
+    method: str
+    home: Home
+    _sketches: dict = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.max_bond < 1:
+            raise ValueError(f"max_bond={self.max_bond} keeps nothing; use 1 or more")
+        if not 0 <= self.cutoff < 1:
+            raise ValueError(f"cutoff={self.cutoff} must lie in [0, 1)")
+        if self.method not in METHODS:
+            raise ValueError(
+                f"truncation={self.method!r} is not known; use one of {', '.join(METHODS)}"
+            )
+
+    def absorb(self, boundary: Boundary, step: Step, turned: Sequence) -> Boundary:
+        """The boundary after a step; `turned` are its blocks (a, P, b) with the gates applied."""
+        sites, weights = list(boundary.sites), list(boundary.weights)
+        bound = self.max_bond
+        for k, w in enumerate(weights):
+            if len(w) > bound:  # bonds between blocks, sorted: the weakest go
+                weights[k] = w[:bound]
+        groups: dict[tuple, list] = {}
+        for block, x in zip(step.blocks, turned, strict=True):
+            x = x[:bound, :, :bound]
+            if len(block.legs) == 1:
+                sites[block.start] = x.reshape(x.shape[0], *block.legs[0], -1)
+                continue
+            inner = (sites[k].shape[3] for k in block.sites[:-1])
+            key = (block.legs, x.shape, weights[block.start].ndim, *inner)
+            groups.setdefault(key, []).append((block, x))
+        for group in groups.values():
+            size = self._stack_size(group[0][1])
+            for k in range(0, len(group), size):
+                self._split(group[k : k + size], boundary, sites, weights)
+        return Boundary(sites, weights, boundary.log)
+
+    def _stack_size(self, x) -> int:
+        """Blocks to a stack: as many as there are on a device, a cache full of them here."""
+        if not isinstance(x, np.ndarray):
+            return 2**31
+        size = STACK // x.nbytes
+        return size if size >= 4 else 1  # small stacks gain less than single blocks
+
+    def _split(self, group: Sequence, old: Boundary, sites: list, weights: list) -> None:
+        """Decompose a stack of blocks of one shape into sites, from the right to the left."""
+        first: Block = group[0][0]
+        blocks = [block for block, _ in group]
+        n, a = len(group), group[0][1].shape[0]
+        rest = _stack([x for _, x in group])  # (n, a, p1 p2 .., b)
+        outer = _stack([weights[block.start] for block in blocks])
+        basis = None  # of the bond right of site j: its old vectors in terms of the new ones
+        for j in range(len(first.legs) - 1, 0, -1):
+            i, o = first.legs[j]
+            b = len(weights[first.start + j + 1])
+            guess = self._guess([old.sites[block.start + j] for block in blocks], b, basis)
+            rest = rest.reshape(n, -1, i * o * b)  # (n, a p1.., p b)
+            found = self._near_cut(outer, rest, guess) or self._cut(outer, rest, guess)
+            space, values, rest = found  # rest: (n, a p1.., r)
+            basis = guess @ space if j > 1 and guess is not None else None
+            right = dagger(space).reshape(n, -1, i, o, b)
+            for m, block in enumerate(blocks):
+                sites[block.start + j] = right[m]
+                weights[block.start + j] = values[m]
+        i, o = first.legs[0]
+        rest = rest.reshape(n, a, i, o, -1)
+        for m, block in enumerate(blocks):
+            sites[block.start] = rest[m]
+
+    def _cut(self, outer, rest, guess):
+        """`right_space` of outer @ rest, weights of norm 1, and rest @ space."""
+        centre = _weighted(outer, rest).reshape(rest.shape)
+        space, values = self.right_space(centre, guess)
+        flat = values.reshape(len(values), -1)
+        size = (abs(flat) ** 2).sum(-1) ** 0.5 + TINY  # truncation must not add up in scale
+        return space, [w / s for w, s in zip(values, size, strict=True)], rest @ space
+
+    def _near_cut(self, outer, rest, guess):
+        """`_cut` by a step of subspace iteration from the guess, for one numpy matrix.
+
+        What is kept is not sorted, so that no eigenvectors are needed, and `outer` enters by its
+        Gram matrix, which is smaller than the centre. None where it does not apply.
+        """
+        bound = self.max_bond
+        if guess is None or min(rest.shape[1:]) <= bound or not _is_single(rest):
+            return None
+        outer, rest, guess = outer[0], rest[0], guess[0, :bound]
+        sketch = self._noise(rest[None], bound)[0].copy()
+        sketch[: len(guess)] += guess
+        image = (rest @ dagger(sketch)).reshape(len(outer), -1)
+        image = dagger(outer) @ outer @ image if outer.ndim == 2 else (outer**2)[:, None] * image
+        space = isometry((dagger(rest) @ image.reshape(-1, bound))[None])
+        cut = rest @ space[0]
+        root = _root(_weighted(outer[None], cut).reshape(cut.shape))
+        return None if root is None else (space, root[None], cut[None])
+
+    def _guess(self, old: Sequence, b: int, basis):
+        """Right Schmidt vectors as they were before the step, (n, r, p b).
+
+        They hardly turn where gates are near the identity, and the range finder starts from them.
+        """
+        if self.method != "random":
+            return None
+        if basis is None:  # the bond on the right may have been cut, in one block more than another
+            site = _stack([x[..., :b] for x in old])
+            return site.reshape(*site.shape[:2], -1)
+        site = _stack(old)
+        n, r = site.shape[:2]
+        return (site.reshape(n, -1, site.shape[-1]) @ basis).reshape(n, r, -1)
+
+    def right_space(self, centre, guess=None):
+        """Leading right space of a stack of matrices, and the weights of its vectors.
+
+        Parameters
+        ----------
+        centre : array (n, rows, columns)
+        guess : array (n, r, columns), optional
+            Rows that the Schmidt vectors may be near to; the most important first, of norm 1.
+
+        Returns
+        -------
+        array (n, columns, kept), array (n, kept) or (n, kept, kept)
+            Isometries; and the singular values, descending, or a root of the Gram matrix.
+        """
+        rows, columns = centre.shape[1:]
+        if min(rows, columns) <= self.max_bond or self.method == "svd":
+            _, values, vh = do("linalg.svd", centre)
+            space = dagger(vh)
+        elif self.method == "gram":
+            space, values = _eigenvectors(centre)
+        else:
+            sketch = dagger(self._sketch(centre, guess))
+            basis = isometry(dagger(centre) @ (centre @ sketch))  # (n, columns, p)
+            vectors, values = _eigenvectors(centre @ basis)
+            space = basis @ vectors[:, :, : self.max_bond]
+        keep = min(self.max_bond, self._count(values))
+        return space[:, :, :keep], values[:, :keep]
+
+    def _count(self, values) -> int:
+        """The most values of a stack above the cutoff."""
+        return max(1, int((values > self.cutoff * values[:, :1]).sum(-1).max()))
+
+    def _sketch(self, centre, guess):
+        """(n, p, columns): the guess with some noise, and Gaussian rows; the same in every run."""
+        p = min(self.max_bond + OVERSAMPLING, *centre.shape[1:])
+        noise = self._noise(centre, p)
+        if guess is None:
+            return noise
+        guess = guess[:, :p]
+        near, far = noise[:, : guess.shape[1]], noise[:, guess.shape[1] :]
+        # the rows beyond the guess look where it does not
+        return do("concatenate", (guess + near, far - (far @ dagger(guess)) @ guess), axis=1)
+
+    def _noise(self, centre, p: int):
+        """(1, p, columns)"""
+        columns = centre.shape[2]
+        key = (p, columns, is_complex(centre))
+        if key not in self._sketches:
+            rng = np.random.default_rng((p, columns))
+            noise = NOISE * rng.normal(size=(1, p, columns)) / math.sqrt(columns)
+            self._sketches[key] = self.home.put(noise + 0j if key[2] else noise)
+        return self._sketches[key]
+
+
+def conj(x):
+    """The conjugate, in memory of its own; a real array as it is."""
+    kind = getattr(x.dtype, "kind", None)
+    if kind is None:  # a torch tensor
+        return x.conj().resolve_conj()
+    return x.conj() if kind == "c" else x
+
+
+def dagger(x):
+    return conj(x.swapaxes(-1, -2))
+
+
+def is_complex(x) -> bool:
+    kind = getattr(x.dtype, "kind", None)
+    return x.is_complex() if kind is None else kind == "c"
+
+
+def isometry(x):
+    """Orthonormal basis of the columns of a stack of tall matrices."""
+    if not isinstance(x, np.ndarray) or len(x) > 1:
+        return do("linalg.qr", x)[0]
+    geqrf, orgqr = _QR[x.dtype.char]  # numpy's QR takes 1.5 times as long
+    packed, tau, _, _ = geqrf(x[0])
+    return orgqr(packed, tau, overwrite_a=1)[0][None]
+
+
+def _is_single(x) -> bool:
+    """Whether a stack is one numpy matrix, on which LAPACK is called without wrappers."""
+    return isinstance(x, np.ndarray) and len(x) == 1
+
+
+def _root(x):
+    """A root of the Gram matrix of x, of norm 1; None where that is singular."""
+    kind, x = x.dtype, x.astype(np.result_type(x, np.float64), copy=False)
+    gram = dagger(x) @ x
+    potrf = lapack.zpotrf if gram.dtype.kind == "c" else lapack.dpotrf
+    root, info = potrf(gram)  # upper: root^H root
+    return None if info else (root / math.sqrt(gram.trace().real)).astype(kind)
+
+
+def _weighted(weights, x):
+    """diag(weights) or weights @ a stack of (a, ...) matrices, as a stack of (a, -1) ones."""
+    x = x.reshape(*weights.shape[:2], -1)
+    return weights @ x if weights.ndim == 3 else weights[:, :, None] * x
+
+
+def _eigenvectors(x):
+    """Right singular vectors and values of a stack, descending, from the Gram matrices."""
+    values, vectors = do("linalg.eigh", -(dagger(x) @ x))
+    return vectors, abs(values) ** 0.5
+
+
+def _stack(arrays: Sequence):
+    return arrays[0][None] if len(arrays) == 1 else do("stack", arrays)

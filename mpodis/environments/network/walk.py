@@ -1,0 +1,188 @@
+"""Engines that walk over the closed network along a contraction tree, see `messages`.
+
+`transverse` takes a tree that goes column by column, `tree` one that cotengra searched; the rest
+is the same and stands here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from mpodis.circuit.ansatz import Ansatz
+from mpodis.conventions import Legs
+from mpodis.environments.network.geometry import Key, Network
+from mpodis.environments.network.messages import Messages
+from mpodis.environments.protocol import Gradient, Update, check_sides
+from mpodis.mpo import compress
+from mpodis.sites import bond_dimensions, core_legs, left_canonical, mpo_cores, right_canonical
+
+__all__ = ["WalkEnvironments", "walk_cost"]
+
+MESSAGE = 22e-6
+"""Seconds that a message takes whatever its size; updates of gates are spread over them."""
+FLOPS = 1.0e10
+"""Multiply-adds count two; sustained in the shapes that occur, on one core."""
+MOVED = 1.5e9
+"""Entries read and written per second."""
+FLOOR = 2.0**23
+"""Bytes for whatever is small."""
+
+
+def walk_cost(
+    nodes: int, flops: float, entries: float, itemsize: int, *, speed: float = 1.0
+) -> tuple[float, float]:
+    """(seconds, bytes) of half a walk there and back, which offers every gate once.
+
+    Two messages a node and one into each leaf; both directions are kept where all environments
+    are asked for together. `speed` is that of the contractions, against those of any shape.
+    """
+    factor = (4.0 if itemsize == 16 else 1.0) / speed
+    work = 2 * flops / FLOPS + 4 * entries / MOVED
+    return 2 * nodes * MESSAGE + factor * work, 2.0 * entries * itemsize + FLOOR
+
+
+class WalkEnvironments:
+    """Exact environments by messages along a contraction tree, see `base.Environments`.
+
+    A subclass says which tree (`_plan`) and in which order its leaves are visited.
+
+    Parameters
+    ----------
+    target : list of cores or array (rows, columns)
+    legs, left, right
+    """
+
+    exact = True
+
+    def __init__(self, target, legs: Legs, left: Ansatz, right: Ansatz) -> None:
+        check_sides(legs, left, right)
+        if not isinstance(target, list):
+            target = mpo_cores(compress(target, legs=legs).mpo)
+        if core_legs(target) != tuple(legs):
+            raise ValueError(f"the target has legs {core_legs(target)}, expected {tuple(legs)}")
+        self.network = Network.of(tuple(legs), left, right)
+        self._target = [core.conj() for core in target]
+        self.left, self.right, self.core = [], [], []
+        self._leaf = {key: k for k, key in enumerate(self.network.indices)}
+        self._shapes: tuple = ()
+        self._messages: Messages | None = None
+        self._order: list[Key] = []
+
+    def _plan(self, sizes: Mapping[str, int]) -> tuple[Messages, list[Key]]:
+        """Messages along the engine's tree, and free gates and core sites in walking order."""
+        raise NotImplementedError
+
+    def set(
+        self,
+        left: Sequence | None = None,
+        core: Sequence | None = None,
+        right: Sequence | None = None,
+    ) -> None:
+        given = {"left": left, "core": core, "right": right}
+        changed = []
+        for part, arrays in given.items():
+            if arrays is not None:
+                old = getattr(self, part)
+                setattr(self, part, list(arrays))
+                same = len(old) == len(arrays)
+                changed += [(part, j) for j, x in enumerate(arrays) if not (same and old[j] is x)]
+        shapes = tuple(core.shape for core in self.core)
+        if shapes != self._shapes:
+            self._shapes = shapes
+            sizes = self.network.sizes(bond_dimensions(self._target), bond_dimensions(self.core))
+            self._messages, self._order = self._plan(sizes)
+            for key, array in self.network.constants().items():
+                self._messages.set(self._leaf[key], array)
+            for k, core in enumerate(self._target):
+                self._messages.set(self._leaf["target", k], core)
+            changed = [(part, j) for part in given for j in range(len(getattr(self, part)))]
+        for key in changed:
+            self._put(key, getattr(self, key[0])[key[1]])
+
+    def inner(self) -> float:
+        # where the last walk ended, so that all that is needed is at hand
+        first = self._order[0] if self._order else ("core", 0)
+        return float(np.real(self._messages.value(self._leaf[first])))
+
+    def sweep(self, updates: Mapping[str, Update], *, core: bool = False) -> None:
+        """A walk there and back: every gate is offered its environment twice."""
+        if core:
+            self._centre_core()
+        for there, order in ((True, self._order), (False, self._order[::-1])):
+            for part, j in order:
+                if part in updates:
+                    self._put(
+                        (part, j), updates[part](self._environment((part, j)), self._get(part, j))
+                    )
+                elif part == "core" and core:
+                    self._fit_site(j, 1 if there else -1)
+
+    def gradient(self, scale: float = 1.0) -> Gradient:
+        leaves = [self._leaf[key] for key in self._order]
+        self._messages.prepare(leaves)
+        found = {key: self._environment(key) for key in self._order}
+        left, right = (
+            [found.get((side, j)) for j in range(len(getattr(self, side)))]
+            for side in ("left", "right")
+        )
+        core = [found["core", k] for k in range(len(self.core))]
+        return Gradient(self.inner(), left, right, core).times(scale)
+
+    def fitted_core(self) -> list:
+        """ALS: where all other sites are isometric, a site's best value is its environment."""
+        kept = list(self.core)
+        self._centre_core()
+        sites = [k for part, k in self._order if part == "core"]
+        for k in sites:
+            self._fit_site(k, 1)
+        for k in reversed(sites):
+            self._fit_site(k, -1)
+        found = list(self.core)
+        self.set(core=kept)
+        return found
+
+    def _centre_core(self) -> None:
+        """Make the sites right of the first isometric, unless they are; bonds become minimal."""
+        cores = [c.reshape(len(c), -1) for c in self.core[1:]]
+        if all(
+            len(c) <= c.shape[1] and np.allclose(c @ c.conj().T, np.eye(len(c)), atol=1e-13)
+            for c in cores
+        ) and all(len(c) >= c.shape[3] / (c.shape[1] * c.shape[2]) for c in self.core):
+            return
+        cores, log_left = left_canonical(self.core)
+        cores, log_right = right_canonical(cores)
+        cores[0] = cores[0] * np.exp(log_left + log_right)
+        self.set(core=cores)
+
+    def _fit_site(self, k: int, step: int) -> None:
+        """Give the centre site its best value and pass the centre on to the neighbour."""
+        centre = self._environment(("core", k))
+        if not 0 <= k + step < len(self.core):
+            return self._put(("core", k), centre)
+        a, i, o, b = centre.shape
+        if step > 0:
+            q, r = np.linalg.qr(centre.reshape(-1, b))
+            site = q.reshape(a, i, o, -1)
+            beside = np.tensordot(r, self.core[k + 1], 1)
+        else:
+            q, r = np.linalg.qr(centre.reshape(a, -1).conj().T)
+            site = q.conj().T.reshape(-1, i, o, b)
+            beside = np.tensordot(self.core[k - 1], r.conj().T, 1)
+        self._put(("core", k), site)
+        self._put(("core", k + step), beside)
+        return None
+
+    def _environment(self, key: Key):
+        raw, log_scale = self._messages.environment(self._leaf[key])
+        shape = self._get(*key).shape
+        raw = raw.reshape(shape)
+        return (raw if log_scale == 0.0 else raw * np.exp(log_scale)).conj()
+
+    def _get(self, part: str, j: int):
+        return getattr(self, part)[j]
+
+    def _put(self, key: Key, array) -> None:
+        getattr(self, key[0])[key[1]] = array
+        self._messages.set(self._leaf[key], array)

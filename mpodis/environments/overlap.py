@@ -1,0 +1,144 @@
+"""The true overlap of a factorization at any size, with an estimate of its error."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mpodis.circuit.ansatz import Ansatz
+from mpodis.conventions import Legs, padded_shape
+from mpodis.environments.arrays import SMALL_BOND, single_threaded
+from mpodis.environments.boundary.engine import BoundaryEnvironments, middle_overlaps
+from mpodis.environments.dense.engine import DenseEnvironments
+from mpodis.environments.network.geometry import Network
+from mpodis.environments.network.transverse import TransverseEnvironments, column_path
+from mpodis.environments.protocol import core_norm
+from mpodis.factorization import Factorization
+from mpodis.sites import (
+    bond_dimensions,
+    left_canonical,
+    mpo_cores,
+    mpo_from_cores,
+    spread_norm,
+)
+
+if TYPE_CHECKING:
+    from quimb.tensor import MatrixProductOperator
+
+__all__ = ["Truth", "to_mpo", "true_form", "true_overlap"]
+
+DENSE = 2**9
+"""Dimension up to which a dense product is the quickest exact way."""
+BOUNDARY = 2**22
+"""Largest boundary (entries) that the transverse contraction may have here."""
+
+
+@dataclass(frozen=True)
+class Truth:
+    """A figure that no sweep has had a hand in.
+
+    Attributes
+    ----------
+    value : float
+    error : float
+        |value at D - value at D / 2| where the contraction was truncated, 0 where it was exact.
+    method : {"dense", "transverse", "boundary"}
+    max_bond : int or None
+        D of a truncated contraction.
+    """
+
+    value: float
+    error: float
+    method: str
+    max_bond: int | None = None
+
+
+def true_overlap(
+    factorization: Factorization, mpo: MatrixProductOperator, *, max_bond: int = 64
+) -> Truth:
+    """f = Re Tr(M^H A) / (|M| |A|) of a factorization A with an MPO, at any size.
+
+    Exact where a dense product or a transverse contraction is cheap; otherwise target and core are
+    pulled towards each other and meet in the middle of the circuits, as MPOs of bond dimension
+    `max_bond`, and again at half of it for the estimate of the error.
+
+    Raises
+    ------
+    ValueError
+        The MPO and the factorization have different legs, or `max_bond` is below 1.
+    """
+    if max_bond < 1:
+        raise ValueError(f"max_bond={max_bond} keeps nothing; use 1 or more")
+    cores = mpo_cores(mpo)
+    if tuple(c.shape[1:3] for c in cores) != factorization.legs:
+        raise ValueError(
+            f"the target has legs {tuple(c.shape[1:3] for c in cores)}, the factorization "
+            f"{factorization.legs}"
+        )
+    target, inner = (
+        spread_norm(left_canonical(x)[0], 0.0) for x in (cores, mpo_cores(factorization.core))
+    )
+    left, right = factorization.left, factorization.right
+    found = true_form(
+        target,
+        factorization.legs,
+        (left.ansatz, right.ansatz),
+        (left.gates, inner, right.gates),
+        max_bond=max_bond,
+    )
+    size = core_norm(inner)
+    return Truth(found.value / size, found.error / size, found.method, found.max_bond)
+
+
+def to_mpo(
+    factorization: Factorization, *, max_bond: int = 256, cutoff: float = 1e-12
+) -> MatrixProductOperator:
+    """Q_L M' Q_R as an MPO, at any size: the core pulled outward, layer by layer.
+
+    Parameters
+    ----------
+    factorization : Factorization
+    max_bond : int
+        Bond dimension at which it is truncated.
+    cutoff : float
+        Schmidt values below `cutoff` times the largest of their bond are dropped.
+    """
+    if not isinstance(factorization, Factorization):
+        raise TypeError(f"expected a Factorization, got {type(factorization).__name__}")
+    core, log_norm = left_canonical(mpo_cores(factorization.core))
+    core = spread_norm(core, 0.0)
+    # to pull through the adjoint circuits is to push through these
+    left, right = factorization.left.adjoint(), factorization.right.adjoint()
+    engine = BoundaryEnvironments(
+        core,
+        factorization.legs,
+        left.ansatz,
+        right.ansatz,
+        max_bond=max_bond,
+        cutoff=cutoff,
+        truncation="svd",
+    )
+    engine.set(left.gates, core, right.gates)
+    cores, log_size = left_canonical(engine.pulled_cores())
+    return mpo_from_cores(spread_norm(cores, log_size + log_norm))
+
+
+def true_form(
+    target: list, legs: Legs, ansatze: tuple[Ansatz, Ansatz], parts: tuple, *, max_bond: int
+) -> Truth:
+    """h = Re Tr(G^H Q_L M' Q_R) for parts (left gates, core, right gates), see `true_overlap`."""
+    left, core, right = parts
+    if max(padded_shape(legs)) <= DENSE:
+        engine = DenseEnvironments(target, legs, *ansatze)
+        engine.set(left, core, right)
+        return Truth(engine.inner(), 0.0, "dense")
+    network = Network.of(legs, *ansatze)
+    sizes = network.sizes(bond_dimensions(target), bond_dimensions(core))
+    if column_path(network, sizes, limit=BOUNDARY) is not None:
+        engine = TransverseEnvironments(target, legs, *ansatze)
+        engine.set(left, core, right)
+        return Truth(engine.inner(), 0.0, "transverse")
+    half = max(1, max_bond // 2)
+    with single_threaded(max_bond <= SMALL_BOND):
+        rough, fine = middle_overlaps(target, left, core, right, legs, *ansatze, max_bond=half)
+    return Truth(fine, abs(fine - rough), "boundary", 2 * half)

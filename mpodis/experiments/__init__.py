@@ -1,1 +1,0 @@
-"""Jobs: what the command line runs, one file per job, table or figure."""

@@ -1,0 +1,44 @@
+"""`mpodis export`: the circuits of a run, or of one factorization, as files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mpodis.factorization import holds_factorization, load_factorization
+from mpodis.jobs.directory import JobDirectory
+from mpodis.quantum import Exported, export_circuits
+
+__all__ = ["export_run"]
+
+
+def export_run(source: Path, folder: Path, *, format: str = "qasm3") -> list[Exported]:
+    """Export a factorization's file into `folder`, or all of a run into folders in it.
+
+    The folders are named as the files in the run: ``folder/seed0/depth4-overlap``.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file, or the directory is not that of a run.
+    ValueError
+        If it holds no factorization, the folder is not empty, or the format is not known.
+    """
+    if not source.is_dir():
+        return [export_circuits(load_factorization(source), folder, format=format)]
+    run, job, _ = JobDirectory.open(source)
+    files = [f for f in sorted(run.path.rglob("*.safetensors")) if holds_factorization(f)]
+    if not files:
+        raise ValueError(
+            f"{source}, a run of `mpodis {job}`, holds no factorization; give the file that "
+            "`Factorization.save` wrote"
+        )
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder} is not empty; choose another folder")
+    return [
+        export_circuits(
+            load_factorization(file),
+            folder / file.relative_to(run.path).with_suffix(""),
+            format=format,
+        )
+        for file in files
+    ]

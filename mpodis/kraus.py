@@ -1,0 +1,199 @@
+"""Sums of circuits around cores, Eq. 1 of arXiv 2509.06653v1 with more than one term."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mpodis.circuit.ansatz import Ansatz
+from mpodis.conventions import crop, pad, padded_shape
+from mpodis.disentangling import disentangle
+from mpodis.factorization import Factorization, dense_overlap
+from mpodis.fit import embed_metric, weighted_loss
+from mpodis.measures import second_moment
+from mpodis.mpo import Compressed, compress
+from mpodis.optimise.result import Disentangled
+from mpodis.sites import mpo_legs, mpo_to_dense
+from mpodis.tables import Table, Tabular
+
+if TYPE_CHECKING:
+    from quimb.tensor import MatrixProductOperator
+
+__all__ = ["KrausEnsemble", "kraus_ensemble"]
+
+log = logging.getLogger(__name__)
+
+DENSE = 2**11
+"""Dimension up to which the residual of a sum is made as a dense matrix."""
+CNOTS = {"SO": 2, "O": 3, "U": 3}
+"""CNOTs of a free 2-body gate."""
+
+
+@dataclass(frozen=True, eq=False)
+class KrausEnsemble(Tabular):
+    """Result of `kraus_ensemble`: M ~ sum over k of Q_L^k M'_k Q_R^k.
+
+    Attributes
+    ----------
+    terms : tuple of Factorization
+    first : tuple of float
+        Loss after each term was added, before the terms were fitted to each other.
+    losses : tuple of float
+        Loss after every round of fitting, the last one that of the ensemble:
+        |C (M - A)|^2 / |C M|^2, C the root of the covariance under "activations", else 1.
+    overlap : float
+        f of M with the sum.
+    """
+
+    terms: tuple[Factorization, ...]
+    first: tuple[float, ...]
+    losses: tuple[float, ...]
+    overlap: float
+
+    @property
+    def loss(self) -> float:
+        return self.losses[-1] if self.losses else self.first[-1]
+
+    def matrix(self) -> np.ndarray:
+        """Dense (inputs, outputs) matrix of the sum."""
+        return sum(term.matrix() for term in self.terms)
+
+    def table(self) -> Table:
+        rows, before = [], 1.0
+        for k, (term, loss) in enumerate(zip(self.terms, self.first, strict=True)):
+            cnots = [count_cnots(side.ansatz) for side in (term.left, term.right)]
+            count = None if None in cnots else sum(cnots)
+            gain = (before - loss) / count if count else None
+            parameters = sum(term.parameter_counts().values())
+            rows.append((str(k + 1), loss, before - loss, parameters, count, gain))
+            before = loss
+        rows.append(("together", self.loss, before - self.loss, None, None, None))
+        head = ("term", "loss", "gain", "parameters", "CX", "gain per CX")
+        return Table(head, rows, notes=(f"overlap of the sum {self.overlap:.6f}",))
+
+
+def count_cnots(ansatz: Ansatz) -> int | None:
+    """CNOTs of a circuit of 1- and 2-body gates; None with wider ones, which a compiler decides."""
+    if any(place.width > 2 for place in ansatz.placements):
+        return None
+    pairs = [place for place in ansatz.placements if place.width == 2]
+    return sum(1 if place.fixed else CNOTS[ansatz.group] for place in pairs)
+
+
+def kraus_ensemble(
+    mpo: MatrixProductOperator | Compressed,
+    *,
+    left: Ansatz | int | str,
+    right: Ansatz | int | str | None = None,
+    terms: int = 2,
+    rounds: int = 5,
+    core_bond: int = 1,
+    objective: str = "overlap",
+    inputs=None,
+    covariance=None,
+    core: str = "update",
+    start: str = "identity",
+    starts: int = 4,
+    explore: int = 20,
+    max_sweeps: int = 100,
+    tol: float = 1e-4,
+    group: str = "SO",
+    seed: int | np.random.Generator = 0,
+    shape: tuple[int, int] | None = None,
+    progress: bool = False,
+) -> KrausEnsemble:
+    """Fit a sum of disentangled terms to an operator, Eq. 1 of arXiv 2509.06653v1 with k > 1.
+
+    Each term is fitted to what the others leave: first one after the other, then in `rounds`
+    around, from where it stands and for up to `explore` sweeps. No step raises the loss, since a
+    term's own loss is that of the sum.
+
+    Parameters
+    ----------
+    mpo : MatrixProductOperator or Compressed
+        The operator M on qubit legs, up to 11 qubits.
+    left, right, core_bond, objective, inputs, covariance, core, start, starts, explore,
+    max_sweeps, tol, group, seed, shape, progress
+        Of every term, see `disentangle`.
+    terms, rounds : int
+
+    Raises
+    ------
+    ValueError
+        Fewer than one term, an operator too large, and what `disentangle` refuses.
+    """
+    for name, value, least in (("terms", terms, 1), ("rounds", rounds, 0)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ValueError(f"{name}={value!r} must be a whole number, {least} or more")
+    if isinstance(seed, np.random.Generator):
+        seed = int(seed.integers(2**63))
+    if isinstance(mpo, Compressed):
+        mpo, shape = mpo.mpo, shape or mpo.shape
+    legs = mpo_legs(mpo)
+    if max(padded_shape(legs)) > DENSE:
+        raise ValueError(
+            f"the operator spans {padded_shape(legs)}; sums are fitted up to {DENSE}, beyond use "
+            "one term (`disentangle`)"
+        )
+    shape = padded_shape(legs) if shape is None else tuple(shape)
+    whole = mpo_to_dense(mpo)
+    if inputs is not None:
+        if covariance is not None:
+            raise ValueError("give inputs= or covariance=, not both")
+        covariance = second_moment(inputs)
+    metric = None
+    if objective == "activations" and covariance is not None:
+        metric = embed_metric(covariance, shape[0])
+
+    def fit(others: Sequence[np.ndarray], begin, number: int) -> Disentangled:
+        rest = whole - sum(pad(a, legs) for a in others)
+        again = isinstance(begin, Factorization)
+        return disentangle(
+            compress(rest, legs=legs).mpo,
+            left=left,
+            right=right,
+            core_bond=core_bond,
+            objective=objective,
+            covariance=covariance,
+            core=core,
+            start=begin,
+            starts=1 if again else starts,
+            explore=explore,
+            max_sweeps=explore if again else max_sweeps,
+            tol=tol,
+            group=group,
+            seed=seed + number,
+            shape=shape,
+            progress=progress,
+        )
+
+    def loss(parts: Sequence[np.ndarray]) -> float:
+        return weighted_loss(crop(whole, shape), sum(parts), metric)
+
+    found: list[Factorization] = []
+    parts: list[np.ndarray] = []
+    first, losses = [], []
+    for k in range(terms):
+        found.append(fit(parts, start, k).factorization)
+        parts.append(found[-1].matrix())
+        first.append(loss(parts))
+        if first[-1] < 1e-13:
+            break  # nothing is left for further terms
+    for number in range(rounds if len(found) > 1 else 0):
+        for k in range(len(found)):
+            others = [*parts[:k], *parts[k + 1 :]]
+            new = fit(others, found[k], k).factorization
+            trial = [*parts[:k], new.matrix(), *parts[k + 1 :]]
+            if loss(trial) <= loss(parts):  # at convergence rounding may go either way
+                found[k], parts = new, trial
+        losses.append(loss(parts))
+        log.info("kraus round %d: loss %.6f", number + 1, losses[-1])
+        before = losses[-2] if number else first[-1]
+        if before - losses[-1] < tol * before:
+            break
+    f = dense_overlap(crop(whole, shape), sum(parts))
+    return KrausEnsemble(tuple(found), tuple(first), tuple(losses), f)

@@ -1,0 +1,149 @@
+"""What `disentangle` returns: the factorization, how it ended, and how it got there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mpodis.factorization import Factorization
+from mpodis.optimise.settings import Settings
+from mpodis.tables import Table, Tabular
+
+__all__ = ["ADVICE", "Disentangled", "History"]
+
+ADVICE = {
+    "exact": "the target is reproduced to rounding",
+    "converged": "the loss has stopped falling; more gates or a larger core_bond would lower it",
+    "truncated": "truncated boundaries no longer tell up from down; raise environment_bond",
+    "max_sweeps": "still falling when max_sweeps was reached; raise it to go on",
+    "max_seconds": "still falling when max_seconds was reached; raise it to go on",
+}
+
+
+@dataclass(frozen=True)
+class History:
+    """One record per sweep, as dictionaries and as columns.
+
+    A record holds: stage (of circuits that grow, else 0), its depth and its widest gate, start
+    (number), sweep (within start and stage), phase ("start", "sweep" or "lbfgs", the latter ten
+    iterations a record), loss, overlap, bound, s_avg (of Q_L^H M Q_R^H, nats), activations
+    (relative error, NaN without a covariance), true_overlap (NaN in sweeps of a truncating engine
+    between two checks), environment_bond (of such an engine, else NaN), seconds. What a size does
+    not allow (bound, s_avg of more than 8 qubits) is NaN.
+    """
+
+    records: tuple[dict, ...]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def column(self, name: str, *, start: int | None = None) -> np.ndarray:
+        """Values of a column, of all starts or of one."""
+        if self.records and name not in self.records[0]:
+            raise KeyError(f"no column {name!r}; there are {', '.join(self.records[0])}")
+        return np.array([r[name] for r in self.records if start in (None, r["start"])])
+
+
+@dataclass(frozen=True, eq=False)
+class Disentangled(Tabular):
+    """Result of `disentangle`.
+
+    Attributes
+    ----------
+    factorization : Factorization
+    status : {"exact", "converged", "truncated", "max_sweeps", "max_seconds"}
+    history : History
+    settings : Settings
+    start : int
+        Number of the start that won.
+    loss : float
+        The final value of the objective: 1 - f, or the squared relative error of the activations
+        (weighted by the sensitivity where one was given).
+    overlap, bound : float
+        f of the target with Q_L M' Q_R, and the von Neumann bound for this core (NaN above 11
+        qubits).
+    overlap_error : float
+        How far the overlap may be off: 0 where it was computed exactly, else the difference
+        between two truncations, see `true_overlap`.
+    relative_error : float
+        |M - Q_L M' Q_R| / |M|; NaN above 11 qubits where the matrix was padded.
+    activation_error : float
+        |X M - X Q_L M' Q_R| / |X M|; NaN without inputs.
+    entropies_before, entropies_after : arrays
+        S_k of M and of Q_L^H M Q_R^H, what the circuits leave (nats); the latter from a
+        truncated MPO above 11 qubits.
+    seconds : float
+    winners : tuple of int
+        Number of the start that won each stage.
+    """
+
+    factorization: Factorization
+    status: str
+    history: History
+    settings: Settings
+    start: int
+    loss: float
+    overlap: float
+    overlap_error: float
+    bound: float
+    relative_error: float
+    activation_error: float
+    entropies_before: np.ndarray
+    entropies_after: np.ndarray
+    seconds: float
+    winners: tuple[int, ...] = ()
+
+    def path(self, name: str) -> np.ndarray:
+        """A column of the history along what was kept, stage after stage."""
+        if self.history.records and name not in self.history.records[0]:
+            return self.history.column(name)  # which says what there is
+        kept = self.winners or (self.start,)
+        return np.array([r[name] for r in self.history.records if r["start"] == kept[r["stage"]]])
+
+    def by_depth(self) -> dict[int, dict]:
+        """The record of least loss for every depth that circuits had while they grew, ascending.
+
+        Stages whose gates were wider than those of the result do not count.
+        """
+        kept = self.winners or (self.start,)
+        sides = (self.factorization.left, self.factorization.right)
+        width = max((p.width for side in sides for p in side.ansatz.placements), default=0)
+        found: dict[int, dict] = {}
+        for record in self.history.records:
+            if record["start"] != kept[record["stage"]] or record["width"] > width:
+                continue
+            best = found.setdefault(record["depth"], record)
+            if record["loss"] < best["loss"]:
+                found[record["depth"]] = record
+        return dict(sorted(found.items()))
+
+    @property
+    def converged(self) -> bool:
+        return self.status in ("exact", "converged")
+
+    def table(self) -> Table:
+        parts = self.factorization.parameter_counts()
+        rows: list[Sequence[object]] = [
+            ("objective", self.settings.objective),
+            ("engine", self.settings.engine),
+            ("overlap f", self.overlap),
+            *([("overlap f, error", self.overlap_error)] if self.overlap_error else []),
+            ("von Neumann bound", self.bound),
+            ("relative error of the operator", self.relative_error),
+            ("relative error of the activations", self.activation_error),
+            ("S_avg before (nats)", _mean(self.entropies_before)),
+            ("S_avg after (nats)", _mean(self.entropies_after)),
+            *((f"parameters, {part}", count) for part, count in parts.items()),
+            ("start", f"{self.start + 1} of {1 + max(self.history.column('start'))}"),
+            ("sweeps", sum(self.path("phase") != "start")),
+            ("seconds", self.seconds),
+            ("status", self.status),
+        ]
+        return Table(("disentangled", ""), rows, notes=(ADVICE[self.status],))
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if len(values) else (0.0 if values.ndim else math.nan)

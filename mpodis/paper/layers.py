@@ -1,0 +1,133 @@
+"""Layers out of trained networks, of low bond and dense, and how well others do in their place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from mpodis.data import Dataset
+from mpodis.files import load_arrays, save_arrays
+from mpodis.measures import second_moment
+from mpodis.mpo import compress
+from mpodis.nn import (
+    RECIPES,
+    CompactTNN,
+    MPOLinear,
+    accuracy,
+    linear_from_matrix,
+    replace_layer,
+    train_classifier,
+    train_tnn,
+)
+from mpodis.paper.networks import dataset, network
+
+__all__ = ["KINDS", "TrainedLayer", "trained_layer"]
+
+KINDS = ("tnn", "dense", "compressed")
+TNN_BOND = 2
+"""Of the networks that every experiment trains first, see `networks`."""
+
+
+_images = lru_cache(maxsize=1)(dataset)  # a process asks for the same ones again and again
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedLayer:
+    """The first layer of a network.
+
+    Attributes
+    ----------
+    model : torch.nn.Module
+        In double precision and evaluation mode.
+    name : str
+        Of the layer in it.
+    images : Dataset
+    """
+
+    model: nn.Module
+    name: str
+    images: Dataset
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """W, (inputs, outputs)."""
+        layer = self.model.get_submodule(self.name)
+        weight = layer.weight() if isinstance(layer, MPOLinear) else layer.weight.T
+        return weight.detach().numpy()
+
+    def covariance(self) -> np.ndarray:
+        """Second moment of what the layer receives, the training images."""
+        return second_moment(self.images.x_train)
+
+    def accuracy(self, matrix) -> float:
+        """Percent of the test images with another matrix in the layer's place, bias as it was."""
+        bias = self.model.get_submodule(self.name).bias
+        other = linear_from_matrix(matrix, bias=bias, dtype=torch.float64)
+        swapped = replace_layer(self.model, self.name, other)
+        return accuracy(swapped, self.images.x_test, self.images.y_test)
+
+
+def trained_layer(
+    kind: str, *, seed: int, bond: int, data: str, data_dir: str | None, networks: str
+) -> TrainedLayer:
+    """A layer by its kind; its network is trained by the recipe of the data, or found in a file.
+
+    Parameters
+    ----------
+    kind : {"tnn", "dense", "compressed"}
+        The MPO of a compact TNN; the first layer of a dense network with one hidden layer, as wide
+        as the input; or the latter compressed to an MPO and healed, that is trained on as long.
+    seed : int
+    bond : int
+        Bond dimension of the MPO.
+    data, data_dir, networks
+        See `Options`.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"kind={kind!r} is not known; use one of {', '.join(KINDS)}")
+    where = {"data": data, "data_dir": data_dir, "networks": networks}
+    images = _images(data, data_dir)
+
+    def kept(name: str, model: nn.Module, train: Callable[[], nn.Module]) -> nn.Module:
+        """The model with the weights of a file, which training makes where it is not there."""
+        path = Path(networks) / f"{name}-{data}-{seed}.safetensors"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            weights = train().state_dict()
+            save_arrays(path, {name: tensor.numpy() for name, tensor in weights.items()})
+        arrays = {name: torch.from_numpy(x) for name, x in load_arrays(path)[0].items()}
+        model.load_state_dict(arrays)
+        return model.double().eval()
+
+    def fitted(model: nn.Module) -> nn.Module:
+        return train_classifier(model, images, **vars(RECIPES[images.name]), seed=seed)[0]
+
+    if kind == "tnn" and bond == TNN_BOND:
+        return TrainedLayer(network(data, networks, seed), "mpo", images)
+    if kind == "tnn":
+        model = CompactTNN(inputs=images.features, bond=bond, classes=images.classes)
+        model = kept(f"tnn{bond}", model, lambda: train_tnn(images, seed=seed, bond=bond)[0])
+        return TrainedLayer(model, "mpo", images)
+    if kind == "dense":
+        model = _untrained(images.features, images.classes, seed)
+        return TrainedLayer(kept("dense", model, lambda: fitted(model)), "0", images)
+    model = trained_layer("dense", seed=seed, bond=bond, **where).model.float()
+    mpo = compress(model[0].weight.T, max_bond=bond).mpo
+    model[0] = MPOLinear.from_mpo(mpo, bias=model[0].bias)
+    return TrainedLayer(kept(f"healed{bond}", model, lambda: fitted(model)), "0", images)
+
+
+def _untrained(n: int, classes: int, seed: int) -> nn.Module:
+    """A dense network, its weights those of `nn.Linear` but of a generator of their own."""
+    rng, size = np.random.default_rng(seed), n**-0.5
+    hidden, head = (
+        linear_from_matrix(rng.uniform(-size, size, (n, m)), bias=rng.uniform(-size, size, m))
+        for m in (n, classes)
+    )
+    return nn.Sequential(hidden, nn.ReLU(), head)

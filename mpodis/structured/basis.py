@@ -1,0 +1,196 @@
+"""Free rotations and the mean: what the layers around absorb without a change of the network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mpodis.fit import embed_metric, metric_root
+from mpodis.mpo import check_matrix
+from mpodis.tables import Table, Tabular
+
+__all__ = ["HeadRotation", "carry_mean", "head_rotation", "pca_basis"]
+
+
+def pca_basis(covariance) -> np.ndarray:
+    """Rotation of the inputs to their principal components, the strongest first.
+
+    With the rotation R the inputs become ``x @ R``, a matrix W becomes ``R^H @ W`` and the
+    covariance ``R^H @ C @ R``, diagonal and descending. It is free where the layer before absorbs
+    it, e.g. on the residual stream of a transformer without elementwise gains in its norms.
+
+    Parameters
+    ----------
+    covariance : array (inputs, inputs)
+        E[x^H x], see `second_moment`.
+
+    Returns
+    -------
+    array (inputs, inputs)
+        Orthogonal (unitary); the largest entry of each column is real and positive.
+    """
+    covariance = np.asarray(covariance)
+    rows = len(covariance) if covariance.ndim else 0
+    _, vectors = np.linalg.eigh(embed_metric(covariance, rows))
+    vectors = vectors[:, ::-1]
+    return vectors * _phases(vectors)
+
+
+@dataclass(frozen=True, eq=False)
+class HeadRotation(Tabular):
+    """Changes of basis inside every query-key head that leave all scores as they are.
+
+    Attributes
+    ----------
+    query : array (heads, dim, dim)
+        G of every head, on the right of its query columns.
+    key : array (heads, dim, dim)
+        G^(-T), on the right of its key columns.
+    values : array (heads, dim)
+        Singular values of Wq Wk^T of every head, in the measure that was balanced, descending.
+    """
+
+    query: np.ndarray
+    key: np.ndarray
+    values: np.ndarray
+
+    def rotate_query(self, array) -> np.ndarray:
+        """Wq (inputs, heads * dim), its bias (heads * dim,) or queries, in the new basis."""
+        return _blockwise(array, self.query)
+
+    def rotate_key(self, array) -> np.ndarray:
+        """Wk (inputs, heads * dim), its bias (heads * dim,) or keys, in the new basis."""
+        return _blockwise(array, self.key)
+
+    def table(self) -> Table:
+        rows = []
+        for head, (gate, values) in enumerate(zip(self.query, self.values, strict=True)):
+            weight = values**2
+            total = weight.sum()
+            share = float(weight[0] / total) if total > 0 else None
+            rows.append((str(head), float(np.linalg.cond(gate)), float(values[0]), share))
+        return Table(
+            ("head", "condition", "largest value", "its share of the weight"), rows, "head rotation"
+        )
+
+
+def head_rotation(wq, wk, *, heads: int, covariance=None, kind: str = "balanced") -> HeadRotation:
+    """Choose the free basis inside each head: Wq -> Wq G, Wk -> Wk G^(-T).
+
+    The scores x Wq (x Wk)^T of a head do not change. Heads with rotary positions between the
+    projections and the scores do not have this freedom.
+
+    Parameters
+    ----------
+    wq, wk : array (inputs, heads * dim), real
+        Row action, ``q = x @ wq``: transposes of `torch.nn.Linear.weight`. Head h owns the
+        columns h * dim to (h + 1) * dim - 1.
+    heads : int
+    covariance : array (inputs, inputs), optional
+        Measure queries and keys by the activations, |C Wq|, and not by |Wq|.
+    kind : {"balanced", "orthogonal"}
+        "balanced": Wq G = U sqrt(s), Wk G^(-T) = V sqrt(s) with the SVD U s V^T of the head's
+        Wq Wk^T, so that both have orthogonal columns of the same, descending norms.
+        "orthogonal": G is the rotation that makes Wq^T Wq + Wk^T Wk diagonal and descending.
+
+    Returns
+    -------
+    HeadRotation
+
+    Raises
+    ------
+    ValueError
+        Shapes that do not fit, an unknown kind, or a head whose queries or keys are linearly
+        dependent, which has no balanced basis.
+    """
+    wq, wk = check_matrix(wq), check_matrix(wk)
+    if np.iscomplexobj(wq) or np.iscomplexobj(wk):
+        raise ValueError("the scores of complex heads are not bilinear; give real wq and wk")
+    if wq.shape != wk.shape or heads < 1 or wq.shape[1] % heads:
+        raise ValueError(
+            f"wq {wq.shape} and wk {wk.shape} do not hold {heads} heads of one size each; repeat "
+            "the columns of shared keys, or give both as (inputs, heads * dim)"
+        )
+    if kind not in ("balanced", "orthogonal"):
+        raise ValueError(f"kind={kind!r} is not known; use 'balanced' or 'orthogonal'")
+    if covariance is not None:
+        root = metric_root(embed_metric(covariance, len(wq)))
+        if len(covariance) != len(wq):
+            raise ValueError(f"the covariance has {len(covariance)} inputs, wq {len(wq)}")
+        wq, wk = root @ wq, root @ wk
+    choose = _balanced if kind == "balanced" else _orthogonal
+    pairs = zip(np.split(wq, heads, axis=1), np.split(wk, heads, axis=1), strict=True)
+    found = [choose(q, k, head) for head, (q, k) in enumerate(pairs)]
+    return HeadRotation(*map(np.stack, zip(*found, strict=True)))
+
+
+def carry_mean(matrix, approximation, mean, bias=None) -> np.ndarray:
+    """The bias of an approximated layer that answers the mean input exactly as before.
+
+    b + mean @ (W - A). The approximation then has only the centred inputs to get right: see
+    `second_moment(..., centred=True)`.
+
+    Parameters
+    ----------
+    matrix, approximation : array (inputs, outputs)
+    mean : array (inputs,)
+    bias : array (outputs,), optional
+
+    Returns
+    -------
+    array (outputs,)
+    """
+    matrix, approximation, mean = map(np.asarray, (matrix, approximation, mean))
+    bias = np.zeros(matrix.shape[-1:], matrix.dtype) if bias is None else np.asarray(bias)
+    fits = matrix.ndim == 2 and matrix.shape == approximation.shape
+    if not fits or mean.shape != matrix.shape[:1] or bias.shape != matrix.shape[1:]:
+        raise ValueError(
+            f"matrix {matrix.shape}, approximation {approximation.shape}, mean {mean.shape} and "
+            f"bias {bias.shape} must be (inputs, outputs) twice, (inputs,) and (outputs,)"
+        )
+    return bias + mean @ (matrix - approximation)
+
+
+def _balanced(q, k, head: int):
+    rq, rk = np.linalg.qr(q, mode="r"), np.linalg.qr(k, mode="r")
+    dim = rq.shape[1]
+    for name, r in (("queries", rq), ("keys", rk)):
+        spectrum = np.linalg.svd(r, compute_uv=False)
+        if len(spectrum) < dim or spectrum[-1] < 1e-10 * spectrum[0] or spectrum[0] == 0:
+            raise ValueError(
+                f"the {name} of head {head} span fewer than {dim} dimensions: no balanced basis; "
+                "use kind='orthogonal'"
+            )
+    u, s, _ = np.linalg.svd(rq @ rk.T)
+    query = np.linalg.solve(rq, u * _phases(rq.T @ u) * np.sqrt(s))
+    return query, np.linalg.inv(query).T, s
+
+
+def _orthogonal(q, k, head: int):
+    _, vectors = np.linalg.eigh(q.T @ q + k.T @ k)
+    vectors = vectors[:, ::-1]
+    gate = vectors * _phases(vectors)
+    short = np.linalg.qr(q, mode="r") @ np.linalg.qr(k, mode="r").T
+    values = np.zeros(q.shape[1])
+    spectrum = np.linalg.svd(short, compute_uv=False)[: len(values)]
+    values[: len(spectrum)] = spectrum
+    return gate, gate, values
+
+
+def _phases(vectors) -> np.ndarray:
+    """Phases (signs) that make the largest entry of every column, none of them zero, positive."""
+    largest = np.take_along_axis(vectors, np.abs(vectors).argmax(axis=0)[None], axis=0)[0]
+    return largest.conj() / np.abs(largest)
+
+
+def _blockwise(array, gates) -> np.ndarray:
+    array = np.asarray(array)
+    heads, dim, _ = gates.shape
+    if array.ndim < 1 or array.shape[-1] != heads * dim:
+        raise ValueError(
+            f"an array of shape {array.shape} does not end in {heads} heads of {dim}; "
+            "torch keeps weights as (outputs, inputs): transpose them"
+        )
+    split = array.reshape(*array.shape[:-1], heads, 1, dim)
+    return (split @ gates).reshape(array.shape)

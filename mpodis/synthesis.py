@@ -1,0 +1,203 @@
+"""Circuits for a given unitary: the same sweeps, with one circuit and the identity as the core."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from mpodis.circuit.ansatz import Ansatz, circuit_group
+from mpodis.circuit.circuit import Circuit, random_circuit
+from mpodis.environments import DenseEnvironments
+from mpodis.gates import polar_update
+from mpodis.mpo import check_matrix, compress
+from mpodis.objectives import Overlap
+from mpodis.optimise.lbfgs import Lbfgs
+from mpodis.optimise.problem import as_ansatz
+from mpodis.sites import mpo_cores
+from mpodis.tables import Table, Tabular
+
+__all__ = ["Synthesis", "check_unitary", "synthesise"]
+
+CRAWL = 0.02
+"""A sweep that lowers 1 - f by less than this fraction hands over to L-BFGS."""
+STUCK = 1e-3
+"""So little over `WINDOW` steps ends a start that is not near an exact answer."""
+WINDOW = 20
+NEAR = 1e-3
+"""1 - f below which a start is not given up before it is exact."""
+ITERATIONS = 10
+
+ADVICE = {
+    "exact": "the target is reproduced",
+    "determinant": "the target's determinant is -1 and that of these circuits +1: no start helps; "
+    "gates as wide as the target with group='O' reach it",
+    "converged": "no start went further; more layers, or more starts, may",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Synthesis(Tabular):
+    """Result of `synthesise`.
+
+    Attributes
+    ----------
+    circuit : Circuit
+    overlap : float
+        f = Re Tr(W^H Q) / 2^n; 1 when Q is the target, sign and phase included.
+    bound : float
+        What f can be: 1, or 1 - 2^(1-n) where the determinants differ.
+    status : {"exact", "determinant", "converged"}
+    starts, sweeps : int
+        What it took, ten L-BFGS iterations counting as a sweep.
+    seconds : float
+    """
+
+    circuit: Circuit
+    overlap: float
+    bound: float
+    status: str
+    starts: int
+    sweeps: int
+    seconds: float
+
+    def table(self) -> Table:
+        rows = [
+            ("circuit", str(self.circuit.ansatz)),
+            ("overlap f", self.overlap),
+            ("1 - f", 1.0 - self.overlap),
+            ("bound", self.bound),
+            ("starts", self.starts),
+            ("sweeps", self.sweeps),
+            ("seconds", self.seconds),
+            ("status", self.status),
+        ]
+        return Table(("synthesis", ""), rows, notes=(ADVICE[self.status],))
+
+
+def check_unitary(matrix, what: str) -> tuple[np.ndarray, int]:
+    """The matrix as an array and the wires it acts on, or a ValueError that calls it `what`."""
+    matrix = check_matrix(matrix)
+    n = len(matrix).bit_length() - 1
+    if n < 1 or matrix.shape != (2**n, 2**n):
+        raise ValueError(
+            f"the {what} has shape {matrix.shape}; circuits act on 2^n x 2^n with n of 1 or more"
+        )
+    off = np.abs(matrix @ matrix.conj().T - np.eye(2**n)).max()
+    if off > 1e-6:
+        raise ValueError(
+            f"the {what} is not unitary: W W^H differs from 1 by {off:.3g}; `disentangle` it"
+        )
+    return matrix, n
+
+
+def synthesise(
+    target,
+    circuit: Ansatz | int | str,
+    *,
+    group: str = "SO",
+    starts: int = 20,
+    max_sweeps: int = 400,
+    tol: float = 1e-10,
+    seed: int | Sequence[int] | np.random.Generator = 0,
+) -> Synthesis:
+    """The circuit of given places that is nearest to an orthogonal or unitary matrix.
+
+    Sweeps of polar updates, handed over to Riemannian L-BFGS when they crawl, from the identity,
+    from near it and from random gates, until one start is exact or none is left.
+
+    Parameters
+    ----------
+    target : array (2^n, 2^n) or Circuit
+        W, in the row action.
+    circuit : Ansatz, int or str
+        Places of the gates, the depth of a brickwall of 2-body gates, or a spec ("2b + CNOT").
+    group : {"SO", "O", "U"}
+        Of the gates, where `circuit` is no `Ansatz` that says it.
+    starts, max_sweeps : int
+        Starts that are tried, and the most sweeps from each.
+    tol : float
+        1 - f at which the target counts as reproduced.
+    seed : int, sequence of int, or numpy Generator
+
+    Raises
+    ------
+    ValueError
+        For a target that is not unitary, or a complex one with real gates.
+    """
+    began = time.perf_counter()
+    if isinstance(target, Circuit):
+        target = target.matrix()
+    target, n = check_unitary(target, "target")
+    for name, value in (("starts", starts), ("max_sweeps", max_sweeps)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name}={value!r} must be a whole number, 1 or more")
+    ansatz = as_ansatz(circuit, n, group, "circuit")
+    if ansatz.ties:
+        raise ValueError("the gates are tied, which sweeps cannot keep; use an ansatz without ties")
+    if ansatz.group != "U" and target.dtype.kind == "c":
+        if np.abs(target.imag).max() > 1e-12:
+            raise ValueError("the target is complex; use group='U'")
+        target = target.real
+    search = _Search(target, ansatz)
+    bound = search.bound
+    rng = np.random.default_rng(seed)
+    best, value, sweeps, tried = None, math.inf, 0, 0
+    while tried < starts and value > 1.0 - bound + tol:
+        loss, spent = search.run(
+            random_circuit(ansatz, seed=rng, scale=_scale(tried)), max_sweeps, tol
+        )
+        tried, sweeps = tried + 1, sweeps + spent
+        if loss < value:
+            best, value = Circuit(ansatz, tuple(search.engine.left)).projected(), loss
+        if bound < 1.0 and value < 1.0 - bound + NEAR:
+            break
+    overlap = float(np.vdot(target, best.matrix()).real) / 2**n
+    status = "exact" if 1.0 - overlap <= tol else "converged" if bound == 1.0 else "determinant"
+    return Synthesis(best, overlap, bound, status, tried, sweeps, time.perf_counter() - began)
+
+
+def _scale(number: int) -> float | None:
+    """Size of the generators of a start: near the identity, further, and every third random."""
+    return None if number % 3 == 2 else (0.01, 0.3)[number % 3]
+
+
+class _Search:
+    """One engine, used by all starts."""
+
+    def __init__(self, target, ansatz: Ansatz) -> None:
+        n, none = ansatz.n, Ansatz(ansatz.n, (), ansatz.group)
+        kind = np.complex128 if ansatz.group == "U" else np.float64
+        self.core = [np.eye(2, dtype=kind).reshape(1, 2, 2, 1)] * n
+        self.objective = Overlap(mpo_cores(compress(target.astype(kind)).mpo))
+        self.engine = DenseEnvironments(self.objective.target, ((2, 2),) * n, ansatz, none)
+        self.polish = Lbfgs(self.objective, self.engine, ansatz, none, free_core=False)
+        self.ansatz, self.bound = ansatz, 1.0
+        if circuit_group(ansatz) == "SO" and np.linalg.det(target.real) < 0:
+            self.bound = 1.0 - 2.0 / 2**n
+
+    def run(self, circuit: Circuit, max_sweeps: int, tol: float) -> tuple[float, int]:
+        """1 - f from one start, and the sweeps it took."""
+        engine, update = self.engine, partial(polar_update, group=self.ansatz.group)
+        engine.set(circuit.gates, self.core, [])
+        self.polish.forget()
+        losses, sweeping = [self.objective.loss(engine)], True
+        floor = 1.0 - self.bound
+        for _ in range(max_sweeps):
+            if sweeping:
+                engine.sweep({"left": update})
+                losses.append(self.objective.loss(engine))
+            else:
+                losses.append(self.polish.run(ITERATIONS))
+            here, before = losses[-1] - floor, losses[-2] - floor
+            if here <= 0.1 * tol or before - here <= 1e-16:
+                break
+            sweeping = sweeping and before - here > CRAWL * before
+            old = losses[-1 - WINDOW] - floor if len(losses) > WINDOW else math.inf
+            if old - here < (STUCK if here > NEAR else 1e-6) * old:
+                break
+        return losses[-1], len(losses) - 1
