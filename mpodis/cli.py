@@ -82,13 +82,13 @@ def run(
     bond: Annotated[int | None, typer.Option(help="Bond dimension of the MPO layer.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Of training; default: the recipe.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Likewise.")] = None,
-    core_bond: Annotated[int | None, typer.Option(help="Bond dimension chi' of the core.")] = None,
+    max_bond: Annotated[int | None, typer.Option(help="Bond dimension chi' of the core.")] = None,
     depths: Annotated[str | None, typer.Option(help="Layers a side, e.g. 2,4,8.")] = None,
     width: Annotated[int | None, typer.Option(help="Wires of a gate.")] = None,
     group: Annotated[str | None, typer.Option(help="Gates: SO or O.")] = None,
     objectives: Annotated[str | None, typer.Option(help="overlap,activations,sensitivity")] = None,
-    start: Annotated[str | None, typer.Option(help="identity, random, grown or auto.")] = None,
-    starts: Annotated[int | None, typer.Option(help="Starts that are tried.")] = None,
+    init: Annotated[str | None, typer.Option(help="identity, random, grown or auto.")] = None,
+    n_init: Annotated[int | None, typer.Option(help="Starts that are tried.")] = None,
     max_sweeps: Annotated[int | None, typer.Option(help="Sweeps a start may take.")] = None,
     tol: Annotated[float | None, typer.Option(help="Relative gain over ten sweeps.")] = None,
     execute: Annotated[int | None, typer.Option(help="Test images run on Aer; -1 all.")] = None,
@@ -104,13 +104,13 @@ def run(
         "bond": bond,
         "epochs": epochs,
         "learning_rate": learning_rate,
-        "core_bond": core_bond,
+        "max_bond": max_bond,
         "depths": depths,
         "width": width,
         "group": group,
         "objectives": objectives,
-        "start": start,
-        "starts": starts,
+        "init": init,
+        "n_init": n_init,
         "max_sweeps": max_sweeps,
         "tol": tol,
         "execute": execute,
@@ -132,9 +132,11 @@ def disentangle(
         typer.Option(help="The file holds (outputs, inputs); default: all but NumPy files do."),
     ] = None,
     inputs: Annotated[str | None, typer.Option(help="File (samples, inputs) of inputs.")] = None,
-    max_bond: Annotated[int | None, typer.Option(help="Compress to this bond first.")] = None,
-    rel_error: Annotated[float | None, typer.Option(help="Compress to this error first.")] = None,
-    core_bond: Annotated[int | None, typer.Option(help="Bond dimension chi' of the core.")] = None,
+    compress_bond: Annotated[int | None, typer.Option(help="Compress to this bond first.")] = None,
+    compress_error: Annotated[
+        float | None, typer.Option(help="Compress to this error first.")
+    ] = None,
+    max_bond: Annotated[int | None, typer.Option(help="Bond dimension chi' of the core.")] = None,
     left: Annotated[str | None, typer.Option(help="Depth or spec, '1b + CNOT + 2b'.")] = None,
     right: Annotated[str | None, typer.Option(help="Default: the mirror image of left.")] = None,
     group: Annotated[str | None, typer.Option(help="Gates: SO, O or U.")] = None,
@@ -147,11 +149,13 @@ def disentangle(
     environment_bond: Annotated[
         str | None, typer.Option(help="Bond dimensions of the boundary engine, e.g. 16,32,64.")
     ] = None,
-    start: Annotated[
+    init: Annotated[
         str | None, typer.Option(help="auto, grown, identity, entropic, random.")
     ] = None,
-    starts: Annotated[int | None, typer.Option(help="Starts that are tried.")] = None,
-    kicks: Annotated[int | None, typer.Option(help="Starts around each depth's best.")] = None,
+    n_init: Annotated[int | None, typer.Option(help="Starts that are tried.")] = None,
+    n_perturbed: Annotated[
+        int | None, typer.Option(help="Starts around each depth's best.")
+    ] = None,
     max_sweeps: Annotated[int | None, typer.Option(help="Sweeps a start may take.")] = None,
     max_seconds: Annotated[float | None, typer.Option(help="Stop after so long.")] = None,
     tol: Annotated[float | None, typer.Option(help="Relative gain over ten sweeps.")] = None,
@@ -168,9 +172,9 @@ def disentangle(
         "layer": layer,
         "transpose": transpose,
         "inputs": inputs,
+        "compress_bond": compress_bond,
+        "compress_error": compress_error,
         "max_bond": max_bond,
-        "rel_error": rel_error,
-        "core_bond": core_bond,
         "left": left,
         "right": right,
         "group": group,
@@ -179,9 +183,9 @@ def disentangle(
         "core": core,
         "engine": engine,
         "environment_bond": environment_bond,
-        "start": start,
-        "starts": starts,
-        "kicks": kicks,
+        "init": init,
+        "n_init": n_init,
+        "n_perturbed": n_perturbed,
         "max_sweeps": max_sweeps,
         "max_seconds": max_seconds,
         "tol": tol,
@@ -206,9 +210,11 @@ def pareto(
         typer.Option(help="The file holds (outputs, inputs); default: all but NumPy files do."),
     ] = None,
     inputs: Annotated[str | None, typer.Option(help="File (samples, inputs) of inputs.")] = None,
-    max_bond: Annotated[int | None, typer.Option(help="Compress to this bond first.")] = None,
-    rel_error: Annotated[float | None, typer.Option(help="Compress to this error first.")] = None,
-    core_bond: Annotated[int | None, typer.Option(help="Bond dimension chi' of the core.")] = None,
+    compress_bond: Annotated[int | None, typer.Option(help="Compress to this bond first.")] = None,
+    compress_error: Annotated[
+        float | None, typer.Option(help="Compress to this error first.")
+    ] = None,
+    max_bond: Annotated[int | None, typer.Option(help="Bond dimension chi' of the core.")] = None,
     objective: Annotated[str | None, typer.Option(help="overlap or activations.")] = None,
     families: Annotated[
         str | None,
@@ -218,7 +224,7 @@ def pareto(
     max_cnots: Annotated[
         int | None, typer.Option(help="Default: those of the deepest brickwall.")
     ] = None,
-    starts: Annotated[int | None, typer.Option(help="Starts of every brickwall.")] = None,
+    n_init: Annotated[int | None, typer.Option(help="Starts of every brickwall.")] = None,
     rounds: Annotated[int | None, typer.Option(help="Of putting in and taking out.")] = None,
     trials: Annotated[int | None, typer.Option(help="Ways tried from every circuit.")] = None,
     sweeps: Annotated[int | None, typer.Option(help="For the best of them.")] = None,
@@ -234,14 +240,14 @@ def pareto(
         "layer": layer,
         "transpose": transpose,
         "inputs": inputs,
+        "compress_bond": compress_bond,
+        "compress_error": compress_error,
         "max_bond": max_bond,
-        "rel_error": rel_error,
-        "core_bond": core_bond,
         "objective": objective,
         "families": families,
         "depths": depths,
         "max_cnots": max_cnots,
-        "starts": starts,
+        "n_init": n_init,
         "rounds": rounds,
         "trials": trials,
         "sweeps": sweeps,
@@ -388,21 +394,21 @@ def _finish(directory, job: str, options, *, quiet: bool, problem=None) -> None:
         if job == "run":  # imported one by one: a job needs few of the libraries
             from mpodis.jobs.main import run_main
 
-            run_main(options, directory, progress=not quiet)
+            run_main(options, directory, progbar=not quiet)
         elif job == "pareto":
             from mpodis.jobs.pareto import run_pareto
 
-            run_pareto(options, directory, progress=not quiet, problem=problem)
+            run_pareto(options, directory, progbar=not quiet, problem=problem)
         elif job.startswith(REPRODUCE):
             from mpodis.paper import load_experiment
             from mpodis.paper.running import run_experiment
 
             experiment = load_experiment(job.removeprefix(REPRODUCE))
-            run_experiment(experiment, options, directory, progress=not quiet)
+            run_experiment(experiment, options, directory, progbar=not quiet)
         else:
             from mpodis.jobs.layer import run_layer
 
-            run_layer(options, directory, progress=not quiet, problem=problem)
+            run_layer(options, directory, progbar=not quiet, problem=problem)
     page = render(directory.path)
     _print_tables(directory)
     print(f"report: {page}")

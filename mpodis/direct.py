@@ -58,7 +58,7 @@ class CircuitFactors(Tabular):
     overlap : float
         f = |D| / |W|, the cosine of the angle between W and Q_L D Q_R.
     status : {"exact", "converged", "max_sweeps"}
-    start, sweeps : int
+    init, sweeps : int
         Which start won, and the sweeps it took, ten L-BFGS iterations counting as one.
     parameters : int
         Numbers that stay classical: the entries of D that are free.
@@ -71,7 +71,7 @@ class CircuitFactors(Tabular):
     shape: tuple[int, int]
     overlap: float
     status: str
-    start: int
+    init: int
     sweeps: int
     parameters: int
     seconds: float
@@ -81,7 +81,7 @@ class CircuitFactors(Tabular):
         """|W - Q_L D Q_R| / |W| = sqrt(1 - f^2), since D is a projection."""
         return math.sqrt(max(0.0, 1.0 - self.overlap**2))
 
-    def matrix(self) -> np.ndarray:
+    def to_dense(self) -> np.ndarray:
         """Dense (inputs, outputs) matrix."""
         return crop(sandwich(self.left, self.middle, self.right), self.shape)
 
@@ -92,7 +92,7 @@ class CircuitFactors(Tabular):
             ("parameters, classical", self.parameters),
             ("overlap f", self.overlap),
             ("relative error", self.relative_error),
-            ("start", self.start),
+            ("init", self.init),
             ("sweeps", self.sweeps),
             ("seconds", self.seconds),
             ("status", self.status),
@@ -105,8 +105,8 @@ def circuit_qr(
     circuit: Ansatz | int | str,
     *,
     group: str = "SO",
-    starts: int = 4,
-    explore: int = 20,
+    n_init: int = 4,
+    init_sweeps: int = 20,
     max_sweeps: int = 200,
     tol: float = 1e-4,
     seed: int | np.random.Generator = 0,
@@ -124,8 +124,8 @@ def circuit_qr(
         Of the inputs: places of the gates, the depth of a brickwall of 2-body gates, or a spec.
     group : {"SO", "O", "U"}
         Of the gates, where `circuit` is no `Ansatz` that says it.
-    starts, explore : int
-        Of so many starts, every second one random, the best after `explore` sweeps is kept.
+    n_init, init_sweeps : int
+        Of so many starts, every second one random, the best after `init_sweeps` sweeps is kept.
     max_sweeps, tol
         Stop after so many sweeps of a start, or when ten lower 1 - f by less than `tol` of it.
     seed : int or numpy Generator
@@ -139,7 +139,7 @@ def circuit_qr(
     left = as_ansatz(circuit, given.wires("left"), group, "left")
     none = Ansatz(given.wires("right"), (), left.group)
     search = _Search(given, left, none, np.triu(np.ones(given.padded.shape, dtype=bool)))
-    return search.run(starts, explore, max_sweeps, tol, seed)
+    return search.run(n_init, init_sweeps, max_sweeps, tol, seed)
 
 
 def circuit_svd(
@@ -148,8 +148,8 @@ def circuit_svd(
     right: Ansatz | int | str | None = None,
     *,
     group: str = "SO",
-    starts: int = 4,
-    explore: int = 20,
+    n_init: int = 4,
+    init_sweeps: int = 20,
     max_sweeps: int = 200,
     tol: float = 1e-4,
     seed: int | np.random.Generator = 0,
@@ -165,7 +165,7 @@ def circuit_svd(
         W, in the row action, zero-padded to powers of two.
     left, right : Ansatz, int or str
         Circuits for U and V; `right` is by default the mirror image of `left`.
-    group, starts, explore, max_sweeps, tol, seed
+    group, n_init, init_sweeps, max_sweeps, tol, seed
         See `circuit_qr`, also for what is raised.
     """
     given = _Given(matrix)
@@ -181,7 +181,7 @@ def circuit_svd(
     else:
         v = as_ansatz(left, n_right, group, "right").reversed()
     search = _Search(given, u, v, np.eye(*given.padded.shape, dtype=bool))
-    return search.run(starts, explore, max_sweeps, tol, seed)
+    return search.run(n_init, init_sweeps, max_sweeps, tol, seed)
 
 
 class _Given:
@@ -211,19 +211,21 @@ class _Search:
             if ansatz.placements
         }
 
-    def run(self, starts: int, explore: int, max_sweeps: int, tol: float, seed) -> CircuitFactors:
+    def run(
+        self, n_init: int, init_sweeps: int, max_sweeps: int, tol: float, seed
+    ) -> CircuitFactors:
         began = time.perf_counter()
-        counts = {"starts": starts, "explore": explore, "max_sweeps": max_sweeps}
+        counts = {"n_init": n_init, "init_sweeps": init_sweeps, "max_sweeps": max_sweeps}
         for name, value in counts.items():
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name}={value!r} must be a whole number, 1 or more")
         if isinstance(seed, np.random.Generator):
             seed = int(seed.integers(2**63))
         best: tuple = ()
-        for number in range(starts):
+        for number in range(n_init):
             self._begin(number, seed)
             losses = [self.objective.loss(self.engine)]
-            status = self._descend(losses, min(explore, max_sweeps), tol)
+            status = self._descend(losses, min(init_sweeps, max_sweeps), tol)
             if not best or losses[-1] < best[0][-1]:
                 best = losses, status, number, self._gates()
             if status == "exact":
@@ -280,7 +282,7 @@ class _Search:
             shape=self.given.shape,
             overlap=float(np.linalg.norm(middle)),
             status=status,
-            start=number,
+            init=number,
             sweeps=sweeps,
             parameters=int(self.objective.mask.sum()),
             seconds=seconds,

@@ -20,7 +20,7 @@ from mpodis.optimise.problem import Problem
 from mpodis.optimise.result import ADVICE, Disentangled
 from mpodis.optimise.settings import Settings
 from mpodis.progress import bar
-from mpodis.sites import mpo_cores
+from mpodis.sites import site_tensors
 from mpodis.store import RunDirectory
 
 if TYPE_CHECKING:
@@ -37,9 +37,10 @@ CHECKPOINT_SECONDS = 5.0
 def disentangle(
     mpo: MatrixProductOperator | Compressed,
     *,
-    left: Ansatz | int | str,
+    depth: int | None = None,
+    left: Ansatz | int | str | None = None,
     right: Ansatz | int | str | None = None,
-    core_bond: int = 1,
+    max_bond: int = 1,
     objective: str = "overlap",
     inputs=None,
     covariance=None,
@@ -52,11 +53,11 @@ def disentangle(
     device: str | None = None,
     memory: float | None = None,
     executor=None,
-    start: str | Factorization | Disentangled = "auto",
-    scale: float = 0.05,
-    starts: int = 4,
-    explore: int = 20,
-    kicks: int = 0,
+    init: str | Factorization | Disentangled = "auto",
+    init_scale: float = 0.05,
+    n_init: int = 4,
+    init_sweeps: int = 20,
+    n_perturbed: int = 0,
     relaxation: float = 0.0,
     max_sweeps: int = 200,
     tol: float = 1e-4,
@@ -65,7 +66,7 @@ def disentangle(
     seed: int | np.random.Generator = 0,
     shape: tuple[int, int] | None = None,
     run_dir: str | os.PathLike | None = None,
-    progress: bool = False,
+    progbar: bool = False,
 ) -> Disentangled:
     """Find circuits and a core with M ~ Q_L M' Q_R (Sec. IV of arXiv 2509.06653v1).
 
@@ -73,10 +74,12 @@ def disentangle(
     ----------
     mpo : MatrixProductOperator or Compressed
         The operator M on qubit legs.
+    depth : int
+        Layers of a brickwall of 2-body gates on either side; or give `left`.
     left, right : Ansatz, int or str
         Circuits: an `Ansatz`, the depth of a brickwall of 2-body gates, or a spec ("2b + CNOT").
         `right` is by default the mirror image of `left`.
-    core_bond : int
+    max_bond : int
         Bond dimension chi' of the core M'.
     objective : {"overlap", "activations"}
         Maximise f (Eq. 2), or minimise |X M - X Q_L M' Q_R| for the inputs X of the layer.
@@ -112,7 +115,7 @@ def disentangle(
         Anything with ``submit``, a pool of `concurrent.futures` or a Dask client. Starts are
         explored there side by side, of one thread each (dense and transverse engine), and the
         tree engine runs the slices of a network there that does not fit the memory in one piece.
-    start : {"auto", "identity", "random", "entropic", "grown"}, Factorization or Disentangled
+    init : {"auto", "identity", "random", "entropic", "grown"}, Factorization or Disentangled
         Gates begin near the identity or Haar-random, or are turned first, from near the identity,
         to where they lower the entropies of the bonds (up to 11 qubits; see `lower_entropies`
         in `mpodis.optimise.entropic`). Or circuits grow, layer by layer from the
@@ -122,10 +125,10 @@ def disentangle(
         "auto" grows circuits on up to 8 wires without fixed gates, if the engine is "dense", and
         begins near the identity else. Or the run goes on from gates that are given: of fewer
         layers, or with another bond dimension of the core, if need be.
-    scale, starts, explore : float, int, int
-        The first start is at a distance of about `scale` from the identity (from what is given:
-        0), later ones further out. Of `starts` tried for `explore` sweeps the best is kept.
-    kicks : int
+    init_scale, n_init, init_sweeps : float, int, int
+        The first start is at a distance of about `init_scale` from the identity (from what is given:
+        0), later ones further out. Of `n_init` tried for `init_sweeps` sweeps the best is kept.
+    n_perturbed : int
         Growing circuits also try so many starts at a distance around what was found before.
     relaxation : float
         Over-relaxation of the sweeps: how far a gate goes beyond its polar factor, as a fraction
@@ -156,10 +159,11 @@ def disentangle(
         Options that are not known, circuits that do not fit the operator, legs that are no
         qubits, "activations" without inputs, an operator too large for the engine or the memory.
     """
+    left = given_left(depth, left, right)
     if isinstance(seed, np.random.Generator):
         seed = int(seed.integers(2**63))
     settings = Settings(
-        core_bond=core_bond,
+        max_bond=max_bond,
         objective=objective,
         core=core,
         method=method,
@@ -168,12 +172,12 @@ def disentangle(
         dtype=dtype,
         device=device,
         memory=memory,
-        start=start if isinstance(start, str) else "given",
-        scale=scale,
-        starts=starts,
-        kicks=kicks,
+        init=init if isinstance(init, str) else "given",
+        init_scale=init_scale,
+        n_init=n_init,
+        n_perturbed=n_perturbed,
         relaxation=relaxation,
-        explore=explore,
+        init_sweeps=init_sweeps,
         max_sweeps=max_sweeps,
         tol=tol,
         max_seconds=max_seconds,
@@ -182,7 +186,7 @@ def disentangle(
     if isinstance(mpo, Compressed):
         mpo, shape = mpo.mpo, shape or mpo.shape
     problem = Problem.build(
-        mpo_cores(mpo),
+        site_tensors(mpo),
         left,
         right,
         group=group,
@@ -190,45 +194,60 @@ def disentangle(
         inputs=inputs,
         covariance=covariance,
         sensitivity=sensitivity,
-        initial=_given(start),
-        core_bond=core_bond,
+        initial=_given(init),
+        max_bond=max_bond,
     )
     if run_dir is not None and engine == "auto":
         settings = replace(settings, engine=RunDirectory.engine_of(run_dir) or "auto")
     loop = Chain(problem, settings, executor=executor)  # what it refuses leaves no directory behind
     directory = None if run_dir is None else RunDirectory.open(run_dir, problem, loop.settings)
-    return _run(loop, directory, progress=progress)
+    return _run(loop, directory, progbar=progbar)
 
 
-def _given(start) -> Factorization | None:
-    """The factorization to begin with, where it is one."""
-    if isinstance(start, Disentangled):
-        start = start.factorization
-    if isinstance(start, Factorization):
-        return start
-    if start == "given" or not isinstance(start, str):
+def given_left(depth, left, right):
+    """What `depth` or `left` says of the left circuit."""
+    if depth is None and left is None:
+        raise TypeError("give depth=, the number of layers on either side, or left=")
+    if depth is None:
+        return left
+    if left is not None or right is not None:
         raise TypeError(
-            f"start={start!r} is no start; give a name, a Factorization or a result to go on from"
+            "depth= describes both circuits; leave it out where left= or right= is given"
+        )
+    if isinstance(depth, bool) or not isinstance(depth, int | np.integer):
+        raise TypeError(f"depth={depth!r} must be a number of layers")
+    return int(depth)
+
+
+def _given(init) -> Factorization | None:
+    """The factorization to begin with, where it is one."""
+    if isinstance(init, Disentangled):
+        init = init.factorization
+    if isinstance(init, Factorization):
+        return init
+    if init == "given" or not isinstance(init, str):
+        raise TypeError(
+            f"init={init!r} is no initial guess; give a name, a Factorization or a result to go on from"
         )
     return None
 
 
-def resume(run_dir: str | os.PathLike, *, executor=None, progress: bool = False) -> Disentangled:
+def resume(run_dir: str | os.PathLike, *, executor=None, progbar: bool = False) -> Disentangled:
     """Go on with a run that was interrupted, or give the result of one that had ended.
 
     The gates are, bit by bit, those that the run would have had if left alone.
     """
     directory, problem, settings = RunDirectory.read(run_dir)
-    return _run(Chain(problem, settings, executor=executor), directory, progress=progress)
+    return _run(Chain(problem, settings, executor=executor), directory, progbar=progbar)
 
 
-def _run(loop: Chain, directory: RunDirectory | None, *, progress: bool) -> Disentangled:
+def _run(loop: Chain, directory: RunDirectory | None, *, progbar: bool) -> Disentangled:
     settings = loop.settings
     if directory is not None:
         directory.restore(loop)
     saved = time.monotonic()
     with bar(
-        total=loop.total, desc=f"disentangle ({settings.objective})", enabled=progress
+        total=loop.total, desc=f"disentangle ({settings.objective})", enabled=progbar
     ) as shown:
         shown.done = len(loop.records)
         while loop.status is None:

@@ -20,7 +20,7 @@ from mpodis.factorization import Factorization
 from mpodis.gates import polar
 from mpodis.mpo import compress
 from mpodis.resynthesis import cnot_count
-from mpodis.sites import mpo_from_cores
+from mpodis.sites import mpo_from_tensors
 
 __all__ = ["Encoding", "Encodings", "brickwall_encodings", "layered_encoding", "mps_encoding"]
 
@@ -125,14 +125,14 @@ def layered_encoding(
         return whole
     zero = [np.eye(1, 2).reshape(1, 1, 2, 1)] * n
     nothing = Circuit(Ansatz(0, (), ansatz.group), ())
-    start = Factorization(nothing, mpo_from_cores(zero), whole.circuit, (1, 2**n))
+    start = Factorization(nothing, mpo_from_tensors(zero), whole.circuit, (1, 2**n))
     refined = disentangle(
         compress(state[None], legs=((1, 2),) * n).mpo,
         left=nothing.ansatz,
         right=ansatz,
         group=ansatz.group,
         core="fixed",
-        start=start,
+        init=start,
         max_sweeps=max_sweeps,
         seed=seed,
     )
@@ -168,7 +168,7 @@ def brickwall_encodings(
     vectors,
     layers: int,
     *,
-    start: int = 0,
+    parity: int = 0,
     max_sweeps: int = 200,
     tol: float = 1e-7,
     seed: int | np.random.Generator = 0,
@@ -184,7 +184,7 @@ def brickwall_encodings(
     vectors : array (samples, 2^n), n > 1
         Real, of any norm but 0.
     layers : int
-    start : {0, 1}
+    parity : {0, 1}
         Wire of the first brick of the first layer.
     max_sweeps : int
         Forth and back; fewer where no fidelity gains `tol` any more.
@@ -205,11 +205,11 @@ def brickwall_encodings(
         )
     if layers < 1:
         raise ValueError(f"layers={layers} must be 1 or more")
-    if start not in (0, 1):
-        raise ValueError(f"start={start} must be 0 or 1")
+    if parity not in (0, 1):
+        raise ValueError(f"parity={parity} must be 0 or 1")
     states = np.stack([_checked(vector)[0] for vector in vectors])
     n = states.shape[1].bit_length() - 1
-    ansatz = brickwall(n, layers, start=start, fill=False)
+    ansatz = brickwall(n, layers, parity=parity, fill=False)
     gates, amplitudes = _swept(states, ansatz, max_sweeps, tol, np.random.default_rng(seed))
     return Encodings(ansatz, gates, amplitudes**2)
 

@@ -14,7 +14,13 @@ from mpodis.circuit.circuit import Circuit, apply_columns, apply_rows
 from mpodis.conventions import Legs, crop, padded_shape, wires
 from mpodis.files import array_metadata, load_arrays, save_arrays
 from mpodis.measures import count_parameters
-from mpodis.sites import bond_dimensions, mpo_cores, mpo_from_cores, mpo_legs, mpo_to_dense
+from mpodis.sites import (
+    bond_dimensions,
+    mpo_from_tensors,
+    mpo_legs,
+    mpo_to_dense,
+    site_tensors,
+)
 from mpodis.tables import Table, Tabular
 
 if TYPE_CHECKING:
@@ -57,21 +63,21 @@ class Factorization(Tabular):
     def legs(self) -> Legs:
         return mpo_legs(self.core)
 
-    def core_matrix(self) -> np.ndarray:
+    def core_to_dense(self) -> np.ndarray:
         """Dense M', padded."""
         return mpo_to_dense(self.core)
 
-    def padded_matrix(self) -> np.ndarray:
+    def padded_to_dense(self) -> np.ndarray:
         """Dense Q_L M' Q_R, padded to powers of two."""
-        return sandwich(self.left, self.core_matrix(), self.right)
+        return sandwich(self.left, self.core_to_dense(), self.right)
 
-    def matrix(self) -> np.ndarray:
+    def to_dense(self) -> np.ndarray:
         """Dense (inputs, outputs) matrix, to be used as ``y = x @ matrix``."""
-        return crop(self.padded_matrix(), self.shape)
+        return crop(self.padded_to_dense(), self.shape)
 
     def overlap(self, target: MatrixProductOperator) -> float:
         """f of Eq. 2 with an MPO on the same legs, through the dense matrix."""
-        a, b = mpo_to_dense(target), self.padded_matrix()
+        a, b = mpo_to_dense(target), self.padded_to_dense()
         if a.shape != b.shape:
             raise ValueError(f"the target spans {a.shape}, the factorization {b.shape}")
         return dense_overlap(a, b)
@@ -81,7 +87,7 @@ class Factorization(Tabular):
 
         Tags: ``LEFT``, ``CORE``, ``RIGHT``, and those of `Circuit.tensor_network`.
         """
-        core = mpo_from_cores(mpo_cores(self.core))  # whatever its index names were
+        core = mpo_from_tensors(site_tensors(self.core))  # whatever its index names were
         core.add_tag("CORE")
         n_l, n_r = wires(self.legs, "left"), wires(self.legs, "right")
         ins = {f"k{i}": f"cin{i}" for i in n_l}
@@ -100,7 +106,7 @@ class Factorization(Tabular):
         }
 
     def table(self) -> Table:
-        bonds = bond_dimensions(mpo_cores(self.core))
+        bonds = bond_dimensions(site_tensors(self.core))
         rows = [
             ("shape", f"{self.shape[0]} x {self.shape[1]}"),
             ("padded", "{} x {}".format(*padded_shape(self.legs))),
@@ -114,7 +120,7 @@ class Factorization(Tabular):
     def save(self, path: str | os.PathLike) -> None:
         """Write one safetensors file, atomically."""
         arrays = circuit_arrays("left", self.left) | circuit_arrays("right", self.right)
-        arrays |= {f"core.{i}": core for i, core in enumerate(mpo_cores(self.core))}
+        arrays |= {f"core.{i}": core for i, core in enumerate(site_tensors(self.core))}
         header = {
             "format": _FORMAT,
             "shape": json.dumps(self.shape),
@@ -138,7 +144,7 @@ def load_factorization(path: str | os.PathLike) -> Factorization:
     n_cores = sum(name.startswith("core.") for name in arrays)
     return Factorization(
         circuit_from_arrays("left", load_ansatz(header["left"]), arrays),
-        mpo_from_cores([arrays[f"core.{i}"] for i in range(n_cores)]),
+        mpo_from_tensors([arrays[f"core.{i}"] for i in range(n_cores)]),
         circuit_from_arrays("right", load_ansatz(header["right"]), arrays),
         tuple(json.loads(header["shape"])),
     )

@@ -1,7 +1,7 @@
 """The best core of a given bond dimension: variational (ALS) fits, plain and weighted.
 
 Sequential truncation is only quasi-optimal; alternating least squares over the sites, each site
-solved in closed form with the others held, finds cores that overlap better, most of all at
+solved in closed form with the others held, finds site tensors that overlap better, most of all at
 bond dimension 1.
 """
 
@@ -18,14 +18,14 @@ from mpodis.conventions import Legs, check_legs, fuse, pad, padded_shape, split
 from mpodis.mpo import check_matrix, compress, truncate
 from mpodis.sites import (
     bond_dimensions,
-    core_legs,
-    cores_to_dense,
+    legs_of,
     mirrored,
-    mpo_cores,
-    mpo_from_cores,
+    mpo_from_tensors,
     mpo_legs,
     mpo_to_dense,
     right_canonical,
+    site_tensors,
+    tensors_to_dense,
 )
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def fit_core(
     max_bond: int,
     legs: Legs | None = None,
     metric=None,
-    start: MatrixProductOperator | None = None,
+    init: MatrixProductOperator | None = None,
     max_sweeps: int = 200,
     tol: float = 1e-12,
 ) -> MatrixProductOperator:
@@ -74,7 +74,7 @@ def fit_core(
     metric : array (inputs, inputs), optional
         Second moment of the inputs; the distance is then |C (target - core)| with C its square
         root, what the activations feel.
-    start : MPO, optional
+    init : MPO, optional
         Default: the better of the truncated target and, given a metric, its ALS fit without one.
     max_sweeps, tol
         Stop after so many sweeps, or when the squared distance falls by less than `tol` of |M|^2.
@@ -90,32 +90,32 @@ def fit_core(
         legs = check_legs(legs)
         dense = pad(dense, legs)
     metric = None if metric is None else embed_metric(metric, dense.shape[0])
-    if start is None:
-        start = truncate(compress(dense, legs=legs).mpo, max_bond=max_bond).mpo
+    if init is None:
+        init = truncate(compress(dense, legs=legs).mpo, max_bond=max_bond).mpo
         if metric is not None:
             options = {"max_bond": max_bond, "max_sweeps": max_sweeps, "tol": tol}
-            plain = fit_core(dense, legs=legs, start=start, **options)
-            start = min(
-                start, plain, key=lambda core: weighted_loss(dense, mpo_to_dense(core), metric)
+            plain = fit_core(dense, legs=legs, init=init, **options)
+            init = min(
+                init, plain, key=lambda core: weighted_loss(dense, mpo_to_dense(core), metric)
             )
-    cores = mpo_cores(start)
-    if core_legs(cores) != legs:
-        raise ValueError(f"start has legs {core_legs(cores)}, the target {legs}")
-    if max(bond_dimensions(cores), default=1) > max_bond:
+    tensors = site_tensors(init)
+    if legs_of(tensors) != legs:
+        raise ValueError(f"init has legs {legs_of(tensors)}, the target {legs}")
+    if max(bond_dimensions(tensors), default=1) > max_bond:
         raise ValueError(
-            f"start has bond dimensions {bond_dimensions(cores)}, above max_bond={max_bond}; "
+            f"init has bond dimensions {bond_dimensions(tensors)}, above max_bond={max_bond}; "
             "`truncate` it first"
         )
-    cores = pad_bonds(cores, max_bond)
-    best = weighted_loss(dense, cores_to_dense(cores), metric)
+    tensors = pad_bonds(tensors, max_bond)
+    best = weighted_loss(dense, tensors_to_dense(tensors), metric)
     for _ in range(max_sweeps):
-        swept = als_core(dense, cores, metric=metric)
-        loss, before = weighted_loss(dense, cores_to_dense(swept), metric), best
+        swept = als_core(dense, tensors, metric=metric)
+        loss, before = weighted_loss(dense, tensors_to_dense(swept), metric), best
         if loss < best:
-            cores, best = swept, loss
+            tensors, best = swept, loss
         if before - loss < tol:
             break
-    return mpo_from_cores(cores)
+    return mpo_from_tensors(tensors)
 
 
 def weighted_loss(target, dense, metric=None, sensitivity=None) -> float:
@@ -175,18 +175,18 @@ def full_bonds(legs: Legs, max_bond: int) -> list[int]:
     return [min(max_bond, math.prod(sizes[:k]), math.prod(sizes[k:])) for k in range(1, len(sizes))]
 
 
-def pad_bonds(cores: Sequence, max_bond: int) -> list:
+def pad_bonds(tensors: Sequence, max_bond: int) -> list:
     """The same operator with bonds that can grow to `max_bond`: zeros that ALS can fill."""
-    bonds = [1, *full_bonds(core_legs(cores), max_bond), 1]
+    bonds = [1, *full_bonds(legs_of(tensors), max_bond), 1]
     padded = []
-    for k, core in enumerate(cores):
+    for k, core in enumerate(tensors):
         a = max(bonds[k] - core.shape[0], 0)
         b = max(bonds[k + 1] - core.shape[3], 0)
         padded.append(np.pad(core, ((0, a), (0, 0), (0, 0), (0, b))))
     return padded
 
 
-def als_core(target, cores: Sequence, *, metric=None) -> list:
+def als_core(target, tensors: Sequence, *, metric=None) -> list:
     """One ALS sweep left to right and back over the sites; never moves away from the target.
 
     Under a metric and with large bonds, L-BFGS over all sites at once takes its place: as many
@@ -195,7 +195,7 @@ def als_core(target, cores: Sequence, *, metric=None) -> list:
     Parameters
     ----------
     target : array (rows, columns)
-    cores : list of arrays (left bond, input, output, right bond)
+    tensors : list of arrays (left bond, input, output, right bond)
     metric : array (rows, rows), optional
 
     Returns
@@ -203,28 +203,31 @@ def als_core(target, cores: Sequence, *, metric=None) -> list:
     list of arrays
         Cores of the same shape (bonds beyond `full_bonds` shrink), the first carrying the norm.
     """
-    legs = core_legs(cores)
+    legs = legs_of(tensors)
     linear = target if metric is None else metric @ target
-    if metric is not None and max(a * i * b for a, i, _, b in map(np.shape, cores)) > LARGEST_SITE:
-        return _descended(linear, metric, right_canonical(cores))
+    if (
+        metric is not None
+        and max(a * i * b for a, i, _, b in map(np.shape, tensors)) > LARGEST_SITE
+    ):
+        return _descended(linear, metric, right_canonical(tensors))
     # a pass to the left is a pass to the right over the mirrored sites
-    cores = _als_pass(linear, legs, metric, right_canonical(cores))
+    tensors = _als_pass(linear, legs, metric, right_canonical(tensors))
     if metric is not None:
         metric = _mirror_metric(metric, legs)
     linear = fuse(split(linear, legs).transpose(range(len(legs))[::-1]), legs[::-1])
-    return mirrored(_als_pass(linear, legs[::-1], metric, right_canonical(mirrored(cores))))
+    return mirrored(_als_pass(linear, legs[::-1], metric, right_canonical(mirrored(tensors))))
 
 
-def core_gradient(pulled, cores: Sequence) -> list:
+def core_gradient(pulled, tensors: Sequence) -> list:
     """Environment of every site of the core: dh/d conj(site) for h = Re Tr(pulled^H core)."""
-    legs = core_legs(cores)
-    n = len(cores)
+    legs = legs_of(tensors)
+    n = len(tensors)
     blocks = [np.ones((1, 1), dtype=pulled.dtype)]
-    for core in cores[:0:-1]:
+    for core in tensors[:0:-1]:
         a, b = core.shape[0], core.shape[3]
         blocks.append((core.reshape(-1, b) @ blocks[-1]).reshape(a, -1))
     rest, gradients = split(pulled, legs).reshape(1, -1), []
-    for k, core in enumerate(cores):
+    for k, core in enumerate(tensors):
         a, i, o, b = core.shape
         rest = rest.reshape(a * i * o, -1)
         gradients.append((rest @ blocks[n - 1 - k].conj().T).reshape(core.shape))
@@ -232,15 +235,15 @@ def core_gradient(pulled, cores: Sequence) -> list:
     return gradients
 
 
-def norm_gradient(cores: Sequence) -> list:
+def norm_gradient(tensors: Sequence) -> list:
     """d|T|^2/2 / d conj(site) of every site, by transfer matrices."""
     right = [np.ones((1, 1))]
-    for core in cores[:0:-1]:
+    for core in tensors[:0:-1]:
         a, b = core.shape[0], core.shape[3]
         half = (core.reshape(-1, b) @ right[-1]).reshape(a, -1)
         right.append(half @ core.conj().reshape(a, -1).T)
     left, gradients = np.ones((1, 1)), []
-    for core, block in zip(cores, reversed(right), strict=True):
+    for core, block in zip(tensors, reversed(right), strict=True):
         a, b = core.shape[0], core.shape[3]
         half = (left.T @ core.reshape(a, -1)).reshape(-1, b)  # (a* i o, b)
         gradients.append((half @ block).reshape(core.shape))
@@ -250,15 +253,17 @@ def norm_gradient(cores: Sequence) -> list:
 
 def _descended(linear, metric, canonical: tuple[list, float]) -> list:
     """Lower |C (M - T)|^2 over all sites by L-BFGS; `linear` is metric @ M."""
-    cores, log_norm = canonical
-    cores = [np.asarray(core) for core in cores]
+    tensors, log_norm = canonical
+    tensors = [np.asarray(core) for core in tensors]
     if log_norm > -math.inf:
-        cores[0] = cores[0] * math.exp(log_norm)
+        tensors[0] = tensors[0] * math.exp(log_norm)
     else:  # nothing has a slope where all is zero: isometries behind a first site of zeros have
-        cores[1:] = [np.eye(len(c), c[0].size, dtype=c.dtype).reshape(c.shape) for c in cores[1:]]
-    kind = np.result_type(linear, *cores)
+        tensors[1:] = [
+            np.eye(len(c), c[0].size, dtype=c.dtype).reshape(c.shape) for c in tensors[1:]
+        ]
+    kind = np.result_type(linear, *tensors)
     wide = np.complex128 if kind.kind == "c" else np.float64
-    shapes = [core.shape for core in cores]
+    shapes = [core.shape for core in tensors]
     ends = np.cumsum([math.prod(shape) for shape in shapes])[:-1]
 
     def packed(parts) -> np.ndarray:
@@ -270,19 +275,19 @@ def _descended(linear, metric, canonical: tuple[list, float]) -> list:
 
     def evaluate(vector):
         now = unpacked(vector)
-        dense = cores_to_dense(now)
+        dense = tensors_to_dense(now)
         felt = metric @ dense
         value = np.vdot(dense, felt - 2 * linear).real
         slope = 2 * packed(core_gradient(felt - linear, now))
         return value / size, slope.view(np.float64) / size
 
     # in units of |C T|^2, so that the tolerances of scipy mean something
-    dense = cores_to_dense(cores)
+    dense = tensors_to_dense(tensors)
     size = np.vdot(dense, metric @ dense).real or np.linalg.norm(linear) or 1.0
     options = {"maxiter": DESCENT, "maxcor": DESCENT, "ftol": 0.0, "gtol": 1e-12}
-    start = packed(cores).view(np.float64)
+    start = packed(tensors).view(np.float64)
     found = minimize(evaluate, start, jac=True, method="L-BFGS-B", options=options)
-    best = unpacked(found.x) if found.fun <= evaluate(start)[0] else cores
+    best = unpacked(found.x) if found.fun <= evaluate(start)[0] else tensors
     return [core.astype(kind) for core in best]
 
 
@@ -297,38 +302,38 @@ def _mirror_metric(metric, legs: Legs):
 def _als_pass(linear, legs: Legs, metric, canonical: tuple[list, float]) -> list:
     """Solve the sites from the first to the last; `linear` is metric @ target.
 
-    The cores come right-canonical. With L and R the orthonormal blocks left and right of a site,
+    The site tensors come right-canonical. With L and R the orthonormal blocks left and right of a site,
     its best core is L^H T R^H; with a metric it solves K t = L^H (metric T) R^H instead, K the
     metric between the blocks.
     """
-    cores, log_norm = canonical
-    n = len(cores)
-    cores[0] = cores[0] * (math.exp(log_norm) if log_norm > -math.inf else 0.0)
+    tensors, log_norm = canonical
+    n = len(tensors)
+    tensors[0] = tensors[0] * (math.exp(log_norm) if log_norm > -math.inf else 0.0)
     blocks = [np.ones((1, 1), dtype=linear.dtype)]  # right of each site: (bond, rest)
-    for core in cores[:0:-1]:
+    for core in tensors[:0:-1]:
         a, b = core.shape[0], core.shape[3]
         blocks.append((core.reshape(-1, b) @ blocks[-1]).reshape(a, -1))
     rest = split(linear, legs).reshape(1, -1)  # L^H linear, (bond, remaining sites)
     left = np.ones((1, 1, 1), dtype=linear.dtype)  # L as (rows, columns, bond)
     for k in range(n):
         right = blocks[n - 1 - k]
-        a, i, o, b = cores[k].shape
+        a, i, o, b = tensors[k].shape
         rest = rest.reshape(a * i * o, -1)
         centre = (rest @ right.conj().T).reshape(a, i, o, b)
         if metric is not None:
             form = _metric_between(metric, left, right, legs, k)
-            centre = _solve_site(form, centre, cores[k])
+            centre = _solve_site(form, centre, tensors[k])
         if k == n - 1:
-            cores[k] = centre
+            tensors[k] = centre
             break
         q, r = np.linalg.qr(centre.reshape(-1, b))
-        cores[k] = q.reshape(a, i, o, -1)
-        cores[k + 1] = np.tensordot(r, cores[k + 1], 1)  # carries the norm along
+        tensors[k] = q.reshape(a, i, o, -1)
+        tensors[k + 1] = np.tensordot(r, tensors[k + 1], 1)  # carries the norm along
         rest = q.conj().T @ rest
         if metric is not None:
-            left = np.tensordot(left, cores[k], 1).transpose(0, 2, 1, 3, 4)
+            left = np.tensordot(left, tensors[k], 1).transpose(0, 2, 1, 3, 4)
             left = left.reshape(left.shape[0] * i, -1, left.shape[-1])
-    return cores
+    return tensors
 
 
 def _metric_between(metric, left, right, legs: Legs, k: int):

@@ -11,7 +11,7 @@ import numpy as np
 
 from mpodis.circuit.ansatz import Ansatz
 from mpodis.conventions import crop, pad, padded_shape
-from mpodis.disentangling import disentangle
+from mpodis.disentangling import disentangle, given_left
 from mpodis.factorization import Factorization, dense_overlap
 from mpodis.fit import embed_metric, weighted_loss
 from mpodis.measures import second_moment
@@ -58,9 +58,9 @@ class KrausEnsemble(Tabular):
     def loss(self) -> float:
         return self.losses[-1] if self.losses else self.first[-1]
 
-    def matrix(self) -> np.ndarray:
+    def to_dense(self) -> np.ndarray:
         """Dense (inputs, outputs) matrix of the sum."""
-        return sum(term.matrix() for term in self.terms)
+        return sum(term.to_dense() for term in self.terms)
 
     def table(self) -> Table:
         rows, before = [], 1.0
@@ -87,36 +87,37 @@ def count_cnots(ansatz: Ansatz) -> int | None:
 def kraus_ensemble(
     mpo: MatrixProductOperator | Compressed,
     *,
-    left: Ansatz | int | str,
+    depth: int | None = None,
+    left: Ansatz | int | str | None = None,
     right: Ansatz | int | str | None = None,
     terms: int = 2,
     rounds: int = 5,
-    core_bond: int = 1,
+    max_bond: int = 1,
     objective: str = "overlap",
     inputs=None,
     covariance=None,
     core: str = "update",
-    start: str = "identity",
-    starts: int = 4,
-    explore: int = 20,
+    init: str = "identity",
+    n_init: int = 4,
+    init_sweeps: int = 20,
     max_sweeps: int = 100,
     tol: float = 1e-4,
     group: str = "SO",
     seed: int | np.random.Generator = 0,
     shape: tuple[int, int] | None = None,
-    progress: bool = False,
+    progbar: bool = False,
 ) -> KrausEnsemble:
     """Fit a sum of disentangled terms to an operator, Eq. 1 of arXiv 2509.06653v1 with k > 1.
 
     Each term is fitted to what the others leave: first one after the other, then in `rounds`
-    around, from where it stands and for up to `explore` sweeps. No step raises the loss, since a
+    around, from where it stands and for up to `init_sweeps` sweeps. No step raises the loss, since a
     term's own loss is that of the sum.
 
     Parameters
     ----------
     mpo : MatrixProductOperator or Compressed
         The operator M on qubit legs, up to 11 qubits.
-    left, right, core_bond, objective, inputs, covariance, core, start, starts, explore,
+    depth, left, right, max_bond, objective, inputs, covariance, core, init, n_init, init_sweeps,
     max_sweeps, tol, group, seed, shape, progress
         Of every term, see `disentangle`.
     terms, rounds : int
@@ -129,6 +130,7 @@ def kraus_ensemble(
     for name, value, least in (("terms", terms, 1), ("rounds", rounds, 0)):
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise ValueError(f"{name}={value!r} must be a whole number, {least} or more")
+    left = given_left(depth, left, right)
     if isinstance(seed, np.random.Generator):
         seed = int(seed.integers(2**63))
     if isinstance(mpo, Compressed):
@@ -156,19 +158,19 @@ def kraus_ensemble(
             compress(rest, legs=legs).mpo,
             left=left,
             right=right,
-            core_bond=core_bond,
+            max_bond=max_bond,
             objective=objective,
             covariance=covariance,
             core=core,
-            start=begin,
-            starts=1 if again else starts,
-            explore=explore,
-            max_sweeps=explore if again else max_sweeps,
+            init=begin,
+            n_init=1 if again else n_init,
+            init_sweeps=init_sweeps,
+            max_sweeps=init_sweeps if again else max_sweeps,
             tol=tol,
             group=group,
             seed=seed + number,
             shape=shape,
-            progress=progress,
+            progbar=progbar,
         )
 
     def loss(parts: Sequence[np.ndarray]) -> float:
@@ -178,8 +180,8 @@ def kraus_ensemble(
     parts: list[np.ndarray] = []
     first, losses = [], []
     for k in range(terms):
-        found.append(fit(parts, start, k).factorization)
-        parts.append(found[-1].matrix())
+        found.append(fit(parts, init, k).factorization)
+        parts.append(found[-1].to_dense())
         first.append(loss(parts))
         if first[-1] < 1e-13:
             break  # nothing is left for further terms
@@ -187,7 +189,7 @@ def kraus_ensemble(
         for k in range(len(found)):
             others = [*parts[:k], *parts[k + 1 :]]
             new = fit(others, found[k], k).factorization
-            trial = [*parts[:k], new.matrix(), *parts[k + 1 :]]
+            trial = [*parts[:k], new.to_dense(), *parts[k + 1 :]]
             if loss(trial) <= loss(parts):  # at convergence rounding may go either way
                 found[k], parts = new, trial
         losses.append(loss(parts))

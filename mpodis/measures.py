@@ -16,7 +16,7 @@ from autoray import do
 
 from mpodis.conventions import padded_shape
 from mpodis.gates import check_group
-from mpodis.sites import bond_dimensions, core_legs, cores_to_dense, left_canonical, mpo_cores
+from mpodis.sites import bond_dimensions, left_canonical, legs_of, site_tensors, tensors_to_dense
 from mpodis.tables import Table, Tabular
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ __all__ = [
 
 def log_norm(mpo: MatrixProductOperator) -> float:
     """Natural logarithm of the Frobenius norm."""
-    return left_canonical(mpo_cores(mpo))[1]
+    return left_canonical(site_tensors(mpo))[1]
 
 
 def overlap(a: MatrixProductOperator, b: MatrixProductOperator) -> float:
@@ -46,13 +46,13 @@ def overlap(a: MatrixProductOperator, b: MatrixProductOperator) -> float:
     Cosine of the angle between two operators of the same legs: 1 when they are equal up to a
     positive factor.
     """
-    return core_overlap(mpo_cores(a), mpo_cores(b))
+    return tensors_overlap(site_tensors(a), site_tensors(b))
 
 
-def core_overlap(a: Sequence, b: Sequence) -> float:
-    if core_legs(a) != core_legs(b):
+def tensors_overlap(a: Sequence, b: Sequence) -> float:
+    if legs_of(a) != legs_of(b):
         raise ValueError(
-            f"the operators have different legs, {core_legs(a)} and {core_legs(b)}; "
+            f"the operators have different legs, {legs_of(a)} and {legs_of(b)}; "
             "compress both with the same `legs`"
         )
     (a, log_a), (b, log_b) = left_canonical(a), left_canonical(b)
@@ -83,25 +83,25 @@ def bond_spectra(operator) -> tuple[np.ndarray, ...]:
     return _core_spectra(_as_cores(operator))
 
 
-def _core_spectra(cores: Sequence) -> tuple[np.ndarray, ...]:
-    cores, log_size = left_canonical(cores)
+def _core_spectra(tensors: Sequence) -> tuple[np.ndarray, ...]:
+    tensors, log_size = left_canonical(tensors)
     if log_size == -math.inf:
         raise ValueError("an operator that is zero everywhere has no entanglement spectrum")
     spectra = []
-    for i in range(len(cores) - 1, 0, -1):
-        left = cores[i].shape[0]
-        u, s, _ = do("linalg.svd", cores[i].reshape(left, -1))
+    for i in range(len(tensors) - 1, 0, -1):
+        left = tensors[i].shape[0]
+        u, s, _ = do("linalg.svd", tensors[i].reshape(left, -1))
         spectra.append(np.asarray(s, dtype=float))
-        cores[i - 1] = do("tensordot", cores[i - 1], u * s, axes=1)
+        tensors[i - 1] = do("tensordot", tensors[i - 1], u * s, axes=1)
     return tuple(s / np.linalg.norm(s) for s in reversed(spectra))
 
 
 def _as_cores(operator) -> list:
     if hasattr(operator, "upper_ind"):
-        return mpo_cores(operator)
+        return site_tensors(operator)
     from mpodis.mpo import compress
 
-    return mpo_cores(compress(operator).mpo)
+    return site_tensors(compress(operator).mpo)
 
 
 def entropy(spectrum) -> float:
@@ -166,8 +166,8 @@ class Entanglement(Tabular):
 
 def entanglement(operator) -> Entanglement:
     """Spectra and entropies of an MPO, or of a dense matrix on qubit legs."""
-    cores = _as_cores(operator)
-    return Entanglement(_core_spectra(cores), bond_dimensions(cores))
+    tensors = _as_cores(operator)
+    return Entanglement(_core_spectra(tensors), bond_dimensions(tensors))
 
 
 def max_average_entropy(bonds: Sequence[int]) -> float:
@@ -206,15 +206,15 @@ def spectral_bound(s, t, *, opposite: bool = False) -> float:
 
 
 def _determinant_sign(operator, values) -> float:
-    """Sign of the determinant of a dense matrix or cores; 0 if not real, square and invertible."""
+    """Sign of the determinant of a dense matrix or site tensors; 0 if not real, square and invertible."""
     if values[-1] <= 1e-13 * len(values) * values[0]:
         return 0.0  # the sign is that of rounding errors, and the smallest value of no account
     if isinstance(operator, list | tuple):
         is_product = all(chi == 1 for chi in bond_dimensions(operator))
-        if is_product and len(operator) > 1 and set(core_legs(operator)) == {(2, 2)}:
-            real = all(core.dtype.kind != "c" for core in operator)
+        if is_product and len(operator) > 1 and set(legs_of(operator)) == {(2, 2)}:
+            real = all(tensor.dtype.kind != "c" for tensor in operator)
             return 1.0 if real else 0.0  # an even power of the determinant of every site
-        operator = cores_to_dense(operator)
+        operator = tensors_to_dense(operator)
     operator = np.asarray(operator)
     if operator.dtype.kind == "c" or operator.shape[0] != operator.shape[1]:
         return 0.0
@@ -222,9 +222,9 @@ def _determinant_sign(operator, values) -> float:
 
 
 def singular_values(operator) -> np.ndarray:
-    """Descending singular values of a dense matrix or of cores; a product core by Kronecker."""
+    """Descending singular values of a dense matrix or of site tensors; a product core by Kronecker."""
     if isinstance(operator, list | tuple):
-        rows, columns = padded_shape(core_legs(operator))
+        rows, columns = padded_shape(legs_of(operator))
         if min(rows, columns) > 2**13:
             raise ValueError(
                 f"the von Neumann bound needs all singular values of a {rows} x {columns} "
@@ -232,10 +232,10 @@ def singular_values(operator) -> np.ndarray:
             )
         if all(chi == 1 for chi in bond_dimensions(operator)):
             values = np.ones(1)
-            for core in operator:
-                values = np.kron(values, np.linalg.svd(core[0, :, :, 0], compute_uv=False))
+            for tensor in operator:
+                values = np.kron(values, np.linalg.svd(tensor[0, :, :, 0], compute_uv=False))
             return np.sort(values)[::-1]
-        operator = cores_to_dense(operator)
+        operator = tensors_to_dense(operator)
     return np.linalg.svd(np.asarray(operator), compute_uv=False)
 
 

@@ -21,15 +21,15 @@ from mpodis.conventions import (
 )
 from mpodis.sites import (
     bond_dimensions,
-    core_legs,
-    cores_to_dense,
     left_canonical,
-    mpo_cores,
-    mpo_from_cores,
+    legs_of,
+    mpo_from_tensors,
     mpo_legs,
     mpo_to_dense,
     right_canonical,
+    site_tensors,
     spread_norm,
+    tensors_to_dense,
 )
 from mpodis.tables import Table, Tabular
 
@@ -65,13 +65,13 @@ class Compressed(Tabular):
 
     @property
     def bonds(self) -> tuple[int, ...]:
-        return bond_dimensions(mpo_cores(self.mpo))
+        return bond_dimensions(site_tensors(self.mpo))
 
     @property
     def parameters(self) -> int:
-        return sum(math.prod(core.shape) for core in mpo_cores(self.mpo))
+        return sum(math.prod(tensor.shape) for tensor in site_tensors(self.mpo))
 
-    def matrix(self):
+    def to_dense(self):
         """Dense (inputs, outputs) matrix, the padding cropped."""
         return mpo_to_dense(self.mpo, shape=self.shape)
 
@@ -136,11 +136,11 @@ def compress(
     largest = np.abs(matrix).max()  # taken out first: squares of 1e200 overflow
     scale = largest * np.linalg.norm(matrix / largest)
     unit = matrix / scale
-    cores = _tt_svd(split(pad(unit, legs), legs), legs, _Cut(max_bond, cutoff, rel_error))
+    tensors = _tt_svd(split(pad(unit, legs), legs), legs, _Cut(max_bond, cutoff, rel_error))
     # measured, not summed up: cropping takes away what the truncation left in the padding
-    error = np.linalg.norm(unit - crop(cores_to_dense(cores), unit.shape))
-    cores = spread_norm(cores, math.log(scale))
-    return Compressed(mpo_from_cores(cores), tuple(matrix.shape), float(error))
+    error = np.linalg.norm(unit - crop(tensors_to_dense(tensors), unit.shape))
+    tensors = spread_norm(tensors, math.log(scale))
+    return Compressed(mpo_from_tensors(tensors), tuple(matrix.shape), float(error))
 
 
 def from_linear(
@@ -179,40 +179,42 @@ def truncate(
     The paper's M' (Sec. IV.1) is `truncate(mpo, max_bond=1)`. It is only quasi-optimal; see
     `mpodis.fit_core` for the variational one.
     """
-    cores, log_norm = left_canonical(mpo_cores(mpo))
+    tensors, log_norm = left_canonical(site_tensors(mpo))
     if log_norm == -math.inf:
         raise ValueError("the MPO is zero everywhere; nothing to truncate")
     cut = _Cut(max_bond, cutoff, rel_error)
     discarded = 0.0
-    for i in range(len(cores) - 1, 0, -1):
-        left, *legs, right = cores[i].shape
-        u, s, vh = do("linalg.svd", cores[i].reshape(left, -1))
+    for i in range(len(tensors) - 1, 0, -1):
+        left, *legs, right = tensors[i].shape
+        u, s, vh = do("linalg.svd", tensors[i].reshape(left, -1))
         keep, lost = cut(s, discarded, i)
         discarded += lost
-        cores[i] = vh[:keep].reshape(keep, *legs, right)
-        cores[i - 1] = do("tensordot", cores[i - 1], u[:, :keep] * s[:keep], axes=1)
-    cores = spread_norm(cores, log_norm)
-    return Compressed(mpo_from_cores(cores), padded_shape(core_legs(cores)), math.sqrt(discarded))
+        tensors[i] = vh[:keep].reshape(keep, *legs, right)
+        tensors[i - 1] = do("tensordot", tensors[i - 1], u[:, :keep] * s[:keep], axes=1)
+    tensors = spread_norm(tensors, log_norm)
+    return Compressed(
+        mpo_from_tensors(tensors), padded_shape(legs_of(tensors)), math.sqrt(discarded)
+    )
 
 
 def canonical_form(mpo: MatrixProductOperator, *, centre: int = 0) -> MatrixProductOperator:
     """The same operator, isometric left and right of site `centre`."""
-    cores = mpo_cores(mpo)
-    if not -len(cores) <= centre < len(cores):
-        raise ValueError(f"centre={centre} is not one of the {len(cores)} sites")
-    centre %= len(cores)
+    tensors = site_tensors(mpo)
+    if not -len(tensors) <= centre < len(tensors):
+        raise ValueError(f"centre={centre} is not one of the {len(tensors)} sites")
+    centre %= len(tensors)
     # canonising outwards-in leaves each half isometric towards the centre
-    cores, log_left = left_canonical(cores, stop=centre)
-    cores, log_right = right_canonical(cores, stop=centre)
+    tensors, log_left = left_canonical(tensors, stop=centre)
+    tensors, log_right = right_canonical(tensors, stop=centre)
     log_norm = log_left + log_right
     if log_norm == -math.inf or abs(log_norm) < 700:
-        cores[centre] = cores[centre] * math.exp(log_norm)
+        tensors[centre] = tensors[centre] * math.exp(log_norm)
     else:
         raise OverflowError(
             f"the norm of this MPO is exp({log_norm:.0f}); divide it by its norm "
             "(`mpodis.log_norm`) before asking for one canonical centre"
         )
-    return mpo_from_cores(cores)
+    return mpo_from_tensors(tensors)
 
 
 def check_matrix(matrix) -> np.ndarray:
@@ -273,17 +275,17 @@ class _Cut:
 
 def _tt_svd(tensor, legs: Legs, cut: _Cut) -> list:
     """Cores of a unit-norm tensor over sites, by TT-SVD."""
-    rest, cores, discarded = tensor.reshape(1, -1), [], 0.0
+    rest, tensors, discarded = tensor.reshape(1, -1), [], 0.0
     n = len(legs)
     for k, (i, o) in enumerate(legs[:-1]):
         a = rest.shape[0]
         u, s, vh = np.linalg.svd(rest.reshape(a * i * o, -1), full_matrices=False)
         keep, lost = cut(s, discarded, n - 1 - k)
         discarded += lost
-        cores.append(u[:, :keep].reshape(a, i, o, keep))
+        tensors.append(u[:, :keep].reshape(a, i, o, keep))
         rest = s[:keep, None] * vh[:keep]
-    cores.append(rest.reshape(rest.shape[0], *legs[-1], 1))
-    return cores
+    tensors.append(rest.reshape(rest.shape[0], *legs[-1], 1))
+    return tensors
 
 
 def _size(rows: int, columns: int) -> str:

@@ -22,7 +22,7 @@ import numpy as np
 
 from mpodis.environments.protocol import Environments, Gradient, Update, core_norm
 from mpodis.fit import als_core, embed_metric, inner, norm_gradient
-from mpodis.sites import cores_to_dense, left_canonical, spread_norm
+from mpodis.sites import left_canonical, spread_norm, tensors_to_dense
 
 __all__ = ["Activations", "Objective", "Overlap"]
 
@@ -33,7 +33,7 @@ class Objective(Protocol):
     Attributes
     ----------
     name : str
-    target : array (rows, columns) or list of cores
+    target : array (rows, columns) or list of site tensors
         G of the engine's linear form.
     polar_sides : tuple of str
         Sides whose gates have a closed-form update from the linear form.
@@ -59,14 +59,14 @@ class Objective(Protocol):
 
 
 class Overlap:
-    """1 - f for a target given by its cores, see the module."""
+    """1 - f for a target given by its site tensors, see the module."""
 
     name = "overlap"
     polar_sides = ("left", "right")
 
-    def __init__(self, cores: Sequence) -> None:
-        cores, _ = left_canonical(cores)
-        self.target = spread_norm(cores, 0.0)
+    def __init__(self, tensors: Sequence) -> None:
+        tensors, _ = left_canonical(tensors)
+        self.target = spread_norm(tensors, 0.0)
 
     def loss(self, engine: Environments) -> float:
         return 1.0 - engine.inner() / core_norm(engine.core)
@@ -102,8 +102,8 @@ class Activations:
 
     name = "activations"
 
-    def __init__(self, cores: Sequence, covariance, sensitivity=None) -> None:
-        matrix = cores_to_dense(Overlap(cores).target)
+    def __init__(self, tensors: Sequence, covariance, sensitivity=None) -> None:
+        matrix = tensors_to_dense(Overlap(tensors).target)
         metric = embed_metric(covariance, matrix.shape[0])
         if sensitivity is not None:
             sensitivity = embed_metric(sensitivity, matrix.shape[1], what="sensitivity")
@@ -154,5 +154,5 @@ class Activations:
 
 def _scale(core: Sequence, factor: float) -> list:
     """A core times a factor and with its norm spread evenly; a negative one would hide a sign."""
-    cores, log_norm = left_canonical(core)
-    return spread_norm(cores, log_norm + math.log(factor)) if factor > 0 else list(core)
+    tensors, log_norm = left_canonical(core)
+    return spread_norm(tensors, log_norm + math.log(factor)) if factor > 0 else list(core)

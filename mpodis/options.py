@@ -27,19 +27,19 @@ class MainConfig:
     bond: int = 2
     epochs: int | None = None
     learning_rate: float | None = None
-    core_bond: int = 1
+    max_bond: int = 1
     depths: tuple[int, ...] = (2, 4, 8)
     width: int = 2
     group: str = "SO"
     objectives: tuple[str, ...] = NETWORK_OBJECTIVES
-    start: str = "identity"
-    starts: int = 4
+    init: str = "identity"
+    n_init: int = 4
     max_sweeps: int = 200
     tol: float = 1e-4
     execute: int = -1
 
     def __post_init__(self) -> None:
-        _positive(self, "repeats", "bond", "core_bond", "width", "starts", "max_sweeps")
+        _positive(self, "repeats", "bond", "max_bond", "width", "n_init", "max_sweeps")
         _listed(self, "depths", "objectives")
         wrong = [d for d in self.depths if d < 1]
         if wrong:
@@ -62,9 +62,9 @@ class LayerConfig:
     layer: str | None = None
     transpose: bool | None = None
     inputs: str | None = None
-    max_bond: int | None = None
-    rel_error: float | None = None
-    core_bond: int = 1
+    compress_bond: int | None = None
+    compress_error: float | None = None
+    max_bond: int = 1
     left: str = "8"
     right: str | None = None
     group: str = "SO"
@@ -73,9 +73,9 @@ class LayerConfig:
     core: str = "update"
     engine: str = "auto"
     environment_bond: tuple[int, ...] = (16, 32, 64)
-    start: str = "auto"
-    starts: int = 4
-    kicks: int = 0
+    init: str = "auto"
+    n_init: int = 4
+    n_perturbed: int = 0
     max_sweeps: int = 200
     max_seconds: float | None = None
     tol: float = 1e-4
@@ -85,7 +85,7 @@ class LayerConfig:
     def __post_init__(self) -> None:
         if not self.file:
             raise ValueError("no file was given; name a .npy, .npz, .safetensors or .pt file")
-        _positive(self, "core_bond", "starts", "max_sweeps", "workers")
+        _positive(self, "max_bond", "n_init", "max_sweeps", "workers")
         _listed(self, "objectives")
         _known_objectives(self.objectives, OBJECTIVES)
         if "activations" in self.objectives and self.inputs is None:
@@ -103,14 +103,14 @@ class ParetoConfig:
     layer: str | None = None
     transpose: bool | None = None
     inputs: str | None = None
-    max_bond: int | None = None
-    rel_error: float | None = None
-    core_bond: int = 1
+    compress_bond: int | None = None
+    compress_error: float | None = None
+    max_bond: int = 1
     objective: str = "overlap"
     families: tuple[str, ...] = ()
     depths: tuple[int, ...] = (1, 2, 4, 8)
     max_cnots: int | None = None
-    starts: int = 4
+    n_init: int = 4
     rounds: int = 2
     trials: int = 3
     sweeps: int = 8
@@ -121,7 +121,7 @@ class ParetoConfig:
     def __post_init__(self) -> None:
         if not self.file:
             raise ValueError("no file was given; name a .npy, .npz, .safetensors or .pt file")
-        _positive(self, "core_bond", "starts", "rounds", "trials", "sweeps", "beam", "max_sweeps")
+        _positive(self, "max_bond", "n_init", "rounds", "trials", "sweeps", "beam", "max_sweeps")
         _listed(self, "depths")
         _known_objectives((self.objective,), OBJECTIVES)
         if self.objective == "activations" and self.inputs is None:

@@ -74,7 +74,7 @@ class RunDirectory:
                 "run_dir, or delete this one"
             )
         path.mkdir(parents=True, exist_ok=True)
-        arrays = {f"target.{k}": core for k, core in enumerate(problem.cores)}
+        arrays = {f"target.{k}": core for k, core in enumerate(problem.tensors)}
         arrays |= _moments(problem)
         save_arrays(path / "problem.safetensors", arrays)
         write_json(path / "config.json", config)
@@ -90,9 +90,9 @@ class RunDirectory:
         if config.get("format") != _FORMAT:
             raise ValueError(f"{path} is not a run of `disentangle`")
         arrays, _ = load_arrays(path / "problem.safetensors")
-        cores = tuple(arrays[f"target.{k}"] for k in range(config["sites"]))
+        tensors = tuple(arrays[f"target.{k}"] for k in range(config["sites"]))
         problem = Problem(
-            cores,
+            tensors,
             load_ansatz(config["left"]),
             load_ansatz(config["right"]),
             tuple(config["shape"]),
@@ -154,7 +154,7 @@ def _describe(problem: Problem, settings: Settings) -> dict:
         "left": dump_ansatz(problem.left),
         "right": dump_ansatz(problem.right),
         "shape": list(problem.shape),
-        "sites": len(problem.cores),
+        "sites": len(problem.tensors),
         "fingerprint": _fingerprint(problem),
     }
 
@@ -168,7 +168,7 @@ def _moments(problem: Problem) -> dict[str, np.ndarray]:
 def _fingerprint(problem: Problem) -> str:
     """Hash of the numbers that define the problem."""
     digest = hashlib.sha256()
-    for array in (*problem.cores, *_moments(problem).values()):
+    for array in (*problem.tensors, *_moments(problem).values()):
         digest.update(f"{array.shape}{array.dtype}".encode())
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()

@@ -18,7 +18,7 @@ from mpodis.mpo import check_matrix, compress
 from mpodis.objectives import Overlap
 from mpodis.optimise.lbfgs import Lbfgs
 from mpodis.optimise.problem import as_ansatz
-from mpodis.sites import mpo_cores
+from mpodis.sites import site_tensors
 from mpodis.tables import Table, Tabular
 
 __all__ = ["Synthesis", "check_unitary", "synthesise"]
@@ -52,7 +52,7 @@ class Synthesis(Tabular):
     bound : float
         What f can be: 1, or 1 - 2^(1-n) where the determinants differ.
     status : {"exact", "determinant", "converged"}
-    starts, sweeps : int
+    n_init, sweeps : int
         What it took, ten L-BFGS iterations counting as a sweep.
     seconds : float
     """
@@ -61,7 +61,7 @@ class Synthesis(Tabular):
     overlap: float
     bound: float
     status: str
-    starts: int
+    n_init: int
     sweeps: int
     seconds: float
 
@@ -71,7 +71,7 @@ class Synthesis(Tabular):
             ("overlap f", self.overlap),
             ("1 - f", 1.0 - self.overlap),
             ("bound", self.bound),
-            ("starts", self.starts),
+            ("n_init", self.n_init),
             ("sweeps", self.sweeps),
             ("seconds", self.seconds),
             ("status", self.status),
@@ -100,7 +100,7 @@ def synthesise(
     circuit: Ansatz | int | str,
     *,
     group: str = "SO",
-    starts: int = 20,
+    n_init: int = 20,
     max_sweeps: int = 400,
     tol: float = 1e-10,
     seed: int | Sequence[int] | np.random.Generator = 0,
@@ -118,7 +118,7 @@ def synthesise(
         Places of the gates, the depth of a brickwall of 2-body gates, or a spec ("2b + CNOT").
     group : {"SO", "O", "U"}
         Of the gates, where `circuit` is no `Ansatz` that says it.
-    starts, max_sweeps : int
+    n_init, max_sweeps : int
         Starts that are tried, and the most sweeps from each.
     tol : float
         1 - f at which the target counts as reproduced.
@@ -131,9 +131,9 @@ def synthesise(
     """
     began = time.perf_counter()
     if isinstance(target, Circuit):
-        target = target.matrix()
+        target = target.to_dense()
     target, n = check_unitary(target, "target")
-    for name, value in (("starts", starts), ("max_sweeps", max_sweeps)):
+    for name, value in (("n_init", n_init), ("max_sweeps", max_sweeps)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(f"{name}={value!r} must be a whole number, 1 or more")
     ansatz = as_ansatz(circuit, n, group, "circuit")
@@ -147,7 +147,7 @@ def synthesise(
     bound = search.bound
     rng = np.random.default_rng(seed)
     best, value, sweeps, tried = None, math.inf, 0, 0
-    while tried < starts and value > 1.0 - bound + tol:
+    while tried < n_init and value > 1.0 - bound + tol:
         loss, spent = search.run(
             random_circuit(ansatz, seed=rng, scale=_scale(tried)), max_sweeps, tol
         )
@@ -156,7 +156,7 @@ def synthesise(
             best, value = Circuit(ansatz, tuple(search.engine.left)).projected(), loss
         if bound < 1.0 and value < 1.0 - bound + NEAR:
             break
-    overlap = float(np.vdot(target, best.matrix()).real) / 2**n
+    overlap = float(np.vdot(target, best.to_dense()).real) / 2**n
     status = "exact" if 1.0 - overlap <= tol else "converged" if bound == 1.0 else "determinant"
     return Synthesis(best, overlap, bound, status, tried, sweeps, time.perf_counter() - began)
 
@@ -173,7 +173,7 @@ class _Search:
         n, none = ansatz.n, Ansatz(ansatz.n, (), ansatz.group)
         kind = np.complex128 if ansatz.group == "U" else np.float64
         self.core = [np.eye(2, dtype=kind).reshape(1, 2, 2, 1)] * n
-        self.objective = Overlap(mpo_cores(compress(target.astype(kind)).mpo))
+        self.objective = Overlap(site_tensors(compress(target.astype(kind)).mpo))
         self.engine = DenseEnvironments(self.objective.target, ((2, 2),) * n, ansatz, none)
         self.polish = Lbfgs(self.objective, self.engine, ansatz, none, free_core=False)
         self.ansatz, self.bound = ansatz, 1.0

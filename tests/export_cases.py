@@ -11,7 +11,7 @@ from mpodis.circuit.circuit import Circuit, random_circuit
 ANSATZE = {
     "2 wires": brickwall(2, 1, group="O"),
     "1b, 3 wires": brickwall(3, 1, 1, group="O"),
-    "2b, 5 wires, shifted": brickwall(5, 3, start=1, group="O"),
+    "2b, 5 wires, shifted": brickwall(5, 3, parity=1, group="O"),
     "2b complex, 4 wires": brickwall(4, 3, group="U"),
     "3b, 4 wires": brickwall(4, 2, 3, group="O"),
     "3b staircase complex": staircase(5, 1, 3, group="U"),

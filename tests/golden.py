@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 import mpodis
-from mpodis.sites import mpo_cores
+from mpodis.sites import site_tensors
 
 FILE = Path(__file__).with_name("golden.json")
 
@@ -22,7 +22,7 @@ def random_mpo(rng, n, bond, *, complex_=False):
         shape = (1 if k == 0 else bond, 2, 2, 1 if k == n - 1 else bond)
         core = rng.normal(size=shape)
         cores.append(core + 1j * rng.normal(size=shape) if complex_ else core)
-    return mpodis.mpo_from_cores(cores)
+    return mpodis.mpo_from_tensors(cores)
 
 
 def near_product(rng, n, bond, size):
@@ -39,19 +39,21 @@ def layer(seed, rows=64, columns=64):
 
 
 def disentangled(operator, **options):
-    return run_figures(mpodis.disentangle(operator, **{"max_sweeps": 12, "explore": 5} | options))
+    return run_figures(
+        mpodis.disentangle(operator, **{"max_sweeps": 12, "init_sweeps": 5} | options)
+    )
 
 
 def run_figures(run):
     return {
         "status": run.status,
-        "start": run.start,
+        "init": run.init,
         "records": len(run.history),
         "loss": run.loss,
         "overlap": run.overlap,
         "s_avg": float(run.entropies_after.mean()),
         "gates": gate_figures(run.factorization.left, run.factorization.right),
-        "core": array_figures(mpo_cores(run.factorization.core)),
+        "core": array_figures(site_tensors(run.factorization.core)),
     }
 
 
@@ -78,14 +80,14 @@ def cases():
     sensitivity = slope.T @ slope / 60
     tied = mpodis.tie_gates(mpodis.brickwall(4, 3))
     unitary = mpodis.random_circuit(mpodis.brickwall(3, 3), seed=5)
-    found = mpodis.disentangle(small, left=2, max_sweeps=10, explore=5)
+    found = mpodis.disentangle(small, depth=2, max_sweeps=10, init_sweeps=5)
     vector = np.random.default_rng(6).normal(size=32)
 
     def synthesis(**options):
         run = mpodis.synthesise(unitary, **options)
         return {
             "status": run.status,
-            "starts": run.starts,
+            "n_init": run.n_init,
             "sweeps": run.sweeps,
             "overlap": run.overlap,
             "gates": gate_figures(run.circuit),
@@ -94,14 +96,14 @@ def cases():
     def direct(run):
         return {
             "status": run.status,
-            "start": run.start,
+            "init": run.init,
             "sweeps": run.sweeps,
             "overlap": run.overlap,
             "gates": gate_figures(run.left, run.right),
         }
 
     def kraus():
-        run = mpodis.kraus_ensemble(small, left=2, rounds=2, max_sweeps=10, explore=4)
+        run = mpodis.kraus_ensemble(small, depth=2, rounds=2, max_sweeps=10, init_sweeps=4)
         return {"losses": [*run.first, *run.losses], "overlap": run.overlap}
 
     def pruned():
@@ -123,42 +125,42 @@ def cases():
     return {
         "grown": lambda: disentangled(small, left=3),
         "grown, 64 x 64": lambda: disentangled(square, left=4),
-        "grown, kicks": lambda: disentangled(small, left=3, kicks=2),
-        "grown, sixteen layers": lambda: disentangled(small, left=16, max_sweeps=6, explore=2),
-        "identity": lambda: disentangled(small, left=3, start="identity"),
-        "identity, chi 2": lambda: disentangled(square, left=3, start="identity", core_bond=2),
-        "random": lambda: disentangled(small, left=3, start="random"),
-        "entropic": lambda: disentangled(square, left=3, start="entropic", starts=2),
-        "given": lambda: disentangled(small, left=3, start=found, starts=2),
+        "grown, n_perturbed": lambda: disentangled(small, left=3, n_perturbed=2),
+        "grown, sixteen layers": lambda: disentangled(small, left=16, max_sweeps=6, init_sweeps=2),
+        "identity": lambda: disentangled(small, left=3, init="identity"),
+        "identity, chi 2": lambda: disentangled(square, left=3, init="identity", max_bond=2),
+        "random": lambda: disentangled(small, left=3, init="random"),
+        "entropic": lambda: disentangled(square, left=3, init="entropic", n_init=2),
+        "given": lambda: disentangled(small, left=3, init=found, n_init=2),
         "fixed core": lambda: disentangled(small, left=3, core="fixed"),
-        "O": lambda: disentangled(small, left=3, group="O", start="identity"),
+        "O": lambda: disentangled(small, left=3, group="O", init="identity"),
         "U": lambda: disentangled(complex_mpo, left=3, group="U"),
         "sweeps": lambda: disentangled(small, left=3, method="sweeps"),
         "relaxation": lambda: disentangled(small, left=3, method="sweeps", relaxation=0.5),
-        "lbfgs": lambda: disentangled(small, left=3, method="lbfgs", start="identity"),
+        "lbfgs": lambda: disentangled(small, left=3, method="lbfgs", init="identity"),
         "spec": lambda: disentangled(small, left="1b + CNOT + 2b", right="2b"),
-        "wide gates": lambda: disentangled(square, left="3b + 2b", start="identity"),
+        "wide gates": lambda: disentangled(square, left="3b + 2b", init="identity"),
         "ties": lambda: disentangled(small, left=tied),
         "rectangular": lambda: disentangled(rectangular, left=3),
-        "float32": lambda: disentangled(square, left=2, start="identity", dtype="float32"),
+        "float32": lambda: disentangled(square, left=2, init="identity", dtype="float32"),
         "activations": lambda: disentangled(square, left=4, objective="activations", inputs=inputs),
         "activations, rectangular": lambda: disentangled(
-            rectangular, left=3, objective="activations", inputs=few, core_bond=2
+            rectangular, left=3, objective="activations", inputs=few, max_bond=2
         ),
         "sensitivity": lambda: disentangled(
             square, left=3, objective="activations", inputs=inputs, sensitivity=sensitivity
         ),
         "overlap, inputs": lambda: disentangled(square, left=2, inputs=inputs),
-        "transverse": lambda: disentangled(wide, left=2, engine="transverse", starts=2),
-        "tree": lambda: disentangled(wide, left=2, engine="tree", starts=2),
-        "dense, eight wires": lambda: disentangled(wide, left=2, engine="dense", starts=2),
+        "transverse": lambda: disentangled(wide, left=2, engine="transverse", n_init=2),
+        "tree": lambda: disentangled(wide, left=2, engine="tree", n_init=2),
+        "dense, eight wires": lambda: disentangled(wide, left=2, engine="dense", n_init=2),
         "boundary": lambda: disentangled(
-            wide, left=3, engine="boundary", environment_bond=(8, 16), starts=2
+            wide, left=3, engine="boundary", environment_bond=(8, 16), n_init=2
         ),
-        "synthesis": lambda: synthesis(circuit=3, starts=3, max_sweeps=20),
-        "synthesis, U": lambda: synthesis(circuit=2, group="U", starts=3, max_sweeps=20),
-        "qr": lambda: direct(mpodis.circuit_qr(tall, 3, max_sweeps=12, explore=5)),
-        "svd": lambda: direct(mpodis.circuit_svd(tall, 2, max_sweeps=12, explore=5)),
+        "synthesis": lambda: synthesis(circuit=3, n_init=3, max_sweeps=20),
+        "synthesis, U": lambda: synthesis(circuit=2, group="U", n_init=3, max_sweeps=20),
+        "qr": lambda: direct(mpodis.circuit_qr(tall, 3, max_sweeps=12, init_sweeps=5)),
+        "svd": lambda: direct(mpodis.circuit_svd(tall, 2, max_sweeps=12, init_sweeps=5)),
         "kraus": kraus,
         "prune": pruned,
         "resynthesise": resynthesised,

@@ -335,13 +335,13 @@ EXTRA = {
     "8x1": (brickwall(3, 2), Ansatz(0, ()), 3, False),
     "real gates, complex operator": (brickwall(3, 2), brickwall(4, 1), 2, True),
     "four-body": (brickwall(4, 1, 4, group="U"), from_spec("1b + CNOT", 4), 1, True),
-    "gates over a missing leg": (brickwall(3, 2), brickwall(3, 2, start=1), 2, False, GAP),
+    "gates over a missing leg": (brickwall(3, 2), brickwall(3, 2, parity=1), 2, False, GAP),
     "wide pair": (brickwall(5, 1, 5), brickwall(5, 1, 5), 2, False),
     "mirror": (brickwall(6, 4), brickwall(6, 4).reversed(), 2, False),
     "mixed": (MIXED, staircase(5, 2), 3, True),
 }
 LARGE = {
-    "deep": (brickwall(7, 6, fill=False), brickwall(7, 5, start=1), 4, False),
+    "deep": (brickwall(7, 6, fill=False), brickwall(7, 5, parity=1), 4, False),
     "wide": (brickwall(3, 3), brickwall(7, 4, 3), 2, False),
 }
 """Of many tiles; only the dense engine is quick there."""
@@ -393,7 +393,7 @@ class Twin:
         return list(turned)[::-1]
 
     @property
-    def matrix(self) -> np.ndarray:
+    def to_dense(self) -> np.ndarray:
         """A."""
         return self._before[-1]
 

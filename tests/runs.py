@@ -4,22 +4,22 @@ import json
 
 from numpy.testing import assert_array_equal
 
-from mpodis.sites import mpo_cores
+from mpodis.sites import site_tensors
 
 
 def arrays(result):
     f = result.factorization
-    return [*f.left.gates, *mpo_cores(f.core), *f.right.gates]
+    return [*f.left.gates, *site_tensors(f.core), *f.right.gates]
 
 
 def assert_same_result(a, b):
     for x, y in zip(arrays(a), arrays(b), strict=True):
         assert x.dtype == y.dtype
         assert_array_equal(x, y)
-    assert (a.status, a.start, a.settings) == (b.status, b.start, b.settings)
+    assert (a.status, a.init, a.settings) == (b.status, b.init, b.settings)
     assert (a.overlap, a.bound) == (b.overlap, b.bound)
     assert len(a.history) == len(b.history)
-    for name in ("start", "sweep", "phase", "loss", "overlap", "bound", "s_avg", "activations"):
+    for name in ("init", "sweep", "phase", "loss", "overlap", "bound", "s_avg", "activations"):
         assert_array_equal(a.history.column(name), b.history.column(name))
 
 

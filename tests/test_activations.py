@@ -223,7 +223,7 @@ def test_a_low_rank_moment_is_as_near_as_it_says(rank, is_complex):
     assert best - 1e-12 <= missing <= 1.2 * best + 1e-12
     with_mean = found.low_rank
     assert with_mean.factor.shape == (rank + 1, 40)
-    assert_allclose(with_mean.matrix(), found.covariance, atol=1e-13)
+    assert_allclose(with_mean.to_dense(), found.covariance, atol=1e-13)
     assert_allclose(np.diag(found.covariance), np.diag(second_moment(x)).real, rtol=1e-9)
 
 

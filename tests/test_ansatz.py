@@ -84,7 +84,7 @@ def test_the_group_is_checked():
 def test_equal_places_are_equal():
     assert brickwall(5, 2) == brickwall(5, 2)
     assert hash(brickwall(5, 2)) == hash(brickwall(5, 2))
-    assert brickwall(5, 2) != brickwall(5, 2, start=1)
+    assert brickwall(5, 2) != brickwall(5, 2, parity=1)
 
 
 def test_placements_come_in_the_order_of_the_layers():
@@ -119,7 +119,7 @@ def test_text():
 @pytest.mark.parametrize(("n", "width"), SIZES)
 @pytest.mark.parametrize("start", [0, 1])
 def test_a_brickwall_leaves_no_wire_idle(n, width, start):
-    ansatz = brickwall(n, 4, width, start=start)
+    ansatz = brickwall(n, 4, width, parity=start)
     for layer in ansatz.layers:
         assert wires_of(layer) == list(range(n))
         assert max(place.width for place in layer) == width
@@ -137,15 +137,15 @@ def test_the_layers_straddle_each_others_seams(n, width):
 @pytest.mark.parametrize(("n", "width"), SIZES)
 @pytest.mark.parametrize("start", [0, 1])
 def test_without_fill_there_are_only_whole_bricks(n, width, start):
-    filled = brickwall(n, 2, width, start=start)
-    bare = brickwall(n, 2, width, start=start, fill=False)
+    filled = brickwall(n, 2, width, parity=start)
+    bare = brickwall(n, 2, width, parity=start, fill=False)
     for with_rest, bricks in zip(filled.layers, bare.layers, strict=True):
         assert {place.width for place in bricks} == {width}
         assert set(bricks) <= set(with_rest)
 
 
 def test_start_swaps_the_parities():
-    assert brickwall(6, 2, 4, start=1).layers == brickwall(6, 2, 4).layers[::-1]
+    assert brickwall(6, 2, 4, parity=1).layers == brickwall(6, 2, 4).layers[::-1]
 
 
 def test_bricks_by_hand():
@@ -175,11 +175,11 @@ def test_sizes_that_make_no_sense(build):
 
 @pytest.mark.parametrize("start", [2, -1])
 def test_start_is_a_parity(start):
-    message = f"start={start} must be 0 or 1, the parity of the first layer"
+    message = f"parity={start} must be 0 or 1, that of the first layer"
     with pytest.raises(ValueError, match=message):
-        brickwall(4, 1, start=start)
+        brickwall(4, 1, parity=start)
     with pytest.raises(ValueError, match=message):
-        from_spec("2b", 4, start=start)
+        from_spec("2b", 4, parity=start)
 
 
 # --- staircase
@@ -224,8 +224,8 @@ def test_the_grammar(spec, expected):
 def test_a_spec_of_one_width_is_a_brickwall():
     for n, width in ((6, 2), (7, 3), (6, 4)):
         for start in (0, 1):
-            expected = brickwall(n, 3, width, start=start, group="U")
-            assert from_spec(f"3*{width}b", n, start=start, group="U") == expected
+            expected = brickwall(n, 3, width, parity=start, group="U")
+            assert from_spec(f"3*{width}b", n, parity=start, group="U") == expected
     assert from_spec("2*3b", 5, fill=False) == brickwall(5, 2, 3, fill=False)
 
 
@@ -385,24 +385,24 @@ def test_gates_that_do_not_fit(spec, n):
 @pytest.mark.parametrize("n", [4, 5])
 @pytest.mark.parametrize("start", [0, 1])
 def test_cut_circuits_begin_on_the_wire_of_the_uncut_one(n, start):
-    whole = from_spec("1b + CNOT + 2b + CNOT + 1b + 2b", n, start=start)
-    parts = segments_from_spec("1b + CNOT | 2b + CNOT | 1b + 2b", n, start=start)
+    whole = from_spec("1b + CNOT + 2b + CNOT + 1b + 2b", n, parity=start)
+    parts = segments_from_spec("1b + CNOT | 2b + CNOT | 1b + 2b", n, parity=start)
     assert [part.depth for part in parts] == [2, 2, 2]
     assert sum((part.layers for part in parts), ()) == whole.layers
-    assert segments_from_spec("1b + CNOT + 2b + CNOT + 1b + 2b", n, start=start) == [whole]
+    assert segments_from_spec("1b + CNOT + 2b + CNOT + 1b + 2b", n, parity=start) == [whole]
     first, second = (layer[0].wires[0] for layer in (whole.layers[1], whole.layers[3]))
     assert first == second == start  # two layers apart
 
 
 def test_the_first_brick_on_wire_1():
-    (ansatz,) = segments_from_spec("CNOT + 2b", 4, start=1)
+    (ansatz,) = segments_from_spec("CNOT + 2b", 4, parity=1)
     cnots, free = ([place.wires for place in layer] for layer in ansatz.layers)
     assert cnots == [(1, 2)]
     assert free == [(0, 1), (2, 3)]
-    (ansatz,) = segments_from_spec("2b", 4, start=1)
+    (ansatz,) = segments_from_spec("2b", 4, parity=1)
     assert [place.wires for place in ansatz.layers[0]] == [(0,), (1, 2), (3,)]
-    with pytest.raises(ValueError, match="start=2 must be 0 or 1"):
-        segments_from_spec("2b", 4, start=2)
+    with pytest.raises(ValueError, match="parity=2 must be 0 or 1"):
+        segments_from_spec("2b", 4, parity=2)
 
 
 def test_three_sides():

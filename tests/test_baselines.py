@@ -219,7 +219,7 @@ def test_each_measure_prefers_its_own_truncation(shape, max_bond):
     assert weighted.activation_error < plain.activation_error
     assert weighted.relative_error > plain.relative_error
     for found in (weighted, plain):
-        m = layer.matrix()
+        m = layer.to_dense()
         assert found.matrix.shape == shape
         assert found.name == f"truncated MPO, chi {max_bond}"
         assert found.parameters < layer.parameters
@@ -253,7 +253,7 @@ def test_truncation_by_sensitivity_is_felt_least(shape):
     options = {"shape": shape, "covariance": covariance}
 
     def felt(found):
-        return weighted_distance(layer.matrix() @ g.T, found.matrix @ g.T, covariance)
+        return weighted_distance(layer.to_dense() @ g.T, found.matrix @ g.T, covariance)
 
     best = truncation(layer.mpo, 1, sensitivity=sensitivity, **options)
     rivals = [truncation(layer.mpo, 1, weighted=weighted, **options) for weighted in (0, 1)]
@@ -262,7 +262,7 @@ def test_truncation_by_sensitivity_is_felt_least(shape):
     assert_array_equal(unweighted.matrix, rivals[0].matrix)
     assert_allclose(
         best.activation_error,
-        relative_error(x @ layer.matrix(), x @ best.matrix),
+        relative_error(x @ layer.to_dense(), x @ best.matrix),
         rtol=1e-9,
     )
 
@@ -293,5 +293,5 @@ def test_truncation_wants_nothing_of_outputs_that_are_cropped(max_bond):
     options = {"covariance": second_moment(x)}
     free = truncation(compressed.mpo, max_bond, shape=compressed.shape, **options)
     held = truncation(compressed.mpo, max_bond, **options)
-    held = np.linalg.norm(x @ (compressed.matrix() - held.matrix[:, :5]))
-    assert free.activation_error * np.linalg.norm(x @ compressed.matrix()) < held
+    held = np.linalg.norm(x @ (compressed.to_dense() - held.matrix[:, :5]))
+    assert free.activation_error * np.linalg.norm(x @ compressed.to_dense()) < held

@@ -20,7 +20,7 @@ from mpodis.environments.boundary.engine import (
 from mpodis.environments.boundary.truncation import METHODS, Truncation, canonical
 from mpodis.gates import polar
 from mpodis.mpo import truncate
-from mpodis.sites import left_canonical, mpo_cores, mpo_from_cores, spread_norm
+from mpodis.sites import left_canonical, mpo_from_tensors, site_tensors, spread_norm
 from reference import dense_from_cores, inner, random_cores
 
 EXACT = 4096
@@ -39,7 +39,7 @@ def chain(n, depth, *, bond=4, seed=0, scale=0.05, **options):
     """An engine at a near-identity start on many sites, its target and its circuits."""
     legs = ((2, 2),) * n
     target = spread_norm(left_canonical(random_cores(legs, bond, seed=(seed, 1)))[0], 0.0)
-    core = mpo_cores(truncate(mpo_from_cores(target), max_bond=1).mpo)
+    core = site_tensors(truncate(mpo_from_tensors(target), max_bond=1).mpo)
     ansatz = brickwall(n, depth)
     left = random_circuit(ansatz, seed=seed, scale=scale)
     right = random_circuit(ansatz.reversed(), seed=seed + 100, scale=scale)

@@ -16,7 +16,7 @@ from mpodis import (
     fit_core,
     from_spec,
     low_rank,
-    mpo_from_cores,
+    mpo_from_tensors,
     mpo_to_dense,
     random_circuit,
     von_neumann_bound,
@@ -101,14 +101,14 @@ def test_determinants_of_mpos():
     assert_allclose(found, expected, rtol=1e-10)
     # a product of several qubit sites has a positive determinant, whatever those of the sites
     flip = np.diag([1.0, -2.0])
-    product = mpo_from_cores([flip[None, :, :, None]] * 3)
+    product = mpo_from_tensors([flip[None, :, :, None]] * 3)
     assert von_neumann_bound(a, product, group="SO") == von_neumann_bound(a, product)
     dense = mpo_to_dense(product)
     assert np.linalg.det(dense) > 0
     assert_allclose(
         von_neumann_bound(b, product, group="SO"), von_neumann_bound(b, dense, group="SO")
     )
-    single = mpo_from_cores([flip[None, :, :, None]])
+    single = mpo_from_tensors([flip[None, :, :, None]])
     assert von_neumann_bound(np.eye(2), single, group="SO") < von_neumann_bound(np.eye(2), single)
 
 
@@ -118,7 +118,7 @@ def test_determinants_of_mpos():
         (random_matrix((4, 4), True, 1), random_matrix((4, 4), True, 2)),
         (random_matrix((4, 2), False, 1), random_matrix((4, 2), False, 2)),
         (np.diag([1.0, 1, 1, 0]), np.diag([1.0, 1, 1, -1])),
-        (qtn.MPO_identity(2), mpo_from_cores(random_cores(((2, 2), (2, 2)), 1, True))),
+        (qtn.MPO_identity(2), mpo_from_tensors(random_cores(((2, 2), (2, 2)), 1, True))),
     ],
 )
 def test_where_determinants_say_nothing(a, b):
@@ -227,11 +227,11 @@ def test_the_bound_of_a_run_with_circuits(outputs):
     layer = compress(rng.normal(size=(8, outputs)))
     x = rng.normal(size=(40, 8)) * np.linspace(1, 2, 8)
     result = disentangle(
-        layer, left=2, objective="activations", inputs=x, starts=1, explore=1, max_sweeps=20
+        layer, depth=2, objective="activations", inputs=x, n_init=1, init_sweeps=1, max_sweeps=20
     )
     bound = weighted_bound(layer, result.factorization.core, covariance=x.T @ x)
-    off = x @ (layer.matrix() - result.factorization.matrix())
-    assert 0 <= bound <= (np.linalg.norm(off) / np.linalg.norm(x @ layer.matrix())) ** 2
+    off = x @ (layer.to_dense() - result.factorization.to_dense())
+    assert 0 <= bound <= (np.linalg.norm(off) / np.linalg.norm(x @ layer.to_dense())) ** 2
     if outputs == 8:  # what nobody sees of padded outputs may take all that the bound rests on
         assert bound > 1e-3
 
@@ -261,7 +261,7 @@ def test_what_the_bound_refuses(core, options, message):
 def test_without_moments_the_widest_gates_reach_the_bound(group, shape):
     layer = compress(random_matrix(shape, group == "U"))
     core = fit_core(layer.mpo, max_bond=1)
-    found = full_width(layer, core, update=False, group=group, starts=1, iterations=20)
+    found = full_width(layer, core, update=False, group=group, n_init=1, iterations=20)
     exact = von_neumann_bound(layer.mpo, core, group=group)
     if shape == (6, 3):  # nobody sees what the circuits do to the padding
         assert found.loss < 1 - exact**2
@@ -269,8 +269,8 @@ def test_without_moments_the_widest_gates_reach_the_bound(group, shape):
         assert_allclose(found.loss, 1 - exact**2, atol=1e-9)
     assert found.bound <= found.loss + 1e-9
     assert found.start == "aligned"
-    off = layer.matrix() - found.factorization.matrix()
-    norm = np.linalg.norm(layer.matrix())
+    off = layer.to_dense() - found.factorization.to_dense()
+    norm = np.linalg.norm(layer.to_dense())
     assert_allclose(np.linalg.norm(off) ** 2 / norm**2, found.loss, atol=1e-9)
 
 
@@ -285,31 +285,31 @@ def test_the_widest_gates_beat_narrow_ones(update, sensitive):
         options["sensitivity"] = moment(6, power=0.5)
     narrow = disentangle(
         layer,
-        left=1,
+        depth=1,
         objective="activations",
         core="update" if update else "fixed",
-        starts=1,
-        explore=1,
+        n_init=1,
+        init_sweeps=1,
         max_sweeps=10,
         **options,
     )
     core = 1 if update else narrow.factorization.core
-    found = full_width(layer, core, update=update, starts=4, iterations=6, **options)
+    found = full_width(layer, core, update=update, n_init=4, iterations=6, **options)
     s = root(options.get("sensitivity", np.eye(6)))
 
     def felt(matrix):
-        goal = x @ layer.matrix() @ s
+        goal = x @ layer.to_dense() @ s
         return np.linalg.norm(goal - x @ matrix @ s) ** 2 / np.linalg.norm(goal) ** 2
 
-    assert found.bound <= found.loss < felt(narrow.factorization.matrix())
-    assert_allclose(felt(found.factorization.matrix()), found.loss, rtol=1e-7)
+    assert found.bound <= found.loss < felt(narrow.factorization.to_dense())
+    assert_allclose(felt(found.factorization.to_dense()), found.loss, rtol=1e-7)
     names = ("aligned", "aligned with what is felt", "identity", "random 1")
     assert found.start in names
 
 
 def test_the_widest_gates_print_themselves():
     layer = compress(random_matrix((4, 4)))
-    found = full_width(layer.mpo, 1, starts=1, iterations=3)
+    found = full_width(layer.mpo, 1, n_init=1, iterations=3)
     lines = str(found).splitlines()
     assert any("best found for full-width circuits" in line for line in lines)
     assert str(found) == repr(found)
@@ -318,8 +318,8 @@ def test_the_widest_gates_print_themselves():
 
 def test_what_the_widest_gates_refuse():
     layer = compress(random_matrix((4, 4)))
-    with pytest.raises(ValueError, match="starts=0 must be 1 or more"):
-        full_width(layer, 1, starts=0)
+    with pytest.raises(ValueError, match="n_init=0 must be 1 or more"):
+        full_width(layer, 1, n_init=0)
     with pytest.raises(ValueError, match=r"the core has legs \(\(2, 2\),\), the operator"):
         full_width(layer, compress(np.eye(2)).mpo)
     with pytest.raises(ValueError, match="max_bond=0 keeps nothing"):

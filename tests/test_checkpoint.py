@@ -20,7 +20,7 @@ from mpodis.mpo import compress
 from mpodis.optimise.chain import Chain
 from mpodis.optimise.problem import Problem
 from mpodis.optimise.settings import Settings
-from mpodis.sites import mpo_cores
+from mpodis.sites import site_tensors
 from mpodis.store import RunDirectory
 from reference import random_matrix
 from runs import assert_same_result, lines
@@ -35,14 +35,14 @@ def operator(*shape, is_complex=False):
 
 def strided(mpo):
     """The same operator with arrays that are not contiguous."""
-    first, *rest = (np.ascontiguousarray(c.transpose(0, 3, 1, 2)) for c in mpo_cores(mpo))
+    first, *rest = (np.ascontiguousarray(c.transpose(0, 3, 1, 2)) for c in site_tensors(mpo))
     return MatrixProductOperator([first[0], *rest[:-1], rest[-1][:, 0]], shape="lrud")
 
 
 def build(mpo, left=2, group="SO", covariance=None, sensitivity=None):
     options = {"group": group, "shape": None, "inputs": None}
     moments = {"covariance": covariance, "sensitivity": sensitivity}
-    return Problem.build(mpo_cores(mpo), left, None, **options, **moments)
+    return Problem.build(site_tensors(mpo), left, None, **options, **moments)
 
 
 def finished(loop):
@@ -55,14 +55,14 @@ def finished(loop):
 
 
 RAMP = np.diag(1 / np.arange(1.0, 9) ** 2) + 0.01
-SHORT = {"starts": 2, "explore": 3, "max_sweeps": 10, "tol": 1e-2, "core_bond": 2}
+SHORT = {"n_init": 2, "init_sweeps": 3, "max_sweeps": 10, "tol": 1e-2, "max_bond": 2}
 RUNS = {
     "auto": ({}, {"max_sweeps": 20, "tol": 0.05}),
     "complex L-BFGS": ({"group": "U", "is_complex": True}, {"method": "lbfgs"}),
     "sweeps, fixed core": ({"group": "O"}, {"method": "sweeps", "core": "fixed"}),
-    "random starts": ({}, {"start": "random", "starts": 3}),
-    "one start": ({}, {"starts": 1}),
-    "grown": ({"left": 3}, {"start": "grown", "max_sweeps": 4, "explore": 2}),
+    "random starts": ({}, {"init": "random", "n_init": 3}),
+    "one start": ({}, {"n_init": 1}),
+    "grown": ({"left": 3}, {"init": "grown", "max_sweeps": 4, "init_sweeps": 2}),
     "activations": ({"covariance": RAMP}, {"objective": "activations"}),
     "activations, Fortran": (
         {"covariance": np.asfortranarray(RAMP + 1e-3 * np.tri(8) @ np.tri(8).T)},
@@ -85,7 +85,7 @@ def test_stopped_after_any_sweep(name, tmp_path):
     given = dict(given)
     mpo = operator(8, 8, is_complex=given.pop("is_complex", False))
     mpo = strided(mpo) if given.pop("strided", False) else mpo
-    problem, settings = build(mpo, **given), Settings(**{"start": "identity", **SHORT, **options})
+    problem, settings = build(mpo, **given), Settings(**{"init": "identity", **SHORT, **options})
     loop, seen, stopped = Chain(problem, settings), {}, []
     while True:
         count = len(loop.records)
@@ -130,7 +130,7 @@ def test_the_state_is_arrays_and_plain_numbers():
 # --- killed
 
 
-OPTIONS = {"left": 1, "starts": 2, "explore": 1, "max_sweeps": 2, "tol": 0.0}
+OPTIONS = {"left": 1, "n_init": 2, "init_sweeps": 1, "max_sweeps": 2, "tol": 0.0}
 
 
 class Killed(BaseException):
@@ -235,7 +235,7 @@ def _written(file):
 def test_killed_processes(tmp_path):
     matrix = random_matrix((8, 8), seed=1)
     np.save(tmp_path / "matrix.npy", matrix)
-    options = {"left": 2, "starts": 3, "explore": 10, "max_sweeps": 60, "tol": 0.0, "seed": 3}
+    options = {"left": 2, "n_init": 3, "init_sweeps": 10, "max_sweeps": 60, "tol": 0.0, "seed": 3}
     alone = disentangle(compress(matrix).mpo, **options)
     rng = np.random.default_rng(0)
     path = tmp_path / "run"
@@ -287,7 +287,7 @@ def resumed_from(path):
     return len(loop.records)
 
 
-@pytest.mark.parametrize("tear", ['{"start": 0, "swe', '{"start": 9}\n{"start": 9}\n', "\x00\x00"])
+@pytest.mark.parametrize("tear", ['{"init": 0, "swe', '{"init": 9}\n{"init": 9}\n', "\x00\x00"])
 def test_surplus_and_torn_lines_are_cut_off(halfway, tear):
     path, alone = halfway
     with (path / "history.jsonl").open("a") as stream:

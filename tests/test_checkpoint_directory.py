@@ -23,7 +23,7 @@ def operator(*shape, is_complex=False):
     return compress(random_matrix(shape, is_complex, 1)).mpo
 
 
-OPTIONS = {"left": 1, "starts": 2, "explore": 1, "max_sweeps": 2, "tol": 0.0}
+OPTIONS = {"left": 1, "n_init": 2, "init_sweeps": 1, "max_sweeps": 2, "tol": 0.0}
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def test_arrays_of_another_run_are_refused(tmp_path):
 
 
 def test_a_raised_limit_lets_a_run_go_on(tmp_path):
-    options = {"left": 2, "starts": 1, "method": "sweeps", "tol": 0.0, "start": "identity"}
+    options = {"left": 2, "n_init": 1, "method": "sweeps", "tol": 0.0, "init": "identity"}
     short = disentangle(operator(16, 16), **options, max_sweeps=5, run_dir=tmp_path)
     assert short.status == "max_sweeps"
     longer = disentangle(operator(16, 16), **options, max_sweeps=9, run_dir=tmp_path)
@@ -114,7 +114,7 @@ def test_a_raised_limit_lets_a_run_go_on(tmp_path):
 
 
 def test_a_raised_limit_lets_the_last_stage_of_a_growing_run_go_on(tmp_path):
-    options = {"left": 3, "starts": 1, "method": "sweeps", "tol": 0.0, "start": "grown"}
+    options = {"left": 3, "n_init": 1, "method": "sweeps", "tol": 0.0, "init": "grown"}
     short = disentangle(operator(16, 16), **options, max_sweeps=5, run_dir=tmp_path)
     longer = disentangle(operator(16, 16), **options, max_sweeps=50, run_dir=tmp_path)
     assert longer.overlap > short.overlap
@@ -127,10 +127,10 @@ def assert_same_result_of_gates(a, b):
 
 
 def test_a_checkpoint_without_its_config_is_refused(tmp_path):
-    disentangle(operator(4, 4), left=1, starts=1, max_sweeps=2, run_dir=tmp_path)
+    disentangle(operator(4, 4), depth=1, n_init=1, max_sweeps=2, run_dir=tmp_path)
     (tmp_path / "config.json").unlink()
     with pytest.raises(ValueError, match=r"has a checkpoint\S* but no config.json"):
-        disentangle(operator(4, 4), left=1, starts=1, max_sweeps=2, run_dir=tmp_path)
+        disentangle(operator(4, 4), depth=1, n_init=1, max_sweeps=2, run_dir=tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -23,20 +23,26 @@ from mpodis.environments import overlap as truth
 from mpodis.environments.choose import available_memory
 from mpodis.factorization import Factorization
 from mpodis.mpo import compress
-from mpodis.sites import left_canonical, mpo_cores, mpo_from_cores, mpo_to_dense, spread_norm
+from mpodis.sites import (
+    left_canonical,
+    mpo_from_tensors,
+    mpo_to_dense,
+    site_tensors,
+    spread_norm,
+)
 from reference import overlap, random_cores, random_matrix
 
 GIB = 2.0**30
 
 
-def picked(n, depth, *, bond=4, core_bond=1, memory=8 * GIB, engine="auto", ansatz=None, **options):
+def picked(n, depth, *, bond=4, max_bond=1, memory=8 * GIB, engine="auto", ansatz=None, **options):
     left = ansatz or brickwall(n, depth, fill=False)
     return choose(
         ((2, 2),) * n,
         left,
         left.reversed(),
         target_bonds=[bond] * (n - 1),
-        core_bond=core_bond,
+        max_bond=max_bond,
         complex=False,
         options=EngineOptions(memory=memory, **options),
         engine=engine,
@@ -113,7 +119,7 @@ def test_a_tree_is_searched_where_circuits_are_irregular():
 
 
 def test_estimates_print_as_a_table():
-    mpo = mpo_from_cores(random_cores(((2, 2),) * 10, 3, seed=1))
+    mpo = mpo_from_tensors(random_cores(((2, 2),) * 10, 3, seed=1))
     table = engine_estimates(mpo, left=brickwall(10, 4), right=brickwall(10, 4))
     text = str(table)
     for name in ("dense", "transverse", "boundary", "seconds a sweep", "MiB", "exact", "D = 32"):
@@ -121,7 +127,7 @@ def test_estimates_print_as_a_table():
     assert "<table" in table._repr_html_()
 
 
-MPO4 = mpo_from_cores(random_cores(((2, 2),) * 4, 2, seed=1))
+MPO4 = mpo_from_tensors(random_cores(((2, 2),) * 4, 2, seed=1))
 
 
 @pytest.mark.parametrize(
@@ -162,7 +168,7 @@ def test_options_reach_the_engines_that_they_concern(name):
     legs = ((2, 2),) * 4
     target, core = random_cores(legs, 2, seed=1), random_cores(legs, 1, seed=2)
     left, right = (random_circuit(brickwall(4, 2), seed=s) for s in (3, 4))
-    options = EngineOptions(max_bond=64, dtype="float32", device="cpu", memory=1e8, seed=1)
+    options = EngineOptions(environment_bond=64, dtype="float32", device="cpu", memory=1e8, seed=1)
     values = []
     for given in (EngineOptions(max_bond=64), options):
         engine = build_engine(name, target, legs, left.ansatz, right.ansatz, options=given)
@@ -174,15 +180,15 @@ def test_options_reach_the_engines_that_they_concern(name):
 # --- the true overlap
 
 
-def factored(n, depth, *, seed=0, scale=0.1, core_bond=2):
+def factored(n, depth, *, seed=0, scale=0.1, max_bond=2):
     """A factorization and an MPO that is near to it."""
     legs = ((2, 2),) * n
-    core = spread_norm(left_canonical(random_cores(legs, core_bond, seed=seed))[0], 0.0)
+    core = spread_norm(left_canonical(random_cores(legs, max_bond, seed=seed))[0], 0.0)
     ansatz = brickwall(n, depth)
     left, right = (
         random_circuit(a, seed=seed + 1, scale=scale) for a in (ansatz, ansatz.reversed())
     )
-    return Factorization(left, mpo_from_cores(core), right, (2**n, 2**n)), core
+    return Factorization(left, mpo_from_tensors(core), right, (2**n, 2**n)), core
 
 
 def test_the_overlap_of_small_operators_is_the_dense_one():
@@ -190,7 +196,7 @@ def test_the_overlap_of_small_operators_is_the_dense_one():
     target = compress(random_matrix((32, 32), seed=9)).mpo
     result = true_overlap(found, target)
     assert (result.method, result.error) == ("dense", 0.0)
-    expected = overlap(mpo_to_dense(target), found.padded_matrix())
+    expected = overlap(mpo_to_dense(target), found.padded_to_dense())
     assert_allclose(result.value, expected, atol=1e-12)
     assert mpodis.true_overlap is true_overlap
 
@@ -198,11 +204,11 @@ def test_the_overlap_of_small_operators_is_the_dense_one():
 @pytest.mark.parametrize("method", ["transverse", "boundary"])
 def test_larger_ones_by_transverse_or_in_the_middle(method, monkeypatch):
     found, _ = factored(10, 4)
-    target = mpo_from_cores(random_cores(((2, 2),) * 10, 3, seed=3))
+    target = mpo_from_tensors(random_cores(((2, 2),) * 10, 3, seed=3))
     monkeypatch.setattr(truth, "BOUNDARY", 0 if method == "boundary" else 2**22)
     result = true_overlap(found, target, max_bond=200)
     assert result.method == method
-    expected = overlap(mpo_to_dense(target), found.padded_matrix())
+    expected = overlap(mpo_to_dense(target), found.padded_to_dense())
     assert_allclose(result.value, expected, atol=1e-9)
     assert result.error <= 1e-6
 
@@ -210,8 +216,8 @@ def test_larger_ones_by_transverse_or_in_the_middle(method, monkeypatch):
 @pytest.mark.no_cover  # long; ten sites above are traced
 def test_a_factorization_overlaps_fully_with_itself_at_any_size(monkeypatch):
     """At 24 sites and depth 8 too, where no dense matrix exists; scales do not matter."""
-    found, _ = factored(24, 8, scale=0.05, core_bond=1)
-    operator = mpo_from_cores([3.0 * c for c in mpo_cores(to_mpo(found, max_bond=48))])
+    found, _ = factored(24, 8, scale=0.05, max_bond=1)
+    operator = mpo_from_tensors([3.0 * c for c in site_tensors(to_mpo(found, max_bond=48))])
     assert true_overlap(found, operator).method == "transverse"
     monkeypatch.setattr(truth, "BOUNDARY", 0)
     result = true_overlap(found, operator, max_bond=48)
@@ -227,10 +233,10 @@ def test_a_factorization_becomes_an_mpo(shape, group):
     core = [7.0 * c for c in random_cores(legs, 2, group == "U", 4)]
     n_left, n_right = (int(np.log2(d)) for d in shape)
     left, right = (random_circuit(brickwall(n, 2, group=group), seed=n) for n in (n_left, n_right))
-    found = Factorization(left, mpo_from_cores(core), right, shape)
-    assert_allclose(mpo_to_dense(to_mpo(found)), found.padded_matrix(), rtol=1e-9, atol=1e-8)
+    found = Factorization(left, mpo_from_tensors(core), right, shape)
+    assert_allclose(mpo_to_dense(to_mpo(found)), found.padded_to_dense(), rtol=1e-9, atol=1e-8)
     cut = to_mpo(found, max_bond=3)
-    assert max(c.shape[3] for c in mpo_cores(cut)) <= 3
+    assert max(c.shape[3] for c in site_tensors(cut)) <= 3
 
 
 def test_other_legs_are_refused():

@@ -49,7 +49,7 @@ def test_a_gate_on_rows_and_columns(width, first, complex_):
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_the_matrix_is_the_product_of_the_embedded_gates(case, side):
     circuit = build_circuit(case, side, 1)
-    found, expected = circuit.matrix(), circuit_matrix(circuit)
+    found, expected = circuit.to_dense(), circuit_matrix(circuit)
     assert_allclose(found, expected, atol=1e-12)
     size = 2**circuit.n
     assert found.shape == (size, size)
@@ -75,7 +75,7 @@ def test_apply_is_x_at_q(case, side):
 def test_the_adjoint_undoes_the_circuit(case, side):
     circuit = build_circuit(case, side, 3)
     back = circuit.adjoint()
-    assert_allclose(back.matrix(), circuit.matrix().conj().T, atol=1e-12)
+    assert_allclose(back.to_dense(), circuit.to_dense().conj().T, atol=1e-12)
     x = random_matrix((2, 2**circuit.n), case.complex)
     assert_allclose(back.apply(circuit.apply(x)), x, atol=1e-12)
     assert back.ansatz.group == case.group
@@ -96,23 +96,23 @@ def test_a_row_vector_meets_the_first_layer_first():
 
 def test_no_gates_do_nothing():
     circuit = Circuit(Ansatz(3, ()), ())
-    assert_array_equal(circuit.matrix(), np.eye(8))
+    assert_array_equal(circuit.to_dense(), np.eye(8))
     assert not circuit.is_complex
-    assert_array_equal(Circuit(Ansatz(0, ()), ()).matrix(), np.eye(1))
+    assert_array_equal(Circuit(Ansatz(0, ()), ()).to_dense(), np.eye(1))
 
 
 def test_a_mixture_of_dtypes_takes_the_widest():
     ansatz = brickwall(2, 2, 1)
     real, small = np.eye(2), np.eye(2, dtype=np.complex64)
-    assert Circuit(ansatz, (real, real, small, real)).matrix().dtype == np.complex128
-    assert Circuit(ansatz, (small,) * 4).matrix().dtype == np.complex64
+    assert Circuit(ansatz, (real, real, small, real)).to_dense().dtype == np.complex128
+    assert Circuit(ansatz, (small,) * 4).to_dense().dtype == np.complex64
 
 
 def test_float32_stays():
     circuit = random_circuit(brickwall(4, 2), seed=0)
     small = Circuit(circuit.ansatz, [gate.astype(np.float32) for gate in circuit.gates])
-    assert small.matrix().dtype == np.float32
-    assert_allclose(small.matrix(), circuit.matrix(), atol=1e-6)
+    assert small.to_dense().dtype == np.float32
+    assert_allclose(small.to_dense(), circuit.to_dense(), atol=1e-6)
 
 
 # --- validation
@@ -140,10 +140,10 @@ def test_x_has_one_column_per_state():
 def test_the_identity_but_for_fixed_gates(group):
     circuit = identity_circuit(from_spec("1b + 3b + 2b", 5, group=group))
     assert circuit.is_complex == (group == "U")
-    assert_array_equal(circuit.matrix(), np.eye(32))
+    assert_array_equal(circuit.to_dense(), np.eye(32))
     scaffold = identity_circuit(from_spec("1b + CNOT + 2b", 5, group=group))
     expected = embed(CNOT, (0, 1), 5) @ embed(CNOT, (2, 3), 5)
-    assert_array_equal(scaffold.matrix(), expected)
+    assert_array_equal(scaffold.to_dense(), expected)
 
 
 @pytest.mark.parametrize("group", GROUPS)
@@ -164,12 +164,12 @@ def test_random_gates_are_in_the_group_and_fixed_ones_stay(group, scale):
 def test_seeds():
     ansatz = brickwall(4, 2)
     one, same = (random_circuit(ansatz, seed=7) for _ in range(2))
-    assert_array_equal(one.matrix(), same.matrix())
+    assert_array_equal(one.to_dense(), same.to_dense())
     rng = np.random.default_rng(7)
     first, second = (random_circuit(ansatz, seed=rng) for _ in range(2))
-    assert_array_equal(first.matrix(), one.matrix())
-    assert np.abs(second.matrix() - first.matrix()).max() > 0.1
-    assert np.abs(random_circuit(ansatz).matrix() - one.matrix()).max() > 0.1
+    assert_array_equal(first.to_dense(), one.to_dense())
+    assert np.abs(second.to_dense() - first.to_dense()).max() > 0.1
+    assert np.abs(random_circuit(ansatz).to_dense() - one.to_dense()).max() > 0.1
 
 
 def test_a_made_circuit_has_gates_of_its_own():
@@ -188,7 +188,7 @@ def test_projected_puts_free_gates_back_onto_the_group(group):
     ]
     back = Circuit(circuit.ansatz, noisy).projected()
     assert back.ansatz == circuit.ansatz
-    assert_allclose(back.matrix(), circuit.matrix(), atol=1e-7)
+    assert_allclose(back.to_dense(), circuit.to_dense(), atol=1e-7)
     for gate, stays in zip(back.gates, fixed, strict=True):
         assert_allclose(gate.conj().T @ gate, np.eye(len(gate)), atol=1e-14)
         if stays:
@@ -204,7 +204,7 @@ def test_the_network_contracts_to_the_matrix(case, side):
     circuit = build_circuit(case, side, 4)
     network = circuit.tensor_network()
     assert isinstance(network, qtn.TensorNetwork)
-    assert_allclose(contracted(network, circuit.n), circuit.matrix(), atol=1e-12)
+    assert_allclose(contracted(network, circuit.n), circuit.to_dense(), atol=1e-12)
     assert len(network.tensors) == len(circuit.gates)  # no wire of a case is idle
 
 
@@ -227,7 +227,7 @@ def test_a_wire_without_gates_is_a_delta():
     idle = network["IDLE"]
     assert set(idle.tags) == {"Q", "IDLE", "I4"}
     assert idle.inds == ("k4", "b4")
-    assert_allclose(contracted(network, 5), circuit.matrix(), atol=1e-13)
+    assert_allclose(contracted(network, 5), circuit.to_dense(), atol=1e-13)
 
 
 def test_indices_by_name():
@@ -236,19 +236,19 @@ def test_indices_by_name():
         upper=[f"in{i}" for i in range(5)], lower=[f"out{i}" for i in range(5)]
     )
     assert set(network.outer_inds()) == {f"{name}{i}" for name in ("in", "out") for i in range(5)}
-    assert_allclose(contracted(network, 5, "in{}", "out{}"), circuit.matrix(), atol=1e-13)
+    assert_allclose(contracted(network, 5, "in{}", "out{}"), circuit.to_dense(), atol=1e-13)
 
 
 def test_circuits_chain_as_networks():
     # the lower indices of the first are the upper ones of the second
-    a, b = (random_circuit(brickwall(3, 2, start=s), seed=s) for s in (0, 1))
+    a, b = (random_circuit(brickwall(3, 2, parity=s), seed=s) for s in (0, 1))
     middle = [f"m{i}" for i in range(3)]
     network = a.tensor_network(side="A", lower=middle) | b.tensor_network(side="B", upper=middle)
-    assert_allclose(contracted(network, 3), a.matrix() @ b.matrix(), atol=1e-13)
+    assert_allclose(contracted(network, 3), a.to_dense() @ b.to_dense(), atol=1e-13)
 
 
 def test_draw():
-    ax = random_circuit(from_spec("CNOT + 2b", 4, start=1), seed=0).draw()
+    ax = random_circuit(from_spec("CNOT + 2b", 4, parity=1), seed=0).draw()
     assert isinstance(ax, Axes)
     assert len(ax.patches) == 2
 

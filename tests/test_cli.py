@@ -22,7 +22,7 @@ from reference import random_matrix
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = typer.main.get_command(cli.app).commands
-QUICK = ("--starts", "1", "--max-sweeps", "2", "--left", "1", "--quiet")
+QUICK = ("--n-init", "1", "--max-sweeps", "2", "--left", "1", "--quiet")
 
 
 @pytest.fixture
@@ -58,13 +58,13 @@ MAIN = {
     "bond": 4,
     "epochs": 5,
     "learning_rate": 0.5,
-    "core_bond": 3,
+    "max_bond": 3,
     "depths": [1, 5],
     "width": 3,
     "group": "O",
     "objectives": ["activations"],
-    "start": "grown",
-    "starts": 7,
+    "init": "grown",
+    "n_init": 7,
     "max_sweeps": 9,
     "tol": 0.25,
     "execute": 11,
@@ -74,9 +74,9 @@ LAYER = {
     "layer": "fc1",
     "transpose": False,
     "inputs": "x.npy",
-    "max_bond": 6,
-    "rel_error": 0.125,
-    "core_bond": 2,
+    "compress_bond": 6,
+    "compress_error": 0.125,
+    "max_bond": 2,
     "left": "2b + CNOT",
     "right": "4",
     "group": "U",
@@ -85,9 +85,9 @@ LAYER = {
     "core": "fixed",
     "engine": "tree",
     "environment_bond": [8, 16],
-    "start": "random",
-    "starts": 8,
-    "kicks": 2,
+    "init": "random",
+    "n_init": 8,
+    "n_perturbed": 2,
     "workers": 2,
     "max_sweeps": 10,
     "max_seconds": 2.5,
@@ -233,7 +233,7 @@ def test_a_run_without_a_name_is_called_by_its_file_and_time(mpodis):
 def test_the_main_job_from_the_command_line(mpodis):
     flags = ("--depths", "1", "--objectives", "overlap", "--epochs", "1", "--execute", "3")
     code, out, err = mpodis(
-        "run", *flags, "--starts", 1, "--max-sweeps", 1, "--quiet", "--out", "run"
+        "run", *flags, "--n-init", 1, "--max-sweeps", 1, "--quiet", "--out", "run"
     )
     assert (code, err) == (0, "")
     directory, job, config = JobDirectory.open("run")
@@ -246,8 +246,8 @@ def test_progress_is_shown_unless_quiet(mpodis, monkeypatch):
     inputs()
     shown = []
 
-    def run_layer(config, directory, *, progress, problem):
-        shown.append(progress)
+    def run_layer(config, directory, *, progbar, problem):
+        shown.append(progbar)
         raise ValueError("enough")
 
     monkeypatch.setattr(layer_job, "run_layer", run_layer)
@@ -286,7 +286,7 @@ def test_resume_of_the_main_job(mpodis, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(main_job, "costs", interrupt)
         code, _, _ = mpodis(
-            "run", *flags, "--starts", 1, "--max-sweeps", 1, "--quiet", "--out", "run"
+            "run", *flags, "--n-init", 1, "--max-sweeps", 1, "--quiet", "--out", "run"
         )
     assert code == 130
     monkeypatch.setattr(main_job, "train_tnn", interrupt)  # it is trained
@@ -312,7 +312,7 @@ def test_an_error_amid_the_work_keeps_what_was_done(mpodis, monkeypatch):
 def test_folders_that_another_run_uses_stay(mpodis, monkeypatch):
     inputs()
 
-    def fail(config, directory, *, progress, problem):
+    def fail(config, directory, *, progbar, problem):
         Path("deep/other").mkdir()
         raise ValueError("early")
 

@@ -84,7 +84,7 @@ REFUSED = {
         "disentangle w.npy --inputs x.npy --objectives activations --engine tree",
         "needs the dense operator; engine='tree'",
     ),
-    "bond 0": ("disentangle w.npy --max-bond 0", "max_bond=0 keeps nothing"),
+    "bond 0": ("disentangle w.npy --compress-bond 0", "max_bond=0 keeps nothing"),
     # the main job
     "unknown data": ("run --data cifar", "unknown data set 'cifar'; known names: digits, mnist"),
     "mnist without folder": ("run --data mnist", "MNIST needs a folder: pass data_dir"),
@@ -100,9 +100,9 @@ REFUSED = {
     "no epochs": ("run --epochs 0", "epochs=0 must be an integer of at least 1"),
     "no number": ("run --seed x", "Invalid value for '--seed': "),
     # both
-    "unknown option": ("run --strats 3", "No such option: --strats .*--starts"),
+    "unknown option": ("run --n-inti 3", "No such option: --n-inti .*--n-init"),
     "unknown command": ("train", "No such command 'train'"),
-    "unknown key": ("run --config typo.toml", "unknown option 'strats'; known are bond, core_bond"),
+    "unknown key": ("run --config typo.toml", "unknown option 'strats'; known are bond, data"),
     "unknown layer key": ("disentangle w.npy --config typo.toml", "unknown option 'strats'"),
     "broken config": ("run --config broken.toml", "broken.toml is not valid TOML"),
     "missing config": ("run --config absent.toml", "there is no file absent.toml"),

@@ -8,7 +8,14 @@ from numpy.testing import assert_allclose, assert_array_equal
 from qiskit.circuit.library import CXGate
 from qiskit.synthesis import TwoQubitBasisDecomposer
 
-from mpodis import Factorization, cnot_count, from_spec, gate_cnots, mpo_from_cores, random_circuit
+from mpodis import (
+    Factorization,
+    cnot_count,
+    from_spec,
+    gate_cnots,
+    mpo_from_tensors,
+    random_circuit,
+)
 from mpodis.quantum import gate_cost
 from mpodis.resynthesis.nearest import kron, nearest_one_cnot, nearest_product
 from reference import CNOT, random_cores, random_matrix, random_member
@@ -71,7 +78,7 @@ def test_the_count_of_a_line_is_that_of_the_transpiler():
     assert gate_cost(circuit).two_qubit == count
     line = gate_cost(circuit, backend="FakeMontrealV2", trials=1)
     assert line.two_qubit == count  # no SWAPs
-    core = mpo_from_cores(random_cores(((2, 2),) * 4, 2))
+    core = mpo_from_tensors(random_cores(((2, 2),) * 4, 2))
     assert cnot_count(Factorization(circuit, core, circuit, (16, 16))) == 2 * count
 
 

@@ -34,8 +34,8 @@ def test_defaults(cls):
 
 def test_flags_win_over_toml_and_toml_over_defaults(tmp_path):
     path = toml(tmp_path, 'starts = 7\nseed = 5\ndata = "mnist"\n')
-    config = load_config(MainConfig, path, {"seed": 9, "starts": None})
-    assert (config.seed, config.starts, config.data) == (9, 7, "mnist")
+    config = load_config(MainConfig, path, {"seed": 9, "n_init": None})
+    assert (config.seed, config.n_init, config.data) == (9, 7, "mnist")
     assert config.tol == MainConfig.tol
     assert load_config(MainConfig, str(path)).seed == 5
 
@@ -92,7 +92,7 @@ def test_a_depth_is_a_circuit_too(tmp_path):
             layer="fc1",
             transpose=False,
             inputs="x.npy",
-            rel_error=0.1,
+            compress_error=0.1,
             objectives=("overlap", "activations"),
             max_seconds=2.5,
         ),
@@ -149,7 +149,7 @@ def test_a_flag_that_is_no_switch(tmp_path):
         load_config(LayerConfig, toml(tmp_path, 'file = "w.npy"\ntranspose = 1'))
 
 
-@pytest.mark.parametrize("name", ["repeats", "bond", "core_bond", "width", "starts", "max_sweeps"])
+@pytest.mark.parametrize("name", ["repeats", "bond", "max_bond", "width", "n_init", "max_sweeps"])
 def test_counts_begin_at_one(name):
     with pytest.raises(ValueError, match=f"{name}=0 must be 1 or more"):
         MainConfig(**{name: 0})
@@ -182,7 +182,7 @@ def test_the_main_job_is_checked_before_it_begins(options, message):
     ("options", "message"),
     [
         ({}, "no file was given; name a .npy, .npz, .safetensors or .pt file"),
-        ({"file": "w.npy", "starts": 0}, "starts=0 must be 1 or more"),
+        ({"file": "w.npy", "n_init": 0}, "n_init=0 must be 1 or more"),
         ({"file": "w.npy", "objectives": ()}, "objectives is empty"),
         (
             {"file": "w.npy", "objectives": ("sensitivity",)},

@@ -9,7 +9,7 @@ from core_problems import KINDS, QUBITS, WEIGHTS, random_metric
 from mpodis.conventions import qubit_legs
 from mpodis.fit import als_core, fit_core, pad_bonds
 from mpodis.mpo import compress, truncate
-from mpodis.sites import bond_dimensions, mpo_cores, mpo_from_cores, mpo_to_dense
+from mpodis.sites import bond_dimensions, mpo_from_tensors, mpo_to_dense, site_tensors
 from reference import CASES, overlap, pad, problem, random_cores, random_matrix, weighted_distance
 
 # --- singular metrics
@@ -21,7 +21,7 @@ def test_inputs_that_span_little(complex_, rank):
     target = random_matrix((16, 16), complex_)
     metric = random_metric(16, complex_, rank)
     start = truncate(compress(target).mpo, max_bond=2)
-    before = weighted_distance(target, start.matrix(), metric)
+    before = weighted_distance(target, start.to_dense(), metric)
     found = mpo_to_dense(fit_core(target, legs=QUBITS, max_bond=2, metric=metric))
     assert weighted_distance(target, found, metric) <= before
     # what no activation reaches stays of ordinary size
@@ -33,8 +33,8 @@ def test_what_no_activation_reaches_stays_as_it_was():
     target = random_matrix((8, 4))
     metric = np.kron(np.diag([1.0, 0.0]), random_metric(4))
     legs = ((2, 1), (2, 2), (2, 2))
-    start = mpo_from_cores(pad_bonds(random_cores(legs, 2, seed=4), 99))
-    found = mpo_to_dense(fit_core(target, legs=legs, max_bond=99, metric=metric, start=start))
+    start = mpo_from_tensors(pad_bonds(random_cores(legs, 2, seed=4), 99))
+    found = mpo_to_dense(fit_core(target, legs=legs, max_bond=99, metric=metric, init=start))
     assert weighted_distance(target, found, metric) < 1e-12
     assert_allclose(found[:4], target[:4], atol=1e-4)
     assert np.isfinite(found).all()
@@ -72,13 +72,13 @@ def test_fit_core_is_never_worse_than_truncation(case, bond, weighted):
     mpo = compress(target, legs=case.legs).mpo
     cut = truncate(mpo, max_bond=bond)
     found = fit_core(mpo, max_bond=bond, metric=metric, max_sweeps=10)
-    assert max(bond_dimensions(mpo_cores(found)), default=1) <= bond
+    assert max(bond_dimensions(site_tensors(found)), default=1) <= bond
     dense = mpo_to_dense(found)
     reached = weighted_distance(target, dense, metric)
-    assert reached <= weighted_distance(target, cut.matrix(), metric) + 1e-12
+    assert reached <= weighted_distance(target, cut.to_dense(), metric) + 1e-12
     if metric is None:
         # the best multiple of a core has distance 1 - f^2, so the overlap is no worse either
-        assert overlap(target, dense) >= overlap(target, cut.matrix()) - 1e-12
+        assert overlap(target, dense) >= overlap(target, cut.to_dense()) - 1e-12
         assert_allclose(reached, 1 - overlap(target, dense) ** 2, atol=1e-9)
 
 
@@ -93,7 +93,7 @@ def test_the_weighted_fit_takes_the_better_start():
         losses = [weighted_distance(target, mpo_to_dense(x), metric) for x in (cut, plain)]
         better.append(np.argmin(losses))
         start = (cut, plain)[better[-1]]
-        expected = fit_core(target, legs=legs, metric=metric, start=start, **options)
+        expected = fit_core(target, legs=legs, metric=metric, init=start, **options)
         found = fit_core(target, legs=legs, metric=metric, **options)
         assert_allclose(mpo_to_dense(found), mpo_to_dense(expected), atol=1e-12)
         assert weighted_distance(target, mpo_to_dense(found), metric) <= min(losses) + 1e-12
@@ -113,7 +113,7 @@ def test_a_variational_core_beats_truncation_by_far_at_bond_one():
 
 @KINDS
 def test_a_target_that_fits_comes_back(complex_):
-    target = mpo_from_cores(random_cores(QUBITS, 2, complex_))
+    target = mpo_from_tensors(random_cores(QUBITS, 2, complex_))
     found = fit_core(target, max_bond=2)
     expected = mpo_to_dense(target)
     assert_allclose(mpo_to_dense(found), expected, atol=1e-10 * np.linalg.norm(expected))
@@ -128,15 +128,15 @@ def test_an_mpo_and_its_matrix_have_the_same_fit():
 
 def test_a_start_is_taken_as_it_is():
     target = random_matrix((16, 16))
-    start = mpo_from_cores(random_cores(QUBITS, 1, seed=3))
-    still = fit_core(target, legs=QUBITS, max_bond=2, start=start, max_sweeps=0)
+    start = mpo_from_tensors(random_cores(QUBITS, 1, seed=3))
+    still = fit_core(target, legs=QUBITS, max_bond=2, init=start, max_sweeps=0)
     assert_allclose(mpo_to_dense(still), mpo_to_dense(start), atol=1e-13)
-    assert bond_dimensions(mpo_cores(still)) == (2, 2, 2)
+    assert bond_dimensions(site_tensors(still)) == (2, 2, 2)
     losses = [
         weighted_distance(
             target,
             mpo_to_dense(
-                fit_core(target, legs=QUBITS, max_bond=2, start=start, max_sweeps=n, tol=0)
+                fit_core(target, legs=QUBITS, max_bond=2, init=start, max_sweeps=n, tol=0)
             ),
         )
         for n in (0, 1, 2, 10)
@@ -151,7 +151,7 @@ def test_a_sweep_that_makes_it_worse_is_not_taken(monkeypatch):
     monkeypatch.setattr(
         "mpodis.fit.als_core", lambda target, cores, metric: [2 * cores[0], *cores[1:]]
     )
-    found = fit_core(target, legs=QUBITS, max_bond=2, start=best)
+    found = fit_core(target, legs=QUBITS, max_bond=2, init=best)
     assert_allclose(mpo_to_dense(found), mpo_to_dense(best), atol=1e-13)
 
 
@@ -199,11 +199,11 @@ def test_options_that_make_no_sense(options, message):
 
 def test_starts_that_do_not_fit():
     target = random_matrix((16, 16))
-    other = mpo_from_cores(random_cores(((4, 4), (4, 4)), 1))
+    other = mpo_from_tensors(random_cores(((4, 4), (4, 4)), 1))
     with pytest.raises(ValueError, match=r"start has legs \(\(4, 4\), \(4, 4\)\), the target"):
-        fit_core(target, legs=QUBITS, max_bond=2, start=other)
-    large = mpo_from_cores(random_cores(QUBITS, 3))
+        fit_core(target, legs=QUBITS, max_bond=2, init=other)
+    large = mpo_from_tensors(random_cores(QUBITS, 3))
     with pytest.raises(
         ValueError, match=r"start has bond dimensions \(3, 3, 3\), above max_bond=2"
     ):
-        fit_core(target, legs=QUBITS, max_bond=2, start=large)
+        fit_core(target, legs=QUBITS, max_bond=2, init=large)

@@ -17,7 +17,7 @@ from mpodis.fit import (
     weighted_loss,
 )
 from mpodis.mpo import truncate
-from mpodis.sites import bond_dimensions, mpo_cores, mpo_from_cores, mpo_to_dense
+from mpodis.sites import bond_dimensions, mpo_from_tensors, mpo_to_dense, site_tensors
 from reference import (
     dense_from_cores,
     finite_difference,
@@ -134,14 +134,14 @@ def test_large_sites_descend_to_what_the_solved_ones_reach(legs, complex_, monke
 def test_a_descent_never_moves_away_and_begins_anywhere(complex_, descending):
     target, cores, metric = setting(QUBITS, complex_, True)
     zeros = [np.zeros_like(core) for core in cores]
-    grown = pad_bonds(mpo_cores(truncate(mpo_from_cores(cores), max_bond=1).mpo), 2)
+    grown = pad_bonds(site_tensors(truncate(mpo_from_tensors(cores), max_bond=1).mpo), 2)
     for start in (cores, zeros, grown):
         start = pad_bonds(start, 2)
         swept = als_core(target, start, metric=metric)
         assert [c.shape for c in swept] == [c.shape for c in start]
         assert loss_of(target, swept, metric) < loss_of(target, start, metric)
     rank_one = fit_core(target, legs=QUBITS, max_bond=1, metric=metric)
-    assert loss_of(target, swept, metric) < loss_of(target, mpo_cores(rank_one), metric)
+    assert loss_of(target, swept, metric) < loss_of(target, site_tensors(rank_one), metric)
 
 
 def test_a_descent_keeps_single_precision(descending):
@@ -189,7 +189,7 @@ def test_at_a_fixed_point_no_site_can_do_better(weighted, complex_):
     found = fit_core(
         target, legs=((2, 2),) * 3, max_bond=2, metric=metric, max_sweeps=3000, tol=1e-15
     )
-    cores = mpo_cores(found)
+    cores = site_tensors(found)
     reached = loss_of(target, cores, metric)
     for k in range(3):
         best = weighted_distance(target, best_site(target, cores, metric, k), metric)
@@ -338,7 +338,7 @@ def test_the_gradients_of_a_fit_cancel(complex_):
     # d|M - A|^2/2 = norm gradient - environment = 0 at a fixed point of plain ALS
     target = random_matrix((8, 8), complex_)
     legs = ((2, 2),) * 3
-    found = mpo_cores(fit_core(target, legs=legs, max_bond=2, max_sweeps=3000, tol=1e-16))
+    found = site_tensors(fit_core(target, legs=legs, max_bond=2, max_sweeps=3000, tol=1e-16))
     pairs = zip(core_gradient(target, found), norm_gradient(found), strict=True)
     for environment, gradient in pairs:
         assert_allclose(environment, gradient, atol=1e-5)

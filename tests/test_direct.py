@@ -13,9 +13,9 @@ from mpodis.conventions import qubit_legs
 from mpodis.environments import DenseEnvironments
 from mpodis.factorization import dense_overlap
 from mpodis.gates import exponential, polar_update, skew
-from mpodis.sites import cores_to_dense
+from mpodis.sites import tensors_to_dense
 
-QUICK = {"starts": 2, "explore": 5, "max_sweeps": 30}
+QUICK = {"n_init": 2, "init_sweeps": 5, "max_sweeps": 30}
 
 
 def gaussian(rows, columns, seed=0, *, complex=False):
@@ -30,13 +30,13 @@ def hidden(n, depth, middle, *, group="SO", sides=2, seed=0):
     ansatz = brickwall(n, depth, group=group)
     right = ansatz.reversed() if sides == 2 else Ansatz(n, (), group)
     circuits = [random_circuit(places, seed=rng) for places in (ansatz, right)]
-    return circuits[0].matrix() @ middle @ circuits[1].matrix()
+    return circuits[0].to_dense() @ middle @ circuits[1].to_dense()
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (2, 2), (16, 4), (2, 8)])
 def test_exact_cores_are_the_matrix(shape):
     legs, matrix = qubit_legs(*shape), gaussian(*shape)
-    assert_allclose(cores_to_dense(exact_cores(matrix, legs)), matrix, atol=1e-15)
+    assert_allclose(tensors_to_dense(exact_cores(matrix, legs)), matrix, atol=1e-15)
 
 
 @pytest.fixture(params=["SO", "U"])
@@ -54,7 +54,7 @@ def captured(request):
 
 def test_the_loss_is_what_the_diagonal_leaves(captured):
     objective, engine, (left, right), _ = captured
-    pulled = left.matrix().conj().T @ objective.target @ right.matrix().conj().T
+    pulled = left.to_dense().conj().T @ objective.target @ right.to_dense().conj().T
     assert_allclose(objective.loss(engine), 1 - np.linalg.norm(np.diag(pulled)), atol=1e-14)
     assert_allclose(objective.middle(engine), np.diag(np.diag(pulled)), atol=1e-14)
 
@@ -111,9 +111,9 @@ def test_nothing_captured_has_a_gradient_of_zero():
 def test_a_hidden_svd_is_found_whatever_the_order_of_its_values(group):
     diagonal = np.diag([0.3, -2.0, 1.1, 0.0, 5.0, 0.7, -0.2, 1.3])
     matrix = hidden(3, 2, diagonal, group=group)
-    found = circuit_svd(matrix, 2, group=group, starts=6, max_sweeps=100)
+    found = circuit_svd(matrix, 2, group=group, n_init=6, max_sweeps=100)
     assert found.overlap > 1 - 1e-6
-    assert_allclose(found.matrix(), matrix, atol=1e-2)
+    assert_allclose(found.to_dense(), matrix, atol=1e-2)
     assert found.parameters == 8
     values = np.linalg.svd(matrix, compute_uv=False)
     assert_allclose(np.sort(np.abs(np.diag(found.middle))), values[::-1], atol=1e-2)
@@ -121,16 +121,16 @@ def test_a_hidden_svd_is_found_whatever_the_order_of_its_values(group):
 
 def test_a_hidden_qr_is_found():
     matrix = hidden(3, 2, np.triu(gaussian(8, 8)), sides=1)
-    found = circuit_qr(matrix, 2, starts=6, max_sweeps=100)
+    found = circuit_qr(matrix, 2, n_init=6, max_sweeps=100)
     assert found.overlap > 1 - 1e-6
-    assert_allclose(found.matrix(), matrix, atol=1e-2)
+    assert_allclose(found.to_dense(), matrix, atol=1e-2)
     assert found.parameters == 36
     assert not found.right.gates
 
 
 @pytest.mark.parametrize("solve", [circuit_qr, circuit_svd])
 def test_a_diagonal_matrix_needs_next_to_nothing(solve):
-    found = solve(np.diag(np.arange(1.0, 9.0)), 1, starts=4, explore=10, max_sweeps=100)
+    found = solve(np.diag(np.arange(1.0, 9.0)), 1, n_init=4, init_sweeps=10, max_sweeps=100)
     assert found.overlap > 1 - 1e-7
     assert found.relative_error < 1e-3
 
@@ -140,8 +140,8 @@ def test_a_diagonal_matrix_needs_next_to_nothing(solve):
 def test_overlap_and_error_are_those_of_the_dense_matrices(solve, group):
     matrix = gaussian(8, 8, complex=group == "U")
     found = solve(matrix, 2, group=group, **QUICK)
-    dense = found.left.matrix() @ found.middle @ found.right.matrix()
-    assert_allclose(found.matrix(), dense, atol=1e-12)
+    dense = found.left.to_dense() @ found.middle @ found.right.to_dense()
+    assert_allclose(found.to_dense(), dense, atol=1e-12)
     assert_allclose(found.overlap, dense_overlap(matrix, dense), atol=1e-12)
     error = np.linalg.norm(matrix - dense) / np.linalg.norm(matrix)
     assert_allclose(found.relative_error, error, atol=1e-12)
@@ -163,8 +163,8 @@ def test_unequal_sides_are_padded_and_cropped():
     matrix = gaussian(13, 4)
     found = circuit_svd(matrix, 2, 1, **QUICK)
     assert (found.left.n, found.right.n, found.middle.shape) == (4, 2, (16, 4))
-    assert found.matrix().shape == (13, 4)
-    error = np.linalg.norm(matrix - found.matrix()) / np.linalg.norm(matrix)
+    assert found.to_dense().shape == (13, 4)
+    error = np.linalg.norm(matrix - found.to_dense()) / np.linalg.norm(matrix)
     assert error <= found.relative_error + 1e-12
     assert found.parameters == 4
     places = brickwall(4, 2), brickwall(2, 1)
@@ -188,9 +188,9 @@ def test_the_seed_says_everything():
 
 def test_status_and_sweeps():
     matrix = gaussian(8, 8)
-    short = circuit_svd(matrix, 4, starts=1, explore=2, max_sweeps=3)
+    short = circuit_svd(matrix, 4, n_init=1, init_sweeps=2, max_sweeps=3)
     assert (short.status, short.sweeps) == ("max_sweeps", 3)
-    long = circuit_svd(matrix, 4, starts=1, max_sweeps=200, tol=1e-2)
+    long = circuit_svd(matrix, 4, n_init=1, max_sweeps=200, tol=1e-2)
     assert long.status == "converged"
     assert 3 < long.sweeps < 200
     assert long.overlap > short.overlap
@@ -199,7 +199,7 @@ def test_status_and_sweeps():
     assert f"{math.sqrt(1 - long.overlap**2):.4g}" in text
 
 
-@pytest.mark.parametrize("name", ["starts", "explore", "max_sweeps"])
+@pytest.mark.parametrize("name", ["n_init", "init_sweeps", "max_sweeps"])
 @pytest.mark.parametrize("value", [0, 1.5, True])
 def test_counts_that_make_no_sense(name, value):
     with pytest.raises(ValueError, match=f"{name}={value!r} must be a whole number"):

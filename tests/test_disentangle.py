@@ -12,7 +12,7 @@ from mpodis.circuit.circuit import random_circuit
 from mpodis.disentangling import disentangle
 from mpodis.measures import second_moment, von_neumann_bound
 from mpodis.mpo import compress, truncate
-from mpodis.sites import mpo_cores
+from mpodis.sites import site_tensors
 from reference import (
     circuit_matrix,
     dense_from_cores,
@@ -24,7 +24,7 @@ from reference import (
 )
 from runs import arrays
 
-QUICK = {"starts": 1, "max_sweeps": 6}
+QUICK = {"n_init": 1, "max_sweeps": 6}
 GROUPS = ("SO", "O", "U")
 
 
@@ -67,20 +67,20 @@ def same_history(a, b):
 @pytest.mark.parametrize("group", GROUPS)
 def test_sweeps_never_lower_the_overlap(group, core, start):
     mpo = operator(16, 8, is_complex=group == "U")
-    options = {"starts": 2, "explore": 4, "max_sweeps": 10, "core_bond": 2, "scale": 0.2}
+    options = {"n_init": 2, "init_sweeps": 4, "max_sweeps": 10, "max_bond": 2, "init_scale": 0.2}
     result = disentangle(
-        mpo, left=2, group=group, core=core, start=start, method="sweeps", **options
+        mpo, depth=2, group=group, core=core, init=start, method="sweeps", **options
     )
     for number in range(2):
-        f = result.history.column("overlap", start=number)
+        f = result.history.column("overlap", init=number)
         assert len(f) >= 5
         assert min(np.diff(f)) >= -1e-12
-        assert np.all(f <= result.history.column("bound", start=number) + 1e-12)
+        assert np.all(f <= result.history.column("bound", init=number) + 1e-12)
     assert set(result.history.column("phase")) == {"start", "sweep"}
     if core == "fixed":
         fixed = truncate(mpo.mpo, max_bond=2).mpo
-        kept = result.factorization.core_matrix()
-        assert_allclose(overlap(dense_from_cores(mpo_cores(fixed)), kept), 1, atol=1e-12)
+        kept = result.factorization.core_to_dense()
+        assert_allclose(overlap(dense_from_cores(site_tensors(fixed)), kept), 1, atol=1e-12)
 
 
 @pytest.mark.parametrize("objective", ["overlap", "activations"])
@@ -92,7 +92,7 @@ def test_the_loss_never_rises(group, core, method, objective):
     x = random_matrix((30, 8), is_complex, 3) / np.arange(1, 9)
     result = disentangle(
         operator(8, 4, is_complex=is_complex),
-        left=1,
+        depth=1,
         group=group,
         core=core,
         method=method,
@@ -111,7 +111,7 @@ def test_the_loss_never_rises(group, core, method, objective):
 def test_gates_end_on_their_group(group, method):
     is_complex = group == "U"
     result = disentangle(
-        operator(8, 8, is_complex=is_complex), left=2, group=group, method=method, **QUICK
+        operator(8, 8, is_complex=is_complex), depth=2, group=group, method=method, **QUICK
     )
     for kind, gate in free_gates(result):
         assert kind == group
@@ -126,16 +126,16 @@ def test_gates_end_on_their_group(group, method):
 def test_the_figures_are_those_of_the_factorization(shape, objective):
     mpo = operator(*shape)
     x = random_matrix((40, shape[0]), seed=4) / np.arange(1, shape[0] + 1)
-    result = disentangle(mpo, left=1, objective=objective, inputs=x, **QUICK)
+    result = disentangle(mpo, depth=1, objective=objective, inputs=x, **QUICK)
     f = result.factorization
     assert f.shape == shape
     assert f.legs == mpo.legs
     w = random_matrix(shape)
-    padded = pad(w, *f.padded_matrix().shape)
-    assert_allclose(result.overlap, overlap(padded, f.padded_matrix()), atol=1e-12)
-    assert_allclose(result.relative_error, relative_error(w, f.matrix()), atol=1e-12)
-    assert_allclose(result.activation_error, relative_error(x @ w, x @ f.matrix()), atol=1e-10)
-    assert_allclose(result.bound, von_neumann_bound(padded, f.core_matrix()), atol=1e-10)
+    padded = pad(w, *f.padded_to_dense().shape)
+    assert_allclose(result.overlap, overlap(padded, f.padded_to_dense()), atol=1e-12)
+    assert_allclose(result.relative_error, relative_error(w, f.to_dense()), atol=1e-12)
+    assert_allclose(result.activation_error, relative_error(x @ w, x @ f.to_dense()), atol=1e-10)
+    assert_allclose(result.bound, von_neumann_bound(padded, f.core_to_dense()), atol=1e-10)
     assert_allclose(result.entropies_before, entropies(padded, mpo.legs), atol=1e-9)
     left, right = circuit_matrix(f.left), circuit_matrix(f.right)
     pulled = left.conj().T @ padded @ right.conj().T
@@ -154,27 +154,27 @@ def test_the_figures_are_those_of_the_factorization(shape, objective):
 
 def test_the_core_carries_the_norm_of_the_operator():
     big = compress(1e6 * random_matrix((16, 16)))
-    result = disentangle(big, left=1, core_bond=3, **QUICK)
-    w, found = big.matrix(), result.factorization.matrix()
+    result = disentangle(big, depth=1, max_bond=3, **QUICK)
+    w, found = big.to_dense(), result.factorization.to_dense()
     assert_allclose(np.vdot(found, w - found), 0, atol=1e-9 * np.linalg.norm(w) ** 2)
-    small = disentangle(operator(16, 16), left=1, core_bond=3, **QUICK)
+    small = disentangle(operator(16, 16), depth=1, max_bond=3, **QUICK)
     assert_allclose(result.overlap, small.overlap, atol=1e-9)
 
 
 def test_the_better_of_what_explores_is_refined():
     result = disentangle(
-        operator(16, 16), left=2, starts=3, explore=2, max_sweeps=5, tol=0.0, method="sweeps",
-        start="random",
+        operator(16, 16), depth=2, n_init=3, init_sweeps=2, max_sweeps=5, tol=0.0, method="sweeps",
+        init="random",
     )  # fmt: skip
-    columns = [result.history.column("loss", start=k) for k in range(3)]
+    columns = [result.history.column("loss", init=k) for k in range(3)]
     explored = [losses[2] for losses in columns]
-    assert result.start == np.argmin(explored)
-    assert [len(losses) for losses in columns] == [6 if k == result.start else 3 for k in range(3)]
-    assert_array_equal(result.history.column("sweep", start=result.start), np.arange(6))
-    starts = result.history.column("start")
-    assert_array_equal(starts, [0] * 3 + [1] * 3 + [2] * 3 + [result.start] * 3)
-    assert min(np.diff(columns[result.start])) <= 0
-    assert_allclose(result.loss, columns[result.start][-1], atol=1e-12)
+    assert result.init == np.argmin(explored)
+    assert [len(losses) for losses in columns] == [6 if k == result.init else 3 for k in range(3)]
+    assert_array_equal(result.history.column("sweep", init=result.init), np.arange(6))
+    n_init = result.history.column("init")
+    assert_array_equal(n_init, [0] * 3 + [1] * 3 + [2] * 3 + [result.init] * 3)
+    assert min(np.diff(columns[result.init])) <= 0
+    assert_allclose(result.loss, columns[result.init][-1], atol=1e-12)
 
 
 # --- known answers
@@ -186,11 +186,11 @@ def test_gates_as_wide_as_the_operator_reach_the_bound(n, group):
     w = random_matrix((2**n, 2**n), group == "U", n)
     mpo = compress(w)
     core = truncate(mpo.mpo, max_bond=2).mpo
-    if np.linalg.det(w @ dense_from_cores(mpo_cores(core))).real < 0:
+    if np.linalg.det(w @ dense_from_cores(site_tensors(core))).real < 0:
         w[[0, 1]] = w[[1, 0]]  # the best gates of a real group have determinant -1 otherwise
         mpo = compress(w)
     wide = brickwall(n, 1, n, group=group)
-    options = {"left": wide, "core_bond": 2, "starts": 1}
+    options = {"left": wide, "max_bond": 2, "n_init": 1}
     fixed = disentangle(mpo, core="fixed", method="lbfgs", max_sweeps=60, tol=0, **options)
     assert_allclose(fixed.overlap, fixed.bound, rtol=0, atol=1e-8)
     free = disentangle(mpo, **options)
@@ -203,18 +203,18 @@ def test_gates_as_wide_as_the_operator_reach_the_bound(n, group):
 def test_a_core_that_is_large_enough_makes_it_exact(group):
     # the singular values are those of a product operator, so wide gates leave chi' = 1
     values = reduce(np.kron, [[3, 1], [2, 1], [1.5, 1]])
-    u, v = (random_circuit(brickwall(3, 1, 3, group=group), seed=k).matrix() for k in (1, 2))
+    u, v = (random_circuit(brickwall(3, 1, 3, group=group), seed=k).to_dense() for k in (1, 2))
     result = disentangle(compress((u * values) @ v), left=brickwall(3, 1, 3, group=group))
     assert_allclose(result.overlap, 1, rtol=0, atol=1e-8)
-    full = disentangle(operator(8, 8), left=1, core_bond=4, group=group)
+    full = disentangle(operator(8, 8), depth=1, max_bond=4, group=group)
     assert full.status == "exact"
-    assert_allclose(full.factorization.matrix(), operator(8, 8).matrix(), atol=1e-5)
+    assert_allclose(full.factorization.to_dense(), operator(8, 8).to_dense(), atol=1e-5)
 
 
 @pytest.mark.no_cover  # long; the same lines as above
 @pytest.mark.parametrize("seed", range(1, 6))
 def test_planted_orthogonal_circuits_are_found(seed):
-    result = disentangle(planted(6, "SO", seed), left=1)
+    result = disentangle(planted(6, "SO", seed), depth=1)
     assert 1 - result.overlap < 1e-6
     assert result.entropies_after.mean() < 0.01 < result.entropies_before.mean()
 
@@ -222,7 +222,7 @@ def test_planted_orthogonal_circuits_are_found(seed):
 @pytest.mark.no_cover  # long; the same lines as above
 @pytest.mark.parametrize("seed", [1, 2])
 def test_planted_unitary_circuits_are_found(seed):
-    result = disentangle(planted(6, "U", seed), left=1, group="U")
+    result = disentangle(planted(6, "U", seed), depth=1, group="U")
     assert 1 - result.overlap < 1e-6
 
 
@@ -231,7 +231,7 @@ def test_what_the_inputs_see_can_be_kept_where_the_operator_cannot():
     w = random_matrix((16, 16), seed=6)
     basis = np.linalg.qr(random_matrix((16, 2), seed=7))[0]
     x = random_matrix((200, 2), seed=8) @ basis.T + 1e-4 * random_matrix((200, 16), seed=9)
-    options = {"left": 2, "core_bond": 2, "inputs": x, "starts": 1, "max_sweeps": 10}
+    options = {"left": 2, "max_bond": 2, "inputs": x, "n_init": 1, "max_sweeps": 10}
     plain = disentangle(compress(w), **options)
     aware = disentangle(compress(w), objective="activations", **options)
     assert aware.activation_error < 0.01 * plain.activation_error
@@ -245,13 +245,13 @@ def test_what_the_inputs_see_can_be_kept_where_the_operator_cannot():
 
 def test_errors_can_be_weighed_by_what_the_loss_feels():
     x, g = random_matrix((40, 8), seed=1), random_matrix((50, 4), seed=2) * [1, 1, 0.1, 0.1]
-    options = {"left": 2, "objective": "activations", "inputs": x, "starts": 1, "max_sweeps": 15}
-    options["start"] = "identity"
-    w = operator(8, 4).matrix()
+    options = {"left": 2, "objective": "activations", "inputs": x, "n_init": 1, "max_sweeps": 15}
+    options["init"] = "identity"
+    w = operator(8, 4).to_dense()
     felt = {}
     for name, sensitivity in (("plain", None), ("weighed", second_moment(g))):
         result = disentangle(operator(8, 4), sensitivity=sensitivity, **options)
-        off = w - result.factorization.matrix()
+        off = w - result.factorization.to_dense()
         felt[name] = np.linalg.norm(x @ off @ g.T) ** 2 / np.linalg.norm(x @ w @ g.T) ** 2
         assert max(np.diff(result.history.column("loss"))) <= 1e-12
     assert_allclose(result.loss, felt["weighed"], rtol=1e-8)
@@ -260,7 +260,7 @@ def test_errors_can_be_weighed_by_what_the_loss_feels():
 
 def test_weighed_errors_converge_without_closed_forms():
     sensitivity = second_moment(random_matrix((50, 4), seed=2))
-    options = {"left": 1, "covariance": np.eye(4), "tol": 1e-2, "starts": 2, "explore": 3}
+    options = {"left": 1, "covariance": np.eye(4), "tol": 1e-2, "n_init": 2, "init_sweeps": 3}
     result = disentangle(
         operator(4, 4), objective="activations", sensitivity=sensitivity, core="fixed", **options
     )
@@ -273,7 +273,9 @@ def test_weighed_errors_converge_without_closed_forms():
 @pytest.mark.no_cover  # nine runs; the same lines as above
 def test_the_seed_decides_and_nothing_else():
     def run(seed):
-        return disentangle(operator(8, 8), left=2, seed=seed, starts=2, explore=1, max_sweeps=2)
+        return disentangle(
+            operator(8, 8), depth=2, seed=seed, n_init=2, init_sweeps=1, max_sweeps=2
+        )
 
     state = random.getstate()
     one = run(5)
@@ -292,9 +294,9 @@ def test_the_seed_decides_and_nothing_else():
 
 def test_starts_do_not_depend_on_their_number():
     few, many = (
-        disentangle(operator(8, 8), left=2, starts=k, explore=2, max_sweeps=2) for k in (2, 3)
+        disentangle(operator(8, 8), depth=2, n_init=k, init_sweeps=2, max_sweeps=2) for k in (2, 3)
     )
     for number in range(2):
         assert_array_equal(
-            few.history.column("loss", start=number), many.history.column("loss", start=number)
+            few.history.column("loss", init=number), many.history.column("loss", init=number)
         )

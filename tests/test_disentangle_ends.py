@@ -13,10 +13,10 @@ from mpodis.optimise.loop import Loop
 from mpodis.optimise.problem import Problem
 from mpodis.optimise.result import ADVICE, Disentangled, History
 from mpodis.optimise.settings import Settings
-from mpodis.sites import mpo_cores
+from mpodis.sites import site_tensors
 from reference import random_matrix
 
-QUICK = {"starts": 1, "max_sweeps": 6}
+QUICK = {"n_init": 1, "max_sweeps": 6}
 
 
 @cache
@@ -25,15 +25,15 @@ def operator(*shape, is_complex=False, seed=0):
 
 
 def test_exact():
-    result = disentangle(compress(np.eye(8)), left=1, scale=0.0)
+    result = disentangle(compress(np.eye(8)), depth=1, init_scale=0.0)
     assert (result.status, result.converged, len(result.history)) == ("exact", True, 1)
-    assert_allclose(result.factorization.matrix(), np.eye(8), atol=1e-12)
+    assert_allclose(result.factorization.to_dense(), np.eye(8), atol=1e-12)
     assert_allclose(result.relative_error, 0, atol=1e-12)
 
 
 @pytest.mark.parametrize("method", ["auto", "sweeps", "lbfgs"])
 def test_converged(method):
-    result = disentangle(operator(8, 8), left=1, starts=1, tol=1e-2, method=method)
+    result = disentangle(operator(8, 8), depth=1, n_init=1, tol=1e-2, method=method)
     assert (result.status, result.converged) == ("converged", True)
     losses = result.history.column("loss")
     assert losses[-11] - losses[-1] < 1e-2 * losses[-1]
@@ -43,28 +43,30 @@ def test_converged(method):
 
 
 def test_converged_while_exploring():
-    result = disentangle(operator(8, 8), left=1, starts=2, tol=1e-2, explore=100, method="sweeps")
+    result = disentangle(
+        operator(8, 8), depth=1, n_init=2, tol=1e-2, init_sweeps=100, method="sweeps"
+    )
     assert result.status == "converged"
-    assert set(result.history.column("start")) == {0, 1}
+    assert set(result.history.column("init")) == {0, 1}
 
 
 def test_max_sweeps():
-    result = disentangle(operator(8, 8), left=1, starts=1, max_sweeps=3)
+    result = disentangle(operator(8, 8), depth=1, n_init=1, max_sweeps=3)
     assert (result.status, result.converged, len(result.history)) == ("max_sweeps", False, 4)
     # while exploring, every start has as many
-    result = disentangle(operator(8, 8), left=1, starts=2, max_sweeps=3, explore=5)
+    result = disentangle(operator(8, 8), depth=1, n_init=2, max_sweeps=3, init_sweeps=5)
     assert (result.status, len(result.history)) == ("max_sweeps", 8)
 
 
 def test_max_seconds():
-    result = disentangle(operator(8, 8), left=1, starts=2, max_seconds=1e-9)
+    result = disentangle(operator(8, 8), depth=1, n_init=2, max_seconds=1e-9)
     assert (result.status, result.converged, len(result.history)) == ("max_seconds", False, 1)
-    assert result.start == 0
+    assert result.init == 0
     assert result.seconds > 1e-9
 
 
 def test_max_seconds_returns_to_the_better_start(monkeypatch):
-    problem, settings = plain_problem(), Settings(starts=3, explore=2, max_seconds=60.0)
+    problem, settings = plain_problem(), Settings(n_init=3, init_sweeps=2, max_seconds=60.0)
     loop = Loop(problem, settings)
     for _ in range(3):
         loop.step()
@@ -72,23 +74,23 @@ def test_max_seconds_returns_to_the_better_start(monkeypatch):
     loop.step()
     loop.elapsed = 60.0
     worse = loop.step()
-    assert worse["start"] == 1
+    assert worse["init"] == 1
     assert worse["loss"] > first  # else another seed is needed
     assert loop.status == "max_seconds"
     result = loop.result()
-    assert result.start == 0
+    assert result.init == 0
     assert_allclose(result.loss, first, atol=1e-12)
 
 
 def plain_problem(cores=None, **changes):
     options = {"left": 1, "right": None, "group": "SO", "shape": None, "inputs": None}
-    cores = mpo_cores(operator(8, 8).mpo) if cores is None else cores
+    cores = site_tensors(operator(8, 8).mpo) if cores is None else cores
     return Problem.build(cores, **{**options, "covariance": None, **changes})
 
 
 @pytest.mark.parametrize("status", ADVICE)
 def test_the_result_prints_itself(status):
-    loop = Loop(plain_problem(inputs=np.eye(8)), Settings(starts=1, max_sweeps=1))
+    loop = Loop(plain_problem(inputs=np.eye(8)), Settings(n_init=1, max_sweeps=1))
     loop.step()
     loop.status = status
     result = loop.result()
@@ -102,7 +104,7 @@ def test_the_result_prints_itself(status):
 
 
 def test_history_columns():
-    result = disentangle(operator(8, 8), left=1, **QUICK)
+    result = disentangle(operator(8, 8), depth=1, **QUICK)
     assert isinstance(result, Disentangled)
     history = result.history
     assert len(history) == len(history.column("loss")) == 7
@@ -110,7 +112,7 @@ def test_history_columns():
     assert np.all(np.diff(history.column("seconds")) >= 0)
     assert np.isnan(history.column("activations")).all()
     assert np.isnan(result.activation_error)
-    assert len(history.column("loss", start=1)) == 0
+    assert len(history.column("loss", init=1)) == 0
     with pytest.raises(
         KeyError, match="no column 'f'; there are stage, depth, width, start, sweep"
     ):
@@ -120,6 +122,6 @@ def test_history_columns():
 
 def test_it_logs_and_shows_progress(caplog, capsys):
     with caplog.at_level(logging.DEBUG, logger="mpodis"):
-        disentangle(operator(8, 8), left=1, progress=True, **QUICK)
+        disentangle(operator(8, 8), depth=1, progbar=True, **QUICK)
     assert "max_sweeps (still falling when max_sweeps was reached" in caplog.text
     assert capsys.readouterr().out == ""

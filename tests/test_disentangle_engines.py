@@ -15,7 +15,7 @@ from mpodis.mpo import compress
 from mpodis.optimise.loop import Loop
 from mpodis.optimise.problem import Problem
 from mpodis.optimise.settings import Settings
-from mpodis.sites import mpo_cores, mpo_from_cores, mpo_to_dense
+from mpodis.sites import mpo_from_tensors, mpo_to_dense, site_tensors
 from reference import overlap, random_cores, random_matrix
 
 choose_module = importlib.import_module("mpodis.environments.choose")  # the name is a function's
@@ -32,16 +32,16 @@ def operator(*shape, is_complex=False, seed=0):
 @pytest.mark.parametrize("group", ["SO", "U"])
 def test_every_engine_climbs_and_tells_the_truth(group, core, engine):
     mpo = operator(8, 4, is_complex=group == "U")
-    options = {"core": core, "core_bond": 2, "starts": 2, "explore": 3, "max_sweeps": 6}
+    options = {"core": core, "max_bond": 2, "n_init": 2, "init_sweeps": 3, "max_sweeps": 6}
     options |= {"environment_bond": 64, "method": "sweeps"}
-    result = disentangle(mpo, left=2, group=group, engine=engine, **options)
+    result = disentangle(mpo, depth=2, group=group, engine=engine, **options)
     assert result.settings.engine == engine
     assert_allclose(
-        result.overlap, overlap(mpo.matrix(), result.factorization.matrix()), atol=1e-11
+        result.overlap, overlap(mpo.to_dense(), result.factorization.to_dense()), atol=1e-11
     )
     assert result.overlap_error == 0.0
     for start in range(2):
-        assert min(np.diff(result.history.column("overlap", start=start))) > -1e-11
+        assert min(np.diff(result.history.column("overlap", init=start))) > -1e-11
     last = result.history.records[-1]
     assert_allclose(last["overlap"], result.overlap, atol=1e-10)
     assert_allclose(last["true_overlap"], result.overlap, atol=1e-10)
@@ -49,8 +49,8 @@ def test_every_engine_climbs_and_tells_the_truth(group, core, engine):
 
 
 def test_the_engine_is_chosen_and_stays_with_the_run(tmp_path, monkeypatch):
-    mpo = mpo_from_cores(random_cores(((2, 2),) * 14, 2, seed=1))
-    options = {"left": 1, "starts": 1, "max_sweeps": 2, "run_dir": tmp_path / "run"}
+    mpo = mpo_from_tensors(random_cores(((2, 2),) * 14, 2, seed=1))
+    options = {"left": 1, "n_init": 1, "max_sweeps": 2, "run_dir": tmp_path / "run"}
     first = disentangle(mpo, **options)
     assert first.settings.engine == "transverse"
     assert read_json(tmp_path / "run" / "config.json")["settings"]["engine"] == "transverse"
@@ -64,9 +64,9 @@ def test_the_engine_is_chosen_and_stays_with_the_run(tmp_path, monkeypatch):
 
 
 def test_many_sites_are_within_reach_of_shallow_circuits():
-    mpo = mpo_from_cores(random_cores(((2, 2),) * 20, 2, seed=1))
-    options = {"core": "fixed", "starts": 1, "max_sweeps": 1}
-    result = disentangle(mpo, left=1, **options)
+    mpo = mpo_from_tensors(random_cores(((2, 2),) * 20, 2, seed=1))
+    options = {"core": "fixed", "n_init": 1, "max_sweeps": 1}
+    result = disentangle(mpo, depth=1, **options)
     f = result.history.column("overlap")
     assert f[1] > f[0] > 0
     assert_allclose(result.overlap, f[1], atol=1e-12)
@@ -77,7 +77,7 @@ def test_many_sites_are_within_reach_of_shallow_circuits():
     assert min(result.entropies_after) >= 0
     assert "-" in str(result)
     with pytest.raises(ValueError, match="'transverse' would take .* and 10 MiB are allowed"):
-        disentangle(mpo, left=14, engine="transverse", memory=10 * 2**20, **options)
+        disentangle(mpo, depth=14, engine="transverse", memory=10 * 2**20, **options)
 
 
 # --- the boundary engine: checks, schedule, reverts
@@ -85,8 +85,8 @@ def test_many_sites_are_within_reach_of_shallow_circuits():
 
 def deep(n=10, depth=4, bond=3):
     """An operator and options for a run on the boundary engine."""
-    mpo = mpo_from_cores(random_cores(((2, 2),) * n, bond, seed=2))
-    return mpo, {"left": depth, "engine": "boundary", "starts": 1, "seed": 1}
+    mpo = mpo_from_tensors(random_cores(((2, 2),) * n, bond, seed=2))
+    return mpo, {"left": depth, "engine": "boundary", "n_init": 1, "seed": 1}
 
 
 def test_a_schedule_of_bond_dimensions_is_followed_and_the_truth_checked():
@@ -100,18 +100,18 @@ def test_a_schedule_of_bond_dimensions_is_followed_and_the_truth_checked():
     truth = result.history.column("true_overlap")
     assert np.isfinite(truth[::5]).all()
     assert np.isnan(truth[1:5]).all()
-    dense = overlap(mpo_to_dense(mpo), result.factorization.padded_matrix())
+    dense = overlap(mpo_to_dense(mpo), result.factorization.padded_to_dense())
     assert_allclose(result.overlap, dense, atol=1e-9)
 
 
 def test_a_drop_of_the_truth_brings_the_last_good_gates_back(monkeypatch):
     mpo, _ = deep()
     problem = Problem.build(
-        mpo_cores(mpo), 4, None, group="SO", shape=None, inputs=None, covariance=None
+        site_tensors(mpo), 4, None, group="SO", shape=None, inputs=None, covariance=None
     )
     loop = Loop(
         problem,
-        Settings(engine="boundary", environment_bond=(8, 16), starts=1, max_sweeps=40, seed=1),
+        Settings(engine="boundary", environment_bond=(8, 16), n_init=1, max_sweeps=40, seed=1),
     )
     while sum(np.isfinite(r["true_overlap"]) for r in loop.records) < 3:
         loop.step()
@@ -158,14 +158,14 @@ def test_single_precision_sweeps_end_at_double_precision_figures():
     options |= {"environment_bond": 64, "max_sweeps": 6}
     double, single = (disentangle(mpo, dtype=d, **options) for d in ("float64", "float32"))
     assert_allclose(single.overlap, double.overlap, atol=1e-3)
-    dense = overlap(mpo_to_dense(mpo), single.factorization.padded_matrix())
+    dense = overlap(mpo_to_dense(mpo), single.factorization.padded_to_dense())
     assert_allclose(single.overlap, dense, atol=1e-11)
     assert all(gate.dtype == np.float64 for gate in single.factorization.left.gates)
 
 
 def test_a_network_that_does_not_fit_is_sliced_and_its_slices_sent_to_an_executor():
     mpo = operator(64, 64)
-    options = {"left": 3, "engine": "tree", "starts": 1, "max_sweeps": 1, "method": "sweeps"}
+    options = {"left": 3, "engine": "tree", "n_init": 1, "max_sweeps": 1, "method": "sweeps"}
     whole = disentangle(mpo, **options)
     sent = []
 
@@ -178,7 +178,7 @@ def test_a_network_that_does_not_fit_is_sliced_and_its_slices_sent_to_an_executo
         sliced = disentangle(mpo, memory=8.1 * 2**20, executor=executor, **options)
     assert sent
     assert_allclose(sliced.overlap, whole.overlap, rtol=0.1)  # another order of the gates
-    dense = overlap(mpo.matrix(), sliced.factorization.matrix())
+    dense = overlap(mpo.to_dense(), sliced.factorization.to_dense())
     assert_allclose(sliced.overlap, dense, atol=1e-11)
 
 
@@ -186,14 +186,14 @@ def test_the_error_of_the_overlap_does_not_depend_on_the_norm_of_the_operator(mo
     monkeypatch.setattr(truth_module, "BOUNDARY", 0)
     monkeypatch.setattr(truth_module, "DENSE", 0)
     mpo, options = deep(bond=3)
-    cores = [10.0 * c for c in mpo_cores(mpo)]
+    cores = [10.0 * c for c in site_tensors(mpo)]
     found = [
         disentangle(m, environment_bond=4, max_sweeps=2, **options)
-        for m in (mpo, mpo_from_cores(cores))
+        for m in (mpo, mpo_from_tensors(cores))
     ]
     assert found[0].overlap_error > 1e-6
     assert_allclose(found[1].overlap_error, found[0].overlap_error, rtol=1e-3)
-    dense = overlap(mpo_to_dense(mpo), found[0].factorization.padded_matrix())
+    dense = overlap(mpo_to_dense(mpo), found[0].factorization.padded_to_dense())
     assert abs(found[0].overlap - dense) < 10 * found[0].overlap_error
 
 
@@ -201,9 +201,9 @@ def test_the_error_of_the_overlap_does_not_depend_on_the_norm_of_the_operator(mo
 def test_bonds_of_the_operator_may_be_unequal_and_beyond_that_of_the_boundaries(bonds):
     rng = np.random.default_rng(0)
     sizes = [1, *bonds, 1]
-    mpo = mpo_from_cores([rng.normal(size=(sizes[k], 2, 2, sizes[k + 1])) for k in range(8)])
-    options = {"left": 3, "engine": "boundary", "starts": 1, "max_sweeps": 3}
+    mpo = mpo_from_tensors([rng.normal(size=(sizes[k], 2, 2, sizes[k + 1])) for k in range(8)])
+    options = {"left": 3, "engine": "boundary", "n_init": 1, "max_sweeps": 3}
     found = disentangle(mpo, environment_bond=6, **options)
-    dense = overlap(mpo_to_dense(mpo), found.factorization.padded_matrix())
+    dense = overlap(mpo_to_dense(mpo), found.factorization.padded_to_dense())
     assert_allclose(found.overlap, dense, atol=1e-10)
     assert found.overlap > found.history.column("true_overlap")[0] > 0

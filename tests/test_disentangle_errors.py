@@ -9,12 +9,12 @@ from mpodis.circuit.ansatz import brickwall
 from mpodis.disentangling import disentangle
 from mpodis.mpo import compress
 from mpodis.optimise.settings import Settings
-from mpodis.sites import mpo_cores, mpo_from_cores
+from mpodis.sites import mpo_from_tensors, site_tensors
 from reference import (
     random_matrix,
 )
 
-QUICK = {"starts": 1, "max_sweeps": 6}
+QUICK = {"n_init": 1, "max_sweeps": 6}
 
 
 @cache
@@ -23,13 +23,13 @@ def operator(*shape, is_complex=False, seed=0):
 
 
 def wide_mpo():
-    return mpo_from_cores([np.ones((1, 2, 2, 1))] * 14)
+    return mpo_from_tensors([np.ones((1, 2, 2, 1))] * 14)
 
 
 def spoiled(value):
-    cores = mpo_cores(operator(8, 8).mpo)
+    cores = site_tensors(operator(8, 8).mpo)
     cores[1] = cores[1] * 0 if value == 0 else np.full_like(cores[1], value)
-    return mpo_from_cores(cores)
+    return mpo_from_tensors(cores)
 
 
 SECOND = {"objective": "activations"}
@@ -37,15 +37,15 @@ ERRORS = [
     ({"objective": "f"}, "objective='f' is not known; use one of overlap, activations"),
     ({"method": "adam"}, "method='adam' is not known; use one of auto, sweeps, lbfgs"),
     ({"engine": "gpu"}, "engine='gpu' is not known; use one of auto, dense, transverse, tree, b"),
-    ({"start": "haar"}, "start='haar' is not known; use one of auto, identity, random, ent"),
+    ({"init": "haar"}, "init='haar' is not known; use one of auto, identity, random, ent"),
     ({"core": "free"}, "core='free' is not known; use one of update, fixed"),
-    ({"core_bond": 0}, "core_bond=0 must be a whole number, 1 or more"),
-    ({"core_bond": 1.5}, "core_bond=1.5 must be a whole number, 1 or more"),
-    ({"starts": 0}, "starts=0 must be a whole number"),
-    ({"explore": -1}, "explore=-1 must be a whole number"),
+    ({"max_bond": 0}, "max_bond=0 must be a whole number, 1 or more"),
+    ({"max_bond": 1.5}, "max_bond=1.5 must be a whole number, 1 or more"),
+    ({"n_init": 0}, "n_init=0 must be a whole number"),
+    ({"init_sweeps": -1}, "init_sweeps=-1 must be a whole number"),
     ({"max_sweeps": None}, "max_sweeps=None must be a whole number"),
-    ({"scale": -0.1}, "scale=-0.1 must be a number, 0.0 or more"),
-    ({"scale": float("nan")}, "scale=nan must be a number"),
+    ({"init_scale": -0.1}, "init_scale=-0.1 must be a number, 0.0 or more"),
+    ({"init_scale": float("nan")}, "init_scale=nan must be a number"),
     ({"tol": "small"}, "tol='small' must be a number"),
     ({"max_seconds": 0}, "max_seconds=0 must be a positive number, or None"),
     ({"max_seconds": "1 h"}, "max_seconds='1 h' must be a positive number"),
@@ -131,19 +131,19 @@ def test_what_is_no_mpo_is_refused():
     with pytest.raises(
         TypeError, match="got ndarray; turn a dense matrix into one with `compress`"
     ):
-        disentangle(np.eye(8), left=1)
+        disentangle(np.eye(8), depth=1)
 
 
 def test_unknown_settings_are_an_error():
     assert Settings.from_dict(Settings(tol=0.5).to_dict()) == Settings(tol=0.5)
-    with pytest.raises(ValueError, match="unknown setting 'depth'; known are core, core_bond"):
+    with pytest.raises(ValueError, match="unknown setting 'depth'; known are core, max_bond"):
         Settings.from_dict({"depth": 3})
     # numbers of numpy become those that JSON knows
-    settings = Settings(core_bond=np.int64(3), tol=np.float32(0.5))
-    assert [type(v) for v in (settings.core_bond, settings.tol)] == [int, float]
+    settings = Settings(max_bond=np.int64(3), tol=np.float32(0.5))
+    assert [type(v) for v in (settings.max_bond, settings.tol)] == [int, float]
 
 
 def test_a_sensitivity_is_refused_where_it_would_be_ignored():
     mpo = compress(np.eye(4)).mpo
     with pytest.raises(ValueError, match="use objective='activations'"):
-        disentangle(mpo, left=1, covariance=np.eye(4), sensitivity=np.eye(4))
+        disentangle(mpo, depth=1, covariance=np.eye(4), sensitivity=np.eye(4))

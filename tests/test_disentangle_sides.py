@@ -10,11 +10,11 @@ from numpy.testing import assert_allclose
 from mpodis.circuit.ansatz import brickwall, from_spec, staircase
 from mpodis.disentangling import disentangle
 from mpodis.mpo import compress
-from mpodis.sites import mpo_cores, mpo_from_cores
+from mpodis.sites import mpo_from_tensors, site_tensors
 from reference import random_matrix, relative_error
 from runs import arrays
 
-QUICK = {"starts": 1, "max_sweeps": 6}
+QUICK = {"n_init": 1, "max_sweeps": 6}
 GROUPS = ("SO", "O", "U")
 
 
@@ -32,7 +32,7 @@ def free_gates(result):
 
 @pytest.mark.no_cover  # long; the lines of test_converged
 def test_auto_goes_from_sweeps_to_lbfgs_and_back():
-    result = disentangle(operator(16, 16), left=2, starts=1, max_sweeps=60, tol=1e-2)
+    result = disentangle(operator(16, 16), depth=2, n_init=1, max_sweeps=60, tol=1e-2)
     phases = list(result.history.column("phase"))
     changes = [a for a, b in zip(phases, [*phases[1:], ""], strict=True) if a != b]
     assert changes[:4] == ["start", "sweep", "lbfgs", "sweep"]
@@ -40,8 +40,8 @@ def test_auto_goes_from_sweeps_to_lbfgs_and_back():
 
 def test_activations_begin_with_lbfgs():
     result = disentangle(
-        operator(8, 8), left=1, objective="activations", inputs=random_matrix((20, 8), seed=1),
-        starts=1, max_sweeps=40, tol=1e-2,
+        operator(8, 8), depth=1, objective="activations", inputs=random_matrix((20, 8), seed=1),
+        n_init=1, max_sweeps=40, tol=1e-2,
     )  # fmt: skip
     phases = list(result.history.column("phase"))
     assert phases[:2] == ["start", "lbfgs"]
@@ -54,7 +54,7 @@ def test_right_is_the_mirror_image_of_left():
     assert result.factorization.right.ansatz == from_spec("2b", 2)
     result = disentangle(operator(16, 16), left="2b + CNOT", **QUICK)
     assert result.factorization.right.ansatz == from_spec("2b + CNOT", 4).reversed()
-    result = disentangle(operator(16, 16), left=3, **QUICK)
+    result = disentangle(operator(16, 16), depth=3, **QUICK)
     assert result.factorization.left.ansatz == brickwall(4, 3)
     assert result.factorization.right.ansatz == brickwall(4, 3).reversed()
     result = disentangle(operator(16, 16), left=staircase(4, 1), group="U", **QUICK)
@@ -69,7 +69,7 @@ def test_right_is_the_mirror_image_of_left():
 @pytest.mark.parametrize(("left", "right"), [("SO", "U"), ("U", "O"), ("O", "SO")])
 def test_sides_may_have_groups_of_their_own(left, right, method):
     ansatze = {"left": brickwall(3, 2, group=left), "right": brickwall(3, 2, group=right)}
-    result = disentangle(operator(8, 8), **ansatze, method=method, start="identity", **QUICK)
+    result = disentangle(operator(8, 8), **ansatze, method=method, init="identity", **QUICK)
     assert max(np.diff(result.history.column("loss"))) <= 1e-12
     for group, gate in free_gates(result):
         assert (gate.dtype.kind == "c") == (group == "U")
@@ -98,8 +98,8 @@ def test_vectors_have_circuits_on_one_side(shape):
 
 @pytest.mark.parametrize("method", ["auto", "sweeps", "lbfgs"])
 def test_one_by_one_operators(method):
-    result = disentangle(compress([[-2.0]]), left=1, method=method, start="random")
-    assert_allclose(result.factorization.matrix(), [[-2.0]])
+    result = disentangle(compress([[-2.0]]), depth=1, method=method, init="random")
+    assert_allclose(result.factorization.to_dense(), [[-2.0]])
 
 
 def test_complex_inputs_of_a_real_layer_leave_it_real():
@@ -108,8 +108,8 @@ def test_complex_inputs_of_a_real_layer_leave_it_real():
     result = disentangle(operator(8, 8), inputs=x, **options)
     assert all(a.dtype == float for a in arrays(result))
     assert max(np.diff(result.history.column("loss"))) <= 1e-12
-    w = operator(8, 8).matrix()
-    expected = relative_error(x @ w, x @ result.factorization.matrix())
+    w = operator(8, 8).to_dense()
+    expected = relative_error(x @ w, x @ result.factorization.to_dense())
     assert_allclose(result.activation_error, expected, atol=1e-10)
     # what counts is the real part of the second moment: the same as of both parts stacked
     stacked = disentangle(operator(8, 8), inputs=np.vstack([x.real, x.imag]), **options)
@@ -123,21 +123,21 @@ def test_inputs_that_the_layer_does_not_answer_have_no_error():
     w[0] = 0
     x = np.zeros((3, 8))
     x[:, 0] = 1
-    result = disentangle(compress(w), left=1, inputs=x, **QUICK)
+    result = disentangle(compress(w), depth=1, inputs=x, **QUICK)
     assert np.isnan(result.activation_error)
     assert np.isnan(result.history.column("activations")).all()
     with pytest.raises(ValueError, match="the layer answers none of the given inputs"):
-        disentangle(compress(w), left=1, inputs=x, objective="activations", **QUICK)
+        disentangle(compress(w), depth=1, inputs=x, objective="activations", **QUICK)
 
 
 def test_the_operator_may_be_an_mpo_of_single_precision_or_torch():
-    cores = [c.astype(np.float32) for c in mpo_cores(operator(8, 8).mpo)]
-    single = disentangle(mpo_from_cores(cores), left=1, shape=(7, 6), **QUICK)
+    cores = [c.astype(np.float32) for c in site_tensors(operator(8, 8).mpo)]
+    single = disentangle(mpo_from_tensors(cores), depth=1, shape=(7, 6), **QUICK)
     assert single.factorization.shape == (7, 6)
-    assert single.factorization.matrix().shape == (7, 6)
-    double = disentangle(operator(8, 8), left=1, **QUICK)
+    assert single.factorization.to_dense().shape == (7, 6)
+    double = disentangle(operator(8, 8), depth=1, **QUICK)
     assert_allclose(single.overlap, double.overlap, atol=1e-4)
     assert all(a.dtype == np.float64 for a in arrays(single))
     mpo = operator(8, 8).mpo.copy()
     mpo.apply_to_arrays(torch.tensor)
-    assert_allclose(disentangle(mpo, left=1, **QUICK).overlap, double.overlap, atol=1e-12)
+    assert_allclose(disentangle(mpo, depth=1, **QUICK).overlap, double.overlap, atol=1e-12)

@@ -41,7 +41,7 @@ def test_enough_bond_prepares_anything(n, complex_):
     assert_allclose(found.fidelity, 1)
     assert_allclose(found.prepared, x / np.linalg.norm(x), atol=1e-13)
     circuit = found.circuit
-    assert_allclose(circuit.matrix() @ circuit.matrix().conj().T, np.eye(2**n), atol=1e-13)
+    assert_allclose(circuit.to_dense() @ circuit.to_dense().conj().T, np.eye(2**n), atol=1e-13)
     if not complex_:
         assert_allclose([np.linalg.det(gate) for gate in circuit.gates], 1)
 
@@ -139,7 +139,7 @@ def test_the_tree_says_what_it_takes():
 @pytest.mark.parametrize(("n", "layers"), [(2, 1), (3, 4), (4, 6), (5, 9)])
 def test_bricks_prepare_all_vectors_at_once(n, layers, start):
     x = np.stack([vector(n, seed=k) for k in range(4)])
-    found = brickwall_encodings(x, layers + start, start=start, max_sweeps=2000, tol=1e-12)
+    found = brickwall_encodings(x, layers + start, parity=start, max_sweeps=2000, tol=1e-12)
     assert len(found) == 4
     for k, encoding in enumerate(found):
         unit = x[k] / np.linalg.norm(x[k])
@@ -175,8 +175,8 @@ def test_fidelities_of_bricks_never_fall_and_grow_with_layers():
 def test_bricks_that_make_no_sense(arguments, message):
     with pytest.raises(ValueError, match=message):
         brickwall_encodings(*arguments)
-    with pytest.raises(ValueError, match="start=2"):
-        brickwall_encodings(np.ones((1, 8)), 2, start=2)
+    with pytest.raises(ValueError, match="parity=2"):
+        brickwall_encodings(np.ones((1, 8)), 2, parity=2)
 
 
 @pytest.mark.parametrize("group", ["SO", "O", "U"])

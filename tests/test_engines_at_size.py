@@ -14,7 +14,7 @@ from mpodis.environments import BoundaryEnvironments, TransverseEnvironments, tr
 from mpodis.factorization import Factorization
 from mpodis.gates import polar
 from mpodis.mpo import truncate
-from mpodis.sites import left_canonical, mpo_cores, mpo_from_cores, spread_norm
+from mpodis.sites import left_canonical, mpo_from_tensors, site_tensors, spread_norm
 from reference import random_cores
 
 UPDATES = dict.fromkeys(("left", "right"), lambda e, g: polar(e, group="SO"))
@@ -28,7 +28,7 @@ def near_identity(kind, n, depth, *, bond=4, seed=1, **options):
     """An engine on a Gaussian MPO, its product core and circuits near the identity."""
     legs, ansatz = ((2, 2),) * n, brickwall(n, depth, fill=False)
     target = unit(random_cores(legs, bond, seed=seed))
-    core = unit(mpo_cores(truncate(mpo_from_cores(target), max_bond=1).mpo))
+    core = unit(site_tensors(truncate(mpo_from_tensors(target), max_bond=1).mpo))
     gates = [random_circuit(a, seed=seed, scale=0.05).gates for a in (ansatz, ansatz.reversed())]
     engine = kind(target, legs, ansatz, ansatz.reversed(), **options)
     engine.set(gates[0], core, gates[1])
@@ -54,8 +54,8 @@ def test_truncated_environments_are_accurate_where_circuits_are_optimised(n, dep
 @pytest.mark.no_cover  # large; the engine's own tests are traced
 @pytest.mark.parametrize(("bond", "schedule"), [(4, 16), (8, (16, 32))])
 def test_no_true_overlap_falls_between_checks(bond, schedule):
-    mpo = mpo_from_cores(unit(random_cores(((2, 2),) * 20, bond, seed=2)))
-    options = {"engine": "boundary", "environment_bond": schedule, "starts": 1, "max_sweeps": 25}
+    mpo = mpo_from_tensors(unit(random_cores(((2, 2),) * 20, bond, seed=2)))
+    options = {"engine": "boundary", "environment_bond": schedule, "n_init": 1, "max_sweeps": 25}
     found = disentangle(mpo, left=brickwall(20, 8, fill=False), **options)
     truth = found.history.column("true_overlap")
     truth = truth[np.isfinite(truth)]
@@ -71,10 +71,10 @@ def test_a_planted_operator_of_32_sites_is_found_again():
     from mpodis.environments import to_mpo
 
     n, ansatz = 32, brickwall(32, 2, fill=False)
-    core = mpo_from_cores(random_cores(((2, 2),) * n, 1, seed=3))
+    core = mpo_from_tensors(random_cores(((2, 2),) * n, 1, seed=3))
     left, right = (random_circuit(a, seed=k) for k, a in enumerate((ansatz, ansatz.reversed())))
     hidden = Factorization(left, core, right, (2**n, 2**n))
-    found = disentangle(to_mpo(hidden), left=ansatz, starts=2, max_sweeps=60, method="sweeps")
+    found = disentangle(to_mpo(hidden), left=ansatz, n_init=2, max_sweeps=60, method="sweeps")
     assert found.settings.engine in ("transverse", "tree")
     assert found.overlap > 0.99
     assert max(found.entropies_after) < 0.2 < max(found.entropies_before)
@@ -90,7 +90,7 @@ from mpodis.environments import EngineOptions, build_engine, choose
 from mpodis.gates import polar
 from mpodis.sites import left_canonical, spread_norm
 
-name, (n, depth, bond, core_bond, max_bond) = sys.argv[1], map(int, sys.argv[2:])
+name, (n, depth, bond, max_bond, max_bond) = sys.argv[1], map(int, sys.argv[2:])
 rng = np.random.default_rng(0)
 
 def cores(chi):
@@ -103,11 +103,11 @@ def resident():  # the peak; that of getrusage begins with the parent's
     return 1024.0 * int(re.search(r"VmHWM:\s+(\d+)", status)[1])
 
 legs, left = ((2, 2),) * n, brickwall(n, depth)
-target, core = cores(bond), cores(core_bond)
+target, core = cores(bond), cores(max_bond)
 options = EngineOptions(max_bond=max_bond)
 predicted = choose(
     legs, left, left.reversed(), target_bonds=[c.shape[3] for c in target[:-1]],
-    core_bond=core_bond, complex=False, options=options, engine=name,
+    max_bond=max_bond, complex=False, options=options, engine=name,
 ).bytes
 circuits = [random_circuit(a, seed=k, scale=0.05) for k, a in enumerate((left, left.reversed()))]
 np.linalg.svd(np.ones((64, 64)) @ np.ones((64, 64)))  # what BLAS takes once is not the engine's

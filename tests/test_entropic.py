@@ -80,11 +80,11 @@ def test_gates_hidden_around_a_product_are_taken_out():
 @pytest.mark.parametrize("shape", [(16, 16), (16, 4), (4, 16)])
 def test_as_a_start(shape):
     mpo = compress(random_matrix(shape, seed=4)).mpo
-    options = {"left": 2, "starts": 2, "explore": 2, "max_sweeps": 10}
+    options = {"left": 2, "n_init": 2, "init_sweeps": 2, "max_sweeps": 10}
     if shape[0] != shape[1]:
         options["right"] = 2
-    found = disentangle(mpo, start="entropic", **options)
-    near = disentangle(mpo, start="identity", **options)
+    found = disentangle(mpo, init="entropic", **options)
+    near = disentangle(mpo, init="identity", **options)
     first = found.history.records[0]
     assert first["phase"] == "start"
     assert first["s_avg"] < near.history.records[0]["s_avg"]
@@ -93,5 +93,5 @@ def test_as_a_start(shape):
 
 def test_wide_operators_are_refused():
     mpo = compress(np.eye(2**12), max_bond=1).mpo
-    with pytest.raises(ValueError, match="dimension of 4096 is beyond 2048; use start='identity'"):
-        disentangle(mpo, left=1, start="entropic", max_sweeps=1)
+    with pytest.raises(ValueError, match="dimension of 4096 is beyond 2048; use init='identity'"):
+        disentangle(mpo, depth=1, init="entropic", max_sweeps=1)

@@ -14,7 +14,7 @@ from mpodis.environments import ENGINES
 from mpodis.fit import als_core
 from mpodis.gates import polar
 from mpodis.mpo import compress
-from mpodis.sites import mpo_cores
+from mpodis.sites import site_tensors
 from reference import (
     ALL,
     Setup,
@@ -212,7 +212,7 @@ def test_a_sweep_is_a_function_of_gates_and_core_alone(kind):
 @every_engine
 def test_a_target_may_be_dense_or_cores(kind):
     s = setup("16x6")
-    cores = replace(s, target=mpo_cores(compress(s.target, legs=s.legs).mpo))
+    cores = replace(s, target=site_tensors(compress(s.target, legs=s.legs).mpo))
     for engine in (engine_at("16x6", kind), build(cores, kind)):
         assert_allclose(engine.inner(), twin("16x6").form(), rtol=0, atol=TOL * s.scale)
 

@@ -147,11 +147,11 @@ def test_an_interrupted_evaluation_goes_on_to_the_same_result(tmp_path):
     whole = evaluate(model, (x, y), **options)
 
     class Interrupted(ShotRunner):
-        def run(self, circuit, states, *, progress=False):
+        def run(self, circuit, states, *, progbar=False):
             if self.left == 0:
                 raise KeyboardInterrupt
             object.__setattr__(self, "left", self.left - 1)
-            return super().run(circuit, states, progress=progress)
+            return super().run(circuit, states, progbar=progbar)
 
     file = tmp_path / "evaluation.safetensors"
     Interrupted.__name__ = "ShotRunner"

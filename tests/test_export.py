@@ -23,7 +23,7 @@ from reference import CNOT, circuit_matrix, embed, random_member
 def test_from_qiskit_undoes_to_qiskit(ansatz):
     circuit = flipped(ansatz)
     back = from_qiskit(to_qiskit(circuit))
-    assert_allclose(back.matrix(), circuit_matrix(circuit), atol=1e-13)
+    assert_allclose(back.to_dense(), circuit_matrix(circuit), atol=1e-13)
     assert back.is_complex == (ansatz.group == "U")
     assert places(back) == places(circuit)
 
@@ -33,14 +33,14 @@ def test_a_compiled_circuit_has_the_same_matrix(ansatz):
     circuit = flipped(ansatz)
     device = transpile(to_qiskit(circuit), basis_gates=["u", "cx"], optimization_level=1)
     back = from_qiskit(device)
-    assert_allclose(back.matrix(), circuit_matrix(circuit), atol=1e-10)
+    assert_allclose(back.to_dense(), circuit_matrix(circuit), atol=1e-10)
     assert {place.width for place in back.ansatz.placements} <= {1, 2}
 
 
 def test_any_circuit_of_gates():
     device = awkward()
     back = from_qiskit(device)
-    assert_allclose(back.matrix(), Operator(device).data.T, atol=1e-13)
+    assert_allclose(back.to_dense(), Operator(device).data.T, atol=1e-13)
     assert_allclose(Operator(to_qiskit(back)).data, Operator(device).data, atol=1e-13)
     assert back.ansatz.group == "U"
 
@@ -54,7 +54,7 @@ def test_a_cx_from_wire_to_next_is_fixed_and_others_are_not():
     assert [place.fixed for place in back.ansatz.placements] == ["CNOT", None, None, None, None]
     expected = CNOT
     expected = np.kron(CNOT, np.eye(2)) @ embed(CNOT, (2, 1), 3) @ embed(CNOT, (0, 2), 3)
-    assert_array_equal(back.matrix(), expected)
+    assert_array_equal(back.to_dense(), expected)
     assert back.ansatz.group == "O"
 
 
@@ -65,7 +65,7 @@ def test_a_sign_stays_real(spec, sign):
     device = to_qiskit(circuit)
     device.global_phase = math.pi if sign < 0 else 0
     back = from_qiskit(device)
-    assert_allclose(back.matrix(), sign * circuit.matrix(), atol=1e-15)
+    assert_allclose(back.to_dense(), sign * circuit.to_dense(), atol=1e-15)
     assert not back.is_complex
     assert back.ansatz.group == "SO"
 
@@ -131,7 +131,7 @@ def test_quimb_has_the_transpose_and_gives_it_back(ansatz):
         assert_allclose(network.uni.to_dense(), matrix.T, atol=1e-13)
     assert_allclose(network.to_dense().ravel(), matrix[0], atol=1e-13)
     back = from_quimb(network)
-    assert_allclose(back.matrix(), matrix, atol=1e-13)
+    assert_allclose(back.to_dense(), matrix, atol=1e-13)
     assert back.is_complex == (ansatz.group == "U")
     assert places(back) == places(circuit)
 
@@ -155,7 +155,7 @@ def test_named_parametrised_and_controlled_gates_of_quimb():
     network.apply_gate("RX", params=(0.7,), qubits=[1], controls=[3, 0])
     network.apply_gate_raw(random_member(8, "U", seed=1), (2, 0, 3))
     back = from_quimb(network)
-    assert_allclose(back.matrix().T, network.uni.to_dense(), atol=1e-12)
+    assert_allclose(back.to_dense().T, network.uni.to_dense(), atol=1e-12)
     assert "CNOT" in [place.fixed for place in back.ansatz.placements]
 
 

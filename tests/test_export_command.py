@@ -24,7 +24,7 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("export")
     np.save(folder / "w.npy", random_matrix((8, 5)))
     np.save(folder / "x.npy", random_matrix((20, 8), seed=1))
-    options = {"left": "1", "starts": 1, "max_sweeps": 2, "objectives": ("overlap", "activations")}
+    options = {"left": "1", "n_init": 1, "max_sweeps": 2, "objectives": ("overlap", "activations")}
     config = LayerConfig(file=str(folder / "w.npy"), inputs=str(folder / "x.npy"), **options)
     run_layer(config, JobDirectory.create(folder / "run", "disentangle", config))
     save_arrays(folder / "run" / "other.safetensors", {"a": np.ones(2)})
@@ -46,8 +46,8 @@ def test_all_circuits_of_a_run(mpodis, run, format):
     for objective in ("overlap", "activations"):
         f = load_factorization(run / f"{objective}.safetensors")
         found = load_circuits(Path("circuits") / objective)
-        assert_allclose(found["left"].matrix(), circuit_matrix(f.left), atol=1e-10)
-        assert_allclose(found["right"].matrix(), circuit_matrix(f.right), atol=1e-10)
+        assert_allclose(found["left"].to_dense(), circuit_matrix(f.left), atol=1e-10)
+        assert_allclose(found["right"].to_dense(), circuit_matrix(f.right), atol=1e-10)
         assert f"written to circuits/{objective}" in out
     assert {path.name for path in Path("circuits").iterdir()} == {"overlap", "activations"}
 

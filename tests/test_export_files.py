@@ -78,7 +78,7 @@ def test_openqasm_keeps_matrix_and_sign(ansatz):
         assert_allclose(program_matrix(text), circuit_matrix(circuit).T, atol=1e-10)
     if not long:
         pytest.importorskip("qiskit_qasm3_import")
-        assert_allclose(from_qasm3(text).matrix(), circuit_matrix(circuit), atol=1e-10)
+        assert_allclose(from_qasm3(text).to_dense(), circuit_matrix(circuit), atol=1e-10)
 
 
 def test_the_phase_is_a_statement_and_matters():
@@ -111,14 +111,14 @@ def test_what_the_synthesis_leaves_out_is_said(tmp_path):
 def test_qpy_keeps_every_gate(ansatz):
     circuit = flipped(ansatz)
     back = from_qpy(to_qpy(circuit))
-    assert_allclose(back.matrix(), circuit_matrix(circuit), atol=1e-13)
+    assert_allclose(back.to_dense(), circuit_matrix(circuit), atol=1e-13)
     assert places(back) == places(from_qiskit(to_qiskit(circuit)))
     assert back.is_complex == (ansatz.group == "U")
 
 
 def test_qpy_keeps_the_phase():
     device = awkward()
-    assert_allclose(from_qpy(to_qpy(device)).matrix(), Operator(device).data.T, atol=1e-13)
+    assert_allclose(from_qpy(to_qpy(device)).to_dense(), Operator(device).data.T, atol=1e-13)
 
 
 def test_what_is_no_qpy_is_refused():
@@ -173,7 +173,7 @@ def test_both_sides_come_back_from_a_folder(tmp_path, format):
     assert list(back) == ["left", "right"]
     for name in back:
         expected = circuit_matrix(getattr(f, name))
-        assert_allclose(back[name].matrix(), expected, atol=1e-10)
+        assert_allclose(back[name].to_dense(), expected, atol=1e-10)
     assert "left" in str(done)
     assert "<table>" in done._repr_html_()
     assert done.circuits["left"]["qubits"] == 3
@@ -201,7 +201,7 @@ def test_a_circuit_of_qiskit_as_it_is(tmp_path, format):
     assert done.circuits["circuit"]["deviation"] < 1e-10
     if format == "qpy":
         back = load_circuits(done.folder)["circuit"]
-        assert_allclose(back.matrix(), Operator(device).data.T, atol=1e-13)
+        assert_allclose(back.to_dense(), Operator(device).data.T, atol=1e-13)
     device.measure_all()
     with pytest.raises(ValueError, match="remove_final_measurements"):
         export_circuits(device, tmp_path / "measured", format=format)
@@ -212,7 +212,7 @@ def test_gates_of_single_precision(tmp_path):
     circuit = flipped(brickwall(3, 2, group="O"))
     rounded = Circuit(circuit.ansatz, tuple(g.astype(np.float32) for g in circuit.gates))
     done = export_circuits(rounded, tmp_path / "out", format="qpy")
-    back = load_circuits(done.folder)["circuit"].matrix()
+    back = load_circuits(done.folder)["circuit"].to_dense()
     assert_allclose(back @ back.T, np.eye(8), atol=1e-14)
     assert_allclose(back, circuit_matrix(circuit), atol=1e-6)
     assert_allclose(to_quimb(rounded).uni.to_dense(), circuit_matrix(circuit).T, atol=1e-6)

@@ -19,7 +19,7 @@ from mpodis.factorization import (
 )
 from mpodis.files import load_arrays, save_arrays
 from mpodis.mpo import compress
-from mpodis.sites import mpo_cores, mpo_from_cores, mpo_to_dense
+from mpodis.sites import mpo_from_tensors, mpo_to_dense, site_tensors
 from reference import (
     CASES,
     circuit_matrix,
@@ -34,7 +34,7 @@ from reference import (
 def build(case, seed=0):
     """(factorization, its padded dense twin, the target as an MPO)."""
     target, left, cores, right = problem(case, seed=seed)
-    made = Factorization(left, mpo_from_cores(cores), right, case.shape)
+    made = Factorization(left, mpo_from_tensors(cores), right, case.shape)
     twin = circuit_matrix(left) @ dense_from_cores(cores) @ circuit_matrix(right)
     return made, twin, compress(target, legs=case.legs).mpo
 
@@ -42,7 +42,7 @@ def build(case, seed=0):
 def small(complex_=False):
     ansatz = brickwall(3, 2, group="U" if complex_ else "SO")
     circuits = [random_circuit(ansatz, seed=s) for s in (1, 2)]
-    core = mpo_from_cores(random_cores(((2, 2),) * 3, 2, complex_))
+    core = mpo_from_tensors(random_cores(((2, 2),) * 3, 2, complex_))
     return Factorization(circuits[0], core, circuits[1], (7, 8))
 
 
@@ -53,16 +53,16 @@ def small(complex_=False):
 def test_the_matrix_is_the_product(case):
     made, twin, _ = build(case)
     size = np.linalg.norm(twin)
-    assert_allclose(made.padded_matrix(), twin, atol=1e-12 * size)
-    assert_allclose(made.matrix(), twin[: case.shape[0], : case.shape[1]], atol=1e-12 * size)
-    assert made.matrix().shape == case.shape
+    assert_allclose(made.padded_to_dense(), twin, atol=1e-12 * size)
+    assert_allclose(made.to_dense(), twin[: case.shape[0], : case.shape[1]], atol=1e-12 * size)
+    assert made.to_dense().shape == case.shape
     assert made.legs == case.legs
-    cores = mpo_cores(made.core)
-    assert_allclose(made.core_matrix(), dense_from_cores(cores), atol=1e-12 * size)
+    cores = site_tensors(made.core)
+    assert_allclose(made.core_to_dense(), dense_from_cores(cores), atol=1e-12 * size)
     # y = x @ W, as Eq. 7 has it: through the left circuit, the core, the right circuit
     x = random_matrix((3, twin.shape[0]), case.complex)
-    y = made.right.apply(made.left.apply(x) @ made.core_matrix())
-    assert_allclose(y, x @ made.padded_matrix(), atol=1e-11 * size)
+    y = made.right.apply(made.left.apply(x) @ made.core_to_dense())
+    assert_allclose(y, x @ made.padded_to_dense(), atol=1e-11 * size)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -78,7 +78,7 @@ def test_the_overlap_is_that_of_the_dense_matrices(case):
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_sandwich_leaves_the_middle_alone(case):
     made, twin, _ = build(case, 2)
-    middle = made.core_matrix()
+    middle = made.core_to_dense()
     before = middle.copy()
     found = sandwich(made.left, middle, made.right)
     assert_allclose(found, twin, atol=1e-12 * np.linalg.norm(twin))
@@ -94,7 +94,7 @@ def test_a_target_of_another_size():
 
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_circuits_have_as_many_wires_as_their_side_has_legs(side):
-    core = mpo_from_cores(random_cores(((2, 2), (2, 2), (2, 1)), 2))
+    core = mpo_from_tensors(random_cores(((2, 2), (2, 2), (2, 1)), 2))
     circuits = [identity_circuit(brickwall(n, 1)) for n in (3, 2)]
     Factorization(circuits[0], core, circuits[1], (8, 4))
     circuits[side == "right"] = identity_circuit(brickwall(4, 1))
@@ -104,7 +104,7 @@ def test_circuits_have_as_many_wires_as_their_side_has_legs(side):
 
 
 def test_a_core_that_is_not_made_of_qubits():
-    core = mpo_from_cores(random_cores(((7, 2), (2, 2)), 2))
+    core = mpo_from_tensors(random_cores(((7, 2), (2, 2)), 2))
     circuit = identity_circuit(brickwall(2, 1))
     with pytest.raises(ValueError, match="the left legs .* hold a dimension 7; circuits act on q"):
         Factorization(circuit, core, circuit, (14, 4))
@@ -135,15 +135,15 @@ def test_a_gate_is_found_by_its_tags():
 
 def test_the_names_of_a_cores_indices_do_not_matter():
     plain = random_cores(((2, 1), (2, 2), (1, 2)), 2)
-    core = mpo_from_cores(plain)
+    core = mpo_from_tensors(plain)
     names = {"upper_ind_id": "row{}", "lower_ind_id": "column{}", "site_tag_id": "S{}"}
     arrays = [plain[0][0], *plain[1:-1], plain[-1][..., 0]]
     renamed = qtn.MatrixProductOperator(arrays, shape="ludr", **names)
     renamed.exponent = 1.0
     circuits = [random_circuit(brickwall(2, 2), seed=s) for s in (1, 2)]
-    expected = 10 * Factorization(circuits[0], core, circuits[1], (4, 4)).padded_matrix()
+    expected = 10 * Factorization(circuits[0], core, circuits[1], (4, 4)).padded_to_dense()
     made = Factorization(circuits[0], renamed, circuits[1], (4, 4))
-    assert_allclose(made.padded_matrix(), expected, atol=1e-12)
+    assert_allclose(made.padded_to_dense(), expected, atol=1e-12)
     network = made.tensor_network()
     found = network.to_dense(["k0", "k1", "k2"], ["b0", "b1", "b2"])
     assert_allclose(found, expected, atol=1e-12)
@@ -153,11 +153,11 @@ def test_the_names_of_a_cores_indices_do_not_matter():
 def test_idle_wires_in_the_network():
     ansatz = from_spec("3b", 4, fill=False)
     circuit = random_circuit(ansatz, seed=0)
-    core = mpo_from_cores(random_cores(((2, 2),) * 4, 2))
+    core = mpo_from_tensors(random_cores(((2, 2),) * 4, 2))
     made = Factorization(circuit, core, circuit, (16, 16))
     network = made.tensor_network()
     found = network.to_dense([f"k{i}" for i in range(4)], [f"b{i}" for i in range(4)])
-    assert_allclose(found, made.padded_matrix(), atol=1e-12 * np.linalg.norm(found))
+    assert_allclose(found, made.padded_to_dense(), atol=1e-12 * np.linalg.norm(found))
 
 
 # --- counts and text
@@ -190,12 +190,12 @@ def test_save_and_load_are_bit_identical(tmp_path, case):
     assert back.shape == made.shape
     assert back.left.ansatz == made.left.ansatz
     assert back.right.ansatz == made.right.ansatz
-    mine = [*made.left.gates, *mpo_cores(made.core), *made.right.gates]
-    theirs = [*back.left.gates, *mpo_cores(back.core), *back.right.gates]
+    mine = [*made.left.gates, *site_tensors(made.core), *made.right.gates]
+    theirs = [*back.left.gates, *site_tensors(back.core), *back.right.gates]
     for a, b in zip(mine, theirs, strict=True):
         assert a.dtype == b.dtype
         assert_array_equal(b, a)
-    assert_array_equal(back.matrix(), made.matrix())
+    assert_array_equal(back.to_dense(), made.to_dense())
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
@@ -203,8 +203,8 @@ def test_more_than_ten_cores_keep_their_order(tmp_path):
     cores = random_cores(((2, 1),) * 12, 2)
     left = identity_circuit(brickwall(12, 1, 1))
     right = Circuit(Ansatz(0, ()), ())
-    Factorization(left, mpo_from_cores(cores), right, (4096, 1)).save(tmp_path / "a")
-    back = mpo_cores(load_factorization(tmp_path / "a").core)
+    Factorization(left, mpo_from_tensors(cores), right, (4096, 1)).save(tmp_path / "a")
+    back = site_tensors(load_factorization(tmp_path / "a").core)
     for a, b in zip(cores, back, strict=True):
         assert_array_equal(a, b)
 
@@ -221,7 +221,7 @@ def test_saving_replaces_the_old_file(tmp_path):
     small().save(tmp_path / "a")
     other = small(complex_=True)
     other.save(tmp_path / "a")
-    assert_array_equal(load_factorization(tmp_path / "a").matrix(), other.matrix())
+    assert_array_equal(load_factorization(tmp_path / "a").to_dense(), other.to_dense())
 
 
 @pytest.mark.parametrize("keep", [0, 100, -8])

@@ -164,7 +164,7 @@ def test_fixed_gates_have_no_row_of_their_own():
 
 def test_one_layer_is_the_fullest():
     f = factorization(32, 4)
-    left = random_circuit(brickwall(5, 3, start=1, group="O"), seed=0)  # 2 gates in every layer
+    left = random_circuit(brickwall(5, 3, parity=1, group="O"), seed=0)  # 2 gates in every layer
     right = random_circuit(from_spec("CNOT + 1b", 2), seed=1)
     whole = dict(cost_table(Factorization(left, f.core, right, f.shape), backends=["logical"]).rows)
     first = Circuit(Ansatz(5, left.ansatz.layers[:1], "O"), left.gates[:3])

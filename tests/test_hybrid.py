@@ -47,7 +47,7 @@ def batch(one, dtype=torch.float64):
 def twin(one):
     """Q_L M' Q_R from its dense parts."""
     f = one.factorization()
-    return f.left.matrix() @ f.core_matrix() @ f.right.matrix()
+    return f.left.to_dense() @ f.core_to_dense() @ f.right.to_dense()
 
 
 @pytest.mark.parametrize("plan", [None, *PLANS])
@@ -85,7 +85,7 @@ def test_the_weight_is_that_of_the_factorization(case):
 def test_qubits_between_other_legs():
     """By hand: the circuit acts on the axes of the qubits, whatever stands between."""
     one = layer("qubits apart")
-    q, core, r = one.left[0].matrix(), one.core.weight(), one.right[0].matrix()
+    q, core, r = one.left[0].to_dense(), one.core.weight(), one.right[0].to_dense()
     left = q.reshape(2, 2, 2, 2)  # (first, last; first, last)
     core = core.reshape(2, 5, 2, 3, 2, 2)
     r = r.reshape(2, 2, 2, 2)  # (middle, last; middle, last)
@@ -95,10 +95,10 @@ def test_qubits_between_other_legs():
 
 def test_an_explicit_solution_is_where_it_begins():
     matrix = random_matrix((8, 8))
-    found = disentangle(compress(matrix).mpo, left=2, starts=1, max_sweeps=5)
+    found = disentangle(compress(matrix).mpo, depth=2, n_init=1, max_sweeps=5)
     one = HybridLinear.from_factorization(found.factorization)
     x = torch.from_numpy(random_matrix((5, 8), seed=1)).float()
-    assert_allclose(one(x).detach(), x.numpy() @ found.factorization.matrix(), atol=1e-5)
+    assert_allclose(one(x).detach(), x.numpy() @ found.factorization.to_dense(), atol=1e-5)
 
 
 def test_the_core_alone_is_an_mpo_layer():
@@ -119,7 +119,7 @@ def test_cut_circuits_are_layers_of_their_own(plan, norm):
             if norm:
                 y = (y - y.mean(0)) / (y.var(0, unbiased=False) + 1e-5).sqrt()
             y = torch.relu(y)
-        y = y @ (part.weight() if part is one.core else part.matrix())
+        y = y @ (part.weight() if part is one.core else part.to_dense())
     assert_allclose(one(x).detach(), (y + one.bias).detach(), atol=1e-10)
     for use in (one.weight, one.factorization):
         with pytest.raises(ValueError, match="cut by an activation function"):
@@ -137,14 +137,14 @@ def test_cuts_leave_the_placements_as_they_are():
 @pytest.mark.parametrize("plan", [None, *PLANS])
 def test_circuits_that_begin_on_wire_1(plan):
     kinds = {"left": "CNOT + 2b", "right": "1b + 2b + CNOT"}
-    one = layer("square", plan, start=1, **kinds)
+    one = layer("square", plan, parity=1, **kinds)
     for side, found in (("left", one.left), ("right", one.right)):
-        assert [c.ansatz for c in found] == [from_spec(kinds[side], 4, start=1)]
+        assert [c.ansatz for c in found] == [from_spec(kinds[side], 4, parity=1)]
     assert [place.wires for place in one.left[0].ansatz.layers[0]] == [(1, 2)]
     x = batch(one)
     assert_allclose(one(x).detach(), x.numpy() @ twin(one), atol=1e-12)
-    cut = layer("square", start=1, left="CNOT | 2b")
-    assert tuple(c.ansatz.layers[0] for c in cut.left) == from_spec("CNOT + 2b", 4, start=1).layers
+    cut = layer("square", parity=1, left="CNOT | 2b")
+    assert tuple(c.ansatz.layers[0] for c in cut.left) == from_spec("CNOT + 2b", 4, parity=1).layers
 
 
 def test_the_plan_follows_the_batch():
@@ -265,7 +265,7 @@ def test_two_processes_train_as_one(tmp_path):
         ({"right": "5b"}, "a gate of 5 wires does not fit an operator of 4"),
         ({"plan": "fast"}, "plan='fast' is not known; use matrix, batch, network, or None"),
         ({"batch": 0}, "batch=0 must be 1 or more"),
-        ({"left": "2b", "start": 2}, "start=2 must be 0 or 1, the parity of the first layer"),
+        ({"left": "2b", "parity": 2}, "parity=2 must be 0 or 1, that of the first layer"),
         ({"plan": "network", "left": "1b | 1b"}, "cut circuits use 'batch'"),
         ({"shape": (17, 4)}, r"shape=\(17, 4\) does not fit"),
     ],

@@ -17,9 +17,9 @@ from mpodis import (
     brickwall,
     cnot_count,
     from_spec,
-    mpo_cores,
-    mpo_from_cores,
+    mpo_from_tensors,
     random_circuit,
+    site_tensors,
     tie_gates,
 )
 from mpodis.nn import HybridLinear
@@ -46,7 +46,7 @@ def layer(legs, *, bond=1, group="SO", seed=0, cores=None, layers=3, shape=None)
         ansatz = brickwall(n, layers, min(n, 2), group=group) if n else Ansatz(0, (), group)
         sides.append(random_circuit(ansatz, seed=(seed, side)))
     rows, columns = (int(np.prod([leg[side] for leg in legs])) for side in (0, 1))
-    return Factorization(sides[0], mpo_from_cores(cores), sides[1], shape or (rows, columns))
+    return Factorization(sides[0], mpo_from_tensors(cores), sides[1], shape or (rows, columns))
 
 
 def sites(values):
@@ -60,7 +60,7 @@ def sites(values):
     ("first", "second"),
     [
         (brickwall(4, 3), brickwall(4, 3).reversed()),
-        (brickwall(5, 2, group="O"), brickwall(5, 3, start=1)),
+        (brickwall(5, 2, group="O"), brickwall(5, 3, parity=1)),
         (from_spec("2b + CNOT + 1b", 4), brickwall(4, 2, group="U")),
         (brickwall(3, 1, 3), brickwall(3, 2)),
         (brickwall(1, 2, 1), brickwall(1, 1, 1, group="O")),
@@ -125,8 +125,8 @@ def test_what_cannot_be_merged():
 def test_an_absorbed_core_is_diagonal_and_the_operator_the_same(legs, group, seed):
     given = layer(legs, group=group, seed=seed)
     found = absorb_core(given)
-    assert_allclose(found.matrix(), given.matrix(), atol=1e-12)
-    for core in mpo_cores(found.core):
+    assert_allclose(found.to_dense(), given.to_dense(), atol=1e-12)
+    for core in site_tensors(found.core):
         site = core[0, :, :, 0]
         assert np.count_nonzero(site - np.diag(np.diag(site)) if site.shape == (2, 2) else 0) == 0
         assert site.size == 1 or np.all(site.real >= 0)
@@ -139,12 +139,12 @@ def test_an_absorbed_core_is_diagonal_and_the_operator_the_same(legs, group, see
 def test_absorbing_without_gates_beside_the_core_keeps_one_qubit_gates():
     rng = np.random.default_rng(0)
     nothing = Circuit(Ansatz(2, (), "SO"), ())
-    core = mpo_from_cores(
+    core = mpo_from_tensors(
         sites([np.diag([1.0, -2.0]) @ random_member(2, "SO", 1), rng.normal(size=(2, 2))])
     )
     given = Factorization(nothing, core, nothing, (4, 4))
     found = absorb_core(given)
-    assert_allclose(found.matrix(), given.matrix(), atol=1e-13)
+    assert_allclose(found.to_dense(), given.to_dense(), atol=1e-13)
     assert cnot_count(found) == 0
     dets = [np.linalg.det(gate) for c in (found.left, found.right) for gate in c.gates]
     groups = {found.left.ansatz.group, found.right.ansatz.group}
@@ -155,7 +155,7 @@ def test_absorbing_without_gates_beside_the_core_keeps_one_qubit_gates():
 def test_an_absorbed_layer_runs_as_before():
     given = layer(SQUARE, seed=4)
     x = random_matrix((5, 8), seed=1)
-    assert_allclose(hybrid_layer(absorb_core(given), x), x @ given.matrix(), atol=1e-9)
+    assert_allclose(hybrid_layer(absorb_core(given), x), x @ given.to_dense(), atol=1e-9)
 
 
 def test_an_entangled_core_cannot_be_absorbed():
@@ -171,11 +171,11 @@ def test_the_circuits_between_two_layers_become_one():
     chain = merge_layers(a, b)
     assert len(chain.circuits) == 3
     assert len(chain.cores) == 2
-    assert_allclose(chain.matrix(), a.matrix() @ b.matrix(), atol=1e-11)
+    assert_allclose(chain.to_dense(), a.to_dense() @ b.to_dense(), atol=1e-11)
     expected = circuit_matrix(a.right) @ circuit_matrix(b.left)
     assert_allclose(circuit_matrix(chain.circuits[1]), expected, atol=1e-12)
     x = random_matrix((4, 8), seed=3)
-    assert_allclose(chain.apply(x), x @ a.matrix() @ b.matrix(), atol=1e-11)
+    assert_allclose(chain.apply(x), x @ a.to_dense() @ b.to_dense(), atol=1e-11)
     assert "core 1" in str(chain)
 
 
@@ -188,7 +188,7 @@ def test_an_orthogonal_core_vanishes(group):
     assert not chain.cores
     assert len(chain.circuits) == 1
     assert chain.scale == pytest.approx(3.0)
-    assert_allclose(chain.matrix(), given.matrix(), atol=1e-11)
+    assert_allclose(chain.to_dense(), given.to_dense(), atol=1e-11)
     assert chain.circuits[0].ansatz.group == group
     assert cnot_count(chain.circuits[0]) < cnot_count(given)  # the innermost gates meet
 
@@ -200,8 +200,8 @@ def test_of_three_layers_the_middle_one_may_vanish():
     chain = merge_layers(*layers)
     assert len(chain.circuits) == 3
     assert len(chain.cores) == 2
-    whole = layers[0].matrix() @ layers[1].matrix() @ layers[2].matrix()
-    assert_allclose(chain.matrix(), whole, atol=1e-11)
+    whole = layers[0].to_dense() @ layers[1].to_dense() @ layers[2].to_dense()
+    assert_allclose(chain.to_dense(), whole, atol=1e-11)
 
 
 def test_outer_padding_is_no_obstacle():
@@ -209,7 +209,7 @@ def test_outer_padding_is_no_obstacle():
     b = layer(SQUARE, bond=2, seed=2, shape=(8, 5))
     chain = merge_layers(a, b)
     assert chain.shape == (6, 5)
-    assert_allclose(chain.matrix(), a.matrix() @ b.matrix(), atol=1e-11)
+    assert_allclose(chain.to_dense(), a.to_dense() @ b.to_dense(), atol=1e-11)
     with pytest.raises(ValueError, match=r"x has shape \(1, 8\), the chain takes 6 inputs"):
         chain.apply(np.ones((1, 8)))
 

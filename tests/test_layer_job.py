@@ -48,7 +48,7 @@ def layer_files(tmp_path_factory):
 
 
 def layer_config(folder, **options):
-    options = {"left": "2", "start": "identity", "starts": 2, "max_sweeps": 4} | options
+    options = {"left": "2", "init": "identity", "n_init": 2, "max_sweeps": 4} | options
     objectives = ("overlap", "activations")
     return LayerConfig(
         file=str(folder / "w.npy"), inputs=str(folder / "x.npy"), objectives=objectives, **options
@@ -96,7 +96,7 @@ def test_a_layer_is_disentangled_by_both_objectives(layer_run, layer_files):
     by_overlap, by_activations = results["runs"]
     for run in (by_overlap, by_activations):
         found = load_factorization(layer_run.path / f"{run['objective']}.safetensors")
-        a = found.matrix()
+        a = found.to_dense()
         assert a.shape == (10, 12)
         assert_allclose(run["relative_error"], relative_error(m, a), rtol=1e-9)
         assert_allclose(run["activation_error"], relative_error(x @ m, x @ a), rtol=1e-9)
@@ -133,15 +133,15 @@ def test_every_option_of_a_layer_reaches_the_disentangler(layer_files, tmp_path,
 
     monkeypatch.setattr(layer_job, "disentangle", keep)
     options = {
-        "core_bond": 2,
+        "max_bond": 2,
         "right": "1b + 2b",
         "group": "O",
         "method": "lbfgs",
         "core": "fixed",
         "engine": "tree",
         "environment_bond": (8, 16),
-        "start": "random",
-        "starts": 3,
+        "init": "random",
+        "n_init": 3,
         "max_sweeps": 7,
         "max_seconds": 60.0,
         "tol": 0.1,
@@ -174,7 +174,7 @@ def test_a_finished_layer_job_does_nothing_again(layer_run, layer_files):
 @pytest.mark.parametrize("shape", [(1, 1), (2, 2), (1, 5), (5, 1)])
 def test_the_smallest_layers(tmp_path, shape):
     np.save(tmp_path / "w.npy", random_matrix(shape))
-    config = LayerConfig(file=str(tmp_path / "w.npy"), left="1b", starts=1, max_sweeps=2)
+    config = LayerConfig(file=str(tmp_path / "w.npy"), left="1b", n_init=1, max_sweeps=2)
     directory = JobDirectory.create(tmp_path / "run", "disentangle", config)
     run_layer(config, directory)
     page = render(directory.path).read_text()
@@ -184,7 +184,7 @@ def test_the_smallest_layers(tmp_path, shape):
 
 
 def test_both_circuits_by_their_specs(layer_files, tmp_path):
-    config = layer_config(layer_files, right="CNOT + 2b", max_bond=2)
+    config = layer_config(layer_files, right="CNOT + 2b", compress_bond=2)
     directory = JobDirectory.create(tmp_path / "run", "disentangle", config)
     results = run_layer(config, directory)
     found = load_factorization(directory.path / "overlap.safetensors")
@@ -236,8 +236,8 @@ def test_gates_are_counted_without_the_optional_device(layer_run, monkeypatch):
         ),
         ({"inputs": "bad.npy"}, "1 entries of the inputs are NaN or infinite"),
         ({"file": "cube.npy"}, r"expected a matrix .* got an array of shape \(2, 3, 4\)"),
-        ({"max_bond": 0}, "max_bond=0 keeps nothing"),
-        ({"rel_error": 1.5}, r"rel_error=1.5 must lie in \[0, 1\)"),
+        ({"compress_bond": 0}, "max_bond=0 keeps nothing"),
+        ({"compress_error": 1.5}, r"rel_error=1.5 must lie in \[0, 1\)"),
     ],
 )
 def test_a_layer_that_does_not_fit(layer_files, options, message):
@@ -264,7 +264,7 @@ def test_the_page_holds_tables_and_options(layer_run):
 def test_names_of_a_file_cannot_write_the_page(tmp_path):
     name = "<img src=x>&"
     np.savez(tmp_path / "w.npz", **{name: random_matrix((4, 4))})
-    config = LayerConfig(file=str(tmp_path / "w.npz"), left="1", starts=1, max_sweeps=1)
+    config = LayerConfig(file=str(tmp_path / "w.npz"), left="1", n_init=1, max_sweeps=1)
     directory = JobDirectory.create(tmp_path / "run", "disentangle", config)
     run_layer(config, directory)
     text = render(directory.path).read_text()

@@ -35,14 +35,14 @@ from mpodis.report import render, tables
 from reference import overlap, relative_error
 
 ROOT = Path(__file__).resolve().parents[1]
-MAIN = MainConfig(depths=(2, 1), starts=1, max_sweeps=3, execute=20, repeats=2, epochs=8)
+MAIN = MainConfig(depths=(2, 1), n_init=1, max_sweeps=3, execute=20, repeats=2, epochs=8)
 SHORT = MainConfig(
     depths=(1,),
     objectives=("overlap",),
     group="O",
     width=3,
     seed=4,
-    starts=1,
+    n_init=1,
     max_sweeps=1,
     epochs=1,
     execute=0,
@@ -105,11 +105,11 @@ def test_every_option_reaches_the_disentangler(tmp_path, monkeypatch):
         raise Killed
 
     monkeypatch.setattr(main_job, "disentangle", keep)
-    config = replace(SHORT, core_bond=2, starts=3, max_sweeps=7, tol=0.1)
+    config = replace(SHORT, max_bond=2, n_init=3, max_sweeps=7, tol=0.1)
     with pytest.raises(Killed):
         run_main(config, JobDirectory.create(tmp_path / "run", "run", config))
     assert seen["left"] == brickwall(6, 1, 3, group="O")
-    for name in ("core_bond", "starts", "max_sweeps", "tol", "seed"):
+    for name in ("max_bond", "n_init", "max_sweeps", "tol", "seed"):
         assert seen[name] == getattr(config, name)
 
 
@@ -175,7 +175,7 @@ def test_accuracies_and_errors_in_plain_numpy(finished, networks):
         assert network["accuracy"]["original"] == correct(m, 0)
         for row in network["rows"]:
             file = folder / f"depth{row['depth']}-{row['objective']}.safetensors"
-            a = load_factorization(file).matrix()
+            a = load_factorization(file).to_dense()
             shift = mean @ (m - a) if row["objective"] == "sensitivity" else 0 * mean
             assert row["accuracy"] == pytest.approx(correct(a, shift))
             assert_allclose(row["overlap"], overlap(m, a), rtol=1e-6)
@@ -258,7 +258,7 @@ def test_circuits_that_do_not_fit_are_noticed_before_anything_is_trained(tmp_pat
 
 @pytest.mark.parametrize("execute", [-1, 10**6])
 def test_no_more_images_are_run_than_there_are(tmp_path, monkeypatch, execute):
-    monkeypatch.setattr(main_job, "hybrid_layer", lambda f, x, progress: x @ f.matrix())
+    monkeypatch.setattr(main_job, "hybrid_layer", lambda f, x, progbar: x @ f.to_dense())
     directory = JobDirectory.create(tmp_path / "run", "run", SHORT)
     (network,) = run_main(replace(SHORT, execute=execute), directory)["networks"]
     assert network["execution"]["images"] == 360

@@ -23,7 +23,7 @@ from mpodis.measures import (
     von_neumann_bound,
 )
 from mpodis.mpo import compress, truncate
-from mpodis.sites import mpo_cores, mpo_from_cores, mpo_to_dense
+from mpodis.sites import mpo_from_tensors, mpo_to_dense, site_tensors
 from reference import (
     CASES,
     CNOT,
@@ -42,11 +42,11 @@ LONG = ((2, 2),) * 400
 
 
 def random_mpo(legs, bond, complex_=False, seed=0):
-    return mpo_from_cores(random_cores(legs, bond, complex_, seed))
+    return mpo_from_tensors(random_cores(legs, bond, complex_, seed))
 
 
 def zero_mpo(n=3):
-    return mpo_from_cores([np.zeros((1, 2, 2, 1))] * n)
+    return mpo_from_tensors([np.zeros((1, 2, 2, 1))] * n)
 
 
 # --- norm and overlap
@@ -106,11 +106,11 @@ def test_zero_has_neither_overlap_nor_spectrum():
 @pytest.mark.parametrize("complex_", [False, True])
 def test_400_sites_of_huge_norm(complex_):
     cores = [10 * core for core in random_cores(LONG, 5, complex_)]
-    a, b = mpo_from_cores(cores), mpo_from_cores([core / 70 for core in cores])
+    a, b = mpo_from_tensors(cores), mpo_from_tensors([core / 70 for core in cores])
     assert log_norm(a) > 1000
     assert_allclose(log_norm(a) - log_norm(b), 400 * math.log(70), rtol=1e-12)
     assert_allclose(measures.overlap(a, b), 1, atol=1e-10)
-    other = mpo_from_cores(random_cores(LONG, 5, complex_, 1))
+    other = mpo_from_tensors(random_cores(LONG, 5, complex_, 1))
     assert abs(measures.overlap(a, other)) < 1e-10
     found = entanglement(a)
     assert len(found.spectra) == 399
@@ -244,7 +244,7 @@ def test_the_bound_of_mpos_is_that_of_their_matrices(case):
     for bond in (1, 3):  # a product takes a path of its own
         b = random_mpo(case.legs, bond, case.complex, 2)
         values = np.linalg.svd(mpo_to_dense(b), compute_uv=False)
-        assert_allclose(singular_values(mpo_cores(b)), values, atol=1e-11 * values[0])
+        assert_allclose(singular_values(site_tensors(b)), values, atol=1e-11 * values[0])
         s = np.linalg.svd(mpo_to_dense(a), compute_uv=False)
         expected = (s @ values) / (np.linalg.norm(s) * np.linalg.norm(values))
         assert_allclose(von_neumann_bound(a, b), expected, rtol=1e-11)
@@ -316,4 +316,4 @@ def test_parameters_are_the_numbers_stored(cyclic):
 def test_dense_from_cores_agrees_with_the_package():
     # the twin these tests lean on, against a third opinion
     mpo = qtn.MPO_rand(4, 3, seed=1)
-    assert_allclose(dense_from_cores(mpo_cores(mpo)), mpo.to_dense(), atol=1e-14)
+    assert_allclose(dense_from_cores(site_tensors(mpo)), mpo.to_dense(), atol=1e-14)

@@ -121,7 +121,7 @@ def test_the_derivative(legs, rank, is_complex):
 def test_an_exact_product_is_recovered(legs, rank, reverse, is_complex):
     plan = Plan.build(legs, rank, reverse=reverse)
     matrix = plan.restore(product_of(plan, random_factors(plan, is_complex)))
-    found = monarch(matrix, legs, rank=rank, reverse=reverse, iterations=0, starts=1)
+    found = monarch(matrix, legs, rank=rank, reverse=reverse, iterations=0, n_init=1)
     assert_allclose(found.matrix, matrix, atol=1e-10 * np.abs(matrix).max())
     assert found.overlap == pytest.approx(1)
     assert found.parameters == plan.parameters(matrix.shape)
@@ -154,7 +154,7 @@ def test_the_fourier_transform_is_a_monarch_matrix():
     """With the digits of outputs or inputs exchanged; bit by bit it is a butterfly."""
     n = 16
     fourier = np.exp(-2j * np.pi * np.outer(np.arange(n), np.arange(n)) / n)
-    options = {"starts": 1, "max_sweeps": 0, "iterations": 0}
+    options = {"n_init": 1, "max_sweeps": 0, "iterations": 0}
     for legs in (((4, 4),) * 2, ((2, 2),) * 4):
         exchanged = np.arange(n).reshape([i for i, _ in legs]).T.reshape(-1)
         by_outputs = monarch(fourier[:, exchanged], legs, reverse=True, **options)
@@ -228,9 +228,9 @@ def test_weighted_fits_beat_the_closed_form(legs, sensitive, is_complex):
     x, c, g, s = moments(shape, is_complex=is_complex)
     g, s = (g, s) if sensitive else (np.eye(shape[1]), None)
     matrix = random_matrix(shape, is_complex)
-    plain = monarch(matrix, legs, covariance=c, sensitivity=s, weighted=False, starts=1)
-    best = monarch(matrix, legs, covariance=c, sensitivity=s, starts=2, iterations=50)
-    one = monarch(matrix, legs, covariance=c, sensitivity=s, starts=1, iterations=50)
+    plain = monarch(matrix, legs, covariance=c, sensitivity=s, weighted=False, n_init=1)
+    best = monarch(matrix, legs, covariance=c, sensitivity=s, n_init=2, iterations=50)
+    one = monarch(matrix, legs, covariance=c, sensitivity=s, n_init=1, iterations=50)
     assert felt(x, g, matrix, best.matrix) <= felt(x, g, matrix, one.matrix) + 1e-12
     assert felt(x, g, matrix, one.matrix) < 0.9 * felt(x, g, matrix, plain.matrix)
     assert plain.relative_error < best.relative_error
@@ -240,17 +240,17 @@ def test_weighted_fits_beat_the_closed_form(legs, sensitive, is_complex):
 
 def test_a_fit_of_more_factors_never_ends_above_the_svds():
     matrix, legs = random_matrix((8, 8)), ((2, 2),) * 3
-    first = monarch(matrix, legs, starts=1, max_sweeps=0, iterations=0)
+    first = monarch(matrix, legs, n_init=1, max_sweeps=0, iterations=0)
     plan = Plan.build(legs, 1, reverse=False)
     svds = plan.restore(product_of(plan, project(plan, plan.reorder(matrix))))
     assert_allclose(first.matrix, svds, atol=1e-12)
-    assert monarch(matrix, legs, starts=1).relative_error < first.relative_error - 1e-3
+    assert monarch(matrix, legs, n_init=1).relative_error < first.relative_error - 1e-3
 
 
 def test_samples_that_span_little_are_answered_exactly():
     x = random_matrix((20, 3)) @ random_matrix((3, 16), seed=1)
     matrix = random_matrix((16, 9))
-    found = monarch(matrix, ((4, 3), (4, 3)), rank=2, covariance=x.T @ x, starts=1)
+    found = monarch(matrix, ((4, 3), (4, 3)), rank=2, covariance=x.T @ x, n_init=1)
     assert found.activation_error < 1e-4
     assert found.relative_error > 0.1
 
@@ -258,10 +258,10 @@ def test_samples_that_span_little_are_answered_exactly():
 def test_what_is_too_large_for_als_is_fitted_all_the_same(monkeypatch):
     matrix = random_matrix((9, 9))
     _, c, _, _ = moments((9, 9))
-    expected = monarch(matrix, covariance=c, starts=1).activation_error
+    expected = monarch(matrix, covariance=c, n_init=1).activation_error
     monkeypatch.setattr(mpodis.structured.monarch_fit, "NORMAL", 10)
     monkeypatch.setattr(mpodis.structured.monarch_fit, "als_sweep", None)
-    found = monarch(matrix, covariance=c, starts=1).activation_error
+    found = monarch(matrix, covariance=c, n_init=1).activation_error
     assert_allclose(found, expected, rtol=0.1)
 
 
@@ -285,7 +285,7 @@ def test_sizes_are_what_monarch_stores():
         assert [one.parameters for one in sizes] == sorted(one.parameters for one in sizes)
         matrix = random_matrix(shape)
         for size in sizes[:: max(1, len(sizes) // 8)]:
-            options = {"starts": 1, "max_sweeps": 0, "iterations": 0}
+            options = {"n_init": 1, "max_sweeps": 0, "iterations": 0}
             found = monarch(matrix, size.legs, rank=size.rank, reverse=size.reverse, **options)
             assert found.parameters == size.parameters <= matrix.size
     standard = [one for one in monarch_sizes((64, 64)) if one.legs == ((8, 8), (8, 8))]
@@ -334,8 +334,8 @@ def test_the_best_for_its_money():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"rank": 0}, "rank=0 and starts=2 must be 1 or more"),
-        ({"starts": 0}, "rank=1 and starts=0 must be 1 or more"),
+        ({"rank": 0}, "rank=0 and n_init=2 must be 1 or more"),
+        ({"n_init": 0}, "rank=1 and n_init=0 must be 1 or more"),
         ({"legs": ((2, 2), (2, 2))}, "span a 4 x 4 matrix, too small for the shape"),
         ({"legs": (2, 2)}, "not a sequence of"),
         ({"covariance": np.eye(7)}, r"covariance has shape \(7, 7\); the operator has 6"),

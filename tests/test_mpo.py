@@ -13,11 +13,11 @@ from mpodis.mpo import Compressed, canonical_form, compress, from_linear, trunca
 from mpodis.sites import (
     left_canonical,
     mirrored,
-    mpo_cores,
-    mpo_from_cores,
+    mpo_from_tensors,
     mpo_legs,
     mpo_to_dense,
     right_canonical,
+    site_tensors,
 )
 from reference import (
     CASES,
@@ -36,7 +36,7 @@ DIGITS = ((7, 4), (2, 2), (7, 4))  # 98 x 32, a classical factorisation
 
 
 def random_mpo(legs, bond, complex_=False, seed=0):
-    return mpo_from_cores(random_cores(legs, bond, complex_, seed))
+    return mpo_from_tensors(random_cores(legs, bond, complex_, seed))
 
 
 def max_bonds(legs):
@@ -53,13 +53,13 @@ def max_bonds(legs):
 def test_compress_without_truncation_is_exact(shape, align, complex_):
     matrix = random_matrix(shape, complex_)
     found = compress(matrix, align=align)
-    assert_allclose(found.matrix(), matrix, rtol=0, atol=1e-12)
-    assert found.matrix().dtype == matrix.dtype
+    assert_allclose(found.to_dense(), matrix, rtol=0, atol=1e-12)
+    assert found.to_dense().dtype == matrix.dtype
     assert found.shape == shape
     assert found.relative_error < 1e-13
     assert_array_less(np.array(found.bonds) - 1, max_bonds(found.legs))
     # the padding is zero, and the cores say the same as the MPO
-    cores = mpo_cores(found.mpo)
+    cores = site_tensors(found.mpo)
     padded = pad(matrix, *mpo_to_dense(found.mpo).shape)
     assert_allclose(dense_from_cores(cores), padded, rtol=0, atol=1e-12)
     assert found.parameters == sum(core.size for core in cores)
@@ -69,7 +69,7 @@ def test_a_large_matrix_is_exact():
     matrix = random_matrix((384, 1536))
     found = compress(matrix)
     assert found.legs == ((1, 2), *[(2, 2)] * 9, (1, 2))
-    assert_allclose(found.matrix(), matrix, rtol=0, atol=1e-12)
+    assert_allclose(found.to_dense(), matrix, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("complex_", [False, True])
@@ -78,16 +78,16 @@ def test_any_factorisation_is_exact(legs, complex_):
     matrix = random_matrix((98, 32), complex_)
     found = compress(matrix, legs=[list(leg) for leg in legs])
     assert found.legs == mpo_legs(found.mpo) == legs
-    assert_allclose(found.matrix(), matrix, rtol=0, atol=1e-12)
+    assert_allclose(found.to_dense(), matrix, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("dtype", TOL)
 def test_the_dtype_stays(dtype):
     matrix = random_matrix((16, 12), "complex" in dtype).astype(dtype)
     for mpo in (compress(matrix).mpo, truncate(compress(matrix).mpo, max_bond=8).mpo):
-        assert {core.dtype for core in mpo_cores(mpo)} == {np.dtype(dtype)}
+        assert {core.dtype for core in site_tensors(mpo)} == {np.dtype(dtype)}
         assert mpo_to_dense(mpo).dtype == dtype
-    assert_allclose(compress(matrix).matrix(), matrix, atol=20 * TOL[dtype])
+    assert_allclose(compress(matrix).to_dense(), matrix, atol=20 * TOL[dtype])
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_the_dtype_stays(dtype):
     ids=lambda m: f"{type(m).__name__}-{getattr(m, 'dtype', 'list')}",
 )
 def test_numbers_of_any_kind_are_accepted(matrix):
-    found = compress(matrix).matrix()
+    found = compress(matrix).to_dense()
     assert found.dtype.kind in "fc"
     plain = matrix.detach().resolve_conj() if isinstance(matrix, torch.Tensor) else matrix
     plain = np.array(plain.tolist() if hasattr(plain, "tolist") else plain)
@@ -119,7 +119,7 @@ def test_size_does_not_matter(size):
     found = compress(matrix, max_bond=8)
     reference = compress(matrix / size, max_bond=8)
     assert_allclose(found.relative_error, reference.relative_error, rtol=1e-12)
-    assert_allclose(found.matrix() / size, reference.matrix(), rtol=1e-9)
+    assert_allclose(found.to_dense() / size, reference.to_dense(), rtol=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -171,9 +171,9 @@ def test_from_linear_takes_the_transpose(bias):
         layer = torch.nn.Linear(12, 5, bias=bias)
     found = from_linear(layer)
     assert found.shape == (12, 5)
-    assert_allclose(found.matrix(), layer.weight.detach().numpy().T, atol=1e-6)
+    assert_allclose(found.to_dense(), layer.weight.detach().numpy().T, atol=1e-6)
     x = torch.linspace(-1, 1, 24).reshape(2, 12)
-    y = x.numpy() @ found.matrix() + (layer.bias.detach().numpy() if bias else 0)
+    y = x.numpy() @ found.to_dense() + (layer.bias.detach().numpy() if bias else 0)
     assert_allclose(y, layer(x).detach().numpy(), atol=1e-5)
 
 
@@ -188,7 +188,7 @@ def test_from_linear_passes_its_options_on():
     ):
         found, expected = from_linear(layer, **options), compress(matrix, **options)
         assert found.legs == expected.legs
-        assert_array_equal(found.matrix(), expected.matrix())
+        assert_array_equal(found.to_dense(), expected.to_dense())
 
 
 @pytest.mark.parametrize("layer", [torch.nn.ReLU(), torch.nn.BatchNorm1d(3), np.ones((2, 2))])
@@ -206,7 +206,7 @@ def test_max_bond_is_obeyed_and_the_error_is_the_measured_one(case, max_bond):
     matrix = random_matrix(case.shape, case.complex)
     found = compress(matrix, max_bond=max_bond)
     assert max(found.bonds, default=1) <= max_bond
-    assert_allclose(found.relative_error, relative_error(matrix, found.matrix()), atol=1e-13)
+    assert_allclose(found.relative_error, relative_error(matrix, found.to_dense()), atol=1e-13)
 
 
 @pytest.mark.parametrize("rel_error", [0.0, 0.01, 0.2, 0.7])
@@ -227,9 +227,9 @@ def test_rel_error_is_obeyed_and_used(function, rel_error):
 def test_rel_error_and_max_bond_together_give_the_smaller():
     matrix = random_matrix((64, 64))
     both = compress(matrix, rel_error=1e-3, max_bond=4)
-    assert_array_equal(both.matrix(), compress(matrix, max_bond=4).matrix())
+    assert_array_equal(both.to_dense(), compress(matrix, max_bond=4).to_dense())
     loose = compress(matrix, rel_error=0.9, max_bond=40)
-    assert_array_equal(loose.matrix(), compress(matrix, rel_error=0.9).matrix())
+    assert_array_equal(loose.to_dense(), compress(matrix, rel_error=0.9).to_dense())
 
 
 @pytest.mark.parametrize("function", [compress, truncate])
@@ -262,7 +262,7 @@ def test_the_exact_rank_is_found():
     legs = ((2, 2),) * 6
     matrix = dense_from_cores(random_cores(legs, 3))
     assert compress(matrix).bonds == (3,) * 5
-    grown = mpo_from_cores(random_cores(legs, 3)) + mpo_from_cores(random_cores(legs, 3))
+    grown = mpo_from_tensors(random_cores(legs, 3)) + mpo_from_tensors(random_cores(legs, 3))
     assert truncate(grown).bonds == (3,) * 5
 
 
@@ -293,7 +293,7 @@ def test_one_bond_keeps_what_svd_keeps(case):
 def test_the_error_of_truncate_is_exact(case, max_bond):
     mpo = random_mpo(case.legs, 6, case.complex)
     found = truncate(mpo, max_bond=max_bond)
-    before, after = mpo_to_dense(mpo), found.matrix()
+    before, after = mpo_to_dense(mpo), found.to_dense()
     assert max(found.bonds, default=1) <= max_bond
     assert_allclose(found.relative_error, relative_error(before, after), atol=1e-7)
     # discarded^2 + kept^2 = 1, and the residue is orthogonal to what is kept
@@ -308,22 +308,22 @@ def test_truncate_to_the_full_bond_changes_nothing(case):
     found = truncate(mpo, cutoff=0)
     assert found.relative_error == 0
     assert found.legs == case.legs
-    assert relative_error(mpo_to_dense(mpo), found.matrix()) < 1e-13
+    assert relative_error(mpo_to_dense(mpo), found.to_dense()) < 1e-13
 
 
 def test_truncate_of_zero():
     with pytest.raises(ValueError, match="the MPO is zero everywhere; nothing to truncate"):
-        truncate(mpo_from_cores([np.zeros((1, 2, 2, 1))] * 3))
+        truncate(mpo_from_tensors([np.zeros((1, 2, 2, 1))] * 3))
 
 
 def test_400_sites_of_huge_norm_truncate():
     cores = [10 * core for core in random_cores(((2, 2),) * 400, 5)]
-    found = truncate(mpo_from_cores(cores), max_bond=4)
+    found = truncate(mpo_from_tensors(cores), max_bond=4)
     assert max(found.bonds) == 4
     assert 0 < found.relative_error < 1  # at smaller bonds it rounds to 1
     # the untouched norm comes back as the norm of what is kept and the error
     size = left_canonical(cores)[1]
-    kept = left_canonical(mpo_cores(found.mpo))[1]
+    kept = left_canonical(site_tensors(found.mpo))[1]
     assert_allclose(np.exp(2 * (kept - size)) + found.relative_error**2, 1, rtol=1e-9)
 
 
@@ -347,7 +347,7 @@ def test_canonical_form_is_isometric_around_every_centre(case):
     dense, n = mpo_to_dense(mpo), len(case.legs)
     for centre in range(-n, n):
         found = canonical_form(mpo, centre=centre)
-        cores = mpo_cores(found)
+        cores = site_tensors(found)
         assert_isometric(cores, centre % n)
         assert_allclose(dense_from_cores(cores), dense, rtol=0, atol=1e-12 * np.linalg.norm(dense))
         assert_allclose(np.linalg.norm(cores[centre]), np.linalg.norm(dense), rtol=1e-12)
@@ -360,7 +360,7 @@ def test_a_centre_that_is_no_site(centre):
 
 
 def test_canonical_form_of_zero_is_zero():
-    found = canonical_form(mpo_from_cores([np.zeros((1, 2, 2, 1))] * 3), centre=1)
+    found = canonical_form(mpo_from_tensors([np.zeros((1, 2, 2, 1))] * 3), centre=1)
     assert_array_equal(mpo_to_dense(found), np.zeros((8, 8)))
 
 
@@ -368,7 +368,7 @@ def test_canonical_form_of_zero_is_zero():
 def test_a_norm_that_is_no_number_is_refused(size):
     cores = [size * core for core in random_cores(((2, 2),) * 10, 2)]
     with pytest.raises(OverflowError, match=r"norm of this MPO is exp\(-?2\d\d\d\); divide it by"):
-        canonical_form(mpo_from_cores(cores))
+        canonical_form(mpo_from_tensors(cores))
 
 
 @pytest.mark.parametrize("stop", [0, 2, None])
@@ -426,16 +426,16 @@ def test_compressed_is_what_it_says():
     found = Compressed(mpo, (8, 8), 0.25)
     assert found.bonds == (2, 2)
     assert found.parameters == 8 + 16 + 8
-    assert_array_equal(found.matrix(), mpo_to_dense(mpo))
+    assert_array_equal(found.to_dense(), mpo_to_dense(mpo))
 
 
 @pytest.mark.parametrize("scale", [1e200, 1e-200])
 def test_extreme_scales_are_spread_over_the_sites(scale):
     matrix = scale * random_matrix((16, 16))
     compressed = compress(matrix)
-    assert_allclose(compressed.matrix() / scale, matrix / scale, atol=1e-12)
-    found = disentangle(compressed, left=1, starts=1, max_sweeps=2)
+    assert_allclose(compressed.to_dense() / scale, matrix / scale, atol=1e-12)
+    found = disentangle(compressed, depth=1, n_init=1, max_sweeps=2)
     assert_allclose(
-        np.linalg.norm(found.factorization.matrix() / scale),
+        np.linalg.norm(found.factorization.to_dense() / scale),
         found.overlap * np.linalg.norm(matrix / scale),
     )

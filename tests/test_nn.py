@@ -14,7 +14,7 @@ from mpodis import (
     Factorization,
     brickwall,
     compress,
-    mpo_from_cores,
+    mpo_from_tensors,
     mpo_to_dense,
     random_circuit,
 )
@@ -94,7 +94,7 @@ def test_mpo_linear_round_trip(legs):
     cores = random_cores(legs, 3, rng)
     shape = (max(1, math.prod(i for i, _ in legs) - 1), math.prod(o for _, o in legs))
     bias = rng.normal(size=shape[1])
-    layer = MPOLinear.from_mpo(mpo_from_cores(cores), shape=shape, bias=bias, dtype=F64)
+    layer = MPOLinear.from_mpo(mpo_from_tensors(cores), shape=shape, bias=bias, dtype=F64)
     assert_allclose(
         numbers(layer.weight()), dense_from_cores(cores)[: shape[0]], rtol=1e-12, atol=1e-12
     )
@@ -228,12 +228,12 @@ def test_repr_of_layers():
             r"x of shape \(3, 5\) must have 4 features",
         ),
         (
-            lambda: MPOLinear.from_mpo(mpo_from_cores([np.ones((1, 2, 2, 1)) * 1j])),
+            lambda: MPOLinear.from_mpo(mpo_from_tensors([np.ones((1, 2, 2, 1)) * 1j])),
             ValueError,
             "complex128 does not fit a real layer",
         ),
         (
-            lambda: MPOLinear.from_mpo(mpo_from_cores([np.ones((1, 2, 2, 1))]), bias=np.ones(3)),
+            lambda: MPOLinear.from_mpo(mpo_from_tensors([np.ones((1, 2, 2, 1))]), bias=np.ones(3)),
             ValueError,
             r"bias of shape \(3,\) does not fit 2 outputs",
         ),
@@ -259,7 +259,7 @@ def factorization(shape, *, group="SO", imaginary=0.0, seed=0):
         random_circuit(brickwall(len(wires(legs, side)), 3, group=group), seed=rng)
         for side in ("left", "right")
     )
-    core = mpo_from_cores(random_cores(legs, 2, rng, imaginary=imaginary))
+    core = mpo_from_tensors(random_cores(legs, 2, rng, imaginary=imaginary))
     return Factorization(left, core, right, shape)
 
 
@@ -268,9 +268,9 @@ def test_factorized_linear_is_the_product(shape):
     found = factorization(shape)
     bias = np.arange(shape[1], dtype=float)
     layer = FactorizedLinear(found, bias=bias, dtype=F64)
-    assert_allclose(layer.weight().numpy(), found.matrix(), atol=1e-10)
+    assert_allclose(layer.weight().numpy(), found.to_dense(), atol=1e-10)
     x = np.random.default_rng(1).normal(size=(7, shape[0]))
-    assert_allclose(layer(torch.from_numpy(x)).numpy(), x @ found.matrix() + bias, atol=1e-9)
+    assert_allclose(layer(torch.from_numpy(x)).numpy(), x @ found.to_dense() + bias, atol=1e-9)
     without = FactorizedLinear(found, dtype=F64)(torch.from_numpy(x)).numpy()
     assert_allclose(without + bias, layer(torch.from_numpy(x)).numpy(), atol=1e-12)
     assert not list(layer.parameters())
@@ -299,9 +299,9 @@ def test_complex_factorization_of_a_real_matrix(dtype):
     assert found.left.is_complex
     layer = FactorizedLinear(found, dtype=dtype)
     atol = 1e-3 if dtype is torch.float32 else 1e-10
-    assert_allclose(layer.weight().numpy(), found.matrix().real, atol=atol)
+    assert_allclose(layer.weight().numpy(), found.to_dense().real, atol=atol)
     x = torch.from_numpy(np.random.default_rng(0).normal(size=(3, 13))).to(dtype)
-    assert_allclose(layer(x).numpy(), x.numpy() @ found.matrix().real, atol=10 * atol)
+    assert_allclose(layer(x).numpy(), x.numpy() @ found.to_dense().real, atol=10 * atol)
     assert not layer.to(torch.float32).weight().is_complex()  # casting loses no imaginary part
 
 

@@ -15,7 +15,7 @@ from reference import random_matrix
 
 CASES = {
     "brickwall": brickwall(5, 6),
-    "odd": brickwall(5, 3, start=1, fill=False),
+    "odd": brickwall(5, 3, parity=1, fill=False),
     "one wire": brickwall(1, 2, 1),
     "3-body": brickwall(5, 3, 3),
     "4-body": brickwall(6, 2, 4),
@@ -77,10 +77,10 @@ def test_exponentials_have_a_slope_at_zero(d):
 def test_it_is_its_circuit(ansatz):
     layer = moved(trained(ansatz))
     circuit = layer.circuit()
-    q = circuit.matrix()
+    q = circuit.to_dense()
     assert circuit.ansatz == ansatz
     assert_allclose(q.conj().T @ q, np.eye(len(q)), atol=1e-12)
-    assert_allclose(layer.matrix().detach().numpy(), q, atol=1e-12)
+    assert_allclose(layer.to_dense().detach().numpy(), q, atol=1e-12)
     x = random_matrix((2, 3, len(q)), ansatz.group == "U")
     y = layer(torch.from_numpy(x)).detach().numpy()
     assert_allclose(y, x @ q, atol=1e-12)
@@ -93,7 +93,7 @@ def test_it_is_its_circuit(ansatz):
 def test_given_gates_are_there_before_the_first_step(ansatz):
     circuit = random_circuit(ansatz, seed=3)
     layer = trained(circuit)
-    assert_allclose(layer.matrix().detach().numpy(), circuit.matrix(), atol=1e-12)
+    assert_allclose(layer.to_dense().detach().numpy(), circuit.to_dense(), atol=1e-12)
     assert all(not p.any() for p in layer.parameters())
 
 
@@ -125,12 +125,12 @@ def test_the_gradient_is_that_of_the_matrix(name):
         with torch.no_grad():
             before = first.clone()
             first.copy_(numbers)
-        result = (layer.matrix() * wanted).sum()
+        result = (layer.to_dense() * wanted).sum()
         with torch.no_grad():
             first.copy_(before)
         return result.item()
 
-    (layer.matrix() * wanted).sum().backward()
+    (layer.to_dense() * wanted).sum().backward()
     numbers = first.detach().clone()
     for k in range(0, numbers.numel(), 5):
         step = torch.zeros_like(numbers).view(-1)
@@ -146,7 +146,7 @@ def test_gates_stay_orthogonal_while_they_are_trained():
     optimizer = torch.optim.Adam(layer.parameters(), lr=0.05)
     for _ in range(1000):
         optimizer.zero_grad()
-        loss = -(layer.matrix() * wanted).sum()
+        loss = -(layer.to_dense() * wanted).sum()
         loss.backward()
         optimizer.step()
     for stack in layer.stacks().values():
@@ -155,12 +155,12 @@ def test_gates_stay_orthogonal_while_they_are_trained():
 
 
 def test_starts():
-    near = trained(brickwall(4, 2), scale=0.01).matrix() - torch.eye(16)
+    near = trained(brickwall(4, 2), scale=0.01).to_dense() - torch.eye(16)
     assert 0 < near.abs().max() < 0.1
-    haar = trained(brickwall(4, 2)).matrix()
+    haar = trained(brickwall(4, 2)).to_dense()
     assert (haar - torch.eye(16)).abs().max() > 0.5
-    assert torch.equal(haar, trained(brickwall(4, 2)).matrix())
-    assert not torch.equal(haar, trained(brickwall(4, 2), seed=1).matrix())
+    assert torch.equal(haar, trained(brickwall(4, 2)).to_dense())
+    assert not torch.equal(haar, trained(brickwall(4, 2), seed=1).to_dense())
     assert gate_parameters(2, "SO") == 6
 
 

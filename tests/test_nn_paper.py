@@ -80,7 +80,7 @@ def test_every_circuit_of_every_row_is_read_and_drawn(name, row):
             if not spec:
                 continue
             qubits = sum(leg[side] == 2 for leg in stage.legs)
-            wanted = segments_from_spec(spec, qubits, start=architecture.start)
+            wanted = segments_from_spec(spec, qubits, parity=architecture.parity)
             assert isinstance(layer, HybridLinear)
             assert [c.ansatz for c in (layer.left, layer.right)[side]] == wanted
             part = replace(wanted[0], layers=wanted[0].layers[:4])  # deep ones repeat themselves
@@ -95,7 +95,7 @@ def test_a_network_classifies_a_batch():
 
 
 def test_options_of_the_network_win():
-    model = DIGITS.network("2b", norm="shift", start=0, scale=1e-3, seed=0)
+    model = DIGITS.network("2b", norm="shift", parity=0, scale=1e-3, seed=0)
     assert model.counts()["BatchNorm"] == 72
     (circuit,) = model.layers[1].left
     assert circuit.ansatz.layers[0][0].wires == (0, 1)

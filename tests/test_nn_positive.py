@@ -11,7 +11,7 @@ from mpodis.nn import (
     MPOLinear,
     Recipe,
     keep_positive,
-    let_free,
+    remove_positivity,
     train_positive_tnn,
     train_tnn,
 )
@@ -75,11 +75,11 @@ def test_let_free_leaves_plain_parameters_of_the_same_values():
     keep_positive(keep_positive(layer))
     weight, values = layer.weight().detach().numpy(), entries(layer)
     assert [name for name, _ in layer.named_parameters()] != names
-    assert let_free(layer) is layer
+    assert remove_positivity(layer) is layer
     assert [name for name, _ in layer.named_parameters()] == names
     assert_array_equal(entries(layer), values)
     assert_allclose(mpo_to_dense(layer.to_mpo()), weight, rtol=1e-5)
-    let_free(layer)
+    remove_positivity(layer)
     assert_array_equal(entries(layer), values)
 
 

@@ -57,7 +57,7 @@ def test_counts_by_hand(norm, per_feature):
 
 def test_the_first_brick_stands_where_start_says():
     for start in (0, 1):
-        ansatz = network(start=start).layer2.left[0].ansatz
+        ansatz = network(parity=start).layer2.left[0].ansatz
         assert ansatz.layers[0][0].wires == (start, start + 1)
 
 
@@ -70,7 +70,7 @@ def test_cuts_are_normalized_unless_one_says_no():
 
 
 def test_gates_are_near_the_identity_or_haar_random():
-    near, far = (network(scale=scale).layer1.left[0].matrix().detach() for scale in (1e-3, None))
+    near, far = (network(scale=scale).layer1.left[0].to_dense().detach() for scale in (1e-3, None))
     assert (near - torch.eye(4)).norm() < 0.01 < 0.5 < (far - torch.eye(4)).norm()
 
 
@@ -180,7 +180,7 @@ def test_a_shifted_norm_is_a_batch_norm_without_its_scale():
         ((Stage(((2, 2),) * 2, 0),), {}, "bond=0 must be"),
         ((Stage(()),), {}, "must name at least one site"),
         ((Stage(((0, 3),)),), {}, "every dimension 1 or more"),
-        (STAGES, {"start": 2}, "start=2 must be 0 or 1"),
+        (STAGES, {"parity": 2}, "parity=2 must be 0 or 1"),
         (STAGES, {"batch": 0}, "batch=0 must be 1 or more"),
     ],
 )

@@ -107,7 +107,7 @@ def test_settings_without_a_recipe():
     ):
         train_tnn(stripes(), learning_rate=0.1)
     model, record = train_tnn(
-        stripes(), epochs=30, learning_rate=0.1, batch_size=20, batchnorm=True, progress=True
+        stripes(), epochs=30, learning_rate=0.1, batch_size=20, batchnorm=True, progbar=True
     )
     assert record.train_accuracy > 90
     assert model.mpo.legs == ((2, 2), (2, 2))

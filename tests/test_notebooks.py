@@ -149,16 +149,16 @@ def shortened(notebook):
 
 def test_a_shortened_notebook_has_smaller_settings_and_nothing_else_changed():
     sources = [
-        'a(max_sweeps=60, explore=60); b(max_sweeps=1, epochs=30); c(**{"max_sweeps": 25})',
-        'f(max_sweeps=50).history.column("overlap", start=k)[20]',
+        'a(max_sweeps=60, init_sweeps=60); b(max_sweeps=1, epochs=30); c(**{"max_sweeps": 25})',
+        'f(max_sweeps=50).history.column("overlap", init=k)[20]',
         "EPOCHS = 30  # or more\nNOISY = 1\nMORE_EPOCHS = 30; EPOCHS_OF = 9",
         "train_tnn(data, seed=0); train_tnn(data, seed=0, epochs=3)",
     ]
     cells = [nbformat.v4.new_code_cell(source) for source in sources]
     shorter = shortened(nbformat.v4.new_notebook(cells=cells))
     assert [cell.source for cell in shorter.cells] == [
-        'a(max_sweeps=2, explore=60); b(max_sweeps=1, epochs=5); c(**{"max_sweeps": 2})',
-        'f(max_sweeps=2).history.column("overlap", start=k)[2]',
+        'a(max_sweeps=2, init_sweeps=60); b(max_sweeps=1, epochs=5); c(**{"max_sweeps": 2})',
+        'f(max_sweeps=2).history.column("overlap", init=k)[2]',
         "EPOCHS = 2  # or more\nNOISY = 1\nMORE_EPOCHS = 30; EPOCHS_OF = 9",
         "train_tnn(data, epochs=5, seed=0); train_tnn(data, seed=0, epochs=3)",
     ]

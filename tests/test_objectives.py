@@ -9,7 +9,7 @@ from mpodis.gates import exponential, polar, skew
 from mpodis.measures import second_moment
 from mpodis.mpo import compress
 from mpodis.objectives import Activations, Overlap
-from mpodis.sites import mpo_cores
+from mpodis.sites import site_tensors
 from reference import (
     CASES,
     circuit_matrix,
@@ -38,7 +38,7 @@ def samples(case, seed=11):
 def operator(case, seed=1):
     """The unpadded matrix of a case, and its cores."""
     matrix = random_matrix(case.shape, case.complex, seed)
-    return matrix, mpo_cores(compress(matrix, legs=case.legs).mpo)
+    return matrix, site_tensors(compress(matrix, legs=case.legs).mpo)
 
 
 def slopes(case, seed=13):
@@ -254,7 +254,7 @@ def test_a_layer_that_answers_no_input_is_refused():
     covariance = np.zeros((8, 8))
     covariance[0, 0] = 3.0
     with pytest.raises(ValueError, match=r"answers none of the given inputs \(C M = 0\); check"):
-        Activations(mpo_cores(compress(matrix).mpo), covariance)
+        Activations(site_tensors(compress(matrix).mpo), covariance)
 
 
 @pytest.mark.parametrize(
@@ -270,4 +270,4 @@ def test_a_layer_that_answers_no_input_is_refused():
 )
 def test_what_is_no_second_moment_is_refused(covariance, text):
     with pytest.raises(ValueError, match=text):
-        Activations(mpo_cores(compress(np.eye(8)).mpo), covariance)
+        Activations(site_tensors(compress(np.eye(8)).mpo), covariance)

@@ -10,7 +10,13 @@ from mpodis.conventions import qubit_legs
 from mpodis.fit import fit_core, weighted_loss
 from mpodis.measures import entanglement, second_moment
 from mpodis.sites import mpo_to_dense
-from mpodis.structured import Reordering, carry_mean, head_rotation, pca_basis, site_order
+from mpodis.structured import (
+    Reordering,
+    absorb_mean_into_bias,
+    head_rotation,
+    pca_basis,
+    site_order,
+)
 from reference import TOL, random_covariance, random_matrix, random_reordering, small_bond
 
 EXACT = TOL["float64"]
@@ -318,13 +324,13 @@ def test_a_weight_that_is_not_transposed_is_noticed():
 def test_the_bias_carries_the_mean():
     x, w = random_matrix((30, 6)) + 2, random_matrix((6, 4), seed=1)
     a, b = random_matrix((6, 4), seed=2), random_matrix((1, 4), seed=3)[0]
-    bias = carry_mean(w, a, x.mean(axis=0), b)
+    bias = absorb_mean_into_bias(w, a, x.mean(axis=0), b)
     np.testing.assert_allclose((x @ a + bias).mean(axis=0), (x @ w + b).mean(axis=0), rtol=1e-11)
     # what is left of the error is what the centred inputs feel
     off = x @ (w - a) + b - bias
     centred = second_moment(x, centred=True)
     left = np.vdot(w - a, centred @ (w - a))
     np.testing.assert_allclose((off**2).sum() / 30, left, rtol=1e-11)
-    np.testing.assert_array_equal(carry_mean(w, w, x[0]), np.zeros(4))
+    np.testing.assert_array_equal(absorb_mean_into_bias(w, w, x[0]), np.zeros(4))
     with pytest.raises(ValueError, match=r"mean \(4,\)"):
-        carry_mean(w, a, b, b)
+        absorb_mean_into_bias(w, a, b, b)

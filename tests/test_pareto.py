@@ -13,7 +13,7 @@ from mpodis import (
     ParetoPoint,
     cnot_count,
     compress,
-    mpo_from_cores,
+    mpo_from_tensors,
     pareto,
 )
 from mpodis.jobs.pareto import best_within, pareto_tables
@@ -36,7 +36,7 @@ from reference import (
 MATRIX = random_matrix((8, 8), seed=1)
 TINY = {
     "depths": (2,),
-    "starts": 1,
+    "n_init": 1,
     "rounds": 1,
     "trials": 1,
     "sweeps": 2,
@@ -58,7 +58,9 @@ def found(tmp_path_factory):
 
 def point(cnots, loss, family="x"):
     circuit = Circuit(Ansatz(1, ()), ())
-    given = Factorization(circuit, mpo_from_cores([np.eye(2).reshape(1, 2, 2, 1)]), circuit, (2, 2))
+    given = Factorization(
+        circuit, mpo_from_tensors([np.eye(2).reshape(1, 2, 2, 1)]), circuit, (2, 2)
+    )
     return ParetoPoint(cnots, family, loss, 1 - loss, 1.0, np.nan, given)
 
 
@@ -98,7 +100,7 @@ def test_points_survive_a_file(found, tmp_path):
     for a, b in zip(points, back, strict=True):
         assert a.to_dict() == pytest.approx(b.to_dict(), nan_ok=True)
         np.testing.assert_array_equal(
-            a.factorization.padded_matrix(), b.factorization.padded_matrix()
+            a.factorization.padded_to_dense(), b.factorization.padded_to_dense()
         )
         assert a.factorization.left.ansatz == b.factorization.left.ansatz
 
@@ -112,7 +114,7 @@ def test_every_family_has_points_that_are_what_they_say(found):
     for p in front.points:
         given = p.factorization
         assert cnot_count(given) == p.cnots
-        assert_allclose(p.overlap, overlap(MATRIX, given.matrix()), rtol=1e-9)
+        assert_allclose(p.overlap, overlap(MATRIX, given.to_dense()), rtol=1e-9)
         assert_allclose(p.loss, 1 - p.overlap, atol=1e-12)
         assert p.overlap <= p.bound + 1e-10
     assert len({(p.family, p.cnots) for p in front.points}) == len(front.points)
@@ -177,7 +179,7 @@ def test_the_activations():
     options = {"families": families, "depths": (1,), "max_cnots": 4}
     front = tiny(matrix, objective="activations", covariance=metric, **options)
     for p in front.points:
-        lost = weighted_distance(matrix, p.factorization.matrix(), metric)
+        lost = weighted_distance(matrix, p.factorization.to_dense(), metric)
         assert_allclose(p.loss, lost, rtol=1e-6)
         assert_allclose(p.activation_error**2, lost, rtol=1e-6)
     assert set(front.families) == set(families)
@@ -195,7 +197,7 @@ def test_a_hidden_circuit_of_cnots_is_found():
     task = Task.build(
         compress(matrix),
         shape=None,
-        core_bond=1,
+        max_bond=1,
         objective="overlap",
         inputs=None,
         covariance=None,
@@ -213,7 +215,7 @@ def test_the_search_for_cnots_alone_ends_where_nothing_is_gained():
     task = Task.build(
         compress(matrix),
         shape=None,
-        core_bond=1,
+        max_bond=1,
         objective="overlap",
         inputs=None,
         covariance=None,

@@ -27,7 +27,7 @@ def mpodis(mpodis):
     return mpodis
 
 
-FLAGS = ("--depths", "1", "--starts", "1", "--rounds", "1", "--trials", "1", "--sweeps", "1")
+FLAGS = ("--depths", "1", "--n-init", "1", "--rounds", "1", "--trials", "1", "--sweeps", "1")
 QUICK = (*FLAGS, "--beam", "1", "--max-sweeps", "2", "--quiet", "--out", "run")
 
 
@@ -43,7 +43,7 @@ def test_the_whole_command(mpodis, tmp_path):
     for p in front:
         given = load_factorization(tmp_path / f"run/front/{p['cnots']}.safetensors")
         assert cnot_count(given) == p["cnots"]
-        assert_allclose(overlap(padded, given.padded_matrix()), p["overlap"])
+        assert_allclose(overlap(padded, given.padded_to_dense()), p["overlap"])
     assert (tmp_path / "run/figures/overlap.png").stat().st_size > 5000
     assert "Fewest CNOTs" in (tmp_path / "run/report.html").read_text()
     assert mpodis("show", "run")[1].strip() in out

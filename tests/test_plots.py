@@ -108,7 +108,7 @@ def test_history_of_stored_columns():
 
 def test_history_of_results_is_that_of_the_winning_start():
     mpo = compress(random_matrix((8, 8)))
-    result = disentangle(mpo, left=1, starts=2, explore=2, max_sweeps=3, method="sweeps")
+    result = disentangle(mpo, depth=1, n_init=2, init_sweeps=2, max_sweeps=3, method="sweeps")
     for column, label in (
         ("overlap", "overlap f"),
         ("s_avg", "$S_{avg}$ (nats)"),
@@ -116,8 +116,8 @@ def test_history_of_results_is_that_of_the_winning_start():
     ):
         ax = plot_history({"mine": result}, column=column)
         sweep, values = lines(ax)["mine"]
-        assert_array_equal(sweep, result.history.column("sweep", start=result.start))
-        assert_array_equal(values, result.history.column(column, start=result.start))
+        assert_array_equal(sweep, result.history.column("sweep", init=result.init))
+        assert_array_equal(values, result.history.column(column, init=result.init))
         assert ax.get_ylabel() == label
         assert ("von Neumann bound" in texts(ax)) == (column == "overlap")
 

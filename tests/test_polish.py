@@ -12,7 +12,7 @@ from mpodis.measures import second_moment, von_neumann_bound
 from mpodis.mpo import compress
 from mpodis.objectives import Activations, Overlap
 from mpodis.optimise.lbfgs import Lbfgs
-from mpodis.sites import mpo_cores
+from mpodis.sites import site_tensors
 from reference import dense_from_cores, finite_difference, random_cores, random_matrix
 
 REAL, ORTHOGONAL, COMPLEX = (brickwall(3, 2, group=group) for group in ("SO", "O", "U"))
@@ -38,7 +38,7 @@ def optimiser(problem, objective="overlap", *, seed=1, scale=0.3, **options):
     """L-BFGS at random gates near the identity and a random core."""
     shape, left, right, bond, is_complex, complex_inputs = PROBLEMS[problem]
     legs = qubit_legs(*shape)
-    cores = mpo_cores(compress(random_matrix(shape, is_complex, seed), legs=legs).mpo)
+    cores = site_tensors(compress(random_matrix(shape, is_complex, seed), legs=legs).mpo)
     x = random_matrix((40, shape[0]), complex_inputs, seed) / np.arange(1, shape[0] + 1)
     if objective == "overlap":
         goal = Overlap(cores)
@@ -150,7 +150,7 @@ def test_gates_as_wide_as_the_operator_reach_the_bound(group):
     if np.linalg.det(matrix @ dense_from_cores(core)).real < 0:
         matrix[0] *= -1  # the best gates have determinant -1 otherwise
     ansatz = brickwall(3, 1, 3, group=group)
-    goal = Overlap(mpo_cores(compress(matrix).mpo))
+    goal = Overlap(site_tensors(compress(matrix).mpo))
     engine = DenseEnvironments(goal.target, ((2, 2),) * 3, ansatz, ansatz)
     start = identity_circuit(ansatz)
     engine.set(start.gates, core, random_circuit(ansatz, seed=3, scale=0.1).gates)

@@ -14,7 +14,7 @@ from mpodis import (
     cnot_count,
     compress,
     disentangle,
-    mpo_from_cores,
+    mpo_from_tensors,
     prune,
     random_circuit,
 )
@@ -35,12 +35,12 @@ from reference import (
 # --- moves
 
 
-def task_of(matrix, objective="overlap", shape=None, core_bond=1):
+def task_of(matrix, objective="overlap", shape=None, max_bond=1):
     metric = random_covariance(shape[0] if shape else len(matrix))
     return Task.build(
         compress(matrix),
         shape=shape,
-        core_bond=core_bond,
+        max_bond=max_bond,
         objective=objective,
         inputs=None,
         covariance=metric,
@@ -59,14 +59,14 @@ def found():
     for objective in ("overlap", "activations"):
         task = task_of(matrix, objective)
         wall = brickwall(3, 2)
-        result[objective] = task, task.begin(wall, wall.reversed(), "wall", starts=1, sweeps=5)
+        result[objective] = task, task.begin(wall, wall.reversed(), "wall", n_init=1, sweeps=5)
     return result
 
 
 @both
 def test_a_point_measures_its_factorization(found, objective):
     task, point = found[objective]
-    target, dense = task.target, point.factorization.padded_matrix()
+    target, dense = task.target, point.factorization.padded_to_dense()
     metric = random_covariance(8)
     assert_allclose(point.overlap, overlap(target, dense), rtol=1e-12)
     assert_allclose(point.activation_error**2, weighted_distance(target, dense, metric), rtol=1e-9)
@@ -92,11 +92,11 @@ def test_environments_are_minus_the_derivatives_of_the_loss(found, objective):
                 sides[side] = Circuit(circuit.ansatz, tuple(gates))
                 dense = (
                     circuit_matrix(sides["left"])
-                    @ given.core_matrix()
+                    @ given.core_to_dense()
                     @ circuit_matrix(sides["right"])
                 )
                 if objective == "overlap":  # at the norm that orthogonal gates keep
-                    norms = np.linalg.norm(task.target) * np.linalg.norm(given.core_matrix())
+                    norms = np.linalg.norm(task.target) * np.linalg.norm(given.core_to_dense())
                     return 1 - np.sum(task.target * dense) / norms
                 return weighted_distance(task.target, dense, random_covariance(8))
 
@@ -113,11 +113,11 @@ def test_removals_are_cheaper_and_the_gentlest_come_first(found, objective):
     for given in many:
         saved = point.cnots - cnot_count(given)
         assert saved >= 1
-        rates.append((task.loss(given.padded_matrix()) - point.loss) / saved)
+        rates.append((task.loss(given.padded_to_dense()) - point.loss) / saved)
     assert rates == sorted(rates)
     # each of the four gates: a product, or one CNOT; under the activations from two sides
     assert len(many) == 2 * 4 * (2 if objective == "activations" else 1)
-    assert_allclose(few[0].padded_matrix(), many[0].padded_matrix())
+    assert_allclose(few[0].padded_to_dense(), many[0].padded_to_dense())
 
 
 def test_the_overlap_without_a_gate_is_read_off_its_environment(found):
@@ -132,19 +132,21 @@ def test_the_overlap_without_a_gate_is_read_off_its_environment(found):
     }
     for loss, saved, side, j, gates in rows:
         spliced = _spliced(given, side, j, gates, instead=1)
-        assert_allclose(loss, task.loss(spliced.padded_matrix()), rtol=1e-9)
+        assert_allclose(loss, task.loss(spliced.padded_to_dense()), rtol=1e-9)
         assert saved == 2 - sum(place.width == 2 for place, _ in gates)
 
 
 @both
 def test_insertions_change_nothing_and_promise_a_gain(found, objective):
     task, _ = found[objective]
-    smaller = task.begin(Ansatz(3, ()), brickwall(3, 1), "small", starts=1, sweeps=5)
+    smaller = task.begin(Ansatz(3, ()), brickwall(3, 1), "small", n_init=1, sweeps=5)
     longer = insertions(task, smaller, most=3)
     assert 1 <= len(longer) <= 3
     for given in longer:
         assert cnot_count(given) == smaller.cnots  # as the identity, still
-        assert_allclose(given.padded_matrix(), smaller.factorization.padded_matrix(), atol=1e-12)
+        assert_allclose(
+            given.padded_to_dense(), smaller.factorization.padded_to_dense(), atol=1e-12
+        )
         settled = task.settle(given, "longer", sweeps=4)
         assert settled.cnots <= smaller.cnots + 2
         assert settled.loss <= smaller.loss * (1 + 1e-9)
@@ -162,10 +164,10 @@ def test_a_gate_that_costs_nothing_is_not_removed(found):
 def test_a_side_without_pairs_of_wires_has_no_moves():
     matrix = random_matrix((8, 2), seed=1)
     task = task_of(matrix)
-    point = task.begin(brickwall(3, 1), Ansatz(1, ()), "x", starts=1, sweeps=3)
+    point = task.begin(brickwall(3, 1), Ansatz(1, ()), "x", n_init=1, sweeps=3)
     assert all(not given.right.gates for given in removals(task, point, most=9))
     assert all(not given.right.gates for given in insertions(task, point, most=9))
-    none = task.begin(Ansatz(3, ()), Ansatz(1, ()), "x", starts=1, sweeps=3)
+    none = task.begin(Ansatz(3, ()), Ansatz(1, ()), "x", n_init=1, sweeps=3)
     assert removals(task, none, most=9) == []
 
 
@@ -176,7 +178,7 @@ def test_a_side_without_pairs_of_wires_has_no_moves():
 def walls():
     """A 16 x 16 matrix and brickwalls of it."""
     mpo = compress(random_matrix((16, 16), seed=2))
-    options = {"starts": 1, "max_sweeps": 10, "start": "identity", "engine": "dense"}
+    options = {"n_init": 1, "max_sweeps": 10, "init": "identity", "engine": "dense"}
     return mpo, [disentangle(mpo, left=depth, **options) for depth in (1, 2)]
 
 
@@ -232,10 +234,10 @@ def test_pruning_by_the_activations():
     matrix = random_matrix((8, 8), seed=3)
     x = random_matrix((40, 8), seed=5) / np.arange(1, 9)
     mpo = compress(matrix)
-    start = disentangle(mpo, left=1, objective="activations", inputs=x, starts=1, max_sweeps=2)
+    start = disentangle(mpo, depth=1, objective="activations", inputs=x, n_init=1, max_sweeps=2)
     found = prune(mpo, start, objective="activations", inputs=x, trials=1, sweeps=1)
     for point in found.points:
-        error = np.linalg.norm(x @ (matrix - point.factorization.matrix()))
+        error = np.linalg.norm(x @ (matrix - point.factorization.to_dense()))
         assert_allclose(point.activation_error, error / np.linalg.norm(x @ matrix), rtol=1e-6)
         assert_allclose(point.loss, point.activation_error**2, rtol=1e-6)
     assert "act. error" in str(found)
@@ -245,7 +247,7 @@ def test_pruning_by_the_activations():
 def test_complex_gates_and_those_of_determinant_minus_one_are_pruned_too():
     mpo = compress(random_matrix((4, 4), complex=True, seed=6))
     for group in ("O", "U"):
-        start = disentangle(mpo, left=1, group=group, starts=1, max_sweeps=3, start="identity")
+        start = disentangle(mpo, depth=1, group=group, n_init=1, max_sweeps=3, init="identity")
         found = prune(mpo, start, trials=2, sweeps=2)
         assert found.front[0].cnots == 0
         assert found.at(99).loss <= start.loss + 1e-12
@@ -301,13 +303,13 @@ def test_wrong_options_of_pruning(walls, options, error, message):
 
 
 def test_operators_that_are_too_large_and_gates_that_are_too_wide(walls):
-    large = mpo_from_cores(random_cores(((2, 2),) * 11, 1))
+    large = mpo_from_tensors(random_cores(((2, 2),) * 11, 1))
     circuit = Circuit(Ansatz(11, ()), ())
     given = Factorization(circuit, large, circuit, (2**11, 2**11))
     with pytest.raises(ValueError, match=r"\(2048, 2048\), beyond 1024"):
         prune(large, given)
     mpo = walls[0]
-    wide = disentangle(mpo, left=brickwall(4, 1, 3), starts=1, max_sweeps=1)
+    wide = disentangle(mpo, left=brickwall(4, 1, 3), n_init=1, max_sweeps=1)
     with pytest.raises(ValueError, match="compile it with `synthesise`"):
         prune(mpo, wide)
 
@@ -324,6 +326,6 @@ def test_dense_cores_agree_with_the_reference(found):
     _, point = found["overlap"]
     cores = [np.asarray(x) for x in random_cores(((2, 2),) * 3, 2)]
     given = Factorization(
-        point.factorization.left, mpo_from_cores(cores), point.factorization.right, (8, 8)
+        point.factorization.left, mpo_from_tensors(cores), point.factorization.right, (8, 8)
     )
-    assert_allclose(given.core_matrix(), dense_from_cores(cores))
+    assert_allclose(given.core_to_dense(), dense_from_cores(cores))

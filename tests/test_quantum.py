@@ -28,7 +28,7 @@ ANSATZE = {
     "1 wire": brickwall(1, 2, 1),
     "1b, 3 wires": brickwall(3, 1, 1, group="O"),
     "2b, 4 wires": brickwall(4, 3, group="SO"),
-    "2b, 5 wires, shifted": brickwall(5, 3, start=1, group="O"),
+    "2b, 5 wires, shifted": brickwall(5, 3, parity=1, group="O"),
     "2b complex, 3 wires": brickwall(3, 4, group="U"),
     "3b, 4 wires": brickwall(4, 2, 3, group="O"),
     "3b staircase complex": staircase(5, 1, 3, group="U"),
@@ -72,7 +72,7 @@ def test_device_applies_the_transpose(ansatz):
     circuit = random_circuit(ansatz, seed=5)
     device = to_qiskit(circuit)
     assert_allclose(Operator(device).data, dense(circuit).T, atol=1e-12)
-    assert_allclose(Operator(device).data, circuit.matrix().T, atol=1e-12)
+    assert_allclose(Operator(device).data, circuit.to_dense().T, atol=1e-12)
 
 
 @pytest.mark.parametrize("level", [1, 3])
@@ -217,7 +217,7 @@ class Recorder:
     def __init__(self):
         self.calls = []
 
-    def run(self, circuit, states, *, progress=False):
+    def run(self, circuit, states, *, progbar=False):
         self.calls.append((circuit, states))
         return states
 
@@ -270,7 +270,7 @@ def test_the_given_circuit_is_not_changed():
 def test_progress_is_shown_on_demand(capsys, monkeypatch):
     monkeypatch.setattr("mpodis.progress.time.monotonic", iter(range(0, 10_000, 100)).__next__)
     circuit = identity_circuit(brickwall(2, 1))
-    run_circuit(circuit, np.eye(4), runner=StatevectorRunner(batch_size=2), progress=True)
+    run_circuit(circuit, np.eye(4), runner=StatevectorRunner(batch_size=2), progbar=True)
     assert "Aer statevector: 2/4" in capsys.readouterr().err
 
 
@@ -305,19 +305,19 @@ def test_hybrid_layer_is_the_factorised_matrix(shape, group):
     x = samples(4, shape[0])
     x[2] = 0
     rows, columns = 2**f.left.n, 2**f.right.n
-    w = dense(f.left) @ f.core_matrix() @ dense(f.right)
+    w = dense(f.left) @ f.core_to_dense() @ dense(f.right)
     assert w.shape == (rows, columns)
     y = hybrid_layer(f, x)
     assert y.shape == (4, shape[1])
     assert_allclose(y, x @ w[: shape[0], : shape[1]], atol=1e-11)
-    assert_allclose(y, x @ f.matrix(), atol=1e-11)
+    assert_allclose(y, x @ f.to_dense(), atol=1e-11)
 
 
 def test_hybrid_layer_runs_left_then_right_on_the_given_runner():
     f = factorization(8, 4)
     runner = Recorder()
     x = samples(2, 8)
-    assert_allclose(hybrid_layer(f, x, runner=runner), x @ f.core_matrix(), atol=1e-12)
+    assert_allclose(hybrid_layer(f, x, runner=runner), x @ f.core_to_dense(), atol=1e-12)
     assert [circuit.num_qubits for circuit, _ in runner.calls] == [3, 2]
 
 

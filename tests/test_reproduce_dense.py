@@ -108,7 +108,7 @@ def test_an_order_that_is_given_stays(method, sizes, monkeypatch):
     def searched(*args, **options):
         raise AssertionError("an order was searched")
 
-    monkeypatch.setattr(standins, "nearer_order", searched)
+    monkeypatch.setattr(standins, "improve_permutation", searched)
     monkeypatch.setattr(standins, "neuron_order", searched)
     layer = standins.Layer(random_matrix((12, 8)), random_covariance(12))
     place = standins.Place(None, "0", layer, None, None)

@@ -76,10 +76,10 @@ def test_the_papers_way_is_a_new_run_of_plain_sweeps_at_each_depth(record, mpo):
     row = record["pieces"]["seed0-2body-random"]
     alone = disentangle(
         mpo,
-        left=2,
+        depth=2,
         core="fixed",
-        start="random",
-        starts=1,
+        init="random",
+        n_init=1,
         method="sweeps",
         max_sweeps=TINY.sweeps,
         tol=0.0,
@@ -286,9 +286,9 @@ def test_the_best_layout_is_taken_and_the_papers_kept_beside_it(record, networks
     found = table1_piece(networks, 2, "update", max_sweeps=5)
     layouts = table1._layouts(6, 2, "SO")
     left, right = layouts[found["layout"]]
-    again = disentangle(mpo, left=left, right=right, starts=1, max_sweeps=5)
+    again = disentangle(mpo, left=left, right=right, n_init=1, max_sweeps=5)
     assert_allclose(found["overlap"], again.overlap, atol=1e-12)
-    plain = disentangle(mpo, left=brickwall(6, 1, 2), starts=1, max_sweeps=5)
+    plain = disentangle(mpo, left=brickwall(6, 1, 2), n_init=1, max_sweeps=5)
     assert_allclose(found["plain"], plain.overlap, atol=1e-12)
     assert found["plain"] < found["overlap"]
 

@@ -47,7 +47,7 @@ def race(start="identity", core="update", *, depth=3, evaluations=12):
     problem = Problem.build(
         cores, brickwall(4, depth), None, group="SO", shape=None, inputs=None, covariance=None
     )
-    settings = Settings(start=start, core=core, seed=3)
+    settings = Settings(init=start, core=core, seed=3)
     return Race.at_start(problem, settings, first_core(cores, settings), evaluations)
 
 

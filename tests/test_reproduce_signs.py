@@ -100,11 +100,11 @@ def test_product_signs_are_a_symmetry_of_the_sweeps():
     found = [
         disentangle(
             compress(kinds[kind], cutoff=1e-10).mpo,
-            left=2,
+            depth=2,
             method="sweeps",
-            start="identity",
-            starts=1,
-            scale=0.0,
+            init="identity",
+            n_init=1,
+            init_scale=0.0,
             max_sweeps=15,
         )
         for kind in ("positive", "product signs")
@@ -149,8 +149,8 @@ def test_measured_counts_the_sweeps_that_matter():
             compress(matrix, cutoff=1e-10).mpo,
             left=depth,
             method="sweeps",
-            start="identity",
-            starts=1,
+            init="identity",
+            n_init=1,
             max_sweeps=15,
             seed=7,
         )

@@ -128,7 +128,7 @@ def test_two_body_circuits_take_the_place_of_the_layer(monkeypatch):
     monkeypatch.setattr(table2, "network", lambda *_: model)
     _, found = table2._two_body(data, "networks", 0, 1)
     assert {place.width for place in found.left.ansatz.placements} <= {1, 2}
-    hidden = data.x_test[:5] @ found.matrix()
+    hidden = data.x_test[:5] @ found.to_dense()
     assert np.isfinite(table2._logits(model, hidden)).all()
 
 

@@ -84,9 +84,9 @@ def test_a_triangular_circuit_has_determinant_one_and_as_many_numbers():
     circuit = TriangularCircuit(ansatz, scale=None, dtype=torch.float64, seed=1)
     assert circuit.n_parameters == TrainedCircuit(ansatz).n_parameters
     assert all(((p >= 0) & (p < 1)).all() for p in circuit.parameters())
-    assert_allclose(torch.linalg.det(circuit.matrix()).item(), 1, atol=1e-9)
+    assert_allclose(torch.linalg.det(circuit.to_dense()).item(), 1, atol=1e-9)
     x = torch.randn(3, 16, dtype=torch.float64)
-    assert_allclose(circuit(x).detach(), (x @ circuit.matrix()).detach(), atol=1e-12)
+    assert_allclose(circuit(x).detach(), (x @ circuit.to_dense()).detach(), atol=1e-12)
     with pytest.raises(TypeError, match="not orthogonal"):
         circuit.circuit()
     with pytest.raises(ValueError, match="group='O' must be 'SO'"):
@@ -169,9 +169,9 @@ def test_an_explicit_start_has_the_accuracy_of_the_factorization(ran):
     found = disentangle(
         model.mpo.to_mpo(),
         left=brickwall(6, 2),
-        core_bond=1,
-        start="identity",
-        starts=1,
+        max_bond=1,
+        init="identity",
+        n_init=1,
         max_sweeps=5,
         seed=0,
     )

@@ -18,7 +18,7 @@ from mpodis import (
     disentangle,
     embed,
     from_spec,
-    mpo_from_cores,
+    mpo_from_tensors,
     random_circuit,
     resynthesise,
     to_mpo,
@@ -225,11 +225,11 @@ def test_a_fixed_core_stays_the_identity():
     assert point.overlap == pytest.approx(1, abs=1e-12)
     for shorter in removals(task, point, most=3) + insertions(task, point, most=3):
         settled = task.settle(shorter, "x", sweeps=8).factorization
-        core = settled.core_matrix()
+        core = settled.core_to_dense()
         assert_allclose(core, core[0, 0] * np.eye(8), atol=1e-12)
         assert not settled.right.gates
         assert_allclose(
-            task.loss(settled.padded_matrix()), 1 - fidelity(circuit, settled.left), atol=1e-12
+            task.loss(settled.padded_to_dense()), 1 - fidelity(circuit, settled.left), atol=1e-12
         )
 
 
@@ -248,11 +248,11 @@ def test_one_wire_or_two(n):
 def layer():
     """A product between weak circuits, by circuits of a layer more than it was made with."""
     rng = np.random.default_rng(2)
-    core = mpo_from_cores([rng.normal(size=(1, 2, 2, 1)) for _ in range(3)])
+    core = mpo_from_tensors([rng.normal(size=(1, 2, 2, 1)) for _ in range(3)])
     ansatz = brickwall(3, 3, fill=False)
     left, right = (random_circuit(a, seed=rng, scale=0.4) for a in (ansatz, ansatz.reversed()))
     operator = to_mpo(Factorization(left, core, right, (8, 8)))
-    return operator, disentangle(operator, left=4, max_sweeps=30, start="identity", seed=0)
+    return operator, disentangle(operator, depth=4, max_sweeps=30, init="identity", seed=0)
 
 
 def test_a_layer_holds_its_overlap_with_fewer_cnots_than_qiskit(layer):
@@ -282,7 +282,7 @@ def test_more_goes_from_a_layer_than_from_its_circuits(layer):
 def test_a_side_without_gates_stays_so(layer):
     operator, _ = layer
     nothing = Ansatz(3, (), "SO")
-    given = disentangle(operator, left=3, right=nothing, max_sweeps=20, start="identity")
+    given = disentangle(operator, left=3, right=nothing, max_sweeps=20, init="identity")
     found = resynthesise(given, operator, tol=3e-2, **QUICK)
     assert not found.factorization.right.gates
     assert found.overlap >= given.overlap - 3e-2 - 1e-11
@@ -293,7 +293,7 @@ def test_a_side_without_gates_stays_so(layer):
 def test_a_planted_layer_loses_what_was_too_much():
     """Circuits of two layers, embedded in four: the two that are trivial go, at overlap 1."""
     rng = np.random.default_rng(2)
-    core = mpo_from_cores([rng.normal(size=(1, 2, 2, 1)) for _ in range(4)])
+    core = mpo_from_tensors([rng.normal(size=(1, 2, 2, 1)) for _ in range(4)])
     ansatz = brickwall(4, 2, fill=False)
     left, right = (random_circuit(a, seed=rng) for a in (ansatz, ansatz.reversed()))
     hidden = Factorization(left, core, right, (16, 16))
@@ -306,7 +306,7 @@ def test_a_planted_layer_loses_what_was_too_much():
     )
     found = resynthesise(given, to_mpo(hidden), tol=1e-6, **QUICK)
     assert found.cnots <= cnot_count(hidden)
-    assert_allclose(overlap(hidden.matrix(), found.factorization.matrix()), 1, atol=2e-6)
+    assert_allclose(overlap(hidden.to_dense(), found.factorization.to_dense()), 1, atol=2e-6)
 
 
 def test_the_activations_can_be_what_is_held():
@@ -314,11 +314,11 @@ def test_the_activations_can_be_what_is_held():
     inputs = random_matrix((50, 8), seed=2) @ np.diag(np.arange(1.0, 9.0))
     mpo = compress(target)
     options = {"objective": "activations", "inputs": inputs}
-    given = disentangle(mpo, left=2, max_sweeps=15, start="identity", starts=1, **options)
+    given = disentangle(mpo, depth=2, max_sweeps=15, init="identity", n_init=1, **options)
     found = resynthesise(given, mpo, tol=0.1, **options, **QUICK)
 
     def error(factorization):
-        miss = inputs @ (target - factorization.matrix())
+        miss = inputs @ (target - factorization.to_dense())
         return (np.linalg.norm(miss) / np.linalg.norm(inputs @ target)) ** 2
 
     assert_allclose(found.loss, error(found.factorization), rtol=1e-8)
@@ -347,13 +347,13 @@ def test_removals_can_be_drawn():
     point = task.point(start, "start")
     drawn = removals(task, point, most=2, rng=np.random.default_rng(1))
     plain = removals(task, point, most=6)
-    matrices = [one.padded_matrix() for one in plain]
+    matrices = [one.padded_to_dense() for one in plain]
     for one in drawn:
-        assert any(np.allclose(one.padded_matrix(), m) for m in matrices)
+        assert any(np.allclose(one.padded_to_dense(), m) for m in matrices)
     assert len(drawn) == 2
     again = removals(task, point, most=2, rng=np.random.default_rng(1))
     for a, b in zip(drawn, again, strict=True):
-        assert_array_equal(a.padded_matrix(), b.padded_matrix())
+        assert_array_equal(a.padded_to_dense(), b.padded_to_dense())
 
 
 def test_the_same_seed_gives_the_same_gates():

@@ -11,7 +11,7 @@ from mpodis import (
     cnot_count,
     compress,
     from_spec,
-    mpo_from_cores,
+    mpo_from_tensors,
     random_circuit,
     synthesise,
 )
@@ -21,7 +21,7 @@ from reference import CNOT, circuit_matrix, random_cores, random_member
 
 def _factorization(left, right, bond=2, legs=None):
     legs = legs or ((2, 2),) * left.n
-    core = mpo_from_cores(random_cores(legs, bond))
+    core = mpo_from_tensors(random_cores(legs, bond))
     return Factorization(left, core, right, (2**left.n, 2**right.n))
 
 
@@ -97,7 +97,7 @@ def test_tidying_moves_inner_rotations_into_the_core(shape):
     )
     given = _factorization(left, right, legs=legs)
     found = tidied(given)
-    assert_allclose(found.padded_matrix(), given.padded_matrix(), atol=1e-12)
+    assert_allclose(found.padded_to_dense(), given.padded_to_dense(), atol=1e-12)
     assert found.left.ansatz.placements[-1:] != [Placement((p - 1,))]
     inner = [*gates_of(found.left)[-1:], *gates_of(found.right)[:1]]
     assert all(place.width == 2 for place, _ in inner)

@@ -7,7 +7,7 @@ from mpodis.jobs.directory import JobDirectory
 from mpodis.options import LayerConfig, MainConfig
 from mpodis.report import render
 
-MAIN = MainConfig(depths=(2, 1), starts=1)
+MAIN = MainConfig(depths=(2, 1), n_init=1)
 
 
 def test_a_page_is_made_of_finished_jobs_only(tmp_path):

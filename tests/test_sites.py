@@ -8,11 +8,11 @@ from numpy.testing import assert_allclose, assert_array_equal
 from mpodis.mpo import canonical_form, truncate
 from mpodis.sites import (
     bond_dimensions,
-    cores_to_dense,
-    mpo_cores,
-    mpo_from_cores,
+    mpo_from_tensors,
     mpo_legs,
     mpo_to_dense,
+    site_tensors,
+    tensors_to_dense,
 )
 from reference import (
     CASES,
@@ -25,10 +25,10 @@ from reference import (
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_cores_go_to_quimb_and_back(case):
     cores = random_cores(case.legs, 3, case.complex)
-    mpo = mpo_from_cores(cores)
+    mpo = mpo_from_tensors(cores)
     assert isinstance(mpo, qtn.MatrixProductOperator)
     assert mpo_legs(mpo) == case.legs
-    for before, after in zip(cores, mpo_cores(mpo), strict=True):
+    for before, after in zip(cores, site_tensors(mpo), strict=True):
         assert_array_equal(after, before)
     assert bond_dimensions(cores) == (3,) * (len(cores) - 1)
     expected = dense_from_cores(cores)
@@ -39,7 +39,7 @@ def test_cores_go_to_quimb_and_back(case):
 
 
 def test_the_row_is_the_upper_leg():
-    mpo = mpo_from_cores([np.array([[0.0, 1.0], [0.0, 0.0]]).reshape(1, 2, 2, 1)] * 2)
+    mpo = mpo_from_tensors([np.array([[0.0, 1.0], [0.0, 0.0]]).reshape(1, 2, 2, 1)] * 2)
     row = np.eye(4)[0]
     assert_array_equal(row @ mpo_to_dense(mpo), np.eye(4)[3])
     ket = qtn.Tensor(row.reshape(2, 2), ("k0", "k1"))
@@ -131,14 +131,14 @@ def test_quimb_mpos_as_users_build_them(name):
     mpo = QUIMB[name]()
     expected = mpo.to_dense()
     before = [tensor.data.copy() for tensor in mpo]
-    cores = mpo_cores(mpo)
+    cores = site_tensors(mpo)
     assert cores[0].shape[0] == cores[-1].shape[-1] == 1
     tol = 1e-12 * np.linalg.norm(expected)
     assert_allclose(mpo_to_dense(mpo), expected, atol=tol)
     assert_allclose(dense_from_cores(cores), expected, atol=tol)
-    assert_allclose(mpo_from_cores(cores).to_dense(), expected, atol=tol)
+    assert_allclose(mpo_from_tensors(cores).to_dense(), expected, atol=tol)
     assert mpo_legs(mpo) == tuple(core.shape[1:3] for core in cores)
-    assert_allclose(truncate(mpo).matrix(), expected, atol=100 * tol)
+    assert_allclose(truncate(mpo).to_dense(), expected, atol=100 * tol)
     assert_allclose(mpo_to_dense(canonical_form(mpo)), expected, atol=tol)
     for a, b in zip(before, mpo, strict=True):
         assert_array_equal(a, b.data)
@@ -146,14 +146,14 @@ def test_quimb_mpos_as_users_build_them(name):
 
 def test_a_dense_matrix_is_not_an_mpo():
     with pytest.raises(TypeError, match="expected a quimb MatrixProductOperator, got ndarray"):
-        mpo_cores(np.eye(4))
+        site_tensors(np.eye(4))
 
 
 def test_several_tensors_on_a_site():
     mpo = qtn.MPO_rand(3, 2, seed=1)
     mpo.add_tensor(qtn.Tensor(1.0, tags="I1"))
     with pytest.raises(ValueError, match="site 1 of the MPO holds several tensors; contract them"):
-        mpo_cores(mpo)
+        site_tensors(mpo)
 
 
 def test_a_bond_that_reaches_too_far():
@@ -165,7 +165,7 @@ def test_a_bond_that_reaches_too_far():
         (d, ("x", "k3", "b3")),
     )
     with pytest.raises(ValueError, match=r"site 0 .*\['far'\] is neither its input 'k0', its outp"):
-        mpo_cores(mpo)
+        site_tensors(mpo)
 
 
 def test_a_dense_matrix_that_does_not_fit_in_memory_is_refused():
@@ -176,4 +176,4 @@ def test_a_dense_matrix_that_does_not_fit_in_memory_is_refused():
 
 def test_cores_to_dense_keeps_a_leg_of_one():
     cores = random_cores(((1, 2), (3, 1)), 2)
-    assert_allclose(cores_to_dense(cores), dense_from_cores(cores), atol=1e-13)
+    assert_allclose(tensors_to_dense(cores), dense_from_cores(cores), atol=1e-13)

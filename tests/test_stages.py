@@ -15,11 +15,11 @@ from mpodis.optimise import chain
 from mpodis.optimise import grow as stages
 from mpodis.optimise.grow import plan
 from mpodis.optimise.settings import Settings
-from mpodis.sites import mpo_cores, mpo_from_cores
+from mpodis.sites import mpo_from_tensors, site_tensors
 from reference import circuit_matrix, random_matrix
 
-QUICK = {"start": "grown", "starts": 2, "explore": 3, "max_sweeps": 8}
-LEAPING = {**QUICK, "explore": 2, "max_sweeps": 4}
+QUICK = {"init": "grown", "n_init": 2, "init_sweeps": 3, "max_sweeps": 8}
+LEAPING = {**QUICK, "init_sweeps": 2, "max_sweeps": 4}
 
 
 def operator(n=4, is_complex=False, seed=0):
@@ -68,7 +68,7 @@ def test_embedding_errors():
     with pytest.raises(ValueError, match="has 4 wires, the ansatz 5"):
         embed(small, brickwall(5, 3))
     with pytest.raises(ValueError, match=r"a CNOT on \(0, 1\) that is not there"):
-        embed(small, from_spec("2b + 2b + 2b + 2b + CNOT", 4, start=0))
+        embed(small, from_spec("2b + 2b + 2b + 2b + CNOT", 4, parity=0))
 
 
 # --- plans
@@ -103,8 +103,8 @@ def test_sides_of_unequal_depth_grow_from_the_outside():
 
 
 def test_fixed_gates_do_not_grow():
-    with pytest.raises(ValueError, match="fixed CNOT on wires .* start='identity'"):
-        disentangle(operator(), left="2b + CNOT", start="grown")
+    with pytest.raises(ValueError, match="fixed CNOT on wires .* init='identity'"):
+        disentangle(operator(), left="2b + CNOT", init="grown")
 
 
 @pytest.mark.parametrize(
@@ -113,17 +113,17 @@ def test_fixed_gates_do_not_grow():
         ({"left": 2}, "grown"),
         ({"left": "2b + CNOT"}, "identity"),
         ({"left": 2, "engine": "transverse"}, "identity"),
-        ({"left": 2, "start": "identity"}, "identity"),
+        ({"left": 2, "init": "identity"}, "identity"),
     ],
 )
 def test_the_default_start(options, start):
-    found = disentangle(operator(), starts=1, max_sweeps=1, **options)
-    assert found.settings.start == start
+    found = disentangle(operator(), n_init=1, max_sweeps=1, **options)
+    assert found.settings.init == start
     assert len(found.winners) == (3 if start == "grown" else 1)
 
 
 def test_wide_operators_do_not_grow_by_themselves():
-    assert disentangle(operator(9), left=1, starts=1, max_sweeps=1).settings.start == "identity"
+    assert disentangle(operator(9), depth=1, n_init=1, max_sweeps=1).settings.init == "identity"
 
 
 # --- runs
@@ -131,14 +131,14 @@ def test_wide_operators_do_not_grow_by_themselves():
 
 @pytest.mark.no_cover  # three runs each; the path below is traced
 @pytest.mark.parametrize(
-    ("width", "group", "core_bond"), [(2, "SO", 1), (2, "O", 2), (3, "SO", 1), (2, "U", 1)]
+    ("width", "group", "max_bond"), [(2, "SO", 1), (2, "O", 2), (3, "SO", 1), (2, "U", 1)]
 )
-def test_deeper_is_never_worse(width, group, core_bond):
+def test_deeper_is_never_worse(width, group, max_bond):
     mpo = operator(is_complex=group == "U")
     reached = []
     for depth in (1, 2, 3):
         left = brickwall(4, depth, width, group=group)
-        found = disentangle(mpo, left=left, core_bond=core_bond, **QUICK)
+        found = disentangle(mpo, left=left, max_bond=max_bond, **QUICK)
         reached.append(found.overlap)
         assert_allclose(found.factorization.overlap(mpo), found.overlap, atol=1e-12)
     assert min(np.diff(reached)) >= -1e-12
@@ -174,9 +174,9 @@ def test_deeper_is_never_worse_with_leaps(early_leaps):
 def test_a_leap_challenges_what_stands(early_leaps, sweeps, lost):
     """Also where what began afresh just before, here far from the identity, has lost."""
     mpo = operator(4)
-    settings = Settings(start="grown", starts=1, scale=3.0, explore=1, max_sweeps=sweeps)
+    settings = Settings(init="grown", n_init=1, init_scale=3.0, init_sweeps=1, max_sweeps=sweeps)
     problem = chain.Problem.build(
-        mpo_cores(mpo), 4, None, group="SO", shape=None, inputs=None, covariance=None
+        site_tensors(mpo), 4, None, group="SO", shape=None, inputs=None, covariance=None
     )
     run, seen = chain.Chain(problem, settings), set()
     while run.status is None:
@@ -189,7 +189,7 @@ def test_a_leap_challenges_what_stands(early_leaps, sweeps, lost):
                 Circuit(getattr(stage, side), tuple(getattr(point, side)))
                 for side in ("left", "right")
             )
-            there = Factorization(left, mpo_from_cores(point.core), right, (16, 16))
+            there = Factorization(left, mpo_from_tensors(point.core), right, (16, 16))
             assert_allclose(there.overlap(mpo), 1 - rival.loss, atol=1e-12)
             if stage.begins == "again":
                 assert (rival.name in run._winners[: rival.since - 1]) == lost
@@ -197,7 +197,7 @@ def test_a_leap_challenges_what_stands(early_leaps, sweeps, lost):
 
 
 def test_the_path_is_what_was_kept():
-    found = disentangle(operator(), left=3, **QUICK)
+    found = disentangle(operator(), depth=3, **QUICK)
     path = found.path("overlap")
     stage, depth = found.path("stage"), found.path("depth")
     assert set(stage) in ({0, 1, 2, 3}, {0, 1, 3})  # stage 2 begins afresh, and may have lost
@@ -215,7 +215,7 @@ def test_the_path_is_what_was_kept():
 
 def test_an_exact_answer_ends_the_growth():
     mpo = compress(np.kron(np.diag([1.0, 2.0]), np.kron(np.eye(2), np.diag([3.0, 1.0])))).mpo
-    found = disentangle(mpo, left=5, start="grown", scale=0.0)
+    found = disentangle(mpo, depth=5, init="grown", init_scale=0.0)
     assert found.status == "exact"
     assert found.history.records[-1]["stage"] == 0
     assert found.factorization.left.ansatz == brickwall(3, 5)
@@ -226,10 +226,10 @@ def test_out_of_time_anywhere(leaps, request):
     if leaps:
         request.getfixturevalue("early_leaps")
     mpo = operator(4)
-    whole = disentangle(mpo, left=4, **LEAPING)
+    whole = disentangle(mpo, depth=4, **LEAPING)
     problem, settings = (
         chain.Problem.build(
-            mpo_cores(mpo), 4, None, group="SO", shape=None, inputs=None, covariance=None
+            site_tensors(mpo), 4, None, group="SO", shape=None, inputs=None, covariance=None
         ),
         whole.settings,
     )
@@ -240,7 +240,7 @@ def test_out_of_time_anywhere(leaps, request):
         here = run.result()
         assert here.factorization.left.ansatz == brickwall(4, 4)
         assert_allclose(here.factorization.overlap(mpo), here.overlap, atol=1e-12)
-        if here.history.records[-1]["phase"] != "start" and here.start == 0:
+        if here.history.records[-1]["phase"] != "start" and here.init == 0:
             best = max(best, here.overlap)
     assert run.result().overlap == whole.overlap
     assert best <= whole.overlap + 1e-12
@@ -249,9 +249,9 @@ def test_out_of_time_anywhere(leaps, request):
 @pytest.mark.no_cover  # a run from many places; checkpoints are traced elsewhere
 def test_interrupted_anywhere_it_ends_the_same(early_leaps):
     problem = chain.Problem.build(
-        mpo_cores(operator(4)), 4, None, group="SO", shape=None, inputs=None, covariance=None
+        site_tensors(operator(4)), 4, None, group="SO", shape=None, inputs=None, covariance=None
     )
-    settings = Settings(**{**QUICK, "explore": 2, "max_sweeps": 3, "kicks": 2})
+    settings = Settings(**{**QUICK, "init_sweeps": 2, "max_sweeps": 3, "n_perturbed": 2})
     whole, states = chain.Chain(problem, settings), []
     while whole.status is None:
         whole.step()
@@ -271,14 +271,16 @@ def test_interrupted_anywhere_it_ends_the_same(early_leaps):
         found = again.result()
         assert found.winners == wanted.winners
         assert len(found.history) == len(wanted.history)
-        assert_array_equal(found.factorization.matrix(), wanted.factorization.matrix())
+        assert_array_equal(found.factorization.to_dense(), wanted.factorization.to_dense())
 
 
 def test_kicks_differ_from_stage_to_stage():
     problem = chain.Problem.build(
-        mpo_cores(operator()), 3, None, group="SO", shape=None, inputs=None, covariance=None
+        site_tensors(operator()), 3, None, group="SO", shape=None, inputs=None, covariance=None
     )
-    run = chain.Chain(problem, Settings(**{**QUICK, "explore": 1, "max_sweeps": 1, "kicks": 1}))
+    run = chain.Chain(
+        problem, Settings(**{**QUICK, "init_sweeps": 1, "max_sweeps": 1, "n_perturbed": 1})
+    )
     moved = []
     while run.status is None:
         run.step()
@@ -294,56 +296,58 @@ def test_kicks_differ_from_stage_to_stage():
 
 def test_a_start_that_is_given():
     mpo = operator()
-    first = disentangle(mpo, left=2, starts=1, max_sweeps=5)
+    first = disentangle(mpo, depth=2, n_init=1, max_sweeps=5)
     for given in (first, first.factorization):
-        again = disentangle(mpo, left=4, start=given, starts=1, max_sweeps=5)
+        again = disentangle(mpo, depth=4, init=given, n_init=1, max_sweeps=5)
         assert_allclose(again.history.column("overlap")[0], first.overlap, atol=1e-12)
         assert again.overlap > first.overlap
-        assert again.settings.start == "given"
-    wider = disentangle(mpo, left=2, start=first, core_bond=2, starts=3, explore=2, max_sweeps=3)
+        assert again.settings.init == "given"
+    wider = disentangle(mpo, depth=2, init=first, max_bond=2, n_init=3, init_sweeps=2, max_sweeps=3)
     assert wider.overlap > first.overlap
-    f = [wider.history.column("overlap", start=k)[0] for k in range(3)]
+    f = [wider.history.column("overlap", init=k)[0] for k in range(3)]
     assert f[0] > f[1] > f[2]  # the others are around it
-    narrow = disentangle(mpo, left=2, start=wider, core_bond=1, starts=1, max_sweeps=3)
+    narrow = disentangle(mpo, depth=2, init=wider, max_bond=1, n_init=1, max_sweeps=3)
     assert max(narrow.factorization.core.bond_sizes()) == 1
 
 
 def test_given_starts_that_do_not_fit():
-    mpo, first = operator(), disentangle(operator(), left=2, starts=1, max_sweeps=1)
-    with pytest.raises(ValueError, match=r"start= has legs .*the operator"):
-        disentangle(operator(3), left=2, start=first)
+    mpo, first = operator(), disentangle(operator(), depth=2, n_init=1, max_sweeps=1)
+    with pytest.raises(ValueError, match=r"init= has legs .*the operator"):
+        disentangle(operator(3), depth=2, init=first)
     with pytest.raises(ValueError, match="finds no place"):
-        disentangle(mpo, left=1, start=first)
-    with pytest.raises(TypeError, match="start=3 is no start; give a name"):
-        disentangle(mpo, left=1, start=3)
-    with pytest.raises(TypeError, match="start='given' is no start"):
-        disentangle(mpo, left=1, start="given")
+        disentangle(mpo, depth=1, init=first)
+    with pytest.raises(TypeError, match="init=3 is no initial guess; give a name"):
+        disentangle(mpo, depth=1, init=3)
+    with pytest.raises(TypeError, match="init='given' is no initial guess"):
+        disentangle(mpo, depth=1, init="given")
     flipped = Ansatz(4, ((Placement((0, 1)),),), "O")
     left = Circuit(flipped, (np.diag([1.0, 1, 1, -1]),))
-    core = mpo_from_cores([np.eye(2).reshape(1, 2, 2, 1)] * 4)
+    core = mpo_from_tensors([np.eye(2).reshape(1, 2, 2, 1)] * 4)
     given = Factorization(left, core, identity_circuit(flipped), (16, 16))
     with pytest.raises(ValueError, match=r"determinant -1 on wires \(0, 1\); use group='O'"):
-        disentangle(mpo, left=1, start=given)
-    assert disentangle(mpo, left=1, start=given, group="O", max_sweeps=1).overlap > 0
+        disentangle(mpo, depth=1, init=given)
+    assert disentangle(mpo, depth=1, init=given, group="O", max_sweeps=1).overlap > 0
     turned = Ansatz(4, flipped.layers, "U")
     left = identity_circuit(turned)
     given = Factorization(left, core, identity_circuit(flipped), (16, 16))
     with pytest.raises(ValueError, match="complex gate .* use group='U'"):
-        disentangle(mpo, left=1, start=given)
+        disentangle(mpo, depth=1, init=given)
 
 
-@pytest.mark.parametrize("kicks", [-1, True, 1.5])
-def test_kicks_are_counted(kicks):
-    with pytest.raises(ValueError, match=f"kicks={kicks} must be a whole number, 0 or more"):
-        disentangle(operator(), left=1, kicks=kicks)
+@pytest.mark.parametrize("n_perturbed", [-1, True, 1.5])
+def test_kicks_are_counted(n_perturbed):
+    with pytest.raises(
+        ValueError, match=f"n_perturbed={n_perturbed} must be a whole number, 0 or more"
+    ):
+        disentangle(operator(), depth=1, n_perturbed=n_perturbed)
 
 
 def test_a_resumed_run_has_its_given_start(tmp_path):
     mpo = operator()
-    first = disentangle(mpo, left=1, starts=1, max_sweeps=3)
-    options = {"left": 2, "start": first, "starts": 2, "explore": 2}
+    first = disentangle(mpo, depth=1, n_init=1, max_sweeps=3)
+    options = {"left": 2, "init": first, "n_init": 2, "init_sweeps": 2}
     short = disentangle(mpo, **options, max_sweeps=2, run_dir=tmp_path)
-    assert_array_equal(resume(tmp_path).factorization.matrix(), short.factorization.matrix())
-    other = disentangle(mpo, left=1, starts=1, max_sweeps=4)
+    assert_array_equal(resume(tmp_path).factorization.to_dense(), short.factorization.to_dense())
+    other = disentangle(mpo, depth=1, n_init=1, max_sweeps=4)
     with pytest.raises(ValueError, match="fingerprint differ"):
-        disentangle(mpo, **{**options, "start": other}, max_sweeps=6, run_dir=tmp_path)
+        disentangle(mpo, **{**options, "init": other}, max_sweeps=6, run_dir=tmp_path)

@@ -28,9 +28,9 @@ from mpodis.paper.standins import (
     plain_mpo,
     rank_matrix,
 )
-from mpodis.sites import mpo_from_cores
+from mpodis.sites import mpo_from_tensors
 from mpodis.structured.low_rank import mpo_parameters
-from mpodis.structured.neuron_order import nearer_order
+from mpodis.structured.neuron_order import improve_permutation
 from reference import (
     centred_legs,
     random_cores,
@@ -81,7 +81,7 @@ def factorization(n_left, n_right, depth, *, bond=2, fill=True, group="SO"):
     sides = [brickwall(n_left, depth, group=group, fill=fill)]
     sides.append(brickwall(n_right, depth, group=group, fill=fill).reversed())
     left, right = (random_circuit(side, seed=k) for k, side in enumerate(sides))
-    core = mpo_from_cores(random_cores(centred_legs(n_left, n_right), bond))
+    core = mpo_from_tensors(random_cores(centred_legs(n_left, n_right), bond))
     return Factorization(left, core, right, (2**n_left, 2**n_right))
 
 
@@ -97,7 +97,7 @@ def test_rotations_are_the_same_operator_at_four_numbers_a_gate(left, right, dep
         none = Circuit(Ansatz(3, ()), ())
         given = Factorization(none, given.core, none, given.shape)
     found = as_rotations(given)
-    assert_allclose(found.matrix(), given.matrix(), atol=1e-12)
+    assert_allclose(found.to_dense(), given.to_dense(), atol=1e-12)
     pairs = sum(
         place.width == 2 for side in (given.left, given.right) for place in side.ansatz.placements
     )
@@ -138,16 +138,16 @@ def test_four_numbers_of_a_free_gate_are_independent_and_more_of_a_mirrored_one(
                     parts = {"left": given.left, "right": given.right}
                     parts[side] = Circuit(loose, tuple(moved))
                     parts = (parts["left"], given.core, parts["right"], given.shape)
-                    tangent = tangent + Factorization(*parts).matrix().ravel()
+                    tangent = tangent + Factorization(*parts).to_dense().ravel()
                 tangents.append(tangent)
     cores = random_cores(centred_legs(4, 4), 1)
     for k, core in enumerate(cores):
         for place in np.ndindex(core.shape):
             unit = np.zeros(core.shape)
             unit[place] = 1
-            moved = mpo_from_cores([*cores[:k], unit, *cores[k + 1 :]])
+            moved = mpo_from_tensors([*cores[:k], unit, *cores[k + 1 :]])
             tangents.append(
-                Factorization(given.left, moved, given.right, given.shape).matrix().ravel()
+                Factorization(given.left, moved, given.right, given.shape).to_dense().ravel()
             )
     values = np.linalg.svd(np.array(tangents), compute_uv=False)
     # of the gates, and 16 numbers of the core less its 3 scales
@@ -169,7 +169,7 @@ def test_four_numbers_of_a_free_gate_are_independent_and_more_of_a_mirrored_one(
     ],
 )
 def test_gates_that_have_no_angles(circuit, message):
-    core = mpo_from_cores(random_cores(centred_legs(circuit.n, circuit.n), 1))
+    core = mpo_from_tensors(random_cores(centred_legs(circuit.n, circuit.n), 1))
     none = Circuit(Ansatz(circuit.n, ()), ())
     with pytest.raises(ValueError, match=message):
         as_rotations(Factorization(circuit, core, none, (2**circuit.n,) * 2))
@@ -188,14 +188,14 @@ def test_a_nearer_order_is_never_farther_and_finds_a_shuffle(weighted):
             "sensitivity": random_covariance(10, seed=2),
         }
     fixed = random_reordering((12, 10)).apply(matrix)
-    step = nearer_order(matrix, fixed, **moments)
+    step = improve_permutation(matrix, fixed, **moments)
     metrics = (moments.get("covariance"), moments.get("sensitivity"))
     before = Layer(
         matrix, *(np.eye(n) if m is None else m for n, m in zip((12, 10), metrics, strict=True))
     )
     assert before.reordered(step).loss(fixed) < before.loss(fixed)
     columns = random_reordering((12, 10), seed=3).columns
-    only = nearer_order(matrix, matrix[:, columns], rows=False, **moments)
+    only = improve_permutation(matrix, matrix[:, columns], rows=False, **moments)
     assert_allclose(only.rows, np.arange(12))
     if not weighted:
         assert_allclose(only.apply(matrix), matrix[:, columns])
@@ -203,7 +203,7 @@ def test_a_nearer_order_is_never_farther_and_finds_a_shuffle(weighted):
 
 def test_orders_need_matrices_of_one_shape():
     with pytest.raises(ValueError, match=r"shape \(4, 4\) and an approximation of shape \(4, 2\)"):
-        nearer_order(random_matrix((4, 4)), random_matrix((4, 2)))
+        improve_permutation(random_matrix((4, 4)), random_matrix((4, 2)))
 
 
 # --- stand-ins

@@ -114,19 +114,19 @@ def test_the_function_is_that_of_the_solution_before_the_first_step(case):
     x, _ = images()
     swapped = compress_module(model, dict.fromkeys(names, 2))
     for name in names:
-        options = {"left": 2, "starts": 1, "max_sweeps": 3, "loader": x}
-        hybrid, found = disentangle_module(swapped, name, core_bond=1, **options)
+        options = {"left": 2, "n_init": 1, "max_sweeps": 3, "loader": x}
+        hybrid, found = disentangle_module(swapped, name, max_bond=1, **options)
         one, other = module(swapped, name), module(hybrid, name)
         assert isinstance(other, HybridLinear)
         assert found.settings.objective == "activations"
-        assert_allclose(other.weight().detach(), found.factorization.matrix(), atol=1e-10)
+        assert_allclose(other.weight().detach(), found.factorization.to_dense(), atol=1e-10)
         assert_allclose(other.bias.detach(), one.bias.detach(), atol=1e-12)
         # the whole network computes what it does with the solution as one matrix
         dense = copy.deepcopy(swapped)
         with torch.no_grad():
             module(dense, name).cores = nn.ParameterList(
                 MPOLinear.from_mpo(
-                    compress(found.factorization.padded_matrix(), legs=one.legs).mpo,
+                    compress(found.factorization.padded_to_dense(), legs=one.legs).mpo,
                     dtype=torch.float64,
                 ).cores
             )
@@ -173,7 +173,7 @@ def test_healing_lowers_the_loss(case):
     model, names = network(case)
     x, y = images()
     swapped = compress_module(model, dict.fromkeys(names, 1))
-    hybrid, _ = disentangle_module(swapped, names[0], left=1, starts=1, max_sweeps=2)
+    hybrid, _ = disentangle_module(swapped, names[0], left=1, n_init=1, max_sweeps=2)
     loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, y), batch_size=10)
     losses = heal(hybrid, loader, epochs=5, learning_rate=0.01)
     assert losses[-1] < losses[0]
@@ -193,7 +193,7 @@ def test_any_loss_and_targets():
 def test_the_table_counts_every_parameter_once(case):
     model, names = network(case)
     swapped = compress_module(model, dict.fromkeys(names, 1))
-    swapped, found = disentangle_module(swapped, names[0], left=2, starts=1, max_sweeps=1)
+    swapped, found = disentangle_module(swapped, names[0], left=2, n_init=1, max_sweeps=1)
     table = parameter_table(swapped)
     assert table.columns == ("layer", "MPO", "gates", "BatchNorm", "dense", "other", "all")
     total = table.rows[-1]

@@ -106,14 +106,14 @@ def test_all_its_linear_layers_are_compressed_healed_and_disentangled(trained, d
             name,
             loader=digits.x_train,
             left=2,
-            core_bond=bond // 2,
-            start="identity",
+            max_bond=bond // 2,
+            init="identity",
             max_sweeps=3,
         )
         layer = hybrid.get_submodule(name)
         assert isinstance(layer, HybridLinear)
         assert max(layer.core.bonds) <= bond // 2
-        matrix = torch.as_tensor(found.factorization.matrix())
+        matrix = torch.as_tensor(found.factorization.to_dense())
         difference = layer.weight() - matrix.to(layer.weight().dtype)
         assert difference.abs().max() < 1e-5 * max(1, matrix.abs().max())
     fitted = score(hybrid, digits)

@@ -19,7 +19,7 @@ def test_a_hidden_brickwall_is_found(n, group, seed):
     found = synthesise(target, 4, group=group, seed=seed)
     assert found.status == "exact"
     assert 1 - found.overlap < 1e-9
-    assert_allclose(found.circuit.matrix(), target, atol=1e-4)  # sign and phase included
+    assert_allclose(found.circuit.to_dense(), target, atol=1e-4)  # sign and phase included
     assert found.circuit.ansatz == ansatz
 
 
@@ -27,7 +27,7 @@ def test_a_circuit_can_be_the_target_and_gates_can_be_fixed():
     hidden = random_circuit(from_spec("2b + CNOT + 1b", 3), seed=1)
     found = synthesise(hidden, "2b + CNOT + 1b", seed=0)
     assert found.status == "exact"
-    assert_allclose(found.circuit.matrix(), circuit_matrix(hidden), atol=1e-4)
+    assert_allclose(found.circuit.to_dense(), circuit_matrix(hidden), atol=1e-4)
 
 
 @pytest.mark.parametrize("n", [2, 3, 4])
@@ -36,7 +36,7 @@ def test_a_determinant_out_of_reach_is_recognised(n):
     target = circuit_matrix(random_circuit(widest, seed=2)) @ np.diag([*[1.0] * (2**n - 1), -1])
     found = synthesise(target, widest)
     assert found.status == "determinant"
-    assert found.starts == 1
+    assert found.n_init == 1
     assert_allclose(found.overlap, 1 - 2 / 2**n, atol=1e-9)
     assert found.bound == 1 - 2 / 2**n
     assert "group='O'" in str(found)
@@ -45,24 +45,24 @@ def test_a_determinant_out_of_reach_is_recognised(n):
 
 def test_narrow_gates_never_have_the_other_determinant():
     target = np.diag([1.0] * 7 + [-1])
-    found = synthesise(target, brickwall(3, 8, group="O"), starts=6)
+    found = synthesise(target, brickwall(3, 8, group="O"), n_init=6)
     assert found.status == "determinant"
     assert_allclose(found.overlap, 0.75, atol=1e-6)
 
 
 def test_too_few_layers_converge_short_of_the_target():
     target = circuit_matrix(random_circuit(brickwall(4, 6), seed=0))
-    found = synthesise(target, 1, starts=2)
+    found = synthesise(target, 1, n_init=2)
     assert found.status == "converged"
     assert found.overlap < 0.9
-    assert found.starts == 2
+    assert found.n_init == 2
     assert "more layers" in str(found)
-    assert_allclose(np.vdot(target, found.circuit.matrix()) / 16, found.overlap, atol=1e-12)
+    assert_allclose(np.vdot(target, found.circuit.to_dense()) / 16, found.overlap, atol=1e-12)
 
 
 def test_the_same_seed_gives_the_same_gates():
     target = circuit_matrix(random_circuit(brickwall(4, 3), seed=0))
-    a, b = (synthesise(target, 2, starts=2, seed=5) for _ in range(2))
+    a, b = (synthesise(target, 2, n_init=2, seed=5) for _ in range(2))
     for x, y in zip(a.circuit.gates, b.circuit.gates, strict=True):
         assert_array_equal(x, y)
 
@@ -79,8 +79,8 @@ def test_errors_name_the_value_and_the_remedy():
         synthesise(target, brickwall(4, 2))
     with pytest.raises(TypeError, match=r"circuit=1.5 is no circuit; give an Ansatz, a depth"):
         synthesise(target, 1.5)
-    with pytest.raises(ValueError, match="starts=0 must be a whole number, 1 or more"):
-        synthesise(target, 1, starts=0)
+    with pytest.raises(ValueError, match="n_init=0 must be a whole number, 1 or more"):
+        synthesise(target, 1, n_init=0)
     with pytest.raises(ValueError, match="max_sweeps=True must be a whole number"):
         synthesise(target, 1, max_sweeps=True)
     with pytest.raises(ValueError, match="complex; use group='U'"):

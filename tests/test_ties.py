@@ -10,7 +10,7 @@ from mpodis.disentangling import disentangle
 from mpodis.factorization import Factorization, load_factorization
 from mpodis.gates import exponential, skew
 from mpodis.mpo import compress
-from mpodis.sites import mpo_from_cores
+from mpodis.sites import mpo_from_tensors
 from mpodis.synthesis import synthesise
 from reference import circuit_matrix, random_matrix
 
@@ -73,8 +73,8 @@ def test_errors():
     tied = tie_gates(brickwall(4, 2))
     with pytest.raises(ValueError, match="no closed form for tied gates"):
         disentangle(operator(), left=tied, method="sweeps")
-    with pytest.raises(ValueError, match="the tied gate on wires .* start='identity'"):
-        disentangle(operator(), left=tied, start="grown")
+    with pytest.raises(ValueError, match="the tied gate on wires .* init='identity'"):
+        disentangle(operator(), left=tied, init="grown")
     with pytest.raises(ValueError, match="the gates are tied"):
         synthesise(np.eye(16), tied)
     with pytest.raises(ValueError, match="needs exact gradients"):
@@ -88,21 +88,21 @@ def test_random_and_trivial_circuits_are_tied(scale):
     assert_tied(circuit)
     assert_tied(circuit.projected())
     assert_tied(circuit.adjoint())
-    assert_array_equal(identity_circuit(ansatz).matrix(), np.eye(64))
+    assert_array_equal(identity_circuit(ansatz).to_dense(), np.eye(64))
 
 
 @pytest.mark.parametrize("engine", ["dense", "transverse", "tree"])
 @pytest.mark.parametrize(("group", "by"), [("SO", "layer"), ("U", "parity"), ("O", "mirror")])
 def test_they_stay_tied(group, by, engine):
     left = tie_gates(brickwall(4, 3, group=group), by=by)
-    options = {"starts": 2, "explore": 2, "max_sweeps": 4, "engine": engine}
+    options = {"n_init": 2, "init_sweeps": 2, "max_sweeps": 4, "engine": engine}
     found = disentangle(operator(4, group == "U"), left=left, **options)
     circuits = (found.factorization.left, found.factorization.right)
     for circuit in circuits:
         assert_tied(circuit)
-    assert found.settings.start == "identity"
+    assert found.settings.init == "identity"
     for start in (0, 1):
-        losses = found.history.column("loss", start=start)
+        losses = found.history.column("loss", init=start)
         assert max(np.diff(losses)) <= 1e-12
         assert losses[-1] < losses[0] - 1e-3
     parts = found.factorization.parameter_counts()
@@ -111,7 +111,7 @@ def test_they_stay_tied(group, by, engine):
 
 def test_the_optimum_is_one_of_the_shared_gates():
     mpo, left = operator(), tie_gates(brickwall(4, 2))
-    options = {"core": "fixed", "starts": 1, "scale": 0.0, "max_sweeps": 100, "tol": 0.0}
+    options = {"core": "fixed", "n_init": 1, "init_scale": 0.0, "max_sweeps": 100, "tol": 0.0}
     found = disentangle(mpo, left=left, **options)
     q = found.factorization
     for numbers in left.ties.values():
@@ -128,16 +128,16 @@ def test_the_optimum_is_one_of_the_shared_gates():
 def test_a_hidden_tied_circuit_is_found():
     ansatz = tie_gates(brickwall(4, 2), by="parity")
     hidden = [random_circuit(a, seed=3, scale=0.3) for a in (ansatz, ansatz.reversed())]
-    core = mpo_from_cores([random_matrix((2, 2), seed=k).reshape(1, 2, 2, 1) for k in range(4)])
-    matrix = Factorization(hidden[0], core, hidden[1], (16, 16)).matrix()
-    found = disentangle(compress(matrix), left=ansatz, starts=4)
+    core = mpo_from_tensors([random_matrix((2, 2), seed=k).reshape(1, 2, 2, 1) for k in range(4)])
+    matrix = Factorization(hidden[0], core, hidden[1], (16, 16)).to_dense()
+    found = disentangle(compress(matrix), left=ansatz, n_init=4)
     assert 1 - found.overlap < 1e-6
 
 
 def test_files_keep_ties(tmp_path):
     ansatz = tie_gates(brickwall(4, 3))
     circuit = random_circuit(ansatz, seed=1)
-    core = mpo_from_cores([np.eye(2).reshape(1, 2, 2, 1)] * 4)
+    core = mpo_from_tensors([np.eye(2).reshape(1, 2, 2, 1)] * 4)
     Factorization(circuit, core, circuit.adjoint(), (16, 16)).save(tmp_path / "f.safetensors")
     back = load_factorization(tmp_path / "f.safetensors")
     assert back.left.ansatz == ansatz
@@ -147,12 +147,12 @@ def test_files_keep_ties(tmp_path):
 def test_a_given_start_is_tied_or_refused():
     mpo, wall = operator(), brickwall(4, 2)
     tied = tie_gates(wall)
-    core = mpo_from_cores([np.eye(2).reshape(1, 2, 2, 1)] * 4)
+    core = mpo_from_tensors([np.eye(2).reshape(1, 2, 2, 1)] * 4)
     loose = Circuit(tied, random_circuit(wall, seed=0).gates)
     given = Factorization(loose, core, identity_circuit(tied.reversed()), (16, 16))
     with pytest.raises(ValueError, match="different gates on the left that are tied as 0:2b"):
-        disentangle(mpo, left=tied, start=given)
-    first = disentangle(mpo, left=tied, starts=1, max_sweeps=2)
-    again = disentangle(mpo, left=tied, start=first, starts=2, explore=2, max_sweeps=4)
+        disentangle(mpo, left=tied, init=given)
+    first = disentangle(mpo, left=tied, n_init=1, max_sweeps=2)
+    again = disentangle(mpo, left=tied, init=first, n_init=2, init_sweeps=2, max_sweeps=4)
     assert_tied(again.factorization.left)
     assert again.overlap > first.overlap

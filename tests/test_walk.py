@@ -168,12 +168,12 @@ def test_messages_are_rescaled_before_they_overflow():
         assert_allclose(environment / environment[0, 0], np.eye(2), atol=1e-15)
 
 
-def many(n, depth, bond=3, core_bond=2, seed=0, ansatz=None):
+def many(n, depth, bond=3, max_bond=2, seed=0, ansatz=None):
     """Target, gates and core of norm 1 on n sites."""
     legs = ((2, 2),) * n
     target, core = (
         spread_norm(left_canonical(random_cores(legs, b, seed=seed + b))[0], 0.0)
-        for b in (bond, core_bond)
+        for b in (bond, max_bond)
     )
     left = ansatz or brickwall(n, depth)
     circuits = [random_circuit(a, seed=seed + 5, scale=0.1) for a in (left, left.reversed())]

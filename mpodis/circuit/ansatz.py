@@ -176,7 +176,7 @@ class Ansatz:
 
 
 def brickwall(
-    n: int, depth: int, width: int = 2, *, start: int = 0, group: str = "SO", fill: bool = True
+    n: int, depth: int, width: int = 2, *, parity: int = 0, group: str = "SO", fill: bool = True
 ) -> Ansatz:
     """Alternating layers of gates of `width`, every second one shifted by half a gate.
 
@@ -188,7 +188,7 @@ def brickwall(
         Number of layers, 1 or more.
     width : int
         Wires of a gate, 1 to n.
-    start : {0, 1}
+    parity : {0, 1}
         Parity of the first layer: 1 starts with the shifted one.
     fill : bool
         Cover the wires that the bricks leave over with narrower gates. A width that does not
@@ -196,8 +196,8 @@ def brickwall(
     """
     _check_depth(depth)
     _check_width(width, n)
-    _check_start(start)
-    layers = tuple(_bricks(n, width, (start + t) % 2, fill=fill) for t in range(depth))
+    _check_parity(parity)
+    layers = tuple(_bricks(n, width, (parity + t) % 2, fill=fill) for t in range(depth))
     return Ansatz(n, layers, group)
 
 
@@ -283,7 +283,7 @@ def from_spec(
     n: int,
     *,
     depth: int | None = None,
-    start: int = 0,
+    parity: int = 0,
     group: str = "SO",
     fill: bool = True,
 ) -> Ansatz:
@@ -298,9 +298,9 @@ def from_spec(
     >>> from_spec("1b + CNOT + 1b + 5*CNOT", 8).depth
     8
     """
-    _check_start(start)
+    _check_parity(parity)
     names = _layer_names(spec, depth)
-    layers, parity = [], start
+    layers = []
     for name in names:
         if name == "CNOT":
             _check_width(2, n)
@@ -314,7 +314,7 @@ def from_spec(
 
 
 def segments_from_spec(
-    spec: str, n: int, *, start: int = 0, group: str = "SO", fill: bool = True
+    spec: str, n: int, *, parity: int = 0, group: str = "SO", fill: bool = True
 ) -> list[Ansatz]:
     """Sub-circuits of a spec that is cut by "|", of the same placements as without the cuts.
 
@@ -329,7 +329,7 @@ def segments_from_spec(
             if len(parts) == 1:
                 raise
             raise ValueError(f"part {len(depths) + 1} of {spec!r}: {error}") from None
-    whole = from_spec(" + ".join(parts), n, start=start, group=group, fill=fill)
+    whole = from_spec(" + ".join(parts), n, parity=parity, group=group, fill=fill)
     ends = [0, *itertools.accumulate(depths)]
     return [replace(whole, layers=whole.layers[a:b]) for a, b in itertools.pairwise(ends)]
 
@@ -427,9 +427,9 @@ def _check_depth(depth: int) -> None:
         raise ValueError(f"depth={depth} must be 1 or more layers")
 
 
-def _check_start(start: int) -> None:
-    if start not in (0, 1):
-        raise ValueError(f"start={start} must be 0 or 1, the parity of the first layer")
+def _check_parity(parity: int) -> None:
+    if parity not in (0, 1):
+        raise ValueError(f"parity={parity} must be 0 or 1, that of the first layer")
 
 
 def _check_width(width: int, n: int) -> None:

@@ -82,7 +82,7 @@ class Circuit:
             x = apply_columns(x, gate, place.wires[0])
         return x
 
-    def matrix(self):
+    def to_dense(self):
         """Q, (2^n, 2^n)."""
         like = self.gates[0] if self.gates else np.empty(0)
         dtype = np.result_type(*[g.dtype for g in self.gates]) if self.gates else np.float64

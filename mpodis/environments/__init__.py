@@ -16,7 +16,7 @@ from mpodis.environments.choose import (
 from mpodis.environments.dense.engine import DenseEnvironments
 from mpodis.environments.network.transverse import TransverseEnvironments
 from mpodis.environments.network.tree import TreeEnvironments
-from mpodis.environments.overlap import Truth, to_mpo, true_overlap
+from mpodis.environments.overlap import OverlapEstimate, to_mpo, true_overlap
 from mpodis.environments.protocol import Environments, Gradient
 
 __all__ = [
@@ -29,7 +29,7 @@ __all__ = [
     "Gradient",
     "TransverseEnvironments",
     "TreeEnvironments",
-    "Truth",
+    "OverlapEstimate",
     "build_engine",
     "choose",
     "engine_estimates",

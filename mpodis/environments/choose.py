@@ -25,7 +25,7 @@ from mpodis.environments.network.transverse import TransverseEnvironments
 from mpodis.environments.network.tree import TreeEnvironments
 from mpodis.environments.protocol import Environments, check_sides
 from mpodis.fit import full_bonds
-from mpodis.sites import bond_dimensions, core_legs, mpo_cores
+from mpodis.sites import bond_dimensions, legs_of, site_tensors
 from mpodis.tables import Table
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class EngineOptions:
 
     Attributes
     ----------
-    max_bond : int
+    environment_bond : int
         Bond dimension D of the boundary engine.
     dtype : {"float64", "float32"}
         Precision of the dense and the boundary engine.
@@ -77,7 +77,7 @@ class EngineOptions:
         On which the tree engine runs slices, see `TreeEnvironments`.
     """
 
-    max_bond: int = 32
+    environment_bond: int = 32
     dtype: str = "float64"
     device: str | None = None
     memory: float | None = None
@@ -85,8 +85,10 @@ class EngineOptions:
     executor: object = None
 
     def __post_init__(self) -> None:
-        if self.max_bond < 1:
-            raise ValueError(f"max_bond={self.max_bond} keeps nothing; use 1 or more")
+        if self.environment_bond < 1:
+            raise ValueError(
+                f"environment_bond={self.environment_bond} keeps nothing; use 1 or more"
+            )
         if self.memory is not None and not self.memory > 0:
             raise ValueError(f"memory={self.memory} must be a number of bytes above 0, or None")
 
@@ -123,8 +125,8 @@ def engine_estimates(
     *,
     left: Ansatz,
     right: Ansatz,
-    core_bond: int = 1,
-    max_bond: int = 32,
+    max_bond: int = 1,
+    environment_bond: int = 32,
     memory: float | None = None,
 ) -> Table:
     """A table of what each engine would take; `disentangle(engine="auto")` picks from it.
@@ -133,8 +135,8 @@ def engine_estimates(
     ----------
     mpo : the operator M
     left, right : Ansatz
-    core_bond : bond dimension chi' of the core
-    max_bond : bond dimension D of the boundary engine
+    max_bond : bond dimension chi' of the core
+    environment_bond : bond dimension D of the boundary engine
     memory : bytes an engine may take; default: most of what is available
 
     Raises
@@ -146,24 +148,24 @@ def engine_estimates(
     for side, ansatz in (("left", left), ("right", right)):
         if not isinstance(ansatz, Ansatz):
             raise TypeError(f"{side}={ansatz!r} is no Ansatz; make one with `brickwall(n, depth)`")
-    cores = mpo_cores(mpo)
-    check_sides(core_legs(cores), left, right)
-    options = EngineOptions(max_bond=max_bond, memory=memory)
+    tensors = site_tensors(mpo)
+    check_sides(legs_of(tensors), left, right)
+    options = EngineOptions(environment_bond=environment_bond, memory=memory)
     rows = [
         (
             e.engine,
-            "exact" if e.exact else f"D = {max_bond}",
+            "exact" if e.exact else f"D = {environment_bond}",
             e.seconds,
             f"{e.bytes / 2**20:.3g}",
             e.refused or "yes",
         )
         for e in _estimates(
-            core_legs(cores),
+            legs_of(tensors),
             left,
             right,
-            target_bonds=bond_dimensions(cores),
-            core_bond=core_bond,
-            complex=any(c.dtype.kind == "c" for c in cores) or "U" in (left.group, right.group),
+            target_bonds=bond_dimensions(tensors),
+            max_bond=max_bond,
+            complex=any(c.dtype.kind == "c" for c in tensors) or "U" in (left.group, right.group),
             options=options,
         )
     ]
@@ -176,7 +178,7 @@ def choose(
     right: Ansatz,
     *,
     target_bonds: Sequence[int],
-    core_bond: int,
+    max_bond: int,
     complex: bool,
     options: EngineOptions,
     engine: str = "auto",
@@ -196,7 +198,7 @@ def choose(
         left,
         right,
         target_bonds=target_bonds,
-        core_bond=core_bond,
+        max_bond=max_bond,
         complex=complex,
         options=options,
         only=None if engine == "auto" else engine,
@@ -222,7 +224,7 @@ def choose(
     log.info(
         "engine %s: %s, about %.2g s a sweep and %.0f MiB (%s)",
         best.engine,
-        "exact" if best.exact else f"truncated to {options.max_bond}",
+        "exact" if best.exact else f"truncated to {options.environment_bond}",
         best.seconds,
         best.bytes / 2**20,
         others,
@@ -238,7 +240,7 @@ def build_engine(
     if engine in ("dense", "boundary"):
         extra = {"dtype": options.dtype, "device": options.device}
     if engine == "boundary":
-        extra["max_bond"] = options.max_bond
+        extra["max_bond"] = options.environment_bond
     if engine == "tree":
         extra = {
             "memory": tree.room(options.budget),
@@ -249,9 +251,9 @@ def build_engine(
 
 
 def _estimates(
-    legs, left, right, *, target_bonds, core_bond, complex, options, only: str | None = None
+    legs, left, right, *, target_bonds, max_bond, complex, options, only: str | None = None
 ) -> list[Estimate]:
-    core_bonds = full_bonds(legs, core_bond)
+    core_bonds = full_bonds(legs, max_bond)
     network = Network.of(tuple(legs), left, right)
     sizes = network.sizes(target_bonds, core_bonds)
     item = 16 if complex else 8
@@ -301,7 +303,7 @@ def _boundary_cost(legs, left, right, target_bonds, core_bonds, complex, options
         right,
         target_bonds=target_bonds,
         core_bonds=core_bonds,
-        max_bond=options.max_bond,
+        max_bond=options.environment_bond,
         complex=complex,
         dtype=options.dtype,
     )

@@ -17,15 +17,15 @@ from mpodis.factorization import Factorization
 from mpodis.sites import (
     bond_dimensions,
     left_canonical,
-    mpo_cores,
-    mpo_from_cores,
+    mpo_from_tensors,
+    site_tensors,
     spread_norm,
 )
 
 if TYPE_CHECKING:
     from quimb.tensor import MatrixProductOperator
 
-__all__ = ["Truth", "to_mpo", "true_form", "true_overlap"]
+__all__ = ["OverlapEstimate", "to_mpo", "estimate_form", "true_overlap"]
 
 DENSE = 2**9
 """Dimension up to which a dense product is the quickest exact way."""
@@ -34,7 +34,7 @@ BOUNDARY = 2**22
 
 
 @dataclass(frozen=True)
-class Truth:
+class OverlapEstimate:
     """A figure that no sweep has had a hand in.
 
     Attributes
@@ -55,7 +55,7 @@ class Truth:
 
 def true_overlap(
     factorization: Factorization, mpo: MatrixProductOperator, *, max_bond: int = 64
-) -> Truth:
+) -> OverlapEstimate:
     """f = Re Tr(M^H A) / (|M| |A|) of a factorization A with an MPO, at any size.
 
     Exact where a dense product or a transverse contraction is cheap; otherwise target and core are
@@ -69,17 +69,17 @@ def true_overlap(
     """
     if max_bond < 1:
         raise ValueError(f"max_bond={max_bond} keeps nothing; use 1 or more")
-    cores = mpo_cores(mpo)
-    if tuple(c.shape[1:3] for c in cores) != factorization.legs:
+    tensors = site_tensors(mpo)
+    if tuple(c.shape[1:3] for c in tensors) != factorization.legs:
         raise ValueError(
-            f"the target has legs {tuple(c.shape[1:3] for c in cores)}, the factorization "
+            f"the target has legs {tuple(c.shape[1:3] for c in tensors)}, the factorization "
             f"{factorization.legs}"
         )
     target, inner = (
-        spread_norm(left_canonical(x)[0], 0.0) for x in (cores, mpo_cores(factorization.core))
+        spread_norm(left_canonical(x)[0], 0.0) for x in (tensors, site_tensors(factorization.core))
     )
     left, right = factorization.left, factorization.right
-    found = true_form(
+    found = estimate_form(
         target,
         factorization.legs,
         (left.ansatz, right.ansatz),
@@ -87,7 +87,7 @@ def true_overlap(
         max_bond=max_bond,
     )
     size = core_norm(inner)
-    return Truth(found.value / size, found.error / size, found.method, found.max_bond)
+    return OverlapEstimate(found.value / size, found.error / size, found.method, found.max_bond)
 
 
 def to_mpo(
@@ -105,7 +105,7 @@ def to_mpo(
     """
     if not isinstance(factorization, Factorization):
         raise TypeError(f"expected a Factorization, got {type(factorization).__name__}")
-    core, log_norm = left_canonical(mpo_cores(factorization.core))
+    core, log_norm = left_canonical(site_tensors(factorization.core))
     core = spread_norm(core, 0.0)
     # to pull through the adjoint circuits is to push through these
     left, right = factorization.left.adjoint(), factorization.right.adjoint()
@@ -119,26 +119,26 @@ def to_mpo(
         truncation="svd",
     )
     engine.set(left.gates, core, right.gates)
-    cores, log_size = left_canonical(engine.pulled_cores())
-    return mpo_from_cores(spread_norm(cores, log_size + log_norm))
+    tensors, log_size = left_canonical(engine.pulled_cores())
+    return mpo_from_tensors(spread_norm(tensors, log_size + log_norm))
 
 
-def true_form(
+def estimate_form(
     target: list, legs: Legs, ansatze: tuple[Ansatz, Ansatz], parts: tuple, *, max_bond: int
-) -> Truth:
+) -> OverlapEstimate:
     """h = Re Tr(G^H Q_L M' Q_R) for parts (left gates, core, right gates), see `true_overlap`."""
     left, core, right = parts
     if max(padded_shape(legs)) <= DENSE:
         engine = DenseEnvironments(target, legs, *ansatze)
         engine.set(left, core, right)
-        return Truth(engine.inner(), 0.0, "dense")
+        return OverlapEstimate(engine.inner(), 0.0, "dense")
     network = Network.of(legs, *ansatze)
     sizes = network.sizes(bond_dimensions(target), bond_dimensions(core))
     if column_path(network, sizes, limit=BOUNDARY) is not None:
         engine = TransverseEnvironments(target, legs, *ansatze)
         engine.set(left, core, right)
-        return Truth(engine.inner(), 0.0, "transverse")
+        return OverlapEstimate(engine.inner(), 0.0, "transverse")
     half = max(1, max_bond // 2)
     with single_threaded(max_bond <= SMALL_BOND):
         rough, fine = middle_overlaps(target, left, core, right, legs, *ansatze, max_bond=half)
-    return Truth(fine, abs(fine - rough), "boundary", 2 * half)
+    return OverlapEstimate(fine, abs(fine - rough), "boundary", 2 * half)

@@ -107,7 +107,7 @@ def accept_core(engine: Environments) -> None:
 
 
 def core_norm(core: Sequence) -> float:
-    """|M'|, from its cores."""
+    """|M'|, from its site tensors."""
     return math.exp(left_canonical(core)[1])
 
 

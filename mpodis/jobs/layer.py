@@ -30,12 +30,12 @@ def load_problem(config: LayerConfig):
                 f"layer are (samples, {matrix.shape[0]})"
             )
         covariance = second_moment(inputs.matrix)
-    compressed = compress(matrix, max_bond=config.max_bond, rel_error=config.rel_error)
+    compressed = compress(matrix, max_bond=config.compress_bond, rel_error=config.compress_error)
     return weight, compressed, covariance
 
 
 def run_layer(
-    config: LayerConfig, directory: JobDirectory, *, progress: bool = False, problem=None
+    config: LayerConfig, directory: JobDirectory, *, progbar: bool = False, problem=None
 ) -> dict:
     """Run the job, or what is left of it; returns (and stores) its results."""
     weight, compressed, covariance = load_problem(config) if problem is None else problem
@@ -46,16 +46,16 @@ def run_layer(
             compressed,
             left=_circuit(config.left),
             right=None if config.right is None else _circuit(config.right),
-            core_bond=config.core_bond,
+            max_bond=config.max_bond,
             objective=objective,
             covariance=covariance,
             core=config.core,
             method=config.method,
             engine=config.engine,
             environment_bond=config.environment_bond,
-            start=config.start,
-            starts=config.starts,
-            kicks=config.kicks,
+            init=config.init,
+            n_init=config.n_init,
+            n_perturbed=config.n_perturbed,
             max_sweeps=config.max_sweeps,
             max_seconds=config.max_seconds,
             tol=config.tol,
@@ -63,7 +63,7 @@ def run_layer(
             seed=config.seed,
             executor=pool,
             run_dir=directory.path / objective,
-            progress=progress,
+            progbar=progbar,
         )
         found.factorization.save(directory.path / f"{objective}.safetensors")
         runs.append(_record(found, directory))
@@ -120,7 +120,7 @@ def _record(found, directory: JobDirectory) -> dict:
 
 
 def _baselines(compressed: Compressed, covariance, config: LayerConfig, parameters: int) -> list:
-    matrix = compressed.matrix()
+    matrix = compressed.to_dense()
     rank = rank_for(parameters, matrix.shape)
     rows = []
     for objective in config.objectives:
@@ -128,7 +128,7 @@ def _baselines(compressed: Compressed, covariance, config: LayerConfig, paramete
         for a in (
             truncation(
                 compressed.mpo,
-                config.core_bond,
+                config.max_bond,
                 shape=compressed.shape,
                 covariance=covariance,
                 weighted=weighted,

@@ -20,8 +20,8 @@ from mpodis.disentangling import disentangle
 from mpodis.factorization import Factorization, sandwich
 from mpodis.files import load_arrays, save_arrays
 from mpodis.jobs.directory import JobDirectory
+from mpodis.jobs.layer_in_network import LayerInNetwork
 from mpodis.jobs.records import costs, trajectory
-from mpodis.jobs.seen import SeenLayer
 from mpodis.measures import count_parameters, entanglement
 from mpodis.mpo import compress
 from mpodis.nn import (
@@ -43,14 +43,14 @@ __all__ = ["run_main"]
 log = logging.getLogger(__name__)
 
 
-def run_main(config: MainConfig, directory: JobDirectory, *, progress: bool = False) -> dict:
+def run_main(config: MainConfig, directory: JobDirectory, *, progbar: bool = False) -> dict:
     """Run the job, or what is left of it; returns (and stores) its results."""
     data = load_data(config.data, data_dir=config.data_dir)
     for depth in config.depths:  # circuits that do not fit are noticed before anything is trained
         brickwall(data.features.bit_length() - 1, depth, config.width, group=config.group)
     networks = []
     for seed in range(config.seed, config.seed + config.repeats):
-        networks.append(_one_network(config, directory, data, seed, progress=progress))
+        networks.append(_one_network(config, directory, data, seed, progbar=progbar))
     return directory.finish(
         {
             "job": "run",
@@ -62,18 +62,18 @@ def run_main(config: MainConfig, directory: JobDirectory, *, progress: bool = Fa
 
 
 def _one_network(
-    config: MainConfig, directory: JobDirectory, data: Dataset, seed: int, *, progress: bool
+    config: MainConfig, directory: JobDirectory, data: Dataset, seed: int, *, progbar: bool
 ) -> dict:
     name = f"seed{seed}"
     trained = directory.stage(
-        f"{name}-train", lambda: _train(config, directory, data, seed, progress=progress)
+        f"{name}-train", lambda: _train(config, directory, data, seed, progbar=progbar)
     )
     model = CompactTNN(inputs=data.features, bond=config.bond, classes=data.classes, seed=seed)
     weights, _ = load_arrays(_model_file(directory, seed))
     model.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
     model = model.double().eval()
     mpo = model.mpo.to_mpo()
-    layer = SeenLayer(model, mpo, data)
+    layer = LayerInNetwork(model, mpo, data)
     base = accuracy(model, data.x_test, data.y_test)
     log.info("seed %d: network trained, test accuracy %.2f %%", seed, base)
     runs, rows = {}, []
@@ -83,16 +83,16 @@ def _one_network(
             found = disentangle(
                 mpo,
                 left=brickwall(len(mpo.sites), depth, config.width, group=config.group),
-                core_bond=config.core_bond,
+                max_bond=config.max_bond,
                 objective="overlap" if objective == "overlap" else "activations",
                 **layer.moments(objective),
-                start=config.start,
-                starts=config.starts,
+                init=config.init,
+                n_init=config.n_init,
                 max_sweeps=config.max_sweeps,
                 tol=config.tol,
                 seed=seed,
                 run_dir=directory.path / name / key,
-                progress=progress,
+                progbar=progbar,
             )
             rows.append(_row(found, depth, objective, layer))
             runs[key] = trajectory(found)
@@ -127,7 +127,7 @@ def _one_network(
         "runs": runs,
         "execution": directory.stage(
             f"{name}-execution",
-            lambda: _execute(layer, last, last_objective, config, progress=progress),
+            lambda: _execute(layer, last, last_objective, config, progbar=progbar),
         ),
         "costs": directory.stage(f"{name}-costs", lambda: costs(last, seed)),
     }
@@ -138,7 +138,7 @@ def _model_file(directory: JobDirectory, seed: int):
 
 
 def _train(
-    config: MainConfig, directory: JobDirectory, data: Dataset, seed: int, *, progress: bool
+    config: MainConfig, directory: JobDirectory, data: Dataset, seed: int, *, progbar: bool
 ) -> dict:
     # more threads round differently and are no faster at this size
     threads = torch.get_num_threads()
@@ -150,7 +150,7 @@ def _train(
             bond=config.bond,
             epochs=config.epochs,
             learning_rate=config.learning_rate,
-            progress=progress,
+            progbar=progbar,
         )
     finally:
         torch.set_num_threads(threads)
@@ -160,7 +160,7 @@ def _train(
     return asdict(record)
 
 
-def _row(found: Disentangled, depth: int, objective: str, layer: SeenLayer) -> dict:
+def _row(found: Disentangled, depth: int, objective: str, layer: LayerInNetwork) -> dict:
     parts = found.factorization.parameter_counts()
     return {
         "depth": depth,
@@ -169,7 +169,7 @@ def _row(found: Disentangled, depth: int, objective: str, layer: SeenLayer) -> d
         "overlap": found.overlap,
         "bound": found.bound,
         "relative_error": found.relative_error,
-        "activation_error": layer.activation_error(objective, found.factorization.matrix()),
+        "activation_error": layer.activation_error(objective, found.factorization.to_dense()),
         "s_avg": float(np.mean(found.entropies_after)),
         "core": parts["core"],
         "gates": parts["left gates"] + parts["right gates"],
@@ -186,13 +186,13 @@ def _untruncated(found: Factorization, mpo) -> torch.nn.Module:
     return FactorizedLinear(Factorization(left, core, right, found.shape), dtype=torch.float64)
 
 
-def _baselines(mpo, layer: SeenLayer, config: MainConfig, parameters: int) -> list[dict]:
+def _baselines(mpo, layer: LayerInNetwork, config: MainConfig, parameters: int) -> list[dict]:
     """No layer, truncation at the same chi', low rank at the same parameters: our recipe each."""
     rank = rank_for(parameters, layer.matrix.shape)
     found: list[tuple[str, Approximation]] = [("-", zero(layer.matrix))]
     for objective in config.objectives:
         options = layer.moments(objective) | {"weighted": objective != "overlap"}
-        found.append((objective, truncation(mpo, config.core_bond, **options)))
+        found.append((objective, truncation(mpo, config.max_bond, **options)))
         found.append((objective, low_rank(layer.matrix, rank, **options)))
     rows = []
     for objective, a in found:
@@ -213,12 +213,12 @@ def _baselines(mpo, layer: SeenLayer, config: MainConfig, parameters: int) -> li
 
 
 def _execute(
-    layer: SeenLayer,
+    layer: LayerInNetwork,
     factorization: Factorization,
     objective: str,
     config: MainConfig,
     *,
-    progress: bool,
+    progbar: bool,
 ) -> dict:
     """Exact execution of both circuits on Aer against the same layer in the network."""
     data, model = layer.data, layer.model
@@ -228,7 +228,7 @@ def _execute(
     x, y = data.x_test[:count], data.y_test[:count]
     module = layer.factorized(factorization, objective)
     began = time.perf_counter()
-    measured = hybrid_layer(factorization, x, progress=progress)
+    measured = hybrid_layer(factorization, x, progbar=progbar)
     seconds = time.perf_counter() - began
     if module.bias is not None:
         measured = measured + module.bias.numpy()

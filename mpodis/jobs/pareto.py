@@ -17,7 +17,7 @@ STEPS = 8
 
 
 def run_pareto(
-    config: ParetoConfig, directory: JobDirectory, *, progress: bool = False, problem=None
+    config: ParetoConfig, directory: JobDirectory, *, progbar: bool = False, problem=None
 ) -> dict:
     """Run the job, or what is left of it; returns (and stores) its results.
 
@@ -26,13 +26,13 @@ def run_pareto(
     weight, compressed, covariance = load_problem(config) if problem is None else problem
     found = pareto(
         compressed,
-        core_bond=config.core_bond,
+        max_bond=config.max_bond,
         objective=config.objective,
         covariance=covariance,
         families=config.families or FAMILIES,
         depths=config.depths,
         max_cnots=config.max_cnots,
-        starts=config.starts,
+        n_init=config.n_init,
         rounds=config.rounds,
         trials=config.trials,
         sweeps=config.sweeps,
@@ -40,7 +40,7 @@ def run_pareto(
         max_sweeps=config.max_sweeps,
         seed=config.seed,
         run_dir=directory.path / "pieces",
-        progress=progress,
+        progbar=progbar,
     )
     (directory.path / "front").mkdir(exist_ok=True)
     for point in found.front:

@@ -9,7 +9,7 @@ from mpodis.nn.layers import FactorizedLinear, MPOLinear, linear_from_matrix, re
 from mpodis.nn.moments import LayerStatistics, LowRankMoment
 from mpodis.nn.monarch import MonarchLinear
 from mpodis.nn.order import absorb_permutation
-from mpodis.nn.positive import keep_positive, let_free, train_positive_tnn
+from mpodis.nn.positive import keep_positive, remove_positivity, train_positive_tnn
 from mpodis.nn.stacks import HybridNetwork, Stage
 from mpodis.nn.swap import (
     Pointwise,
@@ -54,7 +54,7 @@ __all__ = [
     "heal",
     "keep_positive",
     "layer_inputs",
-    "let_free",
+    "remove_positivity",
     "linear_from_matrix",
     "output_sensitivity",
     "parameter_table",

@@ -78,7 +78,7 @@ def collect_activations(
     stream = Stream(name, rank)
     fisher = _Fisher(layer, draws, seed) if sensitivity else None
     _run(model, name, loader, stream.add, fisher)
-    return stream.statistics(None if fisher is None else fisher.matrix())
+    return stream.statistics(None if fisher is None else fisher.to_dense())
 
 
 def layer_inputs(model: nn.Module, name: str, loader: Iterable | np.ndarray | Tensor) -> np.ndarray:
@@ -100,7 +100,7 @@ def output_sensitivity(
     """
     fisher = _Fisher(find_layer(model, name))
     _run(model, name, loader, lambda x: None, fisher)
-    return fisher.matrix()
+    return fisher.to_dense()
 
 
 def _run(
@@ -197,7 +197,7 @@ class _Fisher:
         )
         return [double(_rows(g, self.layer)) for g in found]
 
-    def matrix(self) -> np.ndarray:
+    def to_dense(self) -> np.ndarray:
         return (self.total / self.count).cpu().numpy()
 
 

@@ -397,7 +397,7 @@ class TrainedCircuit(nn.Module):
             )
         return self.push(x.reshape(-1, x.shape[-1]).T).T.reshape(x.shape)
 
-    def matrix(self) -> Tensor:
+    def to_dense(self) -> Tensor:
         """Q, (2^n, 2^n), differentiable."""
         kind = getattr(self, f"base{next(iter(self._slots))}") if self._slots else self.one
         return self.pull(torch.eye(2**self.n, dtype=kind.dtype, device=kind.device))

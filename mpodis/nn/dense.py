@@ -60,7 +60,7 @@ def train_dense(
     epochs: int | None = None,
     learning_rate: float | None = None,
     batch_size: int | None = None,
-    progress: bool = False,
+    progbar: bool = False,
 ) -> tuple[nn.Sequential, TrainingRecord]:
     """Train a `dense_network` from scratch, by the recipe of the data set unless told otherwise.
 
@@ -114,5 +114,5 @@ def train_dense(
     )
     generator = torch_generator(seed)  # one stream: first the weights, then the orders
     model = dense_network((data.features, *hidden, data.classes), seed=generator)
-    model, record = train_classifier(model, data, **settings, seed=generator, progress=progress)
+    model, record = train_classifier(model, data, **settings, seed=generator, progbar=progbar)
     return model, replace(record, seed=seed if isinstance(seed, int) else None)

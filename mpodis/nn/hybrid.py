@@ -22,7 +22,7 @@ from mpodis.nn.layers import (
     check_shape,
     torch_generator,
 )
-from mpodis.sites import mpo_cores
+from mpodis.sites import site_tensors
 
 __all__ = ["PLANS", "HybridLinear"]
 
@@ -52,7 +52,7 @@ class HybridLinear(nn.Module):
     left, right : str, Ansatz, Circuit, a sequence of the latter two, or None
         A spec, see `from_spec`; or placements; or gates to begin with; several are cut from each
         other.
-    start : {0, 1}
+    parity : {0, 1}
         Wire on which the first brick of a spec begins.
     scale : float or None
         Of the generators of gates that are not given, near the identity; None: Haar-random.
@@ -100,7 +100,7 @@ class HybridLinear(nn.Module):
         left: Sides = None,
         right: Sides = None,
         group: str = "SO",
-        start: int = 0,
+        parity: int = 0,
         scale: float | None = 0.1,
         norm: bool = False,
         activation: Callable[[Tensor], Tensor] = torch.relu,
@@ -122,7 +122,7 @@ class HybridLinear(nn.Module):
         for name, given in (("left", left), ("right", right)):
             wires = _qubits(self.legs, name)
             circuits = [
-                make(one, seed=generator) for one in _segments(given, len(wires), group, start)
+                make(one, seed=generator) for one in _segments(given, len(wires), group, parity)
             ]
             for circuit in circuits:
                 if circuit.n != len(wires):
@@ -178,7 +178,7 @@ class HybridLinear(nn.Module):
         kind = layer.core.cores[0].dtype
         layer.core.cores = nn.ParameterList(
             nn.Parameter(torch.as_tensor(np.array(core)).to(kind))
-            for core in mpo_cores(factorization.core)
+            for core in site_tensors(factorization.core)
         )
         if bias is not None:
             layer.bias = nn.Parameter(check_bias(bias, layer.outputs, kind))
@@ -375,11 +375,11 @@ def _axes(legs: Legs, side: str) -> tuple[tuple, tuple, tuple, int]:
     return sizes, order, back, 2 ** len(qubits)
 
 
-def _segments(given: Sides, n: int, group: str, start: int) -> list[Ansatz | Circuit]:
+def _segments(given: Sides, n: int, group: str, parity: int) -> list[Ansatz | Circuit]:
     """Sub-circuits of a side, none where there is nothing to do."""
     if given is None:
         return []
     if isinstance(given, str):
-        return segments_from_spec(given, n, group=group, start=start)
+        return segments_from_spec(given, n, group=group, parity=parity)
     several = [given] if isinstance(given, (Ansatz, Circuit)) else list(given)
     return [one for one in several if (one if isinstance(one, Ansatz) else one.ansatz).layers]

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from mpodis.conventions import check_legs, crop, padded_shape
-from mpodis.sites import mpo_cores, mpo_from_cores
+from mpodis.sites import mpo_from_tensors, site_tensors
 
 if TYPE_CHECKING:
     from quimb.tensor import MatrixProductOperator
@@ -122,7 +122,7 @@ class MPOLinear(nn.Module):
         ValueError
             If the MPO is complex, or the shape or the bias does not fit it.
         """
-        arrays = [np.asarray(core) for core in mpo_cores(mpo)]
+        arrays = [np.asarray(core) for core in site_tensors(mpo)]
         layer = cls([core.shape[1:3] for core in arrays], 1, shape=shape, dtype=dtype, seed=0)
         layer.cores = nn.ParameterList([nn.Parameter(_copied(core, dtype)) for core in arrays])
         if bias is not None:
@@ -141,7 +141,9 @@ class MPOLinear(nn.Module):
     def to_mpo(self) -> MatrixProductOperator:
         """quimb's MPO of the padded weight, numpy arrays of double precision, detached."""
         kind = torch.complex128 if self.cores[0].is_complex() else torch.float64
-        return mpo_from_cores([core.detach().cpu().to(kind).numpy().copy() for core in self.cores])
+        return mpo_from_tensors(
+            [core.detach().cpu().to(kind).numpy().copy() for core in self.cores]
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         check_inputs(x, self.inputs)
@@ -198,9 +200,9 @@ class FactorizedLinear(nn.Module):
         _check_dtype(dtype)
         self.inputs, self.outputs = factorization.shape
         # Zero-padding x and cropping y is the same as cropping the rows of Q_L, columns of Q_R.
-        left = factorization.left.matrix()[: self.inputs]
-        core = factorization.core_matrix()
-        right = factorization.right.matrix()[:, : self.outputs]
+        left = factorization.left.to_dense()[: self.inputs]
+        core = factorization.core_to_dense()
+        right = factorization.right.to_dense()[:, : self.outputs]
         if any(np.iscomplexobj(part) for part in (left, core, right)):
             left, core, right = _in_real_arithmetic(left, core, right)
         for name, part in (("left", left), ("core", core), ("right", right)):

@@ -33,7 +33,7 @@ class LowRankMoment:
     residual: np.ndarray
     error: float
 
-    def matrix(self) -> np.ndarray:
+    def to_dense(self) -> np.ndarray:
         """The form as a (features, features) array."""
         return self.factor.conj().T @ self.factor + np.diag(self.residual)
 
@@ -74,7 +74,7 @@ class LayerStatistics(Tabular):
     def centred(self) -> np.ndarray:
         """The second moment about the mean, (features, features): see `second_moment`."""
         moment = self.about_mean
-        return moment.matrix() if isinstance(moment, LowRankMoment) else moment
+        return moment.to_dense() if isinstance(moment, LowRankMoment) else moment
 
     @property
     def covariance(self) -> np.ndarray:

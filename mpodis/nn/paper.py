@@ -35,7 +35,7 @@ class Architecture:
         By name: bonds of every layer, and (name of bonds, circuits).
     paper : dict
         Parameters and accuracy (percent) of a row as published.
-    norm, start
+    norm, parity
         See `HybridNetwork`.
     quadtree : bool
         Pixels are read block by block, not row by row.
@@ -46,7 +46,7 @@ class Architecture:
     rows: dict[str, tuple[str, Circuits]]
     paper: dict[str, tuple[int, float]] = field(default_factory=dict)
     norm: str = "affine"
-    start: int = 1
+    parity: int = 1
     quadtree: bool = False
 
     def stages(self, row: str) -> tuple[Stage, ...]:
@@ -61,7 +61,7 @@ class Architecture:
 
     def network(self, row: str, *, seed=None, **options) -> HybridNetwork:
         """Untrained; `options` are those of `HybridNetwork`."""
-        given = {"norm": self.norm, "start": self.start} | options
+        given = {"norm": self.norm, "parity": self.parity} | options
         return HybridNetwork(self.stages(row), seed=seed, **given)
 
     def pixels(self, image_shape: tuple[int, ...]) -> np.ndarray:

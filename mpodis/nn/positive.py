@@ -17,7 +17,7 @@ from mpodis.nn.layers import MPOLinear, torch_generator
 from mpodis.nn.tnn import RECIPES, CompactTNN, Recipe
 from mpodis.nn.training import TrainingRecord, train_classifier
 
-__all__ = ["keep_positive", "let_free", "train_positive_tnn"]
+__all__ = ["keep_positive", "remove_positivity", "train_positive_tnn"]
 
 
 class _Softplus(nn.Module):
@@ -34,7 +34,7 @@ def keep_positive(layer: MPOLinear) -> MPOLinear:
     """Make every entry of the cores positive, and keep it so in training.
 
     The cores become the softplus of parameters that are trained; at first they are the absolute
-    values of what they were. `let_free` undoes the parametrisation.
+    values of what they were. `remove_positivity` undoes the parametrisation.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def keep_positive(layer: MPOLinear) -> MPOLinear:
     return layer
 
 
-def let_free(layer: MPOLinear) -> MPOLinear:
+def remove_positivity(layer: MPOLinear) -> MPOLinear:
     """Plain cores again, with the values that they have; changes the layer in place."""
     for k in range(len(layer.cores)):
         if parametrize.is_parametrized(layer.cores, str(k)):
@@ -102,5 +102,5 @@ def train_positive_tnn(
         batch_size=recipe.batch_size,
         seed=generator,
     )
-    let_free(model.mpo)
+    remove_positivity(model.mpo)
     return model, replace(record, seed=seed)

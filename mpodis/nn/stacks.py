@@ -65,7 +65,7 @@ class HybridNetwork(nn.Sequential):
         With scale and shift, as in the paper, or with a shift only.
     scale : float or None
         Of the gates' generators at the start; None: Haar-random gates.
-    start : {0, 1}
+    parity : {0, 1}
         Wire on which the first brick of a circuit begins.
     cut_norm : bool
         Batch normalization, without parameters, at the cuts of a spec.
@@ -85,7 +85,7 @@ class HybridNetwork(nn.Sequential):
         *,
         norm: str = "affine",
         scale: float | None = None,
-        start: int = 0,
+        parity: int = 0,
         cut_norm: bool = True,
         batch: int = 256,
         seed=None,
@@ -106,7 +106,9 @@ class HybridNetwork(nn.Sequential):
                 )
             self.add_module(
                 f"layer{k}",
-                _layer(stage, scale=scale, start=start, norm=cut_norm, batch=batch, seed=generator),
+                _layer(
+                    stage, scale=scale, parity=parity, norm=cut_norm, batch=batch, seed=generator
+                ),
             )
             if k < len(self.stages):
                 self.add_module(f"norm{k}", NORMS[norm](outputs))

@@ -116,7 +116,7 @@ def disentangle_module(
     batch, plan
         See `HybridLinear`.
     **options
-        Of `mpodis.disentangle`: ``left``, ``core_bond``, ``seed``, ...
+        Of `mpodis.disentangle`: ``left``, ``max_bond``, ``seed``, ...
 
     Returns
     -------
@@ -154,7 +154,7 @@ def heal(
     loss: Callable[[Tensor, Tensor], Tensor] = cross_entropy,
     epochs: int = 1,
     learning_rate: float = 1e-3,
-    progress: bool = False,
+    progbar: bool = False,
 ) -> list[float]:
     """Train a network in place for a few passes, with Adam and a half cosine; returns the losses.
 
@@ -185,7 +185,7 @@ def heal(
     # a loader of unknown length is slowed down from epoch to epoch
     schedule = CosineAnnealingLR(optimizer, max(1, epochs * (batches or 1)))
     model.train()
-    with bar(total=epochs, desc="healing", enabled=progress) as shown:
+    with bar(total=epochs, desc="healing", enabled=progbar) as shown:
         for epoch in range(epochs):
             total, count = 0.0, 0
             for x, y in loader:

@@ -111,7 +111,7 @@ def train_tnn(
     epochs: int | None = None,
     learning_rate: float | None = None,
     batch_size: int | None = None,
-    progress: bool = False,
+    progbar: bool = False,
 ) -> tuple[CompactTNN, TrainingRecord]:
     """Train a `CompactTNN` from scratch, by the recipe of the data set unless told otherwise.
 
@@ -171,5 +171,5 @@ def train_tnn(
     model = CompactTNN(
         inputs=data.features, bond=bond, classes=data.classes, batchnorm=batchnorm, seed=generator
     )
-    model, record = train_classifier(model, data, **settings, seed=generator, progress=progress)
+    model, record = train_classifier(model, data, **settings, seed=generator, progbar=progbar)
     return model, replace(record, seed=seed if isinstance(seed, int) else None)

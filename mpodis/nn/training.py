@@ -66,7 +66,7 @@ def train_classifier(
     learning_rate: float,
     batch_size: int,
     seed: Seed = 0,
-    progress: bool = False,
+    progbar: bool = False,
 ) -> tuple[nn.Module, TrainingRecord]:
     """Train on the training images with Adam, a cosine schedule and the cross entropy.
 
@@ -108,7 +108,7 @@ def train_classifier(
     steps = steps_for(model, x, y, learning_rate=learning_rate, count=epochs * batches)
     losses = []
     model.train()
-    with bar(total=epochs, desc="training", enabled=progress) as shown:
+    with bar(total=epochs, desc="training", enabled=progbar) as shown:
         for epoch in range(epochs):
             order = torch.randperm(len(x), generator=generator)
             losses.append(steps.epoch(list(order.tensor_split(batches))))

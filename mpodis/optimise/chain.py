@@ -15,7 +15,7 @@ from mpodis.optimise.settings import Settings
 
 __all__ = ["Chain"]
 
-QUICK = {"tol": 1e-3, "explore": 20}
+QUICK = {"tol": 1e-3, "init_sweeps": 20}
 """Settings of the stages between wide gates and the circuit: they only prepare the next."""
 QUICK_SWEEPS = 20
 GROWING = 5
@@ -46,16 +46,16 @@ class Chain:
         # the whole circuit says which engine all stages have, and refuses what does not fit
         self._whole = Loop(problem, settings, executor=executor)
         self.settings = self._whole.settings
-        if self.settings.start == "auto":
-            self.settings = replace(self.settings, start=_automatic(problem, self.settings))
+        if self.settings.init == "auto":
+            self.settings = replace(self.settings, init=_automatic(problem, self.settings))
             self._whole.settings = self.settings
-        grown = self.settings.start == "grown" and problem.initial is None
+        grown = self.settings.init == "grown" and problem.initial is None
         self._stages = plan(problem.left, problem.right) if grown else [_single(problem)]
         self._number, self._done = 0, []
         self._winners: list[int] = []
-        self._names = self.settings.starts
+        self._names = self.settings.n_init
         self._rival: _Rival | None = None
-        self._open(None, range(self.settings.starts), 0.0)
+        self._open(None, range(self.settings.n_init), 0.0)
 
     @property
     def stage(self) -> Stage:
@@ -81,14 +81,14 @@ class Chain:
         """The run's, as a stage has them."""
         settings = self.settings
         afresh = stage.begins == "start" or stage.rivals
-        count = settings.starts if afresh else 1 + settings.kicks
-        options = {"start": "identity", "starts": count}
+        count = settings.n_init if afresh else 1 + settings.n_perturbed
+        options = {"init": "identity", "n_init": count}
         if stage.begins == "grow" and not stage.challenged:  # what is compared gets the same
             options["max_sweeps"] = math.ceil(settings.max_sweeps / GROWING)
         elif stage.begins in ("coarse", "compile") and not stage.decides:
             options |= QUICK
             if stage.begins == "compile":
-                options |= {"starts": 1, "max_sweeps": min(QUICK_SWEEPS, settings.max_sweeps)}
+                options |= {"n_init": 1, "max_sweeps": min(QUICK_SWEEPS, settings.max_sweeps)}
         return replace(settings, **options)
 
     @property
@@ -100,7 +100,7 @@ class Chain:
         """Sweeps that the run takes at most."""
         several = len(self._stages) > 1
         each = [self._settings(stage) if several else self.settings for stage in self._stages]
-        return sum(one.max_sweeps + (one.starts - 1) * one.explore for one in each)
+        return sum(one.max_sweeps + (one.n_init - 1) * one.init_sweeps for one in each)
 
     @property
     def status(self) -> str | None:
@@ -122,7 +122,7 @@ class Chain:
         if self.stage.decides:
             self._rival = None
         self._number += 1
-        count = self._settings(self.stage).starts
+        count = self._settings(self.stage).n_init
         if self.stage.rivals:
             self._rival = _Rival(loss, point, name, self._number)
             names, point = self._named(count), None
@@ -140,7 +140,7 @@ class Chain:
         loss = self._loop.loss()
         if self.stage.decides and self._rival.loss <= loss:
             return self._rival.loss, self._rival.point, self._rival.name
-        return loss, self._loop.point(), self._loop.start
+        return loss, self._loop.point(), self._loop.init
 
     def _lineage(self, name: int) -> list[int]:
         """The winner of every stage up to the present one."""
@@ -162,7 +162,7 @@ class Chain:
             status=self.status or "max_sweeps",
             history=History(tuple(self.records)),
             winners=tuple(self._lineage(name)),
-            start=name,
+            init=name,
             seconds=self._loop.elapsed,
         )
 

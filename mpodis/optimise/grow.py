@@ -83,8 +83,8 @@ def plan(left: Ansatz, right: Ansatz) -> list[Stage]:
     for place in bound_gates(left, right)[:1]:
         what = "tied gate" if place.fixed is None else f"fixed {place.fixed}"
         raise ValueError(
-            f"start='grown' begins new layers as the identity, which the {what} on wires "
-            f"{place.wires} cannot be; use start='identity'"
+            f"init='grown' begins new layers as the identity, which the {what} on wires "
+            f"{place.wires} cannot be; use init='identity'"
         )
     depth = max(left.depth, right.depth)
     stages = [Stage(*_part(left, right, 1), "start")]
@@ -171,7 +171,7 @@ def _compiled(circuit: Circuit, ansatz: Ansatz, layer: int, seed: Sequence[int])
         )
         small = Ansatz(place.width, moved, ansatz.group)
         near = synthesise(
-            circuit.gates[before + k], small, starts=4, max_sweeps=60, seed=[*seed, k]
+            circuit.gates[before + k], small, n_init=4, max_sweeps=60, seed=[*seed, k]
         )
         found.update(zip(inside, near.circuit.gates, strict=True))
     like = np.result_type(np.float64, *circuit.gates)

@@ -17,7 +17,7 @@ from mpodis.objectives import Objective
 from mpodis.optimise.entropic import lower_entropies
 from mpodis.optimise.problem import Point, Problem
 from mpodis.optimise.settings import Settings
-from mpodis.sites import core_legs, cores_to_dense, mpo_cores, mpo_from_cores
+from mpodis.sites import legs_of, mpo_from_tensors, site_tensors, tensors_to_dense
 
 __all__ = ["first_core", "place_start"]
 
@@ -25,14 +25,14 @@ FITTED = 2**11
 """Dimension up to which the first core is fitted through the dense matrix."""
 
 
-def first_core(cores: Sequence, settings: Settings) -> list:
+def first_core(tensors: Sequence, settings: Settings) -> list:
     """Core for trivial circuits: the paper's truncation if it stays fixed, else its ALS fit."""
-    mpo = mpo_from_cores(list(cores))
-    core = truncate(mpo, max_bond=settings.core_bond).mpo
-    if settings.core == "update" and max(padded_shape(core_legs(cores))) <= FITTED:
-        core = fit_core(mpo, max_bond=settings.core_bond, start=core)
-    core = mpo_cores(core)
-    return pad_bonds(core, settings.core_bond) if settings.core == "update" else core
+    mpo = mpo_from_tensors(list(tensors))
+    core = truncate(mpo, max_bond=settings.max_bond).mpo
+    if settings.core == "update" and max(padded_shape(legs_of(tensors))) <= FITTED:
+        core = fit_core(mpo, max_bond=settings.max_bond, init=core)
+    core = site_tensors(core)
+    return pad_bonds(core, settings.max_bond) if settings.core == "update" else core
 
 
 def place_start(
@@ -52,12 +52,12 @@ def place_start(
 
     Parameters
     ----------
-    first : list of cores, or Point
+    first : list of site tensors, or Point
         The core to begin with, or gates and core.
     """
     rng = np.random.default_rng([settings.seed, stream])
     if isinstance(first, Point):
-        kick = settings.scale * 2 ** (number - 1) if number else 0.0
+        kick = settings.init_scale * 2 ** (number - 1) if number else 0.0
         gates = [
             _near(getattr(first, side), getattr(problem, side), kick, rng)
             for side in ("left", "right")
@@ -65,17 +65,17 @@ def place_start(
         engine.set(gates[0], first.core, gates[1])
         engine.set(core=objective.scaled(engine))
         return
-    scale = None if settings.start == "random" else settings.scale * 2**number
+    scale = None if settings.init == "random" else settings.init_scale * 2**number
     sides = (problem.left, problem.right)
     left, right = (list(random_circuit(a, seed=rng, scale=scale).gates) for a in sides)
-    if settings.start == "entropic":
-        matrix = cores_to_dense(problem.cores)
+    if settings.init == "entropic":
+        matrix = tensors_to_dense(problem.tensors)
         ansatze = {"left": problem.left, "right": problem.right}
         found = lower_entropies(matrix, problem.legs, ansatze, {"left": left, "right": right})
         left, right = found["left"], found["right"]
     dtype = np.result_type(*first, *left, *right)
     engine.set(left, [np.asarray(site, dtype=dtype) for site in first], right)
-    if settings.core == "update" and settings.start in ("random", "entropic"):
+    if settings.core == "update" and settings.init in ("random", "entropic"):
         # a core made for trivial circuits says nothing about other ones
         engine.set(core=objective.best_core(engine))
     engine.set(core=objective.scaled(engine))

@@ -15,7 +15,7 @@ import numpy as np
 
 from mpodis.environments import build_engine
 from mpodis.environments.arrays import SMALL_BOND, single_threaded
-from mpodis.environments.overlap import true_form
+from mpodis.environments.overlap import estimate_form
 from mpodis.environments.protocol import core_norm
 from mpodis.factorization import Factorization
 from mpodis.gates import polar_update
@@ -28,7 +28,7 @@ from mpodis.optimise.problem import Point, Problem, named_list
 from mpodis.optimise.recorder import Figures
 from mpodis.optimise.result import Disentangled, History
 from mpodis.optimise.settings import Settings
-from mpodis.sites import left_canonical, mpo_from_cores, spread_norm
+from mpodis.sites import left_canonical, mpo_from_tensors, spread_norm
 
 __all__ = ["Loop"]
 
@@ -78,9 +78,9 @@ class Loop:
         stage: int = 0,
         executor=None,
     ) -> None:
-        self.numbers = tuple(range(settings.starts)) if numbers is None else tuple(numbers)
-        cores, self._log_norm = left_canonical(problem.cores)
-        self._unit = spread_norm(cores, 0.0)
+        self.numbers = tuple(range(settings.n_init)) if numbers is None else tuple(numbers)
+        tensors, self._log_norm = left_canonical(problem.tensors)
+        self._unit = spread_norm(tensors, 0.0)
         if settings.objective == "overlap" and problem.sensitivity is not None:
             raise ValueError("sensitivity= weighs the activations; use objective='activations'")
         self.problem, self.settings = problem, with_engine(problem, settings, self._unit, executor)
@@ -116,7 +116,7 @@ class Loop:
         self._first = problem.initial or first_core(self._unit, settings)
         self.records: list[dict] = []
         self.status: str | None = None
-        self._number, self._refining = 0, settings.starts == 1
+        self._number, self._refining = 0, settings.n_init == 1
         self._phase, self.elapsed, self.stage = "", elapsed, stage
         self._best: dict | None = None
         self._best_point: dict[str, np.ndarray] = {}
@@ -144,7 +144,7 @@ class Loop:
         place = {"numbers": self.numbers, "elapsed": self.elapsed, "stage": self.stage}
         tasks = [
             self._pool.submit(explore, k, self.problem, self.settings, **place)
-            for k in range(self.settings.starts)
+            for k in range(self.settings.n_init)
         ]
         for task in tasks:
             records, best, point, status = task.result()
@@ -168,7 +168,7 @@ class Loop:
                 self.watch.restart(self.engine)
             place_start(
                 self._number,
-                self.start,
+                self.init,
                 self.engine,
                 self.objective,
                 self.problem,
@@ -225,7 +225,7 @@ class Loop:
             if self.settings.method != "auto":
                 return self._next("converged")
             self._phase = "sweep"  # do the closed forms still find something?
-        if not self._refining and sweeps >= self.settings.explore:
+        if not self._refining and sweeps >= self.settings.init_sweeps:
             self._next("explored")
 
     def _decide_watched(self, record: dict, losses: list[float], limit: str) -> None:
@@ -244,7 +244,7 @@ class Loop:
             self._next(limit or "truncated")
         elif slow and not follows and not self.watch.raise_bond(self.engine):
             self._next("converged")
-        elif not self._refining and sweeps >= self.settings.explore:
+        elif not self._refining and sweeps >= self.settings.init_sweeps:
             self._next("explored")
 
     def _at_limit(self) -> str:
@@ -256,13 +256,13 @@ class Loop:
         return "max_sweeps" if done >= settings.max_sweeps else ""
 
     @property
-    def start(self) -> int:
+    def init(self) -> int:
         """What the present start is called."""
         return self.numbers[self._number]
 
     def _mine(self) -> list[dict]:
         """Records of the present start."""
-        return [r for r in self.records if r["start"] == self.start]
+        return [r for r in self.records if r["init"] == self.init]
 
     def _was(self, phase: str) -> bool:
         return any(r["phase"] == phase for r in self._mine())
@@ -272,7 +272,7 @@ class Loop:
         if self._refining:
             return self._end(status)
         self._keep_if_best(status)
-        if self._number + 1 < self.settings.starts:
+        if self._number + 1 < self.settings.n_init:
             self._number, self._phase = self._number + 1, ""
             return None
         self._refining = True
@@ -321,7 +321,7 @@ class Loop:
             "stage": self.stage,
             "depth": max(side.depth for side in sides),
             "width": max((p.width for side in sides for p in side.placements), default=0),
-            "start": self.start,
+            "init": self.init,
             "sweep": len(self._mine()),
             "phase": self._phase,
             "loss": float(loss),
@@ -342,7 +342,7 @@ class Loop:
         core = self.objective.scaled(self.engine)
         self.engine.set(core=core)
         parts = (self.engine.left, core, self.engine.right)
-        truth = true_form(
+        truth = estimate_form(
             self._unit,
             self.problem.legs,
             (self.problem.left, self.problem.right),
@@ -355,12 +355,12 @@ class Loop:
         core = spread_norm(left_canonical(core)[0], left_canonical(core)[1] + self._log_norm)
         return Disentangled(
             factorization=Factorization(
-                circuits[0], mpo_from_cores(core), circuits[1], self.problem.shape
+                circuits[0], mpo_from_tensors(core), circuits[1], self.problem.shape
             ),
             status=self.status or "max_sweeps",
             history=History(tuple(self.records)),
             settings=self.settings,
-            start=self.start,
+            init=self.init,
             loss=self.objective.loss(self.engine),
             overlap=overlap,
             overlap_error=truth.error / size,

@@ -1,7 +1,7 @@
 """Keeps a truncating engine honest: independent checks, a schedule of bond dimensions, reverts.
 
 A boundary engine computes environments at a bond dimension D and takes its own overlap for true.
-Every few sweeps the overlap is therefore measured by other means (`true_form`: exactly where that
+Every few sweeps the overlap is therefore measured by other means (`estimate_form`: exactly where that
 is cheap, else met in the middle at 2D). Where the truth has dropped, the last good gates come back
 and D goes up; where the engine's figure is off, D goes up too.
 """
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mpodis.environments import Environments
-from mpodis.environments.overlap import true_form
+from mpodis.environments.overlap import estimate_form
 from mpodis.environments.protocol import core_norm
 from mpodis.optimise.problem import Problem
 from mpodis.sites import bond_dimensions
@@ -67,7 +67,7 @@ class Watch:
 
         "exhausted" is a drop at the largest bond dimension; the last good gates are back then too.
         """
-        found = true_form(
+        found = estimate_form(
             self._unit,
             self._problem.legs,
             (self._problem.left, self._problem.right),

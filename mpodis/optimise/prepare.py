@@ -19,7 +19,7 @@ PULLED = 2**11
 """Dimension of the operators whose entropies a start can look at."""
 
 
-def with_engine(problem: Problem, settings: Settings, cores: Sequence, executor=None) -> Settings:
+def with_engine(problem: Problem, settings: Settings, tensors: Sequence, executor=None) -> Settings:
     """Settings with an engine and a method that fit; refuses what does not."""
     if problem.left.ties or problem.right.ties:
         if settings.method == "sweeps":
@@ -28,10 +28,10 @@ def with_engine(problem: Problem, settings: Settings, cores: Sequence, executor=
                 "each other; use method='auto'"
             )
         settings = replace(settings, method="lbfgs")
-    if settings.start == "entropic" and max(padded_shape(problem.legs)) > PULLED:
+    if settings.init == "entropic" and max(padded_shape(problem.legs)) > PULLED:
         raise ValueError(
-            f"start='entropic' needs the dense operator, and a dimension of "
-            f"{max(padded_shape(problem.legs))} is beyond {PULLED}; use start='identity'"
+            f"init='entropic' needs the dense operator, and a dimension of "
+            f"{max(padded_shape(problem.legs))} is beyond {PULLED}; use init='identity'"
         )
     if settings.objective == "activations":
         size = max(padded_shape(problem.legs))
@@ -45,9 +45,9 @@ def with_engine(problem: Problem, settings: Settings, cores: Sequence, executor=
         problem.legs,
         problem.left,
         problem.right,
-        target_bonds=bond_dimensions(cores),
-        core_bond=settings.core_bond,
-        complex=any(core.dtype.kind == "c" for core in cores)
+        target_bonds=bond_dimensions(tensors),
+        max_bond=settings.max_bond,
+        complex=any(core.dtype.kind == "c" for core in tensors)
         or "U" in (problem.left.group, problem.right.group),
         options=engine_options(settings, executor),
         engine=settings.engine,
@@ -57,7 +57,7 @@ def with_engine(problem: Problem, settings: Settings, cores: Sequence, executor=
 
 def engine_options(settings: Settings, executor=None) -> EngineOptions:
     return EngineOptions(
-        max_bond=settings.environment_bond[-1],  # where the schedule may end
+        environment_bond=settings.environment_bond[-1],  # where the schedule may end
         dtype=settings.dtype,
         device=settings.device,
         memory=settings.memory,
@@ -75,7 +75,7 @@ def moments(problem: Problem) -> tuple:
         )
     sensitivity = mask_padding(problem.sensitivity, problem.shape[1], problem.legs)
     groups = {problem.left.group, problem.right.group}
-    if "U" in groups or any(core.dtype.kind == "c" for core in problem.cores):
+    if "U" in groups or any(core.dtype.kind == "c" for core in problem.tensors):
         return problem.covariance, sensitivity
     # a real error feels only the real part, and the core shall stay real
     return problem.covariance.real, None if sensitivity is None else sensitivity.real

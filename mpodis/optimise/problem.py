@@ -14,7 +14,7 @@ from mpodis.factorization import Factorization
 from mpodis.fit import embed_metric, pad_bonds
 from mpodis.measures import second_moment
 from mpodis.mpo import truncate
-from mpodis.sites import bond_dimensions, core_legs, left_canonical, mpo_cores
+from mpodis.sites import bond_dimensions, left_canonical, legs_of, site_tensors
 
 __all__ = ["Point", "Problem", "as_ansatz", "named_list"]
 
@@ -47,13 +47,13 @@ def named_list(prefix: str, arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """M as its cores, the two ansätze, the shape before padding, and second moments.
+    """M as its site tensors, the two ansätze, the shape before padding, and second moments.
 
     `covariance` is that of the inputs, `sensitivity` that of the gradients at the outputs;
     `initial` are the gates and the core to begin with, where they are given.
     """
 
-    cores: tuple
+    tensors: tuple
     left: Ansatz
     right: Ansatz
     shape: tuple[int, int]
@@ -63,12 +63,12 @@ class Problem:
 
     @property
     def legs(self) -> Legs:
-        return core_legs(self.cores)
+        return legs_of(self.tensors)
 
     @classmethod
     def build(
         cls,
-        cores: Sequence,
+        tensors: Sequence,
         left,
         right,
         *,
@@ -78,16 +78,16 @@ class Problem:
         covariance,
         sensitivity=None,
         initial: Factorization | None = None,
-        core_bond: int = 1,
+        max_bond: int = 1,
     ) -> Problem:
         """Check what a user gives and fill in what is left open."""
-        cores = tuple(_double(core) for core in cores)
-        bad = sum(int((~np.isfinite(core)).sum()) for core in cores)
+        tensors = tuple(_double(core) for core in tensors)
+        bad = sum(int((~np.isfinite(core)).sum()) for core in tensors)
         if bad:
             raise ValueError(f"{bad} entries of the MPO are NaN or infinite")
-        if not np.isfinite(left_canonical(cores)[1]):
+        if not np.isfinite(left_canonical(tensors)[1]):
             raise ValueError("the MPO is zero everywhere; there is nothing to disentangle")
-        legs = core_legs(cores)
+        legs = legs_of(tensors)
         padded = padded_shape(legs)
         shape = padded if shape is None else tuple(int(d) for d in shape)
         if len(shape) != 2 or min(shape) < 1 or shape[0] > padded[0] or shape[1] > padded[1]:
@@ -125,20 +125,20 @@ class Problem:
                     f"the sensitivity has shape {sensitivity.shape}, the layer {shape[1]} outputs"
                 )
             sensitivity = embed_metric(sensitivity, shape[1], what="sensitivity")
-        found = cls(cores, left_ansatz, right_ansatz, shape, covariance, sensitivity)
+        found = cls(tensors, left_ansatz, right_ansatz, shape, covariance, sensitivity)
         if initial is None:
             return found
-        return replace(found, initial=_point(initial, found, core_bond))
+        return replace(found, initial=_point(initial, found, max_bond))
 
 
-def _point(given: Factorization, problem: Problem, core_bond: int) -> Point:
+def _point(given: Factorization, problem: Problem, max_bond: int) -> Point:
     """A factorization as a point of the problem: more layers and bonds than it has are trivial."""
     if given.legs != problem.legs:
-        raise ValueError(f"start= has legs {given.legs}, the operator {problem.legs}")
+        raise ValueError(f"init= has legs {given.legs}, the operator {problem.legs}")
     core = given.core
-    if max(bond_dimensions(mpo_cores(core)), default=1) > core_bond:
-        core = truncate(core, max_bond=core_bond).mpo
-    core = pad_bonds([_double(site) for site in mpo_cores(core)], core_bond)
+    if max(bond_dimensions(site_tensors(core)), default=1) > max_bond:
+        core = truncate(core, max_bond=max_bond).mpo
+    core = pad_bonds([_double(site) for site in site_tensors(core)], max_bond)
     gates = {}
     for side in ("left", "right"):
         ansatz = getattr(problem, side)
@@ -149,7 +149,7 @@ def _point(given: Factorization, problem: Problem, core_bond: int) -> Point:
         for tie, numbers in ansatz.ties.items():
             first, *others = (gates[side][j] for j in numbers)
             if any(np.abs(gate - first).max() > 1e-12 for gate in others):
-                raise ValueError(f"start= has different gates on the {side} that are tied as {tie}")
+                raise ValueError(f"init= has different gates on the {side} that are tied as {tie}")
     return Point(gates["left"], core, gates["right"])
 
 
@@ -157,10 +157,10 @@ def _check_gate(place: Placement, gate: np.ndarray, group: str) -> None:
     if place.fixed is not None:
         return
     if group != "U" and gate.dtype.kind == "c":
-        raise ValueError(f"start= has a complex gate on wires {place.wires}; use group='U'")
+        raise ValueError(f"init= has a complex gate on wires {place.wires}; use group='U'")
     if group == "SO" and np.linalg.det(gate) < 0:
         raise ValueError(
-            f"start= has a gate of determinant -1 on wires {place.wires}; use group='O'"
+            f"init= has a gate of determinant -1 on wires {place.wires}; use group='O'"
         )
 
 

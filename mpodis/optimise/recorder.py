@@ -19,7 +19,7 @@ from mpodis.measures import (
     tensor_entropies,
 )
 from mpodis.optimise.problem import Problem
-from mpodis.sites import cores_to_dense, mpo_from_cores
+from mpodis.sites import mpo_from_tensors, tensors_to_dense
 
 __all__ = ["Figures"]
 
@@ -37,7 +37,7 @@ class Figures:
     Parameters
     ----------
     problem : Problem
-    unit : list of cores
+    unit : list of site tensors
         The operator, of norm 1.
     """
 
@@ -45,7 +45,7 @@ class Figures:
         self.problem, self.unit = problem, unit
         size = max(padded_shape(problem.legs))
         self.dense, self.small = size <= DECOMPOSED, size <= MEASURED
-        self.matrix = cores_to_dense(unit) if self.dense else None
+        self.matrix = tensors_to_dense(unit) if self.dense else None
         self._values = singular_values(self.matrix) if self.small else None
         self._answers = self._answer(self.matrix)
         if problem.covariance is not None:
@@ -74,7 +74,7 @@ class Figures:
 
     def of_result(self, engine: Environments, core, overlap: float) -> dict:
         """Fields of the `Disentangled` that are measured at the end."""
-        spectra = bond_spectra(mpo_from_cores(self.unit))
+        spectra = bond_spectra(mpo_from_tensors(self.unit))
         bound = felt = error = math.nan
         if self.dense:
             bound = spectral_bound(singular_values(self.matrix), singular_values(core))
@@ -106,7 +106,7 @@ class Figures:
                 self.unit, problem.legs, problem.left, problem.right, max_bond=SPECTRA_BOND
             )
             boundary.set(engine.left, engine.core, engine.right)
-        spectra = bond_spectra(mpo_from_cores(boundary.pulled_cores()))
+        spectra = bond_spectra(mpo_from_tensors(boundary.pulled_cores()))
         return np.array([entropy(spectrum) for spectrum in spectra])
 
     def _answer(self, matrix) -> float:
@@ -132,7 +132,7 @@ class Figures:
     def product(self, engine: Environments, core):
         """Dense Q_L M' Q_R."""
         left, right = self.circuits(engine)
-        return sandwich(left, cores_to_dense(core), right)
+        return sandwich(left, tensors_to_dense(core), right)
 
     def circuits(self, engine: Environments) -> tuple[Circuit, Circuit]:
         return (

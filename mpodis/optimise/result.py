@@ -16,7 +16,7 @@ __all__ = ["ADVICE", "Disentangled", "History"]
 
 ADVICE = {
     "exact": "the target is reproduced to rounding",
-    "converged": "the loss has stopped falling; more gates or a larger core_bond would lower it",
+    "converged": "the loss has stopped falling; more gates or a larger max_bond would lower it",
     "truncated": "truncated boundaries no longer tell up from down; raise environment_bond",
     "max_sweeps": "still falling when max_sweeps was reached; raise it to go on",
     "max_seconds": "still falling when max_seconds was reached; raise it to go on",
@@ -27,7 +27,7 @@ ADVICE = {
 class History:
     """One record per sweep, as dictionaries and as columns.
 
-    A record holds: stage (of circuits that grow, else 0), its depth and its widest gate, start
+    A record holds: stage (of circuits that grow, else 0), its depth and its widest gate, init
     (number), sweep (within start and stage), phase ("start", "sweep" or "lbfgs", the latter ten
     iterations a record), loss, overlap, bound, s_avg (of Q_L^H M Q_R^H, nats), activations
     (relative error, NaN without a covariance), true_overlap (NaN in sweeps of a truncating engine
@@ -40,11 +40,11 @@ class History:
     def __len__(self) -> int:
         return len(self.records)
 
-    def column(self, name: str, *, start: int | None = None) -> np.ndarray:
+    def column(self, name: str, *, init: int | None = None) -> np.ndarray:
         """Values of a column, of all starts or of one."""
         if self.records and name not in self.records[0]:
             raise KeyError(f"no column {name!r}; there are {', '.join(self.records[0])}")
-        return np.array([r[name] for r in self.records if start in (None, r["start"])])
+        return np.array([r[name] for r in self.records if init in (None, r["init"])])
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +57,7 @@ class Disentangled(Tabular):
     status : {"exact", "converged", "truncated", "max_sweeps", "max_seconds"}
     history : History
     settings : Settings
-    start : int
+    init : int
         Number of the start that won.
     loss : float
         The final value of the objective: 1 - f, or the squared relative error of the activations
@@ -84,7 +84,7 @@ class Disentangled(Tabular):
     status: str
     history: History
     settings: Settings
-    start: int
+    init: int
     loss: float
     overlap: float
     overlap_error: float
@@ -100,20 +100,20 @@ class Disentangled(Tabular):
         """A column of the history along what was kept, stage after stage."""
         if self.history.records and name not in self.history.records[0]:
             return self.history.column(name)  # which says what there is
-        kept = self.winners or (self.start,)
-        return np.array([r[name] for r in self.history.records if r["start"] == kept[r["stage"]]])
+        kept = self.winners or (self.init,)
+        return np.array([r[name] for r in self.history.records if r["init"] == kept[r["stage"]]])
 
     def by_depth(self) -> dict[int, dict]:
         """The record of least loss for every depth that circuits had while they grew, ascending.
 
         Stages whose gates were wider than those of the result do not count.
         """
-        kept = self.winners or (self.start,)
+        kept = self.winners or (self.init,)
         sides = (self.factorization.left, self.factorization.right)
         width = max((p.width for side in sides for p in side.ansatz.placements), default=0)
         found: dict[int, dict] = {}
         for record in self.history.records:
-            if record["start"] != kept[record["stage"]] or record["width"] > width:
+            if record["init"] != kept[record["stage"]] or record["width"] > width:
                 continue
             best = found.setdefault(record["depth"], record)
             if record["loss"] < best["loss"]:
@@ -137,7 +137,7 @@ class Disentangled(Tabular):
             ("S_avg before (nats)", _mean(self.entropies_before)),
             ("S_avg after (nats)", _mean(self.entropies_after)),
             *((f"parameters, {part}", count) for part, count in parts.items()),
-            ("start", f"{self.start + 1} of {1 + max(self.history.column('start'))}"),
+            ("init", f"{self.init + 1} of {1 + max(self.history.column('init'))}"),
             ("sweeps", sum(self.path("phase") != "start")),
             ("seconds", self.seconds),
             ("status", self.status),

@@ -10,11 +10,11 @@ import numpy as np
 from mpodis.environments import ENGINES
 from mpodis.environments.arrays import DTYPES
 
-__all__ = ["METHODS", "OBJECTIVES", "STARTS", "Settings"]
+__all__ = ["METHODS", "OBJECTIVES", "INITS", "Settings"]
 
 OBJECTIVES = ("overlap", "activations")
 METHODS = ("auto", "sweeps", "lbfgs")
-STARTS = ("auto", "identity", "random", "entropic", "grown")
+INITS = ("auto", "identity", "random", "entropic", "grown")
 CORES = ("update", "fixed")
 
 
@@ -22,7 +22,7 @@ CORES = ("update", "fixed")
 class Settings:
     """How to disentangle; see `disentangle` for what each means."""
 
-    core_bond: int = 1
+    max_bond: int = 1
     objective: str = "overlap"
     core: str = "update"
     method: str = "auto"
@@ -31,12 +31,12 @@ class Settings:
     dtype: str = "float64"
     device: str | None = None
     memory: float | None = None
-    start: str = "auto"
-    scale: float = 0.05
-    starts: int = 4
-    kicks: int = 0
+    init: str = "auto"
+    init_scale: float = 0.05
+    n_init: int = 4
+    n_perturbed: int = 0
     relaxation: float = 0.0
-    explore: int = 20
+    init_sweeps: int = 20
     max_sweeps: int = 200
     tol: float = 1e-4
     max_seconds: float | None = None
@@ -52,21 +52,25 @@ class Settings:
             ("method", METHODS),
             ("engine", ("auto", *ENGINES)),
             ("dtype", DTYPES),
-            ("start", STARTS),
+            ("init", INITS),
             ("core", CORES),
         ):
-            given = name == "start" and self.start == "given"  # stands for gates that are
+            given = name == "init" and self.init == "given"  # stands for gates that are
             if not given and getattr(self, name) not in known:
                 raise ValueError(
                     f"{name}={getattr(self, name)!r} is not known; use one of {', '.join(known)}"
                 )
-        for name in ("core_bond", "starts", "explore", "max_sweeps"):
+        for name in ("max_bond", "n_init", "init_sweeps", "max_sweeps"):
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name}={value!r} must be a whole number, 1 or more")
-        if isinstance(self.kicks, bool) or not isinstance(self.kicks, int) or self.kicks < 0:
-            raise ValueError(f"kicks={self.kicks!r} must be a whole number, 0 or more")
-        for name, low in (("scale", 0.0), ("tol", 0.0), ("relaxation", 0.0)):
+        if (
+            isinstance(self.n_perturbed, bool)
+            or not isinstance(self.n_perturbed, int)
+            or self.n_perturbed < 0
+        ):
+            raise ValueError(f"n_perturbed={self.n_perturbed!r} must be a whole number, 0 or more")
+        for name, low in (("init_scale", 0.0), ("tol", 0.0), ("relaxation", 0.0)):
             value = getattr(self, name)
             if not (isinstance(value, int | float) and math.isfinite(value) and value >= low):
                 raise ValueError(f"{name}={value!r} must be a number, {low} or more")

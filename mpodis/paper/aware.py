@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 
 from mpodis.circuit.ansatz import brickwall
 from mpodis.disentangling import disentangle
-from mpodis.jobs.seen import SeenLayer
+from mpodis.jobs.layer_in_network import LayerInNetwork
 from mpodis.optimise.result import Disentangled
 from mpodis.options import NETWORK_OBJECTIVES
 from mpodis.paper.base import Experiment, Options, Panel, Piece, spread
@@ -62,13 +62,15 @@ def pieces(options: Aware) -> list[Piece]:
     return found
 
 
-def _layer(data: str, data_dir: str | None, networks: str, seed: int) -> tuple[SeenLayer, object]:
+def _layer(
+    data: str, data_dir: str | None, networks: str, seed: int
+) -> tuple[LayerInNetwork, object]:
     model = network(data, networks, seed)
     mpo = model.mpo.to_mpo()
-    return SeenLayer(model, mpo, dataset(data, data_dir)), mpo
+    return LayerInNetwork(model, mpo, dataset(data, data_dir)), mpo
 
 
-def _row(layer: SeenLayer, objective: str, name: str, matrix, **figures) -> dict:
+def _row(layer: LayerInNetwork, objective: str, name: str, matrix, **figures) -> dict:
     accuracy = layer.score_matrix(objective, matrix)
     return {
         "name": name,
@@ -95,7 +97,7 @@ def _ours(*, data, data_dir, networks, seed, objective, depths, starts, max_swee
                 layer,
                 objective,
                 f"depth {depth}",
-                found.factorization.matrix(),
+                found.factorization.to_dense(),
                 overlap=found.overlap,
                 bound=found.bound,
                 relative_error=found.relative_error,
@@ -111,9 +113,9 @@ def _ours(*, data, data_dir, networks, seed, objective, depths, starts, max_swee
 
 def _either(mpo, left, before: Disentangled | None, starts: int, same: dict) -> Disentangled:
     """From the shallower result, or afresh: whichever ends lower."""
-    found = [disentangle(mpo, left=left, start="identity", starts=starts, **same)]
+    found = [disentangle(mpo, left=left, init="identity", n_init=starts, **same)]
     if before is not None:
-        found.append(disentangle(mpo, left=left, start=before, starts=1, **same))
+        found.append(disentangle(mpo, left=left, init=before, n_init=1, **same))
     return min(found, key=lambda one: one.loss)
 
 
@@ -140,7 +142,7 @@ def _baselines(*, data, data_dir, networks, seed, objective, depths) -> dict:
     ]
     moments = {} if objective == "overlap" else layer.moments(objective)
     widest = full_width(mpo, 1, **moments, seed=seed)
-    matrix = widest.factorization.matrix()
+    matrix = widest.factorization.to_dense()
     rows.append(
         _row(
             layer,

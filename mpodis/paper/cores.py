@@ -150,12 +150,12 @@ def _routes(
         return disentangle(
             operator,
             left=depth,
-            core_bond=core_bond,
+            max_bond=core_bond,
             objective=objective,
             covariance=covariance,
-            start=start,
-            starts=starts,
-            explore=explore,
+            init=start,
+            n_init=starts,
+            init_sweeps=explore,
             max_sweeps=max_sweeps,
             seed=seed + 1000 * stream,
         )
@@ -189,7 +189,7 @@ def _row(found: Disentangled, trained: TrainedLayer, core_bond: int, route: str)
         "loss": found.loss,
         "overlap": found.overlap,
         "activations": found.activation_error,
-        "accuracy": trained.accuracy(parts.matrix()),
+        "accuracy": trained.accuracy(parts.to_dense()),
         "s_avg": float(found.entropies_after.mean()),
         "seconds": found.seconds,
     }

@@ -130,7 +130,7 @@ def _depths(
                 "cx": sum(_cx(circuit.ansatz) for circuit in circuits),
                 "parameters": parameters,
                 "overlap": dense_overlap(matrix, found),
-                "s_avg": mean(entanglement(circuit.matrix()).average for circuit in circuits),
+                "s_avg": mean(entanglement(circuit.to_dense()).average for circuit in circuits),
                 "accuracy": trained.accuracy(found),
                 "seconds": time.perf_counter() - began,
             }
@@ -153,33 +153,33 @@ def _cx(ansatz: Ansatz) -> int:
 def _approximate(matrix, method: str, depth: int, search: dict, explore: int):
     """Circuits, dense product and classical parameters; one circuit alone has twice the depth."""
     if method == QR:
-        found = circuit_qr(matrix, 2 * depth, explore=explore, **search)
-        return [found.left], found.matrix(), found.parameters
+        found = circuit_qr(matrix, 2 * depth, init_sweeps=explore, **search)
+        return [found.left], found.to_dense(), found.parameters
     if method == USV:
-        found = circuit_svd(matrix, depth, explore=explore, **search)
-        return [found.left, found.right], found.matrix(), found.parameters
+        found = circuit_svd(matrix, depth, init_sweeps=explore, **search)
+        return [found.left, found.right], found.to_dense(), found.parameters
     if method == QR_GIVEN:
         q = _rotation(np.linalg.qr(matrix)[0])
         circuit = synthesise(q, 2 * depth, **search).circuit
-        upper = np.triu(circuit.matrix().T @ matrix)
-        return [circuit], circuit.matrix() @ upper, matrix.shape[0] * (matrix.shape[0] + 1) // 2
+        upper = np.triu(circuit.to_dense().T @ matrix)
+        return [circuit], circuit.to_dense() @ upper, matrix.shape[0] * (matrix.shape[0] + 1) // 2
     if method == USV_GIVEN:
         u, _, vh = np.linalg.svd(matrix)
         places = brickwall(len(matrix).bit_length() - 1, depth)
         left = synthesise(_rotation(u), places, **search).circuit
         right = synthesise(_rotation(vh.T).T, places.reversed(), **search).circuit
-        diagonal = np.diag(left.matrix().T @ matrix @ right.matrix().T)
-        return [left, right], left.matrix() * diagonal @ right.matrix(), len(diagonal)
+        diagonal = np.diag(left.to_dense().T @ matrix @ right.to_dense().T)
+        return [left, right], left.to_dense() * diagonal @ right.to_dense(), len(diagonal)
     found = disentangle(
         compress(matrix),
         left=depth,
-        core_bond=int(method.split()[1]),
-        start="identity",
-        explore=explore,
+        max_bond=int(method.split()[1]),
+        init="identity",
+        init_sweeps=explore,
         **search,
     )
     parts = found.factorization
-    return [parts.left, parts.right], parts.matrix(), parts.parameter_counts()["core"]
+    return [parts.left, parts.right], parts.to_dense(), parts.parameter_counts()["core"]
 
 
 def _rows(record: dict, layer: str, method: str) -> list[list[dict]]:

@@ -32,7 +32,7 @@ from mpodis.optimise.problem import Problem
 from mpodis.optimise.settings import Settings
 from mpodis.paper.base import Experiment, Options, Panel, Piece, spread
 from mpodis.paper.networks import network
-from mpodis.sites import mpo_cores
+from mpodis.sites import site_tensors
 from mpodis.tables import Table
 
 __all__ = ["EXPERIMENT"]
@@ -222,12 +222,12 @@ def _compare(
     adam: list[float],
     momentum: list[float],
 ) -> dict:
-    cores = mpo_cores(network(data, networks, seed).mpo.to_mpo())
+    cores = site_tensors(network(data, networks, seed).mpo.to_mpo())
     ansatz = brickwall(len(cores), depth)
     problem = Problem.build(
         cores, ansatz, None, group="SO", shape=None, inputs=None, covariance=None
     )
-    settings = Settings(start=start, core=core, seed=seed)
+    settings = Settings(init=start, core=core, seed=seed)
     first, races = first_core(cores, settings), {}
     for name, optimise in optimisers(adam, momentum).items():
         races[name] = Race.at_start(problem, settings, first, evaluations)

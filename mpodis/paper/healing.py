@@ -192,8 +192,8 @@ def _mpo(**given) -> dict:
             loader=seen,
             left=bricks(len(wires(legs, "left")), depth),
             right=bricks(len(wires(legs, "right")), depth).reversed(),
-            core_bond=max(1, bond // 2),
-            start="identity",
+            max_bond=max(1, bond // 2),
+            init="identity",
             max_sweeps=max_sweeps,
             seed=seed,
         )
@@ -255,7 +255,7 @@ def _monarch(**given) -> dict:
         size = min(tried, key=lambda pair: pair[0])[1]
         options = {"rank": size.rank, "reverse": size.reverse}
         fitted = monarch(
-            matrix, size.legs, covariance=metric, starts=1, max_sweeps=2, iterations=200, **options
+            matrix, size.legs, covariance=metric, n_init=1, max_sweeps=2, iterations=200, **options
         )
         own = MonarchLinear(fitted.matrix, size.legs, bias=layer.bias.detach(), **options)
         model = replace_layer(model, name, own)

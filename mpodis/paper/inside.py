@@ -135,7 +135,7 @@ def shape_of(circuits: Sequence[TrainedCircuit]) -> dict[str, float]:
             gates = probe.stacks()[2]
             off = gates.mT @ gates - torch.eye(4, dtype=gates.dtype)
             distances += off.flatten(1).norm(dim=1).tolist()
-            values = torch.linalg.svdvals(probe.matrix())
+            values = torch.linalg.svdvals(probe.to_dense())
         conditions.append(min(1e16, float(values[0] / values[-1].clamp_min(1e-300))))
     return {"distance": statistics.mean(distances), "condition": max(conditions)}
 
@@ -224,7 +224,7 @@ def beginning(start: str, model, images: Dataset, *, depth: int, seed: int, **ef
         given = {"objective": start, "start": "identity", "seed": seed, **effort}
         if start == "activations":
             given["covariance"] = second_moment(layer_inputs(model, "mpo", images.x_train))
-        found = disentangle(mpo, left=left, core_bond=1, **given).factorization
+        found = disentangle(mpo, left=left, max_bond=1, **given).factorization
         return HybridLinear.from_factorization(found, dtype=torch.float64)
     if start == "identity":
         rng = np.random.default_rng(seed)

@@ -24,7 +24,7 @@ from mpodis.factorization import Factorization
 from mpodis.gates import check_group
 from mpodis.measures import entanglement
 from mpodis.paper.base import Experiment, Options, Panel, Piece, spread
-from mpodis.sites import mpo_from_cores
+from mpodis.sites import mpo_from_tensors
 from mpodis.synthesis import synthesise
 from mpodis.tables import Table
 
@@ -97,7 +97,7 @@ def pieces(options: Planted) -> list[Piece]:
 def hidden_product(sites: int, layers: int, seed: int) -> Factorization:
     """A Gaussian product core between two Haar-random brickwalls of SO(4) gates."""
     rng = np.random.default_rng([seed, sites, layers])
-    core = mpo_from_cores([rng.normal(size=(1, 2, 2, 1)) for _ in range(sites)])
+    core = mpo_from_tensors([rng.normal(size=(1, 2, 2, 1)) for _ in range(sites)])
     ansatz = brickwall(sites, layers, fill=False)
     left, right = (random_circuit(places, seed=rng) for places in (ansatz, ansatz.reversed()))
     return Factorization(left, core, right, (2**sites, 2**sites))
@@ -109,8 +109,8 @@ def _product(*, sites: int, layers: int, seed: int, starts: int, max_sweeps: int
     found = disentangle(
         target,
         left=brickwall(sites, layers, fill=False),
-        start="identity",
-        starts=starts,
+        init="identity",
+        n_init=starts,
         max_sweeps=max_sweeps,
         seed=seed,
     )
@@ -133,7 +133,7 @@ def _product(*, sites: int, layers: int, seed: int, starts: int, max_sweeps: int
 def _unitary(*, sites: int, layers: int, group: str, seed: int, reflected: bool = False) -> dict:
     ansatz = brickwall(sites, layers, fill=False, group=group)
     rng = np.random.default_rng([seed, sites, layers])
-    target = random_circuit(ansatz, seed=rng).matrix()
+    target = random_circuit(ansatz, seed=rng).to_dense()
     if reflected:
         target[0] *= -1
     hidden = entanglement(target)

@@ -18,7 +18,7 @@ from mpodis.circuit.circuit import Circuit
 from mpodis.conventions import wires
 from mpodis.factorization import Factorization
 from mpodis.gates import FIXED
-from mpodis.sites import mpo_cores, mpo_from_cores
+from mpodis.sites import mpo_from_tensors, site_tensors
 
 __all__ = ["as_rotations", "gate_angles"]
 
@@ -47,14 +47,14 @@ def as_rotations(given: Factorization) -> Factorization:
     ValueError
         Gates on three wires or more, of determinant -1, or complex ones.
     """
-    cores = mpo_cores(given.core)
+    cores = site_tensors(given.core)
     left, rest = _rewritten(given.left)
     for site, gate in zip(wires(given.legs, "left"), rest, strict=True):
         cores[site] = np.einsum("ji,aiob->ajob", gate, cores[site])
     right, rest = _rewritten(given.right.adjoint())
     for site, gate in zip(wires(given.legs, "right"), rest, strict=True):
         cores[site] = np.einsum("jo,aiob->aijb", gate, cores[site])
-    return Factorization(left, mpo_from_cores(cores), right.adjoint(), given.shape)
+    return Factorization(left, mpo_from_tensors(cores), right.adjoint(), given.shape)
 
 
 def gate_angles(gate) -> tuple[tuple[float, float, float], tuple[float, float, float]]:

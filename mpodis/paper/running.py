@@ -31,7 +31,7 @@ PLACES = {"data_dir": "DIR", "networks": None}
 
 
 def run_experiment(
-    experiment: Experiment, options: Options, directory: JobDirectory, *, progress: bool = False
+    experiment: Experiment, options: Options, directory: JobDirectory, *, progbar: bool = False
 ) -> dict:
     """Do the pieces that are not done yet; returns (and stores) the record.
 
@@ -45,9 +45,9 @@ def run_experiment(
         )
     trained = {}
     if experiment.trains:
-        trained = _work(training_pieces(options), "training", options, directory, progress)
+        trained = _work(training_pieces(options), "training", options, directory, progbar)
     pieces = experiment.pieces(options)
-    done = _work(pieces, experiment.name, options, directory, progress)
+    done = _work(pieces, experiment.name, options, directory, progbar)
     record = {
         "job": "reproduce",
         "experiment": experiment.name,
@@ -99,7 +99,7 @@ def _described(experiment: Experiment, options: Options) -> dict | None:
 
 
 def _work(
-    pieces: Sequence[Piece], what: str, options: Options, directory: JobDirectory, progress: bool
+    pieces: Sequence[Piece], what: str, options: Options, directory: JobDirectory, progbar: bool
 ) -> dict[str, dict]:
     """Results of all pieces by name, in their order, from disk where they are there."""
     names = [piece.name for piece in pieces]
@@ -107,7 +107,7 @@ def _work(
         raise ValueError(f"two pieces of {what} have one name among {', '.join(names)}")
     done = {name: directory.read_stage(name) for name in names if directory.has_stage(name)}
     left = [piece for piece in pieces if piece.name not in done]
-    with bar(total=len(pieces), desc=what, enabled=progress) as shown:
+    with bar(total=len(pieces), desc=what, enabled=progbar) as shown:
         shown.update(len(done))
         for name, stage in _results(left, options, directory):
             done[name] = stage

@@ -24,7 +24,7 @@ from mpodis.mpo import Compressed, compress
 from mpodis.nn import accuracy, train_positive_tnn
 from mpodis.paper.base import Experiment, Options, Panel, Piece, spread
 from mpodis.paper.networks import dataset, network
-from mpodis.sites import cores_to_dense, mpo_to_dense
+from mpodis.sites import mpo_to_dense, tensors_to_dense
 from mpodis.tables import Table
 
 __all__ = ["EXPERIMENT"]
@@ -183,7 +183,7 @@ def _blend(start: list, end: list, t: float) -> np.ndarray:
 
 
 def _dense(cores: list) -> np.ndarray:
-    return _unit(cores_to_dense(cores))
+    return _unit(tensors_to_dense(cores))
 
 
 def _unit(matrix: np.ndarray) -> np.ndarray:
@@ -210,8 +210,8 @@ def _measured(matrix: np.ndarray, depths: list[int], sweeps: int, seed: int) -> 
             mpo,
             left=depth,
             method="sweeps",
-            start="identity",
-            starts=1,
+            init="identity",
+            n_init=1,
             max_sweeps=sweeps,
             seed=seed,
         )

@@ -22,9 +22,9 @@ from mpodis.mpo import compress
 from mpodis.nn import collect_activations, linear_from_matrix, replace_layer
 from mpodis.optimise.result import Disentangled
 from mpodis.paper.rotations import as_rotations
-from mpodis.structured import Reordering, best_monarch, carry_mean, neuron_order
+from mpodis.structured import Reordering, absorb_mean_into_bias, best_monarch, neuron_order
 from mpodis.structured.low_rank import low_rank
-from mpodis.structured.neuron_order import nearer_order
+from mpodis.structured.neuron_order import improve_permutation
 
 __all__ = [
     "ANGLES",
@@ -111,7 +111,7 @@ class Place:
 
     def filled(self, matrix) -> nn.Module:
         """The network with another matrix here, and the bias that goes with it."""
-        bias = carry_mean(self.layer.matrix, matrix, self.mean, self.bias)
+        bias = absorb_mean_into_bias(self.layer.matrix, matrix, self.mean, self.bias)
         module = linear_from_matrix(matrix, bias=bias, dtype=torch.float64)
         return replace_layer(self.model, self.name, module)
 
@@ -195,7 +195,7 @@ def circuits(
         found, order = min(tried, key=lambda pair: pair[0].loss)
         begun = [(found, order)]
         rotations = as_rotations(found.factorization)
-        matrix = crop(order.undo(rotations.matrix()), layer.matrix.shape)
+        matrix = crop(order.undo(rotations.to_dense()), layer.matrix.shape)
         core = rotations.parameter_counts()["core"]
         gates = gate_count(layer.matrix.shape, depth, mirrored=mirrored)
         six, four = gates * SO4, gates * (SO4 if mirrored else ANGLES)
@@ -209,7 +209,7 @@ def plain_mpo(layer: Layer, bond: int, effort: Effort, orders: Orders = None) ->
     orders = _orders(padded, bond, effort) if orders is None else orders
     tried = [_in_turn(padded, bond, 0, order, None, effort) for order in orders]
     best, order = min(tried, key=lambda pair: pair[0].loss)
-    matrix = crop(order.undo(best.factorization.matrix()), layer.matrix.shape)
+    matrix = crop(order.undo(best.factorization.to_dense()), layer.matrix.shape)
     parameters = best.factorization.parameter_counts()["core"]
     return StandIn(f"chi {bond}", matrix, parameters, parameters, layer.loss(matrix))
 
@@ -231,7 +231,7 @@ def monarch_matrix(
         found = best_monarch(now.matrix, parameters, seed=effort.seed, **options, **now.moments)
         matrix, count = order.undo(found.matrix), found.parameters
         tried.append(StandIn(found.name, matrix, count, count, layer.loss(matrix)))
-        order = order.then(nearer_order(now.matrix, found.matrix, **now.moments))
+        order = order.then(improve_permutation(now.matrix, found.matrix, **now.moments))
     return min(tried, key=lambda one: one.loss)
 
 
@@ -272,11 +272,11 @@ def _in_turn(
             compress(now.matrix),
             left=left,
             right=right.reversed(),
-            core_bond=core_bond,
+            max_bond=core_bond,
             objective="activations",
-            start=start,
-            starts=starts,
-            explore=effort.short,
+            init=start,
+            n_init=starts,
+            init_sweeps=effort.short,
             max_sweeps=max_sweeps,
             seed=effort.seed,
             **now.moments,
@@ -286,8 +286,8 @@ def _in_turn(
     begin = "identity" if start is None else start
     found = fitted(begin, effort.starts if several else 1, effort.short)
     for _ in range(effort.rounds):
-        now, fixed = layer.reordered(order), found.factorization.matrix()
-        step = nearer_order(now.matrix, fixed, **now.moments)
+        now, fixed = layer.reordered(order), found.factorization.to_dense()
+        step = improve_permutation(now.matrix, fixed, **now.moments)
         if now.reordered(step).loss(fixed) > (1 - LEAST_GAIN) * now.loss(fixed):
             break
         order = order.then(step)

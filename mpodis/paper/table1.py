@@ -93,7 +93,7 @@ def _overlap(
         start = _aligned(mpo, core, group)
         ansatz = start.left.ansatz
         tried["closed form"] = disentangle(
-            mpo, left=ansatz, core=core, seed=seed, start=start, **search | {"starts": 1}
+            mpo, left=ansatz, core=core, seed=seed, init=start, **search | {"starts": 1}
         )
     layout, best = max(tried.items(), key=lambda item: item[1].overlap)
     circuits = best.factorization.left.ansatz, best.factorization.right.ansatz
@@ -118,7 +118,7 @@ def _layouts(n: int, width: int, group: str) -> dict[str, tuple[Ansatz, Ansatz]]
         both = brickwall(n, 2, width, group=group)
         return {"two layers": (both, both.reversed())}
     plain = brickwall(n, 1, width, group=group)
-    shifted = brickwall(n, 1, width, start=1, group=group)
+    shifted = brickwall(n, 1, width, parity=1, group=group)
     if width == n:
         return {"plain": (plain, plain)}
     return {
@@ -132,7 +132,7 @@ def _layouts(n: int, width: int, group: str) -> dict[str, tuple[Ansatz, Ansatz]]
 def _aligned(mpo, core: str, group: str) -> Factorization:
     """Gates as wide as the operator that align its singular vectors with the core's."""
     first = truncate(mpo, max_bond=1).mpo
-    return full_width(mpo, first, update=core == "update", group=group, starts=1).factorization
+    return full_width(mpo, first, update=core == "update", group=group, n_init=1).factorization
 
 
 def _values(record: dict, width: int, group: str, core: str, column: str) -> list[float]:

@@ -148,7 +148,7 @@ def _run(*, data, data_dir, networks, images, depth, seed, row, name, execution)
     model, factorization = CIRCUITS[row](given, networks, seed, depth)
     count = execution.get("images") or images or len(given.x_test)
     x, y = given.x_test[:count], given.y_test[:count]
-    classical = np.argmax(_logits(model, x @ factorization.matrix()), 1)
+    classical = np.argmax(_logits(model, x @ factorization.to_dense()), 1)
     began = time.perf_counter()
     hidden = hybrid_layer(factorization, x, runner=_runner(execution, seed))
     seconds = time.perf_counter() - began
@@ -184,7 +184,7 @@ def _wide(data: Dataset, networks: str, seed: int, depth: int):
     model = network(data.name, networks, seed)
     mpo = model.mpo.to_mpo()
     first = truncate(mpo, max_bond=1).mpo
-    return model, full_width(mpo, first, update=True, starts=4).factorization
+    return model, full_width(mpo, first, update=True, n_init=4).factorization
 
 
 def _two_body(data: Dataset, networks: str, seed: int, depth: int):

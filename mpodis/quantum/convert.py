@@ -24,7 +24,7 @@ def to_qiskit(circuit: Circuit, *, label: str = "g") -> QuantumCircuit:
     A layer applies ``y = x @ Q`` (Eq. 7 of arXiv 2509.06653v1), so a device that holds x as a
     state applies Q^T. As ``Q = G_0 G_1 ...``, the gates keep their order and each is transposed
     (not conjugated). Wire k is qubit n-1-k, hence ``Operator(to_qiskit(c)).data`` is
-    ``c.matrix().T``, sign and phase included.
+    ``c.to_dense().T``, sign and phase included.
 
     Parameters
     ----------

@@ -196,7 +196,7 @@ def cost_table(
     optimization_level: int | None = None,
     trials: int = 4,
     seed: int | np.random.Generator = 0,
-    progress: bool = False,
+    progbar: bool = False,
 ) -> CostTable:
     """Costs of a layer's circuits: one gate of each width, one layer, each side, and both sides.
 
@@ -223,7 +223,7 @@ def cost_table(
     how = {"optimization_level": optimization_level, "trials": trials, "seed": seed}
     rows = [
         (part, gate_cost(circuit, backend=backend, **how))
-        for part, circuit, backend in track(tasks, desc="transpiling", enabled=progress)
+        for part, circuit, backend in track(tasks, desc="transpiling", enabled=progbar)
     ]
     sides = [cost for part, cost in rows if part.endswith("circuit")]
     for first, second in zip(sides[: len(backends)], sides[len(backends) :], strict=True):

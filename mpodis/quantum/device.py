@@ -74,7 +74,7 @@ class DeviceRunner:
         return self.readout.shots_of(n)
 
     def run(
-        self, circuit: QuantumCircuit, states: np.ndarray, *, progress: bool = False
+        self, circuit: QuantumCircuit, states: np.ndarray, *, progbar: bool = False
     ) -> np.ndarray:
         """Unit vectors (samples, 2^n) for real unit vectors (samples, 2^n).
 
@@ -96,7 +96,7 @@ class DeviceRunner:
             self._frequencies(sampler, states, one, readout.shots)
             for one in (_measured(circuit) if tomography else ())
         ]
-        with bar(total=len(states), desc="device", enabled=progress) as shown:
+        with bar(total=len(states), desc="device", enabled=progbar) as shown:
             for start in range(0, len(states), BATCH):
                 seen = None if references is None else next(references)
                 if tomography:

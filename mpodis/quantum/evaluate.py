@@ -116,7 +116,7 @@ def evaluate(
     batch: int = 100,
     checkpoint: str | os.PathLike | None = None,
     seed: int = 0,
-    progress: bool = False,
+    progbar: bool = False,
 ) -> Evaluation:
     """Test accuracy with the circuits of all `HybridLinear` layers executed.
 
@@ -174,7 +174,7 @@ def evaluate(
     plain = executed_model(model, Circuit.apply)
     state = _State(checkpoint, _fingerprint(plain, runner, x, batch))
     began, (*before, spent) = time.perf_counter(), state.counts
-    with bar(total=len(x), desc="executed", enabled=progress) as shown:
+    with bar(total=len(x), desc="executed", enabled=progbar) as shown:
         shown.update(len(state.classes))
         while len(state.classes) < len(x):
             part = x[len(state.classes) : len(state.classes) + batch]

@@ -38,7 +38,7 @@ Step = tuple[np.ndarray, tuple[int, ...], bool]
 def from_qiskit(circuit: QuantumCircuit) -> Circuit:
     """The `Circuit` whose `to_qiskit` does the same, sign and phase included.
 
-    ``from_qiskit(d).matrix()`` is ``Operator(d).data.T``. Every instruction becomes a free gate,
+    ``from_qiskit(d).to_dense()`` is ``Operator(d).data.T``. Every instruction becomes a free gate,
     a ``cx`` between neighbouring wires, control first, a fixed CNOT; barriers are left out. Gates
     on wires that are no neighbours stand between SWAPs. The global phase goes into the first free
     gate. Where all gates are real, so is the circuit: in SO if no determinant is negative, else
@@ -109,8 +109,8 @@ def _qiskit_matrix(operation: Instruction, name: str) -> np.ndarray:
 def to_quimb(circuit: Circuit) -> qtn.Circuit:
     """The circuit that quimb simulates: column vectors, qubit k on wire k.
 
-    ``to_quimb(c).uni.to_dense()`` is ``c.matrix().T``, and ``to_quimb(c).psi`` the first row of
-    ``c.matrix()``. Layers are quimb's rounds; its `uni` leaves out wires without gates.
+    ``to_quimb(c).uni.to_dense()`` is ``c.to_dense().T``, and ``to_quimb(c).psi`` the first row of
+    ``c.to_dense()``. Layers are quimb's rounds; its `uni` leaves out wires without gates.
 
     Raises
     ------
@@ -137,7 +137,7 @@ def to_quimb(circuit: Circuit) -> qtn.Circuit:
 def from_quimb(circuit: qtn.Circuit) -> Circuit:
     """The `Circuit` of the gates of quimb's, whatever state they are applied to.
 
-    ``from_quimb(q).matrix()`` is ``q.uni.to_dense().T``. See `from_qiskit` for what becomes of
+    ``from_quimb(q).to_dense()`` is ``q.uni.to_dense().T``. See `from_qiskit` for what becomes of
     CNOTs, of gates on wires that are no neighbours, and of real gates.
 
     Raises

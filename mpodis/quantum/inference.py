@@ -169,7 +169,7 @@ def inference_cost(
     layers: int = 4,
     trials: int = 4,
     seed: int | np.random.Generator = 0,
-    progress: bool = False,
+    progbar: bool = False,
 ) -> InferenceCost:
     """Circuits, shots and gates that one sample takes through both sides of a layer.
 
@@ -220,7 +220,7 @@ def inference_cost(
     # a layer of one number on either side has nothing to run, and still a level
     level = (1 if backend == "logical" else 3) if optimization_level is None else optimization_level
     name = backend if isinstance(backend, str) else backend.name
-    for side, circuit, vector, job in track(tasks, desc="transpiling", enabled=progress):
+    for side, circuit, vector, job in track(tasks, desc="transpiling", enabled=progbar):
         if job.ancilla:
             vector = _with_reference(circuit, vector)
         prepared, fidelity = _encoded(encoding, vector, max_bond, layers)
@@ -273,7 +273,7 @@ def _sides(factorization: Factorization, x, seed: int):
     if x.shape != (inputs,) or not np.isfinite(x).all():
         raise ValueError(f"x of shape {x.shape} must be one finite sample of {inputs} inputs")
     padded = np.pad(x, (0, 2**factorization.left.n - inputs))[None]
-    hidden = factorization.left.apply(padded) @ factorization.core_matrix()
+    hidden = factorization.left.apply(padded) @ factorization.core_to_dense()
     for side, circuit, given in (
         ("left", factorization.left, padded),
         ("right", factorization.right, hidden),

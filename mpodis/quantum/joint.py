@@ -27,7 +27,7 @@ from mpodis.quantum.cost import HardwareCost, gate_cost, in_sequence
 from mpodis.quantum.exchange import from_qiskit
 from mpodis.resynthesis import Resynthesis, resynthesise
 from mpodis.resynthesis.rewrite import simplified
-from mpodis.sites import bond_dimensions, mpo_cores, mpo_from_cores, mpo_to_dense
+from mpodis.sites import bond_dimensions, mpo_from_tensors, mpo_to_dense, site_tensors
 from mpodis.tables import Table, Tabular
 
 if TYPE_CHECKING:
@@ -85,12 +85,12 @@ def absorb_core(factorization: Factorization) -> Factorization:
     ValueError
         If the core has larger bonds.
     """
-    cores = mpo_cores(factorization.core)
+    cores = site_tensors(factorization.core)
     bonds = bond_dimensions(cores)
     if max(bonds, default=1) > 1:
         raise ValueError(
             f"the core has bond dimensions {' '.join(map(str, bonds))}; only a product can be "
-            "absorbed: use core_bond=1, or keep the core classical"
+            "absorbed: use max_bond=1, or keep the core classical"
         )
     parts = [_decomposed(core[0, :, :, 0]) for core in cores]
     group = "U" if any(np.iscomplexobj(core) for core in cores) else "SO"
@@ -98,7 +98,7 @@ def absorb_core(factorization: Factorization) -> Factorization:
     behind = [parts[k][2] for k in wires(factorization.legs, "right")]
     left = merge(factorization.left, _singles(before, group))
     right = merge(_singles(behind, group), factorization.right)
-    core = mpo_from_cores([s[None, :, :, None] for _, s, _ in parts])
+    core = mpo_from_tensors([s[None, :, :, None] for _, s, _ in parts])
     return Factorization(_in_group(left), core, _in_group(right), factorization.shape)
 
 
@@ -167,7 +167,7 @@ class Chain(Tabular):
             y = circuit.apply(y @ mpo_to_dense(core))
         return self.scale * y[:, : self.shape[1]]
 
-    def matrix(self) -> np.ndarray:
+    def to_dense(self) -> np.ndarray:
         """Dense (inputs, outputs) matrix."""
         return self.apply(np.eye(self.shape[0]))
 
@@ -176,7 +176,7 @@ class Chain(Tabular):
         for k, circuit in enumerate(self.circuits):
             rows.append((f"circuit {k}", str(circuit.ansatz)))
             if k < len(self.cores):
-                bonds = " ".join(map(str, bond_dimensions(mpo_cores(self.cores[k]))))
+                bonds = " ".join(map(str, bond_dimensions(site_tensors(self.cores[k]))))
                 rows.append((f"core {k}", f"bonds {bonds or 'none'}"))
         return Table(("chain", ""), [*rows, ("scale", self.scale)])
 
@@ -219,7 +219,7 @@ def merge_layers(*layers: Factorization | HybridLinear) -> Chain:
             )
     circuits, cores, scale = [read[0].left], [], 1.0
     for k, layer in enumerate(read):
-        is_product = max(bond_dimensions(mpo_cores(layer.core)), default=1) == 1
+        is_product = max(bond_dimensions(site_tensors(layer.core)), default=1) == 1
         right = layer.right
         if is_product:
             layer = absorb_core(replace(layer, left=circuits[-1]))
@@ -254,7 +254,7 @@ def _factorization(layer, k: int, count: int) -> Factorization:
 
 def _multiple_of_one(core: MatrixProductOperator) -> float | None:
     """c where a diagonal product core is c times the identity."""
-    sites = [site[0, :, :, 0] for site in mpo_cores(core)]
+    sites = [site[0, :, :, 0] for site in site_tensors(core)]
     factor = 1.0
     for site in sites:
         if site.shape != (2, 2) or site[0, 0] - site[1, 1] > EQUAL * site[0, 0]:

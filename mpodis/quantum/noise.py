@@ -82,7 +82,7 @@ class NoisyRunner:
         return (0 if self.shots is None else 3**n * self.shots) + self.sign_shots
 
     def run(
-        self, circuit: QuantumCircuit, states: np.ndarray, *, progress: bool = False
+        self, circuit: QuantumCircuit, states: np.ndarray, *, progbar: bool = False
     ) -> np.ndarray:
         """Unit vectors (samples, 2^n) for real unit vectors (samples, 2^n).
 
@@ -102,7 +102,7 @@ class NoisyRunner:
         found = np.empty_like(states)
         plain = self._preparer.batches(states, circuit)
         more = self._preparer.batches(with_reference, signed)
-        with bar(total=len(states), desc="noisy device", enabled=progress) as shown:
+        with bar(total=len(states), desc="noisy device", enabled=progbar) as shown:
             for start in range(0, len(states), BATCH):
                 # the ancilla makes the larger circuit: it is refused first, if it does not fit
                 signs = simulator.run(

@@ -34,7 +34,7 @@ class Runner(Protocol):
     """Something that runs one circuit on many input states."""
 
     def run(
-        self, circuit: QuantumCircuit, states: np.ndarray, *, progress: bool = False
+        self, circuit: QuantumCircuit, states: np.ndarray, *, progbar: bool = False
     ) -> np.ndarray:
         """Output amplitudes (samples, 2^n) for normalised input amplitudes (samples, 2^n)."""
         ...
@@ -79,7 +79,7 @@ class StatevectorRunner:
         return 0
 
     def run(
-        self, circuit: QuantumCircuit, states: np.ndarray, *, progress: bool = False
+        self, circuit: QuantumCircuit, states: np.ndarray, *, progbar: bool = False
     ) -> np.ndarray:
         samples, dimension = states.shape
         batch = self.batch_size or max(1, min(_BATCH, _AMPLITUDES // dimension))
@@ -92,7 +92,7 @@ class StatevectorRunner:
         gates = circuit.copy()
         gates.save_statevector()
         result = np.empty((samples, dimension), dtype=np.complex128)
-        with bar(total=samples, desc="Aer statevector", enabled=progress) as shown:
+        with bar(total=samples, desc="Aer statevector", enabled=progbar) as shown:
             for start in range(0, samples, batch):
                 jobs = []
                 for state in states[start : start + batch]:
@@ -134,12 +134,12 @@ class ShotRunner:
         return self.readout.shots_of(n, is_complex=is_complex)
 
     def run(
-        self, circuit: QuantumCircuit, states: np.ndarray, *, progress: bool = False
+        self, circuit: QuantumCircuit, states: np.ndarray, *, progbar: bool = False
     ) -> np.ndarray:
         exact = StatevectorRunner(threads=self.threads)
-        final = exact.run(circuit, states, progress=progress)
+        final = exact.run(circuit, states, progbar=progbar)
         read = np.empty_like(final)
-        with bar(total=len(final), desc="readout", enabled=progress) as shown:
+        with bar(total=len(final), desc="readout", enabled=progbar) as shown:
             for k, state in enumerate(states):
                 number = zlib.crc32(np.ascontiguousarray(state).tobytes())
                 rng = np.random.default_rng([self.seed, number])
@@ -151,7 +151,7 @@ class ShotRunner:
 
 
 def run_circuit(
-    circuit: Circuit, x, *, runner: Runner | None = None, progress: bool = False
+    circuit: Circuit, x, *, runner: Runner | None = None, progbar: bool = False
 ) -> np.ndarray:
     """``y = x @ Q``, one execution per sample.
 
@@ -188,7 +188,7 @@ def run_circuit(
         y[:] = x
     elif (run := norms > 0).any():
         _announce(runner, circuit.n, int(run.sum()), circuit.is_complex or np.iscomplexobj(x))
-        y[run] = runner.run(device, states[run], progress=progress) * norms[run, None]
+        y[run] = runner.run(device, states[run], progbar=progbar) * norms[run, None]
     return y if circuit.is_complex or np.iscomplexobj(x) else y.real
 
 
@@ -197,7 +197,7 @@ def hybrid_layer(
     x,
     *,
     runner: Runner | None = None,
-    progress: bool = False,
+    progbar: bool = False,
 ) -> np.ndarray:
     """A factorised layer without its bias, circuits on the device and the core classical.
 
@@ -228,9 +228,9 @@ def hybrid_layer(
     inputs, outputs = factorization.shape
     x = _activations(x, inputs, f"a layer with {inputs} inputs")
     padded = np.pad(x, ((0, 0), (0, 2**factorization.left.n - inputs)))
-    encoded = run_circuit(factorization.left, padded, runner=runner, progress=progress)
-    hidden = encoded @ factorization.core_matrix()
-    decoded = run_circuit(factorization.right, hidden, runner=runner, progress=progress)
+    encoded = run_circuit(factorization.left, padded, runner=runner, progbar=progbar)
+    hidden = encoded @ factorization.core_to_dense()
+    decoded = run_circuit(factorization.right, hidden, runner=runner, progbar=progbar)
     return decoded[:, :outputs]
 
 

@@ -20,7 +20,7 @@ from mpodis.gates import FIXED
 from mpodis.resynthesis.points import ParetoPoint
 from mpodis.resynthesis.rewrite import packed
 from mpodis.resynthesis.task import Task
-from mpodis.sites import mpo_cores, mpo_from_cores, mpo_to_dense
+from mpodis.sites import mpo_from_tensors, mpo_to_dense, site_tensors
 
 __all__ = ["cnots_alone"]
 
@@ -107,10 +107,10 @@ def _fitted(task: Task, state: _State, sweeps: int) -> _State:
         sensitivity = sensitivity[np.ix_(state.columns, state.columns)]
     core = fit_core(
         middle,
-        max_bond=task.core_bond,
+        max_bond=task.max_bond,
         legs=task.legs,
         metric=metric,
-        start=state.core,
+        init=state.core,
         max_sweeps=sweeps,
         tol=1e-9,
     )
@@ -127,7 +127,7 @@ def _factorization(task: Task, state: _State) -> Factorization:
     n_left, n_right = task.wires
     left = [_gate(*cnot) for cnot in state.left]
     right = [_gate(*cnot) for cnot in reversed(state.right)]
-    core = mpo_from_cores(mpo_cores(state.core))
+    core = mpo_from_tensors(site_tensors(state.core))
     return Factorization(packed(n_left, left, "O"), core, packed(n_right, right, "O"), task.shape)
 
 

@@ -42,14 +42,14 @@ FORMAT = "mpodis-pareto-1"
 def pareto(
     mpo: MatrixProductOperator | Compressed,
     *,
-    core_bond: int = 1,
+    max_bond: int = 1,
     objective: str = "overlap",
     inputs=None,
     covariance=None,
     families: Sequence[str] = FAMILIES,
     depths: Sequence[int] = (1, 2, 4, 8),
     max_cnots: int | None = None,
-    starts: int = 4,
+    n_init: int = 4,
     rounds: int = 2,
     trials: int = 3,
     sweeps: int = 8,
@@ -58,7 +58,7 @@ def pareto(
     shape: tuple[int, int] | None = None,
     seed: int | np.random.Generator = 0,
     run_dir: str | os.PathLike | None = None,
-    progress: bool = False,
+    progbar: bool = False,
 ) -> ParetoFront:
     """The best overlap for every number of CNOTs: a Pareto front of circuits for one operator.
 
@@ -72,7 +72,7 @@ def pareto(
     ----------
     mpo : MatrixProductOperator or Compressed
         The operator, up to 10 qubits.
-    core_bond, objective, inputs, covariance, shape, seed
+    max_bond, objective, inputs, covariance, shape, seed
         As for `disentangle`.
     families : sequence of str
         Of `FAMILIES`: brickwalls of free gates ("SO(4)", "O(4)") and of CNOTs with one-qubit gates
@@ -110,12 +110,12 @@ def pareto(
     if isinstance(families, str):
         families = (families,)
     effort = _Effort(
-        tuple(families), tuple(depths), max_cnots, starts, rounds, trials, sweeps, beam, max_sweeps
+        tuple(families), tuple(depths), max_cnots, n_init, rounds, trials, sweeps, beam, max_sweeps
     )
     task = Task.build(
         mpo,
         shape=shape,
-        core_bond=core_bond,
+        max_bond=max_bond,
         objective=objective,
         inputs=inputs,
         covariance=covariance,
@@ -124,7 +124,7 @@ def pareto(
     run = _Run(task, effort)
     pieces = run.pieces()
     folder = None if run_dir is None else _opened(Path(run_dir), task, effort)
-    with bar(total=len(pieces), desc="pareto", enabled=progress) as shown:
+    with bar(total=len(pieces), desc="pareto", enabled=progbar) as shown:
         for name, work in pieces.items():
             run.take(name, work, folder)
             shown.update(last=name)
@@ -138,7 +138,7 @@ class _Effort:
     families: tuple[str, ...]
     depths: tuple[int, ...]
     max_cnots: int | None
-    starts: int
+    n_init: int
     rounds: int
     trials: int
     sweeps: int
@@ -156,7 +156,7 @@ class _Effort:
             check_count("depth", depth, 1)
         if self.max_cnots is not None:
             check_count("max_cnots", self.max_cnots, 0)
-        for name in ("starts", "rounds", "trials", "sweeps", "beam", "max_sweeps"):
+        for name in ("n_init", "rounds", "trials", "sweeps", "beam", "max_sweeps"):
             check_count(name, getattr(self, name), 1)
 
 
@@ -227,7 +227,7 @@ class _Run:
     def _begin(
         self, make: Callable[[int], Ansatz], family: str, shallower: Factorization | None = None
     ) -> ParetoPoint:
-        effort = {"starts": self.effort.starts, "sweeps": self.effort.max_sweeps}
+        effort = {"n_init": self.effort.n_init, "sweeps": self.effort.max_sweeps}
         return self.task.begin(*self._pair(make), family, shallower=shallower, **effort)
 
     def _brickwalls(self, family: str, group: str, parity: int) -> list[ParetoPoint]:
@@ -236,7 +236,7 @@ class _Run:
         for depth in sorted(self.effort.depths):
 
             def make(n: int, depth: int = depth) -> Ansatz:
-                return brickwall(n, depth, min(2, n), start=parity, group=group)
+                return brickwall(n, depth, min(2, n), parity=parity, group=group)
 
             shallower = points[-1].factorization if points else None
             points.append(self._begin(make, family, shallower))
@@ -250,7 +250,7 @@ class _Run:
             def make(n: int, depth: int = depth) -> Ansatz:
                 # one-qubit gates next to the core would be part of it
                 spec = f"{2 * depth}*(1b + CNOT)" if n > 1 else "1b"
-                return from_spec(spec, n, start=parity)
+                return from_spec(spec, n, parity=parity)
 
             points.append(self._begin(make, family))
         return points
@@ -298,7 +298,7 @@ def _opened(folder: Path, task: Task, effort: _Effort) -> Path:
         "format": FORMAT,
         "effort": asdict(effort),
         "shape": task.shape,
-        "core_bond": task.core_bond,
+        "max_bond": task.max_bond,
         "objective": task.objective,
         "seed": task.seed,
         "fingerprint": digest.hexdigest(),

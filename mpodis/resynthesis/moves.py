@@ -40,7 +40,7 @@ def removals(
     closer = []
     for _, side, j, gates in sorted(found, key=lambda one: one[0])[: SPARE * most]:
         spliced = _spliced(now.factorization, side, j, gates, instead=1)
-        loss = task.loss(spliced.padded_matrix())
+        loss = task.loss(spliced.padded_to_dense())
         shorter = task.tidied(spliced)  # neighbours of what is gone may have become one
         closer.append(((loss - now.loss) / (now.cnots - cnot_count(shorter)), shorter))
     ranked = [shorter for _, shorter in sorted(closer, key=lambda one: one[0])]
@@ -52,7 +52,7 @@ def removals(
 def _replacements(task: Task, given: Factorization) -> Iterator[tuple[float, int, str, int, Gates]]:
     """Loss, CNOTs saved, side and number of a gate, and what stands in its place."""
     linear = task.objective == "overlap"
-    loss = task.loss(given.padded_matrix())
+    loss = task.loss(given.padded_to_dense())
     for side, environments in zip(SIDES, task.environments(given), strict=True):
         circuit = getattr(given, side)
         costs = [gate_cnots(gate) for gate in circuit.gates]
@@ -75,7 +75,9 @@ def _replacements(task: Task, given: Factorization) -> Iterator[tuple[float, int
                         change = _product(gates) - circuit.gates[j]
                         new = loss - np.vdot(environments[j], change).real
                     else:
-                        new = task.loss(_spliced(given, side, j, gates, instead=1).padded_matrix())
+                        new = task.loss(
+                            _spliced(given, side, j, gates, instead=1).padded_to_dense()
+                        )
                     yield new, costs[j] - left_over, side, j, gates
 
 

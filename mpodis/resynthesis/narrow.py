@@ -63,7 +63,7 @@ def _compiled(gate: np.ndarray, width: int, group: str, seed: tuple, name: str) 
     best = 0.0
     first = _fewest_layers(width, group)
     for depth in range(first, first + MORE):
-        found = synthesise(gate, brickwall(width, depth, group=group), starts=STARTS, seed=seed)
+        found = synthesise(gate, brickwall(width, depth, group=group), n_init=STARTS, seed=seed)
         best = max(best, found.overlap)
         if 1.0 - found.overlap <= EXACT:
             return found.circuit

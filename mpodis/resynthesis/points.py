@@ -15,7 +15,7 @@ from mpodis.factorization import (
     load_ansatz,
 )
 from mpodis.files import load_arrays, save_arrays
-from mpodis.sites import mpo_cores, mpo_from_cores
+from mpodis.sites import mpo_from_tensors, site_tensors
 
 __all__ = ["ParetoPoint", "load_points", "save_points", "undominated"]
 
@@ -70,7 +70,7 @@ def save_points(path: str | os.PathLike, points: Sequence[ParetoPoint], **notes)
         given = point.factorization
         for side in ("left", "right"):
             arrays |= circuit_arrays(f"{k}.{side}", getattr(given, side))
-        arrays |= {f"{k}.core.{i}": core for i, core in enumerate(mpo_cores(given.core))}
+        arrays |= {f"{k}.core.{i}": core for i, core in enumerate(site_tensors(given.core))}
         ansatze = {side: dump_ansatz(getattr(given, side).ansatz) for side in ("left", "right")}
         rows.append(point.to_dict() | ansatze | {"shape": given.shape})
     header = {"points": json.dumps(rows), "notes": json.dumps(notes)}
@@ -87,7 +87,7 @@ def load_points(path: str | os.PathLike) -> tuple[list[ParetoPoint], dict]:
             circuit_from_arrays(f"{k}.{side}", load_ansatz(row[side]), arrays)
             for side in ("left", "right")
         )
-        core = mpo_from_cores([arrays[f"{k}.core.{i}"] for i in range(sites)])
+        core = mpo_from_tensors([arrays[f"{k}.core.{i}"] for i in range(sites)])
         factorization = Factorization(left, core, right, tuple(row["shape"]))
         points.append(ParetoPoint(*(row[name] for name in FIGURES), factorization))
     return points, json.loads(header["notes"])

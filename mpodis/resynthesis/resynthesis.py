@@ -24,7 +24,7 @@ from mpodis.resynthesis.narrow import narrowed
 from mpodis.resynthesis.points import ParetoPoint, undominated
 from mpodis.resynthesis.search import Search, check_count
 from mpodis.resynthesis.task import Task
-from mpodis.sites import bond_dimensions, mpo_cores, mpo_from_cores
+from mpodis.sites import bond_dimensions, mpo_from_tensors, site_tensors
 from mpodis.synthesis import check_unitary
 from mpodis.tables import Table, Tabular
 
@@ -223,7 +223,7 @@ def _layer(given: Factorization, mpo, objective, inputs, covariance, seed) -> tu
     task = Task.build(
         mpo,
         shape=given.shape,
-        core_bond=max(bond_dimensions(mpo_cores(given.core)), default=1),
+        max_bond=max(bond_dimensions(site_tensors(given.core)), default=1),
         objective=objective,
         inputs=inputs,
         covariance=covariance,
@@ -240,11 +240,11 @@ def _unitary(given: Circuit, seed: int) -> tuple:
     circuit = narrowed(given, seed=seed)
     size, group = 2**given.n, circuit.ansatz.group
     kind = np.complex128 if group == "U" else np.float64
-    target = np.asarray(given.matrix())
+    target = np.asarray(given.to_dense())
     task = Task.build(
         compress(target.astype(kind)).mpo,
         shape=(size, size),
-        core_bond=1,
+        max_bond=1,
         objective="overlap",
         inputs=None,
         covariance=None,
@@ -252,7 +252,7 @@ def _unitary(given: Circuit, seed: int) -> tuple:
         core="fixed",
         sides=("left",),
     )
-    core = mpo_from_cores([np.eye(2, dtype=kind).reshape(1, 2, 2, 1)] * given.n)
+    core = mpo_from_tensors([np.eye(2, dtype=kind).reshape(1, 2, 2, 1)] * given.n)
     nothing = Circuit(Ansatz(given.n, (), group), ())
     return task, task.tidied(Factorization(circuit, core, nothing, (size, size)))
 

@@ -11,7 +11,7 @@ from mpodis.circuit.circuit import Circuit
 from mpodis.conventions import wires
 from mpodis.factorization import Factorization
 from mpodis.resynthesis.nearest import kron, nearest_product
-from mpodis.sites import mpo_cores, mpo_from_cores
+from mpodis.sites import mpo_from_tensors, site_tensors
 
 __all__ = ["gates_of", "packed", "simplified", "tidied"]
 
@@ -44,7 +44,7 @@ def packed(n: int, gates: Gates, group: str) -> Circuit:
 
 def tidied(given: Factorization) -> Factorization:
     """The same operator with `simplified` circuits; one-qubit gates beside the core go into it."""
-    cores, circuits = mpo_cores(given.core), {}
+    tensors, circuits = site_tensors(given.core), {}
     for side, turn in (("left", -1), ("right", 1)):
         circuit = simplified(getattr(given, side))
         sites, busy, kept = wires(given.legs, side), set(), []
@@ -52,12 +52,12 @@ def tidied(given: Factorization) -> Factorization:
             if place.width == 1 and place.wires[0] not in busy:
                 k = sites[place.wires[0]]
                 move = "ji,aiob->ajob" if side == "left" else "oj,aiob->aijb"
-                cores[k] = np.einsum(move, gate, cores[k])
+                tensors[k] = np.einsum(move, gate, tensors[k])
             else:
                 kept.append((place, gate))
                 busy.update(place.wires)
         circuits[side] = packed(circuit.n, kept[::turn], circuit.ansatz.group)
-    core = mpo_from_cores(cores)
+    core = mpo_from_tensors(tensors)
     return Factorization(circuits["left"], core, circuits["right"], given.shape)
 
 

@@ -16,7 +16,7 @@ from mpodis.resynthesis.front import ParetoFront
 from mpodis.resynthesis.moves import insertions, removals
 from mpodis.resynthesis.points import ParetoPoint
 from mpodis.resynthesis.task import Task
-from mpodis.sites import bond_dimensions, mpo_cores
+from mpodis.sites import bond_dimensions, site_tensors
 
 if TYPE_CHECKING:
     from quimb.tensor import MatrixProductOperator
@@ -146,7 +146,7 @@ def prune(
     objective: str = "overlap",
     inputs=None,
     covariance=None,
-    core_bond: int | None = None,
+    max_bond: int | None = None,
     trials: int = 3,
     sweeps: int = 8,
     shape: tuple[int, int] | None = None,
@@ -172,7 +172,7 @@ def prune(
         CNOTs at which it ends.
     objective, inputs, covariance, shape, seed
         As for `disentangle`.
-    core_bond : int, optional
+    max_bond : int, optional
         Bond dimension of the core; by default that of `start`.
     trials : int
         Ways to save CNOTs that are tried from every circuit.
@@ -193,12 +193,12 @@ def prune(
     for name, value, low in (("least", least, 0), ("trials", trials, 1), ("sweeps", sweeps, 1)):
         check_count(name, value, low)
     start, *rivals = (_factorization(one) for one in (start, *rivals))
-    if core_bond is None:
-        core_bond = max(bond_dimensions(mpo_cores(start.core)), default=1)
+    if max_bond is None:
+        max_bond = max(bond_dimensions(site_tensors(start.core)), default=1)
     task = Task.build(
         mpo,
         shape=shape or start.shape,
-        core_bond=core_bond,
+        max_bond=max_bond,
         objective=objective,
         inputs=inputs,
         covariance=covariance,

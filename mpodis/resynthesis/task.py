@@ -21,7 +21,7 @@ from mpodis.optimise.result import Disentangled
 from mpodis.resynthesis.count import cnot_count
 from mpodis.resynthesis.points import ParetoPoint
 from mpodis.resynthesis.rewrite import simplified, tidied
-from mpodis.sites import mpo_cores, mpo_legs, mpo_to_dense
+from mpodis.sites import mpo_legs, mpo_to_dense, site_tensors
 
 if TYPE_CHECKING:
     from quimb.tensor import MatrixProductOperator
@@ -46,7 +46,7 @@ class Task:
     mpo : MatrixProductOperator
     shape : (inputs, outputs)
         Before zero padding.
-    core_bond, seed : int
+    max_bond, seed : int
     objective : {"overlap", "activations"}
     covariance : array (inputs, inputs) or None
     core : {"update", "fixed"}
@@ -57,7 +57,7 @@ class Task:
 
     mpo: MatrixProductOperator
     shape: tuple[int, int]
-    core_bond: int
+    max_bond: int
     objective: str
     covariance: np.ndarray | None
     seed: int
@@ -70,7 +70,7 @@ class Task:
         mpo: MatrixProductOperator | Compressed,
         *,
         shape: tuple[int, int] | None,
-        core_bond: int,
+        max_bond: int,
         objective: str,
         inputs,
         covariance,
@@ -103,7 +103,7 @@ class Task:
         if isinstance(seed, np.random.Generator):
             seed = int(seed.integers(2**63))
         shape = padded if shape is None else (int(shape[0]), int(shape[1]))
-        return cls(mpo, shape, core_bond, objective, covariance, seed, core, sides)
+        return cls(mpo, shape, max_bond, objective, covariance, seed, core, sides)
 
     @cached_property
     def legs(self) -> Legs:
@@ -156,10 +156,10 @@ class Task:
 
     def environments(self, given: Factorization) -> tuple[list, list]:
         """Minus the derivatives of the loss by every gate, left and right, fixed ones too."""
-        pull = self.descent(given.padded_matrix())
+        pull = self.descent(given.padded_to_dense())
         free = [_all_free(circuit.ansatz) for circuit in (given.left, given.right)]
         engine = DenseEnvironments(pull, self.legs, *free)
-        engine.set(given.left.gates, mpo_cores(given.core), given.right.gates)
+        engine.set(given.left.gates, site_tensors(given.core), given.right.gates)
         found = engine.gradient()
         # a real gate feels the real part only
         real = [circuit.ansatz.group != "U" for circuit in (given.left, given.right)]
@@ -168,7 +168,7 @@ class Task:
 
     def point(self, given: Factorization, family: str) -> ParetoPoint:
         """Measure a factorization; its norm is taken as it is."""
-        dense = given.padded_matrix()
+        dense = given.padded_to_dense()
         error = math.nan
         if self.covariance is not None:
             error = math.sqrt(weighted_loss(self.target, dense, *self._moments))
@@ -177,7 +177,7 @@ class Task:
             family=family,
             loss=self.loss(dense),
             overlap=dense_overlap(self.target, dense),
-            bound=spectral_bound(self._values, singular_values(mpo_cores(given.core))),
+            bound=spectral_bound(self._values, singular_values(site_tensors(given.core))),
             activation_error=error,
             factorization=given,
         )
@@ -194,15 +194,15 @@ class Task:
         right: Ansatz,
         family: str,
         *,
-        starts: int,
+        n_init: int,
         sweeps: int,
         shallower: Factorization | None = None,
     ) -> ParetoPoint:
         """Circuits of given places, from near the identity; or from fewer layers, if better."""
         options = {"max_sweeps": sweeps, "tol": FINE}
-        found = [self._disentangle(left, right, start="identity", starts=starts, **options)]
+        found = [self._disentangle(left, right, init="identity", n_init=n_init, **options)]
         if shallower is not None:
-            found.append(self._disentangle(left, right, start=shallower, starts=1, **options))
+            found.append(self._disentangle(left, right, init=shallower, n_init=1, **options))
         return min((self.point(one, family) for one in found), key=lambda point: point.loss)
 
     def settle(
@@ -213,8 +213,8 @@ class Task:
         found = self._disentangle(
             given.left.ansatz,
             given.right.ansatz,
-            start=given,
-            starts=1,
+            init=given,
+            n_init=1,
             max_sweeps=sweeps,
             tol=tol,
             method="sweeps" if quick else "auto",
@@ -226,7 +226,7 @@ class Task:
             self.mpo,
             left=left,
             right=right,
-            core_bond=self.core_bond,
+            max_bond=self.max_bond,
             core=self.core,
             objective=self.objective,
             covariance=self.covariance,

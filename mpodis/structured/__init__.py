@@ -1,6 +1,6 @@
 """What stands beside circuits: low rank, Monarch matrices, bounds, orders and bases of layers."""
 
-from mpodis.structured.basis import HeadRotation, carry_mean, head_rotation, pca_basis
+from mpodis.structured.basis import HeadRotation, absorb_mean_into_bias, head_rotation, pca_basis
 from mpodis.structured.bounds import weighted_bound
 from mpodis.structured.full_width import FullWidth, full_width
 from mpodis.structured.low_rank import Approximation, bond_for, low_rank, rank_for, truncation
@@ -17,7 +17,7 @@ __all__ = [
     "Reordering",
     "best_monarch",
     "bond_for",
-    "carry_mean",
+    "absorb_mean_into_bias",
     "full_width",
     "head_rotation",
     "low_rank",

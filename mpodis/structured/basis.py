@@ -10,7 +10,7 @@ from mpodis.fit import embed_metric, metric_root
 from mpodis.mpo import check_matrix
 from mpodis.tables import Table, Tabular
 
-__all__ = ["HeadRotation", "carry_mean", "head_rotation", "pca_basis"]
+__all__ = ["HeadRotation", "absorb_mean_into_bias", "head_rotation", "pca_basis"]
 
 
 def pca_basis(covariance) -> np.ndarray:
@@ -125,7 +125,7 @@ def head_rotation(wq, wk, *, heads: int, covariance=None, kind: str = "balanced"
     return HeadRotation(*map(np.stack, zip(*found, strict=True)))
 
 
-def carry_mean(matrix, approximation, mean, bias=None) -> np.ndarray:
+def absorb_mean_into_bias(matrix, approximation, mean, bias=None) -> np.ndarray:
     """The bias of an approximated layer that answers the mean input exactly as before.
 
     b + mean @ (W - A). The approximation then has only the centred inputs to get right: see

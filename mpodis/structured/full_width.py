@@ -20,13 +20,13 @@ from mpodis.mpo import Compressed
 from mpodis.objectives import Activations
 from mpodis.optimise.lbfgs import Lbfgs
 from mpodis.sites import (
-    core_legs,
-    cores_to_dense,
     left_canonical,
-    mpo_cores,
-    mpo_from_cores,
+    legs_of,
+    mpo_from_tensors,
     mpo_legs,
+    site_tensors,
     spread_norm,
+    tensors_to_dense,
 )
 from mpodis.structured.bounds import weighted_bound
 from mpodis.tables import Table, Tabular
@@ -76,7 +76,7 @@ def full_width(
     sensitivity=None,
     shape: tuple[int, int] | None = None,
     group: str = "SO",
-    starts: int = 3,
+    n_init: int = 3,
     iterations: int = 300,
     seed: int | np.random.Generator = 0,
 ) -> FullWidth:
@@ -98,17 +98,17 @@ def full_width(
     shape : (inputs, outputs), optional
         Of the matrix before zero padding, where `target` does not know it.
     group : {"SO", "O", "U"}
-    starts, iterations : int
+    n_init, iterations : int
         Starts that are tried, and the most L-BFGS iterations from each.
     seed : int or numpy Generator
         Of the random gates.
     """
-    if starts < 1:
-        raise ValueError(f"starts={starts} must be 1 or more")
+    if n_init < 1:
+        raise ValueError(f"n_init={n_init} must be 1 or more")
     if isinstance(target, Compressed):
         target, shape = target.mpo, shape or target.shape
-    cores, log_norm = left_canonical(mpo_cores(target))
-    legs = core_legs(cores)
+    tensors, log_norm = left_canonical(site_tensors(target))
+    legs = legs_of(tensors)
     shape = padded_shape(legs) if shape is None else shape
     metric = np.eye(shape[0]) if covariance is None else covariance
     felt = mask_padding(sensitivity, shape[1], legs)
@@ -116,19 +116,19 @@ def full_width(
         core = fit_core(target, max_bond=int(core), metric=metric)
     if mpo_legs(core) != legs:
         raise ValueError(f"the core has legs {mpo_legs(core)}, the operator {legs}")
-    objective = Activations(spread_norm(cores, 0.0), metric, felt)
-    first = mpo_cores(core)
+    objective = Activations(spread_norm(tensors, 0.0), metric, felt)
+    first = site_tensors(core)
     sides = [_one_gate(len(wires(legs, side)), group) for side in ("left", "right")]
     rng, found = np.random.default_rng(seed), []
-    for number in range(starts):
-        name, gates = _start(number, objective, cores_to_dense(first), sides, rng)
+    for number in range(n_init):
+        name, gates = _start(number, objective, tensors_to_dense(first), sides, rng)
         engine = DenseEnvironments(objective.target, legs, *sides)
         engine.set(gates[0], first, gates[1])
         loss = _descend(objective, engine, sides, update, iterations)
         found.append((loss, name, list(engine.left), list(engine.core), list(engine.right)))
     loss, name, left, core, right = min(found, key=lambda one: one[0])
     core, log_size = left_canonical(core)
-    core = mpo_from_cores(spread_norm(core, log_size + log_norm))
+    core = mpo_from_tensors(spread_norm(core, log_size + log_norm))
     circuits = (Circuit(side, gates) for side, gates in zip(sides, (left, right), strict=True))
     left, right = circuits
     bound = weighted_bound(
@@ -162,7 +162,7 @@ def _realign(objective: Activations, engine, sides) -> None:
     kept = (engine.left, engine.core, engine.right)
     loss = objective.loss(engine)
     for number in (0, 1):
-        core = cores_to_dense(kept[1])
+        core = tensors_to_dense(kept[1])
         left, right = _start(number, objective, core, sides, None)[1]
         engine.set(left, kept[1], right)
         engine.set(core=objective.scaled(engine))

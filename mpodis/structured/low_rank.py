@@ -30,12 +30,12 @@ from mpodis.mpo import check_matrix
 from mpodis.objectives import Activations
 from mpodis.optimise.lbfgs import Lbfgs
 from mpodis.sites import (
-    core_legs,
     left_canonical,
-    mpo_cores,
-    mpo_from_cores,
+    legs_of,
+    mpo_from_tensors,
     mpo_legs,
     mpo_to_dense,
+    site_tensors,
     spread_norm,
 )
 
@@ -156,20 +156,20 @@ def truncation(
 
 def _polished(mpo, starts, covariance, sensitivity) -> MatrixProductOperator:
     """The best core, from several starts, with no gates around it."""
-    cores, log_norm = left_canonical(mpo_cores(mpo))
-    legs = core_legs(cores)
+    tensors, log_norm = left_canonical(site_tensors(mpo))
+    legs = legs_of(tensors)
     covariance = np.eye(padded_shape(legs)[0]) if covariance is None else covariance
-    objective = Activations(spread_norm(cores, 0.0), covariance, sensitivity)
+    objective = Activations(spread_norm(tensors, 0.0), covariance, sensitivity)
     none = [Ansatz(len(wires(legs, side)), ()) for side in ("left", "right")]
     found = []
     for start in starts:
         engine = DenseEnvironments(objective.target, legs, *none)
-        core, log_size = left_canonical(mpo_cores(start))
+        core, log_size = left_canonical(site_tensors(start))
         engine.set([], spread_norm(core, log_size - log_norm), [])
         loss = Lbfgs(objective, engine, *none).run(1000)
         core, log_size = left_canonical(engine.core)
         found.append((loss, spread_norm(core, log_size + log_norm)))
-    return mpo_from_cores(min(found, key=lambda pair: pair[0])[1])
+    return mpo_from_tensors(min(found, key=lambda pair: pair[0])[1])
 
 
 def zero(matrix) -> Approximation:

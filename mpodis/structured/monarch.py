@@ -47,7 +47,7 @@ def monarch(
     covariance=None,
     sensitivity=None,
     weighted: bool = True,
-    starts: int = 2,
+    n_init: int = 2,
     max_sweeps: int = 30,
     iterations: int = 2000,
     seed: int | np.random.Generator = 0,
@@ -90,8 +90,8 @@ def monarch(
     """
     matrix = check_matrix(matrix)
     legs = _even_legs(matrix.shape) if legs is None else check_legs(legs)
-    if rank < 1 or starts < 1:
-        raise ValueError(f"rank={rank} and starts={starts} must be 1 or more")
+    if rank < 1 or n_init < 1:
+        raise ValueError(f"rank={rank} and n_init={n_init} must be 1 or more")
     plan = Plan.build(legs, rank, reverse=reverse)
     target = plan.reorder(pad(matrix, legs))
     factors = project(plan, target)
@@ -100,7 +100,7 @@ def monarch(
         distance = Distance(plan, target, matrix.shape, *moments)
         fits = [
             fit_factors(distance, start, max_sweeps, iterations)
-            for start in _displaced(factors, starts, seed)
+            for start in _displaced(factors, n_init, seed)
         ]
         factors = min(fits, key=lambda pair: pair[0])[1]
     found = crop(plan.restore(product_of(plan, factors)), matrix.shape)
@@ -162,7 +162,7 @@ def best_monarch(
     fits: int = 4,
     covariance=None,
     sensitivity=None,
-    starts: int = 2,
+    n_init: int = 2,
     max_sweeps: int = 30,
     iterations: int = 2000,
     seed: int | np.random.Generator = 0,
@@ -202,7 +202,7 @@ def best_monarch(
     limit = slack * max(parameters, min(size.parameters for size in sizes))
     moments = _embedded(matrix.shape, covariance, sensitivity)
 
-    def fitted(size: MonarchSize, starts: int, max_sweeps: int, iterations: int):
+    def fitted(size: MonarchSize, n_init: int, max_sweeps: int, iterations: int):
         found = monarch(
             matrix,
             size.legs,
@@ -210,7 +210,7 @@ def best_monarch(
             reverse=size.reverse,
             covariance=covariance,
             sensitivity=sensitivity,
-            starts=starts,
+            n_init=n_init,
             max_sweeps=max_sweeps,
             iterations=iterations,
             seed=seed,
@@ -220,7 +220,7 @@ def best_monarch(
     able = [size for size in sizes if size.parameters <= limit]
     quick = [fitted(size, 1, 0, 20)[0] for size in able]
     chosen = [able[k] for k in np.argsort(quick, kind="stable")[:fits]]
-    full = [fitted(size, starts, max_sweeps, iterations) for size in chosen]
+    full = [fitted(size, n_init, max_sweeps, iterations) for size in chosen]
     return min(full, key=lambda pair: pair[0])[1]
 
 
@@ -233,10 +233,10 @@ def _embedded(shape, covariance, sensitivity) -> tuple:
     return covariance, sensitivity
 
 
-def _displaced(factors: Sequence, starts: int, seed) -> Iterator[list]:
+def _displaced(factors: Sequence, n_init: int, seed) -> Iterator[list]:
     """The factors, and then others that lie about half their size away."""
     rng = np.random.default_rng(seed)
-    for number in range(starts):
+    for number in range(n_init):
         moved = []
         for factor in factors:
             noise = rng.normal(size=factor.shape) if number else 0.0

@@ -27,10 +27,10 @@ from mpodis.fit import (
     weighted_loss,
 )
 from mpodis.mpo import check_matrix, compress
-from mpodis.sites import cores_to_dense, mpo_cores, mpo_from_cores, mpo_to_dense
+from mpodis.sites import mpo_from_tensors, mpo_to_dense, site_tensors, tensors_to_dense
 from mpodis.structured.reordering import Ordered, Reordering
 
-__all__ = ["bisection", "nearer_order", "neuron_order"]
+__all__ = ["bisection", "improve_permutation", "neuron_order"]
 
 
 def neuron_order(
@@ -63,7 +63,7 @@ def neuron_order(
         E[x^H x]; the loss is that of the activations, |C (M - core)|^2 / |C M|^2.
     sensitivity : array (outputs, outputs), optional
         E[g^H g]; the loss is |C (M - core) S|^2 / |C M S|^2. It weighs the permutations; the
-        cores are fitted without it.
+        site tensors are fitted without it.
     legs : sequence of (input, output) dimensions, optional
         Default: qubits, see `qubit_legs`.
     restarts : int
@@ -127,7 +127,7 @@ def neuron_order(
     )
 
 
-def nearer_order(
+def improve_permutation(
     matrix,
     approximation,
     *,
@@ -205,34 +205,34 @@ class _Search:
     def fit(self, placed: _Placed, start: Sequence | None = None):
         """(loss, core) by `fit_core`."""
         padded, metric = self._padded(placed)
-        start = None if start is None else mpo_from_cores(start)
+        start = None if start is None else mpo_from_tensors(start)
         core = fit_core(
             padded,
             max_bond=self.max_bond,
             legs=self.legs,
             metric=metric,
-            start=start,
+            init=start,
             max_sweeps=30 if max(padded.shape) > 256 else 200,
             tol=1e-6,
         )
         return self._loss(placed, padded, mpo_to_dense(core)), core
 
     def descend(self, placed: _Placed) -> tuple[_Placed, float, list]:
-        """(order, loss, cores) after ALS sweeps and permutations in turn, while they help."""
+        """(order, loss, site tensors) after ALS sweeps and permutations in turn, while they help."""
         padded, metric = self._padded(placed)
         start = compress(padded, legs=self.legs, max_bond=self.max_bond).mpo
-        cores = pad_bonds(mpo_cores(start), self.max_bond)
-        best = (placed, self._loss(placed, padded, cores_to_dense(cores)), cores)
+        tensors = pad_bonds(site_tensors(start), self.max_bond)
+        best = (placed, self._loss(placed, padded, tensors_to_dense(tensors)), tensors)
         for _ in range(self.rounds):
-            cores = als_core(padded, cores, metric=metric)
+            tensors = als_core(padded, tensors, metric=metric)
             self.sweeps += 1
-            dense = cores_to_dense(cores)
+            dense = tensors_to_dense(tensors)
             fixed = crop(dense, placed.matrix.shape)
             placed = _nearer_placed(placed, fixed, rows=self.rows, columns=self.columns)
             padded, metric = self._padded(placed)
             loss, before = self._loss(placed, padded, dense), best[1]
             if loss < before:
-                best = (placed, loss, cores)
+                best = (placed, loss, tensors)
             if before - loss < 1e-4 * before:
                 break
         return best

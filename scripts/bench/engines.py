@@ -50,9 +50,9 @@ from mpodis.mpo import truncate
 from mpodis.sites import (
     bond_dimensions,
     left_canonical,
-    mpo_cores,
-    mpo_from_cores,
+    mpo_from_tensors,
     right_canonical,
+    site_tensors,
     spread_norm,
 )
 
@@ -78,7 +78,7 @@ class Problem:
         self.n, self.depth = n, depth
         self.legs = ((2, 2),) * n
         self.target = _unit(cores)
-        self.core = _unit(mpo_cores(truncate(mpo_from_cores(self.target), max_bond=1).mpo))
+        self.core = _unit(site_tensors(truncate(mpo_from_tensors(self.target), max_bond=1).mpo))
         left = brickwall(n, depth, fill=False)
         self.circuits = [
             random_circuit(a, seed=seed + k, scale=0.05)
@@ -123,9 +123,9 @@ class Naive:
 
         left, right = problem.circuits
         network = Factorization(
-            left, mpo_from_cores(problem.core), right, (2**problem.n, 2**problem.n)
+            left, mpo_from_tensors(problem.core), right, (2**problem.n, 2**problem.n)
         ).tensor_network()
-        self.network = mpo_from_cores([c.conj() for c in problem.target]) | network
+        self.network = mpo_from_tensors([c.conj() for c in problem.target]) | network
         self.search = ctg.ReusableRandomGreedyOptimizer(max_repeats=32, seed=0, parallel=False)
         rng = np.random.default_rng(0)
         chosen = rng.permutation(problem.gates)[:NAIVE_GATES]
@@ -170,7 +170,7 @@ def grid(points, prototypes, *, naive_limit: int = 12) -> list[dict]:
             problem.legs,
             *(c.ansatz for c in problem.circuits),
             target_bonds=bond_dimensions(problem.target),
-            core_bond=1,
+            max_bond=1,
             complex=False,
             options=EngineOptions(),
         ).engine

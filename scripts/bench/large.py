@@ -24,10 +24,10 @@ from pathlib import Path
 import numpy as np
 from engines import UPDATES, Problem
 
-from mpodis import __version__, disentangle, mpo_from_cores
+from mpodis import __version__, disentangle, mpo_from_tensors
 from mpodis.circuit.ansatz import brickwall
 from mpodis.environments import BoundaryEnvironments, TransverseEnvironments
-from mpodis.environments.overlap import true_form
+from mpodis.environments.overlap import estimate_form
 from mpodis.environments.protocol import core_norm
 
 
@@ -80,7 +80,7 @@ def monotone() -> list[dict]:
         for k in range(50):
             engine.half_sweep("down" if k % 2 else "up", UPDATES)
             parts = (engine.left, engine.core, engine.right)
-            found = true_form(problem.target, problem.legs, ansatze, parts, max_bond=2 * large)
+            found = estimate_form(problem.target, problem.legs, ansatze, parts, max_bond=2 * large)
             truths.append(found.value / core_norm(engine.core))
         rows.append(
             {
@@ -112,11 +112,11 @@ def runs() -> list[dict]:
         problem = Problem(n, depth, bond=bond, seed=1)
         began = time.perf_counter()
         found = disentangle(
-            mpo_from_cores(problem.target),
+            mpo_from_tensors(problem.target),
             left=brickwall(n, depth, fill=False),
             engine="boundary",
             environment_bond=schedule,
-            starts=1,
+            n_init=1,
             max_sweeps=sweeps,
         )
         truth = found.history.column("true_overlap")

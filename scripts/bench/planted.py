@@ -28,7 +28,7 @@ from mpodis import (
     __version__,
     brickwall,
     disentangle,
-    mpo_from_cores,
+    mpo_from_tensors,
     random_circuit,
     to_mpo,
     true_overlap,
@@ -46,13 +46,13 @@ CASES = (
 def planted(n: int, depth: int, seed: int) -> Factorization:
     """A product core between two random brickwalls."""
     rng = np.random.default_rng([seed, n, depth])
-    core = mpo_from_cores([rng.normal(size=(1, 2, 2, 1)) for _ in range(n)])
+    core = mpo_from_tensors([rng.normal(size=(1, 2, 2, 1)) for _ in range(n)])
     ansatz = brickwall(n, depth, fill=False)
     left, right = (random_circuit(a, seed=rng) for a in (ansatz, ansatz.reversed()))
     return Factorization(left, core, right, (2**n, 2**n))
 
 
-def solve(n: int, depth: int, bond: int | None, starts: int, explore: int, seed: int) -> dict:
+def solve(n: int, depth: int, bond: int | None, n_init: int, init_sweeps: int, seed: int) -> dict:
     hidden = planted(n, depth, seed)
     operator = to_mpo(hidden)
     target = operator if bond is None else truncate(operator, max_bond=bond).mpo
@@ -60,8 +60,8 @@ def solve(n: int, depth: int, bond: int | None, starts: int, explore: int, seed:
         target,
         left=brickwall(n, depth, fill=False),
         method="sweeps",
-        starts=starts,
-        explore=explore,
+        n_init=n_init,
+        init_sweeps=init_sweeps,
         max_sweeps=100,
         tol=1e-3,
         seed=seed,
@@ -74,7 +74,7 @@ def solve(n: int, depth: int, bond: int | None, starts: int, explore: int, seed:
         "engine": found.settings.engine,
         "status": found.status,
         "sweeps": len(found.history),
-        "start": found.start,
+        "init": found.init,
         "seconds": round(found.seconds, 1),
     }
 
@@ -89,10 +89,10 @@ def main() -> None:
         "version": __version__,
         "cases": [],
     }
-    for n, depth, bond, starts, explore in CASES:
+    for n, depth, bond, n_init, init_sweeps in CASES:
         runs = []
         for seed in range(options.seeds):
-            runs.append(solve(n, depth, bond, starts, explore, seed))
+            runs.append(solve(n, depth, bond, n_init, init_sweeps, seed))
             print(n, depth, bond, runs[-1], flush=True)
         overlaps = [run["overlap"] for run in runs]
         record["cases"].append(
@@ -100,8 +100,8 @@ def main() -> None:
                 "sites": n,
                 "hidden depth": depth,
                 "max_bond": bond,
-                "starts": starts,
-                "explore": explore,
+                "n_init": n_init,
+                "init_sweeps": init_sweeps,
                 "median overlap": statistics.median(overlaps),
                 "runs": runs,
             }

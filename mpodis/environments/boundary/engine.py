@@ -23,7 +23,7 @@ from mpodis.environments.boundary.strip import Pair, Strip, absorb, exponential,
 from mpodis.environments.boundary.truncation import Boundary, Truncation, canonical
 from mpodis.environments.protocol import Gradient, Update, accept_core, check_sides
 from mpodis.mpo import compress
-from mpodis.sites import core_legs, mpo_cores, spread_norm
+from mpodis.sites import legs_of, site_tensors, spread_norm
 
 __all__ = ["BoundaryEnvironments", "estimate", "middle_overlap", "middle_overlaps"]
 
@@ -35,7 +35,7 @@ class BoundaryEnvironments:
 
     Parameters
     ----------
-    target : list of cores, or array (rows, columns)
+    target : list of site tensors, or array (rows, columns)
     legs, left, right
     max_bond : int
         Bond dimension D at which boundaries are truncated.
@@ -284,10 +284,10 @@ def middle_overlap(
     home = Home()
     cut = Truncation(max_bond, cutoff, truncation, home)
     gates = {"left": [np.asarray(g) for g in left], "right": [np.asarray(g) for g in right]}
-    cores = (_cores(target, legs), [np.asarray(site) for site in core])
-    kinds = [array.dtype for array in (*cores[0], *gates["left"], *gates["right"], *cores[1])]
+    tensors = (_cores(target, legs), [np.asarray(site) for site in core])
+    kinds = [array.dtype for array in (*tensors[0], *gates["left"], *gates["right"], *tensors[1])]
     cast = np.result_type(*kinds, np.float64)
-    bra, ket = (canonical([c.astype(cast) for c in x], cutoff) for x in cores)
+    bra, ket = (canonical([c.astype(cast) for c in x], cutoff) for x in tensors)
     steps = plan_steps(legs, left_ansatz, right_ansatz)
     half = len(steps) // 2
     for step in steps[:half]:
@@ -310,7 +310,7 @@ def _cores(target, legs: Legs) -> list:
         shape, spanned = tuple(target.shape), padded_shape(legs)
         if shape != spanned:
             raise ValueError(f"the target is {shape}, its legs span {spanned}")
-        target = mpo_cores(compress(target, legs=legs).mpo)
-    if core_legs(target) != tuple(legs):
-        raise ValueError(f"the target has legs {core_legs(target)}, expected {tuple(legs)}")
+        target = site_tensors(compress(target, legs=legs).mpo)
+    if legs_of(target) != tuple(legs):
+        raise ValueError(f"the target has legs {legs_of(target)}, expected {tuple(legs)}")
     return [np.asarray(core) for core in target]

@@ -64,9 +64,9 @@ class Boundary:
         return tuple(len(w) for w in self.weights[1:-1])
 
 
-def canonical(cores: Sequence, cutoff: float) -> Boundary:
-    """Numpy cores in canonical form, without Schmidt values below `cutoff` times the largest."""
-    sites, log = left_canonical(cores)
+def canonical(tensors: Sequence, cutoff: float) -> Boundary:
+    """Numpy site tensors in canonical form, without Schmidt values below `cutoff` times the largest."""
+    sites, log = left_canonical(tensors)
     weights = [np.ones(1)] * (len(sites) + 1)
     if log == -math.inf:  # zero, whatever its sites
         return Boundary([0 * core[:1, ..., :1] for core in sites], weights, 0.0)

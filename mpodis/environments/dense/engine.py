@@ -29,7 +29,7 @@ from mpodis.environments.dense.tiles import OTHER, PANEL, SLAB, plan_sides, walk
 from mpodis.environments.dense.work import SMALL, Work, group_matrices
 from mpodis.environments.protocol import Gradient, Update, accept_core, check_sides
 from mpodis.fit import als_core, core_gradient, full_bonds
-from mpodis.sites import cores_to_dense
+from mpodis.sites import tensors_to_dense
 
 __all__ = ["DenseEnvironments", "estimate"]
 
@@ -44,7 +44,7 @@ class DenseEnvironments:
 
     Parameters
     ----------
-    target : array (rows, columns) or list of cores
+    target : array (rows, columns) or list of site tensors
     legs, left, right
     tile : int or None
         Wires of a tile; 0 goes gate by gate (left gates in placement order, right ones in the
@@ -73,7 +73,7 @@ class DenseEnvironments:
                 f"the dense engine would hold {rows} x {columns} matrices, beyond {LIMIT}; "
                 "use engine='boundary', or 'transverse' for shallow circuits"
             )
-        target = cores_to_dense(target) if isinstance(target, list) else target
+        target = tensors_to_dense(target) if isinstance(target, list) else target
         if tuple(target.shape) != (rows, columns):
             raise ValueError(f"the target is {target.shape}, its legs span {(rows, columns)}")
         self._target, self._legs, self._home = target, legs, Home(device, dtype)
@@ -175,7 +175,7 @@ class DenseEnvironments:
         if self._circuits[side] is None:
             layered = self._ready().layered[side]
             layered.load(getattr(self, side))
-            self._circuits[side] = layered.matrix()
+            self._circuits[side] = layered.to_dense()
         return self._circuits[side]
 
     def fitted_core(self) -> list:
@@ -190,7 +190,7 @@ class DenseEnvironments:
         """A = Q_L M' Q_R, (rows, columns)."""
         work = self._ready()
         if work.layered:
-            return self._circuit("left") @ cores_to_dense(self.core) @ self._circuit("right")
+            return self._circuit("left") @ tensors_to_dense(self.core) @ self._circuit("right")
         out = work.place.empty(self._target.size).reshape(self._target.shape)
         work.chain("dense").run(self._whole_matrices(), None, out)
         return work.place.get(out)

@@ -75,7 +75,7 @@ class LayeredCircuit:
         for pattern in self._patterns:
             pattern.load()
 
-    def matrix(self) -> np.ndarray:
+    def to_dense(self) -> np.ndarray:
         """Q, (2^n, 2^n)."""
         _run(self._product)
         product = self._circuit if self._left else self._circuit.conj().T

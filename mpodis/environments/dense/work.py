@@ -19,7 +19,7 @@ SMALL = 2**6
 
 
 class Work:
-    """Buffers, chains and walks for cores of given shapes, real or complex.
+    """Buffers, chains and walks for site tensors of given shapes, real or complex.
 
     Attributes
     ----------
@@ -94,7 +94,7 @@ class Work:
 
 
 def group_matrices(
-    cores: Sequence, groups: Sequence[Group], side: str, place: Place, tiles: dict | None = None
+    tensors: Sequence, groups: Sequence[Group], side: str, place: Place, tiles: dict | None = None
 ) -> list:
     """Groups of sites as matrices (out, right bond) x (left bond, in) for `layout.core_links`.
 
@@ -102,8 +102,8 @@ def group_matrices(
     """
     found = []
     for start, end, firsts, inner in groups:
-        group = cores[start]
-        for core in cores[start + 1 : end]:
+        group = tensors[start]
+        for core in tensors[start + 1 : end]:
             a, i, o, b = group.shape
             _, k, p, c = core.shape
             group = (group.reshape(-1, b) @ core.reshape(b, -1)).reshape(a, i, o, k, p, c)

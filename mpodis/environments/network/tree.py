@@ -42,7 +42,7 @@ class TreeEnvironments(WalkEnvironments):
 
     Parameters
     ----------
-    target : list of cores or array (rows, columns)
+    target : list of site tensors or array (rows, columns)
     legs, left, right
     memory : int
         Bytes that messages may take; a network that needs more is sliced.

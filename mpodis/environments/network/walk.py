@@ -16,7 +16,7 @@ from mpodis.environments.network.geometry import Key, Network
 from mpodis.environments.network.messages import Messages
 from mpodis.environments.protocol import Gradient, Update, check_sides
 from mpodis.mpo import compress
-from mpodis.sites import bond_dimensions, core_legs, left_canonical, mpo_cores, right_canonical
+from mpodis.sites import bond_dimensions, left_canonical, legs_of, right_canonical, site_tensors
 
 __all__ = ["WalkEnvironments", "walk_cost"]
 
@@ -50,7 +50,7 @@ class WalkEnvironments:
 
     Parameters
     ----------
-    target : list of cores or array (rows, columns)
+    target : list of site tensors or array (rows, columns)
     legs, left, right
     """
 
@@ -59,9 +59,9 @@ class WalkEnvironments:
     def __init__(self, target, legs: Legs, left: Ansatz, right: Ansatz) -> None:
         check_sides(legs, left, right)
         if not isinstance(target, list):
-            target = mpo_cores(compress(target, legs=legs).mpo)
-        if core_legs(target) != tuple(legs):
-            raise ValueError(f"the target has legs {core_legs(target)}, expected {tuple(legs)}")
+            target = site_tensors(compress(target, legs=legs).mpo)
+        if legs_of(target) != tuple(legs):
+            raise ValueError(f"the target has legs {legs_of(target)}, expected {tuple(legs)}")
         self.network = Network.of(tuple(legs), left, right)
         self._target = [core.conj() for core in target]
         self.left, self.right, self.core = [], [], []
@@ -145,16 +145,16 @@ class WalkEnvironments:
 
     def _centre_core(self) -> None:
         """Make the sites right of the first isometric, unless they are; bonds become minimal."""
-        cores = [c.reshape(len(c), -1) for c in self.core[1:]]
+        tensors = [c.reshape(len(c), -1) for c in self.core[1:]]
         if all(
             len(c) <= c.shape[1] and np.allclose(c @ c.conj().T, np.eye(len(c)), atol=1e-13)
-            for c in cores
+            for c in tensors
         ) and all(len(c) >= c.shape[3] / (c.shape[1] * c.shape[2]) for c in self.core):
             return
-        cores, log_left = left_canonical(self.core)
-        cores, log_right = right_canonical(cores)
-        cores[0] = cores[0] * np.exp(log_left + log_right)
-        self.set(core=cores)
+        tensors, log_left = left_canonical(self.core)
+        tensors, log_right = right_canonical(tensors)
+        tensors[0] = tensors[0] * np.exp(log_left + log_right)
+        self.set(core=tensors)
 
     def _fit_site(self, k: int, step: int) -> None:
         """Give the centre site its best value and pass the centre on to the neighbour."""

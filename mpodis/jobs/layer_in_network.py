@@ -21,12 +21,12 @@ from mpodis.nn import (
     replace_layer,
 )
 from mpodis.sites import mpo_to_dense
-from mpodis.structured import carry_mean
+from mpodis.structured import absorb_mean_into_bias
 
-__all__ = ["SeenLayer"]
+__all__ = ["LayerInNetwork"]
 
 
-class SeenLayer:
+class LayerInNetwork:
     """The layer inside its network: what it sees, what is felt of it, and how to replace it."""
 
     def __init__(self, model: CompactTNN, mpo, data: Dataset) -> None:
@@ -46,7 +46,7 @@ class SeenLayer:
     def bias(self, objective: str, matrix) -> np.ndarray | None:
         if objective != "sensitivity":
             return None
-        return carry_mean(self.matrix, matrix, self.mean)
+        return absorb_mean_into_bias(self.matrix, matrix, self.mean)
 
     def activation_error(self, objective: str, matrix) -> float:
         """|X M - (X A + b)| / |X M|; b, where there is one, takes the mean out."""
@@ -66,5 +66,5 @@ class SeenLayer:
         return self.score(linear_from_matrix(matrix, bias=bias, dtype=torch.float64))
 
     def factorized(self, factorization: Factorization, objective: str) -> FactorizedLinear:
-        bias = self.bias(objective, factorization.matrix())
+        bias = self.bias(objective, factorization.to_dense())
         return FactorizedLinear(factorization, bias=bias, dtype=torch.float64)
