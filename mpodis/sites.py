@@ -63,16 +63,16 @@ def site_tensors(mpo: MatrixProductOperator) -> list:
         )
     sites = list(mpo.gen_sites_present())
     n = len(sites)
-    tensors = []
+    parts = []
     for site in sites:
         tensor = mpo[site]
         if not hasattr(tensor, "inds"):
             raise ValueError(f"site {site} of the MPO holds several tensors; contract them first")
-        tensors.append(tensor)
-    bonds = [tuple(sorted(set(a.inds) & set(b.inds))) for a, b in itertools.pairwise(tensors)]
-    ring = tuple(sorted(set(tensors[0].inds) & set(tensors[-1].inds))) if n > 2 else ()
+        parts.append(tensor)
+    bonds = [tuple(sorted(set(a.inds) & set(b.inds))) for a, b in itertools.pairwise(parts)]
+    ring = tuple(sorted(set(parts[0].inds) & set(parts[-1].inds))) if n > 2 else ()
     tensors = []
-    for k, (site, tensor) in enumerate(zip(sites, tensors, strict=True)):
+    for k, (site, tensor) in enumerate(zip(sites, parts, strict=True)):
         left = (bonds[k - 1] if k else ()) + (ring if k == n - 1 else ())
         right = (bonds[k] if k < n - 1 else ()) + (ring if k == 0 else ())
         upper, lower = mpo.upper_ind(site), mpo.lower_ind(site)
@@ -88,7 +88,7 @@ def site_tensors(mpo: MatrixProductOperator) -> list:
         a = math.prod(size[: len(left)])
         tensors.append(do("reshape", data, (a, *size[len(left) : len(left) + 2], -1)))
     if ring:
-        tensors = _open_ring(tensors, math.prod(tensors[0].ind_size(ix) for ix in ring))
+        tensors = _open_ring(tensors, math.prod(parts[0].ind_size(ix) for ix in ring))
     exponent = getattr(mpo, "exponent", 0.0)
     if exponent:
         factor = 10.0 ** (exponent / n)

@@ -393,7 +393,7 @@ class Twin:
         return list(turned)[::-1]
 
     @property
-    def to_dense(self) -> np.ndarray:
+    def matrix(self) -> np.ndarray:
         """A."""
         return self._before[-1]
 
