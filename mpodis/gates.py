@@ -13,7 +13,7 @@ from functools import cached_property
 
 import numpy as np
 from autoray import do
-from scipy.linalg import get_lapack_funcs
+from scipy.linalg import lapack
 
 from mpodis.conventions import Array
 
@@ -35,8 +35,9 @@ __all__ = [
 GROUPS = ("SO", "O", "U")
 
 _GESDD = {
-    np.dtype(kind): get_lapack_funcs(("gesdd",), dtype=kind)[0]
-    for kind in (np.float64, np.complex128)
+    # the stubs of scipy leave LAPACK's functions out
+    np.dtype(np.float64): lapack.dgesdd,  # type: ignore[attr-defined]
+    np.dtype(np.complex128): lapack.zgesdd,  # type: ignore[attr-defined]
 }
 
 UNITARY = 1e-12
