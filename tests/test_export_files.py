@@ -15,6 +15,7 @@ from qiskit.quantum_info import Operator
 from export_cases import CASES, awkward, flipped, places
 from mpodis.circuit.ansatz import Ansatz, brickwall
 from mpodis.circuit.circuit import Circuit, identity_circuit, random_circuit
+from mpodis.circuit.exchange import circuit_to_quimb
 from mpodis.circuit.spec import from_spec
 from mpodis.factorization import Factorization
 from mpodis.mpo import compress
@@ -27,7 +28,6 @@ from mpodis.quantum import (
     to_qasm3,
     to_qiskit,
     to_qpy,
-    to_quimb,
 )
 from reference import CNOT, circuit_matrix, embed, random_matrix
 
@@ -216,7 +216,7 @@ def test_gates_of_single_precision(tmp_path):
     back = load_circuits(done.folder)["circuit"].to_dense()
     assert_allclose(back @ back.T, np.eye(8), atol=1e-14)
     assert_allclose(back, circuit_matrix(circuit), atol=1e-6)
-    assert_allclose(to_quimb(rounded).uni.to_dense(), circuit_matrix(circuit).T, atol=1e-6)
+    assert_allclose(circuit_to_quimb(rounded).uni.to_dense(), circuit_matrix(circuit).T, atol=1e-6)
 
 
 def test_a_side_without_qubits_has_no_file(tmp_path):

@@ -3,8 +3,8 @@
 The only part of the package that imports Qiskit. Everything outside acts on rows and counts sites
 from the most significant bit; `convert` translates gates, and `state_preparation` vectors.
 
-`convert` and `exchange` translate circuits, `export` writes them to files, `backends` transpiles
-them, `gate_costs` and `inference_costs` count their gates, `compilation` merges them.
+`convert` translates circuits, `export` writes them to files, `backends` transpiles them,
+`gate_costs` and `inference_costs` count their gates, and `compilation` merges them.
 `state_preparation` has the encodings, `readout` the readouts and `runners` what executes circuits;
 `execution` runs a layer on a runner, and `evaluation` a whole network.
 """
@@ -22,7 +22,6 @@ from mpodis.quantum.compilation import (
 )
 from mpodis.quantum.convert import from_qiskit, to_qiskit
 from mpodis.quantum.evaluation import Evaluation, evaluate
-from mpodis.quantum.exchange import from_quimb, to_quimb
 from mpodis.quantum.execution import execute_layer, run_circuit
 from mpodis.quantum.export import (
     ExportedCircuits,
@@ -113,7 +112,6 @@ __all__ = [
     "from_qasm3",
     "from_qiskit",
     "from_qpy",
-    "from_quimb",
     "gate_cost",
     "inference_cost",
     "invert_counts",
@@ -129,5 +127,4 @@ __all__ = [
     "to_qasm3",
     "to_qiskit",
     "to_qpy",
-    "to_quimb",
 ]

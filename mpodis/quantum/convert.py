@@ -2,14 +2,14 @@
 
 Qiskit acts on columns, a `Circuit` on rows: every matrix is transposed on the way. Qiskit counts
 qubits from the least significant bit, a `Circuit` counts wires from the most significant one: wire
-k is qubit n-1-k. Only this module translates gates.
+k is qubit n-1-k. Only this module translates gates; `mpodis.circuit_to_quimb` does it for quimb.
 """
 
 from __future__ import annotations
 
 import cmath
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -20,16 +20,12 @@ from qiskit.circuit.library import UnitaryGate, get_standard_gate_name_mapping
 from qiskit.exceptions import QiskitError
 from qiskit.quantum_info import Operator
 
-from mpodis.circuit.ansatz import Placement
 from mpodis.circuit.circuit import Circuit
+from mpodis.circuit.exchange import UNITARITY, Step, assembled
 from mpodis.conventions import Array, qargs
 from mpodis.gates import Gate, gate_names, named_gate, polar
-from mpodis.resynthesis.rewrite import packed
 
 __all__ = [
-    "UNITARITY",
-    "Step",
-    "assembled",
     "composed",
     "from_qiskit",
     "to_qiskit",
@@ -37,14 +33,7 @@ __all__ = [
     "unitary_matrix",
 ]
 
-UNITARITY = 1e-4
-"""Largest element-wise distance from a unitary matrix that counts as rounding (of float32)."""
-
 _WIDEST = 6  # an instruction on more qubits is decomposed by its definition
-_ROUNDING = 1e-14  # of an imaginary part that is zero
-
-Step = tuple[np.ndarray, tuple[int, ...], str | None]
-"""Matrix of the column action, its wires, most significant first, and the name of a fixed gate."""
 
 
 def to_qiskit(circuit: Circuit, *, label: str = "g") -> QuantumCircuit:
@@ -254,68 +243,3 @@ def _matrix(operation: Instruction, name: str) -> np.ndarray:
         return unitary_matrix(operation)
     except QiskitError as error:
         raise ValueError(f"{name} has no unitary matrix: {error.message}") from None
-
-
-def assembled(n: int, steps: Iterable[Step], phase: float) -> Circuit:
-    """A `Circuit` of gates that are given one after the other, in the column action.
-
-    Parameters
-    ----------
-    n : int
-        Wires.
-    steps : iterable of Step
-        A step without wires is a global phase.
-    phase : float
-        The global phase.
-
-    Raises
-    ------
-    ValueError
-        If a gate is not unitary, or a circuit without qubits has a phase.
-    """
-    factor = cmath.exp(1j * phase)
-    placed: list[tuple[Placement, np.ndarray]] = []
-    for i, (matrix, wires, fixed) in enumerate(steps):
-        if not wires:
-            factor *= complex(matrix.item())
-            continue
-        gate = matrix.T if fixed else _unitary(matrix, f"gate {i} on wires {wires}").T
-        order = [int(k) for k in np.argsort(wires)]
-        ordered = _permuted(gate, order)
-        # a free gate takes up the order of its wires, and CZ and SWAP have none
-        if fixed is None or np.array_equal(ordered, gate):
-            gate, wires = ordered, tuple(wires[k] for k in order)
-        placed.append((Placement(wires, fixed), gate))
-    if abs(factor - 1) > _ROUNDING:
-        free = next((i for i, (place, _) in enumerate(placed) if place.fixed is None), None)
-        if free is None and not n:
-            raise ValueError(f"a circuit without qubits cannot hold the global phase {phase}")
-        if free is None:
-            free = len(placed)
-            placed.append((Placement((0,)), np.eye(2)))
-        place, gate = placed[free]
-        placed[free] = place, factor * gate
-    is_real = all(np.abs(np.imag(gate)).max() <= _ROUNDING for _, gate in placed)
-    if is_real:
-        placed = [(place, np.ascontiguousarray(np.real(gate))) for place, gate in placed]
-    flips = is_real and any(np.linalg.det(g) < 0 for place, g in placed if place.fixed is None)
-    group = ("O" if flips else "SO") if is_real else "U"
-    dtype = np.float64 if is_real else np.complex128
-    return packed(n, [(place, gate.astype(dtype)) for place, gate in placed], group)
-
-
-def _unitary(matrix: np.ndarray, name: str) -> np.ndarray:
-    error = float(np.abs(matrix @ matrix.conj().T - np.eye(len(matrix))).max())
-    if not error <= UNITARITY:  # NaN, too
-        raise ValueError(
-            f"{name} is not unitary (M M^H is off by {error:.1e}); only circuits of unitary "
-            "gates can be read"
-        )
-    return matrix
-
-
-def _permuted(gate: np.ndarray, order: list[int]) -> np.ndarray:
-    """The gate with its wires in another order: position k is its wire ``order[k]``."""
-    w = len(order)
-    tensor = gate.reshape((2,) * (2 * w)).transpose(order + [w + k for k in order])
-    return tensor.reshape(gate.shape)
