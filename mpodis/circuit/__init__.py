@@ -5,9 +5,6 @@ from mpodis.circuit.ansatz import (
     Placement,
     brickwall,
     circuit_group,
-    from_spec,
-    pair_from_spec,
-    segments_from_spec,
     staircase,
     tie_gates,
 )
@@ -19,6 +16,7 @@ from mpodis.circuit.circuit import (
     identity_circuit,
     random_circuit,
 )
+from mpodis.circuit.spec import from_spec, pair_from_spec, segments_from_spec
 
 __all__ = [
     "Ansatz",
