@@ -13,7 +13,7 @@ from functools import cached_property
 
 import numpy as np
 from autoray import do
-from scipy.linalg import lapack
+from scipy.linalg import get_lapack_funcs
 
 __all__ = [
     "GROUPS",
@@ -32,7 +32,9 @@ __all__ = [
 
 GROUPS = ("SO", "O", "U")
 
-_GESDD = {np.dtype(np.float64): lapack.dgesdd, np.dtype(np.complex128): lapack.zgesdd}
+_GESDD = {
+    np.dtype(kind): get_lapack_funcs("gesdd", dtype=kind) for kind in (np.float64, np.complex128)
+}
 
 UNITARY = 1e-12
 """Largest element-wise deviation of G G^H from the identity in a fixed gate."""
@@ -201,18 +203,29 @@ def check_group(group: str) -> str:
     return group
 
 
-def polar(environment, *, group: str = "O"):
+def polar(environment: Array, *, group: str = "O") -> Array:
     """The gate of the group that maximises Re Tr(E^H g) for an environment E.
 
     With E = U S V^H it is g = U V^H (Eq. 4 of arXiv 2509.06653v1, whose V'U' belongs to the
-    transposed environment). In SO(n) a determinant of -1 is mended by flipping the direction of
+    transposed environment). In SO(n) a determinant of -1 is changed by flipping the direction of
     the smallest singular value, which costs the least.
 
     Parameters
     ----------
     environment : array (..., n, n)
-        E = dL/d conj(g); stacks are treated one by one.
+        E = dL/d conj(g); of a stack each matrix by itself.
     group : {"SO", "O", "U"}
+
+    Returns
+    -------
+    array (..., n, n)
+        In the backend and dtype of the environment.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> polar(np.diag([3.0, -0.1]), group="O").tolist()
+    [[1.0, 0.0], [0.0, -1.0]]
     """
     plain = type(environment) is np.ndarray and environment.ndim == 2
     if plain and (group != "SO" or environment.dtype.kind == "f"):
@@ -225,11 +238,12 @@ def polar(environment, *, group: str = "O"):
     return u @ vh
 
 
-def polar_update(environment, gate, *, group: str, relaxation: float = 0.0):
-    """`polar` in a gate's place: a real gate feels only the real part of its environment.
+def polar_update(environment: Array, gate: Array, *, group: str, relaxation: float = 0.0) -> Array:
+    """The new value of a gate: the `polar` factor of its environment, or a step beyond it.
 
-    With a relaxation b > 0 the step from the gate to the polar factor p goes on beyond it, to the
-    gate nearest to (1 + b) p - b g, unless the form would fall below where it was.
+    Only the real part of the environment counts for a real gate. With a relaxation b > 0 the step
+    from the gate g to the polar factor p is extrapolated, to the gate nearest to (1 + b) p - b g,
+    unless Re Tr(E^H g) would fall below its present value.
     """
     if gate.dtype.kind != "c":
         environment = environment.real
@@ -259,7 +273,7 @@ def _numpy_polar(environment: np.ndarray, group: str) -> np.ndarray:
 
 
 def _determinant(gate: np.ndarray) -> float:
-    """Of a real matrix; 4 x 4 ones, nearly all there are, by minors."""
+    """Determinant of a real matrix; of 4 x 4 ones, nearly all there are, by minors."""
     if gate.shape != (4, 4):
         return np.linalg.det(gate)
     a, b, c, d, e, f, g, h, i, j, k, m, n, o, p, q = gate.ravel().tolist()
@@ -277,16 +291,17 @@ def _determinant(gate: np.ndarray) -> float:
     )
 
 
-def skew(matrix):
+def skew(matrix: Array) -> Array:
     """Skew-Hermitian part, (A - A^H) / 2, of the last two axes."""
     return (matrix - do("conj", do("swapaxes", matrix, -1, -2))) / 2
 
 
-def exponential(generator):
-    """exp(A) of skew-Hermitian A, stacked over leading axes: orthogonal to rounding.
+def exponential(generator: Array) -> Array:
+    """exp(A) of skew-Hermitian A (..., n, n), which is orthogonal or unitary to rounding.
 
     The paper's "exp(t), t lower triangular" (Sec. V) is not orthogonal; `exponential(skew(t))`
-    is. Through the eigenvectors of the Hermitian iA; real ones of up to two wires in closed form.
+    is. It is computed from the eigenvectors of the Hermitian matrix iA; for real gates on one or
+    two wires there is a closed form.
     """
     real = isinstance(generator, np.ndarray) and generator.dtype.kind == "f"
     if real and generator.shape[-1] in _CLOSED:
@@ -298,16 +313,16 @@ def exponential(generator):
 
 
 _PLANES = np.array([[0, 0, 0], [1, 2, 3]]), np.array([[2, 3, 1], [3, 1, 2]])
-"""Rows and columns of planes in four dimensions, and of those perpendicular to each."""
+"""Rows and columns of the six planes in four dimensions: three, and the one perpendicular to each."""
 
 
 def _rotation(generator: np.ndarray) -> np.ndarray:
     """exp(A) of real skew-symmetric 4 x 4 A: so(4) is the sum of two su(2), which commute."""
     one, other = (generator[..., rows, columns] for rows, columns in _PLANES)
-    turns = []
+    turns: list[np.ndarray] = []
     for axis, basis in (((one + other) / 2, _DUAL), ((one - other) / 2, _ANTI)):
         angle = np.sqrt(np.square(axis).sum(-1, keepdims=True))
-        # both are even in the angle, and the least positive one stands for none
+        # sin(t)/t and cos(t) are even in the angle t, and finite at the least positive one
         angle = np.maximum(angle, np.finfo(angle.dtype).tiny)
         turn = (axis * (np.sin(angle) / angle)) @ basis.astype(axis.dtype, copy=False)
         turn[..., ::5] += np.cos(angle)
@@ -338,8 +353,21 @@ _DUAL, _ANTI = _bases(1.0), _bases(-1.0)
 _CLOSED = {2: _turn, 4: _rotation}
 
 
-def random_gate(dimension: int, *, group: str, rng: np.random.Generator, scale=None):
-    """A gate of the group: Haar-random, or exp of a Gaussian generator of size `scale`."""
+def random_gate(
+    dimension: int, *, group: str, rng: np.random.Generator, scale: float | None = None
+) -> np.ndarray:
+    """A Haar-random gate of the group, or one near the identity.
+
+    Parameters
+    ----------
+    dimension : int
+        2^w for w wires.
+    group : {"SO", "O", "U"}
+    rng : numpy.random.Generator
+    scale : float, optional
+        The gate is then the exponential of a skew-Hermitian matrix of Gaussian entries times
+        `scale`.
+    """
     check_group(group)
     shape = (dimension, dimension)
     normal = rng.normal(size=shape)
@@ -356,6 +384,6 @@ def random_gate(dimension: int, *, group: str, rng: np.random.Generator, scale=N
 
 
 def gate_parameters(width: int, group: str) -> int:
-    """Real parameters of a free gate on `width` wires."""
+    """Number of real parameters of a free gate on `width` wires."""
     n = 2**width
     return n * n if check_group(group) == "U" else n * (n - 1) // 2

@@ -19,6 +19,7 @@ __all__ = [
     "Placement",
     "brickwall",
     "circuit_group",
+    "earliest_layers",
     "staircase",
     "tie_gates",
 ]
@@ -161,6 +162,8 @@ class Ansatz:
         widths = [p.fixed or f"{p.width}b" for p in self.placements]
         counts = ", ".join(f"{widths.count(w)} x {w}" for w in sorted(set(widths)))
         tied = f", {len(self.ties)} ties" if self.ties else ""
+        apart = sum(not place.is_local for place in self.placements)
+        tied += f", {apart} not on neighbours" if apart else ""
         return f"{self.n} wires, {self.depth} layers ({counts or 'no gates'}{tied}), {self.group}"
 
     def draw(self, ax=None):
@@ -249,6 +252,19 @@ def staircase(n: int, depth: int, width: int = 2, *, group: str = "SO") -> Ansat
     check_width(width, n)
     steps = tuple((Placement(tuple(range(a, a + width))),) for a in range(n - width + 1))
     return Ansatz(n, steps * depth, group)
+
+
+def earliest_layers(placements: Sequence[Placement]) -> list[list[int]]:
+    """Numbers of the placements in as few layers as their order allows, by wire within each."""
+    layers: list[list[int]] = []
+    next_layer: dict[int, int] = {}  # the first one that is free on each wire
+    for k, place in enumerate(placements):
+        t = max(next_layer.get(wire, 0) for wire in place.wires)
+        if t == len(layers):
+            layers.append([])
+        layers[t].append(k)
+        next_layer |= dict.fromkeys(place.wires, t + 1)
+    return [sorted(layer, key=lambda k: min(placements[k].wires)) for layer in layers]
 
 
 def tie_gates(ansatz: Ansatz, *, by: str = "layer") -> Ansatz:

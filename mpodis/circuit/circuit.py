@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from autoray import astype, do, get_common_dtype
 
-from mpodis.circuit.ansatz import Ansatz
+from mpodis.circuit.ansatz import Ansatz, Placement, earliest_layers
 from mpodis.conventions import Array
 from mpodis.gates import named_gate, polar, random_gate
 
@@ -26,6 +26,7 @@ __all__ = [
     "Circuit",
     "apply_columns",
     "apply_rows",
+    "circuit_from_gates",
     "embed",
     "identity_circuit",
     "random_circuit",
@@ -181,8 +182,9 @@ class Circuit:
                 j += 1
         network = qtn.TensorNetwork(tensors)
         network.reindex_({last[i]: lower[i] for i in last})
+        eye: Array = do("eye", 2, like=self.gates[0]) if self.gates else np.eye(2)
         for i in set(range(self.n)) - set(last):
-            idle = qtn.Tensor(np.eye(2), (upper[i], lower[i]), tags={side, "IDLE", f"I{i}"})
+            idle = qtn.Tensor(eye, (upper[i], lower[i]), tags={side, "IDLE", f"I{i}"})
             network.add_tensor(idle)
         return network
 
@@ -209,6 +211,15 @@ def _common_dtype(x: Array, gates: tuple[Array, ...]) -> tuple[Array, tuple[Arra
         return x, gates
     dtype = get_common_dtype(x, *gates)
     return astype(x, dtype), tuple(astype(gate, dtype) for gate in gates)
+
+
+def circuit_from_gates(
+    n: int, gates: Sequence[tuple[Placement, Array]], group: str = "SO"
+) -> Circuit:
+    """A circuit of gates given one after the other, in as few layers as their order allows."""
+    layers = earliest_layers([place for place, _ in gates])
+    places = tuple(tuple(gates[k][0] for k in layer) for layer in layers)
+    return Circuit(Ansatz(n, places, group), tuple(gates[k][1] for layer in layers for k in layer))
 
 
 def identity_circuit(ansatz: Ansatz) -> Circuit:

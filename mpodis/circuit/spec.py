@@ -52,7 +52,7 @@ def from_spec(
     Examples
     --------
     >>> str(from_spec("1b + 2*(CZ + 2b)", 8))
-    '8 wires, 5 layers (8 x 1b, 6 x 2b, 8 x CZ, 2 x 1b), SO'
+    '8 wires, 5 layers (12 x 1b, 6 x 2b, 8 x CZ), SO'
     """
     check_parity(parity)
     layers = []
@@ -124,15 +124,16 @@ _TOKEN = re.compile(rf"\s*(?:(\d+)\s*[*x×]|{_WORD}\b|([()+]))", re.IGNORECASE)
 def _layer_words(spec: str, depth: int | None) -> list[str]:
     """A word for every layer: "2b", or the name of a gate."""
     text = spec.strip()
-    odd_even = re.fullmatch(
+    alternating = re.fullmatch(
         rf"odd(?: layers)?\s*=\s*{_WORD}[\s;,]*even(?: layers)?\s*=\s*{_WORD}", text, re.I
     )
-    every = re.fullmatch(rf"(all\s+)?{_WORD}", text, re.IGNORECASE)
-    if odd_even or (every and (every[1] or depth is not None)):
+    alike = re.fullmatch(rf"(?:all\s+){'?' if depth is not None else ''}{_WORD}", text, re.I)
+    match = alternating or alike
+    if match:
         if depth is None:
             raise ValueError(f"spec {spec!r} does not say how many layers; give depth=")
         check_depth(depth)
-        words = odd_even.groups() if odd_even else (every[2],)
+        words = match.groups()
         return [_canonical(words[t % len(words)], spec) for t in range(depth)]
     found, end = _parse_sum(text, 0, spec)
     if end != len(text):
