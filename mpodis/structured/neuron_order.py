@@ -347,7 +347,7 @@ def recursive_bisection(
                 if reference is not None and np.vdot(reference, direction).real < 0:
                     direction = -direction
                 reference = direction if reference is None else reference
-                block = block[np.argsort((inside @ direction.conj()).real, kind="stable")]
+                block = block[np.argsort(np.real(inside @ direction.conj()), kind="stable")]
             following += [block[k : k + size] for k in range(0, len(block), size)]
         blocks = following
     return np.concatenate(blocks)
