@@ -215,7 +215,7 @@ def test_outer_padding_is_no_obstacle():
     merged = merge_layers(a, b)
     assert merged.shape == (6, 5)
     assert_allclose(merged.to_dense(), a.to_dense() @ b.to_dense(), atol=1e-11)
-    with pytest.raises(ValueError, match=r"x has shape \(1, 8\), but the layers take \(samples, 6\)"):
+    with pytest.raises(ValueError, match=r"x has shape \(1, 8\), but the layers take"):
         merged.apply(np.ones((1, 8)))
 
 
@@ -233,7 +233,7 @@ def test_trained_layers_are_read():
 
 def test_what_is_classical_between_layers_is_named():
     plain, biased = layer(SQUARE), HybridLinear(SQUARE, 1, bias=True, seed=1)
-    with pytest.raises(TypeError, match="layer 1 is a ReLU, which is classical and cannot be merged"):
+    with pytest.raises(TypeError, match="layer 1 is a ReLU, which is classical and cannot"):
         merge_layers(plain, torch.nn.ReLU(), plain)
     with pytest.raises(ValueError, match="layer 0 has a bias, which is added classically"):
         merge_layers(biased, plain)
@@ -257,7 +257,7 @@ def joint():
     ansatz = brickwall(4, 4)
     a = random_circuit(ansatz, seed=1, scale=0.1)
     b = random_circuit(ansatz.reversed(), seed=2, scale=0.1)
-    return (b, a), compile_jointly(b, a, tol=1e-3, orders=1, rounds=1, trials=1)
+    return (b, a), compile_jointly(b, a, tol=1e-3, n_searches=1, rounds=1, trials=1)
 
 
 @pytest.mark.no_cover  # long; smaller circuits below are traced
@@ -287,7 +287,7 @@ def test_wide_gates_and_qiskit_circuits_are_compiled_too():
     wide = Circuit(Ansatz(3, ((Placement((0, 1, 2)),),), "SO"), (gate,))
     device = QuantumCircuit(3)
     device.ry(0.4, 1)
-    found = compile_jointly(wide, device, tol=1e-6, orders=1, rounds=1, trials=1)
+    found = compile_jointly(wide, device, tol=1e-6, n_searches=1, rounds=1, trials=1)
     assert found.costs["resynthesised"].two_qubit <= 14 < found.costs["apart"].two_qubit
     expected = gate @ Operator(device).data.T.real
     assert_allclose(circuit_matrix(found.circuit), expected, atol=5e-3)

@@ -28,7 +28,7 @@ from mpodis.quantum.backends import LOGICAL
 from mpodis.quantum.convert import from_qiskit, to_qiskit, unitary_matrix
 from mpodis.quantum.gate_costs import HardwareCost, gate_cost, in_sequence
 from mpodis.resynthesis import Resynthesis, resynthesise
-from mpodis.resynthesis.rewrite import simplified
+from mpodis.resynthesis.rewriting import simplified
 from mpodis.sites import bond_dimensions, mpo_from_tensors, mpo_to_dense, site_tensors
 from mpodis.tables import Table, Tabular
 
@@ -345,7 +345,7 @@ class JointCompilation(Tabular):
 def compile_jointly(
     *circuits: Circuit | QuantumCircuit,
     tol: float = 1e-3,
-    orders: int = 2,
+    n_searches: int = 2,
     rounds: int = 4,
     candidates: int = 6,
     backend: str | BackendV2 = "logical",
@@ -360,7 +360,7 @@ def compile_jointly(
         On the same wires; the first one acts first.
     tol : float
         Largest 1 - f with the merged unitary, see `resynthesise`.
-    orders, rounds, candidates : int
+    n_searches, rounds, candidates : int
         Of `resynthesise`, where `candidates` is called `trials`.
     backend, trials : as for `gate_cost`
         Everything is counted there at Qiskit's level 3.
@@ -376,7 +376,7 @@ def compile_jointly(
     read = [from_qiskit(c) if isinstance(c, QuantumCircuit) else c for c in circuits]
     search = partial(
         resynthesise,
-        orders=orders,
+        n_searches=n_searches,
         rounds=rounds,
         trials=candidates,
         seed=int(rng.integers(2**31)),
