@@ -26,8 +26,8 @@ from mpodis.nn import HybridLinear
 from mpodis.quantum import (
     absorb_core,
     compile_jointly,
-    gate_cost,
     execute_layer,
+    gate_cost,
     merge,
     merge_layers,
     qiskit_approximation,

@@ -130,7 +130,8 @@ def _executions(options: Table2, row: str) -> dict[str, dict]:
             if row == "wide" and kind == "tomography":
                 found[f"tomography {shots}, {OPEN}"] = {"kind": kind, "shots": shots, "sign": 0}
     if row == "2-body":
-        for name, layers in (("FakeMontreal", BrickwallEncoding().layers), (f"FakeMontreal, {TREE}", 0)):
+        bricks = BrickwallEncoding().layers
+        for name, layers in (("FakeMontreal", bricks), (f"FakeMontreal, {TREE}", 0)):
             found[name] = {"kind": "noise", "images": options.noisy_images, "encoding": layers}
     return found
 
