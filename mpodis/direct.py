@@ -319,7 +319,8 @@ def _factorized(
     for _ in explore(run, place, state, effort.n_init):
         pass
     best = state.best
-    assert best is not None and best.point is not None
+    assert best is not None
+    assert best.point is not None
     engine.set(left=best.point.left, right=best.point.right)
     if best.status == "explored":
         # a fresh descent, so that it begins with sweeps again

@@ -10,10 +10,10 @@ import numpy as np
 
 from mpodis.circuit import Ansatz, Circuit, circuit_group, random_circuit
 from mpodis.environments import DenseEnvironments
+from mpodis.environments.protocol import Environments
 from mpodis.mpo import compress
 from mpodis.objectives import OverlapLoss
 from mpodis.optimise.descend import Budget, Updates, descend
-from mpodis.optimise.problem import Point
 from mpodis.optimise.restarts import explore
 from mpodis.optimise.state import State
 from mpodis.sites import site_tensors
@@ -32,6 +32,13 @@ class UnitaryBudget(Budget):
 
     def stalled(self, before: float, now: float) -> bool:
         return before - now < (STALLED if now > NEAR else STALLED_NEAR) * before
+
+
+class UnitaryLoss(OverlapLoss):
+    """1 - f where the core stays the identity."""
+
+    def scaled_core(self, engine: Environments) -> list:
+        return list(engine.core)
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +86,7 @@ def approximate_unitary(
     n, nothing = ansatz.n, Ansatz(ansatz.n, (), ansatz.group)
     dtype = np.complex128 if ansatz.group == "U" else np.float64
     core = [np.eye(2, dtype=dtype).reshape(1, 2, 2, 1)] * n
-    loss = OverlapLoss(site_tensors(compress(target.astype(dtype)).mpo))
+    loss = UnitaryLoss(site_tensors(compress(target.astype(dtype)).mpo))
     engine = DenseEnvironments(loss.target, ((2, 2),) * n, ansatz, nothing)
     updates = Updates.build(loss, engine, ansatz, nothing, core=False)
     bound = 1.0
@@ -108,7 +115,8 @@ def approximate_unitary(
     run = partial(descend, loss, engine, budget=budget, updates=updates)
     for _ in explore(run, place, state, n_init, enough=enough):
         pass
-    assert state.best is not None and isinstance(state.best.point, Point)
+    assert state.best is not None
+    assert state.best.point is not None
     circuit = Circuit(ansatz, tuple(state.best.point.left)).projected()
     overlap = float(np.vdot(target, circuit.to_dense()).real) / 2**n
     tried = state.guess + 1
