@@ -251,7 +251,7 @@ class Search:
             raise ValueError("the search has not made a record yet; there is no result to return")
         stage, point, name = standing(self.stages, state)
         point = advance(stage, self._whole, point, seed=())
-        if self._run is not None and self._run.fits(self._whole):
+        if state.ended and self._run is not None and self._run.fits(self._whole):
             engine = self._run.engine
         else:
             engine = self.engine(self._whole)

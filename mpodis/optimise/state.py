@@ -78,7 +78,7 @@ class State:
     status: str = ""
     bond_level: int = 0
     checked: Point | None = None
-    checked_overlap: float = math.nan
+    checked_overlap: float = 0.0
     guess: int = 0
     refining: bool = False
     best: State | None = None
