@@ -11,10 +11,12 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 
 __all__ = [
+    "Array",
     "Legs",
     "check_legs",
     "crop",
@@ -26,6 +28,9 @@ __all__ = [
     "split",
     "wires",
 ]
+
+Array: TypeAlias = Any
+"""An array of numpy, torch or jax."""
 
 Legs = tuple[tuple[int, int], ...]
 """(input, output) dimension of every site."""
