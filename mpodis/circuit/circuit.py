@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from autoray import astype, do, get_common_dtype
+from autoray import do, get_common_dtype
 
 from mpodis.circuit.ansatz import Ansatz, Placement, earliest_layers
-from mpodis.conventions import Array
+from mpodis.conventions import Array, promoted
 from mpodis.gates import named_gate, polar, random_gate
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class Circuit:
         """x @ Q for x of shape (samples, 2^n)."""
         if x.shape[-1] != 2**self.n:
             raise ValueError(f"x has {x.shape[-1]} columns, but {self.n} wires carry {2**self.n}")
-        x, gates = _common_dtype(x, self.gates)
+        x, *gates = promoted([x, *self.gates])
         for place, gate in zip(self.ansatz.placements, gates, strict=True):
             x = apply_columns(x, gate, place.wires)
         return x
@@ -195,22 +195,13 @@ class Circuit:
 
 def sandwich(left: Circuit, middle: Array, right: Circuit) -> Array:
     """Q_L @ middle @ Q_R, gate by gate."""
-    middle, gates = _common_dtype(middle, left.gates + right.gates)
+    middle, *gates = promoted([middle, *left.gates, *right.gates])
     n = len(left.gates)
     for place, gate in reversed(list(zip(left.ansatz.placements, gates[:n], strict=True))):
         middle = apply_rows(gate, middle, place.wires)
     for place, gate in zip(right.ansatz.placements, gates[n:], strict=True):
         middle = apply_columns(middle, gate, place.wires)
     return middle
-
-
-def _common_dtype(x: Array, gates: tuple[Array, ...]) -> tuple[Array, tuple[Array, ...]]:
-    """All in the type that numpy would promote them to; torch multiplies no mixed ones."""
-    names = {str(array.dtype) for array in (x, *gates)}
-    if len(names) == 1:
-        return x, gates
-    dtype = get_common_dtype(x, *gates)
-    return astype(x, dtype), tuple(astype(gate, dtype) for gate in gates)
 
 
 def circuit_from_gates(
