@@ -18,7 +18,7 @@ from scipy.optimize import linear_sum_assignment
 
 from mpodis.conventions import Legs, check_legs, crop, pad, padded_shape, qubit_legs
 from mpodis.fit import (
-    als_core,
+    als_sweep,
     embed_metric,
     fit_core,
     inner,
@@ -224,7 +224,7 @@ class _Search:
         tensors = pad_bonds(site_tensors(start), self.max_bond)
         best = (placed, self._loss(placed, padded, tensors_to_dense(tensors)), tensors)
         for _ in range(self.rounds):
-            tensors = als_core(padded, tensors, metric=metric)
+            tensors = als_sweep(padded, tensors, metric=metric)
             self.sweeps += 1
             dense = tensors_to_dense(tensors)
             fixed = crop(dense, placed.matrix.shape)
