@@ -17,7 +17,7 @@ from mpodis import (
     random_circuit,
 )
 from mpodis.quantum import gate_cost
-from mpodis.resynthesis.nearest import kron, nearest_one_cnot, nearest_product
+from mpodis.resynthesis.two_qubit_gates import kron, nearest_one_cnot, nearest_product
 from reference import CNOT, random_cores, random_matrix, random_member
 
 SWAP = np.eye(4)[[0, 2, 1, 3]]

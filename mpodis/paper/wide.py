@@ -41,8 +41,7 @@ from mpodis.paper.standins import (
     plain_mpo,
     rank_matrix,
 )
-from mpodis.structured import Reordering
-from mpodis.structured.low_rank import bond_for, mpo_parameters, rank_for
+from mpodis.structured import Reordering, bond_for, mpo_parameters, rank_for
 from mpodis.tables import Table
 
 if TYPE_CHECKING:

@@ -1,8 +1,8 @@
-"""Fewer CNOTs for a circuit, or for the circuits of a layer, at the same overlap.
+"""Fewer CNOTs for a circuit, or for the circuits of a layer, at nearly the same overlap.
 
-A unitary U is an operator like any other: `prune` and the search over where gates stand take CNOTs
-out of a circuit V while Re Tr(U^H V) / 2^n is held, the core being the identity. Of a layer only
-its overlap with the operator is held, which leaves far more room: its core moves along.
+A unitary U is an operator like any other: with the identity as a fixed core, the search over the
+places of gates takes CNOTs out of a circuit V while Re Tr(U^H V) / 2^n is kept. Of a layer only the
+overlap with its operator is kept, and the core is optimised, too, so that far more CNOTs go.
 """
 
 from __future__ import annotations
@@ -10,20 +10,22 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mpodis.circuit.ansatz import Ansatz, Placement
 from mpodis.circuit.circuit import Circuit
+from mpodis.circuit.routing import routed_circuit
 from mpodis.factorization import Factorization
 from mpodis.mpo import Compressed, compress
 from mpodis.optimise.result import Disentangled
-from mpodis.resynthesis.count import cnot_count
-from mpodis.resynthesis.narrow import narrowed
-from mpodis.resynthesis.points import ParetoPoint, undominated
-from mpodis.resynthesis.search import Search, check_count
-from mpodis.resynthesis.task import Task
+from mpodis.resynthesis.front import ParetoPoint, undominated
+from mpodis.resynthesis.rewriting import compile_wide_gates
+from mpodis.resynthesis.search import Search
+from mpodis.resynthesis.task import Task, check_count
+from mpodis.resynthesis.two_qubit_gates import cnot_count
 from mpodis.sites import bond_dimensions, mpo_from_tensors, site_tensors
 from mpodis.synthesis import check_unitary
 from mpodis.tables import Table, Tabular
@@ -35,18 +37,18 @@ __all__ = ["Resynthesis", "resynthesise"]
 
 log = logging.getLogger(__name__)
 
-BEYOND = 0.1
-"""What may stand between two circuits that hold the loss: this fraction more, or `tol` more."""
+DETOUR = 0.1
+"""The search may pass through losses this fraction above the limit, or `tol` above it."""
 REFINE = 100
-"""Sweeps for circuits that nearly hold the overlap."""
+"""Sweeps for circuits whose loss is slightly above the limit."""
 STEP = 2
-"""CNOTs by which gates are put in beyond the fewest that hold."""
+"""CNOTs beyond the fewest that keep the loss, up to which gates are inserted."""
 ROUNDING = 1e-12
-SIDES = ("left", "right")
 
 ADVICE = {
-    "reduced": "fewer CNOTs hold the overlap",
-    "unchanged": "no way with fewer CNOTs held the overlap; allow a larger tol=, or more orders=",
+    "reduced": "fewer CNOTs keep the overlap",
+    "unchanged": "no circuit with fewer CNOTs kept the overlap; allow a larger tol=, or more "
+    "n_searches=",
 }
 
 
@@ -58,9 +60,9 @@ class Resynthesis(Tabular):
     ----------
     before, after : Circuit or Factorization
     cnots_before : int or None
-        None where gates on three wires or more have no closed form.
+        None with gates on three wires or more, whose number has no closed form.
     cnots : int
-        Of `after`, see `cnot_count`; on a line, without SWAPs.
+        Of `after`, see `cnot_count`.
     overlap_before, overlap : float
         Of a circuit with the unitary (1 before); of a factorization with the operator.
     loss_before, loss : float
@@ -68,7 +70,7 @@ class Resynthesis(Tabular):
     tol : float
     status : {"reduced", "unchanged"}
     points : tuple of ParetoPoint
-        What was met on the way, undominated ones only; of a circuit with the identity as the core.
+        The undominated circuits among those found; of a circuit, with the identity as the core.
     seconds : float
     """
 
@@ -126,38 +128,41 @@ def resynthesise(
     *,
     tol: float = 1e-3,
     objective: str = "overlap",
-    inputs=None,
-    covariance=None,
-    orders: int = 2,
+    inputs: np.ndarray | None = None,
+    covariance: np.ndarray | None = None,
+    n_searches: int = 2,
     rounds: int = 4,
     trials: int = 6,
     sweeps: int = 8,
     seed: int | np.random.Generator = 0,
 ) -> Resynthesis:
-    """The same circuit, or the same layer, with fewer CNOTs.
+    """A circuit, or a layer, with fewer CNOTs and nearly the same unitary or overlap.
 
-    Gates on two wires are replaced, one at a time, by one with a single CNOT or by a product of
-    one-qubit gates, where that costs the least; neighbours are merged, everything is re-optimised
-    by sweeps and L-BFGS, and a circuit is kept if the overlap holds. Gates that promise most are
-    put in elsewhere, and so on in turns (`prune`, `pareto`). Gates stay on neighbouring wires.
+    Gates on two wires are replaced, one at a time, by a gate with a single CNOT or by a product of
+    one-qubit gates, where this increases the loss least. Neighbours are merged, all gates are
+    re-optimised by sweeps and L-BFGS, and the circuit is kept if its loss is within `tol`. In turn,
+    gates are inserted where they promise the largest gain (see `prune`, `pareto`). All gates of the
+    result act on neighbouring wires.
 
     Parameters
     ----------
     given : Circuit, array (2^n, 2^n), Factorization or Disentangled
-        Of a circuit or a unitary matrix, in row action, the unitary is held, sign and phase
-        included. Gates on three and four wires are compiled first. Of a factorization the overlap
-        with `mpo` is held and the core is updated.
+        Of a circuit or a unitary matrix, in row action, the unitary is kept, sign and phase
+        included. Of a factorization the overlap with `mpo` is kept, and the core is optimised.
+        Gates on three and four wires are first compiled into gates on two, and gates on wires that
+        are not neighbours are routed (`routed_circuit`).
     mpo : MatrixProductOperator or Compressed, optional
         The operator of a factorization.
     tol : float
         How much the loss may rise: 1 - f, or the squared relative error of the activations.
     objective, inputs, covariance
         Of a layer, as for `disentangle`.
-    orders : int
-        Searches that are tried, the first always taking out what costs the least, others drawing
-        from what costs little; then one from the best of all of them.
+    n_searches : int
+        Number of searches. The first always takes the removals with the smallest increase of the
+        loss, the others draw among those with a small one; a last search begins from all they
+        have found.
     rounds : int
-        The most times that each search goes down and up again.
+        The most times that each search removes and inserts gates.
     trials, sweeps : int
         As for `prune`.
     seed : int or numpy Generator
@@ -171,9 +176,17 @@ def resynthesise(
     ValueError
         Options out of range, a layer without its operator or a circuit with one, a matrix that is
         not unitary, gates on five wires or more, an operator beyond 10 qubits.
+
+    Examples
+    --------
+    >>> from mpodis import brickwall, random_circuit, resynthesise
+    >>> circuit = random_circuit(brickwall(3, 4), seed=0, scale=0.01)
+    >>> found = resynthesise(circuit, tol=0.1, n_searches=1)
+    >>> found.cnots_before, found.cnots
+    (8, 0)
     """
     began = time.perf_counter()
-    for name, value in (("orders", orders), ("rounds", rounds), ("trials", trials)):
+    for name, value in (("n_searches", n_searches), ("rounds", rounds), ("trials", trials)):
         check_count(name, value, 1)
     check_count("sweeps", sweeps, 1)
     if not (isinstance(tol, int | float) and 0.0 <= tol < 1.0):
@@ -184,22 +197,22 @@ def resynthesise(
     if isinstance(given, Factorization):
         if mpo is None:
             raise ValueError(
-                "a layer is held at its overlap with an operator; give mpo=, or resynthesise "
-                "its .left and .right, whose unitaries are then held"
+                "a layer keeps its overlap with an operator; give mpo=, or resynthesise its .left "
+                "and .right, which then keep their unitaries"
             )
-        task, start = _layer(given, mpo, objective, inputs, covariance, seed)
+        task, narrow = _layer(given, mpo, objective, inputs, covariance, seed)
     else:
         if objective != "overlap" or any(x is not None for x in (mpo, inputs, covariance)):
             raise ValueError(
-                "mpo=, objective=, inputs= and covariance= belong to a layer; a circuit is held at "
-                "its own unitary: give a Factorization, or leave them out"
+                "mpo=, objective=, inputs= and covariance= belong to a layer; a circuit keeps its "
+                "own unitary: give a Factorization, or leave them out"
             )
         given = given if isinstance(given, Circuit) else _one_gate(given)
-        task, start = _unitary(given, seed)
-    first = task.point(start, "start")
-    allowed = first.loss + tol + ROUNDING
-    search = _searched(task, first, allowed, orders, rounds, trials=trials, sweeps=sweeps)
-    best, cnots_before = _holding(search, allowed), _cnots(given)
+        task, narrow = _unitary(given, seed)
+    first = task.point(narrow, "given")
+    limit = first.loss + tol + ROUNDING
+    search = _searched(task, first, limit, n_searches, rounds, trials=trials, sweeps=sweeps)
+    best, cnots_before = _fewest(search, limit), _cnots(given)
     after = best.factorization if isinstance(given, Factorization) else best.factorization.left
     status = "reduced" if cnots_before is None or best.cnots < cnots_before else "unchanged"
     return Resynthesis(
@@ -218,8 +231,16 @@ def resynthesise(
     )
 
 
-def _layer(given: Factorization, mpo, objective, inputs, covariance, seed) -> tuple:
-    """The task of a layer, and its circuits with gates on two wires only."""
+def _layer(
+    given: Factorization,
+    mpo: MatrixProductOperator | Compressed,
+    objective: str,
+    inputs: np.ndarray | None,
+    covariance: np.ndarray | None,
+    seed: int,
+) -> tuple[Task, Factorization]:
+    """The task of a layer, and its circuits with gates on two neighbouring wires only."""
+    circuits = {"left": given.left, "right": given.right}
     task = Task.build(
         mpo,
         shape=given.shape,
@@ -228,16 +249,21 @@ def _layer(given: Factorization, mpo, objective, inputs, covariance, seed) -> tu
         inputs=inputs,
         covariance=covariance,
         seed=seed,
-        # a circuit that is not there is not begun: it would have to be run, too
-        sides=tuple(side for side in SIDES if getattr(given, side).gates),
+        # a side without gates keeps none: its circuit would have to be executed, too
+        sides=tuple(side for side, circuit in circuits.items() if circuit.gates),
     )
-    sides = {side: narrowed(getattr(given, side), seed=seed) for side in SIDES}
-    return task, task.tidied(replace(given, **sides))
+    left, right = (_on_neighbours(circuit, seed) for circuit in circuits.values())
+    return task, task.simplified(replace(given, left=left, right=right))
 
 
-def _unitary(given: Circuit, seed: int) -> tuple:
-    """The task of holding a circuit's unitary: the circuit on the left, the core the identity."""
-    circuit = narrowed(given, seed=seed)
+def _on_neighbours(circuit: Circuit, seed: int) -> Circuit:
+    """The same matrix by gates on one wire and on two neighbours."""
+    return routed_circuit(compile_wide_gates(circuit, seed=seed))
+
+
+def _unitary(given: Circuit, seed: int) -> tuple[Task, Factorization]:
+    """The task of keeping a circuit's unitary: the circuit on the left, the core the identity."""
+    circuit = _on_neighbours(given, seed)
     size, group = 2**given.n, circuit.ansatz.group
     kind = np.complex128 if group == "U" else np.float64
     target = np.asarray(given.to_dense())
@@ -245,19 +271,16 @@ def _unitary(given: Circuit, seed: int) -> tuple:
         compress(target.astype(kind)).mpo,
         shape=(size, size),
         max_bond=1,
-        objective="overlap",
-        inputs=None,
-        covariance=None,
         seed=seed,
         core="fixed",
         sides=("left",),
     )
     core = mpo_from_tensors([np.eye(2, dtype=kind).reshape(1, 2, 2, 1)] * given.n)
-    nothing = Circuit(Ansatz(given.n, (), group), ())
-    return task, task.tidied(Factorization(circuit, core, nothing, (size, size)))
+    empty = Circuit(Ansatz(given.n, (), group), ())
+    return task, task.simplified(Factorization(circuit, core, empty, (size, size)))
 
 
-def _one_gate(matrix) -> Circuit:
+def _one_gate(matrix: np.ndarray) -> Circuit:
     """A unitary matrix as a circuit of one gate on all wires."""
     matrix, n = check_unitary(matrix, "matrix")
     group = "U" if matrix.dtype.kind == "c" else "SO" if np.linalg.det(matrix) > 0 else "O"
@@ -265,48 +288,63 @@ def _one_gate(matrix) -> Circuit:
 
 
 def _cnots(given: Circuit | Factorization) -> int | None:
+    """The CNOTs, where there is a closed form."""
     circuits = (given.left, given.right) if isinstance(given, Factorization) else (given,)
     widest = max((p.width for circuit in circuits for p in circuit.ansatz.placements), default=0)
     return cnot_count(given) if widest <= 2 else None
 
 
 def _searched(
-    task: Task, first: ParetoPoint, allowed: float, orders: int, rounds: int, **effort
+    task: Task,
+    first: ParetoPoint,
+    limit: float,
+    n_searches: int,
+    rounds: int,
+    *,
+    trials: int,
+    sweeps: int,
 ) -> Search:
-    """The searches one after the other, and the one that begins with all they found."""
-    effort["ceiling"] = allowed + max(allowed - first.loss, BEYOND * allowed)
-    found = [first]
-    for k in range(orders):
-        rng = np.random.default_rng([task.seed, k]) if k else None
-        search = Search(task, [first], rng=rng, **effort)
-        _take_turns(search, allowed, rounds)
+    """The searches one after the other, and the one that begins from all they found."""
+    new = partial(
+        Search,
+        task,
+        trials=trials,
+        sweeps=sweeps,
+        max_loss=limit + max(limit - first.loss, DETOUR * limit),
+    )
+    found, search = [first], new([first])
+    _remove_and_insert(search, limit, rounds)
+    found += search.points
+    for k in range(1, n_searches):
+        search = new([first], rng=np.random.default_rng([task.seed, k]))
+        _remove_and_insert(search, limit, rounds)
         found += search.points
-    if orders > 1:
-        search = Search(task, found, **effort)
-        _take_turns(search, allowed, rounds)
+    if n_searches > 1:
+        search = new(found)
+        _remove_and_insert(search, limit, rounds)
     return search
 
 
-def _take_turns(search: Search, allowed: float, rounds: int) -> None:
-    """Down, up, and what nearly holds refined, until nothing is gained."""
+def _remove_and_insert(search: Search, limit: float, rounds: int) -> None:
+    """Remove and insert gates, refine circuits just above the limit, while it helps."""
     refined: set[int] = set()
     for _ in range(rounds):
-        before = _holding(search, allowed).cnots
-        search.descend("pruned")
-        search.ascend("moved", most=_holding(search, allowed).cnots + STEP)
+        before = _fewest(search, limit).cnots
+        search.remove("pruned")
+        search.insert("moved", max_cnots=_fewest(search, limit).cnots + STEP)
         for point in search.points:
-            if point.cnots >= _holding(search, allowed).cnots:
+            if point.cnots >= _fewest(search, limit).cnots:
                 break
-            if point.loss <= search.ceiling and id(point) not in refined:
-                better = search.task.settle(point.factorization, point.family, sweeps=REFINE)
+            if point.loss <= search.max_loss and id(point) not in refined:
+                better = search.task.reoptimise(point.factorization, point.family, sweeps=REFINE)
                 refined |= {id(point), id(better)}
-                search.offer(better)
-        now = _holding(search, allowed)
+                search.keep_if_better(better)
+        now = _fewest(search, limit)
         log.debug("resynthesis: %d CNOTs, loss %.6f", now.cnots, now.loss)
         if now.cnots == before:
             break
 
 
-def _holding(search: Search, allowed: float) -> ParetoPoint:
-    """The fewest CNOTs that hold the loss."""
-    return next(point for point in search.points if point.loss <= allowed)
+def _fewest(search: Search, limit: float) -> ParetoPoint:
+    """The point with the fewest CNOTs whose loss is within the limit."""
+    return next(point for point in search.points if point.loss <= limit)
