@@ -10,10 +10,12 @@ from mpodis import (
     Ansatz,
     Circuit,
     Factorization,
+    Placement,
     brickwall,
     cnot_count,
     compress,
     disentangle,
+    fit_core,
     mpo_from_tensors,
     prune,
     random_circuit,
@@ -229,6 +231,23 @@ def test_pruning_stops_where_it_is_told(walls):
     found = prune(mpo, results[0], min_cnots=5, trials=1, sweeps=1)
     assert min(point.cnots for point in found.points) >= 5
     assert len(found.points) >= 2
+
+
+def test_pruning_routes_gates_on_any_wires():
+    mpo = compress(random_matrix((8, 8), seed=2))
+    far = Ansatz(3, ((Placement((0, 2)),), (Placement((2, 1), "CZ"),)))
+    core = fit_core(mpo.mpo, max_bond=1)
+    given = Factorization(
+        random_circuit(far, seed=0, scale=0.1), core, Circuit(Ansatz(3, ()), ()), (8, 8)
+    )
+    found = prune(mpo, given, trials=1, sweeps=1)
+    start = max(found.points, key=lambda point: point.cnots)
+    assert start.family == "given"
+    assert start.cnots == 2 + 1 + 2 * 3  # a free gate, the CZ, and two SWAPs
+    assert_allclose(start.factorization.to_dense(), given.to_dense(), atol=1e-12)
+    assert found.front[0].cnots == 0
+    for point in found.points:
+        assert all(place.is_local for place in point.factorization.left.ansatz.placements)
 
 
 def test_pruning_by_the_activations():

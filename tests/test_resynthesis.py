@@ -23,6 +23,7 @@ from mpodis import (
     resynthesise,
     to_mpo,
 )
+from mpodis.gates import named_gate
 from mpodis.quantum import from_qiskit, gate_cost
 from mpodis.resynthesis.resynthesise import _unitary
 from mpodis.resynthesis.rewriting import _fewest_layers, compile_wide_gates
@@ -215,6 +216,42 @@ def test_a_circuit_of_qiskit_is_read_first():
     value = np.vdot(Operator(qiskit).data.T, circuit_matrix(found.circuit)).real / 16
     assert value >= 1 - 1e-3 - 1e-10
     assert found.cnots < gate_cost(qiskit, optimization_level=3, trials=1).two_qubit
+
+
+@pytest.mark.parametrize(
+    ("name", "group"),
+    [("CZ", "SO"), ("SWAP", "O"), ("CZ", "U"), ("SWAP", "U"), ("iSWAP", "U"), ("ECR", "U")],
+)
+def test_registered_gates_are_replaced_where_they_do_little(name, group):
+    """A gate and its inverse with a weak gate on one of the wires between them."""
+    gate = named_gate(name).matrix
+    own_inverse = np.allclose(gate @ gate, np.eye(4))
+    layers = (
+        (Placement((0, 1), name),),
+        (Placement((1, 2)),),
+        (Placement((0, 1), name if own_inverse else None),),
+        (Placement((1, 2), name),),
+    )
+    weak = random_circuit(Ansatz(2, ((Placement((0, 1)),),), group), seed=3, scale=0.01).gates[0]
+    circuit = Circuit(Ansatz(3, layers, group), (gate, weak, gate.conj().T, gate))
+    found = resynthesise(circuit, tol=1e-2, **QUICK)
+    assert found.cnots_before == cnot_count(circuit)
+    assert found.cnots <= named_gate(name).n_cnots
+    assert fidelity(circuit, found.circuit) >= 1 - 1e-2 - 1e-11
+
+
+@pytest.mark.parametrize("group", ["SO", "U"])
+def test_gates_on_any_wires_are_routed_first(group):
+    places = (Placement((0, 2)), Placement((3, 1), "CNOT"), Placement((2, 1, 3)), Placement((3, 0)))
+    circuit = random_circuit(Ansatz(4, tuple((p,) for p in places), group), seed=1)
+    narrow = Ansatz(4, tuple((p,) for p in (*places[:2], places[3])), group)
+    narrow = random_circuit(narrow, seed=1)
+    for given in (narrow, *([circuit] if group == "SO" else [])):
+        found = resynthesise(given, tol=1e-6, n_searches=1, rounds=1, trials=1)
+        assert all(p.is_local and p.width <= 2 for p in found.circuit.ansatz.placements)
+        assert fidelity(given, found.circuit) >= 1 - 1e-6 - 1e-8
+        if found.cnots_before is not None:
+            assert cnot_count(given) < found.cnots <= found.cnots_before
 
 
 def test_a_fixed_core_stays_the_identity():
