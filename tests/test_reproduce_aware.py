@@ -17,7 +17,7 @@ def record(tmp_path_factory):
     directory = JobDirectory.create(path, f"{REPRODUCE}aware", options)
     with pytest.MonkeyPatch.context() as patch:
         whole = aware.full_width
-        patch.setattr(aware, "full_width", lambda *a, **k: whole(*a, **k, starts=1, iterations=5))
+        patch.setattr(aware, "full_width", lambda *a, **k: whole(*a, **k, n_init=1, iterations=5))
         run_experiment(aware.EXPERIMENT, options, directory)
     return directory.results()
 

@@ -268,7 +268,7 @@ def test_low_rank_is_that_of_the_package(layer):
 
 
 def test_more_orders_of_a_monarch_matrix_are_never_worse(layer, monkeypatch):
-    quick = functools.partial(standins.best_monarch, fits=1, starts=1, max_sweeps=2, iterations=9)
+    quick = functools.partial(standins.best_monarch, fits=1, n_init=1, max_sweeps=2, iterations=9)
     monkeypatch.setattr(standins, "best_monarch", quick)
     alone, several = (monarch_matrix(layer, 60, QUICK, orders=k) for k in (1, 3))
     for one in (alone, several):
