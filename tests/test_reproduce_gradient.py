@@ -16,7 +16,7 @@ from mpodis.jobs.directory import REPRODUCE, JobDirectory
 from mpodis.optimise.initial import first_core
 from mpodis.optimise.loop import CRAWL
 from mpodis.optimise.problem import Problem
-from mpodis.optimise.settings import Settings
+from mpodis.options import SearchOptions
 from mpodis.paper import load_experiment
 from mpodis.paper.gradient import (
     CELLS,
@@ -47,7 +47,7 @@ def race(start="identity", core="update", *, depth=3, evaluations=12):
     problem = Problem.build(
         cores, brickwall(4, depth), None, group="SO", shape=None, inputs=None, covariance=None
     )
-    settings = Settings(init=start, core=core, seed=3)
+    settings = SearchOptions(init=start, core=core, seed=3)
     return Race.at_start(problem, settings, first_core(cores, settings), evaluations)
 
 

@@ -100,7 +100,7 @@ def _circuit(text: str) -> int | str:
 
 
 def _record(found, directory: JobDirectory) -> dict:
-    objective = found.settings.objective
+    objective = found.options.objective
     parts = found.factorization.parameter_counts()
     return {
         "objective": objective,
@@ -114,7 +114,7 @@ def _record(found, directory: JobDirectory) -> dict:
         "status": found.status,
         "seconds": found.seconds,
         "costs": directory.stage(
-            f"{objective}-costs", lambda: costs(found.factorization, found.settings.seed)
+            f"{objective}-costs", lambda: costs(found.factorization, found.options.seed)
         ),
     }
 
