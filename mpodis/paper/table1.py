@@ -67,7 +67,7 @@ def pieces(options: Table1) -> list[Piece]:
                 "width": width,
                 "group": group,
                 "core": core,
-                "starts": options.starts,
+                "n_init": options.starts,
                 "max_sweeps": options.max_sweeps,
                 "tol": options.tol,
             },
@@ -93,7 +93,7 @@ def _overlap(
         start = _aligned(mpo, core, group)
         ansatz = start.left.ansatz
         tried["closed form"] = disentangle(
-            mpo, left=ansatz, core=core, seed=seed, init=start, **search | {"starts": 1}
+            mpo, left=ansatz, core=core, seed=seed, init=start, **search | {"n_init": 1}
         )
     layout, best = max(tried.items(), key=lambda item: item[1].overlap)
     circuits = best.factorization.left.ansatz, best.factorization.right.ansatz

@@ -24,7 +24,7 @@ from mpodis.optimise.result import Disentangled
 from mpodis.resynthesis.front import ParetoPoint, undominated
 from mpodis.resynthesis.rewriting import compile_wide_gates
 from mpodis.resynthesis.search import Search
-from mpodis.resynthesis.task import Task, check_count
+from mpodis.resynthesis.task import Task, check_count, check_size
 from mpodis.resynthesis.two_qubit_gates import cnot_count
 from mpodis.sites import bond_dimensions, mpo_from_tensors, site_tensors
 from mpodis.synthesis import check_unitary
@@ -60,7 +60,8 @@ class Resynthesis(Tabular):
     ----------
     before, after : Circuit or Factorization
     cnots_before : int or None
-        None with gates on three wires or more, whose number has no closed form.
+        On a line of qubits: where gates act on wires that are not neighbours, of the routed
+        circuits. None with gates on three wires or more, which have no closed form.
     cnots : int
         Of `after`, see `cnot_count`.
     overlap_before, overlap : float
@@ -104,7 +105,9 @@ class Resynthesis(Tabular):
     def to_dict(self) -> dict[str, object]:
         """Figures, ready for JSON."""
         names = ("cnots_before", "cnots", "overlap_before", "overlap", "loss_before", "loss")
-        figures = {name: getattr(self, name) for name in (*names, "tol", "status", "seconds")}
+        figures: dict[str, object] = {
+            name: getattr(self, name) for name in (*names, "tol", "status", "seconds")
+        }
         return figures | {"front": [[p.cnots, p.loss] for p in self.points]}
 
     def table(self) -> Table:
@@ -212,7 +215,7 @@ def resynthesise(
     first = task.point(narrow, "given")
     limit = first.loss + tol + ROUNDING
     search = _searched(task, first, limit, n_searches, rounds, trials=trials, sweeps=sweeps)
-    best, cnots_before = _fewest(search, limit), _cnots(given)
+    best, cnots_before = _fewest(search, limit), _cnots(given, first)
     after = best.factorization if isinstance(given, Factorization) else best.factorization.left
     status = "reduced" if cnots_before is None or best.cnots < cnots_before else "unchanged"
     return Resynthesis(
@@ -263,8 +266,10 @@ def _on_neighbours(circuit: Circuit, seed: int) -> Circuit:
 
 def _unitary(given: Circuit, seed: int) -> tuple[Task, Factorization]:
     """The task of keeping a circuit's unitary: the circuit on the left, the core the identity."""
+    size = 2**given.n
+    check_size((size, size))
     circuit = _on_neighbours(given, seed)
-    size, group = 2**given.n, circuit.ansatz.group
+    group = circuit.ansatz.group
     kind = np.complex128 if group == "U" else np.float64
     target = np.asarray(given.to_dense())
     task = Task.build(
@@ -287,11 +292,13 @@ def _one_gate(matrix: np.ndarray) -> Circuit:
     return Circuit(Ansatz(n, ((Placement(tuple(range(n))),),), group), (matrix,))
 
 
-def _cnots(given: Circuit | Factorization) -> int | None:
-    """The CNOTs, where there is a closed form."""
+def _cnots(given: Circuit | Factorization, first: ParetoPoint) -> int | None:
+    """The CNOTs on a line: of gates on other wires those of their routed form."""
     circuits = (given.left, given.right) if isinstance(given, Factorization) else (given,)
-    widest = max((p.width for circuit in circuits for p in circuit.ansatz.placements), default=0)
-    return cnot_count(given) if widest <= 2 else None
+    places = [place for circuit in circuits for place in circuit.ansatz.placements]
+    if any(place.width > 2 for place in places):
+        return None
+    return cnot_count(given) if all(place.is_local for place in places) else first.cnots
 
 
 def _searched(
