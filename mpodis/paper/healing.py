@@ -30,7 +30,7 @@ from mpodis.nn import (
     replace_layer,
     train_classifier,
 )
-from mpodis.nn.monarch import MonarchLinear
+from mpodis.nn.monarch_linear import MonarchLinear
 from mpodis.paper.base import Experiment, Options, Panel, Piece
 from mpodis.paper.implicit import mean_spread
 from mpodis.paper.networks import dataset, trained_dense

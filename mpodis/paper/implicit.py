@@ -20,8 +20,8 @@ from matplotlib.axes import Axes
 from mpodis.data import Dataset
 from mpodis.measures import entanglement
 from mpodis.nn import HybridLinear, MPOLinear, accuracy, train_classifier
-from mpodis.nn.layers import torch_generator
-from mpodis.nn.paper import ARCHITECTURES, Architecture
+from mpodis.nn.linear import torch_generator
+from mpodis.nn.paper_networks import ARCHITECTURES, Architecture
 from mpodis.paper.base import Experiment, Options, Panel, Piece
 from mpodis.paper.networks import dataset
 from mpodis.tables import Table
@@ -39,7 +39,7 @@ class Implicit(Options):
     Attributes
     ----------
     architecture : str, optional
-        Of `mpodis.nn.paper.ARCHITECTURES`; by default the one named like the data.
+        Of `mpodis.nn.paper_networks.ARCHITECTURES`; by default the one named like the data.
     rows : tuple of str
         Rows of the architecture; none: all.
     gates : float, optional

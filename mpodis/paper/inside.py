@@ -23,16 +23,16 @@ from mpodis.mpo import truncate
 from mpodis.nn import (
     HybridLinear,
     Recipe,
-    TrainedCircuit,
+    CircuitLayer,
     accuracy,
     layer_inputs,
     replace_layer,
     train_classifier,
 )
-from mpodis.nn.layers import torch_generator
-from mpodis.nn.stacks import HybridNetwork, Stage
-from mpodis.nn.steps import steps_for
-from mpodis.nn.triangular import TriangularCircuit
+from mpodis.nn.linear import torch_generator
+from mpodis.nn.hybrid_network import HybridNetwork, Stage
+from mpodis.nn.adam_steps import adam_steps
+from mpodis.nn.triangular_gates import TriangularCircuitLayer
 from mpodis.paper.networks import dataset, network
 
 __all__ = [
@@ -69,7 +69,7 @@ DRAWS = {
     "triangular, normal 2": ("triangular", 2.0),
     "triangular, uniform 0 to 1": ("triangular", None),
 }
-"""Exponent, and scale of the entries of t: ways to draw the gates, see `TriangularCircuit`."""
+"""Exponent, and scale of the entries of t: ways to draw the gates, see `TriangularCircuitLayer`."""
 
 
 @cache
@@ -96,7 +96,7 @@ def new_network(
     if exponent == "triangular":
         for side in (model.layers[0].left, model.layers[0].right):
             for k, circuit in enumerate(side):
-                side[k] = TriangularCircuit(circuit.ansatz, scale=scale, seed=generator)
+                side[k] = TriangularCircuitLayer(circuit.ansatz, scale=scale, seed=generator)
     return model
 
 
@@ -122,7 +122,7 @@ def layer_gradients(model: HybridNetwork, x, y) -> list[float]:
     return found
 
 
-def shape_of(circuits: Sequence[TrainedCircuit]) -> dict[str, float]:
+def shape_of(circuits: Sequence[CircuitLayer]) -> dict[str, float]:
     """How far 2-body gates are from orthogonal ones, and how ill-conditioned the circuits are.
 
     "distance" is the mean of |g^T g - 1| (Frobenius) over gates, "condition" the largest of the
@@ -280,7 +280,7 @@ def train_start(
     first, found = accuracy(model, images.x_test, images.y_test), {}
     for rate in rates:
         trained = copy.deepcopy(model)
-        steps = steps_for(trained, x, y, learning_rate=rate, count=checks[-1])
+        steps = adam_steps(trained, x, y, learning_rate=rate, count=checks[-1])
         rows, done = [(0, first)], 0
         for check in checks:
             trained.train()

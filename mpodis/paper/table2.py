@@ -30,7 +30,7 @@ from mpodis.nn import (
     collect_activations,
     train_classifier,
 )
-from mpodis.nn.layers import torch_generator
+from mpodis.nn.linear import torch_generator
 from mpodis.paper.base import Experiment, Options, Panel, Piece
 from mpodis.paper.implicit import mean_spread
 from mpodis.paper.networks import dataset, network

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from mpodis.nn.order import absorb_permutation
+from mpodis.nn.permute_neurons import absorb_permutation
 
 
 def randomised(model, seed=0):

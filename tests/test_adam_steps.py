@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from mpodis.nn import MPOLinear
-from mpodis.nn.steps import CapturedSteps, Steps, steps_for
+from mpodis.nn.adam_steps import CudaGraphAdamSteps, Steps, adam_steps
 
 pytestmark = pytest.mark.usefixtures("torch_generator_untouched")
 
@@ -108,7 +108,7 @@ def test_the_loss_of_an_epoch_is_the_mean_over_its_images():
 
 
 def test_the_processor_takes_its_steps_one_by_one():
-    assert type(steps_for(network(), *images(), learning_rate=0.1, count=3)) is Steps
+    assert type(adam_steps(network(), *images(), learning_rate=0.1, count=3)) is Steps
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -117,8 +117,8 @@ def test_recorded_steps_give_the_losses_of_steps(parts):
     x, y = (tensor.cuda() for tensor in images())
     batches, settings = epochs(8, parts), {"learning_rate": 0.02, "count": 8 * parts}
     model, other = network().cuda(), network().cuda()
-    recorded = steps_for(model, x, y, **settings)
-    assert type(recorded) is CapturedSteps
+    recorded = adam_steps(model, x, y, **settings)
+    assert type(recorded) is CudaGraphAdamSteps
     plain = Steps(other, x, y, **settings)
     assert_allclose(
         [recorded.epoch(epoch) for epoch in batches],

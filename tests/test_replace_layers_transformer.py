@@ -15,7 +15,7 @@ from mpodis.nn import (
     parameter_table,
     train_classifier,
 )
-from mpodis.nn.layers import torch_generator
+from mpodis.nn.linear import torch_generator
 
 WIDTH, HEADS, PATCH = 32, 4, 2
 

@@ -14,7 +14,7 @@ from mpodis import compress, disentangle
 from mpodis.circuit.ansatz import brickwall, from_spec, segments_from_spec
 from mpodis.circuit.circuit import random_circuit
 from mpodis.nn import HybridLinear, MPOLinear
-from mpodis.nn.hybrid import LARGEST, PLANS
+from mpodis.nn.hybrid_linear import LARGEST, PLANS
 from reference import random_matrix
 
 QUBITS = ((2, 2),) * 4

@@ -11,7 +11,7 @@ from numpy.testing import assert_array_equal
 
 from mpodis.circuit.ansatz import segments_from_spec
 from mpodis.nn import HybridLinear
-from mpodis.nn.paper import ARCHITECTURES, CIFAR10, DIGITS, MNIST, MNIST_SHIFT
+from mpodis.nn.paper_networks import ARCHITECTURES, CIFAR10, DIGITS, MNIST, MNIST_SHIFT
 
 pytestmark = pytest.mark.usefixtures("torch_generator_untouched")
 

@@ -9,8 +9,8 @@ from scipy.linalg import expm
 from mpodis.circuit.ansatz import Ansatz, brickwall, from_spec, staircase, tie_gates
 from mpodis.circuit.circuit import random_circuit
 from mpodis.gates import gate_parameters
-from mpodis.nn import TrainedCircuit, exponentials
-from mpodis.nn.circuits import FUSED, _schedule
+from mpodis.nn import CircuitLayer, exponentials
+from mpodis.nn.circuit_layer import FUSED, _schedule
 from reference import random_matrix
 
 CASES = {
@@ -34,7 +34,7 @@ every_case = pytest.mark.parametrize("ansatz", CASES.values(), ids=CASES)
 
 
 def trained(ansatz, **options):
-    return TrainedCircuit(ansatz, **({"dtype": torch.float64, "seed": 0} | options))
+    return CircuitLayer(ansatz, **({"dtype": torch.float64, "seed": 0} | options))
 
 
 def moved(circuit, seed=0):
@@ -141,7 +141,7 @@ def test_the_gradient_is_that_of_the_matrix(name):
 
 
 def test_gates_stay_orthogonal_while_they_are_trained():
-    layer = TrainedCircuit(brickwall(3, 1), scale=0.1, seed=0)  # one gate of one wire, one of two
+    layer = CircuitLayer(brickwall(3, 1), scale=0.1, seed=0)  # one gate of one wire, one of two
     wanted = torch.from_numpy(random_matrix((8, 8))).float()
     optimizer = torch.optim.Adam(layer.parameters(), lr=0.05)
     for _ in range(1000):
@@ -172,6 +172,6 @@ def test_frozen_gates_are_buffers():
 
 def test_what_cannot_be():
     with pytest.raises(TypeError, match=r"dtype=torch.float16 is not a type of trained gates"):
-        TrainedCircuit(brickwall(2, 1), dtype=torch.float16)
+        CircuitLayer(brickwall(2, 1), dtype=torch.float16)
     with pytest.raises(ValueError, match=r"x of shape \(3, 4\) must have 8 amplitudes"):
         trained(brickwall(3, 1))(torch.zeros(3, 4, dtype=torch.float64))

@@ -13,7 +13,7 @@ from mpodis.fit import weighted_loss
 from mpodis.nn import (
     HybridLinear,
     MPOLinear,
-    Pointwise,
+    PointwiseConv,
     collect_activations,
     compress_module,
     disentangle_module,
@@ -94,7 +94,7 @@ def images(n=40, seed=0):
 
 def module(model, name):
     found = model.get_submodule(name)
-    return found.layer if isinstance(found, Pointwise) else found
+    return found.layer if isinstance(found, PointwiseConv) else found
 
 
 @every_case

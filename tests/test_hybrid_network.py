@@ -6,7 +6,7 @@ from numpy.testing import assert_allclose
 from torch import nn
 
 from mpodis.nn import HybridLinear
-from mpodis.nn.stacks import NORMS, HybridNetwork, ShiftedNorm, Stage
+from mpodis.nn.hybrid_network import NORMS, HybridNetwork, ShiftedBatchNorm, Stage
 
 pytestmark = pytest.mark.usefixtures("torch_generator_untouched")
 
@@ -136,7 +136,7 @@ def test_state_goes_from_one_network_to_another(norm):
 
 
 def test_a_shifted_norm_is_a_batch_norm_without_its_scale():
-    shifted, plain = ShiftedNorm(6).double(), nn.BatchNorm1d(6, dtype=torch.float64)
+    shifted, plain = ShiftedBatchNorm(6).double(), nn.BatchNorm1d(6, dtype=torch.float64)
     plain.weight.requires_grad_(False)
     assert [tuple(p.shape) for p in shifted.parameters()] == [(6,)]
     shift = batch(6, 1)[0]
