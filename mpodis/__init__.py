@@ -15,7 +15,9 @@ _HOME = {
         "Circuit",
         "Placement",
         "brickwall",
+        "circuit_from_quimb",
         "circuit_group",
+        "circuit_to_quimb",
         "embed",
         "from_spec",
         "identity_circuit",
@@ -36,6 +38,7 @@ _HOME = {
     "environments": ("OverlapEstimate", "engine_estimates", "to_mpo", "true_overlap"),
     "factorization": ("Factorization", "load_factorization"),
     "fit": ("fit_core",),
+    "gates": ("Gate", "register_gate"),
     "kraus": ("KrausEnsemble", "kraus_ensemble"),
     "measures": (
         "Entanglement",

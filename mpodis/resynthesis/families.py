@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mpodis.circuit.ansatz import Ansatz, brickwall, from_spec
+from mpodis.circuit.ansatz import Ansatz, brickwall
+from mpodis.circuit.spec import from_spec
 from mpodis.factorization import Factorization
 from mpodis.files import read_json, write_json
 from mpodis.mpo import Compressed
