@@ -12,7 +12,7 @@ from torch import nn
 from mpodis.circuit.circuit import Circuit
 from mpodis.data import load_data
 from mpodis.files import load_arrays
-from mpodis.nn import CompactTNN, HybridLinear, with_external_circuits, predict
+from mpodis.nn import CompactTNN, HybridLinear, predict, with_external_circuits
 from mpodis.quantum import (
     Interference,
     ShotRunner,
@@ -78,7 +78,7 @@ def test_single_precision_is_taken_to_double(name):
     with torch.no_grad():
         y = executed(x)
         assert y.dtype == (torch.complex128 if one.is_complex else torch.float64)
-        given = x.to(one.core.cores[0].dtype)
+        given = x.to(one.core.site_tensors[0].dtype)
         assert_allclose(y.numpy(), one(given).numpy(), atol=1e-5)
 
 
@@ -92,7 +92,7 @@ def test_segments_run_one_by_one_through_the_circuits():
 
     x = torch.from_numpy(images(8)[0])
     with torch.no_grad():
-        assert_allclose(one.executed(x, run).numpy(), one(x).numpy(), atol=1e-10)
+        assert_allclose(one.forward_with(x, run).numpy(), one(x).numpy(), atol=1e-10)
     assert [trained for trained, _ in seen] == [*one.left, *one.right]
     assert {shape for _, shape in seen} == {(7, 8)}
 

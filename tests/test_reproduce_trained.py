@@ -15,9 +15,9 @@ from mpodis import brickwall, disentangle, report
 from mpodis.data import load_data
 from mpodis.jobs.directory import REPRODUCE, JobDirectory
 from mpodis.nn import (
+    CircuitLayer,
     FactorizedLinear,
     Recipe,
-    CircuitLayer,
     accuracy,
     exponentials,
     replace_layer,
@@ -81,7 +81,7 @@ def test_triangular_gates_are_not_orthogonal_and_skew_ones_are():
 
 def test_a_triangular_circuit_has_determinant_one_and_as_many_numbers():
     ansatz = brickwall(4, 2)
-    circuit = TriangularCircuitLayer(ansatz, scale=None, dtype=torch.float64, seed=1)
+    circuit = TriangularCircuitLayer(ansatz, init_scale=None, dtype=torch.float64, seed=1)
     assert circuit.n_parameters == CircuitLayer(ansatz).n_parameters
     assert all(((p >= 0) & (p < 1)).all() for p in circuit.parameters())
     assert_allclose(torch.linalg.det(circuit.to_dense()).item(), 1, atol=1e-9)

@@ -245,7 +245,7 @@ def _batches(model: nn.Module, inputs: Inputs) -> Iterator[tuple[tuple, dict]]:
 
 
 def like_model(model: nn.Module, x: Any, *, keep: bool = False) -> Tensor:
-    """x on the device and in the dtype of the model's weights; `keep` leaves integers as they are."""
+    """x on the device and in the dtype of the model's weights; `keep` does not cast integers."""
     weights = [*model.parameters(), *model.buffers()]
     weight = next((w for w in weights if w.is_floating_point()), torch.empty(0))
     x = torch.as_tensor(x)

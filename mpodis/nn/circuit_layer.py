@@ -555,9 +555,7 @@ class CircuitLayer(nn.Module):
 
     def to_dense(self) -> Tensor:
         """Q, (2^n, 2^n), differentiable."""
-        dtype = self._gate_dtype(
-            {width: getattr(self, f"base{width}") for width in self._free}
-        )
+        dtype = self._gate_dtype({width: getattr(self, f"base{width}") for width in self._free})
         return self.matmul(torch.eye(2**self.n, dtype=dtype, device=self._identity.device))
 
     def circuit(self) -> Circuit:

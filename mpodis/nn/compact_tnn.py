@@ -158,7 +158,5 @@ def train_tnn(
     model = CompactTNN(
         inputs=data.features, bond=bond, classes=data.classes, batchnorm=batchnorm, seed=generator
     )
-    model, record = train_classifier(
-        model, data, **vars(recipe), seed=generator, progbar=progbar
-    )
+    model, record = train_classifier(model, data, **vars(recipe), seed=generator, progbar=progbar)
     return model, replace(record, seed=seed if isinstance(seed, int) else None)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mpodis.conventions import Array
 from mpodis.nn.linear import check_inputs, check_real_dtype, checked_bias, copied
 
 if TYPE_CHECKING:
@@ -90,9 +91,7 @@ class FactorizedLinear(nn.Module):
         return f"inputs={self.inputs}, outputs={self.outputs}, bias={self.bias is not None}"
 
 
-def _in_real_arithmetic(
-    left: np.ndarray, core: np.ndarray, right: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _in_real_arithmetic(left: Array, core: Array, right: Array) -> tuple[Array, Array, Array]:
     """Real matrices of twice the inner sizes whose product is Re(left @ core @ right)."""
     matrix = left @ core @ right
     imaginary, norm = np.linalg.norm(matrix.imag), np.linalg.norm(matrix)

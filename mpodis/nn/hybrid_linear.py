@@ -157,9 +157,7 @@ class HybridLinear(nn.Module):
             self.core.set_site_tensors(
                 tensor.detach().to(COMPLEX_DTYPE[dtype]) for tensor in self.core.site_tensors
             )
-        self.bias = (
-            nn.Parameter(torch.zeros(self.outputs, dtype=self.core.dtype)) if bias else None
-        )
+        self.bias = nn.Parameter(torch.zeros(self.outputs, dtype=self.core.dtype)) if bias else None
         self.activation = activation
         self._axes = {side: _axes(self.legs, side) for side in ("left", "right")}
         self._rows, columns = padded_shape(self.legs)
@@ -430,11 +428,12 @@ class HybridLinear(nn.Module):
         output = ("batch", *core_indices["right"])
         if not isinstance(optimize, str) and isinstance(optimize, Sequence):
             _check_path(optimize, len(inputs))
-        found = ctg.array_contract_path(inputs, output, shapes=shapes, optimize=optimize)
-        self.path = tuple((min(pair), max(pair)) for pair in found)
-        self._contract = ctg.array_contract_expression(
-            inputs, output, shapes=shapes, optimize=self.path
-        )
+        # cotengra takes more for optimize= than its annotations say
+        network: dict[str, Any] = {"inputs": inputs, "output": output, "shapes": shapes}
+        network["optimize"] = optimize
+        found: Any = ctg.array_contract_path(**network)
+        self.path = network["optimize"] = tuple((min(pair), max(pair)) for pair in found)
+        self._contract = ctg.array_contract_expression(**network)
 
     def _contracted(self, x: Tensor) -> Tensor:
         """Layer and batch as one network; its path holds for any number of rows."""
@@ -460,9 +459,7 @@ def _qubit_sites(legs: Legs, side: str) -> tuple[int, ...]:
     return tuple(k for k, leg in enumerate(legs) if leg[side == "right"] == 2)
 
 
-def _axes(
-    legs: Legs, side: str
-) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], int]:
+def _axes(legs: Legs, side: str) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], int]:
     """Sizes of a side's legs, the order of axes with qubits in front, its inverse, and 2^qubits."""
     sizes = tuple(leg[side == "right"] for leg in legs)
     qubits = _qubit_sites(legs, side)

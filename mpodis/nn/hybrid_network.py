@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -146,5 +147,5 @@ class HybridNetwork(nn.Sequential):
     def counts(self) -> dict[str, int]:
         """Number of parameters by their kind, see `parameter_table`, and of "all" together."""
         table = parameter_table(self)
-        total = zip(table.columns[1:], table.rows[-1][1:], strict=True)
-        return {kind: int(count) for kind, count in total}
+        total: Any = table.rows[-1]
+        return dict(zip(table.columns[1:], total[1:], strict=True))

@@ -103,6 +103,7 @@ class MPOLinear(nn.Module):
         scale = (math.sqrt(self.outputs) / weight.norm().item()) ** (1 / len(tensors))
         self.set_site_tensors((scale * tensor).to(dtype) for tensor in tensors)
         self.bias = nn.Parameter(torch.zeros(self.outputs, dtype=dtype)) if bias else None
+        self.register_load_state_dict_pre_hook(_rename_cores)
 
     @classmethod
     def from_mpo(
@@ -184,18 +185,18 @@ class MPOLinear(nn.Module):
         y = (parts[0] if len(parts) == 1 else torch.cat(parts))[:, : self.outputs]
         return y.reshape(*x.shape[:-1], self.outputs)
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        """Also read files of mpodis 0.1, in which the site tensors were called "cores"."""
-        for k in range(len(self.legs)):
-            if (old := f"{prefix}cores.{k}") in state_dict:
-                state_dict[f"{prefix}site_tensors.{k}"] = state_dict.pop(old)
-        super()._load_from_state_dict(state_dict, prefix, *args)
-
     def extra_repr(self) -> str:
         return (
             f"inputs={self.inputs}, outputs={self.outputs}, legs={self.legs}, "
             f"bonds={self.bonds}, bias={self.bias is not None}"
         )
+
+
+def _rename_cores(layer: MPOLinear, weights: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Read weights stored by mpodis 0.1, which called the site tensors "cores"."""
+    for k in range(len(layer.legs)):
+        if (old := f"{prefix}cores.{k}") in weights:
+            weights[f"{prefix}site_tensors.{k}"] = weights.pop(old)
 
 
 def _to_dense(tensors: list[Tensor]) -> Tensor:
@@ -236,9 +237,7 @@ _SMALL_PRODUCT_COST = 20
 """Cost of one operation in a small product, in operations of one large product (measured)."""
 
 
-def site_by_site_is_cheaper(
-    legs: Sequence[Sequence[int]], bonds: Sequence[int], rows: int
-) -> bool:
+def site_by_site_is_cheaper(legs: Sequence[Sequence[int]], bonds: Sequence[int], rows: int) -> bool:
     """Whether a batch is better contracted site by site than multiplied by the dense weight."""
     inputs = outputs = done = 1
     for i, o in legs:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Protocol, runtime_checkable
 
 from torch import nn
@@ -20,6 +20,10 @@ class Grouped(Protocol):
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Parameters of the layer and of all modules inside by kind, one of `KINDS`."""
+        ...
+
+    def modules(self) -> Iterator[nn.Module]:
+        """As every `torch.nn.Module`."""
         ...
 
 
@@ -63,8 +67,8 @@ def parameter_table(model: nn.Module) -> Table:
         if module in inside:
             continue
         if isinstance(module, Grouped):
-            groups = module.parameter_groups()
             inside |= set(module.modules())
+            groups = module.parameter_groups()
         else:
             kind = next((k for base, k in TORCH_KINDS.items() if isinstance(module, base)), "other")
             groups = {kind: list(module.parameters(recurse=False))}

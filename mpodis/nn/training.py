@@ -52,7 +52,7 @@ def completed_recipe(recipe: Recipe | None, subject: str, **given: Any) -> Recip
     ValueError
         If there is no recipe for the subject and a setting is None; the message names all of them.
     """
-    settings = {
+    settings: dict[str, Any] = {
         name: getattr(recipe, name, None) if value is None else value
         for name, value in given.items()
     }

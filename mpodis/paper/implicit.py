@@ -70,7 +70,7 @@ class Implicit(Options):
                 f"architecture {self.name!r} is not known; use one of {', '.join(ARCHITECTURES)}"
             )
         for row in self.rows:
-            ARCHITECTURES[self.name].stages(row)
+            ARCHITECTURES[self.name].layer_specs(row)
 
     @property
     def name(self) -> str:
@@ -130,7 +130,7 @@ def train_row(
     if (order != np.arange(len(order))).any():
         images = replace(images, x_train=images.x_train[:, order], x_test=images.x_test[:, order])
     generator = torch_generator(seed)
-    model = plan.network(row, scale=gates, batch=recipe["batch_size"], seed=generator)
+    model = plan.network(row, init_scale=gates, batch_size=recipe["batch_size"], seed=generator)
     model, training = train_classifier(model.to(device), images, **recipe, seed=generator)
     return {
         "row": row,

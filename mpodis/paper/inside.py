@@ -21,17 +21,17 @@ from mpodis.factorization import Factorization
 from mpodis.measures import second_moment
 from mpodis.mpo import truncate
 from mpodis.nn import (
+    CircuitLayer,
     HybridLinear,
     Recipe,
-    CircuitLayer,
     accuracy,
     layer_inputs,
     replace_layer,
     train_classifier,
 )
-from mpodis.nn.linear import torch_generator
-from mpodis.nn.hybrid_network import HybridNetwork, Stage
 from mpodis.nn.adam_steps import adam_steps
+from mpodis.nn.hybrid_network import HybridNetwork, LayerSpec
+from mpodis.nn.linear import torch_generator
 from mpodis.nn.triangular_gates import TriangularCircuitLayer
 from mpodis.paper.networks import dataset, network
 
@@ -90,13 +90,13 @@ def new_network(
     """2^sites -> 2^sites -> ReLU -> 10, `depth` layers of gates on each side of a product core."""
     lengths = [min(CUT, depth - k) for k in range(0, depth, CUT)] if cut else [depth]
     spec = " | ".join(f"{length}*2b" for length in lengths)
-    stages = (Stage(((2, 2),) * sites, 1, spec, spec), Stage(((2**sites, 10),)))
+    specs = (LayerSpec(((2, 2),) * sites, 1, spec, spec), LayerSpec(((2**sites, 10),)))
     generator = torch_generator(seed)
-    model = HybridNetwork(stages, batch=batch, seed=generator)
+    model = HybridNetwork(specs, batch_size=batch, seed=generator)
     if exponent == "triangular":
         for side in (model.layers[0].left, model.layers[0].right):
             for k, circuit in enumerate(side):
-                side[k] = TriangularCircuitLayer(circuit.ansatz, scale=scale, seed=generator)
+                side[k] = TriangularCircuitLayer(circuit.ansatz, init_scale=scale, seed=generator)
     return model
 
 
@@ -236,12 +236,12 @@ def beginning(start: str, model, images: Dataset, *, depth: int, seed: int, **ef
         model.mpo.legs,
         left=left,
         right=left.reversed(),
-        scale=None,
+        init_scale=None,
         dtype=torch.float64,
         seed=torch_generator(seed),
     )
     with torch.no_grad():
-        layer.core.cores[0] *= model.mpo.weight().norm() / layer.core.weight().norm()
+        layer.core.site_tensors[0] *= model.mpo.weight().norm() / layer.core.weight().norm()
     return layer
 
 

@@ -189,7 +189,7 @@ def _wide(data: Dataset, networks: str, seed: int, depth: int):
 
 def _two_body(data: Dataset, networks: str, seed: int, depth: int):
     model = network(data.name, networks, seed)
-    seen = collect_activations(model, "mpo", data.x_train, sensitivity=True)
+    seen = collect_activations(model, "mpo", data.x_train, with_sensitivity=True)
     found = disentangle(
         model.mpo.to_mpo(),
         left=depth,

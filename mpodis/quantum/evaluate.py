@@ -156,7 +156,7 @@ def evaluate(
         If the model has no circuits to execute, data do not fit together, both a runner and a
         readout are given, or the checkpoint is of something else.
     """
-    from mpodis.nn import with_external_circuits, predict  # torch is loaded here and not before
+    from mpodis.nn import predict, with_external_circuits  # torch is loaded here and not before
 
     x, y = (data.x_test, data.y_test) if hasattr(data, "x_test") else data
     x, y = np.asarray(x, np.float64), np.asarray(y)
