@@ -49,7 +49,7 @@ def neuron_order(
     """The order of rows and columns in which the best core of a given bond loses least.
 
     Zero padding stays at the end, so that what is permuted is neurons only and the layers around
-    can absorb it (`mpodis.nn.permute_neurons.absorb_permutation`). Where nobody else needs the order, pad
+    can absorb it (`mpodis.nn.absorb_permutation`). Where nobody else needs the order, pad
     matrix and covariance first: the search may then spread the padding.
 
     Parameters
