@@ -14,7 +14,8 @@ from numpy.testing import assert_allclose
 
 from mpodis.conventions import qubit_legs
 from mpodis.data import load_data
-from mpodis.jobs.directory import REPRODUCE, JobDirectory
+from mpodis.jobs import REPRODUCE
+from mpodis.jobs.directory import JobDirectory
 from mpodis.nn import accuracy
 from mpodis.paper import dense, standins, wide
 from mpodis.paper.networks import trained_dense

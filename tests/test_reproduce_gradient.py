@@ -12,7 +12,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from mpodis.circuit.ansatz import brickwall
 from mpodis.circuit.circuit import Circuit
-from mpodis.jobs.directory import REPRODUCE, JobDirectory
+from mpodis.jobs import REPRODUCE
+from mpodis.jobs.directory import JobDirectory
 from mpodis.optimise.initial import first_core
 from mpodis.optimise.loop import CRAWL
 from mpodis.optimise.problem import Problem

@@ -14,7 +14,7 @@ from statistics import median
 from matplotlib.axes import Axes
 
 from mpodis.factorization import Factorization
-from mpodis.jobs.pareto import best_within
+from mpodis.jobs.pareto_page import best_within
 from mpodis.measures import second_moment
 from mpodis.nn import layer_inputs
 from mpodis.paper.base import Experiment, Options, Panel, Piece, spread
