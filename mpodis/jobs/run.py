@@ -252,10 +252,11 @@ def _execute(
     began = time.perf_counter()
     measured = hybrid_layer(factorization, x, progbar=progbar)
     seconds = time.perf_counter() - began
-    if module.bias is not None:
-        measured = measured + module.bias.numpy()
+    bias = layer.bias(objective, factorization.to_dense())
+    if bias is not None:
+        measured = measured + bias
     classical = predict(replace_layer(model, "mpo", module), x)
-    # the rest of the network, fed with what the circuits gave
+    # the rest of the network, fed with the outputs of the circuits
     quantum = predict(replace_layer(model, "mpo", torch.nn.Identity()), measured)
     with torch.no_grad():
         expected = module(torch.as_tensor(x)).numpy()

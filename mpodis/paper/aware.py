@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from statistics import median
+from typing import TYPE_CHECKING
 
 from matplotlib.axes import Axes
 
@@ -23,6 +24,9 @@ from mpodis.paper.networks import dataset, network
 from mpodis.structured import full_width, weighted_bound
 from mpodis.structured.low_rank import low_rank, rank_for, truncation, zero
 from mpodis.tables import Table
+
+if TYPE_CHECKING:
+    from quimb.tensor import MatrixProductOperator
 
 __all__ = ["EXPERIMENT"]
 
@@ -64,7 +68,7 @@ def pieces(options: Aware) -> list[Piece]:
 
 def _layer(
     data: str, data_dir: str | None, networks: str, seed: int
-) -> tuple[LayerInNetwork, object]:
+) -> tuple[LayerInNetwork, MatrixProductOperator]:
     model = network(data, networks, seed)
     mpo = model.mpo.to_mpo()
     return LayerInNetwork(model, mpo, dataset(data, data_dir)), mpo

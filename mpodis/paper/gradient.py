@@ -366,7 +366,8 @@ def _draw_ends(record: dict, ax: Axes, *, cell: tuple[str, str]) -> Axes:
 
 def _duel(record: dict, cell: tuple[str, str], rival: Callable[[int], str]) -> dict[str, int]:
     """In how many problems sweeps are ahead early, arrive sooner, and end higher, lower or even."""
-    count = dict.fromkeys(("ahead early", "sooner there", "higher", "lower", "even"), 0)
+    count: dict[str, int] = {}
+    count.update(dict.fromkeys(("ahead early", "sooner there", "higher", "lower", "even"), 0))
     for depth in record["options"]["depths"]:
         ours = _runs(record, cell, depth, "sweeps")
         for mine, other in zip(ours, _runs(record, cell, depth, rival(depth)), strict=True):

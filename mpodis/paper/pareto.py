@@ -163,8 +163,8 @@ def _draw_all(record: dict, ax: Axes) -> Axes:
         curve = [(n, _best(record, n, family)) for n in range(most + 1)]
         full = [(n, median(x)) for n, x in curve if len(x) == len(rows)]
         where, values = zip(*full, strict=True) if full else ((), ())
-        style = {"color": f"C{k}"} if family else {"color": "k", "lw": 2}
-        ax.step(where, values, where="post", label=family or "front", **style)
+        colour, width = (f"C{k}", None) if family else ("k", 2)
+        ax.step(where, values, where="post", label=family or "front", color=colour, lw=width)
     ax.set(xlabel="CNOTs of both circuits", ylabel=f"{_value(record)[1]}, median")
     ax.legend(fontsize="x-small")
     return ax

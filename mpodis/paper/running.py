@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
+from typing import Any
 
 import joblib
 import torch
@@ -130,9 +131,9 @@ def _results(
     with around, joblib.parallel_config(backend, n_jobs=options.workers, **one_thread):
         calls = (joblib.delayed(_stored)(directory, p.name, p.work, p.arguments) for p in pieces)
         # one at a time is handed out, so that an interruption loses no more than it must
-        yield from joblib.Parallel(
-            return_as="generator_unordered", pre_dispatch="n_jobs", batch_size=1
-        )(calls)
+        one_by_one: dict[str, Any] = {"pre_dispatch": "n_jobs", "batch_size": 1}
+        results: Any = joblib.Parallel(return_as="generator_unordered", **one_by_one)(calls)
+        yield from results
 
 
 def _stored(
