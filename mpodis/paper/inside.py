@@ -119,7 +119,7 @@ def layer_gradients(model: HybridNetwork, x, y) -> list[float]:
     found: list[float] = []
     for circuit in _circuits(probe):
         squares: dict[int, float] = {}  # by placement
-        for width, parameter in circuit.generators.items():
+        for width, parameter in submodule(circuit, "generators").items():
             places = [j for j, p in enumerate(circuit.ansatz.placements) if p.width == int(width)]
             sums = parameter.grad.square().sum(1).tolist()
             squares |= dict(zip(places, sums, strict=True))
