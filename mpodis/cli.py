@@ -298,12 +298,14 @@ def _finish(
     directory: JobDirectory, job: Job, options: Config, prepared: Any, *, quiet: bool
 ) -> None:
     """Do what is left of a job, write its report and print its tables."""
+    from mpodis.jobs.directory import interrupts_raise
     from mpodis.report import render
 
     print(f"writing to {directory.path}", flush=True)
     logging.getLogger("mpodis").setLevel(logging.WARNING if quiet else logging.INFO)
     if not directory.has_ended:
-        job.run(options, prepared, directory, progbar=not quiet)
+        with interrupts_raise():
+            job.run(options, prepared, directory, progbar=not quiet)
     page = render(directory.path)
     _print_tables(directory)
     print(f"report: {page}")

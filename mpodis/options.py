@@ -33,8 +33,10 @@ __all__ = [
     "read_options",
 ]
 
-NETWORK_OBJECTIVES = ("overlap", "activations", "sensitivity")
-"""Of a layer inside a trained network; `disentangle` alone has the first two."""
+OBJECTIVES = ("overlap", "activations")
+"""Objectives of the jobs that take a matrix from a file."""
+NETWORK_OBJECTIVES = (*OBJECTIVES, "sensitivity")
+"""Objectives of a layer inside a trained network."""
 
 
 def option(
@@ -141,7 +143,7 @@ C = TypeVar("C", bound=Config)
 
 def _check(name: str, value: Any, allowed: Mapping[str, Any]) -> None:
     """Raise a ValueError unless a value is what the metadata of its field allow."""
-    known = (*allowed["choices"], *_registered(allowed["registry"]))
+    known = dict.fromkeys((*allowed["choices"], *_registered(allowed["registry"])))
     if known and value not in (*known, *allowed["internal"]):
         raise ValueError(f"{name}={value!r} is not known; use one of {', '.join(known)}")
     least = allowed["least"]
@@ -330,10 +332,8 @@ class _Search(Config):
 class SearchOptions(_Search):
     """How to disentangle; see `disentangle` for what each option means.
 
-    Raises
-    ------
-    ValueError
-        If a value is not allowed, or two of them do not go together.
+    An objective is known to its registry (`mpodis.objectives`) and not checked here, options that
+    do not go together are noticed by the search.
 
     Examples
     --------
@@ -347,23 +347,8 @@ class SearchOptions(_Search):
 
     objective: str = option(
         "overlap",
-        "Maximise the overlap with M, or minimise the error of the activations for the inputs.",
-        choices=("overlap", "activations"),
+        "What is minimised: overlap (one minus it) or activations (their error for the inputs).",
     )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.objective == "activations":
-            if self.method == "sweeps":
-                raise ValueError(
-                    "method='sweeps' has no closed form for the left gates under "
-                    "objective='activations'; use method='auto'"
-                )
-            if self.engine not in ("auto", "dense"):
-                raise ValueError(
-                    f"objective='activations' needs the dense operator; engine={self.engine!r} "
-                    "does not have it, use engine='dense'"
-                )
 
 
 # --- jobs
@@ -392,16 +377,11 @@ class RunConfig(_Search):
     width: int = option(2, "Wires of a gate.", least=1)
     group: str = option("SO", "Group of the gates; the network is real.", choices=("SO", "O"))
     objectives: tuple[str, ...] = option(
-        NETWORK_OBJECTIVES, "What is optimised, one run for each.", choices=NETWORK_OBJECTIVES
+        NETWORK_OBJECTIVES, "Objectives, one search for each.", choices=NETWORK_OBJECTIVES
     )
     execute: int = option(-1, "Test images whose circuits Aer executes; -1 takes all.", least=-1)
     init: str = like(_Search, "init", "identity")
     seed: int = like(_Search, "seed", 0, help="Seed of the first network and its searches.")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for objective in self.objectives:
-            self.search(objective)
 
     def search(self, objective: str) -> SearchOptions:
         """Options of the search by an objective; "sensitivity" weighs that of the activations."""
@@ -464,7 +444,7 @@ class DisentangleConfig(_Search, MatrixConfig):
     right: str | None = option(None, "Right circuit; by default the mirror image of the left one.")
     group: str = option("SO", "Group of the gates.", choices=("SO", "O", "U"))
     objectives: tuple[str, ...] = option(
-        ("overlap",), "What is optimised, one run for each.", choices=("overlap", "activations")
+        ("overlap",), "Objectives, one search for each.", choices=OBJECTIVES
     )
     n_jobs: int = option(1, "Processes that try initial guesses side by side.", least=1)
 
@@ -477,7 +457,6 @@ class DisentangleConfig(_Search, MatrixConfig):
             )
         for objective in self.objectives:
             self.check_inputs(objective)
-            self.search(objective)
 
 
 @dataclass(frozen=True)
@@ -490,7 +469,7 @@ class ParetoConfig(MatrixConfig):
     panel: ClassVar[str] = "Front"
 
     max_bond: int = like(SearchOptions, "max_bond", 1)
-    objective: str = like(SearchOptions, "objective", "overlap")
+    objective: str = like(SearchOptions, "objective", "overlap", choices=OBJECTIVES)
     families: tuple[str, ...] = option(
         (), "Default all: SO(4),O(4),scaffold,CNOTs alone,pruned,searched."
     )

@@ -125,7 +125,7 @@ def cases():
     return {
         "grown": lambda: disentangled(small, left=3),
         "grown, 64 x 64": lambda: disentangled(square, left=4),
-        "grown, n_perturbed": lambda: disentangled(small, left=3, n_perturbed=2),
+        "grown, perturbed": lambda: disentangled(small, left=3, n_perturbed=2),
         "grown, sixteen layers": lambda: disentangled(small, left=16, max_sweeps=6, init_sweeps=2),
         "identity": lambda: disentangled(small, left=3, init="identity"),
         "identity, chi 2": lambda: disentangled(square, left=3, init="identity", max_bond=2),

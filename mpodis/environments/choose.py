@@ -81,6 +81,7 @@ class EngineOptions:
     dtype: str = "float64"
     device: str | None = None
     memory: float | None = None
+    optimize: object = None
     seed: int = 0
     executor: object = None
 

@@ -98,6 +98,10 @@ class Environments(Protocol):
         """The core after one sweep of ALS towards Q_L^H G Q_R^H, the one nearest to it."""
 
 
+class DenseOperatorEnvironments(Environments, Protocol):
+    """Stub."""
+
+
 def accept_core(engine: Environments) -> None:
     """Give an engine its fitted core, unless the overlap drops (at convergence, by rounding)."""
     kept, before = engine.core, engine.inner() / core_norm(engine.core)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,7 @@ from mpodis.files import read_json, write_json
 from mpodis.jobs import load_job
 from mpodis.options import Config
 
-__all__ = ["JobDirectory"]
+__all__ = ["JobDirectory", "interrupts_raise"]
 
 FORMAT = "mpodis-job-2"
 EARLIER = "mpodis-run-1"
@@ -86,7 +89,8 @@ class JobDirectory:
         """The result of a stage: read if it is on disk, else made by `work` and stored."""
         if self.has_stage(name):
             return self.read_stage(name)
-        value = work()
+        with interrupts_raise():
+            value = work()
         write_json(self._stage_file(name), value)
         return json.loads(json.dumps(value))  # as a resumed job reads it
 
@@ -111,3 +115,24 @@ class JobDirectory:
                 f"the job in {self.path} has not ended; go on with `mpodis resume {self.path}`"
             )
         return read_json(self.path / "results.json")
+
+
+@contextmanager
+def interrupts_raise() -> Iterator[None]:
+    """Let Ctrl-C raise KeyboardInterrupt, which `disentangle` alone would answer with a result.
+
+    The results of a job must not hold a search that was stopped; `mpodis resume` goes on with it.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or before is None:
+        yield  # only the main thread may set handlers
+        return
+    signal.signal(signal.SIGINT, _raise)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _raise(number: int, frame: object) -> None:
+    raise KeyboardInterrupt

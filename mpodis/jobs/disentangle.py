@@ -124,7 +124,7 @@ def _processes(count: int):
 
 
 def _row(found: Disentangled, directory: JobDirectory) -> dict:
-    objective = found.settings.objective
+    objective = found.options.objective
     parts = found.factorization.parameter_counts()
     return {
         "objective": objective,
@@ -138,7 +138,7 @@ def _row(found: Disentangled, directory: JobDirectory) -> dict:
         "status": found.status,
         "seconds": found.seconds,
         "costs": directory.stage(
-            f"{objective}-costs", lambda: costs(found.factorization, found.settings.seed)
+            f"{objective}-costs", lambda: costs(found.factorization, found.options.seed)
         ),
     }
 

@@ -17,7 +17,7 @@ from mpodis.factorization import Factorization
 from mpodis.fit import fit_core, mask_padding
 from mpodis.gates import polar, polar_update
 from mpodis.mpo import Compressed
-from mpodis.objectives import Activations
+from mpodis.objectives import ActivationsLoss
 from mpodis.optimise.lbfgs import Lbfgs
 from mpodis.sites import (
     left_canonical,
@@ -116,7 +116,7 @@ def full_width(
         core = fit_core(target, max_bond=int(core), metric=metric)
     if mpo_legs(core) != legs:
         raise ValueError(f"the core has legs {mpo_legs(core)}, the operator {legs}")
-    objective = Activations(spread_norm(tensors, 0.0), metric, felt)
+    objective = ActivationsLoss(spread_norm(tensors, 0.0), metric, felt)
     first = site_tensors(core)
     sides = [_one_gate(len(wires(legs, side)), group) for side in ("left", "right")]
     rng, found = np.random.default_rng(seed), []
@@ -137,37 +137,37 @@ def full_width(
     return FullWidth(loss, bound, name, Factorization(left, core, right, tuple(shape)))
 
 
-def _descend(objective: Activations, engine, sides, update: bool, iterations: int) -> float:
+def _descend(objective: ActivationsLoss, engine, sides, update: bool, iterations: int) -> float:
     """Rounds of closed forms and L-BFGS, the norm of a fixed core set anew in between."""
     updates = {
         side: partial(polar_update, group=ansatz.group)
         for side, ansatz in zip(("left", "right"), sides, strict=True)
     }
-    engine.set(core=objective.scaled(engine))
-    loss = objective.loss(engine)
+    engine.set(core=objective.scaled_core(engine))
+    loss = objective.value(engine)
     for _ in range(10):
         before = loss
         objective.sweep(engine, updates, core=update)
-        engine.set(core=objective.scaled(engine))
+        engine.set(core=objective.scaled_core(engine))
         Lbfgs(objective, engine, *sides, free_core=update).run(iterations)
         _realign(objective, engine, sides)
-        loss = objective.loss(engine)
+        loss = objective.value(engine)
         if before - loss < 1e-3 * before:
             break
     return loss
 
 
-def _realign(objective: Activations, engine, sides) -> None:
+def _realign(objective: ActivationsLoss, engine, sides) -> None:
     """Align the singular vectors anew with those of a core that has changed, where it helps."""
     kept = (engine.left, engine.core, engine.right)
-    loss = objective.loss(engine)
+    loss = objective.value(engine)
     for number in (0, 1):
         core = tensors_to_dense(kept[1])
         left, right = _start(number, objective, core, sides, None)[1]
         engine.set(left, kept[1], right)
-        engine.set(core=objective.scaled(engine))
-        if objective.loss(engine) < loss:
-            kept, loss = (engine.left, engine.core, engine.right), objective.loss(engine)
+        engine.set(core=objective.scaled_core(engine))
+        if objective.value(engine) < loss:
+            kept, loss = (engine.left, engine.core, engine.right), objective.value(engine)
     engine.set(*kept)
 
 
@@ -175,7 +175,7 @@ def _one_gate(n: int, group: str) -> Ansatz:
     return Ansatz(n, ((Placement(tuple(range(n))),),) if n else (), group)
 
 
-def _start(number: int, objective: Activations, core, sides, rng) -> tuple[str, list]:
+def _start(number: int, objective: ActivationsLoss, core, sides, rng) -> tuple[str, list]:
     """Name of a start, and the gates of both sides."""
     if number > 2:
         return f"random {number - 2}", [random_circuit(side, seed=rng).gates for side in sides]

@@ -27,7 +27,7 @@ from mpodis.fit import (
 )
 from mpodis.measures import count_parameters
 from mpodis.mpo import check_matrix
-from mpodis.objectives import Activations
+from mpodis.objectives import ActivationsLoss
 from mpodis.optimise.lbfgs import Lbfgs
 from mpodis.sites import (
     left_canonical,
@@ -159,7 +159,7 @@ def _polished(mpo, starts, covariance, sensitivity) -> MatrixProductOperator:
     tensors, log_norm = left_canonical(site_tensors(mpo))
     legs = legs_of(tensors)
     covariance = np.eye(padded_shape(legs)[0]) if covariance is None else covariance
-    objective = Activations(spread_norm(tensors, 0.0), covariance, sensitivity)
+    objective = ActivationsLoss(spread_norm(tensors, 0.0), covariance, sensitivity)
     none = [Ansatz(len(wires(legs, side)), ()) for side in ("left", "right")]
     found = []
     for start in starts:

@@ -53,6 +53,14 @@ class BoundaryEnvironments:
 
     exact = False
 
+    holds_dense = False
+    parallel = False
+    limit = 2**13
+    plan = None
+
+    def pulled_tensors(self, max_bond):
+        return self.pulled_cores()
+
     def __init__(
         self,
         target,

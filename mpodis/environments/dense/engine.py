@@ -55,6 +55,12 @@ class DenseEnvironments:
 
     exact = True
 
+    holds_dense = True
+    parallel = True
+    limit = 2**13
+    plan = None
+    max_bond = None
+
     def __init__(
         self,
         target,

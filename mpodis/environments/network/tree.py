@@ -55,6 +55,8 @@ class TreeEnvironments(WalkEnvironments):
         How a tree is searched, see `search_path`.
     """
 
+    parallel = False
+
     def __init__(
         self,
         target,
@@ -71,22 +73,22 @@ class TreeEnvironments(WalkEnvironments):
     ) -> None:
         super().__init__(target, legs, left, right)
         self.memory, self.executor = memory, executor
-        self.path, self._search = path, {"search": search, "trials": trials, "seed": seed}
+        self.plan, self._search = path, {"search": search, "trials": trials, "seed": seed}
 
     def _plan(self, sizes: Mapping[str, int]) -> tuple[Messages, list[Key]]:
         indices = list(self.network.indices.values())
         key = [[*names, *(sizes[i] for i in names)] for names in indices]
-        if self.path is None or self.path["network"] != key:
+        if self.plan is None or self.plan["network"] != key:
             ssa_path = search_path(indices, sizes, **self._search)
             kinds = [x.dtype.itemsize for x in (*self._target, *self.left, *self.right, *self.core)]
             sliced = _slices(indices, sizes, ssa_path, self.memory // max(kinds))
-            self.path = {
+            self.plan = {
                 "network": key,
                 "ssa_path": [list(pair) for pair in ssa_path],
                 "sliced": sliced,
             }
-        ssa_path = [tuple(pair) for pair in self.path["ssa_path"]]
-        sliced = tuple(self.path["sliced"])
+        ssa_path = [tuple(pair) for pair in self.plan["ssa_path"]]
+        sliced = tuple(self.plan["sliced"])
         walked = _walking_order(len(indices), ssa_path)
         keys = list(self.network.indices)
         free = set(self.network.free)

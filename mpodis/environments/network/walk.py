@@ -56,6 +56,12 @@ class WalkEnvironments:
 
     exact = True
 
+    holds_dense = False
+    parallel = True
+    limit = 2**13
+    plan = None
+    max_bond = None
+
     def __init__(self, target, legs: Legs, left: Ansatz, right: Ansatz) -> None:
         check_sides(legs, left, right)
         if not isinstance(target, list):
