@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from statistics import median
+from typing import TYPE_CHECKING
 
 from matplotlib.axes import Axes
 
@@ -29,6 +30,9 @@ from mpodis.structured import (
     zero_matrix,
 )
 from mpodis.tables import Table
+
+if TYPE_CHECKING:
+    from quimb.tensor import MatrixProductOperator
 
 __all__ = ["EXPERIMENT"]
 
@@ -70,7 +74,7 @@ def pieces(options: Aware) -> list[Piece]:
 
 def _layer(
     data: str, data_dir: str | None, networks: str, seed: int
-) -> tuple[LayerInNetwork, object]:
+) -> tuple[LayerInNetwork, MatrixProductOperator]:
     model = network(data, networks, seed)
     mpo = model.mpo.to_mpo()
     return LayerInNetwork(model, mpo, dataset(data, data_dir)), mpo
