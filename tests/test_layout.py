@@ -356,6 +356,10 @@ def test_public_names_resolve():
     assert set(mpodis.__all__) <= set(dir(mpodis))
 
 
+def test_every_test_that_is_listed_as_slow_exists(stale_slow_tests):
+    assert not stale_slow_tests, f"in SLOW in conftest.py, but no test: {stale_slow_tests}"
+
+
 def test_top_level_of_the_repository():
     if not (ROOT / ".git").exists():
         pytest.skip("not a git checkout")

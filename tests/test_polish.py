@@ -64,7 +64,7 @@ def arrays(lbfgs):
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize(
     ("problem", "free_core"),
-    # "no free gates" with a core that is held : see test_nothing_free_means_nothing_moves
+    # without free gates and with a fixed core: test_nothing_free_means_nothing_moves
     [(name, True) for name in PROBLEMS]
     + [(name, False) for name in PROBLEMS if name != NOTHING_FREE],
 )
