@@ -1,4 +1,4 @@
-"""Where indices live: site order, legs, padding and bit order. The only module that converts.
+"""The order of indices: sites, legs, padding and bits. Only this module converts between orders.
 
 Row action everywhere, as Eq. 7 of arXiv 2509.06653v1: ``y = x @ W`` with W of shape (inputs,
 outputs); ``torch.nn.Linear.weight`` is its transpose. Site 0 is the most significant bit of both
@@ -11,10 +11,12 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Sequence
+from typing import Any, TypeAlias
 
-import numpy as np
+from autoray import do
 
 __all__ = [
+    "Array",
     "Legs",
     "check_legs",
     "crop",
@@ -27,7 +29,10 @@ __all__ = [
     "wires",
 ]
 
-Legs = tuple[tuple[int, int], ...]
+Array: TypeAlias = Any
+"""An array of numpy, torch, jax or another library that autoray knows."""
+
+Legs: TypeAlias = tuple[tuple[int, int], ...]
 """(input, output) dimension of every site."""
 
 
@@ -96,7 +101,7 @@ def wires(legs: Legs, side: str) -> tuple[int, ...]:
     return tuple(i for i, d in enumerate(dims) if d == 2)
 
 
-def pad(matrix, legs: Legs):
+def pad(matrix: Array, legs: Legs) -> Array:
     """Zero-pad an (inputs, outputs) matrix to `padded_shape(legs)`, at the end of each axis."""
     rows, columns = padded_shape(legs)
     if matrix.shape[0] > rows or matrix.shape[1] > columns:
@@ -107,10 +112,10 @@ def pad(matrix, legs: Legs):
         )
     if matrix.shape == (rows, columns):
         return matrix
-    return np.pad(matrix, ((0, rows - matrix.shape[0]), (0, columns - matrix.shape[1])))
+    return do("pad", matrix, ((0, rows - matrix.shape[0]), (0, columns - matrix.shape[1])))
 
 
-def crop(matrix, shape: tuple[int, int] | None):
+def crop(matrix: Array, shape: tuple[int, int] | None) -> Array:
     """Undo `pad`: the leading block of the given (inputs, outputs) shape."""
     if shape is None:
         return matrix
@@ -121,19 +126,19 @@ def crop(matrix, shape: tuple[int, int] | None):
     return matrix[: shape[0], : shape[1]]
 
 
-def split(matrix, legs: Legs):
+def split(matrix: Array, legs: Legs) -> Array:
     """Dense (rows, columns) matrix -> tensor with one fused (input, output) index per site."""
     n = len(legs)
     tensor = matrix.reshape([i for i, _ in legs] + [o for _, o in legs])
-    tensor = tensor.transpose([k for s in range(n) for k in (s, n + s)])
+    tensor = do("transpose", tensor, [k for s in range(n) for k in (s, n + s)])
     return tensor.reshape([i * o for i, o in legs])
 
 
-def fuse(tensor, legs: Legs):
+def fuse(tensor: Array, legs: Legs) -> Array:
     """Inverse of `split`: tensor over sites -> dense (rows, columns) matrix."""
     n = len(legs)
     tensor = tensor.reshape([d for leg in legs for d in leg])
-    tensor = tensor.transpose([2 * s for s in range(n)] + [2 * s + 1 for s in range(n)])
+    tensor = do("transpose", tensor, [2 * s for s in range(n)] + [2 * s + 1 for s in range(n)])
     return tensor.reshape(padded_shape(legs))
 
 

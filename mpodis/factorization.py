@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mpodis.circuit.ansatz import Ansatz, Placement
-from mpodis.circuit.circuit import Circuit, apply_columns, apply_rows
+from mpodis.circuit.circuit import Circuit, sandwich
 from mpodis.conventions import Legs, crop, padded_shape, wires
 from mpodis.files import array_metadata, load_arrays, save_arrays
 from mpodis.measures import count_parameters
@@ -153,16 +153,6 @@ def load_factorization(path: str | os.PathLike) -> Factorization:
 def holds_factorization(path: str | os.PathLike) -> bool:
     """Whether a file was written by `Factorization.save`, by its header."""
     return array_metadata(path).get("format") == _FORMAT
-
-
-def sandwich(left: Circuit, middle, right: Circuit):
-    """Q_L @ middle @ Q_R, gate by gate."""
-    places = zip(left.ansatz.placements, left.gates, strict=True)
-    for place, gate in reversed(list(places)):
-        middle = apply_rows(gate, middle, place.wires[0])
-    for place, gate in zip(right.ansatz.placements, right.gates, strict=True):
-        middle = apply_columns(middle, gate, place.wires[0])
-    return middle
 
 
 def dense_overlap(a, b) -> float:

@@ -111,7 +111,7 @@ def cases():
         return {"points": [[p.cnots, p.loss] for p in front.points]}
 
     def resynthesised():
-        run = mpodis.resynthesise(unitary, tol=0.02, orders=1, rounds=1, trials=2)
+        run = mpodis.resynthesise(unitary, tol=0.02, n_searches=1, rounds=1, trials=2)
         return {"cnots": run.cnots, "overlap": run.overlap, "gates": gate_figures(run.circuit)}
 
     def encoded():
@@ -125,7 +125,7 @@ def cases():
     return {
         "grown": lambda: disentangled(small, left=3),
         "grown, 64 x 64": lambda: disentangled(square, left=4),
-        "grown, n_perturbed": lambda: disentangled(small, left=3, n_perturbed=2),
+        "grown, perturbed": lambda: disentangled(small, left=3, n_perturbed=2),
         "grown, sixteen layers": lambda: disentangled(small, left=16, max_sweeps=6, init_sweeps=2),
         "identity": lambda: disentangled(small, left=3, init="identity"),
         "identity, chi 2": lambda: disentangled(square, left=3, init="identity", max_bond=2),

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from mpodis import compress, low_rank, mpo_to_dense, second_moment, truncation
+from mpodis import compress, low_rank, mpo_to_dense, second_moment, truncated_mpo
 from mpodis.conventions import qubit_legs
-from mpodis.structured.low_rank import bond_for, mpo_parameters, rank_for, zero
+from mpodis.structured import Approximation, bond_for, mpo_parameters, rank_for, zero_matrix
 from reference import overlap, random_matrix, relative_error, weighted_distance
 
 SHAPES = ((8, 6), (6, 8), (5, 5), (1, 4), (4, 1))
@@ -157,7 +157,7 @@ def test_moments_that_do_not_fit(moments, message):
 
 @pytest.mark.parametrize("bad", [np.ones(4), np.full((4, 4), np.nan), np.zeros((4, 4))])
 def test_what_is_no_matrix_is_refused(bad):
-    for baseline in (lambda m: low_rank(m, 1), zero):
+    for baseline in (lambda m: low_rank(m, 1), zero_matrix):
         with pytest.raises(ValueError, match="matri"):
             baseline(bad)
 
@@ -178,7 +178,7 @@ def test_the_highest_rank_that_a_budget_pays_for():
         rank = rank_for(parameters, (12, 30), below=True)
         assert rank * 42 <= parameters
         assert rank == 12 or (rank + 1) * 42 > parameters
-    with pytest.raises(ValueError, match="41 parameters do not pay for rank 1, which takes 42"):
+    with pytest.raises(ValueError, match="41 parameters are too few for rank 1, which takes 42"):
         rank_for(41, (12, 30), below=True)
 
 
@@ -214,8 +214,8 @@ def test_each_measure_prefers_its_own_truncation(shape, max_bond):
     layer = compress(random_matrix(shape))
     x, covariance = samples(shape[0])
     options = {"shape": shape, "covariance": covariance}
-    weighted = truncation(layer.mpo, max_bond, **options)
-    plain = truncation(layer.mpo, max_bond, **options, weighted=False)
+    weighted = truncated_mpo(layer.mpo, max_bond, **options)
+    plain = truncated_mpo(layer.mpo, max_bond, **options, weighted=False)
     assert weighted.activation_error < plain.activation_error
     assert weighted.relative_error > plain.relative_error
     for found in (weighted, plain):
@@ -226,19 +226,19 @@ def test_each_measure_prefers_its_own_truncation(shape, max_bond):
         assert_allclose(found.relative_error, relative_error(m, found.matrix), rtol=1e-10)
         felt = relative_error(x @ m, x @ found.matrix)
         assert_allclose(found.activation_error, felt, rtol=1e-9)
-    assert math.isnan(truncation(layer.mpo, max_bond).activation_error)
+    assert math.isnan(truncated_mpo(layer.mpo, max_bond).activation_error)
 
 
 def test_truncation_without_samples_beats_the_successive_svds():
     layer = compress(random_matrix((16, 16)))
     for max_bond in (1, 2, 3):
         cut = compress(random_matrix((16, 16)), max_bond=max_bond)
-        assert truncation(layer.mpo, max_bond).relative_error <= cut.relative_error + 1e-12
+        assert truncated_mpo(layer.mpo, max_bond).relative_error <= cut.relative_error + 1e-12
 
 
 def test_truncation_to_the_full_bond_is_exact():
     layer = compress(random_matrix((8, 8)))
-    found = truncation(layer.mpo, max(layer.bonds), covariance=samples(8)[1])
+    found = truncated_mpo(layer.mpo, max(layer.bonds), covariance=samples(8)[1])
     assert_allclose(found.matrix, mpo_to_dense(layer.mpo), atol=1e-10)
     assert found.parameters == layer.parameters
     assert found.overlap == pytest.approx(1)
@@ -255,10 +255,10 @@ def test_truncation_by_sensitivity_is_felt_least(shape):
     def felt(found):
         return weighted_distance(layer.to_dense() @ g.T, found.matrix @ g.T, covariance)
 
-    best = truncation(layer.mpo, 1, sensitivity=sensitivity, **options)
-    rivals = [truncation(layer.mpo, 1, weighted=weighted, **options) for weighted in (0, 1)]
+    best = truncated_mpo(layer.mpo, 1, sensitivity=sensitivity, **options)
+    rivals = [truncated_mpo(layer.mpo, 1, weighted=weighted, **options) for weighted in (0, 1)]
     assert felt(best) < min(felt(rival) for rival in rivals)
-    unweighted = truncation(layer.mpo, 1, sensitivity=sensitivity, weighted=False, **options)
+    unweighted = truncated_mpo(layer.mpo, 1, sensitivity=sensitivity, weighted=False, **options)
     assert_array_equal(unweighted.matrix, rivals[0].matrix)
     assert_allclose(
         best.activation_error,
@@ -269,7 +269,21 @@ def test_truncation_by_sensitivity_is_felt_least(shape):
 
 def test_a_bond_that_keeps_nothing():
     with pytest.raises(ValueError, match="max_bond=0 keeps nothing"):
-        truncation(compress(random_matrix((4, 4))).mpo, 0)
+        truncated_mpo(compress(random_matrix((4, 4))).mpo, 0)
+
+
+# --- an approximation
+
+
+def test_the_table_of_an_approximation_holds_its_size_and_errors():
+    m = random_matrix((8, 6))
+    x, covariance = samples(8)
+    a = random_matrix((8, 6), seed=5)
+    found = Approximation.of(m, a, name="other", parameters=7, covariance=covariance)
+    table = found.table()
+    assert table.columns[0] == "other"
+    expected = [7, overlap(m, a), relative_error(m, a), relative_error(x @ m, x @ a)]
+    assert_allclose([value for _, value in table.rows], expected, rtol=1e-10)
 
 
 # --- no layer
@@ -277,7 +291,7 @@ def test_a_bond_that_keeps_nothing():
 
 def test_zero_is_off_by_everything():
     m = random_matrix((4, 3))
-    found = zero(m)
+    found = zero_matrix(m)
     assert_array_equal(found.matrix, np.zeros((4, 3)))
     assert (found.name, found.parameters, found.overlap) == ("zero", 0, 0)
     x, _ = samples(4)
@@ -291,7 +305,7 @@ def test_truncation_wants_nothing_of_outputs_that_are_cropped(max_bond):
     x = rng.normal(size=(100, 16)) * np.linspace(0.1, 2, 16)
     compressed = compress(rng.normal(size=(16, 5)))
     options = {"covariance": second_moment(x)}
-    free = truncation(compressed.mpo, max_bond, shape=compressed.shape, **options)
-    held = truncation(compressed.mpo, max_bond, **options)
+    free = truncated_mpo(compressed.mpo, max_bond, shape=compressed.shape, **options)
+    held = truncated_mpo(compressed.mpo, max_bond, **options)
     held = np.linalg.norm(x @ (compressed.to_dense() - held.matrix[:, :5]))
     assert free.activation_error * np.linalg.norm(x @ compressed.to_dense()) < held

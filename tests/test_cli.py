@@ -262,7 +262,7 @@ def test_progress_is_shown_unless_quiet(mpodis, monkeypatch):
 def test_resume_goes_on_and_then_only_shows(mpodis, monkeypatch):
     inputs()
     with monkeypatch.context() as patch:
-        patch.setattr(layer_job, "truncation", interrupt)
+        patch.setattr(layer_job, "truncated_mpo", interrupt)
         code, _, err = mpodis("disentangle", "w.npy", *QUICK, "--out", "run")
     assert code == 130
     assert err.endswith("mpodis: interrupted; go on with `mpodis resume RUN`\n")
@@ -302,7 +302,7 @@ def test_an_error_amid_the_work_keeps_what_was_done(mpodis, monkeypatch):
         raise ValueError("late")
 
     with monkeypatch.context() as patch:
-        patch.setattr(layer_job, "truncation", fail)
+        patch.setattr(layer_job, "truncated_mpo", fail)
         code, _, err = mpodis("disentangle", "w.npy", *QUICK, "--out", "deep/run")
     assert (code, err) == (1, "mpodis: late\n")
     assert Path("deep/run/overlap/history.jsonl").is_file()

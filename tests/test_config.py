@@ -33,7 +33,7 @@ def test_defaults(cls):
 
 
 def test_flags_win_over_toml_and_toml_over_defaults(tmp_path):
-    path = toml(tmp_path, 'starts = 7\nseed = 5\ndata = "mnist"\n')
+    path = toml(tmp_path, 'n_init = 7\nseed = 5\ndata = "mnist"\n')
     config = load_config(MainConfig, path, {"seed": 9, "n_init": None})
     assert (config.seed, config.n_init, config.data) == (9, 7, "mnist")
     assert config.tol == MainConfig.tol

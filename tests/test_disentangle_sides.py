@@ -7,7 +7,8 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from mpodis.circuit.ansatz import brickwall, from_spec, staircase
+from mpodis.circuit.ansatz import brickwall, staircase
+from mpodis.circuit.spec import from_spec
 from mpodis.disentangling import disentangle
 from mpodis.mpo import compress
 from mpodis.sites import mpo_from_tensors, site_tensors

@@ -5,8 +5,9 @@ import pytest
 from numpy.testing import assert_allclose
 from qiskit.quantum_info import Statevector
 
-from mpodis.circuit.ansatz import brickwall, from_spec
+from mpodis.circuit.ansatz import brickwall
 from mpodis.circuit.circuit import random_circuit
+from mpodis.circuit.spec import from_spec
 from mpodis.encodings import brickwall_encodings, layered_encoding, mps_encoding
 from mpodis.quantum import AmplitudeTree, to_qiskit
 from mpodis.quantum.encode import preparation

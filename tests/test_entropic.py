@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from mpodis.circuit.ansatz import Ansatz, brickwall, from_spec
+from mpodis.circuit.ansatz import Ansatz, brickwall
 from mpodis.circuit.circuit import Circuit, identity_circuit, random_circuit
+from mpodis.circuit.spec import from_spec
 from mpodis.conventions import qubit_legs
 from mpodis.disentangling import disentangle
 from mpodis.factorization import sandwich

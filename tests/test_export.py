@@ -11,8 +11,9 @@ from qiskit.circuit import Parameter
 from qiskit.quantum_info import Operator
 
 from export_cases import ANSATZE, CASES, awkward, flipped, places
-from mpodis.circuit.ansatz import Ansatz, brickwall, from_spec
+from mpodis.circuit.ansatz import Ansatz, brickwall
 from mpodis.circuit.circuit import identity_circuit, random_circuit
+from mpodis.circuit.spec import from_spec
 from mpodis.quantum import from_qiskit, from_quimb, to_qiskit, to_quimb
 from reference import CNOT, circuit_matrix, embed, random_member
 

@@ -13,8 +13,9 @@ from qiskit import QuantumCircuit
 from qiskit.quantum_info import Operator
 
 from export_cases import CASES, awkward, flipped, places
-from mpodis.circuit.ansatz import Ansatz, brickwall, from_spec
+from mpodis.circuit.ansatz import Ansatz, brickwall
 from mpodis.circuit.circuit import Circuit, identity_circuit, random_circuit
+from mpodis.circuit.spec import from_spec
 from mpodis.factorization import Factorization
 from mpodis.mpo import compress
 from mpodis.quantum import (

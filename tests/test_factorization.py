@@ -7,8 +7,9 @@ import pytest
 import quimb.tensor as qtn
 from numpy.testing import assert_allclose, assert_array_equal
 
-from mpodis.circuit.ansatz import Ansatz, brickwall, from_spec
+from mpodis.circuit.ansatz import Ansatz, brickwall
 from mpodis.circuit.circuit import Circuit, identity_circuit, random_circuit
+from mpodis.circuit.spec import from_spec
 from mpodis.factorization import (
     Factorization,
     dense_overlap,

@@ -8,8 +8,9 @@ from numpy.testing import assert_allclose
 from qiskit import QuantumCircuit
 from qiskit.providers.fake_provider import GenericBackendV2
 
-from mpodis.circuit.ansatz import Ansatz, brickwall, from_spec
+from mpodis.circuit.ansatz import Ansatz, brickwall
 from mpodis.circuit.circuit import Circuit, identity_circuit, random_circuit
+from mpodis.circuit.spec import from_spec
 from mpodis.factorization import Factorization
 from mpodis.gates import random_gate
 from mpodis.mpo import compress

@@ -11,8 +11,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from mpodis import compress, disentangle
-from mpodis.circuit.ansatz import brickwall, from_spec, segments_from_spec
+from mpodis.circuit.ansatz import brickwall
 from mpodis.circuit.circuit import random_circuit
+from mpodis.circuit.spec import from_spec, segments_from_spec
 from mpodis.nn import HybridLinear, MPOLinear
 from mpodis.nn.hybrid import LARGEST, PLANS
 from reference import random_matrix

@@ -6,8 +6,9 @@ import torch
 from numpy.testing import assert_allclose
 from scipy.linalg import expm
 
-from mpodis.circuit.ansatz import Ansatz, brickwall, from_spec, staircase, tie_gates
+from mpodis.circuit.ansatz import Ansatz, brickwall, staircase, tie_gates
 from mpodis.circuit.circuit import random_circuit
+from mpodis.circuit.spec import from_spec
 from mpodis.gates import gate_parameters
 from mpodis.nn import TrainedCircuit, exponentials
 from mpodis.nn.circuits import FUSED, _schedule

@@ -9,7 +9,7 @@ import pytest
 import torch
 from numpy.testing import assert_array_equal
 
-from mpodis.circuit.ansatz import segments_from_spec
+from mpodis.circuit.spec import segments_from_spec
 from mpodis.nn import HybridLinear
 from mpodis.nn.paper import ARCHITECTURES, CIFAR10, DIGITS, MNIST, MNIST_SHIFT
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from mpodis.circuit.ansatz import Ansatz, brickwall, from_spec, staircase
+from mpodis.circuit.ansatz import Ansatz, brickwall, staircase
 from mpodis.circuit.circuit import identity_circuit, random_circuit
+from mpodis.circuit.spec import from_spec
 from mpodis.conventions import qubit_legs
 from mpodis.environments import DenseEnvironments, Gradient
 from mpodis.measures import second_moment, von_neumann_bound

@@ -10,8 +10,9 @@ from qiskit import transpile
 from qiskit.providers.fake_provider import GenericBackendV2
 from qiskit.quantum_info import Operator, Statevector
 
-from mpodis.circuit.ansatz import Ansatz, Placement, brickwall, from_spec, staircase
+from mpodis.circuit.ansatz import Ansatz, Placement, brickwall, staircase
 from mpodis.circuit.circuit import Circuit, identity_circuit, random_circuit
+from mpodis.circuit.spec import from_spec
 from mpodis.factorization import Factorization
 from mpodis.gates import random_gate
 from mpodis.mpo import compress

@@ -19,7 +19,7 @@ from mpodis.nn import accuracy
 from mpodis.paper import dense, standins, wide
 from mpodis.paper.networks import trained_dense
 from mpodis.paper.running import run_experiment
-from mpodis.structured.low_rank import mpo_parameters
+from mpodis.structured import mpo_parameters
 from reference import random_covariance, random_matrix
 
 METHODS = standins.METHODS
@@ -48,7 +48,7 @@ def networks(tmp_path_factory):
 def run(options, networks, path):
     options = replace(options, networks=networks)
     directory = JobDirectory.create(path, f"{REPRODUCE}dense", options)
-    quick = functools.partial(standins.best_monarch, fits=1, starts=1, max_sweeps=1, iterations=5)
+    quick = functools.partial(standins.best_monarch, fits=1, n_init=1, max_sweeps=1, iterations=5)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(standins, "best_monarch", quick)
         run_experiment(dense.EXPERIMENT, options, directory)

@@ -61,7 +61,7 @@ def dense_loss(one):
     left = circuit_matrix(Circuit(problem.left, engine.left))
     right = circuit_matrix(Circuit(problem.right, engine.right))
     made = left @ dense_from_cores(engine.core) @ right
-    return 1 - overlap(dense_from_cores(problem.cores), made)
+    return 1 - overlap(dense_from_cores(problem.tensors), made)
 
 
 @every_cell

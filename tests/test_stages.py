@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from mpodis.circuit.ansatz import Ansatz, Placement, brickwall, from_spec, staircase
+from mpodis.circuit.ansatz import Ansatz, Placement, brickwall, staircase
 from mpodis.circuit.circuit import Circuit, embed, identity_circuit, random_circuit
+from mpodis.circuit.spec import from_spec
 from mpodis.disentangling import disentangle, resume
 from mpodis.factorization import Factorization
 from mpodis.mpo import compress
@@ -61,13 +62,13 @@ def test_embedding_finds_other_patterns():
 
 def test_embedding_errors():
     small = random_circuit(brickwall(4, 3), seed=0)
-    with pytest.raises(ValueError, match=r"on wires \(0,\) finds no place.*fewer layers"):
+    with pytest.raises(ValueError, match=r"has no placement for a gate on wires \(0,\).*fewer"):
         embed(small, brickwall(4, 1))
     with pytest.raises(ValueError, match="outermost='core' is not known; use 'left' or 'right'"):
         embed(small, brickwall(4, 3), outermost="core")
     with pytest.raises(ValueError, match="has 4 wires, the ansatz 5"):
         embed(small, brickwall(5, 3))
-    with pytest.raises(ValueError, match=r"a CNOT on \(0, 1\) that is not there"):
+    with pytest.raises(ValueError, match=r"a CNOT on wires \(0, 1\) that the circuit does not"):
         embed(small, from_spec("2b + 2b + 2b + 2b + CNOT", 4, parity=0))
 
 
@@ -314,7 +315,7 @@ def test_given_starts_that_do_not_fit():
     mpo, first = operator(), disentangle(operator(), depth=2, n_init=1, max_sweeps=1)
     with pytest.raises(ValueError, match=r"init= has legs .*the operator"):
         disentangle(operator(3), depth=2, init=first)
-    with pytest.raises(ValueError, match="finds no place"):
+    with pytest.raises(ValueError, match="has no placement for a gate"):
         disentangle(mpo, depth=1, init=first)
     with pytest.raises(TypeError, match="init=3 is no initial guess; give a name"):
         disentangle(mpo, depth=1, init=3)

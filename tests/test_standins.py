@@ -29,8 +29,7 @@ from mpodis.paper.standins import (
     rank_matrix,
 )
 from mpodis.sites import mpo_from_tensors
-from mpodis.structured.low_rank import mpo_parameters
-from mpodis.structured.neuron_order import improve_permutation
+from mpodis.structured import improve_permutation, mpo_parameters
 from reference import (
     centred_legs,
     random_cores,
@@ -268,7 +267,7 @@ def test_low_rank_is_that_of_the_package(layer):
 
 
 def test_more_orders_of_a_monarch_matrix_are_never_worse(layer, monkeypatch):
-    quick = functools.partial(standins.best_monarch, fits=1, starts=1, max_sweeps=2, iterations=9)
+    quick = functools.partial(standins.best_monarch, fits=1, n_init=1, max_sweeps=2, iterations=9)
     monkeypatch.setattr(standins, "best_monarch", quick)
     alone, several = (monarch_matrix(layer, 60, QUICK, orders=k) for k in (1, 3))
     for one in (alone, several):

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from mpodis.circuit.ansatz import Ansatz, Placement, brickwall, from_spec
+from mpodis.circuit.ansatz import Ansatz, Placement, brickwall
 from mpodis.circuit.circuit import random_circuit
+from mpodis.circuit.spec import from_spec
 from mpodis.synthesis import synthesise
 from reference import circuit_matrix
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from mpodis.circuit.ansatz import Ansatz, Placement, brickwall, from_spec, tie_gates
+from mpodis.circuit.ansatz import Ansatz, Placement, brickwall, tie_gates
 from mpodis.circuit.circuit import Circuit, identity_circuit, random_circuit
+from mpodis.circuit.spec import from_spec
 from mpodis.disentangling import disentangle
 from mpodis.factorization import Factorization, load_factorization
 from mpodis.gates import exponential, skew

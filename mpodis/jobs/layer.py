@@ -11,7 +11,7 @@ from mpodis.jobs.records import costs, trajectory
 from mpodis.measures import entanglement, second_moment
 from mpodis.mpo import Compressed, check_matrix, compress
 from mpodis.options import LayerConfig
-from mpodis.structured.low_rank import low_rank, rank_for, truncation
+from mpodis.structured import low_rank, rank_for, truncated_mpo
 from mpodis.weights import load_weight
 
 __all__ = ["load_problem", "run_layer"]
@@ -126,7 +126,7 @@ def _baselines(compressed: Compressed, covariance, config: LayerConfig, paramete
     for objective in config.objectives:
         weighted = objective == "activations"
         for a in (
-            truncation(
+            truncated_mpo(
                 compressed.mpo,
                 config.max_bond,
                 shape=compressed.shape,

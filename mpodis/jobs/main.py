@@ -36,7 +36,7 @@ from mpodis.optimise.result import Disentangled
 from mpodis.options import MainConfig
 from mpodis.quantum import hybrid_layer
 from mpodis.sites import mpo_to_dense
-from mpodis.structured.low_rank import Approximation, low_rank, rank_for, truncation, zero
+from mpodis.structured import Approximation, low_rank, rank_for, truncated_mpo, zero_matrix
 
 __all__ = ["run_main"]
 
@@ -189,10 +189,10 @@ def _untruncated(found: Factorization, mpo) -> torch.nn.Module:
 def _baselines(mpo, layer: LayerInNetwork, config: MainConfig, parameters: int) -> list[dict]:
     """No layer, truncation at the same chi', low rank at the same parameters: our recipe each."""
     rank = rank_for(parameters, layer.matrix.shape)
-    found: list[tuple[str, Approximation]] = [("-", zero(layer.matrix))]
+    found: list[tuple[str, Approximation]] = [("-", zero_matrix(layer.matrix))]
     for objective in config.objectives:
         options = layer.moments(objective) | {"weighted": objective != "overlap"}
-        found.append((objective, truncation(mpo, config.max_bond, **options)))
+        found.append((objective, truncated_mpo(mpo, config.max_bond, **options)))
         found.append((objective, low_rank(layer.matrix, rank, **options)))
     rows = []
     for objective, a in found:

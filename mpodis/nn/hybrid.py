@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mpodis.circuit.ansatz import Ansatz, segments_from_spec
+from mpodis.circuit.ansatz import Ansatz
 from mpodis.circuit.circuit import Circuit
+from mpodis.circuit.spec import segments_from_spec
 from mpodis.conventions import Legs, check_legs, padded_shape
 from mpodis.factorization import Factorization
 from mpodis.nn.circuits import COMPLEX, TrainedCircuit

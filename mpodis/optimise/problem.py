@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mpodis.circuit.ansatz import Ansatz, Placement, brickwall, from_spec
+from mpodis.circuit.ansatz import Ansatz, Placement, brickwall
 from mpodis.circuit.circuit import embed
+from mpodis.circuit.spec import from_spec
 from mpodis.conventions import Legs, padded_shape, wires
 from mpodis.factorization import Factorization
 from mpodis.fit import embed_metric, pad_bonds

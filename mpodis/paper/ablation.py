@@ -21,21 +21,21 @@ from mpodis.tables import Table
 
 __all__ = ["EXPERIMENT"]
 
-_PAPER = {"start": "random", "starts": 1, "core": "fixed", "method": "sweeps"}
+_PAPER = {"init": "random", "n_init": 1, "core": "fixed", "method": "sweeps"}
 LADDER = {
     "random gates, core fixed, sweeps": _PAPER,
     "+ core updated": _PAPER | {"core": "update"},
-    "+ near the identity": _PAPER | {"core": "update", "start": "identity"},
-    "+ L-BFGS": {"start": "identity", "starts": 1},
-    "+ four starts": {"start": "identity"},
+    "+ near the identity": _PAPER | {"core": "update", "init": "identity"},
+    "+ L-BFGS": {"init": "identity", "n_init": 1},
+    "+ four starts": {"init": "identity"},
 }
 """Settings by idea; what is not named is the default of `disentangle`."""
-GROWN, GROWTH = "+ grown", {"start": "grown"}
+GROWN, GROWTH = "+ grown", {"init": "grown"}
 VARIANTS = {
-    "over-relaxed sweeps": _PAPER | {"core": "update", "start": "identity", "relaxation": 0.5},
-    "four entropic starts": {"start": "entropic"},
-    "sixteen starts": {"start": "identity", "starts": 16},
-    "O(4) gates, four starts": {"start": "identity", "group": "O"},
+    "over-relaxed sweeps": _PAPER | {"core": "update", "init": "identity", "relaxation": 0.5},
+    "four entropic starts": {"init": "entropic"},
+    "sixteen starts": {"init": "identity", "n_init": 16},
+    "O(4) gates, four starts": {"init": "identity", "group": "O"},
 }
 CNOTS = 2
 """Of a gate in SO(4), at most; one of determinant -1 takes 3."""

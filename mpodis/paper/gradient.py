@@ -125,7 +125,7 @@ class Race:
     @classmethod
     def at_start(cls, problem: Problem, settings: Settings, first: list, evaluations: int) -> Race:
         """The same gates and core whenever problem, settings and first core are the same."""
-        objective, free = Metered(problem.cores), settings.core == "update"
+        objective, free = Metered(problem.tensors), settings.core == "update"
         engine = DenseEnvironments(objective.target, problem.legs, problem.left, problem.right)
         place_start(0, 0, engine, objective, problem, first, settings)
         return cls(problem, objective, engine, free, evaluations, time.process_time())

@@ -35,8 +35,14 @@ from mpodis.paper.base import Experiment, Options, Panel, Piece
 from mpodis.paper.implicit import mean_spread
 from mpodis.paper.networks import dataset, trained_dense
 from mpodis.paper.standins import SO4, bricks, gate_count
-from mpodis.structured.low_rank import bond_for, low_rank, mpo_parameters, rank_for
-from mpodis.structured.monarch import monarch, monarch_sizes
+from mpodis.structured import (
+    bond_for,
+    low_rank,
+    monarch,
+    monarch_sizes,
+    mpo_parameters,
+    rank_for,
+)
 from mpodis.tables import Table
 
 __all__ = ["EXPERIMENT"]

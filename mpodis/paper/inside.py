@@ -221,7 +221,7 @@ def beginning(start: str, model, images: Dataset, *, depth: int, seed: int, **ef
     mpo = model.mpo.to_mpo()
     left = brickwall(mpo.L, depth)
     if start in ("overlap", "activations"):
-        given = {"objective": start, "start": "identity", "seed": seed, **effort}
+        given = {"objective": start, "init": "identity", "seed": seed, **effort}
         if start == "activations":
             given["covariance"] = second_moment(layer_inputs(model, "mpo", images.x_train))
         found = disentangle(mpo, left=left, max_bond=1, **given).factorization

@@ -55,7 +55,7 @@ class TrainedLayer:
     images: Dataset
 
     @property
-    def to_dense(self) -> np.ndarray:
+    def matrix(self) -> np.ndarray:
         """W, (inputs, outputs)."""
         layer = self.model.get_submodule(self.name)
         weight = layer.weight() if isinstance(layer, MPOLinear) else layer.weight.T

@@ -48,20 +48,12 @@ class Pareto(Options):
             raise ValueError(f"budgets={self.budgets} must be numbers of CNOTs, 0 or more")
 
 
-EFFORT = (
-    "objective",
-    "core_bond",
-    "depths",
-    "families",
-    "starts",
-    "rounds",
-    "trials",
-    "max_sweeps",
-)
+EFFORT = ("objective", "depths", "families", "rounds", "trials", "max_sweeps")
 
 
 def pieces(options: Pareto) -> list[Piece]:
     effort = {name: getattr(options, name) for name in EFFORT}
+    effort |= {"max_bond": options.core_bond, "n_init": options.starts}
     effort = {k: list(v) if isinstance(v, tuple) else v for k, v in effort.items()}
     same = {"data": options.data, "data_dir": options.data_dir, "networks": options.networks}
     return [

@@ -150,7 +150,7 @@ def _unitary(*, sites: int, layers: int, group: str, seed: int, reflected: bool 
         "status": found.status,
         "engine": "dense",
         "sweeps": found.sweeps,
-        "starts": found.starts,
+        "starts": found.n_init,
         "bond": max(hidden.bonds, default=1),
         "s_avg": hidden.average,
     }

@@ -22,9 +22,14 @@ from mpodis.mpo import compress
 from mpodis.nn import collect_activations, linear_from_matrix, replace_layer
 from mpodis.optimise.result import Disentangled
 from mpodis.paper.rotations import as_rotations
-from mpodis.structured import Reordering, absorb_mean_into_bias, best_monarch, neuron_order
-from mpodis.structured.low_rank import low_rank
-from mpodis.structured.neuron_order import improve_permutation
+from mpodis.structured import (
+    Reordering,
+    absorb_mean_into_bias,
+    best_monarch,
+    improve_permutation,
+    low_rank,
+    neuron_order,
+)
 
 __all__ = [
     "ANGLES",

@@ -25,7 +25,7 @@ from mpodis.measures import von_neumann_bound
 from mpodis.mpo import truncate
 from mpodis.paper.base import Experiment, Options, Panel, Piece, spread
 from mpodis.paper.networks import network
-from mpodis.structured import full_width
+from mpodis.structured import full_width_gates
 from mpodis.tables import Table
 
 __all__ = ["EXPERIMENT"]
@@ -67,7 +67,7 @@ def pieces(options: Table1) -> list[Piece]:
                 "width": width,
                 "group": group,
                 "core": core,
-                "starts": options.starts,
+                "n_init": options.starts,
                 "max_sweeps": options.max_sweeps,
                 "tol": options.tol,
             },
@@ -93,7 +93,7 @@ def _overlap(
         start = _aligned(mpo, core, group)
         ansatz = start.left.ansatz
         tried["closed form"] = disentangle(
-            mpo, left=ansatz, core=core, seed=seed, init=start, **search | {"starts": 1}
+            mpo, left=ansatz, core=core, seed=seed, init=start, **search | {"n_init": 1}
         )
     layout, best = max(tried.items(), key=lambda item: item[1].overlap)
     circuits = best.factorization.left.ansatz, best.factorization.right.ansatz
@@ -132,7 +132,7 @@ def _layouts(n: int, width: int, group: str) -> dict[str, tuple[Ansatz, Ansatz]]
 def _aligned(mpo, core: str, group: str) -> Factorization:
     """Gates as wide as the operator that align its singular vectors with the core's."""
     first = truncate(mpo, max_bond=1).mpo
-    return full_width(mpo, first, update=core == "update", group=group, n_init=1).factorization
+    return full_width_gates(mpo, first, update=core == "update", group=group, n_init=1).factorization
 
 
 def _values(record: dict, width: int, group: str, core: str, column: str) -> list[float]:

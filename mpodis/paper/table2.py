@@ -44,7 +44,7 @@ from mpodis.quantum import (
     Tomography,
     hybrid_layer,
 )
-from mpodis.structured import full_width
+from mpodis.structured import full_width_gates
 from mpodis.tables import Table
 
 __all__ = ["EXPERIMENT"]
@@ -184,7 +184,7 @@ def _wide(data: Dataset, networks: str, seed: int, depth: int):
     model = network(data.name, networks, seed)
     mpo = model.mpo.to_mpo()
     first = truncate(mpo, max_bond=1).mpo
-    return model, full_width(mpo, first, update=True, n_init=4).factorization
+    return model, full_width_gates(mpo, first, update=True, n_init=4).factorization
 
 
 def _two_body(data: Dataset, networks: str, seed: int, depth: int):

@@ -122,7 +122,8 @@ class Trained(Options):
 def pieces(options: Trained) -> list[Piece]:
     images = {k: getattr(options, k) for k in ("data", "data_dir", "validate")}
     recipe, found = options.recipe, []
-    healing = {k: getattr(options, k) for k in ("networks", "starts", "max_sweeps")}
+    healing = {"networks": options.networks, "n_init": options.starts}
+    healing |= {"max_sweeps": options.max_sweeps}
     healing |= {"rates": list(options.heal_rates), "batch_size": recipe["batch_size"]}
     healing |= {"checks": list(options.checks)}
     for seed in options.range:

@@ -40,8 +40,7 @@ from mpodis.paper.standins import (
     plain_mpo,
     rank_matrix,
 )
-from mpodis.structured import Reordering
-from mpodis.structured.low_rank import bond_for, mpo_parameters, rank_for
+from mpodis.structured import Reordering, bond_for, mpo_parameters, rank_for
 from mpodis.tables import Table
 
 __all__ = ["draw", "draw_leads", "finding", "grid", "heal", "pieces", "tables"]
@@ -55,7 +54,7 @@ SPLITS = (0.92, 0.8, 0.68)
 """Parts of few parameters that the first layer gets, at most or, of other methods, at least."""
 DEPTHS, DEEP = (0, 2, 4, 8, 12), (4, 8)
 """Layers of the circuits below this share and from it on; what it does not pay for is left out."""
-MONARCHS = {"starts": 1, "iterations": 500}
+MONARCHS = {"n_init": 1, "iterations": 500}
 """Of `best_monarch`: like the circuits' sweeps, a quarter of what the small network gets."""
 SCORES = ("accuracy", "healed")
 

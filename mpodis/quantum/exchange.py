@@ -17,10 +17,9 @@ from qiskit.exceptions import QiskitError
 from qiskit.quantum_info import Operator
 
 from mpodis.circuit.ansatz import Placement
-from mpodis.circuit.circuit import Circuit
+from mpodis.circuit.circuit import Circuit, circuit_from_gates
 from mpodis.gates import FIXED
 from mpodis.quantum.convert import UNITARITY
-from mpodis.resynthesis.rewrite import packed
 
 if TYPE_CHECKING:
     import quimb.tensor as qtn
@@ -190,7 +189,7 @@ def _assembled(n: int, steps: Iterable[Step], phase: float) -> Circuit:
     flips = is_real and any(np.linalg.det(g) < 0 for place, g in placed if place.fixed is None)
     group = ("O" if flips else "SO") if is_real else "U"
     dtype = np.float64 if is_real else np.complex128
-    return packed(n, [(place, gate.astype(dtype)) for place, gate in placed], group)
+    return circuit_from_gates(n, [(place, gate.astype(dtype)) for place, gate in placed], group)
 
 
 def _unitary(matrix: np.ndarray, name: str) -> np.ndarray:

@@ -26,7 +26,7 @@ from mpodis.factorization import Factorization
 from mpodis.quantum.cost import HardwareCost, gate_cost, in_sequence
 from mpodis.quantum.exchange import from_qiskit
 from mpodis.resynthesis import Resynthesis, resynthesise
-from mpodis.resynthesis.rewrite import simplified
+from mpodis.resynthesis.rewriting import simplified
 from mpodis.sites import bond_dimensions, mpo_from_tensors, mpo_to_dense, site_tensors
 from mpodis.tables import Table, Tabular
 
@@ -352,7 +352,8 @@ def compile_jointly(
     rng = np.random.default_rng(seed)
     merged = merge(*circuits)
     read = [from_qiskit(c) if isinstance(c, QuantumCircuit) else c for c in circuits]
-    search = {"orders": orders, "rounds": rounds, "trials": ways, "seed": int(rng.integers(2**31))}
+    search = {"n_searches": orders, "rounds": rounds, "trials": ways}
+    search["seed"] = int(rng.integers(2**31))
     whole = resynthesise(merged, tol=tol, **search)
     alone = [resynthesise(c, tol=tol / len(read), **search).circuit for c in read]
     count = {"backend": backend, "optimization_level": 3, "trials": trials}

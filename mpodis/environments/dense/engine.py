@@ -266,10 +266,8 @@ class DenseEnvironments:
         self._is_pulled = False
         if dense is not None and max(self._target.shape) <= SMALL:
             product = conjugate(target).T @ dense if part.turned else dense @ adjoint(target)
-            first = self._fuse(side)[0]
-            product = apply_rows(
-                adjoint(first), product.T if part.turned else product, part.tiles[0].first
-            )
+            first, wires = self._fuse(side)[0], range(*part.tiles[0].span)
+            product = apply_rows(adjoint(first), product.T if part.turned else product, wires)
             y[...] = work.place.put(product)
             return
         source = work.source(side) if target is None else work.place.put_conjugate(target)
