@@ -11,6 +11,7 @@ import zipfile
 import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -211,7 +212,8 @@ def _load_digits(size: int, seed: int | np.random.Generator) -> Dataset:
         raise ValueError(f"size={size}: the digits are 8x8 images; use size=8, or name='mnist'")
     from sklearn.datasets import load_digits
 
-    pixels, labels = load_digits(return_X_y=True)
+    loaded: Any = load_digits(return_X_y=True)
+    pixels, labels = loaded
     x, y = pixels / 16.0, labels.astype(np.int64)
     train, test = _stratified_split(y, 360, seed)
     return Dataset(
@@ -364,8 +366,9 @@ def _read_idx_files(folder: Path) -> tuple[dict[str, np.ndarray], Path]:
     }
     for place in (folder / "MNIST" / "raw", folder / "raw", folder):
         found = {key: _plain_or_gz(place / file) for key, file in files.items()}
-        if all(found.values()):
-            return {key: _read_idx(path) for key, path in found.items()}, place
+        paths = {key: path for key, path in found.items() if path is not None}
+        if len(paths) == len(files):
+            return {key: _read_idx(path) for key, path in paths.items()}, place
     raise FileNotFoundError(
         f"{folder}: neither mnist.npz nor the four MNIST/raw/*-ubyte[.gz] files are here; "
         f"fix data_dir or {ENVIRONMENT_VARIABLE}, or use name='digits'"

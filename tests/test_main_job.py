@@ -164,7 +164,7 @@ def test_accuracies_and_errors_in_plain_numpy(finished, networks):
             lambda a, core: np.einsum("ijx,xkly->ikjly", a, core).reshape(
                 a.shape[0] * core.shape[1], a.shape[1] * core.shape[2], -1
             ),
-            [weights[f"mpo.cores.{k}"] for k in range(6)],
+            [weights[f"mpo.site_tensors.{k}"] for k in range(6)],
             np.ones((1, 1, 1)),
         )[..., 0]
 

@@ -30,7 +30,7 @@ from mpodis.nn import (
     replace_layer,
     train_classifier,
 )
-from mpodis.nn.monarch import MonarchLinear
+from mpodis.nn.monarch_linear import MonarchLinear
 from mpodis.paper.base import Experiment, Options, Panel, Piece
 from mpodis.paper.implicit import mean_spread
 from mpodis.paper.networks import dataset, trained_dense
@@ -184,7 +184,7 @@ def _mpo(**given) -> dict:
     setting = setting.padded()
     seen = setting.images.x_train[:SEEN]
     first = compress_module(
-        setting.model, {name: bond for name, (_, bond, _) in sizes.items()}, loader=seen, tol=TOL
+        setting.model, {name: bond for name, (_, bond, _) in sizes.items()}, inputs=seen, tol=TOL
     )
     result = {"seed": seed, "original": original, "images": setting.images.note}
     result["dense"] = sum(rows * columns for rows, columns in shapes.values())
@@ -195,7 +195,7 @@ def _mpo(**given) -> dict:
         hybrid, _ = disentangle_module(
             hybrid,
             name,
-            loader=seen,
+            inputs=seen,
             left=bricks(len(wires(legs, "left")), depth),
             right=bricks(len(wires(legs, "right")), depth).reversed(),
             max_bond=max(1, bond // 2),

@@ -109,7 +109,7 @@ class Place:
     @classmethod
     def of(cls, model: nn.Module, name: str, x, objective: str) -> Place:
         """From the images x; "sensitivity" also weighs by what the loss feels of the outputs."""
-        seen = collect_activations(model, name, x, sensitivity=objective == "sensitivity")
+        seen = collect_activations(model, name, x, with_sensitivity=objective == "sensitivity")
         linear = model.get_submodule(name)
         matrix, bias = (a.detach().numpy().T.copy() for a in (linear.weight, linear.bias))
         return cls(model, name, Layer(matrix, seen.centred, seen.sensitivity), seen.mean, bias)

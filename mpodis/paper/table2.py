@@ -30,7 +30,7 @@ from mpodis.nn import (
     collect_activations,
     train_classifier,
 )
-from mpodis.nn.layers import torch_generator
+from mpodis.nn.linear import torch_generator
 from mpodis.paper.base import Experiment, Options, Panel, Piece
 from mpodis.paper.implicit import mean_spread
 from mpodis.paper.networks import dataset, network
@@ -189,7 +189,7 @@ def _wide(data: Dataset, networks: str, seed: int, depth: int):
 
 def _two_body(data: Dataset, networks: str, seed: int, depth: int):
     model = network(data.name, networks, seed)
-    seen = collect_activations(model, "mpo", data.x_train, sensitivity=True)
+    seen = collect_activations(model, "mpo", data.x_train, with_sensitivity=True)
     found = disentangle(
         model.mpo.to_mpo(),
         left=depth,

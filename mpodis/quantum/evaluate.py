@@ -156,7 +156,7 @@ def evaluate(
         If the model has no circuits to execute, data do not fit together, both a runner and a
         readout are given, or the checkpoint is of something else.
     """
-    from mpodis.nn import executed_model, predict  # torch is loaded here and not before
+    from mpodis.nn import predict, with_external_circuits  # torch is loaded here and not before
 
     x, y = (data.x_test, data.y_test) if hasattr(data, "x_test") else data
     x, y = np.asarray(x, np.float64), np.asarray(y)
@@ -170,8 +170,8 @@ def evaluate(
     x, y = x[: images or None], y[: images or None]
     runner = _runner(runner, readout, shots, seed)
     run = _Counted(runner)
-    network = executed_model(model, run)
-    plain = executed_model(model, Circuit.apply)
+    network = with_external_circuits(model, run)
+    plain = with_external_circuits(model, Circuit.apply)
     state = _State(checkpoint, _fingerprint(plain, runner, x, batch))
     began, (*before, spent) = time.perf_counter(), state.counts
     with bar(total=len(x), desc="executed", enabled=progbar) as shown:

@@ -6,13 +6,27 @@ import torch
 from numpy.testing import assert_allclose
 from scipy.linalg import expm
 
-from mpodis.circuit.ansatz import Ansatz, brickwall, staircase, tie_gates
+from mpodis import gates
+from mpodis.circuit.ansatz import Ansatz, Placement, brickwall, staircase, tie_gates
 from mpodis.circuit.circuit import random_circuit
 from mpodis.circuit.spec import from_spec
-from mpodis.gates import gate_parameters
-from mpodis.nn import TrainedCircuit, exponentials
-from mpodis.nn.circuits import FUSED, _schedule
+from mpodis.gates import Gate, gate_parameters, register_gate
+from mpodis.nn import CircuitLayer, exponentials
+from mpodis.nn.circuit_layer import BLOCK_WIRES, _Block, _schedule
 from reference import random_matrix
+
+
+def layers(*places, n, group="SO"):
+    """An ansatz of layers, each a list of wires or of pairs (name of a fixed gate, wires)."""
+    made = [
+        tuple(
+            Placement(one[1], one[0]) if isinstance(one[0], str) else Placement(one)
+            for one in layer
+        )
+        for layer in places
+    ]
+    return Ansatz(n, tuple(made), group)
+
 
 CASES = {
     "brickwall": brickwall(5, 6),
@@ -30,12 +44,26 @@ CASES = {
     "U": brickwall(4, 3, group="U"),
     "complex 1- and 3-body": from_spec("1b + 3b + CNOT + 1b", 4, group="U"),
     "tied": tie_gates(brickwall(5, 4)),
+    "CZ and SWAP": from_spec("2b + CZ + SWAP + 1b + CZ", 5),
+    "iSWAP and ECR": from_spec("2b + iSWAP + ECR + SWAP", 5, group="U"),
+    "only complex fixed gates": from_spec("iSWAP + ECR", 4, group="U"),
+    "within a block": layers([(0, 2)], [(2, 0), (1, 3)], [(3, 1, 0)], n=4),
+    "apart": layers([(0, 5), (1, 2)], [(5, 1), (4, 0)], [(1, 2), (3, 4)], n=6),
+    "three apart": layers([(5, 0, 3)], [(0, 1), (2, 3)], [(1, 4, 2)], n=6),
+    "wide in another order": layers([(4, 2, 0, 1, 3)], [(0, 1)], n=6),
+    "CNOTs apart": layers(
+        [("CNOT", (5, 0)), ("CNOT", (1, 3))], [(0, 1)], [("CNOT", (4, 1)), (2, 3)], n=6
+    ),
+    "fixed gates apart": layers(
+        [(0, 1), ("CZ", (2, 5))], [("iSWAP", (5, 0))], [(3, 2)], [("SWAP", (2, 0))], n=6, group="U"
+    ),
+    "one wire between": layers([(1,)], [(0, 2)], [(1, 3)], [(1,)], [(4, 2)], n=5),
 }
 every_case = pytest.mark.parametrize("ansatz", CASES.values(), ids=CASES)
 
 
 def trained(ansatz, **options):
-    return TrainedCircuit(ansatz, **({"dtype": torch.float64, "seed": 0} | options))
+    return CircuitLayer(ansatz, **({"dtype": torch.float64, "seed": 0} | options))
 
 
 def moved(circuit, seed=0):
@@ -86,7 +114,7 @@ def test_it_is_its_circuit(ansatz):
     y = layer(torch.from_numpy(x)).detach().numpy()
     assert_allclose(y, x @ q, atol=1e-12)
     column = torch.from_numpy(x[0].T)
-    assert_allclose(layer.pull(column).detach().numpy(), q @ x[0].T, atol=1e-12)
+    assert_allclose(layer.matmul(column).detach().numpy(), q @ x[0].T, atol=1e-12)
     assert sum(p.numel() for p in layer.parameters()) == ansatz.n_parameters
 
 
@@ -100,20 +128,53 @@ def test_given_gates_are_there_before_the_first_step(ansatz):
 
 @every_case
 def test_every_gate_is_in_one_block_and_blocks_are_no_wider_than_they_may(ansatz):
-    found = [item for item in _schedule(ansatz) if hasattr(item, "numbers")]
-    numbers = sorted(j for item in found for j in item.numbers)
-    alone = [
-        {p.fixed for p in layer} == {"CNOT"} for layer in ansatz.layers for _ in layer
-    ]  # in a permutation
-    assert numbers == [j for j, permuted in enumerate(alone) if not permuted]
+    found = [item for item in _schedule(ansatz) if isinstance(item, _Block)]
+    numbers = sorted(j for item in found for j, _ in item.gates)
+    free = [j for j, place in enumerate(ansatz.placements) if place.fixed is None]
+    assert len(set(numbers)) == len(numbers)
+    assert set(numbers) >= set(free)
     widest = max((p.width for p in ansatz.placements), default=0)
-    assert all(len(item.wires) <= max(FUSED, widest) for item in found)
-    assert len(_schedule(ansatz)) <= len(ansatz.placements)
+    assert all(len(item.wires) <= max(BLOCK_WIRES, widest) for item in found)
+
+
+def test_fixed_gates_of_a_user(monkeypatch):
+    """A rotation that is no permutation, a permutation of states, and one wider than a block."""
+    monkeypatch.setattr(gates, "_REGISTRY", dict(gates._REGISTRY))
+    rng = np.random.default_rng(0)
+    wide = np.linalg.qr(rng.normal(size=(32, 32)))[0]
+    register_gate(Gate("Turn", np.linalg.qr(rng.normal(size=(4, 4)))[0]))
+    register_gate(Gate("Cycle", np.eye(8)[[3, 0, 1, 2, 7, 5, 6, 4]]))
+    register_gate(Gate("Wide", wide))
+    register_gate(Gate("Phase", np.diag(np.exp(1j * np.arange(4)))))
+    real = layers(
+        [("Turn", (3, 1)), (0, 2)],
+        [("Cycle", (5, 0, 2)), ("Cycle", (1, 3, 4))],
+        [("Turn", (0, 5)), (1, 2)],
+        [("Wide", (1, 2, 3, 4, 5))],
+        [("Cycle", (4, 1, 5)), (2, 3)],
+        [("Wide", (5, 0, 3, 2, 1))],
+        n=6,
+    )
+    is_complex = layers([("Phase", (4, 0)), (1, 2)], [("Turn", (0, 1))], n=5, group="U")
+    for ansatz in (real, is_complex):
+        layer = moved(trained(ansatz))
+        assert_allclose(layer.to_dense().detach(), layer.circuit().to_dense(), atol=1e-12)
+    # a module in single precision that is cast has its fixed gates in double precision
+    cast = moved(trained(real, init_scale=0.1, dtype=torch.float32).double())
+    assert_allclose(cast.to_dense().detach(), cast.circuit().to_dense(), atol=1e-12)
+
+
+def test_free_gates_at_a_distance_take_two_permutations_and_a_product():
+    assert trained(layers([(0, 5)], n=6)).n_steps == 3
+    # the permutation back and the one to the next gate are one
+    assert trained(layers([(0, 5)], [(5, 1)], n=6)).n_steps == 5
+    assert trained(layers([("SWAP", (0, 5))], [("CNOT", (5, 1)), (2, 3)], n=6)).n_steps == 2
+    assert trained(layers([(0, 3)], [(2, 0)], n=6)).n_steps == 1
 
 
 def test_a_run_of_cnots_is_one_permutation():
-    assert trained(from_spec("5*CNOT", 6)).passes == 1
-    assert trained(from_spec("1b + CNOT + 1b + 5*CNOT", 4)).passes == 4
+    assert trained(from_spec("5*CNOT", 6)).n_steps == 1
+    assert trained(from_spec("1b + CNOT + 1b + 5*CNOT", 4)).n_steps == 4
 
 
 @pytest.mark.parametrize("name", ["brickwall", "3-body", "paper", "O", "tied"])
@@ -142,7 +203,7 @@ def test_the_gradient_is_that_of_the_matrix(name):
 
 
 def test_gates_stay_orthogonal_while_they_are_trained():
-    layer = TrainedCircuit(brickwall(3, 1), scale=0.1, seed=0)  # one gate of one wire, one of two
+    layer = CircuitLayer(brickwall(3, 1), init_scale=0.1, seed=0)  # on one wire and on two
     wanted = torch.from_numpy(random_matrix((8, 8))).float()
     optimizer = torch.optim.Adam(layer.parameters(), lr=0.05)
     for _ in range(1000):
@@ -156,7 +217,7 @@ def test_gates_stay_orthogonal_while_they_are_trained():
 
 
 def test_starts():
-    near = trained(brickwall(4, 2), scale=0.01).to_dense() - torch.eye(16)
+    near = trained(brickwall(4, 2), init_scale=0.01).to_dense() - torch.eye(16)
     assert 0 < near.abs().max() < 0.1
     haar = trained(brickwall(4, 2)).to_dense()
     assert (haar - torch.eye(16)).abs().max() > 0.5
@@ -173,6 +234,6 @@ def test_frozen_gates_are_buffers():
 
 def test_what_cannot_be():
     with pytest.raises(TypeError, match=r"dtype=torch.float16 is not a type of trained gates"):
-        TrainedCircuit(brickwall(2, 1), dtype=torch.float16)
+        CircuitLayer(brickwall(2, 1), dtype=torch.float16)
     with pytest.raises(ValueError, match=r"x of shape \(3, 4\) must have 8 amplitudes"):
         trained(brickwall(3, 1))(torch.zeros(3, 4, dtype=torch.float64))

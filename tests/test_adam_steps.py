@@ -1,4 +1,4 @@
-"""Steps of the optimiser against a loop by hand, and recorded ones against those."""
+"""AdamSteps of the optimiser against a loop by hand, and recorded ones against those."""
 
 import math
 
@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from mpodis.nn import MPOLinear
-from mpodis.nn.steps import CapturedSteps, Steps, steps_for
+from mpodis.nn.adam_steps import AdamSteps, CudaGraphAdamSteps, adam_steps
 
 pytestmark = pytest.mark.usefixtures("torch_generator_untouched")
 
@@ -42,7 +42,7 @@ def test_steps_are_torchs_adam_and_half_cosine_bit_by_bit():
     x, y = images()
     batches = epochs(3)
     model, by_hand = network(), network()
-    steps = Steps(model, x, y, learning_rate=0.05, count=9)
+    steps = AdamSteps(model, x, y, learning_rate=0.05, count=9)
     found = [steps.epoch(epoch) for epoch in batches]
     adam = torch.optim.Adam(by_hand.parameters(), lr=0.05)
     cosine = torch.optim.lr_scheduler.CosineAnnealingLR(adam, 9)
@@ -67,7 +67,7 @@ def test_steps_are_adam_as_it_is_written():
     x, y = images(torch.float64)
     batches = epochs(4)
     model, by_hand = network(torch.float64), network(torch.float64)
-    steps = Steps(model, x, y, learning_rate=0.05, count=12)
+    steps = AdamSteps(model, x, y, learning_rate=0.05, count=12)
     found = [steps.epoch(epoch) for epoch in batches]
     parameters = list(by_hand.parameters())
     first = [torch.zeros_like(p) for p in parameters]
@@ -98,7 +98,7 @@ def test_steps_are_adam_as_it_is_written():
 def test_the_loss_of_an_epoch_is_the_mean_over_its_images():
     x, y = images(torch.float64)
     model = network(torch.float64, norm=False)
-    steps = Steps(model, x, y, learning_rate=0.0, count=8)
+    steps = AdamSteps(model, x, y, learning_rate=0.0, count=8)
     batches = [torch.arange(3), torch.arange(3, 4), torch.arange(4, IMAGES)]
     whole = cross_entropy(model(x), y).item()
     for _ in range(2):  # the second does not remember the first
@@ -108,7 +108,7 @@ def test_the_loss_of_an_epoch_is_the_mean_over_its_images():
 
 
 def test_the_processor_takes_its_steps_one_by_one():
-    assert type(steps_for(network(), *images(), learning_rate=0.1, count=3)) is Steps
+    assert type(adam_steps(network(), *images(), learning_rate=0.1, count=3)) is AdamSteps
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -117,14 +117,14 @@ def test_recorded_steps_give_the_losses_of_steps(parts):
     x, y = (tensor.cuda() for tensor in images())
     batches, settings = epochs(8, parts), {"learning_rate": 0.02, "count": 8 * parts}
     model, other = network().cuda(), network().cuda()
-    recorded = steps_for(model, x, y, **settings)
-    assert type(recorded) is CapturedSteps
-    plain = Steps(other, x, y, **settings)
+    recorded = adam_steps(model, x, y, **settings)
+    assert type(recorded) is CudaGraphAdamSteps
+    plain = AdamSteps(other, x, y, **settings)
     assert_allclose(
         [recorded.epoch(epoch) for epoch in batches],
         [plain.epoch(epoch) for epoch in batches],
         atol=1e-4,
     )
-    assert recorded._recorded.keys() == {len(batch) for batch in batches[0]}
+    assert recorded._captured.keys() == {len(batch) for batch in batches[0]}
     for a, b in zip(model.state_dict().values(), other.state_dict().values(), strict=True):
         assert_allclose(a.cpu(), b.cpu(), atol=1e-3)

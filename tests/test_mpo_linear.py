@@ -23,8 +23,8 @@ from mpodis.nn import (
     CompactTNN,
     FactorizedLinear,
     MPOLinear,
-    layers,
     linear_from_matrix,
+    mpo_linear,
     replace_layer,
 )
 from reference import dense_from_cores
@@ -64,7 +64,7 @@ every_legs = pytest.mark.parametrize("legs", LEGS, ids=str)
 @pytest.mark.parametrize("bias", [False, True])
 def test_mpo_linear_is_its_dense_matrix(legs, bias):
     layer = MPOLinear(legs, 3, bias=bias, dtype=F64, seed=1)
-    matrix = dense_from_cores([numbers(core) for core in layer.cores])
+    matrix = dense_from_cores([numbers(core) for core in layer.site_tensors])
     assert matrix.shape == (layer.inputs, layer.outputs)
     assert_allclose(numbers(layer.weight()), matrix, rtol=1e-12, atol=1e-13)
     assert_allclose(mpo_to_dense(layer.to_mpo()), matrix, rtol=1e-12, atol=1e-13)
@@ -79,7 +79,7 @@ def test_mpo_linear_is_its_dense_matrix(legs, bias):
 def test_mpo_linear_pads_and_crops():
     legs = ((2, 2),) * 4
     layer = MPOLinear(legs, 2, shape=(13, 10), bias=True, dtype=F64, seed=0)
-    full = dense_from_cores([numbers(core) for core in layer.cores])
+    full = dense_from_cores([numbers(core) for core in layer.site_tensors])
     x = np.random.default_rng(0).normal(size=(5, 13))
     padded = np.pad(x, ((0, 0), (0, 3)))
     assert_allclose(numbers(layer(torch.from_numpy(x))), (padded @ full)[:, :10], atol=1e-12)
@@ -103,7 +103,7 @@ def test_mpo_linear_round_trip(legs):
     back = layer.to_mpo()
     assert_allclose(mpo_to_dense(back), dense_from_cores(cores), rtol=1e-12, atol=1e-12)
     with torch.no_grad():
-        layer.cores[0].zero_()
+        layer.site_tensors[0].zero_()
     assert_allclose(mpo_to_dense(back), dense_from_cores(cores), rtol=1e-12)  # a copy, not a view
 
 
@@ -121,7 +121,7 @@ def test_initial_gain_is_one(legs, bond):
     shape = (math.prod(i for i, _ in legs) - 1, math.prod(o for _, o in legs))
     layer = MPOLinear(legs, bond, shape=shape, dtype=F64, seed=0)
     assert_allclose(np.linalg.norm(numbers(layer.weight())) ** 2, layer.outputs)
-    sizes = [np.abs(numbers(core)).max() for core in layer.cores]
+    sizes = [np.abs(numbers(core)).max() for core in layer.site_tensors]
     assert max(sizes) < 20 * min(sizes)
 
 
@@ -165,8 +165,8 @@ def test_site_by_site_is_the_same(legs, shape, monkeypatch):
     found = []
     # by the dense weight, through the cores, through them a few rows at a time
     for far, rows in ((1e9, 128), (0, 128), (0, 4)):
-        monkeypatch.setattr(layers, "_FAR", far)
-        monkeypatch.setattr(layers, "_ROWS", rows)
+        monkeypatch.setattr(mpo_linear, "_SMALL_PRODUCT_COST", far)
+        monkeypatch.setattr(mpo_linear, "_ROWS", rows)
         y = layer(x)
         grads = torch.autograd.grad(y.square().sum(), [x, *layer.parameters()])
         found.append([y, *grads])
@@ -177,9 +177,9 @@ def test_site_by_site_is_the_same(legs, shape, monkeypatch):
 
 def test_wide_layers_go_through_the_cores():
     legs = ((2, 2),) * 12
-    assert layers.by_sites(legs, (2,) * 11, 256)
-    assert not layers.by_sites(legs, (32,) * 11, 256)
-    assert not layers.by_sites(legs[:6], (2,) * 5, 256)
+    assert mpo_linear.site_by_site_is_cheaper(legs, (2,) * 11, 256)
+    assert not mpo_linear.site_by_site_is_cheaper(legs, (32,) * 11, 256)
+    assert not mpo_linear.site_by_site_is_cheaper(legs[:6], (2,) * 5, 256)
 
 
 def test_excessive_bonds_are_clipped_and_logged(caplog):
@@ -238,7 +238,7 @@ def test_repr_of_layers():
             r"bias of shape \(3,\) does not fit 2 outputs",
         ),
         (lambda: MPOLinear.from_mpo(np.eye(4)), TypeError, "MatrixProductOperator"),
-        (lambda: linear_from_matrix(np.ones(3)), ValueError, r"shape \(3,\) is no weight"),
+        (lambda: linear_from_matrix(np.ones(3)), ValueError, r"shape \(3,\) is not a weight"),
         (lambda: linear_from_matrix(np.eye(3) * 1j), ValueError, "complex128"),
         (lambda: linear_from_matrix(np.eye(3), bias=[1, 2]), ValueError, "does not fit 3 outputs"),
     ],
@@ -337,9 +337,9 @@ def test_replace_layer_copies_the_rest():
     assert replace_layer(model, "1", nn.Tanh())(torch.zeros(2, 4)).shape == (2, 10)
 
 
-@pytest.mark.parametrize("name", ["fc", "", "mpo.", "mpo.cores.0"])
+@pytest.mark.parametrize("name", ["fc", "", "mpo.", "mpo.site_tensors.0"])
 def test_replace_layer_lists_the_names(name):
-    message = "CompactTNN has no layer .*; it has mpo, mpo.cores, norm, head"
+    message = "CompactTNN has no layer .*; it has mpo, mpo.site_tensors, norm, head"
     with pytest.raises(ValueError, match=message):
         replace_layer(CompactTNN(seed=0), name, nn.ReLU())
     with pytest.raises(ValueError, match="ReLU has no layer 'a'; it has none"):

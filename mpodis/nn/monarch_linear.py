@@ -1,4 +1,4 @@
-"""Monarch matrices as trained layers, a baseline beside MPO and hybrid ones."""
+"""`MonarchLinear`: a Monarch matrix as a trained layer, a baseline for MPO and hybrid layers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mpodis.conventions import check_legs, crop, pad, padded_shape
-from mpodis.nn.layers import check_bias, check_inputs
+from mpodis.nn.linear import check_inputs, checked_bias
 from mpodis.structured.monarch import FactorLayout, nearest_factors
 
 __all__ = ["MonarchLinear"]
@@ -21,8 +21,7 @@ class MonarchLinear(nn.Module):
     Parameters
     ----------
     matrix : array (inputs, outputs)
-        Its nearest Monarch matrix (arXiv 2204.00595, one SVD a block) is the weight at the start:
-        itself, where it is one.
+        The initial weight is its nearest Monarch matrix (arXiv 2204.00595, one SVD per block).
     legs : two pairs of (input, output)
     rank, reverse
         See `mpodis.monarch`.
@@ -32,29 +31,42 @@ class MonarchLinear(nn.Module):
     Attributes
     ----------
     parameters_used : int
-        Values between an input and an output that exist; padding is stored but never felt.
+        Number of values that affect an output; those that only meet padding are stored, too.
+
+    Raises
+    ------
+    ValueError
+        If the legs are not two pairs, or do not fit the matrix or the bias.
+
+    Examples
+    --------
+    >>> MonarchLinear(np.eye(6), ((2, 3), (3, 2)))(torch.ones(4, 6)).shape
+    torch.Size([4, 6])
     """
+
+    rows: Tensor
+    columns: Tensor
 
     def __init__(
         self,
-        matrix,
+        matrix: Tensor | np.ndarray,
         legs: Sequence[Sequence[int]],
         *,
         rank: int = 1,
         reverse: bool = False,
-        bias=None,
+        bias: Tensor | np.ndarray | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
         legs = check_legs(legs)
         if len(legs) != 2:
-            raise ValueError(f"legs={legs} must be two pairs, one a factor")
+            raise ValueError(f"legs={legs} must be two pairs, one for each factor")
         matrix = np.asarray(matrix)
         self.inputs, self.outputs = matrix.shape
         layout = FactorLayout.build(legs, rank, reverse=reverse)
         self.parameters_used = layout.parameters(matrix.shape)
         factors = nearest_factors(layout, layout.reorder(pad(matrix, legs)))
-        # (s, i, o, r) and (o, r, s, q): the digit s is read by the second factor
+        # axes (s, i, o, r) and (o, r, s, q): the second factor acts on the input's digit s
         first = factors[0][0]
         second = factors[1][:, 0, :, :, 0]
         second = second.reshape(len(second), first.shape[3], -1, second.shape[2])
@@ -65,7 +77,7 @@ class MonarchLinear(nn.Module):
         self.register_buffer("columns", columns, False)
         self._shape = padded_shape(legs)
         self.bias = (
-            nn.Parameter(check_bias(bias, self.outputs, dtype)) if bias is not None else None
+            nn.Parameter(checked_bias(bias, self.outputs, dtype)) if bias is not None else None
         )
 
     def weight(self) -> Tensor:
@@ -75,6 +87,7 @@ class MonarchLinear(nn.Module):
         return crop(ordered, (self.inputs, self.outputs))
 
     def forward(self, x: Tensor) -> Tensor:
+        """``x @ weight + bias`` of a batch (..., inputs)."""
         check_inputs(x, self.inputs)
         y = x @ self.weight()
         return y if self.bias is None else y + self.bias

@@ -11,14 +11,15 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from mpodis import compress, disentangle
-from mpodis.circuit.ansatz import brickwall
+from mpodis.circuit.ansatz import Ansatz, Placement, brickwall
 from mpodis.circuit.circuit import random_circuit
 from mpodis.circuit.spec import from_spec, segments_from_spec
 from mpodis.nn import HybridLinear, MPOLinear
-from mpodis.nn.hybrid import LARGEST, PLANS
+from mpodis.nn.hybrid_linear import LARGEST_DENSE_CORE, PLANS
 from reference import random_matrix
 
 QUBITS = ((2, 2),) * 4
+FAR = Ansatz(6, ((Placement((0, 5)), Placement((2, 1))), (Placement((5, 1), "CNOT"),)))
 CASES = {
     "square": (QUBITS, {"left": "2b + 2b", "right": "2b + 1b + CNOT"}),
     "no circuits": (QUBITS, {}),
@@ -31,13 +32,15 @@ CASES = {
     "cropped": (((2, 2), (2, 2), (2, 2)), {"left": "2b", "right": "2b", "shape": (7, 5)}),
     "complex": (QUBITS, {"left": "2*2b", "right": "2b", "group": "U"}),
     "det -1 or +1": (QUBITS, {"left": "2b + 2b", "group": "O"}),
+    "wires apart": (((2, 2),) * 6, {"left": FAR, "right": FAR.reversed()}),
+    "fixed gates": (QUBITS, {"left": "1b + CZ", "right": "SWAP + 2b + ECR", "group": "U"}),
 }
 every_case = pytest.mark.parametrize("case", CASES)
 
 
 def layer(case, plan=None, dtype=torch.float64, **options):
     legs, kinds = CASES[case]
-    settings = {"bias": True, "seed": 0, "scale": 0.5, "batch": 8} | kinds | options
+    settings = {"bias": True, "seed": 0, "init_scale": 0.5, "batch_size": 8} | kinds | options
     return HybridLinear(legs, 2, plan=plan, dtype=dtype, **settings)
 
 
@@ -60,7 +63,7 @@ def test_forward_and_gradient_are_those_of_the_dense_matrix(case, plan, dtype, a
     with torch.no_grad():
         one.bias.copy_(torch.arange(one.outputs))
     y = one(x)
-    dense = x.to(one.core.cores[0].dtype) @ one.weight() + one.bias
+    dense = x.to(one.core.site_tensors[0].dtype) @ one.weight() + one.bias
     assert y.shape == (3, 4, one.outputs)
     assert_allclose(y.detach(), dense.detach(), atol=atol)
     felt = torch.from_numpy(random_matrix(y.shape, seed=5)).to(y.dtype)
@@ -123,7 +126,7 @@ def test_cut_circuits_are_layers_of_their_own(plan, norm):
         y = y @ (part.weight() if part is one.core else part.to_dense())
     assert_allclose(one(x).detach(), (y + one.bias).detach(), atol=1e-10)
     for use in (one.weight, one.factorization):
-        with pytest.raises(ValueError, match="cut by an activation function"):
+        with pytest.raises(ValueError, match="split by an activation function"):
             use()
 
 
@@ -151,12 +154,12 @@ def test_circuits_that_begin_on_wire_1(plan):
 def test_the_plan_follows_the_batch():
     wide = ((2, 2),) * 5
     kinds = {"left": "2b", "right": "2b", "seed": 0}
-    assert HybridLinear(wide, 1, batch=32, **kinds).plan == ("matrix", "matrix")
-    assert HybridLinear(wide, 1, batch=31, **kinds).plan == ("batch", "batch")
+    assert HybridLinear(wide, 1, batch_size=32, **kinds).plan == ("matrix", "matrix")
+    assert HybridLinear(wide, 1, batch_size=31, **kinds).plan == ("batch", "batch")
     narrow = ((2, 1), *wide)
-    assert HybridLinear(narrow, 1, batch=40, **kinds).plan == ("matrix", "batch")
+    assert HybridLinear(narrow, 1, batch_size=40, **kinds).plan == ("matrix", "batch")
     sites = ((2, 2),) * 13
-    assert LARGEST < 4**13
+    assert LARGEST_DENSE_CORE < 4**13
     assert HybridLinear(sites, 1, **kinds).plan == ("network", "network")
 
 
@@ -165,7 +168,7 @@ def test_layers_too_large_for_a_matrix():
     circuit = random_circuit(brickwall(13, 2), seed=0)
     one = HybridLinear(((2, 2),) * 13, 1, left=circuit, right=circuit.adjoint(), seed=0)
     with torch.no_grad():
-        for core in one.core.cores:
+        for core in one.core.site_tensors:
             core.copy_(torch.eye(2).reshape(1, 2, 2, 1))
     x = torch.randn(2, 2**13, generator=torch.Generator().manual_seed(0))
     assert_allclose(one(x).detach(), x, atol=1e-4)
@@ -183,7 +186,7 @@ def test_state_and_copies():
     assert torch.equal(one(x), other(x))
     copied = copy.deepcopy(one)
     with torch.no_grad():
-        one.core.cores[0].zero_()
+        one.core.site_tensors[0].zero_()
     assert torch.equal(copied(x), other(x))
 
 
@@ -263,11 +266,11 @@ def test_two_processes_train_as_one(tmp_path):
         ({"left": "2b + 3c"}, "cannot read the circuit spec '2b . 3c' at '3c'"),
         ({"left": "2b | 1c"}, "part 2 of '2b . 1c': cannot read the circuit spec"),
         ({"left": brickwall(3, 1)}, "the left circuit has 3 wires, but 4 of the left legs"),
-        ({"right": "5b"}, "a gate of 5 wires does not fit an operator of 4"),
+        ({"right": "5b"}, "a gate on 5 wires does not fit a circuit of 4"),
         ({"plan": "fast"}, "plan='fast' is not known; use matrix, batch, network, or None"),
-        ({"batch": 0}, "batch=0 must be 1 or more"),
+        ({"batch_size": 0}, "batch_size=0 must be 1 or more"),
         ({"left": "2b", "parity": 2}, "parity=2 must be 0 or 1, that of the first layer"),
-        ({"plan": "network", "left": "1b | 1b"}, "cut circuits use 'batch'"),
+        ({"plan": "network", "left": "1b | 1b"}, "splits these circuits; use plan='batch'"),
         ({"shape": (17, 4)}, r"shape=\(17, 4\) does not fit"),
     ],
 )
@@ -277,7 +280,7 @@ def test_options_that_make_no_sense(options, message):
 
 
 def test_a_cnot_needs_two_qubits():
-    with pytest.raises(ValueError, match="a gate of 2 wires does not fit"):
+    with pytest.raises(ValueError, match="a gate on 2 wires does not fit"):
         HybridLinear(((7, 4), (2, 4)), 1, left="CNOT")
 
 
@@ -295,6 +298,6 @@ def test_inputs_of_another_size():
 
 def test_global_random_state_is_left_alone():
     state, numbers = torch.random.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
-    layer("square", scale=None)
+    layer("square", init_scale=None)
     assert torch.equal(torch.random.get_rng_state(), state)
     assert np.array_equal(np.random.get_state()[1], numbers)  # noqa: NPY002

@@ -1,38 +1,39 @@
-"""The paper's compact tensorized network (Fig. 3 of arXiv 2509.06653v1) and how to train it."""
+"""The paper's compact tensorized network (Fig. 3 of arXiv 2509.06653v1) and its training."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from mpodis.data import Dataset
-from mpodis.nn.layers import MPOLinear, Seed, torch_generator
-from mpodis.nn.training import TrainingRecord, train_classifier
+from mpodis.nn.linear import Seed, seeded_linear, torch_generator
+from mpodis.nn.mpo_linear import MPOLinear
+from mpodis.nn.training import Recipe, TrainingRecord, completed_recipe, train_classifier
 
-__all__ = ["RECIPES", "CompactTNN", "Recipe", "train_tnn"]
+__all__ = ["RECIPES", "CompactTNN", "train_tnn"]
 
 
 class CompactTNN(nn.Module):
     """MPO layer, ReLU, dense layer: the network of Sec. IV.1, Fig. 3.
 
     The caption of Fig. 3 has a batch normalization before the ReLU; the text, which lists the
-    layers one by one, has none. The text is followed by default: nothing after the MPO then holds
-    statistics of the old weight when the MPO is replaced, and accuracy does not suffer.
+    layers one by one, has none. The default follows the text: no layer then has statistics of the
+    old weight when the MPO is replaced, and the accuracy is as good.
 
     Parameters
     ----------
     inputs : int
-        Features; a power of two, 2^n gives n sites with legs (2, 2). The layer is square.
+        Number of features, a power of two: 2^n gives n sites with legs (2, 2). The MPO is square.
     bond : int
         Bond dimension of the MPO.
     classes : int
-        Outputs.
+        Number of outputs.
     batchnorm : bool
-        Put a batch normalization (`norm`) between the MPO and the ReLU, as the caption has it.
-    seed : int, numpy.random.Generator or None
+        Put a batch normalization (`norm`) between the MPO and the ReLU, as in the caption.
+    seed : int, numpy.random.Generator, torch.Generator or None
         Of the initial weights.
 
     Attributes
@@ -41,6 +42,16 @@ class CompactTNN(nn.Module):
         Without bias.
     head : torch.nn.Linear
         With bias.
+
+    Raises
+    ------
+    ValueError
+        If `inputs` is not a power of two above 1.
+
+    Examples
+    --------
+    >>> CompactTNN(inputs=64, seed=0)(torch.ones(3, 64)).shape
+    torch.Size([3, 10])
     """
 
     def __init__(
@@ -62,38 +73,14 @@ class CompactTNN(nn.Module):
         generator = torch_generator(seed)
         self.mpo = MPOLinear(((2, 2),) * sites, bond, seed=0)
         self.norm = nn.BatchNorm1d(inputs) if batchnorm else nn.Identity()
-        # the distribution of nn.Linear, which itself would draw from torch's global generator
-        self.head = nn.utils.skip_init(nn.Linear, inputs, classes)
         with torch.no_grad():
-            for core in self.mpo.cores:
-                core.normal_(0, 0.5, generator=generator)
-            for parameter in self.head.parameters():
-                parameter.uniform_(-(inputs**-0.5), inputs**-0.5, generator=generator)
+            for tensor in self.mpo.site_tensors:
+                tensor.normal_(0, 0.5, generator=generator)
+        self.head = seeded_linear(inputs, classes, seed=generator)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (n, classes) of images (n, inputs)."""
         return self.head(torch.relu(self.norm(self.mpo(x))))
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Settings of `train_classifier`."""
-
-    epochs: int
-    learning_rate: float
-    batch_size: int
-
-
-def filled_in(recipe: Recipe | None, subject: str, **given) -> dict:
-    """Settings with those that are None taken from a recipe, or a ValueError that names them."""
-    settings = {
-        name: getattr(recipe, name, None) if value is None else value
-        for name, value in given.items()
-    }
-    missing = [name for name, value in settings.items() if value is None]
-    if missing:
-        raise ValueError(f"there is no recipe for {subject}; give {', '.join(missing)}")
-    return settings
 
 
 RECIPES = {
@@ -113,19 +100,19 @@ def train_tnn(
     batch_size: int | None = None,
     progbar: bool = False,
 ) -> tuple[CompactTNN, TrainingRecord]:
-    """Train a `CompactTNN` from scratch, by the recipe of the data set unless told otherwise.
+    """Train a `CompactTNN` with the recipe of the data set.
 
     Parameters
     ----------
     data : Dataset
-        ``"digits"`` or ``"mnist"``; for another name give all three settings.
+        Named "digits" or "mnist"; for another name give all three settings.
     seed : int or numpy.random.Generator
         Of the initial weights and of the order of the images.
     bond, batchnorm
         See `CompactTNN`.
-    epochs, learning_rate, batch_size
-        Replace those of ``RECIPES[data.name]``, see `train_classifier`.
-    progress : bool
+    epochs, learning_rate, batch_size : optional
+        Instead of those of ``RECIPES[data.name]``, see `train_classifier`.
+    progbar : bool
         Show a progress bar.
 
     Returns
@@ -137,14 +124,14 @@ def train_tnn(
     Raises
     ------
     ValueError
-        If a setting is missing or makes no sense.
+        If a setting is missing or not positive, or the number of features is not a power of two.
 
     Notes
     -----
-    Validation accuracy, never test accuracy, decided: trained on
+    The recipes were chosen by validation accuracy, never by test accuracy: trained on
     ``data.validation_split(0.1, seed=0)`` (8x8 images), mean and standard deviation in percent
-    over the training seeds 10-19, batches of 256 for MNIST and of 64 for the digits (whose 144
-    held-out images make one image 0.7 %).
+    over the training seeds 10-19, batches of 256 for MNIST and of 64 for the digits (of whose 144
+    held-out images one is 0.7 %).
 
     ========================================= ============
     MNIST, 6 epochs at 0.01 (the recipe)      92.3 +- 0.5
@@ -157,19 +144,19 @@ def train_tnn(
     ========================================= ============
 
     The MNIST recipe is the one whose networks are as good as the paper's (92.6 % on the test
-    set), so that what is disentangled can be compared. Networks that are trained longer are
-    better, and their MPOs more entangled and harder to disentangle: try both.
+    set), so that the results of disentangling can be compared. Networks that are trained longer
+    are better, and their MPOs are more entangled and harder to disentangle.
     """
-    settings = filled_in(
+    recipe = completed_recipe(
         RECIPES.get(data.name),
         f"the data set {data.name!r}",
         epochs=epochs,
         learning_rate=learning_rate,
         batch_size=batch_size,
     )
-    generator = torch_generator(seed)  # one stream: first the weights, then the orders
+    generator = torch_generator(seed)  # of the weights first, then of the order of the images
     model = CompactTNN(
         inputs=data.features, bond=bond, classes=data.classes, batchnorm=batchnorm, seed=generator
     )
-    model, record = train_classifier(model, data, **settings, seed=generator, progbar=progbar)
+    model, record = train_classifier(model, data, **vars(recipe), seed=generator, progbar=progbar)
     return model, replace(record, seed=seed if isinstance(seed, int) else None)

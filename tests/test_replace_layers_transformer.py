@@ -15,7 +15,7 @@ from mpodis.nn import (
     parameter_table,
     train_classifier,
 )
-from mpodis.nn.layers import torch_generator
+from mpodis.nn.linear import torch_generator
 
 WIDTH, HEADS, PATCH = 32, 4, 2
 
@@ -90,11 +90,11 @@ def score(model, digits):
 def test_all_its_linear_layers_are_compressed_healed_and_disentangled(trained, digits, batches):
     bond, whole = 10, score(trained, digits)
     assert whole > 92
-    small = compress_module(trained, dict.fromkeys(LAYERS, bond), loader=digits.x_train)
+    small = compress_module(trained, dict.fromkeys(LAYERS, bond), inputs=digits.x_train)
     for name in LAYERS:
         layer, old = small.get_submodule(name), trained.get_submodule(name)
         assert isinstance(layer, MPOLinear)
-        assert sum(c.numel() for c in layer.cores) < 0.75 * old.weight.numel()
+        assert sum(c.numel() for c in layer.site_tensors) < 0.75 * old.weight.numel()
     heal(small, batches, epochs=4, learning_rate=0.003)
     compressed = score(small, digits)
     assert compressed > whole - 5
@@ -104,7 +104,7 @@ def test_all_its_linear_layers_are_compressed_healed_and_disentangled(trained, d
         hybrid, found = disentangle_module(
             hybrid,
             name,
-            loader=digits.x_train,
+            inputs=digits.x_train,
             left=2,
             max_bond=bond // 2,
             init="identity",

@@ -1,11 +1,11 @@
-"""The networks of Figs. 5 and 6 and the circuits of Tables 3 to 6 of arXiv 2509.06653v1.
+"""The networks of Figs. 5 and 6 with the circuits of Tables 3 to 6 of arXiv 2509.06653v1.
 
-The paper draws the layers without giving all of their dimensions. "mnist" is what fits its
-parameter counts: 784-256-64-8-10 with circuits on the 4 qubit legs of the first layer, 8 before
-the second and 6 before the third; the words of Table 4 then give its counts for the networks of
-CNOTs, of 1-body and of 2-body gates exactly. What Table 4 leaves out of the last two rows is
-filled in so that their counts are met. 656 of the 854 parameters belong to batch normalizations.
-"cifar10", 3072-512-256-256-10, has the layers of Table 6 on legs of our choice.
+The paper draws the layers without all of their dimensions. "mnist" is chosen to have the paper's
+numbers of parameters: 784-256-64-8-10 with circuits on the 4 qubit legs of the first layer, on 8
+wires before the second and on 6 before the third. The specs of Table 4 then give its counts for the
+networks of CNOTs, of 1-body and of 2-body gates exactly; what Table 4 leaves out of the last two
+rows is completed such that their counts agree. 656 of the 854 parameters belong to batch
+normalizations. "cifar10", 3072-512-256-256-10, has the layers of Table 6 with legs of our choice.
 """
 
 from __future__ import annotations
@@ -15,57 +15,95 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mpodis.nn.stacks import HybridNetwork, Stage
+from mpodis.nn.hybrid_network import HybridNetwork, LayerSpec
+from mpodis.nn.linear import Seed
 
 __all__ = ["ARCHITECTURES", "Architecture"]
 
 Circuits = Mapping[int, tuple[str, str]]
-"""By number of the layer, from 1: specs before and after it."""
+"""Specs of the circuits before and after the core, by the number of the layer from 1."""
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """Layers, and the rows of a table: bonds and circuits.
+    """The layers of a network, with the bond dimensions and circuits of each row of a table.
 
     Attributes
     ----------
     legs : tuple
         Of every layer.
-    bonds, rows : dict
-        By name: bonds of every layer, and (name of bonds, circuits).
-    paper : dict
-        Parameters and accuracy (percent) of a row as published.
+    bonds : mapping
+        Bond dimensions of every layer, by a name.
+    rows : mapping
+        For every row of the table the name of its bond dimensions, and its circuits.
+    paper : mapping
+        Number of parameters and accuracy in percent that the paper gives for a row.
     norm, parity
         See `HybridNetwork`.
     quadtree : bool
-        Pixels are read block by block, not row by row.
+        Whether pixels are ordered quarter by quarter instead of row by row.
     """
 
     legs: tuple[tuple[tuple[int, int], ...], ...]
-    bonds: dict[str, tuple]
-    rows: dict[str, tuple[str, Circuits]]
-    paper: dict[str, tuple[int, float]] = field(default_factory=dict)
+    bonds: Mapping[str, tuple[int | tuple[int, ...], ...]]
+    rows: Mapping[str, tuple[str, Circuits]]
+    paper: Mapping[str, tuple[int, float]] = field(default_factory=dict)
     norm: str = "affine"
     parity: int = 1
     quadtree: bool = False
 
-    def stages(self, row: str) -> tuple[Stage, ...]:
-        """The layers of a row."""
+    def layer_specs(self, row: str) -> tuple[LayerSpec, ...]:
+        """The layers of a row.
+
+        Raises
+        ------
+        ValueError
+            If there is no such row; the message lists those there are.
+        """
         if row not in self.rows:
             raise ValueError(f"row {row!r} is not known; use one of {', '.join(self.rows)}")
         bonds, circuits = self.rows[row]
         return tuple(
-            Stage(legs, bond, *circuits.get(k, ("", "")))
+            LayerSpec(legs, bond, *circuits.get(k, ("", "")))
             for k, (legs, bond) in enumerate(zip(self.legs, self.bonds[bonds], strict=True), 1)
         )
 
-    def network(self, row: str, *, seed=None, **options) -> HybridNetwork:
-        """Untrained; `options` are those of `HybridNetwork`."""
-        given = {"norm": self.norm, "parity": self.parity} | options
-        return HybridNetwork(self.stages(row), seed=seed, **given)
+    def network(
+        self,
+        row: str,
+        *,
+        norm: str | None = None,
+        parity: int | None = None,
+        init_scale: float | None = None,
+        batch_size: int = 256,
+        seed: Seed = None,
+    ) -> HybridNetwork:
+        """The untrained network of a row.
+
+        Parameters
+        ----------
+        row : str
+        norm, parity : optional
+            Instead of those of the architecture.
+        init_scale, batch_size, seed
+            See `HybridNetwork`.
+
+        Examples
+        --------
+        >>> MNIST.network("2b", seed=0).counts()["all"]
+        963
+        """
+        return HybridNetwork(
+            self.layer_specs(row),
+            norm=self.norm if norm is None else norm,
+            parity=self.parity if parity is None else parity,
+            init_scale=init_scale,
+            batch_size=batch_size,
+            seed=seed,
+        )
 
     def pixels(self, image_shape: tuple[int, ...]) -> np.ndarray:
-        """The order in which the features of an image are read."""
+        """Number of the pixel (and colour) that each feature of the network is, (features,)."""
         order = np.arange(int(np.prod(image_shape)))
         return order[_quadtree(image_shape)] if self.quadtree else order
 
@@ -79,7 +117,7 @@ def _quadtree(image_shape: tuple[int, ...]) -> np.ndarray:
     while height % 2 == 0 and width % 2 == 0 and height > 1:
         height, width = height // 2, width // 2
         keys += [row // height % 2, column // width % 2]
-    # the last key counts most; what halves leave over is read row by row
+    # lexsort sorts by the last key first; quarters of odd size are ordered row by row
     return np.lexsort((column % max(width, 1), row % max(height, 1), *reversed(keys)))
 
 
@@ -241,4 +279,4 @@ ARCHITECTURES: dict[str, Architecture] = {
     "mnist-shift": MNIST_SHIFT,
     "cifar10": CIFAR10,
 }
-"""By name; those of a data set are named like it."""
+"""By name; the names of data sets are those of `mpodis.data.load_data`."""

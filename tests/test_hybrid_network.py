@@ -6,19 +6,19 @@ from numpy.testing import assert_allclose
 from torch import nn
 
 from mpodis.nn import HybridLinear
-from mpodis.nn.stacks import NORMS, HybridNetwork, ShiftedNorm, Stage
+from mpodis.nn.hybrid_network import NORMS, HybridNetwork, LayerSpec, ShiftedBatchNorm
 
 pytestmark = pytest.mark.usefixtures("torch_generator_untouched")
 
-STAGES = (
-    Stage(((3, 2), (2, 2), (2, 2)), 2, left="2b", right="1b + 2b"),
-    Stage(((2, 1), (2, 2), (2, 2)), (1, 2), left="CNOT + 1b"),
-    Stage(((4, 5),)),
+SPECS = (
+    LayerSpec(((3, 2), (2, 2), (2, 2)), 2, left="2b", right="1b + 2b"),
+    LayerSpec(((2, 1), (2, 2), (2, 2)), (1, 2), left="CNOT + 1b"),
+    LayerSpec(((4, 5),)),
 )
 
 
-def network(stages=STAGES, **options):
-    return HybridNetwork(stages, **({"seed": 0, "scale": 0.5} | options))
+def network(specs=SPECS, **options):
+    return HybridNetwork(specs, **({"seed": 0, "init_scale": 0.5} | options))
 
 
 def batch(features=12, count=9, seed=0):
@@ -36,12 +36,12 @@ def test_layers_and_shapes():
         *("layer2", "norm2", "relu2"),
         "layer3",
     ]
-    assert [stage.shape for stage in STAGES] == [(12, 8), (8, 4), (4, 5)]
+    assert [stage.shape for stage in SPECS] == [(12, 8), (8, 4), (4, 5)]
     assert [type(layer) for layer in model.layers] == [HybridLinear, HybridLinear, nn.Linear]
     assert model.layers[1] is model.layer2
-    assert model.stages == STAGES
+    assert model.specs == SPECS
     assert model(batch().float()).shape == (9, 5)
-    assert network(STAGES[-1:])(batch(4).float()).shape == (9, 5)
+    assert network(SPECS[-1:])(batch(4).float()).shape == (9, 5)
 
 
 @pytest.mark.parametrize(("norm", "per_feature"), [("affine", 2), ("shift", 1)])
@@ -55,22 +55,24 @@ def test_counts_by_hand(norm, per_feature):
     assert model.counts()["all"] == sum(p.numel() for p in model.parameters())
 
 
-def test_the_first_brick_stands_where_start_says():
-    for start in (0, 1):
-        ansatz = network(parity=start).layer2.left[0].ansatz
-        assert ansatz.layers[0][0].wires == (start, start + 1)
+def test_the_first_gate_is_on_the_wire_of_the_parity():
+    for parity in (0, 1):
+        ansatz = network(parity=parity).layer2.left[0].ansatz
+        assert ansatz.layers[0][0].wires == (parity, parity + 1)
 
 
-def test_cuts_are_normalized_unless_one_says_no():
-    stages = (Stage(((2, 2),) * 3, left="2b | 2b"), Stage(((8, 2),)))
-    for cut_norm, kind in ((True, nn.BatchNorm1d), (False, nn.Identity)):
-        model = network(stages, cut_norm=cut_norm)
+def test_circuits_are_normalized_at_activation_functions_unless_one_says_no():
+    specs = (LayerSpec(((2, 2),) * 3, left="2b | 2b"), LayerSpec(((8, 2),)))
+    for norm, kind in ((True, nn.BatchNorm1d), (False, nn.Identity)):
+        model = network(specs, norm_in_circuits=norm)
         assert [type(norm) for norm in model.layer1.norms["left"]] == [kind]
         assert model.counts()["BatchNorm"] == 16
 
 
 def test_gates_are_near_the_identity_or_haar_random():
-    near, far = (network(scale=scale).layer1.left[0].to_dense().detach() for scale in (1e-3, None))
+    near, far = (
+        network(init_scale=scale).layer1.left[0].to_dense().detach() for scale in (1e-3, None)
+    )
     assert (near - torch.eye(4)).norm() < 0.01 < 0.5 < (far - torch.eye(4)).norm()
 
 
@@ -86,7 +88,7 @@ def test_one_seed_is_one_network():
 
 
 def test_dense_weights_are_spread_as_torch_does_it():
-    weight = network((Stage(((400, 100),)),)).layer1.weight
+    weight = network((LayerSpec(((400, 100),)),)).layer1.weight
     assert weight.abs().max() <= 0.05
     assert_allclose(weight.std().item(), 0.05 / 3**0.5, rtol=0.01)
 
@@ -112,7 +114,7 @@ def by_hand(model, x):
 @pytest.mark.parametrize("norm", NORMS)
 def test_forward_is_that_of_the_dense_layers(norm, rows):
     """With circuits applied to the batch, and to the cores."""
-    model = network(norm=norm, batch=rows).double()
+    model = network(norm=norm, batch_size=rows).double()
     plans = {layer.plan for layer in model.layers[:2]}
     assert plans == {("matrix", "matrix") if rows == 256 else ("batch", "batch")}
     with torch.no_grad():
@@ -128,7 +130,7 @@ def test_forward_is_that_of_the_dense_layers(norm, rows):
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_state_goes_from_one_network_to_another(norm):
-    one, other = network(norm=norm, scale=None), network(norm=norm, seed=1)
+    one, other = network(norm=norm, init_scale=None), network(norm=norm, seed=1)
     x = batch().float()
     one(x)  # moves the statistics
     other.load_state_dict(one.state_dict())
@@ -136,7 +138,7 @@ def test_state_goes_from_one_network_to_another(norm):
 
 
 def test_a_shifted_norm_is_a_batch_norm_without_its_scale():
-    shifted, plain = ShiftedNorm(6).double(), nn.BatchNorm1d(6, dtype=torch.float64)
+    shifted, plain = ShiftedBatchNorm(6).double(), nn.BatchNorm1d(6, dtype=torch.float64)
     plain.weight.requires_grad_(False)
     assert [tuple(p.shape) for p in shifted.parameters()] == [(6,)]
     shift = batch(6, 1)[0]
@@ -162,28 +164,28 @@ def test_a_shifted_norm_is_a_batch_norm_without_its_scale():
 
 
 @pytest.mark.parametrize(
-    ("stages", "options", "message"),
+    ("specs", "options", "message"),
     [
-        ((), {}, "a network needs one stage at least"),
-        (STAGES, {"norm": "layer"}, "norm='layer' is not known; use affine, shift"),
+        ((), {}, "a network needs one layer or more"),
+        (SPECS, {"norm": "layer"}, "norm='layer' is not known; use affine, shift"),
         (
-            (STAGES[0], STAGES[2]),
+            (SPECS[0], SPECS[2]),
             {},
-            "stage 2 takes 4 inputs, but stage 1 gives 8 outputs; change the legs",
+            "layer 2 has 4 inputs, but layer 1 has 8 outputs; change the legs",
         ),
         (
-            (Stage(((4, 5),), right="1b"),),
+            (LayerSpec(((4, 5),), right="1b"),),
             {},
-            r"a stage of one site, \(\(4, 5\),\), has no wires for circuits",
+            r"a layer of one site, \(\(4, 5\),\), has no wires for circuits",
         ),
-        ((Stage(((2, 2),) * 2, left="3b"),), {}, "a gate of 3 wires does not fit"),
-        ((Stage(((2, 2),) * 2, 0),), {}, "bond=0 must be"),
-        ((Stage(()),), {}, "must name at least one site"),
-        ((Stage(((0, 3),)),), {}, "every dimension 1 or more"),
-        (STAGES, {"parity": 2}, "parity=2 must be 0 or 1"),
-        (STAGES, {"batch": 0}, "batch=0 must be 1 or more"),
+        ((LayerSpec(((2, 2),) * 2, left="3b"),), {}, "a gate on 3 wires does not fit"),
+        ((LayerSpec(((2, 2),) * 2, 0),), {}, "bond=0 must be"),
+        ((LayerSpec(()),), {}, "must name at least one site"),
+        ((LayerSpec(((0, 3),)),), {}, "every dimension 1 or more"),
+        (SPECS, {"parity": 2}, "parity=2 must be 0 or 1"),
+        (SPECS, {"batch_size": 0}, "batch_size=0 must be 1 or more"),
     ],
 )
-def test_networks_that_make_no_sense(stages, options, message):
+def test_networks_that_make_no_sense(specs, options, message):
     with pytest.raises(ValueError, match=message):
-        network(stages, **options)
+        network(specs, **options)

@@ -42,7 +42,7 @@ def stripes(n=60):
 def test_compact_tnn_is_the_network_of_the_text():
     model = CompactTNN(seed=3).double()
     x = np.random.default_rng(0).random((5, 64))
-    hidden = x @ dense_from_cores([numbers(core) for core in model.mpo.cores])
+    hidden = x @ dense_from_cores([numbers(core) for core in model.mpo.site_tensors])
     expected = np.maximum(hidden, 0) @ numbers(model.head.weight).T + numbers(model.head.bias)
     assert_allclose(numbers(model(torch.from_numpy(x))), expected, atol=1e-10)
     assert model.mpo.legs == ((2, 2),) * 6

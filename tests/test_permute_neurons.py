@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from mpodis.nn.order import absorb_permutation
+from mpodis.nn.permute_neurons import absorb_permutation
 
 
 def randomised(model, seed=0):
@@ -74,7 +74,7 @@ def test_named_modules_between():
     changed = absorb_permutation(model, "first", "last", ORDER, between=["norm"])
     x = inputs()
     torch.testing.assert_close(changed(x), model(x), rtol=1e-12, atol=1e-12)
-    with pytest.raises(ValueError, match="do not stand in one torch.nn.Sequential"):
+    with pytest.raises(ValueError, match="are not members of one torch.nn.Sequential"):
         absorb_permutation(model, "first", "last", ORDER)
 
 
@@ -107,7 +107,7 @@ class Mixing(nn.Module):
     ("layers", "options", "error", "text"),
     [
         ([nn.Softmax(-1)], {}, TypeError, "'1' is a Softmax"),
-        ([Mixing()], {}, TypeError, "cannot pass through"),
+        ([Mixing()], {}, TypeError, "cannot be permuted"),
         ([nn.Linear(8, 8)], {}, TypeError, "'1' is a Linear"),
         ([nn.ReLU()], {"second": "1"}, TypeError, "only a plain torch.nn.Linear"),
         ([nn.ReLU()], {"second": "0"}, ValueError, "name two layers"),
@@ -135,5 +135,5 @@ def test_sizes_must_fit():
 def test_tied_parameters_are_refused():
     model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8))
     model[2].weight = model[0].weight
-    with pytest.raises(ValueError, match=r"0.weight, 2.weight are one"):
+    with pytest.raises(ValueError, match=r"0.weight, 2.weight are the same"):
         absorb_permutation(model, "0", "2", ORDER)

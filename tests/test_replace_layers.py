@@ -13,7 +13,7 @@ from mpodis.fit import weighted_loss
 from mpodis.nn import (
     HybridLinear,
     MPOLinear,
-    Pointwise,
+    PointwiseConv,
     collect_activations,
     compress_module,
     disentangle_module,
@@ -94,7 +94,7 @@ def images(n=40, seed=0):
 
 def module(model, name):
     found = model.get_submodule(name)
-    return found.layer if isinstance(found, Pointwise) else found
+    return found.layer if isinstance(found, PointwiseConv) else found
 
 
 @every_case
@@ -114,7 +114,7 @@ def test_the_function_is_that_of_the_solution_before_the_first_step(case):
     x, _ = images()
     swapped = compress_module(model, dict.fromkeys(names, 2))
     for name in names:
-        options = {"left": 2, "n_init": 1, "max_sweeps": 3, "loader": x}
+        options = {"left": 2, "n_init": 1, "max_sweeps": 3, "inputs": x}
         hybrid, found = disentangle_module(swapped, name, max_bond=1, **options)
         one, other = module(swapped, name), module(hybrid, name)
         assert isinstance(other, HybridLinear)
@@ -124,11 +124,11 @@ def test_the_function_is_that_of_the_solution_before_the_first_step(case):
         # the whole network computes what it does with the solution as one matrix
         dense = copy.deepcopy(swapped)
         with torch.no_grad():
-            module(dense, name).cores = nn.ParameterList(
+            module(dense, name).site_tensors = nn.ParameterList(
                 MPOLinear.from_mpo(
                     compress(found.factorization.padded_to_dense(), legs=one.legs).mpo,
                     dtype=torch.float64,
-                ).cores
+                ).site_tensors
             )
         assert_allclose(hybrid(x).detach(), dense(x).detach(), atol=1e-5)
         swapped = hybrid
@@ -140,8 +140,8 @@ def test_what_the_network_sees_makes_the_outputs_better():
     matrix = model[0].weight.detach().numpy().T
     covariance = collect_activations(model, "0", x).covariance
     losses = []
-    for loader in (None, x):
-        swapped = compress_module(model, {"0": {"max_bond": 2}}, loader=loader)
+    for inputs in (None, x):
+        swapped = compress_module(model, {"0": {"max_bond": 2}}, inputs=inputs)
         core = swapped[0].to_mpo()
         assert max(core.bond_sizes()) == 2
         losses.append(weighted_loss(matrix, mpo_to_dense(core), covariance))
@@ -151,9 +151,9 @@ def test_what_the_network_sees_makes_the_outputs_better():
 def test_later_layers_are_fitted_to_what_they_get():
     model, _ = network("perceptron")
     x, _ = images()
-    both = compress_module(model, {"0": 1, "3": 1}, loader=x)
-    first = compress_module(model, {"0": 1}, loader=x)
-    then = compress_module(first, {"3": 1}, loader=x)
+    both = compress_module(model, {"0": 1, "3": 1}, inputs=x)
+    first = compress_module(model, {"0": 1}, inputs=x)
+    then = compress_module(first, {"3": 1}, inputs=x)
     assert_allclose(both(x).detach(), then(x).detach(), atol=1e-12)
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from mpodis.nn.monarch import MonarchLinear
+from mpodis.nn.monarch_linear import MonarchLinear
 from mpodis.structured import monarch
 
 CASES = [

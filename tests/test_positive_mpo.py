@@ -34,7 +34,7 @@ def images(name="made up"):
 
 
 def entries(layer):
-    return np.concatenate([core.detach().numpy().ravel() for core in layer.cores])
+    return np.concatenate([core.detach().numpy().ravel() for core in layer.site_tensors])
 
 
 def test_the_cores_begin_at_their_absolute_values():
@@ -43,17 +43,17 @@ def test_the_cores_begin_at_their_absolute_values():
         before = entries(layer)
         assert keep_positive(layer) is layer
         assert_allclose(entries(layer), np.abs(before), rtol=tolerance)
-        assert layer.cores[0].dtype == dtype
+        assert layer.site_tensors[0].dtype == dtype
 
 
 def test_a_zero_becomes_a_number_that_can_be_trained():
     layer = MPOLinear(LEGS, 2, seed=1)
     with torch.no_grad():
-        layer.cores[1][0, 0, 0, 0] = 0.0
+        layer.site_tensors[1][0, 0, 0, 0] = 0.0
     keep_positive(layer)
     parameters = torch.cat([p.ravel() for p in layer.parameters()])
     assert torch.isfinite(parameters).all()
-    assert 0 <= layer.cores[1][0, 0, 0, 0] < 1e-30
+    assert 0 <= layer.site_tensors[1][0, 0, 0, 0] < 1e-30
 
 
 def test_they_stay_positive_whatever_the_step():
