@@ -29,8 +29,8 @@ _HOME = {
     "direct": ("CircuitFactors", "circuit_qr", "circuit_svd"),
     "disentangling": ("disentangle", "resume"),
     "encodings": (
-        "Encoding",
-        "Encodings",
+        "EncodedVector",
+        "EncodedVectors",
         "brickwall_encodings",
         "layered_encoding",
         "mps_encoding",

@@ -277,7 +277,7 @@ def test_what_a_module_imports():
         ("mpodis.environments.tree", "from ..optimise import sweep"),
         ("mpodis.mpo", "from mpodis import compress"),
         ("mpodis.mpo", "import mpodis"),
-        ("mpodis.structured.study", "import mpodis.quantum.encode"),
+        ("mpodis.structured.study", "import mpodis.quantum.readout"),
         ("mpodis.report", "from qiskit import QuantumCircuit"),
         ("mpodis.structured.cost", "import qiskit_aer"),
         ("mpodis.mpo", "def f():\n    import torch"),
@@ -298,7 +298,7 @@ def test_a_misplaced_import_is_found(module, source):
         ("mpodis.nn.layer", "import torch\nfrom .training import heal"),
         ("mpodis.mpo", "if TYPE_CHECKING:\n    import torch"),
         ("mpodis.quantum.export", "from qiskit import qasm3\nfrom mpodis.nn.layer import Layer"),
-        ("mpodis.report", "from mpodis.quantum.cost import cost"),
+        ("mpodis.report", "from mpodis.quantum.gate_costs import gate_cost"),
         ("mpodis.files", "import torchlike, safetensors.numpy"),
     ],
 )

@@ -258,7 +258,7 @@ def test_circuits_that_do_not_fit_are_noticed_before_anything_is_trained(tmp_pat
 
 @pytest.mark.parametrize("execute", [-1, 10**6])
 def test_no_more_images_are_run_than_there_are(tmp_path, monkeypatch, execute):
-    monkeypatch.setattr(main_job, "hybrid_layer", lambda f, x, progbar: x @ f.to_dense())
+    monkeypatch.setattr(main_job, "execute_layer", lambda f, x, progbar: x @ f.to_dense())
     directory = JobDirectory.create(tmp_path / "run", "run", SHORT)
     (network,) = run_main(replace(SHORT, execute=execute), directory)["networks"]
     assert network["execution"]["images"] == 360

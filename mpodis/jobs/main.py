@@ -34,7 +34,7 @@ from mpodis.nn import (
 )
 from mpodis.optimise.result import Disentangled
 from mpodis.options import MainConfig
-from mpodis.quantum import hybrid_layer
+from mpodis.quantum import execute_layer
 from mpodis.sites import mpo_to_dense
 from mpodis.structured import Approximation, low_rank, rank_for, truncated_mpo, zero_matrix
 
@@ -228,7 +228,7 @@ def _execute(
     x, y = data.x_test[:count], data.y_test[:count]
     module = layer.factorized(factorization, objective)
     began = time.perf_counter()
-    measured = hybrid_layer(factorization, x, progbar=progbar)
+    measured = execute_layer(factorization, x, progbar=progbar)
     seconds = time.perf_counter() - began
     if module.bias is not None:
         measured = measured + module.bias.numpy()

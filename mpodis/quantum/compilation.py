@@ -1,10 +1,10 @@
-"""Neighbouring circuits as one: what stands with nothing classical between is compiled together.
+"""Circuits that follow one another directly are merged, and compiled together.
 
-Between the circuits of a layer stands its core, and between layers whatever the network does
-there. Two circuits can be merged where that is nothing: Q_R of a layer and Q_L of the next one
-without bias, activation or cropping between them, or Q_L and Q_R around a core that is a product
-of orthogonal matrices, but for a factor. Of any other product core the orthogonal factors go into
-the circuits, and what stays classical is a diagonal.
+The circuits of a layer have its core between them, and those of two layers whatever the network
+does there. Two circuits can be merged if that is nothing: Q_R of a layer and Q_L of the next one
+without a bias, activation or cropping between them, or Q_L and Q_R around a core that is a
+multiple of a product of orthogonal matrices. From any other product core the circuits absorb the
+orthogonal factors, and a diagonal stays classical.
 """
 
 from __future__ import annotations
@@ -12,19 +12,21 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
-from typing import TYPE_CHECKING
+from functools import partial, reduce
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qiskit import QuantumCircuit
+from qiskit import QuantumCircuit, transpile
 from qiskit.providers import BackendV2
 
 from mpodis.circuit.ansatz import Ansatz, Placement
 from mpodis.circuit.circuit import Circuit
-from mpodis.conventions import wires
+from mpodis.conventions import Array, wires
 from mpodis.factorization import Factorization
-from mpodis.quantum.cost import HardwareCost, gate_cost, in_sequence
-from mpodis.quantum.exchange import from_qiskit
+from mpodis.gates import GROUPS
+from mpodis.quantum.backends import LOGICAL
+from mpodis.quantum.convert import from_qiskit, to_qiskit, unitary_matrix
+from mpodis.quantum.gate_costs import HardwareCost, gate_cost, in_sequence
 from mpodis.resynthesis import Resynthesis, resynthesise
 from mpodis.resynthesis.rewriting import simplified
 from mpodis.sites import bond_dimensions, mpo_from_tensors, mpo_to_dense, site_tensors
@@ -35,22 +37,37 @@ if TYPE_CHECKING:
 
     from mpodis.nn import HybridLinear
 
-__all__ = ["Chain", "Joint", "absorb_core", "compile_jointly", "merge", "merge_layers"]
+__all__ = [
+    "JointCompilation",
+    "MergedLayers",
+    "QiskitApproximation",
+    "absorb_core",
+    "compile_jointly",
+    "merge",
+    "merge_layers",
+    "qiskit_approximation",
+]
 
 EQUAL = 1e-10
 """Relative difference of singular values that counts as rounding."""
-GROUPS = ("SO", "O", "U")
 
 
 def merge(*circuits: Circuit | QuantumCircuit) -> Circuit:
-    """One circuit for several, a row vector meeting the first one first: Q = Q_1 Q_2 ...
+    """One circuit for several, the first one acting first on a row vector: Q = Q_1 Q_2 ...
 
-    Gates that meet on the same wires become one. A Qiskit circuit is read by `from_qiskit`.
+    Gates that meet on the same wires become one. A Qiskit circuit is converted by `from_qiskit`.
 
     Raises
     ------
     ValueError
-        For no circuits, or for different numbers of wires.
+        Without circuits, or for different numbers of wires.
+
+    Examples
+    --------
+    >>> from mpodis import brickwall, random_circuit
+    >>> circuit = random_circuit(brickwall(2, 1), seed=0)
+    >>> merge(circuit, circuit.adjoint()).gates
+    ()
     """
     if not circuits:
         raise ValueError("no circuits were given; merge needs one or more")
@@ -69,11 +86,11 @@ def merge(*circuits: Circuit | QuantumCircuit) -> Circuit:
 
 
 def absorb_core(factorization: Factorization) -> Factorization:
-    """The same operator with a core that is diagonal, and not negative, on every site.
+    """The same operator with a core that is diagonal and non-negative on every site.
 
-    Every site of a product core is u s v with orthogonal (unitary) u and v, which go into the
-    gates beside it, at no CNOT more: a reflection of one wire leaves the determinant of a gate on
-    two as it is. Where no such gate is there to take it up, a circuit in SO becomes one in O.
+    Every site of a product core is u s v with orthogonal (unitary) u and v, which the gates beside
+    it absorb without more CNOTs: a reflection of one wire does not change the determinant of a
+    gate on two. Where there is no such gate, a circuit in SO becomes one in O.
 
     Parameters
     ----------
@@ -85,15 +102,15 @@ def absorb_core(factorization: Factorization) -> Factorization:
     ValueError
         If the core has larger bonds.
     """
-    cores = site_tensors(factorization.core)
-    bonds = bond_dimensions(cores)
+    tensors = site_tensors(factorization.core)
+    bonds = bond_dimensions(tensors)
     if max(bonds, default=1) > 1:
         raise ValueError(
-            f"the core has bond dimensions {' '.join(map(str, bonds))}; only a product can be "
-            "absorbed: use max_bond=1, or keep the core classical"
+            f"the core has bond dimensions {' '.join(map(str, bonds))}, but only a product can be "
+            "absorbed; use max_bond=1, or keep the core classical"
         )
-    parts = [_decomposed(core[0, :, :, 0]) for core in cores]
-    group = "U" if any(np.iscomplexobj(core) for core in cores) else "SO"
+    parts = [_decomposed(tensor[0, :, :, 0]) for tensor in tensors]
+    group = "U" if any(np.iscomplexobj(tensor) for tensor in tensors) else "SO"
     before = [parts[k][0] for k in wires(factorization.legs, "left")]
     behind = [parts[k][2] for k in wires(factorization.legs, "right")]
     left = merge(factorization.left, _singles(before, group))
@@ -103,24 +120,24 @@ def absorb_core(factorization: Factorization) -> Factorization:
 
 
 def _in_group(circuit: Circuit) -> Circuit:
-    """With a group that its gates are in."""
+    """The circuit in O instead of SO, if one of its gates has a negative determinant."""
     free = [g for p, g in zip(circuit.ansatz.placements, circuit.gates, strict=True) if not p.fixed]
     if circuit.ansatz.group != "SO" or all(np.linalg.det(gate) > 0 for gate in free):
         return circuit
     return Circuit(replace(circuit.ansatz, group="O"), circuit.gates)
 
 
-def _decomposed(site: np.ndarray) -> tuple:
-    """u, s, v of a site; s is diagonal and not negative, but for what has no wire on either side.
+def _decomposed(site: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """u, s, v of a site; s is diagonal and non-negative, except for a site without wires.
 
-    A multiple of an orthogonal matrix is u alone.
+    A multiple of an orthogonal matrix is absorbed by u alone.
     """
     u, values, v = np.linalg.svd(site)
     if site.shape == (2, 2) and values[0] - values[1] <= EQUAL * values[0]:
         u, v = u @ v, np.eye(2, dtype=v.dtype)
     s = np.zeros(site.shape, dtype=site.dtype)
     np.fill_diagonal(s, values)
-    # a leg of dimension 1 has no wire: its sign or phase goes to the other side
+    # a leg of dimension 1 has no wire: the other side absorbs its sign or phase
     if site.shape == (1, 1):
         return u, site, v
     if site.shape[1] == 1:
@@ -131,12 +148,13 @@ def _decomposed(site: np.ndarray) -> tuple:
 
 
 def _singles(gates: Sequence[np.ndarray], group: str) -> Circuit:
+    """A layer of one-qubit gates, one on every wire."""
     layer = tuple(Placement((k,)) for k in range(len(gates)))
     return Circuit(Ansatz(len(gates), (layer,) if layer else (), group), tuple(gates))
 
 
 @dataclass(frozen=True, eq=False)
-class Chain(Tabular):
+class MergedLayers(Tabular):
     """Circuits with cores between them: y = scale x Q_0 M_1 Q_1 M_2 ... Q_k.
 
     Attributes
@@ -144,9 +162,9 @@ class Chain(Tabular):
     circuits : tuple of Circuit
         One more than there are cores.
     cores : tuple of quimb.tensor.MatrixProductOperator
-        What is left to do classically, with an encoding and a readout around each.
+        These stay classical, each between a readout and an encoding.
     scale : float
-        Of the cores that were absorbed.
+        Product of the factors of the cores that the circuits have absorbed.
     shape : (inputs, outputs)
         Before zero padding.
     """
@@ -156,11 +174,13 @@ class Chain(Tabular):
     scale: float
     shape: tuple[int, int]
 
-    def apply(self, x) -> np.ndarray:
+    def apply(self, x: Array) -> np.ndarray:
         """``y`` for x of shape (samples, inputs)."""
         x = np.asarray(x)
         if x.ndim != 2 or x.shape[1] != self.shape[0]:
-            raise ValueError(f"x has shape {x.shape}, the chain takes {self.shape[0]} inputs")
+            raise ValueError(
+                f"x has shape {x.shape}, but the layers take (samples, {self.shape[0]})"
+            )
         size = 2 ** self.circuits[0].n
         y = self.circuits[0].apply(np.pad(x, ((0, 0), (0, size - x.shape[1]))))
         for core, circuit in zip(self.cores, self.circuits[1:], strict=True):
@@ -172,35 +192,35 @@ class Chain(Tabular):
         return self.apply(np.eye(self.shape[0]))
 
     def table(self) -> Table:
-        rows = []
+        rows: list[tuple[str, object]] = []
         for k, circuit in enumerate(self.circuits):
             rows.append((f"circuit {k}", str(circuit.ansatz)))
             if k < len(self.cores):
                 bonds = " ".join(map(str, bond_dimensions(site_tensors(self.cores[k]))))
                 rows.append((f"core {k}", f"bonds {bonds or 'none'}"))
-        return Table(("chain", ""), [*rows, ("scale", self.scale)])
+        return Table(("part", ""), [*rows, ("scale", self.scale)])
 
 
-def merge_layers(*layers: Factorization | HybridLinear) -> Chain:
-    """Layers that follow one another directly, as few circuits as there can be.
+def merge_layers(*layers: Factorization | HybridLinear) -> MergedLayers:
+    """Layers that follow one another directly, with as few circuits as possible.
 
     Q_R of a layer and Q_L of the next become one circuit. Product cores become diagonal, see
-    `absorb_core`; one that is a multiple of an orthogonal product vanishes, and Q_L and Q_R of its
-    layer become one, too.
+    `absorb_core`. A core that is a multiple of an orthogonal product is absorbed completely, and
+    Q_L and Q_R of its layer become one circuit, too.
 
     Parameters
     ----------
     *layers : Factorization or HybridLinear
-        In the order in which x meets them; for example the modules of a `torch.nn.Sequential`. A
-        bias of the last one is left to the caller.
+        In the order in which they act on x; for example the modules of a `torch.nn.Sequential`.
+        The bias of the last one is left to the caller.
 
     Raises
     ------
     TypeError
-        For anything else between them, an activation function for instance: it is classical.
+        For anything else, for example an activation function between them.
     ValueError
-        For layers that do not fit, a bias or a cropped output before the next layer, and circuits
-        that are cut.
+        For layers whose sizes do not match, a bias or a cropped output before the next layer, and
+        circuits that are cut by an activation function.
     """
     read = [_factorization(layer, k, len(layers)) for k, layer in enumerate(layers)]
     if not read:
@@ -209,13 +229,13 @@ def merge_layers(*layers: Factorization | HybridLinear) -> Chain:
         if one.shape[1] != other.shape[0]:
             raise ValueError(
                 f"layer {k} has {one.shape[1]} outputs and layer {k + 1} {other.shape[0]} inputs; "
-                "layers that follow one another have as many"
+                "give layers whose sizes match"
             )
         if 2**one.right.n != one.shape[1] or 2**other.left.n != other.shape[0]:
             raise ValueError(
                 f"the {one.shape[1]} outputs of layer {k} are fewer than the "
-                f"{2 ** max(one.right.n, other.left.n)} of its wires: cropping them is no gate; "
-                "merge layers of 2^n features, or run the circuits apart"
+                f"{2 ** max(one.right.n, other.left.n)} of its wires: cropping them is not "
+                "a gate; merge layers of 2^n features, or run the circuits separately"
             )
     circuits, cores, scale = [read[0].left], [], 1.0
     for k, layer in enumerate(read):
@@ -233,27 +253,30 @@ def merge_layers(*layers: Factorization | HybridLinear) -> Chain:
             circuits.append(right)
         if k + 1 < len(read):
             circuits[-1] = merge(circuits[-1], read[k + 1].left)
-    return Chain(tuple(circuits), tuple(cores), scale, (read[0].shape[0], read[-1].shape[1]))
+    return MergedLayers(tuple(circuits), tuple(cores), scale, (read[0].shape[0], read[-1].shape[1]))
 
 
-def _factorization(layer, k: int, count: int) -> Factorization:
+def _factorization(layer: Factorization | HybridLinear, k: int, count: int) -> Factorization:
+    """The factorization of layer k of so many."""
     if isinstance(layer, Factorization):
         return layer
-    if not hasattr(layer, "factorization"):
+    from mpodis.nn import HybridLinear  # loads torch here and not before
+
+    if not isinstance(layer, HybridLinear):
         raise TypeError(
-            f"layer {k} is a {type(layer).__name__}, which is classical: no circuit goes through "
-            "it; merge the layers before it and those behind it apart"
+            f"layer {k} is a {type(layer).__name__}, which is classical and cannot be merged; "
+            "merge the layers before it and those after it separately"
         )
-    if k + 1 < count and getattr(layer, "bias", None) is not None:
+    if k + 1 < count and layer.bias is not None:
         raise ValueError(
-            f"layer {k} has a bias, which is added classically before the next layer; carry it "
-            "behind that one as bias @ W, or run the circuits apart"
+            f"layer {k} has a bias, which is added classically before the next layer; add it "
+            "after that one as bias @ W, or run the circuits separately"
         )
     return layer.factorization()
 
 
 def _multiple_of_one(core: MatrixProductOperator) -> float | None:
-    """c where a diagonal product core is c times the identity."""
+    """c if a diagonal product core is c times the identity, else None."""
     sites = [site[0, :, :, 0] for site in site_tensors(core)]
     factor = 1.0
     for site in sites:
@@ -264,18 +287,18 @@ def _multiple_of_one(core: MatrixProductOperator) -> float | None:
 
 
 @dataclass(frozen=True, eq=False)
-class Joint(Tabular):
-    """Result of `compile_jointly`: one circuit, and what merging saves.
+class JointCompilation(Tabular):
+    """Result of `compile_jointly`: one circuit, and the gates that merging saves.
 
     Attributes
     ----------
     merged : Circuit
-        The product of the circuits, exactly.
+        The exact product of the circuits.
     resynthesis : Resynthesis
-        Of it; its `circuit` is the one to run.
+        Of the product; its `circuit` is the one to run.
     costs : dict of str to HardwareCost
-        "apart": the sum of the circuits; "merged"; "resynthesised apart": the sum of every one
-        resynthesised by itself, at its share of `tol`; "resynthesised".
+        "apart": the sum of the circuits; "merged"; "resynthesised apart": the sum of the circuits,
+        each resynthesised by itself with an equal share of `tol`; "resynthesised".
     """
 
     merged: Circuit
@@ -284,7 +307,7 @@ class Joint(Tabular):
 
     @property
     def circuit(self) -> Circuit:
-        """The merged circuit with the fewest two-qubit gates that holds its unitary to `tol`."""
+        """The circuit with the fewest two-qubit gates that has the merged unitary up to `tol`."""
         return self.resynthesis.circuit
 
     @property
@@ -294,11 +317,11 @@ class Joint(Tabular):
 
     @property
     def saved(self) -> int:
-        """Two-qubit gates saved against the circuits apart."""
+        """Two-qubit gates that are saved compared with the separate circuits."""
         return self.costs["apart"].two_qubit - self.costs["resynthesised"].two_qubit
 
-    def to_dict(self) -> dict[str, object]:
-        """Figures, ready for JSON."""
+    def to_dict(self) -> dict[str, Any]:
+        """Numbers, ready for JSON."""
         costs = {name: cost.to_dict() for name, cost in self.costs.items()}
         return {"overlap": self.overlap, "tol": self.resynthesis.tol, "costs": costs}
 
@@ -313,8 +336,8 @@ class Joint(Tabular):
             rows,
             title=f"{first.backend}, level {first.optimization_level}",
             notes=(
-                f"{self.saved} two-qubit gates saved; the unitary is held to "
-                f"1 - f = {1.0 - self.overlap:.2g} (tol {self.resynthesis.tol:g})",
+                f"{self.saved} two-qubit gates saved, at 1 - f = {1.0 - self.overlap:.2g} "
+                f"(tol {self.resynthesis.tol:g})",
             ),
         )
 
@@ -322,24 +345,23 @@ class Joint(Tabular):
 def compile_jointly(
     *circuits: Circuit | QuantumCircuit,
     tol: float = 1e-3,
-    orders: int = 2,
+    n_searches: int = 2,
     rounds: int = 4,
-    ways: int = 6,
+    candidates: int = 6,
     backend: str | BackendV2 = "logical",
     trials: int = 4,
     seed: int | np.random.Generator = 0,
-) -> Joint:
+) -> JointCompilation:
     """Merge circuits with nothing between them, resynthesise the whole, and count what is saved.
 
     Parameters
     ----------
     *circuits : Circuit or QuantumCircuit
-        On the same wires, the first one is hit first by a row vector (for Qiskit circuits: runs
-        first).
+        On the same wires; the first one acts first.
     tol : float
-        1 - f up to which the unitary is held, see `resynthesise`.
-    orders, rounds, ways : int
-        Of `resynthesise`, whose `trials` are the ways.
+        Largest 1 - f with the merged unitary, see `resynthesise`.
+    n_searches, rounds, candidates : int
+        Of `resynthesise`, where `candidates` is called `trials`.
     backend, trials : as for `gate_cost`
         Everything is counted there at Qiskit's level 3.
     seed : int or numpy Generator
@@ -352,15 +374,25 @@ def compile_jointly(
     rng = np.random.default_rng(seed)
     merged = merge(*circuits)
     read = [from_qiskit(c) if isinstance(c, QuantumCircuit) else c for c in circuits]
-    search = {"n_searches": orders, "rounds": rounds, "trials": ways}
-    search["seed"] = int(rng.integers(2**31))
-    whole = resynthesise(merged, tol=tol, **search)
-    alone = [resynthesise(c, tol=tol / len(read), **search).circuit for c in read]
-    count = {"backend": backend, "optimization_level": 3, "trials": trials}
-    count["seed"] = int(rng.integers(2**31))
+    search = partial(
+        resynthesise,
+        n_searches=n_searches,
+        rounds=rounds,
+        trials=candidates,
+        seed=int(rng.integers(2**31)),
+    )
+    whole = search(merged, tol=tol)
+    alone = [search(circuit, tol=tol / len(read)).circuit for circuit in read]
+    count = partial(
+        gate_cost,
+        backend=backend,
+        optimization_level=3,
+        trials=trials,
+        seed=int(rng.integers(2**31)),
+    )
 
     def total(several: Sequence[Circuit | QuantumCircuit]) -> HardwareCost:
-        return reduce(in_sequence, (gate_cost(circuit, **count) for circuit in several))
+        return reduce(in_sequence, (count(circuit) for circuit in several))
 
     costs = {
         "apart": total(circuits),
@@ -368,4 +400,75 @@ def compile_jointly(
         "resynthesised apart": total(alone),
         "resynthesised": total([whole.circuit]),
     }
-    return Joint(merged, whole, costs)
+    return JointCompilation(merged, whole, costs)
+
+
+STEPS = (1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.0)
+"""1 - approximation_degree that `qiskit_approximation` tries, in units of `tol`."""
+
+
+@dataclass(frozen=True)
+class QiskitApproximation:
+    """A circuit as Qiskit approximates it.
+
+    Attributes
+    ----------
+    cost : HardwareCost
+    overlap : float
+        Re Tr(U^H V) / 2^n with the circuit's unitary.
+    degree : float
+        Qiskit's `approximation_degree`; 1 is exact.
+    """
+
+    cost: HardwareCost
+    overlap: float
+    degree: float
+
+
+def qiskit_approximation(
+    circuit: Circuit, *, tol: float = 1e-3, seed: int | np.random.Generator = 0
+) -> QiskitApproximation:
+    """The fewest CNOTs by Qiskit's own approximation at an overlap: the baseline of a resynthesis.
+
+    Qiskit weighs gate by gate what a CNOT is worth (`approximation_degree`). Several degrees are
+    tried at level 3, the exact transpilation among them, and the overlap of the whole circuit is
+    measured.
+
+    Parameters
+    ----------
+    circuit : Circuit
+        Small enough for its dense matrix.
+    tol : float
+        Largest 1 - f.
+    seed : int or numpy Generator
+        Of the transpiler.
+
+    Raises
+    ------
+    ValueError
+        If `tol` is not a number in [0, 1).
+
+    Examples
+    --------
+    >>> from mpodis import brickwall, random_circuit
+    >>> qiskit_approximation(random_circuit(brickwall(2, 1), seed=0)).cost.two_qubit
+    2
+    """
+    if not (isinstance(tol, int | float) and 0.0 <= tol < 1.0):
+        raise ValueError(f"tol={tol!r} must be a number from 0 up to, not including, 1")
+    device, number = to_qiskit(circuit), int(np.random.default_rng(seed).integers(2**31))
+    wanted, found = unitary_matrix(device), []
+    for step in STEPS:
+        degree = 1.0 - step * tol
+        near = transpile(
+            device,
+            basis_gates=list(LOGICAL),
+            optimization_level=3,
+            approximation_degree=degree,
+            seed_transpiler=number,
+        )
+        value = np.vdot(wanted, unitary_matrix(near)).real / len(wanted)
+        if step == 0.0 or value >= 1.0 - tol:
+            cost = gate_cost(near, optimization_level=0, trials=1)
+            found.append(QiskitApproximation(cost, float(value), degree))
+    return min(found, key=lambda one: (one.cost.two_qubit, -one.overlap))

@@ -1,33 +1,34 @@
 """What a circuit costs on a device: gates and depth after transpilation.
 
-Two reference devices: "logical" has any one-qubit gate (u), CNOT (cx) and all-to-all connections;
-"FakeMontrealV2" is a snapshot of a 27-qubit IBM device with rz, sx, x, cx and sparse connections,
-transpiled offline. Table 1 of arXiv 2509.06653v1 counts one gate, not a layer, on the same two.
+Table 1 of arXiv 2509.06653v1 counts one gate, not a layer, on the two reference devices of
+`mpodis.quantum.backends`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache
 
 import numpy as np
-from qiskit import QuantumCircuit, transpile
+from qiskit import QuantumCircuit
 from qiskit.providers import BackendV2
-from qiskit.transpiler import TranspilerError
 
 from mpodis.circuit.circuit import Circuit
 from mpodis.factorization import Factorization
 from mpodis.progress import track
+from mpodis.quantum.backends import BACKENDS, backend_name, transpiled
 from mpodis.quantum.convert import to_qiskit, unitary_gate
 from mpodis.tables import Table, Tabular
 
-__all__ = ["BACKENDS", "CostTable", "HardwareCost", "cost_table", "gate_cost"]
-
-BACKENDS = ("logical", "FakeMontrealV2")
-
-LOGICAL = ["u", "cx"]
-"""Gates of the logical device."""
+__all__ = [
+    "CostTable",
+    "HardwareCost",
+    "cost_table",
+    "default_level",
+    "gate_cost",
+    "in_sequence",
+    "with_cost",
+]
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,11 @@ class HardwareCost:
     n_qubits : int
         Qubits of the circuit before it was routed.
     one_qubit, two_qubit : int
-        Number of gates, the virtual rz included.
+        Numbers of gates, the virtual rz included.
     depth, two_qubit_depth : int
         Longest chain of gates, and of two-qubit gates.
     gates : mapping
-        Count of each gate by its Qiskit name.
+        Number of each gate by its Qiskit name.
     """
 
     backend: str
@@ -117,16 +118,16 @@ def gate_cost(
     Parameters
     ----------
     circuit : Circuit, QuantumCircuit or array (2^w, 2^w)
-        An array is one gate in row action, first wire most significant.
+        An array is one gate in row action, its first wire the most significant.
     backend : {"logical", "FakeMontrealV2"} or BackendV2
         The device; "FakeMontrealV2" needs the optional extra ``mpodis[hardware]``.
     optimization_level : {0, 1, 2, 3}, optional
         Qiskit's; by default 1 on the logical device and 3 elsewhere.
     trials : int
-        Layout and routing are random: the best of so many seeds counts, by two-qubit gates,
+        Layout and routing are random: of so many seeds the best one counts, by two-qubit gates,
         then by depth.
-    seed : int or Generator
-        Where the transpiler's seeds come from.
+    seed : int or numpy Generator
+        From which the transpiler's seeds are drawn.
 
     Returns
     -------
@@ -135,17 +136,23 @@ def gate_cost(
     Raises
     ------
     ImportError
-        If "FakeMontrealV2" is asked for without qiskit-ibm-runtime.
+        If "FakeMontrealV2" is wanted without qiskit-ibm-runtime.
     ValueError
         If the backend is unknown, too small or lacks gates, an option is out of range, or a gate is
         not unitary.
+
+    Examples
+    --------
+    >>> from mpodis import brickwall, random_circuit
+    >>> gate_cost(random_circuit(brickwall(2, 1), seed=0)).two_qubit
+    2
     """
-    return transpiled(
+    return with_cost(
         circuit, backend=backend, optimization_level=optimization_level, trials=trials, seed=seed
     )[1]
 
 
-def transpiled(
+def with_cost(
     circuit: Circuit | QuantumCircuit | np.ndarray,
     *,
     backend: str | BackendV2 = "logical",
@@ -153,40 +160,24 @@ def transpiled(
     trials: int = 4,
     seed: int | np.random.Generator = 0,
 ) -> tuple[QuantumCircuit, HardwareCost]:
-    """The circuit that `gate_cost` counts, and its cost."""
+    """The transpiled circuit that `gate_cost` counts, and its cost."""
     if trials < 1:
         raise ValueError(f"trials={trials} must be at least 1")
     if optimization_level not in (None, 0, 1, 2, 3):
         raise ValueError(f"optimization_level={optimization_level!r} must be 0, 1, 2 or 3")
-    logical = backend == "logical"
-    if optimization_level is None:
-        optimization_level = 1 if logical else 3
+    level = default_level(backend) if optimization_level is None else optimization_level
     source = _as_qiskit(circuit)
-    if logical:
-        name, device, basis = "logical", None, LOGICAL
-    else:
-        device, basis = find_backend(backend), None
-        name = backend if isinstance(backend, str) else backend.name
-        if source.num_qubits > device.num_qubits:
-            raise ValueError(
-                f"the circuit has {source.num_qubits} qubits and {name} {device.num_qubits}; "
-                'use backend="logical" or a larger device'
-            )
-    seeds = np.random.default_rng(seed).integers(2**31, size=trials).tolist()
+    name = backend_name(backend)
     found = []
-    for each in seeds:
-        try:
-            compiled = transpile(
-                source,
-                backend=device,
-                basis_gates=basis,
-                optimization_level=optimization_level,
-                seed_transpiler=each,
-            )
-        except TranspilerError as error:
-            raise ValueError(f"{name} cannot run the circuit: {error.message}") from error
-        found.append((compiled, _count(compiled, name, optimization_level, source.num_qubits)))
+    for each in np.random.default_rng(seed).integers(2**31, size=trials).tolist():
+        compiled = transpiled(source, backend, optimization_level=level, seed=each)
+        found.append((compiled, _count(compiled, name, level, source.num_qubits)))
     return min(found, key=lambda one: (one[1].two_qubit, one[1].depth))
+
+
+def default_level(backend: str | BackendV2) -> int:
+    """Qiskit's optimization level where none is given."""
+    return 1 if backend == "logical" else 3
 
 
 def cost_table(
@@ -200,31 +191,47 @@ def cost_table(
 ) -> CostTable:
     """Costs of a layer's circuits: one gate of each width, one layer, each side, and both sides.
 
-    The gate counted for a width is the first free one, left before right, as found: a general
-    SO(4) gate needs 2 CNOTs, one of determinant -1 or complex 3, the identity none. "one layer" is
-    the first of those with the most gates of two wires and more, left before right. The two sides
-    run one after the other, with the classical core between them, so "both sides" adds counts and
-    depths.
+    The gate counted for a width is the first free one of the left circuit, else of the right one:
+    a general SO(4) gate needs 2 CNOTs, one of determinant -1 or a complex one 3, the identity
+    none. "one layer" is the first of the layers with the most gates on two and more wires. The two
+    sides run one after the other, with the classical core between them, so "both sides" adds
+    counts and depths.
 
     Parameters
     ----------
     factorization : Factorization
     backends, optimization_level, trials, seed
         As in `gate_cost`; every part is counted on each backend.
-    progress : bool
+    progbar : bool
         Show a progress bar.
+
+    Examples
+    --------
+    >>> import mpodis
+    >>> mpo = mpodis.compress(np.eye(4), max_bond=2)
+    >>> found = mpodis.disentangle(mpo, depth=1, max_sweeps=1)
+    >>> costs = cost_table(found.factorization, backends=["logical"])
+    >>> [part for part, _ in costs.rows][-3:]
+    ['left circuit', 'right circuit', 'both sides']
     """
     left, right = factorization.left, factorization.right
-    parts = {f"one {w}-qubit gate": gate for w, gate in _one_gate_per_width(left, right).items()}
+    parts: dict[str, Circuit | np.ndarray] = {
+        f"one {w}-qubit gate": gate for w, gate in _one_gate_per_width(left, right).items()
+    }
     if left.ansatz.depth + right.ansatz.depth:
         parts["one layer"] = _one_layer(left, right)
     parts |= {"left circuit": left, "right circuit": right}
     tasks = [(part, circuit, backend) for part, circuit in parts.items() for backend in backends]
-    how = {"optimization_level": optimization_level, "trials": trials, "seed": seed}
-    rows = [
-        (part, gate_cost(circuit, backend=backend, **how))
-        for part, circuit, backend in track(tasks, desc="transpiling", enabled=progbar)
-    ]
+    rows = []
+    for part, circuit, backend in track(tasks, desc="transpiling", enabled=progbar):
+        cost = gate_cost(
+            circuit,
+            backend=backend,
+            optimization_level=optimization_level,
+            trials=trials,
+            seed=seed,
+        )
+        rows.append((part, cost))
     sides = [cost for part, cost in rows if part.endswith("circuit")]
     for first, second in zip(sides[: len(backends)], sides[len(backends) :], strict=True):
         rows.append(("both sides", in_sequence(first, second)))
@@ -259,30 +266,6 @@ def _as_qiskit(circuit: Circuit | QuantumCircuit | np.ndarray) -> QuantumCircuit
     single = QuantumCircuit(gate.num_qubits)
     single.append(gate, range(gate.num_qubits))
     return single
-
-
-def find_backend(backend: str | BackendV2) -> BackendV2:
-    """A backend, or that of a name."""
-    if isinstance(backend, BackendV2):
-        return backend
-    if backend != "FakeMontrealV2":
-        raise ValueError(
-            f"backend={backend!r} is not known; use one of {', '.join(BACKENDS)} "
-            "or a Qiskit BackendV2 object"
-        )
-    return _fake_montreal()
-
-
-@cache
-def _fake_montreal() -> BackendV2:
-    try:
-        from qiskit_ibm_runtime.fake_provider import FakeMontrealV2
-    except ImportError as error:
-        raise ImportError(
-            "FakeMontrealV2 needs qiskit-ibm-runtime: pip install mpodis[hardware], "
-            'or count on backend="logical" only'
-        ) from error
-    return FakeMontrealV2()
 
 
 def _count(circuit: QuantumCircuit, backend: str, level: int, n_qubits: int) -> HardwareCost:
