@@ -21,7 +21,7 @@ from typing import Protocol
 import numpy as np
 
 from mpodis.environments.protocol import Environments, Gradient, Update, core_norm
-from mpodis.fit import als_core, embed_metric, inner, norm_gradient
+from mpodis.fit import als_sweep, embed_metric, inner, norm_gradient
 from mpodis.sites import left_canonical, spread_norm, tensors_to_dense
 
 __all__ = ["Activations", "Objective", "Overlap"]
@@ -144,7 +144,7 @@ class Activations:
         if self.sensitivity is not None:
             return list(engine.core)
         pulled, metric = engine.pulled(self.matrix), engine.pulled_metric(self.metric)
-        return als_core(pulled, engine.core, metric=metric)
+        return als_sweep(pulled, engine.core, metric=metric)
 
     def scaled(self, engine: Environments) -> list:
         dense = engine.dense()

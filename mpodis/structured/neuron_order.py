@@ -19,7 +19,7 @@ from scipy.optimize import linear_sum_assignment
 
 from mpodis.conventions import Legs, check_legs, crop, pad, padded_shape, qubit_legs
 from mpodis.fit import (
-    als_core,
+    als_sweep,
     embed_metric,
     fit_core,
     inner,
@@ -254,7 +254,7 @@ class _Search:
         tensors = pad_bonds(site_tensors(truncated), self.max_bond)
         best = (layer, self._loss(layer, padded, tensors_to_dense(tensors)), tensors)
         for _ in range(self.rounds):
-            tensors = als_core(padded, tensors, metric=metric)
+            tensors = als_sweep(padded, tensors, metric=metric)
             self.sweeps += 1
             dense = tensors_to_dense(tensors)
             core = crop(dense, layer.matrix.shape)

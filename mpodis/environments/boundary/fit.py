@@ -33,7 +33,7 @@ def core_environments(target: Target, core: Sequence) -> list:
 
 
 def als_core_mpo(target: Target, core: Sequence) -> list:
-    """One ALS sweep of the core towards the target, as `fit.als_core` does it for dense ones.
+    """One ALS sweep of the core towards the target, as `fit.als_sweep` does it for dense ones.
 
     Returns
     -------

@@ -28,7 +28,7 @@ from mpodis.environments.dense.pulling import Place, adjoint, conjugate
 from mpodis.environments.dense.tiles import OTHER, PANEL, SLAB, plan_sides, walk_seconds
 from mpodis.environments.dense.work import SMALL, Work, group_matrices
 from mpodis.environments.protocol import Gradient, Update, accept_core, check_sides
-from mpodis.fit import als_core, core_gradient, full_bonds
+from mpodis.fit import als_sweep, core_gradient, full_bonds
 from mpodis.sites import tensors_to_dense
 
 __all__ = ["DenseEnvironments", "estimate"]
@@ -184,7 +184,7 @@ class DenseEnvironments:
         if not self._is_pulled:
             self._pull(work.target, np.transpose, matrix)
             self._is_pulled = True
-        return als_core(conjugate(work.place.get(matrix)), self.core)
+        return als_sweep(conjugate(work.place.get(matrix)), self.core)
 
     def dense(self):
         """A = Q_L M' Q_R, (rows, columns)."""
