@@ -17,7 +17,7 @@ from mpodis.measures import entanglement, second_moment
 from mpodis.mpo import Compressed, check_matrix, compress
 from mpodis.optimise.result import Disentangled
 from mpodis.options import DisentangleConfig, MatrixConfig
-from mpodis.structured.low_rank import low_rank, rank_for, truncation
+from mpodis.structured import low_rank, rank_for, truncated_mpo
 from mpodis.weights import Weight, load_weight
 
 __all__ = ["Prepared", "prepare", "run"]
@@ -151,7 +151,7 @@ def _baselines(prepared: Prepared, options: DisentangleConfig, parameters: int) 
     rows = []
     for objective in options.objectives:
         weighted = objective == "activations"
-        cut = truncation(
+        cut = truncated_mpo(
             compressed.mpo,
             options.max_bond,
             shape=compressed.shape,

@@ -66,7 +66,7 @@ class MonarchLinear(nn.Module):
         layout = FactorLayout.build(legs, rank, reverse=reverse)
         self.parameters_used = layout.parameters(matrix.shape)
         factors = nearest_factors(layout, layout.reorder(pad(matrix, legs)))
-        # (s, i, o, r) and (o, r, s, q): the digit s is read by the second factor
+        # axes (s, i, o, r) and (o, r, s, q): the second factor acts on the input's digit s
         first = factors[0][0]
         second = factors[1][:, 0, :, :, 0]
         second = second.reshape(len(second), first.shape[3], -1, second.shape[2])

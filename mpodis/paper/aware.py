@@ -132,7 +132,10 @@ def _either(mpo, left, before: Disentangled | None, starts: int, same: dict) -> 
 def _baselines(*, data, data_dir, networks, seed, objective, depths) -> dict:
     layer, mpo = _layer(data, data_dir, networks, seed)
     options = layer.moments(objective) | {"weighted": objective != "overlap"}
-    found = [("nothing (W = 0)", zero_matrix(layer.matrix)), ("truncated", truncated_mpo(mpo, 1, **options))]
+    found = [
+        ("nothing (W = 0)", zero_matrix(layer.matrix)),
+        ("truncated", truncated_mpo(mpo, 1, **options)),
+    ]
     for depth in depths:
         parameters = 4 * mpo.L + 2 * brickwall(mpo.L, depth).n_parameters
         rank = rank_for(parameters, layer.matrix.shape)

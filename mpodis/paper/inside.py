@@ -102,7 +102,7 @@ def new_network(
     return model
 
 
-def _circuits(model: nn.Module) -> list[TrainedCircuit]:
+def _circuits(model: nn.Module) -> list[CircuitLayer]:
     """The circuits of the first layer, left ones first."""
     layer = submodule(model, "layers.0")
     return [*layer.left, *layer.right]

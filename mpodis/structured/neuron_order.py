@@ -53,8 +53,8 @@ def neuron_order(
     """Search for the order of rows and columns with the lowest loss at a given bond dimension.
 
     Zero padding stays at the end, so that only neurons are permuted and the neighbouring layers
-    can absorb the permutation (`mpodis.nn.absorb_permutation`). If they need not, pad matrix
-    and covariance first: the search may then move the padding, too.
+    can absorb the permutation (`mpodis.nn.absorb_permutation`). If they need not, pad matrix and
+    covariance first: the search may then move the padding, too.
 
     Parameters
     ----------
