@@ -16,7 +16,6 @@ import numpy as np
 from mpodis.circuit.ansatz import Ansatz, brickwall
 from mpodis.circuit.spec import from_spec
 from mpodis.mpo import Compressed
-from mpodis.pieces import PieceStore
 from mpodis.progress import bar
 from mpodis.resynthesis.cnots_only import cnots_only
 from mpodis.resynthesis.front import (
@@ -27,6 +26,7 @@ from mpodis.resynthesis.front import (
 )
 from mpodis.resynthesis.search import Search
 from mpodis.resynthesis.task import Task, check_count
+from mpodis.store import PieceStore
 
 if TYPE_CHECKING:
     from quimb.tensor import MatrixProductOperator
