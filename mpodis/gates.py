@@ -13,7 +13,9 @@ from functools import cached_property
 
 import numpy as np
 from autoray import do
-from scipy.linalg import get_lapack_funcs
+from scipy.linalg import lapack
+
+from mpodis.conventions import Array
 
 __all__ = [
     "GROUPS",
@@ -33,7 +35,9 @@ __all__ = [
 GROUPS = ("SO", "O", "U")
 
 _GESDD = {
-    np.dtype(kind): get_lapack_funcs("gesdd", dtype=kind) for kind in (np.float64, np.complex128)
+    # the stubs of scipy leave LAPACK's functions out
+    np.dtype(np.float64): lapack.dgesdd,  # type: ignore[attr-defined]
+    np.dtype(np.complex128): lapack.zgesdd,  # type: ignore[attr-defined]
 }
 
 UNITARY = 1e-12
@@ -313,7 +317,7 @@ def exponential(generator: Array) -> Array:
 
 
 _PLANES = np.array([[0, 0, 0], [1, 2, 3]]), np.array([[2, 3, 1], [3, 1, 2]])
-"""Rows and columns of the six planes in four dimensions: three, and the one perpendicular to each."""
+"""Rows and columns of three planes in four dimensions, and of those perpendicular to them."""
 
 
 def _rotation(generator: np.ndarray) -> np.ndarray:

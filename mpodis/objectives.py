@@ -29,7 +29,7 @@ from mpodis.environments.protocol import (
     Update,
     core_norm,
 )
-from mpodis.fit import als_core, embed_metric, inner, mask_padding, norm_gradient
+from mpodis.fit import als_sweep, embed_metric, inner, mask_padding, norm_gradient
 from mpodis.measures import second_moment
 from mpodis.sites import left_canonical, spread_norm, tensors_to_dense
 
@@ -327,7 +327,7 @@ class ActivationsLoss:
         if self.sensitivity is not None:
             return list(engine.core)
         pulled, metric = engine.pulled(self.matrix), engine.pulled_metric(self.metric)
-        return als_core(pulled, engine.core, metric=metric)
+        return als_sweep(pulled, engine.core, metric=metric)
 
     def scaled_core(self, engine: DenseOperatorEnvironments) -> list:
         dense = engine.dense()

@@ -18,7 +18,8 @@ from mpodis import (
     mpo_from_tensors,
     pareto,
 )
-from mpodis.jobs.pareto import best_within, pareto_tables
+from mpodis.jobs.pareto_page import best_within
+from mpodis.jobs.pareto_page import tables as pareto_tables
 from mpodis.plots import plot_pareto
 from mpodis.resynthesis import FAMILIES
 from mpodis.resynthesis.cnot_search import CnotSearch

@@ -23,6 +23,7 @@ from mpodis.circuit.circuit import (
     random_circuit,
     sandwich,
 )
+from mpodis.circuit.exchange import as_circuit, circuit_from_quimb, circuit_to_quimb
 from mpodis.circuit.routing import Routed, routed, routed_circuit
 from mpodis.circuit.spec import from_spec, pair_from_spec, segments_from_spec
 
@@ -33,9 +34,12 @@ __all__ = [
     "Routed",
     "apply_columns",
     "apply_rows",
+    "as_circuit",
     "brickwall",
     "circuit_from_gates",
+    "circuit_from_quimb",
     "circuit_group",
+    "circuit_to_quimb",
     "embed",
     "from_spec",
     "identity_circuit",

@@ -117,8 +117,15 @@ def _counted(
         "front": layer.to_dict()["front"],
     }
     if sides == "both":
-        search = {"tol": tol, "orders": effort["orders"], "rounds": effort["rounds"]}
-        joint = compile_jointly(given.right, given.left, ways=effort["trials"], seed=seed, **search)
+        joint = compile_jointly(
+            given.right,
+            given.left,
+            tol=tol,
+            n_searches=effort["orders"],
+            rounds=effort["rounds"],
+            candidates=effort["trials"],
+            seed=seed,
+        )
         row["joint"] = {name: cost.two_qubit for name, cost in joint.costs.items()}
         row["joint_overlap"] = joint.overlap
     return row
