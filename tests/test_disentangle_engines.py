@@ -183,8 +183,8 @@ def test_a_network_that_does_not_fit_is_sliced_and_its_slices_sent_to_an_executo
 
 
 def test_the_error_of_the_overlap_does_not_depend_on_the_norm_of_the_operator(monkeypatch):
-    monkeypatch.setattr(truth_module, "BOUNDARY", 0)
-    monkeypatch.setattr(truth_module, "DENSE", 0)
+    monkeypatch.setattr(truth_module, "TRANSVERSE_ENTRIES", 0)
+    monkeypatch.setattr(truth_module, "DENSE_DIMENSION", 0)
     mpo, options = deep(bond=3)
     cores = [10.0 * c for c in site_tensors(mpo)]
     found = [

@@ -99,7 +99,7 @@ ERRORS = [
     ({"dtype": "half"}, "dtype='half' is not known; use one of float32, float64"),
     (
         {"device": "abacus", "engine": "dense"},
-        "device='abacus' is not to be had here .* use device",
+        "device='abacus' is not available .* use device",
     ),
     ({"environment_bond": 0}, "environment_bond=0 must be a whole number, 1 or more, or several"),
     ({"environment_bond": (32, 16)}, r"environment_bond=\(32, 16\) must be .* ascending order"),

@@ -90,7 +90,7 @@ from mpodis.environments import EngineOptions, build_engine, choose
 from mpodis.gates import polar
 from mpodis.sites import left_canonical, spread_norm
 
-name, (n, depth, bond, max_bond, max_bond) = sys.argv[1], map(int, sys.argv[2:])
+name, (n, depth, bond, max_bond, environment_bond) = sys.argv[1], map(int, sys.argv[2:])
 rng = np.random.default_rng(0)
 
 def cores(chi):
@@ -104,7 +104,7 @@ def resident():  # the peak; that of getrusage begins with the parent's
 
 legs, left = ((2, 2),) * n, brickwall(n, depth)
 target, core = cores(bond), cores(max_bond)
-options = EngineOptions(max_bond=max_bond)
+options = EngineOptions(environment_bond=environment_bond)
 predicted = choose(
     legs, left, left.reversed(), target_bonds=[c.shape[3] for c in target[:-1]],
     max_bond=max_bond, complex=False, options=options, engine=name,

@@ -40,8 +40,6 @@ CRAWL = 0.05
 """A sweep that lowers the loss by less than this fraction hands over to L-BFGS."""
 EXACT = 1e-13
 """A loss at rounding."""
-SIDE_BY_SIDE = ("dense", "transverse")
-"""Engines small enough for several starts at the same time."""
 
 
 class Loop:
@@ -120,7 +118,7 @@ class Loop:
         self._phase, self.elapsed, self.stage = "", elapsed, stage
         self._best: dict | None = None
         self._best_point: dict[str, np.ndarray] = {}
-        self._pool = executor if self.settings.engine in SIDE_BY_SIDE else None
+        self._pool = executor if self.engine.parallel else None
 
     def step(self) -> dict:
         """Do one sweep, of whichever start is next; returns its record.
@@ -404,7 +402,7 @@ class Loop:
             arrays |= {f"good.{name}": array for name, array in good.items()}
         numbers = {
             "watch": watched,
-            "path": getattr(self.engine, "path", None),  # searched again, it might be another
+            "path": self.engine.plan,  # searched again, it might be another
             "number": self._number,
             "refining": self._refining,
             "phase": self._phase,
@@ -427,7 +425,7 @@ class Loop:
         if kept["best."]:
             self._best_point = kept["best."]
         if numbers["path"] is not None:
-            self.engine.path = numbers["path"]
+            self.engine.plan = numbers["path"]
         if self.watch is not None and numbers["watch"]:
             self.watch.load(kept["good."], numbers["watch"], self.engine)
         if self._phase:

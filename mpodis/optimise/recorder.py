@@ -8,7 +8,7 @@ import numpy as np
 
 from mpodis.circuit.circuit import Circuit
 from mpodis.conventions import crop, padded_shape, split
-from mpodis.environments import BoundaryEnvironments, Environments
+from mpodis.environments import Environments, has_dense_operator
 from mpodis.environments.protocol import core_norm
 from mpodis.factorization import dense_overlap, sandwich
 from mpodis.measures import (
@@ -99,14 +99,7 @@ class Figures:
 
     def _entropies_of_boundary(self, engine: Environments) -> np.ndarray:
         """S_k of Q_L^H M Q_R^H as an MPO, truncated to `SPECTRA_BOND`."""
-        boundary = engine
-        if not hasattr(engine, "pulled_cores"):
-            problem = self.problem
-            boundary = BoundaryEnvironments(
-                self.unit, problem.legs, problem.left, problem.right, max_bond=SPECTRA_BOND
-            )
-            boundary.set(engine.left, engine.core, engine.right)
-        spectra = bond_spectra(mpo_from_tensors(boundary.pulled_cores()))
+        spectra = bond_spectra(mpo_from_tensors(engine.pulled_tensors(SPECTRA_BOND)))
         return np.array([entropy(spectrum) for spectrum in spectra])
 
     def _answer(self, matrix) -> float:
@@ -122,7 +115,7 @@ class Figures:
 
     def entropies_left(self, engine: Environments) -> np.ndarray:
         """S_k of Q_L^H M Q_R^H, the entanglement that the circuits leave."""
-        if hasattr(engine, "pulled"):
+        if has_dense_operator(engine):
             pulled = engine.pulled(self.matrix)
         else:
             left, right = (circuit.adjoint() for circuit in self.circuits(engine))

@@ -19,13 +19,13 @@ import numpy as np
 
 from mpodis.environments.network.pairwise import plan_pair
 
-__all__ = ["Messages", "message_indices"]
+__all__ = ["MessagePassing", "message_indices"]
 
 SAFE = 1e100
 """Messages whose norm leaves [1/SAFE, SAFE] are rescaled."""
 
 
-class Messages:
+class MessagePassing:
     """Messages along a contraction tree of a closed network of at least three tensors.
 
     Parameters
@@ -66,7 +66,7 @@ class Messages:
         self.entries = sum(math.prod(sizes[i] for i in x) for x in edges)
         self.flops = sum(_flops([legs[u, w] for w in self._around[u]], sizes) for u in inner)
 
-    def copy(self) -> Messages:
+    def copy(self) -> MessagePassing:
         """The same plan without any values."""
         other = copy.copy(self)
         other._arrays, other._cache = [None] * len(self._arrays), {}

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import cache, reduce
 from itertools import pairwise
 
@@ -25,15 +26,18 @@ __all__ = ["WIDEST", "LayeredCircuit", "layered_entries"]
 
 WIDEST = 3
 """Wires of the widest gate for which this pays."""
-THICK = 4
-"""Wires that one product of a layer with a matrix takes; together they cost fewer calls."""
+GROUPED = 4
+"""Wires whose gates are multiplied with a matrix as one Kronecker product: fewer calls."""
+
+Products = list[tuple[np.ndarray, np.ndarray, np.ndarray]]
+"""(a, b, out) of products that are done one after the other."""
 
 
 class LayeredCircuit:
     """One side's circuit as layers of gates, the outermost (nearest to the target) first.
 
     All arrays that a product reads or writes stay where they are, so that the products are listed
-    once and for all.
+    only once.
 
     Parameters
     ----------
@@ -45,73 +49,86 @@ class LayeredCircuit:
     """
 
     def __init__(self, places: Sequence[Placement], n: int, side: str, *, is_complex: bool) -> None:
-        self.n, self.count, self._left = n, len(places), side == "left"
+        self._count, self._left = len(places), side == "left"
         kind = np.dtype(complex if is_complex else float)
-        self._stacks = _stacks(places, kind)
-        layers = _layers(places, n, range(self.count)[:: 1 if self._left else -1])
+        widths = sorted({1, *(place.width for place in places)})  # 1 for wires that are idle
+        self._stacks = {
+            w: _GateStack([j for j, place in enumerate(places) if place.width == w], w, kind)
+            for w in widths
+        }
+        layers = _layers(places, n, range(self._count)[:: 1 if self._left else -1])
         alike: dict[tuple, list] = {}  # layers by the spans of their gates
         for layer in layers:
             alike.setdefault(tuple(layer), []).append(list(layer.values()))
-        patterns = {s: _Pattern(places, s, j, self._stacks) for s, j in alike.items()}
+        patterns = {
+            spans: _Pattern(spans, numbers, [self._stacks[width] for _, width in spans], places)
+            for spans, numbers in alike.items()
+        }
         self._patterns = list(patterns.values())
         seen = dict.fromkeys(alike, -1)
-        order = []  # of every layer: its pattern, and where it stands among those of the pattern
+        order = []  # of every layer: its pattern, and its number among those of the pattern
         for layer in layers:
             seen[tuple(layer)] += 1
             order.append((patterns[tuple(layer)], seen[tuple(layer)]))
         scratch = [np.empty(4**n, kind) for _ in range(2)]
-        self._product, last = _product_steps(order, np.eye(2**n, dtype=kind), scratch)
+        self._product, last = _circuit_products(order, np.eye(2**n, dtype=kind), scratch)
         last = last.reshape(2**n, 2**n)
         self._circuit = last if len(order) % 2 else last.T
-        self._walk = _walk_steps(order, scratch)
+        self._sweep = _sweep_products(order, scratch)
         self._first = order[0][0].operators[0] if order else np.empty(4**n, kind)
         bits = [bit for k in range(n) for bit in (k, n + k)]
         self._interleaved = np.arange(4**n).reshape((2,) * (2 * n)).transpose(bits).reshape(-1)
 
-    def load(self, gates: Sequence) -> None:
+    def load(self, gates: Sequence[np.ndarray]) -> None:
         """Take over the gates, in the order of the placements."""
         for stack in self._stacks.values():
             stack.load(gates, self._left)
         for pattern in self._patterns:
-            pattern.load()
+            stacks = zip(pattern.stacks, pattern.rows, strict=True)
+            pattern.gates = [stack.gates[rows] for stack, rows in stacks]
+            for (a, b), (_, matrices) in zip(pattern.slices, pattern.groups, strict=True):
+                matrices[...] = reduce(_kron, pattern.gates[a:b])
 
     def to_dense(self) -> np.ndarray:
         """Q, (2^n, 2^n)."""
-        _run(self._product)
+        for a, b, out in self._product:
+            a.dot(b, out)  # less overhead than matmul
         product = self._circuit if self._left else self._circuit.conj().T
         return product.copy()
 
-    def environments(self, w) -> list:
+    def environments(self, w: np.ndarray) -> list[np.ndarray | None]:
         """Of every gate, None for fixed ones; `w` (2^n, 2^n) is A G^H on the left, else G^H A."""
         np.take(w.astype(self._first.dtype, copy=False), self._interleaved, out=self._first)
-        _run(self._walk)
-        found: list = [None] * self.count
+        for a, b, out in self._sweep:
+            a.dot(b, out)
+        found: list[np.ndarray | None] = [None] * self._count
         for pattern in self._patterns:
             pattern.collect(found, self._left)
         return found
 
 
-class _Stack:
+class _GateStack:
     """All gates of one width.
 
     Attributes
     ----------
     row : dict of int
-        Where a placement's gate stands; -1 is an idle wire.
+        Position of a placement's gate in the stack; that of -1 is an identity, for idle wires.
     gates : array (gates, rows, columns)
     both : array (gates, rows x rows, columns x columns)
         S of gates u: (rows and columns of w) @ S are those of u^H w u, bits side by side.
     """
 
-    def __init__(self, numbers: Sequence[int], width: int, kind) -> None:
+    def __init__(self, numbers: list[int], width: int, kind: np.dtype) -> None:
         self.row = {j: k for k, j in enumerate([*numbers, -1])}
-        self._numbers, count = list(numbers), len(self.row)
+        self._numbers, count = numbers, len(self.row)
         self.gates = np.tile(np.eye(2**width, dtype=kind), (count, 1, 1))
         self.both = np.empty((count, 4**width, 4**width), kind)
         self._factors = [(count, *pair * (2 * width)) for pair in ((2, 1), (1, 2))]
         self._product = self.both.reshape((count, *(2,) * (4 * width)))
 
-    def load(self, gates: Sequence, left: bool) -> None:
+    def load(self, gates: Sequence[np.ndarray], left: bool) -> None:
+        """Take over the gates of this width, adjoint ones for a right circuit."""
         if self._numbers:
             stack = np.array([gates[j] for j in self._numbers])
             self.gates[:-1] = stack if left else stack.conj().swapaxes(1, 2)
@@ -119,52 +136,53 @@ class _Stack:
         np.multiply(row.conj(), column, out=self._product)
 
 
+@dataclass(eq=False)
 class _Pattern:
-    """Layers whose gates stand on the same wires.
+    """Layers whose gates are on the same wires.
 
     Attributes
     ----------
     spans : tuple of (first wire, width)
         From left to right; idle wires have spans of their own.
-    groups : list of (number of wires, matrices (layers, rows, columns))
+    stacks, rows : lists
+        Of every span: the stack of its gates, and their positions there, layer by layer.
+    gates : list of arrays (layers, rows, columns)
+        Of every span.
+    slices, groups : list of (first span, end), list of (wires, matrices (layers, rows, columns))
         Kronecker products of neighbouring gates.
     operators : array (layers, 4^n)
         W in front of each layer.
     """
 
-    def __init__(self, places, spans, numbers, stacks: dict[int, _Stack]) -> None:
-        self.spans, self._numbers = spans, list(zip(*numbers, strict=True))
-        self._stacks = [stacks[width] for _, width in spans]
-        self._rows = [
-            np.array([stack.row[j] for j in js])
-            for stack, js in zip(self._stacks, self._numbers, strict=True)
+    spans: tuple[tuple[int, int], ...]
+    numbers: list[list[int]]
+    stacks: list[_GateStack]
+    places: Sequence[Placement]
+    gates: list[np.ndarray] = field(init=False)
+
+    def __post_init__(self) -> None:
+        by_span = list(zip(*self.numbers, strict=True))
+        self.rows = [
+            np.array([stack.row[j] for j in numbers])
+            for stack, numbers in zip(self.stacks, by_span, strict=True)
         ]
         self._free = [
-            [(k, j) for k, j in enumerate(js) if j >= 0 and places[j].fixed is None]
-            for js in self._numbers
+            [(k, j) for k, j in enumerate(numbers) if j >= 0 and self.places[j].fixed is None]
+            for numbers in by_span
         ]
-        kind, count = self._stacks[0].gates.dtype, len(numbers)
-        self._slices = _grouped(spans, THICK)
-        self.groups = []
-        for a, b in self._slices:
-            wires = sum(width for _, width in spans[a:b])
-            self.groups.append((wires, np.empty((count, 2**wires, 2**wires), kind)))
-        self.operators = np.empty((count, 4 ** sum(width for _, width in spans)), kind)
+        kind, count = self.stacks[0].gates.dtype, len(self.numbers)
+        widths = [width for _, width in self.spans]
+        self.slices, begin = [], 0
+        for k in range(1, len(widths) + 1):
+            if k == len(widths) or sum(widths[begin : k + 1]) > GROUPED:
+                self.slices.append((begin, k))
+                begin = k
+        sizes = [sum(widths[a:b]) for a, b in self.slices]
+        self.groups = [(wires, np.empty((count, 2**wires, 2**wires), kind)) for wires in sizes]
+        self.operators = np.empty((count, 4 ** sum(widths)), kind)
 
-    def both(self, layer: int) -> list[np.ndarray]:
-        """What the gates of a layer do to W, from left to right."""
-        pairs = zip(self._stacks, self._rows, strict=True)
-        return [stack.both[rows[layer]] for stack, rows in pairs]
-
-    def load(self) -> None:
-        self._gates = [
-            stack.gates[rows] for stack, rows in zip(self._stacks, self._rows, strict=True)
-        ]
-        for (a, b), (_, matrices) in zip(self._slices, self.groups, strict=True):
-            matrices[...] = reduce(_kron, self._gates[a:b])
-
-    def collect(self, found: list, left: bool) -> None:
-        """Environments of the free gates, by the traces of W over all other wires."""
+    def collect(self, found: list[np.ndarray | None], left: bool) -> None:
+        """Environments of the free gates, from the traces of W over all other wires."""
         here, count = self.operators, len(self.operators)
         for k in range(len(self.spans))[::-1]:
             first, width = self.spans[k]
@@ -174,7 +192,7 @@ class _Pattern:
                 bits = (*range(1, 2 * width, 2), *range(2, 2 * width + 1, 2))
                 # (u E^H)^H
                 pulled = traced.transpose(0, *bits).reshape(count, 2**width, -1)
-                pulled, gates = pulled.conj().swapaxes(1, 2), self._gates[k]
+                pulled, gates = pulled.conj().swapaxes(1, 2), self.gates[k]
                 every = pulled @ gates if left else gates.conj().swapaxes(1, 2) @ pulled
                 for layer, j in self._free[k]:
                     found[j] = every[layer]
@@ -186,18 +204,12 @@ def layered_entries(places: Sequence[Placement], n: int) -> int:
     return 4**n * (3 + len(_layers(places, n, range(len(places)))))
 
 
-def _stacks(places, kind) -> dict[int, _Stack]:
-    """By width; 1 is always there, for wires that are idle."""
-    widths = sorted({1, *(place.width for place in places)})
-    return {
-        width: _Stack([j for j, place in enumerate(places) if place.width == width], width, kind)
-        for width in widths
-    }
-
-
-def _layers(places, n: int, order) -> list[dict[tuple[int, int], int]]:
+def _layers(
+    places: Sequence[Placement], n: int, order: Sequence[int]
+) -> list[dict[tuple[int, int], int]]:
     """Gates by their distance from the target: of every layer {(first wire, width): number}."""
-    reached, layers = [0] * n, []
+    reached: list[int] = [0] * n
+    layers: list[dict[tuple[int, int], int]] = []
     for j in order:
         wires = places[j].wires
         level = max(reached[w] for w in wires)
@@ -212,17 +224,7 @@ def _layers(places, n: int, order) -> list[dict[tuple[int, int], int]]:
     return [dict(sorted(layer.items())) for layer in layers]
 
 
-def _grouped(spans, limit: int) -> list[tuple[int, int]]:
-    """Slices of neighbouring spans of up to so many wires together."""
-    found, begin = [], 0
-    for k in range(1, len(spans) + 1):
-        if k == len(spans) or sum(width for _, width in spans[begin : k + 1]) > limit:
-            found.append((begin, k))
-            begin = k
-    return found
-
-
-def _kron(a, b):
+def _kron(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Kronecker products of two stacks."""
     product = a[:, :, None, :, None] * b[:, None, :, None, :]
     return product.reshape(len(a), a.shape[1] * b.shape[1], -1)
@@ -234,36 +236,37 @@ def _trace(wires: int) -> np.ndarray:
     return reduce(np.kron, [np.array([1.0, 0.0, 0.0, 1.0])] * wires, np.ones(1))
 
 
-def _run(steps) -> None:
-    for a, b, out in steps:
-        a.dot(b, out)  # less to do around it than matmul
+def _circuit_products(
+    order: Sequence[tuple[_Pattern, int]], here: np.ndarray, scratch: list[np.ndarray]
+) -> tuple[Products, np.ndarray]:
+    """Products that make Q^T from the identity, and the array where it ends.
 
-
-def _product_steps(order, here, scratch) -> tuple[list, np.ndarray]:
-    """Q^T layer by layer, after an odd number of layers its columns first; and where it ends."""
-    steps = []
+    After an odd number of layers the columns come first.
+    """
+    products: Products = []
     for k, (pattern, layer) in enumerate(order):
         forward = k % 2 == 0
         for wires, matrices in pattern.groups[:: 1 if forward else -1]:
             m, matrix = 2**wires, matrices[layer]
             there = scratch[1] if here is scratch[0] else scratch[0]
             if forward:
-                steps.append((here.reshape(m, -1).T, matrix, there.reshape(-1, m)))
+                products.append((here.reshape(m, -1).T, matrix, there.reshape(-1, m)))
             else:
-                steps.append((matrix.T, here.reshape(-1, m).T, there.reshape(m, -1)))
+                products.append((matrix.T, here.reshape(-1, m).T, there.reshape(m, -1)))
             here = there
-    return steps, here
+    return products, here
 
 
-def _walk_steps(order, scratch) -> list:
-    """From the W of every layer to that of the next."""
-    steps = []
+def _sweep_products(order: Sequence[tuple[_Pattern, int]], scratch: list[np.ndarray]) -> Products:
+    """Products that make the W in front of every layer from that of the layer before."""
+    products: Products = []
     for (pattern, layer), (coming, following) in pairwise(order):
-        here, matrices = pattern.operators[layer], pattern.both(layer)
+        here = pattern.operators[layer]
+        matrices = [s.both[r[layer]] for s, r in zip(pattern.stacks, pattern.rows, strict=True)]
         for k, matrix in enumerate(matrices):
             last = k == len(matrices) - 1
             there = coming.operators[following] if last else scratch[k % 2]
             m = math.isqrt(matrix.size)
-            steps.append((here.reshape(m, -1).T, matrix, there.reshape(-1, m)))
+            products.append((here.reshape(m, -1).T, matrix, there.reshape(-1, m)))
             here = there
-    return steps
+    return products

@@ -16,7 +16,7 @@ from mpodis.circuit.spec import from_spec
 from mpodis.environments import TransverseEnvironments, TreeEnvironments
 from mpodis.environments.network import transverse, tree
 from mpodis.environments.network.geometry import Network
-from mpodis.environments.network.messages import Messages
+from mpodis.environments.network.messages import MessagePassing
 from mpodis.environments.network.pairwise import plan_pair, plan_transpose
 from mpodis.gates import polar
 from mpodis.sites import left_canonical, spread_norm
@@ -96,7 +96,7 @@ PATH = [(0, 1), (2, 6), (3, 7), (4, 8), (5, 9)]
 
 
 def messages(seed=0):
-    found = Messages([tuple(x) for x in TENSORS], SIZES, PATH)
+    found = MessagePassing([tuple(x) for x in TENSORS], SIZES, PATH)
     arrays = arrays_over(*TENSORS, seed=seed)
     for leaf, array in enumerate(arrays):
         found.set(leaf, array)
@@ -129,7 +129,9 @@ def test_a_walk_contracts_each_node_two_or_three_times():
     sizes = network.sizes([3] * 19, [1] * 19)
     leaf = {key: k for k, key in enumerate(network.indices)}
     units = transverse.column_path(network, sizes)
-    found = Messages(list(network.indices.values()), sizes, transverse.chain_path(units, leaf))
+    found = MessagePassing(
+        list(network.indices.values()), sizes, transverse.chain_path(units, leaf)
+    )
     calls = []
     for edge, (a, b, contract) in found._plans.items():
         found._plans[edge] = (
@@ -159,7 +161,7 @@ def test_messages_are_rescaled_before_they_overflow():
     indices[-1] = (f"b{n - 1}", "b0")
     path = [(0, 1), *((n + k, k + 2) for k in range(n - 2))]
     for size in (1e5, 1e-5):
-        found = Messages(indices, dict.fromkeys((i for x in indices for i in x), 2), path)
+        found = MessagePassing(indices, dict.fromkeys((i for x in indices for i in x), 2), path)
         for k in range(n):
             found.set(k, size * np.eye(2))
         environment, log_scale = found.environment(7)
@@ -242,8 +244,8 @@ def test_slices_add_up_to_the_whole(executor):
     if executor:
         pool = ThreadPoolExecutor(2) if executor == "threads" else ProcessPoolExecutor(2, SPAWN)
     sliced = engine(TreeEnvironments, 6, 3, engine={"memory": 20_000, "executor": pool})
-    assert len(sliced.path["sliced"]) >= 2
-    assert whole.path["sliced"] == []
+    assert len(sliced.plan["sliced"]) >= 2
+    assert whole.plan["sliced"] == []
     assert_allclose(sliced.inner(), whole.inner(), rtol=1e-11)
     for part in ("left", "core", "right"):
         for a, b in zip(
@@ -280,7 +282,7 @@ def test_a_path_is_searched_once_and_can_be_handed_on(monkeypatch):
     first = engine(TreeEnvironments, 6, 2)
     first.sweep({"left": lambda e, g: g}, core=True)
     assert len(searched) == 1
-    again = engine(TreeEnvironments, 6, 2, engine={"path": first.path})
+    again = engine(TreeEnvironments, 6, 2, engine={"plan": first.plan})
     assert_array_equal(again.inner(), engine(TreeEnvironments, 6, 2).inner())
     assert len(searched) == 2
     # another bond dimension is another network
@@ -297,7 +299,7 @@ def test_searches_repeat_and_leave_the_global_random_state_alone(how):
     sizes = network.sizes([4] * 5, [1] * 5)
     before = random.getstate()
     indices = list(network.indices.values())
-    paths = [tree.search_path(indices, sizes, search=how, trials=4, seed=3) for _ in range(2)]
+    paths = [tree.search_path(indices, sizes, optimize=how, trials=4, seed=3) for _ in range(2)]
     assert random.getstate() == before
     assert paths[0] == paths[1]
     assert len(paths[0]) == len(network.indices) - 1
@@ -305,10 +307,10 @@ def test_searches_repeat_and_leave_the_global_random_state_alone(how):
 
 def test_a_search_that_cannot_be_is_refused(monkeypatch):
     with pytest.raises(ValueError, match="search='best' is not known; use one of greedy, hyper"):
-        engine(TreeEnvironments, 4, 1, engine={"search": "best"})
+        engine(TreeEnvironments, 4, 1, engine={"optimize": "best"})
     monkeypatch.setattr(tree.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match="needs kahypar; pip install kahypar, or 'greedy'"):
-        engine(TreeEnvironments, 4, 1, engine={"search": "hyper"})
+        engine(TreeEnvironments, 4, 1, engine={"optimize": "hyper"})
 
 
 @pytest.mark.parametrize("kind", [TransverseEnvironments, TreeEnvironments])

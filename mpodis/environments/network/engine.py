@@ -1,7 +1,7 @@
-"""Engines that walk over the closed network along a contraction tree, see `messages`.
+"""What both network engines share: environments by messages along a contraction tree.
 
-`transverse` takes a tree that goes column by column, `tree` one that cotengra searched; the rest
-is the same and stands here.
+The tree of `transverse` goes column by column, that of `tree` was searched by cotengra. A sweep
+visits the tensors in the order of the tree, see `messages`.
 """
 
 from __future__ import annotations
@@ -12,73 +12,81 @@ import numpy as np
 
 from mpodis.circuit.ansatz import Ansatz
 from mpodis.conventions import Legs
+from mpodis.environments.boundary.engine import BoundaryEnvironments
 from mpodis.environments.network.geometry import Key, Network
-from mpodis.environments.network.messages import Messages
-from mpodis.environments.protocol import Gradient, Update, check_sides
+from mpodis.environments.network.messages import MessagePassing
+from mpodis.environments.protocol import Environments, Gradient, Target, Update, check_sides
 from mpodis.mpo import compress
 from mpodis.sites import bond_dimensions, left_canonical, legs_of, right_canonical, site_tensors
 
-__all__ = ["WalkEnvironments", "walk_cost"]
+__all__ = ["NetworkEnvironments", "half_sweep_cost"]
 
-MESSAGE = 22e-6
-"""Seconds that a message takes whatever its size; updates of gates are spread over them."""
+MESSAGE_SECONDS = 22e-6
+"""Seconds that a message takes whatever its size, with its share of the updates of gates."""
 FLOPS = 1.0e10
-"""Multiply-adds count two; sustained in the shapes that occur, on one core."""
-MOVED = 1.5e9
+"""Floating-point operations per second in the shapes that occur, on one core; a multiply-add
+counts as two."""
+ENTRIES = 1.5e9
 """Entries read and written per second."""
-FLOOR = 2.0**23
-"""Bytes for whatever is small."""
+SMALL_ARRAYS = 2.0**23
+"""Bytes of everything that is small."""
 
 
-def walk_cost(
+def half_sweep_cost(
     nodes: int, flops: float, entries: float, itemsize: int, *, speed: float = 1.0
 ) -> tuple[float, float]:
-    """(seconds, bytes) of half a walk there and back, which offers every gate once.
+    """(seconds, bytes) of half a sweep, which gives every gate its environment once.
 
-    Two messages a node and one into each leaf; both directions are kept where all environments
-    are asked for together. `speed` is that of the contractions, against those of any shape.
+    Counted are two messages per inner node and one into each leaf; both directions are kept where
+    all environments are asked for together. `speed` is how much faster the contractions are than
+    those of tensors of any shape.
     """
     factor = (4.0 if itemsize == 16 else 1.0) / speed
-    work = 2 * flops / FLOPS + 4 * entries / MOVED
-    return 2 * nodes * MESSAGE + factor * work, 2.0 * entries * itemsize + FLOOR
+    work = 2 * flops / FLOPS + 4 * entries / ENTRIES
+    return 2 * nodes * MESSAGE_SECONDS + factor * work, 2.0 * entries * itemsize + SMALL_ARRAYS
 
 
-class WalkEnvironments:
-    """Exact environments by messages along a contraction tree, see `base.Environments`.
+class NetworkEnvironments(Environments):
+    """Exact environments by messages along a contraction tree, see `Environments`.
 
-    A subclass says which tree (`_plan`) and in which order its leaves are visited.
+    A subclass says which tree (`_plan_messages`) and in which order its leaves are visited.
 
     Parameters
     ----------
     target : list of site tensors or array (rows, columns)
     legs, left, right
+
+    Raises
+    ------
+    ValueError
+        An ansatz or a target that does not fit the legs.
     """
 
     exact = True
 
-    def __init__(self, target, legs: Legs, left: Ansatz, right: Ansatz) -> None:
+    def __init__(self, target: Target, legs: Legs, left: Ansatz, right: Ansatz) -> None:
         check_sides(legs, left, right)
-        if not isinstance(target, list):
+        if isinstance(target, np.ndarray):
             target = site_tensors(compress(target, legs=legs).mpo)
         if legs_of(target) != tuple(legs):
             raise ValueError(f"the target has legs {legs_of(target)}, expected {tuple(legs)}")
         self.network = Network.of(tuple(legs), left, right)
-        self._target = [core.conj() for core in target]
+        self._target = [tensor.conj() for tensor in target]
         self.left, self.right, self.core = [], [], []
         self._leaf = {key: k for k, key in enumerate(self.network.indices)}
         self._shapes: tuple = ()
-        self._messages: Messages | None = None
+        self._messages: MessagePassing | None = None  # planned by `set`, for the bonds of the core
         self._order: list[Key] = []
 
-    def _plan(self, sizes: Mapping[str, int]) -> tuple[Messages, list[Key]]:
-        """Messages along the engine's tree, and free gates and core sites in walking order."""
+    def _plan_messages(self, sizes: Mapping[str, int]) -> tuple[MessagePassing, list[Key]]:
+        """Messages along the engine's tree, and free gates and core sites in the order of a sweep."""
         raise NotImplementedError
 
     def set(
         self,
-        left: Sequence | None = None,
-        core: Sequence | None = None,
-        right: Sequence | None = None,
+        left: Sequence[np.ndarray] | None = None,
+        core: Sequence[np.ndarray] | None = None,
+        right: Sequence[np.ndarray] | None = None,
     ) -> None:
         given = {"left": left, "core": core, "right": right}
         changed = []
@@ -92,11 +100,11 @@ class WalkEnvironments:
         if shapes != self._shapes:
             self._shapes = shapes
             sizes = self.network.sizes(bond_dimensions(self._target), bond_dimensions(self.core))
-            self._messages, self._order = self._plan(sizes)
+            self._messages, self._order = self._plan_messages(sizes)
             for key, array in self.network.constants().items():
                 self._messages.set(self._leaf[key], array)
-            for k, core in enumerate(self._target):
-                self._messages.set(self._leaf["target", k], core)
+            for k, tensor in enumerate(self._target):
+                self._messages.set(self._leaf["target", k], tensor)
             changed = [(part, j) for part in given for j in range(len(getattr(self, part)))]
         for key in changed:
             self._put(key, getattr(self, key[0])[key[1]])
@@ -107,7 +115,7 @@ class WalkEnvironments:
         return float(np.real(self._messages.value(self._leaf[first])))
 
     def sweep(self, updates: Mapping[str, Update], *, core: bool = False) -> None:
-        """A walk there and back: every gate is offered its environment twice."""
+        """Once through the tree and back: every gate is updated twice."""
         if core:
             self._centre_core()
         for there, order in ((True, self._order), (False, self._order[::-1])):
@@ -130,8 +138,8 @@ class WalkEnvironments:
         core = [found["core", k] for k in range(len(self.core))]
         return Gradient(self.inner(), left, right, core).times(scale)
 
-    def fitted_core(self) -> list:
-        """ALS: where all other sites are isometric, a site's best value is its environment."""
+    def fitted_core(self) -> list[np.ndarray]:
+        """One ALS sweep: where all other sites are isometric, a site's best value is its environment."""
         kept = list(self.core)
         self._centre_core()
         sites = [k for part, k in self._order if part == "core"]
@@ -142,6 +150,15 @@ class WalkEnvironments:
         found = list(self.core)
         self.set(core=kept)
         return found
+
+    def pulled_tensors(self, max_bond: int) -> list[np.ndarray]:
+        target = [tensor.conj() for tensor in self._target]
+        ansatz = self.network.ansatz
+        boundary = BoundaryEnvironments(
+            target, self.network.legs, ansatz["left"], ansatz["right"], max_bond=max_bond
+        )
+        boundary.set(self.left, self.core, self.right)
+        return boundary.pulled_tensors(max_bond)
 
     def _centre_core(self) -> None:
         """Make the sites right of the first isometric, unless they are; bonds become minimal."""
@@ -174,15 +191,17 @@ class WalkEnvironments:
         self._put(("core", k + step), beside)
         return None
 
-    def _environment(self, key: Key):
+    def _environment(self, key: Key) -> np.ndarray:
+        """dh/d conj of one tensor, in its shape."""
         raw, log_scale = self._messages.environment(self._leaf[key])
         shape = self._get(*key).shape
         raw = raw.reshape(shape)
         return (raw if log_scale == 0.0 else raw * np.exp(log_scale)).conj()
 
-    def _get(self, part: str, j: int):
+    def _get(self, part: str, j: int) -> np.ndarray:
         return getattr(self, part)[j]
 
-    def _put(self, key: Key, array) -> None:
+    def _put(self, key: Key, array: np.ndarray) -> None:
+        """Replace one tensor."""
         getattr(self, key[0])[key[1]] = array
         self._messages.set(self._leaf[key], array)
