@@ -47,9 +47,10 @@ def parameter_table(model: nn.Module) -> Table:
     Examples
     --------
     >>> from mpodis.nn import CompactTNN
-    >>> print(parameter_table(CompactTNN(inputs=4, seed=0)))  # doctest: +NORMALIZE_WHITESPACE
+    >>> print(parameter_table(CompactTNN(inputs=4, seed=0)))
     parameters
     layer  MPO  gates  BatchNorm  dense  other  all
+    -----------------------------------------------
     mpo     16      0          0      0      0   16
     head     0      0          0     50      0   50
     all     16      0          0     50      0   66
