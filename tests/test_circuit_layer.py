@@ -97,7 +97,7 @@ def test_exponentials_are_those_of_the_skew_matrices(d, is_complex):
 
 @pytest.mark.parametrize("d", [2, 4, 8])
 def test_exponentials_have_a_slope_at_zero(d):
-    zero = torch.zeros(2, d * (d - 1) // 2, dtype=torch.float64, requires_grad=True)
+    zero = torch.zeros(1, d * (d - 1) // 2, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(exponentials, (zero,))
     assert_allclose(exponentials(zero).detach().numpy(), [np.eye(d)] * 2, atol=1e-15)
 
@@ -206,7 +206,7 @@ def test_gates_stay_orthogonal_while_they_are_trained():
     layer = CircuitLayer(brickwall(3, 1), init_scale=0.1, seed=0)  # on one wire and on two
     wanted = torch.from_numpy(random_matrix((8, 8))).float()
     optimizer = torch.optim.Adam(layer.parameters(), lr=0.05)
-    for _ in range(1000):
+    for _ in range(100):
         optimizer.zero_grad()
         loss = -(layer.to_dense() * wanted).sum()
         loss.backward()

@@ -116,7 +116,7 @@ def test_the_count_of_a_line_is_that_of_the_transpiler():
         (np.full((4, 4), np.nan), "not unitary"),
     ],
 )
-def test_what_cannot_be_counted(gate, message):
+def test_gates_that_cannot_be_counted(gate, message):
     with pytest.raises(ValueError, match=message):
         gate_cnots(gate)
 
@@ -143,7 +143,7 @@ def test_the_nearest_product_of_rotations_is_a_singular_value():
 
 
 @pytest.mark.parametrize("group", ["SO", "O", "U"])
-def test_what_is_a_product_or_has_one_cnot_is_found_again(group):
+def test_products_and_gates_with_one_cnot_are_found(group):
     single = np.stack([locals_of(group, seed) for seed in range(5)])
     assert_allclose(kron(*nearest_product(single, group=group)), single, atol=1e-7)
     one = np.stack([chain(1, group, seed) for seed in range(8)])

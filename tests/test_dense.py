@@ -408,7 +408,7 @@ def test_what_cannot_be_held_is_refused(monkeypatch):
     )
     with pytest.raises(ValueError, match=message):
         DenseEnvironments([], ((2, 2),) * 14, wide, wide)
-    monkeypatch.setattr(dense_module, "LIMIT", 4)
+    monkeypatch.setattr(DenseEnvironments, "limit", 4)
     with pytest.raises(ValueError, match="8 x 4 matrices, beyond 4"):
         DenseEnvironments(np.ones((8, 4)), qubit_legs(8, 4), brickwall(3, 1), brickwall(2, 1))
 

@@ -141,7 +141,8 @@ def test_the_network_gives_the_factorization_back(case):
     assert back.shape == case.shape
     for side in ("left", "right"):
         ours, again = getattr(made, side), getattr(back, side)
-        assert again.ansatz == ours.ansatz
+        assert again.ansatz.layers == tuple(layer for layer in ours.ansatz.layers if layer)
+        assert again.ansatz.group == (case.group if ours.gates else "SO")
         for a, b in zip(ours.gates, again.gates, strict=True):
             assert_array_equal(b, a)
     for a, b in zip(site_tensors(made.core), site_tensors(back.core), strict=True):

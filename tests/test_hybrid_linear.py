@@ -2,7 +2,9 @@
 
 import copy
 import os
+import pickle
 
+import cotengra as ctg
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from numpy.testing import assert_allclose
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from mpodis import compress, disentangle
+from mpodis import Factorization, compress, disentangle, mpo_from_tensors
 from mpodis.circuit.ansatz import Ansatz, Placement, brickwall
 from mpodis.circuit.circuit import random_circuit
 from mpodis.circuit.spec import from_spec, segments_from_spec
@@ -163,6 +165,61 @@ def test_the_plan_follows_the_batch():
     assert HybridLinear(sites, 1, **kinds).plan == ("network", "network")
 
 
+PATHS = {
+    "default": lambda: None,
+    "greedy": lambda: "greedy",
+    "auto": lambda: "auto",
+    "hyper": lambda: "hyper",
+    "an optimizer": lambda: ctg.HyperOptimizer(
+        methods=["greedy"], max_repeats=4, parallel=False, progbar=False
+    ),
+    "one after the other": lambda: [(0, 1)] * 17,
+}
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_any_contraction_path_gives_the_same_layer(name):
+    kinds = {"left": "2b + 2b + 2b", "right": "2b + 1b", "bias": False}
+    one = layer("square", "network", optimize=PATHS[name](), **kinds)
+    other = layer("square", "matrix", **kinds)
+    assert one.path is not None
+    assert len(one.path) == 7 + 6 + 4  # gates of the left, of the right, sites
+    for rows in (1, 8, 30):
+        x = torch.from_numpy(random_matrix((rows, 16), seed=rows))
+        assert_allclose(one(x).detach(), other(x).detach(), atol=1e-12)
+    again = layer("square", "network", optimize=one.path, **kinds)
+    assert again.path == one.path
+
+
+def test_the_path_is_searched_once_and_travels_with_copies(monkeypatch):
+    one = layer("square", "network")
+    x = batch(one)
+    y = one(x)
+
+    def search(*args, **options):
+        raise AssertionError("a path is searched again")
+
+    monkeypatch.setattr(ctg, "array_contract_path", search)
+    monkeypatch.setattr(ctg, "array_contract_expression", search)
+    for copied in (one, copy.deepcopy(one), pickle.loads(pickle.dumps(one))):  # noqa: S301
+        assert torch.equal(copied(x), y)
+        assert copied(x[:1]).shape == (1, 4, 16)
+        assert copied.path == one.path
+
+
+def test_the_core_of_a_solution_counts_for_the_plan():
+    """A wide core is multiplied as a matrix, the same one with small bonds is not."""
+    legs = ((2, 2),) * 12
+    plans = []
+    for bond in (1, 40):
+        tensors = [t.detach().numpy() for t in MPOLinear(legs, bond, seed=0).site_tensors]
+        empty = random_circuit(brickwall(12, 1), seed=0)
+        found = Factorization(empty, mpo_from_tensors(tensors), empty.adjoint(), (4096, 4096))
+        plans.append(HybridLinear.from_factorization(found, batch_size=256).plan[0])
+    assert plans[0] == "network"
+    assert plans[1] != "network"
+
+
 def test_layers_too_large_for_a_matrix():
     """A product of circuits that undo each other."""
     circuit = random_circuit(brickwall(13, 2), seed=0)
@@ -272,6 +329,16 @@ def test_two_processes_train_as_one(tmp_path):
         ({"left": "2b", "parity": 2}, "parity=2 must be 0 or 1, that of the first layer"),
         ({"plan": "network", "left": "1b | 1b"}, "splits these circuits; use plan='batch'"),
         ({"shape": (17, 4)}, r"shape=\(17, 4\) does not fit"),
+        ({"plan": "network", "optimize": "fast"}, "optimize='fast' is not a preset of cotengra"),
+        (
+            {"plan": "network", "optimize": [(0, 1)] * 3},
+            "optimize= has 3 steps; the 5 tensors of the network need 4",
+        ),
+        (
+            {"plan": "network", "optimize": [(0, 1), (0, 4)]},
+            r"a step \(0, 4\) where 4 tensors are left; give pairs of positions for the 5 tensors",
+        ),
+        ({"plan": "batch", "optimize": "hyper"}, "plan='batch' has none; leave it out or change"),
     ],
 )
 def test_options_that_make_no_sense(options, message):

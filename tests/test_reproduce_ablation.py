@@ -3,7 +3,8 @@
 import pytest
 
 from mpodis import report
-from mpodis.jobs.directory import REPRODUCE, JobDirectory
+from mpodis.jobs import REPRODUCE
+from mpodis.jobs.directory import JobDirectory
 from mpodis.paper import ablation
 from mpodis.paper.running import run_experiment
 

@@ -6,7 +6,8 @@ from matplotlib import pyplot as plt
 from numpy.testing import assert_allclose
 
 from mpodis import compress, truncated_mpo
-from mpodis.jobs.directory import REPRODUCE, JobDirectory
+from mpodis.jobs import REPRODUCE
+from mpodis.jobs.directory import JobDirectory
 from mpodis.nn import Recipe
 from mpodis.paper import layers
 from mpodis.paper.cores import EXPERIMENT, LAYERS, ROUTES, Cores, _wins

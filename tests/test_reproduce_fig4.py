@@ -11,7 +11,8 @@ from numpy.testing import assert_allclose
 
 from mpodis import disentangle
 from mpodis.circuit.ansatz import brickwall
-from mpodis.jobs.directory import REPRODUCE, JobDirectory
+from mpodis.jobs import REPRODUCE
+from mpodis.jobs.directory import JobDirectory
 from mpodis.measures import entanglement, singular_values
 from mpodis.mpo import mpo_to_dense, truncate
 from mpodis.paper import fig4, load_experiment, table1

@@ -9,7 +9,8 @@ from numpy.testing import assert_allclose
 
 from mpodis.circuit.ansatz import brickwall
 from mpodis.circuit.circuit import random_circuit
-from mpodis.jobs.directory import REPRODUCE, JobDirectory
+from mpodis.jobs import REPRODUCE
+from mpodis.jobs.directory import JobDirectory
 from mpodis.paper import load_experiment, table1_costs
 from mpodis.paper.running import run_experiment
 from mpodis.quantum import gate_cost

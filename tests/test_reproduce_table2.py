@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from mpodis.data import load_data
-from mpodis.jobs.directory import REPRODUCE, JobDirectory
+from mpodis.jobs import REPRODUCE
+from mpodis.jobs.directory import JobDirectory
 from mpodis.nn import Recipe
 from mpodis.paper import table2
 from mpodis.paper.running import run_experiment

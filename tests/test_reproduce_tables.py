@@ -14,7 +14,8 @@ from numpy.testing import assert_allclose
 
 from mpodis import report
 from mpodis.data import load_data
-from mpodis.jobs.directory import REPRODUCE, JobDirectory
+from mpodis.jobs import REPRODUCE
+from mpodis.jobs.directory import JobDirectory
 from mpodis.nn.paper_networks import DIGITS, MNIST
 from mpodis.paper import implicit, load_experiment
 from mpodis.paper.implicit import Implicit, mean_spread, train_row

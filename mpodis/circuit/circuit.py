@@ -200,7 +200,8 @@ class Circuit:
 
         A gate stays fixed if its matrix is still that of its name, and gates stay tied if they are
         still equal; others become free. The group is the one that the circuit had, or a larger one
-        if the gates are complex ("U") or a determinant is negative ("O").
+        if the gates are complex ("U") or a determinant is negative ("O"). Layers without gates
+        at the end are left out.
 
         Parameters
         ----------

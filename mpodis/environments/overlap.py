@@ -170,7 +170,7 @@ def estimate_form(
     *,
     max_bond: int,
 ) -> OverlapEstimate:
-    """h = Re Tr(G^H Q_L M' Q_R) for parts (left gates, core, right gates), as `true_overlap` does."""
+    """h = Re Tr(G^H Q_L M' Q_R) for parts (left gates, core, right gates), see `true_overlap`."""
     left, core, right = parts
     if max(padded_shape(legs)) <= DENSE_DIMENSION:
         engine = DenseEnvironments(target, legs, *ansatze)

@@ -12,15 +12,15 @@ from mpodis.environments.network.transverse import TransverseEnvironments
 from mpodis.environments.network.tree import TreeEnvironments
 from mpodis.environments.protocol import EngineOptions, Environments, Target
 
-__all__ = ["ENGINES", "build_engine", "register_engine"]
+__all__ = ["ENGINES", "build_engine", "engine_named", "register_engine"]
 
-E = TypeVar("E", bound=type[Environments])
+E = TypeVar("E", bound=Environments)
 
 ENGINES: dict[str, type[Environments]] = {}
 """Engine classes by name, in the order in which ``engine="auto"`` asks for their estimates."""
 
 
-def register_engine(engine: E) -> E:
+def register_engine(engine: type[E]) -> type[E]:
     """Add an engine class under its `name`; also a class decorator.
 
     From then on ``engine="auto"`` compares it with the others and ``engine=name`` takes it.
@@ -49,6 +49,13 @@ def register_engine(engine: E) -> E:
     return engine
 
 
+def engine_named(engine: str) -> type[Environments]:
+    """The class of an engine, or a ValueError with the names that are known."""
+    if engine not in ENGINES:
+        raise ValueError(f"engine={engine!r} is not known; use one of {', '.join(ENGINES)}")
+    return ENGINES[engine]
+
+
 register_engine(DenseEnvironments)
 register_engine(TransverseEnvironments)
 register_engine(TreeEnvironments)
@@ -65,6 +72,4 @@ def build_engine(
     options: EngineOptions,
 ) -> Environments:
     """An engine by its name, with the options that concern it."""
-    if engine not in ENGINES:
-        raise ValueError(f"engine={engine!r} is not known; use one of {', '.join(ENGINES)}")
-    return ENGINES[engine].build(target, legs, left, right, options)
+    return engine_named(engine).build(target, legs, left, right, options)

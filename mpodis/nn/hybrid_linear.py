@@ -431,7 +431,13 @@ class HybridLinear(nn.Module):
         # cotengra takes more for optimize= than its annotations say
         network: dict[str, Any] = {"inputs": inputs, "output": output, "shapes": shapes}
         network["optimize"] = optimize
-        found: Any = ctg.array_contract_path(**network)
+        try:
+            found: Any = ctg.array_contract_path(**network)
+        except KeyError:
+            raise ValueError(
+                f"optimize={optimize!r} is not a preset of cotengra; use 'greedy', 'auto' or "
+                "'hyper', an optimizer, or a path"
+            ) from None
         self.path = network["optimize"] = tuple((min(pair), max(pair)) for pair in found)
         self._contract = ctg.array_contract_expression(**network)
 

@@ -136,8 +136,9 @@ def _again(
         | {"max_sweeps": sweeps, "seed": seed}
         | VARIANTS[variant],
     )
+    core = truncate(mpo, max_bond=1).mpo
     if variant == "scrambled":
-        core, mpo = truncate(mpo, max_bond=1).mpo, _scrambled(mpo, seed)
+        mpo = _scrambled(mpo, seed)
     rows = []
     for depth in depths:
         left = brickwall(mpo.L, depth, width)
@@ -405,7 +406,7 @@ def _fewest(record: dict) -> str:
             width: median(_reached(record, way, width, "logical"))
             for width in record["options"]["widths"]
         }
-        width = min(counts, key=counts.get)
+        width = min(counts, key=lambda width: counts[width])
         texts.append(
             f"{way}: {width}-body with {counts[width]:.0f}"
             if math.isfinite(counts[width])

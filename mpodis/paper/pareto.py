@@ -14,7 +14,7 @@ from statistics import median
 from matplotlib.axes import Axes
 
 from mpodis.factorization import Factorization
-from mpodis.jobs.pareto import best_within
+from mpodis.jobs.pareto_page import best_within
 from mpodis.measures import second_moment
 from mpodis.nn import layer_inputs
 from mpodis.paper.base import Experiment, Options, Panel, Piece, spread
@@ -162,8 +162,8 @@ def _draw_all(record: dict, ax: Axes) -> Axes:
         curve = [(n, _best(record, n, family)) for n in range(most + 1)]
         full = [(n, median(x)) for n, x in curve if len(x) == len(rows)]
         where, values = zip(*full, strict=True) if full else ((), ())
-        style = {"color": f"C{k}"} if family else {"color": "k", "lw": 2}
-        ax.step(where, values, where="post", label=family or "front", **style)
+        colour, width = (f"C{k}", None) if family else ("k", 2)
+        ax.step(where, values, where="post", label=family or "front", color=colour, lw=width)
     ax.set(xlabel="CNOTs of both circuits", ylabel=f"{_value(record)[1]}, median")
     ax.legend(fontsize="x-small")
     return ax

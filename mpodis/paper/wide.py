@@ -25,14 +25,14 @@ from mpodis.conventions import qubit_legs
 from mpodis.data import Dataset
 from mpodis.nn import DENSE_RECIPES, accuracy, train_classifier
 from mpodis.paper.base import Options, Piece, spread
-from mpodis.paper.networks import dataset, trained_dense
-from mpodis.paper.standins import (
+from mpodis.paper.networks import dataset, submodule, trained_dense
+from mpodis.paper.replacements import (
     METHODS,
     SO4,
     Effort,
     Layer,
-    Place,
-    StandIn,
+    Replacement,
+    Slot,
     circuits,
     gate_count,
     leads,
@@ -133,9 +133,9 @@ def _scores(pair: Pair, images: Dataset, seed: int) -> dict:
 
 @dataclass(frozen=True)
 class Pair:
-    """What stands in for both layers, and the network with it."""
+    """What replaces both layers, and the network with it."""
 
-    found: list[StandIn]
+    found: list[Replacement]
     model: nn.Module
 
     @property
@@ -154,12 +154,12 @@ class Fill:
 
     @property
     def dense(self) -> int:
-        return sum(self.original.get_submodule(name).weight.numel() for name in PLACES)
+        return sum(submodule(self.original, name).weight.numel() for name in PLACES)
 
     def with_share(self, method: str, share: float) -> Pair:
         """Every layer keeps the share of its own weights, or the common budget is split best."""
         if share >= FEW:
-            sizes = [self.original.get_submodule(name).weight.numel() for name in PLACES]
+            sizes = [submodule(self.original, name).weight.numel() for name in PLACES]
             return self._each(method, [int(share * size) for size in sizes])
         budget = int(share * self.dense)
         tried = [self._each(method, [one, budget - one]) for one in self._limits(budget)]
@@ -219,13 +219,13 @@ class Fill:
             one = min(found, key=lambda one: one.loss)
             yield Pair([*pair.found, one], place.filled(one.matrix))
 
-    def _place(self, pair: Pair, number: int) -> tuple[Place, list[Reordering] | None]:
-        place = Place.of(pair.model, PLACES[number], self.images.x_train, self.objective)
+    def _place(self, pair: Pair, number: int) -> tuple[Slot, list[Reordering] | None]:
+        place = Slot.of(pair.model, PLACES[number], self.images.x_train, self.objective)
         # the order of pixels is free; rows and columns as bits of their own suit an MPO
         return place, None if number else [grid(self.images.image_shape, HIDDEN[0])]
 
 
-def _fit(layer: Layer, method: str, budget: int, effort: Effort, orders) -> StandIn:
+def _fit(layer: Layer, method: str, budget: int, effort: Effort, orders) -> Replacement:
     """What so many parameters buy: circuits of at most as many, the others of at least as many."""
     shape = layer.matrix.shape
     if method == CIRCUITS:
@@ -240,7 +240,7 @@ def _fit(layer: Layer, method: str, budget: int, effort: Effort, orders) -> Stan
     return monarch_matrix(layer, budget, effort, orders=1, **MONARCHS)
 
 
-def _each_depth(layer: Layer, budget: int, effort: Effort, orders) -> Iterator[StandIn]:
+def _each_depth(layer: Layer, budget: int, effort: Effort, orders) -> Iterator[Replacement]:
     """Of every depth the largest core that the parameters pay for, where they pay for one."""
     shape = layer.matrix.shape
     legs = qubit_legs(*shape)
@@ -250,7 +250,7 @@ def _each_depth(layer: Layer, budget: int, effort: Effort, orders) -> Iterator[S
             yield from circuits(layer, bond_for(rest, legs, below=True), [depth], effort, orders)
 
 
-def grid(image_shape: tuple[int, int], outputs: int) -> Reordering:
+def grid(image_shape: Sequence[int], outputs: int) -> Reordering:
     """Pixels as rows and columns of the next larger sides that are powers of two.
 
     What these add takes the inputs behind the pixels, see `Layer.padded`.

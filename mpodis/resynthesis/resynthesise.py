@@ -24,7 +24,7 @@ from mpodis.optimise.result import Disentangled
 from mpodis.resynthesis.front import ParetoPoint, undominated
 from mpodis.resynthesis.rewriting import compile_wide_gates
 from mpodis.resynthesis.search import Search
-from mpodis.resynthesis.task import Task, check_count
+from mpodis.resynthesis.task import Task, check_count, check_size
 from mpodis.resynthesis.two_qubit_gates import cnot_count
 from mpodis.sites import bond_dimensions, mpo_from_tensors, site_tensors
 from mpodis.synthesis import check_unitary
@@ -266,8 +266,10 @@ def _on_neighbours(circuit: Circuit, seed: int) -> Circuit:
 
 def _unitary(given: Circuit, seed: int) -> tuple[Task, Factorization]:
     """The task of keeping a circuit's unitary: the circuit on the left, the core the identity."""
+    size = 2**given.n
+    check_size((size, size))
     circuit = _on_neighbours(given, seed)
-    size, group = 2**given.n, circuit.ansatz.group
+    group = circuit.ansatz.group
     kind = np.complex128 if group == "U" else np.float64
     target = np.asarray(given.to_dense())
     task = Task.build(

@@ -27,7 +27,7 @@ from mpodis.sites import mpo_legs, mpo_to_dense, site_tensors
 if TYPE_CHECKING:
     from quimb.tensor import MatrixProductOperator
 
-__all__ = ["DenseLoss", "Task", "check_count"]
+__all__ = ["DenseLoss", "Task", "check_count", "check_size"]
 
 LIMIT = 2**10
 """Largest dimension of an operator: gates are compared through the dense matrix."""
@@ -160,11 +160,7 @@ class Task:
         if isinstance(mpo, Compressed):
             mpo, shape = mpo.mpo, shape or mpo.shape
         padded = padded_shape(mpo_legs(mpo))
-        if max(padded) > LIMIT:
-            raise ValueError(
-                f"the operator spans {padded}, but gates are compared through dense matrices of "
-                f"up to {LIMIT} rows; `disentangle` takes larger operators"
-            )
+        check_size(padded)
         if objective not in LOSSES:
             raise ValueError(
                 f"objective={objective!r} is not known; use one of {', '.join(LOSSES)}"
@@ -315,6 +311,15 @@ LOSSES: dict[str, Callable[[Task], DenseLoss]] = {
     "activations": lambda task: task.activations_loss,
 }
 """The loss of every objective that can be named."""
+
+
+def check_size(padded: tuple[int, int]) -> None:
+    """Raise a ValueError if an operator is too large for its dense matrix."""
+    if max(padded) > LIMIT:
+        raise ValueError(
+            f"the operator spans {padded}, but gates are compared through dense matrices of up to "
+            f"{LIMIT} rows; `disentangle` takes larger operators"
+        )
 
 
 def check_count(name: str, value: object, low: int) -> None:

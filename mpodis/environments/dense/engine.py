@@ -56,8 +56,6 @@ from mpodis.sites import site_tensors, tensors_to_dense
 
 __all__ = ["DenseEnvironments", "sweep_cost"]
 
-LIMIT = 2**13
-"""Largest dimension of an operator that is held dense."""
 SMALL = 2**6
 """Largest dimension for which a product of dense matrices beats applying the circuits."""
 ALS_MATRICES = 4.5
@@ -91,6 +89,7 @@ class DenseEnvironments(DenseOperatorEnvironments):
     exact = True
     holds_dense = True
     parallel = True
+    limit = 2**13
 
     def __init__(
         self,
@@ -104,7 +103,7 @@ class DenseEnvironments(DenseOperatorEnvironments):
         dtype: str = "float64",
     ) -> None:
         check_sides(legs, left, right)
-        refused = _refusal(legs)
+        refused = self._refusal(legs)
         if refused:
             raise ValueError(
                 f"{refused}; use engine='boundary', or 'transverse' for shallow circuits"
@@ -140,9 +139,10 @@ class DenseEnvironments(DenseOperatorEnvironments):
     def estimate(cls, problem: ProblemSize, options: EngineOptions) -> Estimate:
         """A sweep, and the dense ALS of the core, whose temporaries are in double precision."""
         legs, entries = problem.legs, math.prod(padded_shape(problem.legs))
-        refused = _refusal(legs)
-        if refused:
-            return Estimate(cls.name, True, math.inf, _finite(problem.itemsize, entries), refused)
+        refused = cls._refusal(legs)
+        if refused:  # entries may be more than a float can count
+            size = 2.0 ** min(math.log2(problem.itemsize) + math.log2(entries), 1000.0)
+            return Estimate(cls.name, True, math.inf, size, refused)
         seconds, size = sweep_cost(
             legs,
             problem.left,
@@ -158,6 +158,15 @@ class DenseEnvironments(DenseOperatorEnvironments):
         cls, target: Target, legs: Legs, left: Ansatz, right: Ansatz, options: EngineOptions
     ) -> DenseEnvironments:
         return cls(target, legs, left, right, device=options.device, dtype=options.dtype)
+
+    @classmethod
+    def _refusal(cls, legs: Legs) -> str:
+        """Why an operator is too large to be held dense; empty if it is not."""
+        shape = padded_shape(legs)
+        if max(shape) <= cls.limit:
+            return ""
+        shown = " x ".join(str(d) if d < 2**20 else f"2^{d.bit_length() - 1}" for d in shape)
+        return f"the dense engine would hold {shown} matrices, beyond {cls.limit}"
 
     def set(
         self,
@@ -351,7 +360,7 @@ class DenseEnvironments(DenseOperatorEnvironments):
                 new = renew_gate(0, traced)
             else:
                 turned = [turn(gates[j]) for j in tile.gates]
-                new = inside.run(turned, matrices[k], traced, renew_gate)
+                new = inside.run(turned, matrices[k].dot(traced), renew_gate)
             form = (new.T * traced).sum().real
             return new
 
@@ -367,7 +376,8 @@ class DenseEnvironments(DenseOperatorEnvironments):
         if target is not None and dense is not None and max(self._target.shape) <= SMALL:
             product = conjugate(target).T @ dense if turned else dense @ adjoint(target)
             product = product.T if turned else product
-            wires = range(part.tiles[0].first, part.tiles[0].first + part.tiles[0].width)
+            tile = part.tiles[0]
+            wires = range(tile.first, tile.first + tile.width)
             y[...] = to_device(apply_rows(adjoint(own[0]), product, wires))
             return
         if target is None:
@@ -549,17 +559,3 @@ def sweep_cost(
     if tile is None and largest <= SMALL:
         entries += sum(layered_entries(side.places, side.n) for side in sides.values())
     return seconds, given * target + size * entries + SMALL_ARRAYS
-
-
-def _refusal(legs: Legs) -> str:
-    """Why an operator is too large to be held dense; empty if it is not."""
-    shape = padded_shape(legs)
-    if max(shape) <= LIMIT:
-        return ""
-    shown = " x ".join(str(d) if d < 2**20 else f"2^{d.bit_length() - 1}" for d in shape)
-    return f"the dense engine would hold {shown} matrices, beyond {LIMIT}"
-
-
-def _finite(itemsize: int, entries: int) -> float:
-    """Bytes of a matrix that may have more entries than a float can count."""
-    return 2.0 ** min(math.log2(itemsize) + math.log2(entries), 1000.0)

@@ -464,7 +464,6 @@ class GateSweep:
     def run(
         self,
         gates: list,
-        matrix: np.ndarray | None = None,
         traced: np.ndarray | None = None,
         renew: Callable[[int, np.ndarray], np.ndarray] | None = None,
     ) -> np.ndarray:
@@ -474,16 +473,16 @@ class GateSweep:
         ----------
         gates : list of arrays
             Renewed in place.
-        matrix, traced : arrays
-            The product of the gates as they come in, and the tile's traced operator.
+        traced : array, optional
+            The tile's matrix times its traced operator.
         renew : callable, optional
             (number in the tile, traced operator) -> new gate.
         """
         both, passed, size = self._both, self._passed, self._size
-        if renew is None:
+        if traced is None:
             both[:size] = 0
         else:
-            np.dot(matrix, traced, passed[:size])
+            passed[:size] = traced
         passed[size:] = self._one
         for k, step in enumerate(self._steps):
             if renew is not None and step.take_out is not None:

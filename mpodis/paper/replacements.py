@@ -1,4 +1,4 @@
-"""What can stand in for a dense layer at a number of parameters, every form by the same recipe.
+"""What can replace a dense layer at a number of parameters, every form by the same recipe.
 
 Circuits around a core, the core alone, low rank and Monarch matrices are all fitted to the same
 weighted distance |C (W - A) S|. What a network leaves free is free for all: the mean input goes
@@ -21,6 +21,8 @@ from mpodis.fit import weighted_loss
 from mpodis.mpo import compress
 from mpodis.nn import collect_activations, linear_from_matrix, replace_layer
 from mpodis.optimise.result import Disentangled
+from mpodis.paper.base import Options
+from mpodis.paper.networks import submodule
 from mpodis.paper.rotations import as_rotations
 from mpodis.structured import (
     Reordering,
@@ -35,10 +37,11 @@ __all__ = [
     "ANGLES",
     "METHODS",
     "SO4",
+    "Dense",
     "Effort",
     "Layer",
-    "Place",
-    "StandIn",
+    "Slot",
+    "Replacement",
     "bricks",
     "circuits",
     "gate_count",
@@ -47,6 +50,8 @@ __all__ = [
     "plain_mpo",
     "rank_matrix",
 ]
+
+OBJECTIVES = ("activations", "sensitivity")
 
 METHODS = ("circuits", "plain MPO", "low rank", "Monarch")
 """Ours, and the others."""
@@ -58,9 +63,57 @@ LEAST_GAIN = 1e-3
 """An order that lowers the loss by a smaller fraction ends the search."""
 
 
+@dataclass(frozen=True)
+class Dense(Options):
+    """Options of `dense`: what replaces the layers, and the effort of each fit.
+
+    Attributes
+    ----------
+    network : {"small", "wide"}
+    objectives : tuple of str
+        "activations": the distance of the activations; "sensitivity": weighted by the
+        gradients of the loss.
+    cores, depths, mirrored : tuple of int
+        Bond dimensions of cores, and ascending depths of the circuits around each: of those whose
+        gates are all free, and of those whose gates stand at two places.
+    bonds, ranks, monarchs : tuple of int
+        Bond dimensions of plain MPOs, ranks, and least parameters of Monarch matrices.
+    starts, max_sweeps, rounds : int
+        See `Effort`; for the wide network a quarter of the sweeps and a third of the rounds.
+    shares : tuple of float
+        Of the wide network's hidden weights that are kept.
+    """
+
+    seeds: int = 5
+    network: str = "small"
+    objectives: tuple[str, ...] = OBJECTIVES
+    cores: tuple[int, ...] = (1, 2, 3, 4, 8, 12)
+    depths: tuple[int, ...] = (2, 4, 5, 7, 9, 12, 16, 24)
+    mirrored: tuple[int, ...] = (3, 4, 6, 9, 12, 16, 20, 26, 36)
+    bonds: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16)
+    ranks: tuple[int, ...] = tuple(range(1, 24))
+    monarchs: tuple[int, ...] = (256, 384, 512, 768, 1024, 1536, 2048)
+    starts: int = 4
+    max_sweeps: int = 60
+    rounds: int = 6
+    shares: tuple[float, ...] = (1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.network not in ("small", "wide"):
+            raise ValueError(f"network={self.network!r} is not known; use small or wide")
+        wrong = [name for name in self.objectives if name not in OBJECTIVES]
+        if wrong or not self.objectives:
+            raise ValueError(f"objectives={self.objectives} must be among {', '.join(OBJECTIVES)}")
+        for name in ("depths", "mirrored"):
+            depths = getattr(self, name)
+            if not depths or list(depths) != sorted(set(depths)) or depths[0] < 1:
+                raise ValueError(f"{name}={depths} must be ascending, from 1 on")
+
+
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """A matrix (inputs, outputs) and the second moments C^2 and S^2 that its errors are felt by."""
+    """A matrix (inputs, outputs) and the second moments C^2 and S^2 that weigh its errors."""
 
     matrix: np.ndarray
     covariance: np.ndarray
@@ -81,13 +134,13 @@ class Layer:
         return Layer(matrix, np.pad(self.covariance, extra), self.sensitivity)
 
     def reordered(self, order: Reordering) -> Layer:
-        felt = None if self.sensitivity is None else order.sensitivity(self.sensitivity)
-        return Layer(order.apply(self.matrix), order.covariance(self.covariance), felt)
+        weights = None if self.sensitivity is None else order.sensitivity(self.sensitivity)
+        return Layer(order.apply(self.matrix), order.covariance(self.covariance), weights)
 
 
 @dataclass(frozen=True, eq=False)
-class Place:
-    """A linear layer in its network, where something else is put.
+class Slot:
+    """A linear layer in its network, to be replaced.
 
     Attributes
     ----------
@@ -107,10 +160,10 @@ class Place:
     bias: np.ndarray
 
     @classmethod
-    def of(cls, model: nn.Module, name: str, x, objective: str) -> Place:
-        """From the images x; "sensitivity" also weighs by what the loss feels of the outputs."""
+    def of(cls, model: nn.Module, name: str, x, objective: str) -> Slot:
+        """From the images x; "sensitivity" also weighs by the gradients of the loss."""
         seen = collect_activations(model, name, x, with_sensitivity=objective == "sensitivity")
-        linear = model.get_submodule(name)
+        linear = submodule(model, name)
         matrix, bias = (a.detach().numpy().T.copy() for a in (linear.weight, linear.bias))
         return cls(model, name, Layer(matrix, seen.centred, seen.sensitivity), seen.mean, bias)
 
@@ -122,8 +175,8 @@ class Place:
 
 
 @dataclass(frozen=True, eq=False)
-class StandIn:
-    """A matrix in place of a layer's, what it costs and how far it is off.
+class Replacement:
+    """A matrix that replaces a layer's, its parameters and its loss.
 
     Attributes
     ----------
@@ -131,7 +184,7 @@ class StandIn:
     matrix : array (inputs, outputs)
     parameters : int
         All numbers that are stored, six for a gate of SO(4), its dimension.
-    thrifty : int
+    independent : int
         The same with gates as CNOTs and rotations, four angles each, see `as_rotations`.
     loss : float
         `Layer.loss`.
@@ -140,7 +193,7 @@ class StandIn:
     name: str
     matrix: np.ndarray
     parameters: int
-    thrifty: int
+    independent: int
     loss: float
 
 
@@ -182,7 +235,7 @@ def circuits(
     orders: Orders = None,
     *,
     mirrored: bool = False,
-) -> Iterator[StandIn]:
+) -> Iterator[Replacement]:
     """Brickwalls of ascending depths around a core, each begun from the one before.
 
     The matrix is that of the CNOTs and rotations. Gates that are `mirrored`, see `tie_gates`, are
@@ -205,10 +258,10 @@ def circuits(
         gates = gate_count(layer.matrix.shape, depth, mirrored=mirrored)
         six, four = gates * SO4, gates * (SO4 if mirrored else ANGLES)
         name = f"chi {core_bond}, depth {depth}"
-        yield StandIn(name, matrix, core + six, core + four, layer.loss(matrix))
+        yield Replacement(name, matrix, core + six, core + four, layer.loss(matrix))
 
 
-def plain_mpo(layer: Layer, bond: int, effort: Effort, orders: Orders = None) -> StandIn:
+def plain_mpo(layer: Layer, bond: int, effort: Effort, orders: Orders = None) -> Replacement:
     """The core alone."""
     padded = layer.padded()
     orders = _orders(padded, bond, effort) if orders is None else orders
@@ -216,26 +269,26 @@ def plain_mpo(layer: Layer, bond: int, effort: Effort, orders: Orders = None) ->
     best, order = min(tried, key=lambda pair: pair[0].loss)
     matrix = crop(order.undo(best.factorization.to_dense()), layer.matrix.shape)
     parameters = best.factorization.parameter_counts()["core"]
-    return StandIn(f"chi {bond}", matrix, parameters, parameters, layer.loss(matrix))
+    return Replacement(f"chi {bond}", matrix, parameters, parameters, layer.loss(matrix))
 
 
-def rank_matrix(layer: Layer, rank: int) -> StandIn:
+def rank_matrix(layer: Layer, rank: int) -> Replacement:
     """Whitened SVD; the order of neurons changes nothing."""
     found = low_rank(layer.matrix, rank, **layer.moments)
     count, loss = found.parameters, layer.loss(found.matrix)
-    return StandIn(found.name, found.matrix, count, count, loss)
+    return Replacement(found.name, found.matrix, count, count, loss)
 
 
 def monarch_matrix(
     layer: Layer, parameters: int, effort: Effort, *, orders: int = 2, **options
-) -> StandIn:
+) -> Replacement:
     """The best of `best_monarch` in the order given, and in `orders` - 1 that come of the fits."""
     order, tried = Reordering.identity(layer.matrix.shape), []
     for _ in range(orders):
         now = layer.reordered(order)
         found = best_monarch(now.matrix, parameters, seed=effort.seed, **options, **now.moments)
         matrix, count = order.undo(found.matrix), found.parameters
-        tried.append(StandIn(found.name, matrix, count, count, layer.loss(matrix)))
+        tried.append(Replacement(found.name, matrix, count, count, layer.loss(matrix)))
         order = order.then(improve_permutation(now.matrix, found.matrix, **now.moments))
     return min(tried, key=lambda one: one.loss)
 

@@ -1,4 +1,4 @@
-"""What stands in for a layer: rotations, orders, and every form at its own loss."""
+"""What replaces a layer: rotations, orders, and every form at its own loss."""
 
 import functools
 
@@ -15,12 +15,11 @@ from mpodis.factorization import Factorization
 from mpodis.fit import weighted_loss
 from mpodis.gates import FIXED, random_gate
 from mpodis.nn import accuracy, dense_network
-from mpodis.paper import standins
-from mpodis.paper.rotations import as_rotations, gate_angles
-from mpodis.paper.standins import (
+from mpodis.paper import replacements
+from mpodis.paper.replacements import (
     Effort,
     Layer,
-    Place,
+    Slot,
     circuits,
     gate_count,
     leads,
@@ -28,6 +27,7 @@ from mpodis.paper.standins import (
     plain_mpo,
     rank_matrix,
 )
+from mpodis.paper.rotations import as_rotations, gate_angles
 from mpodis.sites import mpo_from_tensors
 from mpodis.structured import improve_permutation, mpo_parameters
 from reference import (
@@ -225,7 +225,7 @@ def test_deeper_circuits_are_never_worse_and_cost_what_they_say(layer):
     for depth, one in zip((2, 3), found, strict=True):
         check(layer, one)
         gates, core = gate_count((16, 8), depth), 3 * 4 + 2
-        assert (one.parameters, one.thrifty) == (6 * gates + core, 4 * gates + core)
+        assert (one.parameters, one.independent) == (6 * gates + core, 4 * gates + core)
         assert one.name == f"chi 1, depth {depth}"
     assert found[1].loss <= found[0].loss + 1e-12
 
@@ -235,7 +235,7 @@ def test_mirrored_gates_are_counted_once(layer):
     # inputs: 2, 1 and 2 gates in layers, of which 1, 1 and 1 differ; outputs: 1, 1 and 1
     for gates, one in zip((4, 6), found, strict=True):
         check(layer, one)
-        assert one.parameters == one.thrifty == 6 * gates + 3 * 4 + 2
+        assert one.parameters == one.independent == 6 * gates + 3 * 4 + 2
     assert found[1].loss <= found[0].loss + 1e-12
     assert gate_count((64, 64), 5, mirrored=True) == 2 * (2 + 1 + 2 + 1 + 2)
     assert gate_count((64, 64), 5) == 2 * (3 + 2 + 3 + 2 + 3)
@@ -244,7 +244,7 @@ def test_mirrored_gates_are_counted_once(layer):
 def test_the_core_alone_is_a_circuit_of_no_layers(layer):
     plain = plain_mpo(layer, 2, QUICK)
     check(layer, plain)
-    assert (plain.thrifty, plain.name) == (plain.parameters, "chi 2")
+    assert (plain.independent, plain.name) == (plain.parameters, "chi 2")
     assert plain.parameters == mpo_parameters(qubit_legs(16, 8), 2)
     around = next(circuits(layer, 2, (2,), QUICK))
     assert around.loss < plain.loss
@@ -267,8 +267,10 @@ def test_low_rank_is_that_of_the_package(layer):
 
 
 def test_more_orders_of_a_monarch_matrix_are_never_worse(layer, monkeypatch):
-    quick = functools.partial(standins.best_monarch, fits=1, n_init=1, max_sweeps=2, iterations=9)
-    monkeypatch.setattr(standins, "best_monarch", quick)
+    quick = functools.partial(
+        replacements.best_monarch, fits=1, n_init=1, max_sweeps=2, iterations=9
+    )
+    monkeypatch.setattr(replacements, "best_monarch", quick)
     alone, several = (monarch_matrix(layer, 60, QUICK, orders=k) for k in (1, 3))
     for one in (alone, several):
         check(layer, one)
@@ -294,7 +296,7 @@ def test_leads_are_over_the_best_other():
 def test_a_place_answers_the_mean_image_as_before(objective):
     images = load_data("digits")
     model = dense_network((64, 8, 10), seed=0).double()
-    place = Place.of(model, "0", images.x_train, objective)
+    place = Slot.of(model, "0", images.x_train, objective)
     assert (place.layer.sensitivity is None) == (objective == "activations")
     assert_allclose(place.layer.matrix, model[0].weight.detach().numpy().T)
     filled = place.filled(np.zeros((64, 8)))
