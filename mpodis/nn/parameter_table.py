@@ -38,15 +38,15 @@ TORCH_KINDS: dict[type[nn.Module], str] = {
 def parameter_table(model: nn.Module) -> Table:
     """Number of parameters of every layer: MPO, gates, BatchNorm, dense weights, and all others.
 
-        Biases count as "dense". Every parameter counts once, however many modules use it.
+    Biases count as "dense". Every parameter counts once, however many modules use it.
 
-        Parameters
-        ----------
-        model : torch.nn.Module
+    Parameters
+    ----------
+    model : torch.nn.Module
 
-        Examples
-        --------
-        >>> from mpodis.nn import CompactTNN
+    Examples
+    --------
+    >>> from mpodis.nn import CompactTNN
     >>> table = parameter_table(CompactTNN(inputs=4, seed=0))
     >>> table.columns
     ('layer', 'MPO', 'gates', 'BatchNorm', 'dense', 'other', 'all')

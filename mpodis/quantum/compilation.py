@@ -55,17 +55,17 @@ EQUAL = 1e-10
 def merge(*circuits: Circuit | QuantumCircuit) -> Circuit:
     """One circuit for several, the first one acting first on a row vector: Q = Q_1 Q_2 ...
 
-        Gates that meet on the same wires become one. A Qiskit circuit is converted by `from_qiskit`.
+    Gates that meet on the same wires become one. A Qiskit circuit is converted by `from_qiskit`.
 
-        Raises
-        ------
-        ValueError
-            Without circuits, or for different numbers of wires.
+    Raises
+    ------
+    ValueError
+        Without circuits, or for different numbers of wires.
 
-        Examples
-        --------
-        >>> from mpodis import brickwall, random_circuit
-        >>> circuit = random_circuit(brickwall(2, 1), seed=0)
+    Examples
+    --------
+    >>> from mpodis import brickwall, random_circuit
+    >>> circuit = random_circuit(brickwall(2, 1), seed=0)
     >>> print(merge(circuit, circuit).ansatz)
     2 wires, 1 layers (1 x 2b), SO
     """
