@@ -120,7 +120,7 @@ def test_a_tree_is_searched_where_circuits_are_irregular():
 
 def test_estimates_tell_time_memory_and_what_is_refused():
     mpo = mpo_from_tensors(random_cores(((2, 2),) * 14, 3, seed=1))
-    circuits = {"left": brickwall(14, 4), "right": brickwall(14, 4)}
+    circuits = {"left": brickwall(14, 4), "right": brickwall(14, 4).reversed()}
     rows = {row[0]: row[1:] for row in engine_estimates(mpo, **circuits).rows}
     # a search for a tree is not worth its time where transverse takes milliseconds
     kinds = {name: kind for name, (kind, _, _, _) in rows.items()}
