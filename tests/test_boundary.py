@@ -14,7 +14,7 @@ from mpodis.environments.boundary.cost import sweep_cost
 from mpodis.environments.boundary.engine import BoundaryEnvironments, middle_overlap
 from mpodis.environments.boundary.steps import plan_steps
 from mpodis.environments.boundary.truncation import METHODS
-from mpodis.fit import als_core, core_gradient
+from mpodis.fit import als_sweep, core_gradient
 from mpodis.gates import polar
 from reference import ALL, Twin, dense_from_cores, free, inner, random_member, setup, twin
 
@@ -88,7 +88,7 @@ def test_what_is_left_once_the_circuits_are_off_is_the_dense_pulled_matrix(name)
     size = TOL * np.linalg.norm(s.pulled)
     assert_allclose(dense_from_cores(engine.pulled_tensors(EXACT)), s.pulled, rtol=0, atol=size)
     # site by site, in the gauge of the dense fit
-    found, expected = engine.fitted_core(), als_core(s.pulled, s.cores)
+    found, expected = engine.fitted_core(), als_sweep(s.pulled, s.cores)
     assert [c.shape for c in found] == [c.shape for c in expected]
     for a, b in zip(found, expected, strict=True):
         assert_allclose(a, b, rtol=0, atol=size)

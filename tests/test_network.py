@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from mpodis.circuit.ansatz import brickwall, from_spec, staircase
+from mpodis.circuit.ansatz import brickwall, staircase
 from mpodis.circuit.circuit import random_circuit
+from mpodis.circuit.spec import from_spec
 from mpodis.environments import (
     EngineOptions,
     ProblemSize,

@@ -34,7 +34,7 @@ def core_environments(pulled: Pulled, core: Sequence[np.ndarray]) -> list[np.nda
 
 
 def als_core_mpo(pulled: Pulled, core: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """One ALS sweep of the core, as `fit.als_core` does it for a dense target.
+    """One ALS sweep of the core, as `fit.als_sweep` does it for a dense target.
 
     Returns
     -------

@@ -48,9 +48,10 @@ from mpodis.environments.protocol import (
     Target,
     Update,
     accept_core,
+    check_local,
     check_sides,
 )
-from mpodis.fit import als_core, core_gradient, full_bonds
+from mpodis.fit import als_sweep, core_gradient, full_bonds
 from mpodis.mpo import compress
 from mpodis.sites import site_tensors, tensors_to_dense
 
@@ -103,6 +104,7 @@ class DenseEnvironments(DenseOperatorEnvironments):
         dtype: str = "float64",
     ) -> None:
         check_sides(legs, left, right)
+        check_local(left, right)
         refused = self._refusal(legs)
         if refused:
             raise ValueError(
@@ -279,7 +281,7 @@ class DenseEnvironments(DenseOperatorEnvironments):
         if not self._is_pulled:
             self._pull(work.target, np.transpose, matrix)
             self._is_pulled = True
-        return als_core(conjugate(self._backend.to_numpy(matrix)), self.core)
+        return als_sweep(conjugate(self._backend.to_numpy(matrix)), self.core)
 
     def pulled_tensors(self, max_bond: int) -> list[np.ndarray]:
         return site_tensors(compress(self.pulled(), legs=self._legs, max_bond=max_bond).mpo)
@@ -376,7 +378,9 @@ class DenseEnvironments(DenseOperatorEnvironments):
         if target is not None and dense is not None and max(self._target.shape) <= SMALL:
             product = conjugate(target).T @ dense if turned else dense @ adjoint(target)
             product = product.T if turned else product
-            y[...] = to_device(apply_rows(adjoint(own[0]), product, part.tiles[0].first))
+            tile = part.tiles[0]
+            wires = range(tile.first, tile.first + tile.width)
+            y[...] = to_device(apply_rows(adjoint(own[0]), product, wires))
             return
         if target is None:
             source = work.target if turned else work.transposed
