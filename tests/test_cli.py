@@ -2,6 +2,10 @@
 
 import json
 import re
+import signal
+import subprocess
+import sys
+import time
 import tomllib
 from dataclasses import fields
 from pathlib import Path
@@ -325,6 +329,34 @@ def test_resume_goes_on_and_then_only_shows(mpodis, monkeypatch):
     assert mpodis("resume", "run")[:2] == (0, out)
     after = everything()
     assert all(after[path] == when for path, when in before.items())
+
+
+@pytest.mark.no_cover
+def test_ctrl_c_stops_a_job_without_results(mpodis):
+    """`disentangle` alone would answer Ctrl-C with what it has, which is no result of a job."""
+    np.save("w.npy", random_matrix((64, 64)))
+    flags = ("--depth", "8", "--init", "identity", "--tol", "0", "--max-sweeps", "1000000")
+    code = "from mpodis.cli import main; main()"
+    child = subprocess.Popen(
+        [sys.executable, "-c", code, "disentangle", "w.npy", *flags, "--out", "run"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        limit = time.monotonic() + 60
+        while not Path("run/overlap/config.json").exists():
+            assert child.poll() is None
+            assert time.monotonic() < limit
+            time.sleep(0.01)
+        time.sleep(0.5)
+    finally:
+        child.send_signal(signal.SIGINT)
+        _, err = child.communicate(timeout=60)
+    assert child.returncode == 130
+    assert err.endswith("mpodis: interrupted; go on with `mpodis resume RUN`\n")
+    assert not Path("run/results.json").exists()
+    assert mpodis("show", "run")[0] == 1
 
 
 def interrupt(*arguments, **options):
