@@ -12,11 +12,11 @@ from mpodis.disentangling import disentangle
 from mpodis.environments import ENGINES
 from mpodis.files import read_json
 from mpodis.mpo import compress
-from mpodis.optimise.loop import Loop
-from mpodis.optimise.problem import Problem
-from mpodis.optimise.settings import Settings
+from mpodis.optimise import recorder
+from mpodis.options import SearchOptions
 from mpodis.sites import mpo_from_tensors, mpo_to_dense, site_tensors
 from reference import overlap, random_cores, random_matrix
+from searching import Stepper, build
 
 choose_module = importlib.import_module("mpodis.environments.choose")  # the name is a function's
 truth_module = importlib.import_module("mpodis.environments.overlap")
@@ -35,7 +35,7 @@ def test_every_engine_climbs_and_tells_the_truth(group, core, engine):
     options = {"core": core, "max_bond": 2, "n_init": 2, "init_sweeps": 3, "max_sweeps": 6}
     options |= {"environment_bond": 64, "method": "sweeps"}
     result = disentangle(mpo, depth=2, group=group, engine=engine, **options)
-    assert result.settings.engine == engine
+    assert result.options.engine == engine
     assert_allclose(
         result.overlap, overlap(mpo.to_dense(), result.factorization.to_dense()), atol=1e-11
     )
@@ -52,15 +52,15 @@ def test_the_engine_is_chosen_and_stays_with_the_run(tmp_path, monkeypatch):
     mpo = mpo_from_tensors(random_cores(((2, 2),) * 14, 2, seed=1))
     options = {"left": 1, "n_init": 1, "max_sweeps": 2, "run_dir": tmp_path / "run"}
     first = disentangle(mpo, **options)
-    assert first.settings.engine == "transverse"
+    assert first.options.engine == "transverse"
     assert read_json(tmp_path / "run" / "config.json")["settings"]["engine"] == "transverse"
     # on a machine that would choose another one, the run goes on with its own
     monkeypatch.setattr(choose_module, "PATIENCE", 0.0)
     again = disentangle(mpo, **options | {"max_sweeps": 3})
-    assert again.settings.engine == "transverse"
+    assert again.options.engine == "transverse"
     assert len(again.history) == 4
     elsewhere = disentangle(mpo, **options | {"run_dir": None})
-    assert elsewhere.settings.engine == "boundary"
+    assert elsewhere.options.engine == "boundary"
 
 
 def test_many_sites_are_within_reach_of_shallow_circuits():
@@ -106,37 +106,32 @@ def test_a_schedule_of_bond_dimensions_is_followed_and_the_truth_checked():
 
 def test_a_drop_of_the_truth_brings_the_last_good_gates_back(monkeypatch):
     mpo, _ = deep()
-    problem = Problem.build(
-        site_tensors(mpo), 4, None, group="SO", shape=None, inputs=None, covariance=None
-    )
-    loop = Loop(
-        problem,
-        Settings(engine="boundary", environment_bond=(8, 16), n_init=1, max_sweeps=40, seed=1),
-    )
-    while sum(np.isfinite(r["true_overlap"]) for r in loop.records) < 3:
-        loop.step()
-    good, best = loop.watch.truth, [g.copy() for g in loop.engine.left]
-    for spoiled in (True, True):
-        sweep = loop.objective.sweep
+    bonds = {"engine": "boundary", "environment_bond": (8, 16)}
+    run = Stepper(build(mpo, 4), SearchOptions(**bonds, n_init=1, max_sweeps=40, seed=1))
+    state, loss = run.state, run.search.loss
+    while sum(np.isfinite(r["true_overlap"]) for r in state.records) < 3:
+        run.step()
+    good, best = state.checked_overlap, [g.copy() for g in state.point.left]
+    for level in (1, 1):
+        sweep = loss.sweep
         monkeypatch.setattr(
-            loop.objective,
+            loss,
             "sweep",
             lambda engine, updates, core: engine.set(
                 left=[np.roll(np.eye(len(g)), 1, 0) for g in engine.left]
             ),
         )
-        while np.isfinite(loop.step()["true_overlap"]) != spoiled:
+        while not np.isfinite(run.step()["true_overlap"]):
             pass
-        monkeypatch.setattr(loop.objective, "sweep", sweep)
-        assert loop.watch.truth == good
-        for a, b in zip(loop.engine.left, best, strict=True):
+        monkeypatch.setattr(loss, "sweep", sweep)
+        assert state.checked_overlap == good
+        for a, b in zip(state.point.left, best, strict=True):
             assert_array_equal(a, b)
-        if loop.status is not None:
-            break
-        assert loop.engine.max_bond == 16
-    assert loop.status == "truncated"
-    assert_allclose(loop.result().overlap, good, atol=1e-10)
-    assert "raise environment_bond" in str(loop.result())
+        assert state.bond_level == level
+    result = run.finish()
+    assert result.status == "truncated"
+    assert_allclose(result.overlap, good, atol=1e-10)
+    assert "raise environment_bond" in str(result)
 
 
 @pytest.mark.parametrize("limit", [{"max_sweeps": 7}, {"max_seconds": 1e-9}])
@@ -183,8 +178,9 @@ def test_a_network_that_does_not_fit_is_sliced_and_its_slices_sent_to_an_executo
 
 
 def test_the_error_of_the_overlap_does_not_depend_on_the_norm_of_the_operator(monkeypatch):
-    monkeypatch.setattr(truth_module, "BOUNDARY", 0)
-    monkeypatch.setattr(truth_module, "DENSE", 0)
+    monkeypatch.setattr(truth_module, "TRANSVERSE_ENTRIES", 0)
+    monkeypatch.setattr(truth_module, "DENSE_DIMENSION", 0)
+    monkeypatch.setattr(recorder, "DECOMPOSED", 0)
     mpo, options = deep(bond=3)
     cores = [10.0 * c for c in site_tensors(mpo)]
     found = [

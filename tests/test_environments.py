@@ -11,7 +11,7 @@ from mpodis.circuit.ansatz import brickwall
 from mpodis.circuit.circuit import random_circuit
 from mpodis.conventions import qubit_legs
 from mpodis.environments import ENGINES
-from mpodis.fit import als_core
+from mpodis.fit import als_sweep
 from mpodis.gates import polar
 from mpodis.mpo import compress
 from mpodis.sites import site_tensors
@@ -161,7 +161,7 @@ def test_every_engine_fits_the_core_of_the_dense_als(name, kind):
     engine, pulled = engine_at(name, kind), s.pulled
     fitted = dense_from_cores(engine.fitted_core())
     assert_all_equal(engine.core, s.cores)
-    expected = dense_from_cores(als_core(pulled, s.cores))
+    expected = dense_from_cores(als_sweep(pulled, s.cores))
     assert_allclose(fitted, expected, rtol=0, atol=1e-10 * np.linalg.norm(pulled))
     assert overlap(pulled, fitted) >= overlap(pulled, dense_from_cores(s.cores)) - TOL
 

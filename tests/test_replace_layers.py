@@ -121,7 +121,7 @@ def test_the_function_is_that_of_the_solution_before_the_first_step(case):
         hybrid, found = disentangle_module(swapped, name, max_bond=1, **options)
         one, other = module(swapped, name), module(hybrid, name)
         assert isinstance(other, HybridLinear)
-        assert found.settings.objective == "activations"
+        assert found.options.objective == "activations"
         assert_allclose(other.weight().detach(), found.factorization.to_dense(), atol=1e-10)
         assert_allclose(other.bias.detach(), one.bias.detach(), atol=1e-12)
         # the whole network computes what it does with the solution as one matrix

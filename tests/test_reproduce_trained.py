@@ -13,7 +13,8 @@ from torch.nn.functional import cross_entropy, relu
 
 from mpodis import brickwall, disentangle, report
 from mpodis.data import load_data
-from mpodis.jobs.directory import REPRODUCE, JobDirectory
+from mpodis.jobs import REPRODUCE
+from mpodis.jobs.directory import JobDirectory
 from mpodis.nn import (
     CircuitLayer,
     FactorizedLinear,

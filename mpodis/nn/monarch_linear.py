@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mpodis.conventions import check_legs, crop, pad, padded_shape
 from mpodis.nn.linear import check_inputs, checked_bias
-from mpodis.structured.monarch_plan import Plan, project
+from mpodis.structured.monarch import FactorLayout, nearest_factors
 
 __all__ = ["MonarchLinear"]
 
@@ -63,16 +63,16 @@ class MonarchLinear(nn.Module):
             raise ValueError(f"legs={legs} must be two pairs, one for each factor")
         matrix = np.asarray(matrix)
         self.inputs, self.outputs = matrix.shape
-        plan = Plan.build(legs, rank, reverse=reverse)
-        self.parameters_used = plan.parameters(matrix.shape)
-        factors = project(plan, plan.reorder(pad(matrix, legs)))
+        layout = FactorLayout.build(legs, rank, reverse=reverse)
+        self.parameters_used = layout.parameters(matrix.shape)
+        factors = nearest_factors(layout, layout.reorder(pad(matrix, legs)))
         # axes (s, i, o, r) and (o, r, s, q): the second factor acts on the input's digit s
         first = factors[0][0]
         second = factors[1][:, 0, :, :, 0]
         second = second.reshape(len(second), first.shape[3], -1, second.shape[2])
         self.first = nn.Parameter(torch.as_tensor(np.ascontiguousarray(first)).to(dtype))
         self.second = nn.Parameter(torch.as_tensor(np.ascontiguousarray(second)).to(dtype))
-        rows, columns = (torch.from_numpy(np.argsort(order)) for order in plan.order)
+        rows, columns = (torch.from_numpy(np.argsort(order)) for order in layout.order)
         self.register_buffer("rows", rows, False)
         self.register_buffer("columns", columns, False)
         self._shape = padded_shape(legs)

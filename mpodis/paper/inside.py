@@ -11,6 +11,7 @@ from functools import cache
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn.functional import cross_entropy
 
 from mpodis.circuit.ansatz import brickwall
@@ -33,7 +34,7 @@ from mpodis.nn.adam_steps import adam_steps
 from mpodis.nn.hybrid_network import HybridNetwork, LayerSpec
 from mpodis.nn.linear import torch_generator
 from mpodis.nn.triangular_gates import TriangularCircuitLayer
-from mpodis.paper.networks import dataset, network
+from mpodis.paper.networks import dataset, network, submodule
 
 __all__ = [
     "CUT",
@@ -94,10 +95,17 @@ def new_network(
     generator = torch_generator(seed)
     model = HybridNetwork(specs, batch_size=batch, seed=generator)
     if exponent == "triangular":
-        for side in (model.layers[0].left, model.layers[0].right):
+        layer = submodule(model, "layers.0")
+        for side in (layer.left, layer.right):
             for k, circuit in enumerate(side):
                 side[k] = TriangularCircuitLayer(circuit.ansatz, init_scale=scale, seed=generator)
     return model
+
+
+def _circuits(model: nn.Module) -> list[CircuitLayer]:
+    """The circuits of the first layer, left ones first."""
+    layer = submodule(model, "layers.0")
+    return [*layer.left, *layer.right]
 
 
 def layer_gradients(model: HybridNetwork, x, y) -> list[float]:
@@ -109,9 +117,9 @@ def layer_gradients(model: HybridNetwork, x, y) -> list[float]:
     loss = cross_entropy(probe(torch.as_tensor(x).double()), torch.as_tensor(y))
     loss.backward()
     found: list[float] = []
-    for circuit in (*probe.layers[0].left, *probe.layers[0].right):
+    for circuit in _circuits(probe):
         squares: dict[int, float] = {}  # by placement
-        for width, parameter in circuit.generators.items():
+        for width, parameter in submodule(circuit, "generators").items():
             places = [j for j, p in enumerate(circuit.ansatz.placements) if p.width == int(width)]
             sums = parameter.grad.square().sum(1).tolist()
             squares |= dict(zip(places, sums, strict=True))
@@ -149,7 +157,7 @@ def gradients_by_draw(
     for draw, (exponent, scale) in DRAWS.items():
         for depth in depths:
             model = new_network(exponent, depth, cut=False, scale=scale, batch=SEEN, seed=seed)
-            circuits = (*model.layers[0].left, *model.layers[0].right)
+            circuits = _circuits(model)
             row = {"draw": draw, "depth": depth, "gradients": layer_gradients(model, x, y)}
             found.append(row | shape_of(circuits))
     return {"kind": "draws", "seed": seed, "rows": found, "images": images.note}
@@ -191,7 +199,7 @@ def train_depth(
         exponent, depth, cut=cut, scale=scale, batch=recipe["batch_size"], seed=generator
     )
     gradients = layer_gradients(model, images.x_train[:SEEN], images.y_train[:SEEN])
-    circuits = (*model.layers[0].left, *model.layers[0].right)
+    circuits = _circuits(model)
     before = shape_of(circuits)
     model, training = train_classifier(model, images, **recipe, seed=generator)
     return {
@@ -221,7 +229,7 @@ def beginning(start: str, model, images: Dataset, *, depth: int, seed: int, **ef
     mpo = model.mpo.to_mpo()
     left = brickwall(mpo.L, depth)
     if start in ("overlap", "activations"):
-        given = {"objective": start, "start": "identity", "seed": seed, **effort}
+        given = {"objective": start, "init": "identity", "seed": seed, **effort}
         if start == "activations":
             given["covariance"] = second_moment(layer_inputs(model, "mpo", images.x_train))
         found = disentangle(mpo, left=left, max_bond=1, **given).factorization

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from mpodis.files import load_arrays, save_arrays
 from mpodis.nn import CompactTNN, dense_network, train_dense, train_tnn
 from mpodis.paper.base import Options, Piece
 
-__all__ = ["dataset", "network", "trained_dense", "training_pieces"]
+__all__ = ["dataset", "network", "submodule", "trained_dense", "training_pieces"]
 
 
 def training_pieces(options: Options) -> list[Piece]:
@@ -74,3 +75,8 @@ def trained_dense(
     arrays, _ = load_arrays(file)
     model.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
     return model.double().eval()
+
+
+def submodule(model: nn.Module, name: str) -> Any:
+    """A module of a network by its name; which class it has the caller knows."""
+    return model.get_submodule(name)
