@@ -35,7 +35,6 @@ ORDER = (
     "synthesis",
     "disentangling",
     "kraus",
-    "captured",
     "direct",
     "resynthesis",
     "encodings",

@@ -17,7 +17,6 @@ from mpodis.circuit.ansatz import Ansatz, brickwall
 from mpodis.circuit.spec import from_spec
 from mpodis.mpo import Compressed
 from mpodis.objectives import Objective
-from mpodis.pieces import PieceStore
 from mpodis.progress import bar
 from mpodis.resynthesis.cnot_search import CnotSearch
 from mpodis.resynthesis.cnots_only import cnots_only
@@ -28,6 +27,7 @@ from mpodis.resynthesis.front import (
     points_to_arrays,
 )
 from mpodis.resynthesis.task import Task, check_count
+from mpodis.store import PieceStore
 
 if TYPE_CHECKING:
     from quimb.tensor import MatrixProductOperator
