@@ -37,8 +37,8 @@ SLOW = {
     "test_golden::test_a_search_goes_the_way_it_went[grown, sixteen layers]",
     "test_golden::test_a_search_goes_the_way_it_went[transverse]",
     "test_golden::test_a_search_goes_the_way_it_went[tree]",
-    "test_hybrid::test_two_processes_train_as_one",
-    "test_joint::test_the_joint_circuit_is_the_product_up_to_tol",
+    "test_hybrid_linear::test_two_processes_train_as_one",
+    "test_compilation::test_the_joint_circuit_is_the_product_up_to_tol",
     "test_layer_job::test_names_of_a_file_cannot_write_the_page",
     "test_main_job::test_a_job_that_dies_again_and_again_ends_the_same",
     "test_main_job::test_a_killed_process_ends_the_same",
@@ -54,7 +54,7 @@ SLOW = {
     "test_stages::test_deeper_is_never_worse_with_leaps",
     "test_stages::test_interrupted_anywhere_it_ends_the_same",
     "test_stages::test_out_of_time_anywhere[True]",
-    "test_swap_transformer::test_all_its_linear_layers_are_compressed_healed_and_disentangled",
+    "test_replace_layers_transformer::test_all_its_linear_layers_are_compressed_healed_and_disentangled",
 }
 """Tests marked slow, or some of their cases: run by ``./scripts/test --all``, not by default.
 
@@ -77,7 +77,7 @@ LONGEST = (
     "test_replace_layers_transformer",
     "test_layer_job",
     "test_hybrid_linear",
-    "test_joint",
+    "test_compilation",
     "test_pareto",
     "test_reproduce_dense",
     "test_choose",

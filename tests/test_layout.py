@@ -19,6 +19,7 @@ ORDER = (
     "conventions",
     "progress",
     "files",
+    "pieces",
     "tables",
     "gates",
     "sites",
