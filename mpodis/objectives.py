@@ -18,10 +18,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
+from mpodis.conventions import Legs
 from mpodis.environments.protocol import (
     DenseOperatorEnvironments,
     Environments,
@@ -33,15 +34,13 @@ from mpodis.fit import als_sweep, embed_metric, inner, mask_padding, norm_gradie
 from mpodis.measures import second_moment
 from mpodis.sites import left_canonical, spread_norm, tensors_to_dense
 
-if TYPE_CHECKING:
-    from mpodis.optimise.problem import Problem
-
 __all__ = [
     "OBJECTIVES",
     "Activations",
     "ActivationsLoss",
     "Loss",
     "Objective",
+    "Operator",
     "Overlap",
     "OverlapLoss",
     "make_objective",
@@ -89,6 +88,43 @@ class Loss(Protocol[Engine]):
         ...
 
 
+class Operator(Protocol):
+    """What a loss is made of: the operator M and what is known of its inputs and outputs.
+
+    `mpodis.optimise.problem.Problem` has these members.
+
+    Attributes
+    ----------
+    legs : tuple of (input, output)
+    shape : (inputs, outputs)
+        Before zero padding.
+    unit : list of arrays (left bond, input, output, right bond)
+        Site tensors of M / |M|.
+    is_complex : bool
+        Whether the operator or the gates of a side are complex.
+    covariance, sensitivity : array or None
+        Second moments of the inputs and of the loss gradients at the outputs, both padded.
+    """
+
+    @property
+    def legs(self) -> Legs: ...
+
+    @property
+    def shape(self) -> tuple[int, int]: ...
+
+    @property
+    def unit(self) -> list: ...
+
+    @property
+    def is_complex(self) -> bool: ...
+
+    @property
+    def covariance(self) -> np.ndarray | None: ...
+
+    @property
+    def sensitivity(self) -> np.ndarray | None: ...
+
+
 class Objective(Protocol):
     """What to minimise, before an operator is known.
 
@@ -115,7 +151,7 @@ class Objective(Protocol):
     @property
     def sensitivity(self) -> np.ndarray | None: ...
 
-    def loss(self, problem: Problem) -> Loss[Any]:
+    def loss(self, problem: Operator) -> Loss[Any]:
         """The loss for an operator."""
         ...
 
@@ -144,7 +180,7 @@ class Overlap:
     def __post_init__(self) -> None:
         object.__setattr__(self, "covariance", _moment(self.inputs, self.covariance))
 
-    def loss(self, problem: Problem) -> OverlapLoss:
+    def loss(self, problem: Operator) -> OverlapLoss:
         return OverlapLoss(problem.unit)
 
 
@@ -176,7 +212,7 @@ class Activations:
     def __post_init__(self) -> None:
         object.__setattr__(self, "covariance", _moment(self.inputs, self.covariance))
 
-    def loss(self, problem: Problem) -> ActivationsLoss:
+    def loss(self, problem: Operator) -> ActivationsLoss:
         covariance = problem.covariance
         if covariance is None:
             raise ValueError(

@@ -3,6 +3,7 @@
 import pytest
 
 from jobs import Killed, dies
+from mpodis.jobs import open_job
 from mpodis.jobs.directory import JobDirectory
 from mpodis.options import DisentangleConfig, RunConfig
 from mpodis.report import render
@@ -19,7 +20,7 @@ def test_a_page_is_made_of_finished_jobs_only(tmp_path):
 def test_a_directory_knows_its_job_and_config(tmp_path):
     for job, options in (("run", MAIN), ("disentangle", DisentangleConfig(file="w.npy"))):
         JobDirectory.create(tmp_path / "deep" / job, job, options)
-        directory, found, stored = JobDirectory.open(str(tmp_path / "deep" / job))
+        directory, found, stored = open_job(str(tmp_path / "deep" / job))
         assert (directory.path, found, stored) == (tmp_path / "deep" / job, job, options)
         assert not directory.has_begun()
 
@@ -71,11 +72,11 @@ def test_sweeps_count_as_begun(tmp_path):
 def test_a_directory_of_something_else(tmp_path, content, message):
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(ValueError, match=message):
-        JobDirectory.open(tmp_path)
+        open_job(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["", "absent", "file"])
 def test_no_directory_of_a_job(tmp_path, name):
     (tmp_path / "file").touch()
     with pytest.raises(FileNotFoundError, match="is no run directory: it has no config.json"):
-        JobDirectory.open(tmp_path / name)
+        open_job(tmp_path / name)
