@@ -52,6 +52,40 @@ Engine = TypeVar("Engine", bound=Environments, contravariant=True)
 """The engines that a loss works with: all, or those that hold the dense operator."""
 
 
+class Operator(Protocol):
+    """The operator that a loss is made for: a `mpodis.optimise.problem.Problem`.
+
+    Attributes
+    ----------
+    unit : list of arrays (left bond, input, output, right bond)
+        Site tensors of M / |M|.
+    legs : tuple of (input, output) dimensions
+    shape : (inputs, outputs)
+        Before zero padding.
+    covariance, sensitivity : array or None
+        Padded second moments.
+    is_complex : bool
+    """
+
+    @property
+    def unit(self) -> list: ...
+
+    @property
+    def legs(self) -> Legs: ...
+
+    @property
+    def shape(self) -> tuple[int, int]: ...
+
+    @property
+    def covariance(self) -> np.ndarray | None: ...
+
+    @property
+    def sensitivity(self) -> np.ndarray | None: ...
+
+    @property
+    def is_complex(self) -> bool: ...
+
+
 class Loss(Protocol[Engine]):
     """A function of the gates and the core that an engine holds, and its closed-form updates.
 
@@ -88,43 +122,6 @@ class Loss(Protocol[Engine]):
         ...
 
 
-class Operator(Protocol):
-    """What a loss is made of: the operator M and what is known of its inputs and outputs.
-
-    `mpodis.optimise.problem.Problem` has these members.
-
-    Attributes
-    ----------
-    legs : tuple of (input, output)
-    shape : (inputs, outputs)
-        Before zero padding.
-    unit : list of arrays (left bond, input, output, right bond)
-        Site tensors of M / |M|.
-    is_complex : bool
-        Whether the operator or the gates of a side are complex.
-    covariance, sensitivity : array or None
-        Second moments of the inputs and of the loss gradients at the outputs, both padded.
-    """
-
-    @property
-    def legs(self) -> Legs: ...
-
-    @property
-    def shape(self) -> tuple[int, int]: ...
-
-    @property
-    def unit(self) -> list: ...
-
-    @property
-    def is_complex(self) -> bool: ...
-
-    @property
-    def covariance(self) -> np.ndarray | None: ...
-
-    @property
-    def sensitivity(self) -> np.ndarray | None: ...
-
-
 class Objective(Protocol):
     """What to minimise, before an operator is known.
 
@@ -151,7 +148,7 @@ class Objective(Protocol):
     @property
     def sensitivity(self) -> np.ndarray | None: ...
 
-    def loss(self, problem: Operator) -> Loss[Any]:
+    def loss(self, operator: Operator) -> Loss[Any]:
         """The loss for an operator."""
         ...
 
@@ -180,8 +177,8 @@ class Overlap:
     def __post_init__(self) -> None:
         object.__setattr__(self, "covariance", _moment(self.inputs, self.covariance))
 
-    def loss(self, problem: Operator) -> OverlapLoss:
-        return OverlapLoss(problem.unit)
+    def loss(self, operator: Operator) -> OverlapLoss:
+        return OverlapLoss(operator.unit)
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,20 +209,20 @@ class Activations:
     def __post_init__(self) -> None:
         object.__setattr__(self, "covariance", _moment(self.inputs, self.covariance))
 
-    def loss(self, problem: Operator) -> ActivationsLoss:
-        covariance = problem.covariance
+    def loss(self, operator: Operator) -> ActivationsLoss:
+        covariance = operator.covariance
         if covariance is None:
             raise ValueError(
                 "objective='activations' needs to know the layer's inputs; give inputs= (samples, "
                 "features) or covariance=, their second moment"
             )
         # the outputs that are cropped are used by nobody: their errors must not count
-        sensitivity = mask_padding(problem.sensitivity, problem.shape[1], problem.legs)
-        if not problem.is_complex:
+        sensitivity = mask_padding(operator.sensitivity, operator.shape[1], operator.legs)
+        if not operator.is_complex:
             # only the real part of a second moment matters to a real error
-            covariance = covariance.real
-            sensitivity = None if sensitivity is None else sensitivity.real
-        return ActivationsLoss(problem.unit, covariance, sensitivity)
+            covariance = np.real(covariance)
+            sensitivity = None if sensitivity is None else np.real(sensitivity)
+        return ActivationsLoss(operator.unit, covariance, sensitivity)
 
 
 def _moment(inputs, covariance) -> np.ndarray | None:

@@ -507,6 +507,11 @@ class ReproduceConfig(Config):
     seeds: int = option(10, "How many seeds, consecutive ones.", least=1)
     workers: int = option(2, "Processes, of one thread each.", least=1)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for f in fields(ReproduceConfig):  # also where a subclass has given another default
+            _check(f.name, getattr(self, f.name), f.metadata)
+
     @property
     def range(self) -> range:
         """The seeds."""

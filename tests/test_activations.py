@@ -297,7 +297,7 @@ def test_drawn_labels_estimate_the_sensitivity_without_bias():
     assert_array_equal(again, found)
 
 
-def test_every_call_and_every_position_is_felt():
+def test_every_call_and_every_position_contributes():
     """Logits at every position need draws; a call's gradient runs through the later calls."""
     model, tokens = Sequences(), torch.tensor([[0, 1, 2], [3, 4, 6]])
     found = collect_activations(model, "twice", tokens, with_sensitivity=True, draws=1500, seed=0)
@@ -322,15 +322,15 @@ class Two(nn.Module):
 
     def __init__(self, classes):
         super().__init__()
-        self.idle, self.unheard, self.head = (linear(4, k) for k in (4, 4, classes))
+        self.idle, self.unused, self.head = (linear(4, k) for k in (4, 4, classes))
 
     def forward(self, x):
-        self.unheard(x)
+        self.unused(x)
         return self.head(x), x
 
 
-def test_a_layer_that_nobody_hears_is_not_felt():
-    assert not output_sensitivity(Two(3), "unheard", samples(3, 4)).any()
+def test_the_sensitivity_of_an_unused_output_is_zero():
+    assert not output_sensitivity(Two(3), "unused", samples(3, 4)).any()
     with pytest.raises(ValueError, match="does not call its layer 'idle'"):
         output_sensitivity(Two(3), "idle", samples(3, 4))
     with pytest.raises(ValueError, match=r"logits have shape \(3, 1\); a Fisher information needs"):
@@ -375,6 +375,6 @@ def test_inputs_of_nothing_print_too():
     for rank in (None, 1):
         shown = cells(collect_activations(network(), "0", np.zeros((3, 4)), rank=rank))
         assert shown["effective rank"] == shown["share of the mean"] == 0
-    found = collect_activations(Two(3), "unheard", np.zeros((3, 4)), with_sensitivity=True)
+    found = collect_activations(Two(3), "unused", np.zeros((3, 4)), with_sensitivity=True)
     assert cells(found)["effective rank of the sensitivity"] == 0
     assert cells(found)["condition number"] == np.inf

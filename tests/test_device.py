@@ -136,6 +136,10 @@ def test_the_description_names_the_backend_and_all_that_results_depend_on():
 def test_what_cannot_run():
     with pytest.raises(ValueError, match="trials=0"):
         DeviceRunner(LINE, trials=0)
+    with pytest.raises(ValueError, match="encoding='angle' is not known; use one of tree"):
+        DeviceRunner(LINE, encoding="angle")
+    with pytest.raises(ValueError, match="readout='guess' is not known"):
+        DeviceRunner(LINE, "guess")
     wide = random_circuit(brickwall(4, 1), seed=0)
     with pytest.raises(ValueError, match=r"circuit has 5 qubits and .* 4; use a larger"):
         run_circuit(wide, vectors(4), runner=runner())

@@ -35,7 +35,7 @@ LAYERS = {
 
 def layer(name, bond=2):
     # in double precision from the start: gates of float32 are orthogonal to 1e-7 only
-    options = {"seed": 1, "scale": None, "dtype": torch.float64, **LAYERS[name]}
+    options = {"seed": 1, "init_scale": None, "dtype": torch.float64, **LAYERS[name]}
     made = HybridLinear(bond=bond, **options).eval()
     if made.bias is not None:
         nn.init.normal_(made.bias)
@@ -70,7 +70,7 @@ def test_an_exact_execution_is_the_layer(name):
 
 @pytest.mark.parametrize("name", ["cut", "complex"])
 def test_single_precision_is_taken_to_double(name):
-    options = {"seed": 1, "scale": None, **LAYERS[name]}
+    options = {"seed": 1, "init_scale": None, **LAYERS[name]}
     one = HybridLinear(bond=2, **options).eval()
     x = torch.from_numpy(images(one.inputs)[0])
     executed = with_external_circuits(one, run_circuit)

@@ -68,9 +68,9 @@ def test_forward_and_gradient_are_those_of_the_dense_matrix(case, plan, dtype, a
     dense = x.to(one.core.site_tensors[0].dtype) @ one.weight() + one.bias
     assert y.shape == (3, 4, one.outputs)
     assert_allclose(y.detach(), dense.detach(), atol=atol)
-    felt = torch.from_numpy(random_matrix(y.shape, seed=5)).to(y.dtype)
-    found = torch.autograd.grad((y * felt).abs().sum(), one.parameters())
-    wanted = torch.autograd.grad((dense * felt).abs().sum(), one.parameters())
+    weights = torch.from_numpy(random_matrix(y.shape, seed=5)).to(y.dtype)
+    found = torch.autograd.grad((y * weights).abs().sum(), one.parameters())
+    wanted = torch.autograd.grad((dense * weights).abs().sum(), one.parameters())
     for a, b in zip(found, wanted, strict=True):
         assert_allclose(a, b, atol=atol * 30 * max(1, float(b.abs().max())))
 

@@ -113,7 +113,7 @@ def by_hand(model, x):
 @pytest.mark.parametrize("rows", [1, 256])
 @pytest.mark.parametrize("norm", NORMS)
 def test_forward_is_that_of_the_dense_layers(norm, rows):
-    """With circuits applied to the batch, and to the cores."""
+    """With circuits applied to the batch, and to the core."""
     model = network(norm=norm, batch_size=rows).double()
     plans = {layer.plan for layer in model.layers[:2]}
     assert plans == {("matrix", "matrix") if rows == 256 else ("batch", "batch")}
@@ -146,12 +146,12 @@ def test_a_shifted_norm_is_a_batch_norm_without_its_scale():
         shifted.shift.copy_(shift)
         plain.bias.copy_(shift)
     for seed in range(3):
-        felt, x = batch(6, seed=10), batch(6, seed=seed).requires_grad_()
+        weights, x = batch(6, seed=10), batch(6, seed=seed).requires_grad_()
         y, wanted = shifted(x), plain(x)
         assert_allclose(y.detach(), wanted.detach(), atol=1e-14)
-        found = torch.autograd.grad((y * felt).sum(), (shifted.shift, x))
+        found = torch.autograd.grad((y * weights).sum(), (shifted.shift, x))
         for a, b in zip(
-            found, torch.autograd.grad((wanted * felt).sum(), (plain.bias, x)), strict=True
+            found, torch.autograd.grad((wanted * weights).sum(), (plain.bias, x)), strict=True
         ):
             assert_allclose(a, b, atol=1e-12)
     assert torch.equal(shifted.running_mean, plain.running_mean)

@@ -34,6 +34,7 @@ from mpodis.jobs.directory import JobDirectory
 from mpodis.jobs.disentangle_page import tables as layer_tables
 from mpodis.options import DisentangleConfig, SearchOptions
 from mpodis.report import render, tables
+from mpodis.store import RunStore
 from reference import random_matrix, relative_error
 
 run_module = sys.modules[disentangle.__module__]
@@ -72,9 +73,9 @@ def test_a_layer_job_that_dies_ends_the_same(layer_run, layer_files, tmp_path, m
     config = layer_config(layer_files)
     directory = JobDirectory.create(tmp_path / "run", "disentangle", config)
     monkeypatch.setattr(run_module, "CHECKPOINT_SECONDS", 0.0)
-    for at in (3, 12):  # sweeps of the first and of the second objective
+    for at in (3, 12):  # checkpoints of the first and of the second objective
         with monkeypatch.context() as patch:
-            patch.setattr(run_module.Chain, "step", dies(run_module.Chain.step, at=at))
+            patch.setattr(RunStore, "save", dies(RunStore.save, at=at))
             with pytest.raises(Killed):
                 do("disentangle", config, directory)
     assert (directory.path / "activations" / "history.jsonl").exists()

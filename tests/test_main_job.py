@@ -33,6 +33,7 @@ from mpodis.jobs.directory import JobDirectory
 from mpodis.jobs.run_page import tables as main_tables
 from mpodis.options import RunConfig
 from mpodis.report import render, tables
+from mpodis.store import RunStore
 from reference import overlap, relative_error
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -283,12 +284,12 @@ def test_a_job_that_dies_again_and_again_ends_the_same(finished, tmp_path, monke
     for target, name, options in (
         (main_job, "_train", {"at": 1, "after": True}),
         (main_job, "disentangle", {"at": 1}),
-        (run_module.Chain, "step", {"at": 7}),
+        (RunStore, "save", {"at": 7}),
         (main_job, "disentangle", {"at": 4, "after": True}),
         (main_job, "_baselines", {"at": 1}),
         (main_job, "_execute", {"at": 1, "after": True}),
         (main_job, "costs", {"at": 1}),
-        (run_module.Chain, "step", {"at": 10}),
+        (RunStore, "save", {"at": 10}),
         (JobDirectory, "finish", {"at": 1}),
     ):
         with monkeypatch.context() as patch:

@@ -22,9 +22,9 @@ from mpodis.jobs.pareto_page import best_within
 from mpodis.jobs.pareto_page import tables as pareto_tables
 from mpodis.plots import plot_pareto
 from mpodis.resynthesis import FAMILIES
+from mpodis.resynthesis.cnot_search import CnotSearch
 from mpodis.resynthesis.cnots_only import cnots_only
 from mpodis.resynthesis.front import points_from_arrays, points_to_arrays, undominated
-from mpodis.resynthesis.search import Search
 from mpodis.resynthesis.task import Task
 from reference import (
     CNOT,
@@ -228,17 +228,17 @@ def test_an_interrupted_run_continues(found, tmp_path, monkeypatch):
     assert [p.loss for p in tiny(run_dir=folder).points] == [p.loss for p in whole.points]
     assert files(folder) == before  # nothing was done again
 
-    remove = Search.remove
+    remove = CnotSearch.remove
 
     def dies(self, family, **options):
         if family == "searched":
             raise KeyboardInterrupt
         return remove(self, family, **options)
 
-    monkeypatch.setattr(Search, "remove", dies)
+    monkeypatch.setattr(CnotSearch, "remove", dies)
     with pytest.raises(KeyboardInterrupt):
         tiny(run_dir=tmp_path / "run")
-    monkeypatch.setattr(Search, "remove", remove)
+    monkeypatch.setattr(CnotSearch, "remove", remove)
     there = files(tmp_path / "run")
     assert "search-1-up.safetensors" in there
     assert "search-1-down.safetensors" not in there

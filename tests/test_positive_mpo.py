@@ -37,7 +37,7 @@ def entries(layer):
     return np.concatenate([core.detach().numpy().ravel() for core in layer.site_tensors])
 
 
-def test_the_cores_begin_at_their_absolute_values():
+def test_site_tensors_are_initially_their_absolute_values():
     for dtype, tolerance in ((torch.float32, 1e-6), (torch.float64, 1e-14)):
         layer = MPOLinear(LEGS, 2, dtype=dtype, seed=1)
         before = entries(layer)
@@ -69,7 +69,7 @@ def test_they_stay_positive_whatever_the_step():
     assert np.all(entries(layer) > 0)
 
 
-def test_let_free_leaves_plain_parameters_of_the_same_values():
+def test_remove_positivity_leaves_plain_parameters_of_the_same_values():
     layer = MPOLinear(LEGS, 2, seed=3)
     names = [name for name, _ in layer.named_parameters()]
     keep_positive(keep_positive(layer))
@@ -91,7 +91,7 @@ def test_training_keeps_them_positive_and_learns():
     assert model.head.weight.min() < 0
     assert record.train_accuracy > 90
     assert (record.seed, record.epochs) == (4, RECIPE.epochs)
-    # no pixel and no weight is negative: the ReLU has nothing to cut
+    # no pixel and no weight is negative: the ReLU changes nothing
     assert model.mpo(torch.as_tensor(images().x_test, dtype=torch.float32)).min() >= 0
 
 

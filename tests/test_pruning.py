@@ -20,7 +20,14 @@ from mpodis import (
     prune,
     random_circuit,
 )
-from mpodis.resynthesis.search import Search, _replacements, _with_gates, insertions, removals
+from mpodis.objectives import Activations, Overlap
+from mpodis.resynthesis.cnot_search import (
+    CnotSearch,
+    _replacements,
+    _with_gates,
+    insertions,
+    removals,
+)
 from mpodis.resynthesis.task import Task
 from reference import (
     circuit_matrix,
@@ -264,6 +271,34 @@ def test_pruning_by_the_activations():
     assert found.front[0].cnots == 0
 
 
+def test_pruning_by_an_objective_object():
+    matrix = random_matrix((8, 8), seed=3)
+    covariance, sensitivity = random_covariance(8), random_covariance(8, seed=2)
+    mpo = compress(matrix)
+    first = disentangle(mpo, depth=1, init="identity", n_init=1, max_sweeps=2)
+    options = {"trials": 1, "sweeps": 1, "min_cnots": 2}
+    objective = Activations(covariance=covariance, sensitivity=sensitivity)
+    found = prune(mpo, first, objective=objective, **options)
+    values, vectors = np.linalg.eigh(sensitivity)
+    root = (vectors * np.sqrt(values)) @ vectors.T
+    for point in found.points:
+        dense = point.factorization.to_dense()
+        loss = weighted_distance(matrix @ root, dense @ root, covariance)
+        assert_allclose(point.loss, loss, rtol=1e-6)
+    assert found.objective == "activations"
+    plain = prune(mpo, first, objective=Activations(covariance=covariance), **options)
+    named = prune(mpo, first, objective="activations", covariance=covariance, **options)
+    assert [p.loss for p in plain.points] == [p.loss for p in named.points]
+
+
+def test_an_objective_without_a_dense_loss_is_refused(walls):
+    class Other(Overlap):
+        name = "other"
+
+    with pytest.raises(ValueError, match="'other' has no loss of a dense matrix; use one of over"):
+        prune(walls[0], walls[1][0], objective=Other())
+
+
 def test_complex_gates_and_those_of_determinant_minus_one_are_pruned_too():
     mpo = compress(random_matrix((4, 4), complex=True, seed=6))
     for group in ("O", "U"):
@@ -277,14 +312,14 @@ def test_a_search_does_not_try_twice_what_has_not_changed(walls):
     _, results = walls
     task = task_of(random_matrix((16, 16), seed=2))
     first = task.point(results[1].factorization, "wall")
-    search = Search(task, [first], trials=1, sweeps=1)
+    search = CnotSearch(task, [first], trials=1, sweeps=1)
     search.remove("down", min_cnots=10)
     tried = {way: list(rows) for way, rows in search.tried.items()}
     assert tried["removals"]
     points = search.points
     search.remove("down", min_cnots=10)
     assert search.tried == tried
-    again = Search(task, points, trials=1, sweeps=1, tried=tried)
+    again = CnotSearch(task, points, trials=1, sweeps=1, tried=tried)
     again.remove("down", min_cnots=10)
     assert again.points == points
 
@@ -295,7 +330,7 @@ def test_a_search_gives_up_circuits_that_are_much_worse(walls):
     first = replace(task.point(results[0].factorization, "wall"), loss=1e-9)
     # whatever comes out with fewer CNOTs, better circuits are known
     known = [replace(first, cnots=cnots, loss=1e-6 / cnots) for cnots in range(1, first.cnots)]
-    search = Search(task, [first, *known], trials=9, sweeps=1)
+    search = CnotSearch(task, [first, *known], trials=9, sweeps=1)
     search.remove("down", min_cnots=first.cnots - 1)
     assert search.points == [*known, first]
 

@@ -193,6 +193,9 @@ def test_a_readout_is_found_by_its_name():
     assert find_readout(Interference(3)) == Interference(3)
     with pytest.raises(ValueError, match="readout='guess' is not known; use one of interference"):
         find_readout("guess")
+    with pytest.raises(ValueError, match="readout='guess' is not known"):
+        ShotRunner("guess")
+    assert ShotRunner("hypercube").n_circuits(6) == 8
     with pytest.raises(ValueError, match=r"Interference.* has its own shots; shots=4"):
         find_readout(Interference(3), shots=4)
 

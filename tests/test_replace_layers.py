@@ -9,8 +9,10 @@ from numpy.testing import assert_allclose
 from torch import nn
 
 from mpodis import compress, mpo_to_dense
+from mpodis.circuit.ansatz import brickwall
 from mpodis.fit import weighted_loss
 from mpodis.nn import (
+    CircuitLayer,
     HybridLinear,
     MPOLinear,
     PointwiseConv,
@@ -18,6 +20,7 @@ from mpodis.nn import (
     compress_module,
     disentangle_module,
     heal,
+    keep_positive,
     parameter_table,
 )
 
@@ -202,6 +205,43 @@ def test_the_table_counts_every_parameter_once(case):
     assert total[2] == parts["left gates"] + parts["right gates"]
     assert total[3] == (16 if case == "perceptron" else 0)
     assert sum(row[-1] for row in table.rows[:-1]) == total[-1]
+
+
+def test_layers_say_themselves_of_which_kind_their_parameters_are():
+    class Scaled(nn.Module):
+        """A layer from outside the package, with a layer of the package inside."""
+
+        def __init__(self):
+            super().__init__()
+            self.circuit = CircuitLayer(brickwall(3, 2), seed=0)
+            self.scale = nn.Parameter(torch.ones(8))
+
+        def parameter_groups(self):
+            return {"gates": list(self.circuit.parameters()), "dense": [self.scale]}
+
+    gates = brickwall(3, 2).n_parameters
+    model = nn.Sequential(Scaled(), CircuitLayer(brickwall(3, 2), seed=0))
+    assert [row[:1] + row[2:] for row in parameter_table(model).rows] == [
+        ("0", gates, 0, 8, 0, gates + 8),
+        ("1", gates, 0, 0, 0, gates),
+        ("all", 2 * gates, 0, 8, 0, 2 * gates + 8),
+    ]
+    positive = keep_positive(MPOLinear(((2, 2),) * 3, 2, seed=0))
+    assert parameter_table(positive).rows[-1][1] == 8 + 16 + 8
+
+
+def test_the_plan_and_its_path_are_those_asked_for():
+    model, _ = network("perceptron")
+    swapped = compress_module(model, {"0": 2})
+    options = {"left": 1, "n_init": 1, "max_sweeps": 1, "plan": "network", "optimize": "auto"}
+    hybrid, found = disentangle_module(swapped, "0", **options)
+    assert hybrid[0].plan == ("network", "network")
+    x, _ = images()
+    assert_allclose(
+        hybrid[0](x).detach(),
+        x @ found.factorization.to_dense() + model[0].bias.detach(),
+        atol=1e-10,
+    )
 
 
 def test_tied_weights_count_once():

@@ -245,7 +245,7 @@ def test_gates_count_where_a_network_first_gets_to_the_target():
         ({"widths": (), "deepest": ()}, r"widths=\(\) must hold numbers"),
         ({"dip_width": 4}, r"dip_width=4 and dip_depth=2 must be among the widths=\(2, 3\)"),
         ({"dip_depth": 4}, r"dip_depth=4 must be among .* the depths=\(1, 2, 3\)"),
-        ({"seeds": 0}, "seeds=0 must be 1 or more"),
+        ({"seeds": 0}, "seeds=0 must be a whole number, 1 or more"),
     ],
 )
 def test_wrong_options_are_named(wrong, message):

@@ -25,9 +25,9 @@ from mpodis import (
 )
 from mpodis.gates import named_gate
 from mpodis.quantum import from_qiskit, gate_cost
+from mpodis.resynthesis.cnot_search import CnotSearch, insertions, removals
 from mpodis.resynthesis.resynthesise import _unitary
 from mpodis.resynthesis.rewriting import _fewest_layers, compile_wide_gates
-from mpodis.resynthesis.search import Search, insertions, removals
 from reference import circuit_matrix, overlap, random_matrix, random_member
 
 QUICK = {"n_searches": 1, "rounds": 1, "trials": 2}
@@ -370,7 +370,7 @@ def test_the_error_of_the_activations_is_kept():
 def test_no_step_is_taken_from_points_above_the_largest_loss():
     circuit = random_circuit(brickwall(4, 4), seed=0, scale=0.1)
     task, first = _unitary(circuit, 0)
-    search = Search(task, [task.point(first, "given")], trials=1, sweeps=4, max_loss=1e-3)
+    search = CnotSearch(task, [task.point(first, "given")], trials=1, sweeps=4, max_loss=1e-3)
     search.remove("pruned")
     expanded = {cnots for cnots, _ in search.tried["removals"]}
     above = {p.cnots for p in search.points if p.loss > 1e-3}

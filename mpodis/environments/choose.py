@@ -17,6 +17,7 @@ from mpodis.circuit.ansatz import Ansatz
 from mpodis.conventions import Legs
 from mpodis.environments.protocol import EngineOptions, Estimate, ProblemSize, check_sides
 from mpodis.environments.registry import ENGINES, engine_named
+from mpodis.environments.routed import routed_problem
 from mpodis.fit import full_bonds
 from mpodis.sites import bond_dimensions, legs_of, site_tensors
 from mpodis.tables import Table
@@ -135,7 +136,8 @@ def choose(
     core_bonds = tuple(full_bonds(legs, max_bond))
     problem = ProblemSize(tuple(legs), left, right, tuple(target_bonds), core_bonds, complex)
     if engine != "auto":
-        found = _checked(engine_named(engine).estimate(problem, options), options)
+        kind = engine_named(engine)
+        found = _checked(kind.estimate(routed_problem(kind, problem), options), options)
         if found.refused:
             raise ValueError(f"{found.refused}; engine='auto' takes one that fits")
         return found
@@ -170,8 +172,9 @@ def _estimates(problem: ProblemSize, options: EngineOptions) -> list[Estimate]:
     found: list[Estimate] = []
     for engine in ENGINES.values():
         exact = (e.seconds for e in found if e.exact and not e.refused)
-        if engine.is_worth_estimating(problem, min(exact, default=math.inf)):
-            found.append(_checked(engine.estimate(problem, options), options))
+        routed = routed_problem(engine, problem)
+        if engine.is_worth_estimating(routed, min(exact, default=math.inf)):
+            found.append(_checked(engine.estimate(routed, options), options))
     return found
 
 

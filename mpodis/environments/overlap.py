@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mpodis.circuit.ansatz import Ansatz
-from mpodis.conventions import Legs, padded_shape
+from mpodis.circuit.routing import routed, routed_circuit
+from mpodis.conventions import Legs, padded_shape, to_numpy
 from mpodis.environments.arrays import SMALL_BOND, single_threaded
 from mpodis.environments.boundary.engine import BoundaryEnvironments, middle_overlaps
 from mpodis.environments.dense.engine import DenseEnvironments
@@ -68,7 +69,7 @@ def true_overlap(
     Parameters
     ----------
     factorization : Factorization
-        A = Q_L M' Q_R.
+        A = Q_L M' Q_R, of numpy, torch or jax; computed with numpy.
     mpo : MatrixProductOperator
         M, on the same legs.
     max_bond : int
@@ -94,7 +95,8 @@ def true_overlap(
     """
     if max_bond < 1:
         raise ValueError(f"max_bond={max_bond} keeps nothing; use 1 or more")
-    tensors = site_tensors(mpo)
+    factorization = factorization.to_numpy()
+    tensors = [to_numpy(tensor) for tensor in site_tensors(mpo)]
     if tuple(c.shape[1:3] for c in tensors) != factorization.legs:
         raise ValueError(
             f"the target has legs {tuple(c.shape[1:3] for c in tensors)}, the factorization "
@@ -144,10 +146,13 @@ def to_mpo(
     """
     if not isinstance(factorization, Factorization):
         raise TypeError(f"expected a Factorization, got {type(factorization).__name__}")
+    factorization = factorization.to_numpy()
     core, log_norm = left_canonical(site_tensors(factorization.core))
     core = spread_norm(core, 0.0)
     # pulling through the adjoint circuits is pushing through these
-    left, right = factorization.left.adjoint(), factorization.right.adjoint()
+    left, right = (
+        routed_circuit(circuit).adjoint() for circuit in (factorization.left, factorization.right)
+    )
     engine = BoundaryEnvironments(
         core,
         factorization.legs,
@@ -172,9 +177,12 @@ def estimate_form(
 ) -> OverlapEstimate:
     """h = Re Tr(G^H Q_L M' Q_R) for parts (left gates, core, right gates), see `true_overlap`."""
     left, core, right = parts
+    routes = [routed(ansatz) for ansatz in ansatze]
+    local = routes[0].ansatz, routes[1].ansatz
+    routed_parts = routes[0].gates(left), core, routes[1].gates(right)
     if max(padded_shape(legs)) <= DENSE_DIMENSION:
-        engine = DenseEnvironments(target, legs, *ansatze)
-        engine.set(left, core, right)
+        engine = DenseEnvironments(target, legs, *local)
+        engine.set(*routed_parts)
         return OverlapEstimate(engine.inner(), 0.0, "dense")
     network = Network.of(legs, *ansatze)
     sizes = network.sizes(bond_dimensions(target), bond_dimensions(core))
@@ -184,5 +192,5 @@ def estimate_form(
         return OverlapEstimate(engine.inner(), 0.0, "transverse")
     half = max(1, max_bond // 2)
     with single_threaded(max_bond <= SMALL_BOND):
-        rough, fine = middle_overlaps(target, left, core, right, legs, *ansatze, max_bond=half)
+        rough, fine = middle_overlaps(target, *routed_parts, legs, *local, max_bond=half)
     return OverlapEstimate(fine, abs(fine - rough), "boundary", 2 * half)

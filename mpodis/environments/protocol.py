@@ -32,6 +32,7 @@ __all__ = [
     "Target",
     "Update",
     "accept_core",
+    "check_local",
     "check_sides",
     "core_norm",
     "has_dense_operator",
@@ -186,6 +187,9 @@ class Environments(Protocol):
         What ``engine=`` calls it.
     exact : bool
         Whether form and environments are exact but for rounding.
+    any_wires : bool
+        Whether the engine keeps gates on wires that are not neighbours in ascending order. Others
+        get such circuits with SWAPs, see `routed.RoutedEnvironments`.
     holds_dense : bool
         Whether the engine is also a `DenseOperatorEnvironments`.
     parallel : bool
@@ -204,6 +208,7 @@ class Environments(Protocol):
 
     name: ClassVar[str]
     exact: ClassVar[bool]
+    any_wires: ClassVar[bool] = False
     holds_dense: ClassVar[bool] = False
     parallel: ClassVar[bool] = False
     limit: ClassVar[float] = math.inf
@@ -335,3 +340,13 @@ def check_sides(legs: Legs, left: Ansatz, right: Ansatz) -> None:
         n = len(wires(legs, side))
         if ansatz.n != n:
             raise ValueError(f"the {side} ansatz has {ansatz.n} wires, the operator {n}")
+
+
+def check_local(left: Ansatz, right: Ansatz) -> None:
+    """Raise a ValueError where a gate acts on wires that are not neighbours in ascending order."""
+    for side, ansatz in (("left", left), ("right", right)):
+        if not ansatz.is_local:
+            raise ValueError(
+                f"the {side} ansatz ({ansatz}) has gates on wires that are not neighbours in "
+                "ascending order, which this engine does not keep; use `build_engine`, or `routed`"
+            )

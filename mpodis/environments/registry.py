@@ -11,6 +11,7 @@ from mpodis.environments.dense.engine import DenseEnvironments
 from mpodis.environments.network.transverse import TransverseEnvironments
 from mpodis.environments.network.tree import TreeEnvironments
 from mpodis.environments.protocol import EngineOptions, Environments, Target
+from mpodis.environments.routed import RoutedEnvironments
 
 __all__ = ["ENGINES", "build_engine", "engine_named", "register_engine"]
 
@@ -71,5 +72,12 @@ def build_engine(
     *,
     options: EngineOptions,
 ) -> Environments:
-    """An engine by its name, with the options that concern it."""
-    return engine_named(engine).build(target, legs, left, right, options)
+    """An engine by its name, with the options that concern it.
+
+    Gates on wires that are not neighbours are kept where the engine can, else they are routed by
+    SWAPs.
+    """
+    kind = engine_named(engine)
+    if kind.any_wires or (left.is_local and right.is_local):
+        return kind.build(target, legs, left, right, options)
+    return RoutedEnvironments.around(kind, target, legs, left, right, options)

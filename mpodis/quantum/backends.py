@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 from qiskit import QuantumCircuit, transpile
@@ -17,7 +17,7 @@ from qiskit.providers import BackendV2
 from qiskit.transpiler import TranspilerError
 
 from mpodis.quantum.convert import composed
-from mpodis.quantum.state_preparation import Encoding
+from mpodis.quantum.state_preparation import Encoding, PreparedStates
 
 __all__ = [
     "BACKENDS",
@@ -205,28 +205,28 @@ class DeviceTranspiler:
 
     def batches(
         self, states: np.ndarray, circuits: Sequence[QuantumCircuit]
-    ) -> Iterator[list[list[QuantumCircuit]]]:
+    ) -> Iterator[Iterator[list[QuantumCircuit]]]:
         """Every circuit behind the preparation of every state, `BATCH` states at a time.
 
         Yields
         ------
-        list of list of QuantumCircuit
+        iterator of list of QuantumCircuit
             For every one of `circuits`, one transpiled circuit for each state of the batch.
         """
         n = states.shape[1].bit_length() - 1
-        once: list[QuantumCircuit] = []  # transpiled with parameters that are still free
-        layouts: list[list[int]] = []
+        unbound: dict[int, QuantumCircuit] = {}  # transpiled once, its parameters still free
+        layouts: dict[int, list[int]] = {}
+
+        def behind(prepared: PreparedStates, k: int) -> list[QuantumCircuit]:
+            wholes = [composed(first, circuits[k]) for first in prepared.circuits]
+            if prepared.parameters is not None:
+                if k not in unbound:
+                    unbound[k] = self.transpiled(wholes[0])
+                return [unbound[k].assign_parameters(one) for one in prepared.parameters]
+            if k not in layouts:
+                layouts[k] = qubits_of(self.transpiled(wholes[0]), n, final=False)
+            return [self.transpiled(whole, layouts[k]) for whole in wholes]
+
         for begin in range(0, len(states), BATCH):
             prepared = self.encoding.prepare(states[begin : begin + BATCH])
-            jobs = []
-            for k, circuit in enumerate(circuits):
-                wholes = [composed(first, circuit) for first in prepared.circuits]
-                if prepared.parameters is not None:
-                    if k == len(once):
-                        once.append(self.transpiled(wholes[0]))
-                    jobs.append([once[k].assign_parameters(one) for one in prepared.parameters])
-                else:
-                    if k == len(layouts):
-                        layouts.append(qubits_of(self.transpiled(wholes[0]), n, final=False))
-                    jobs.append([self.transpiled(whole, layouts[k]) for whole in wholes])
-            yield jobs
+            yield map(partial(behind, prepared), range(len(circuits)))

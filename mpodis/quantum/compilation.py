@@ -66,8 +66,8 @@ def merge(*circuits: Circuit | QuantumCircuit) -> Circuit:
     --------
     >>> from mpodis import brickwall, random_circuit
     >>> circuit = random_circuit(brickwall(2, 1), seed=0)
-    >>> bool(np.allclose(merge(circuit, circuit.adjoint()).to_dense(), np.eye(4)))
-    True
+    >>> print(merge(circuit, circuit).ansatz)
+    2 wires, 1 layers (1 x 2b), SO
     """
     if not circuits:
         raise ValueError("no circuits were given; merge needs one or more")

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mpodis.circuit.circuit import Circuit
-from mpodis.pieces import PieceStore
 from mpodis.progress import bar
 from mpodis.quantum.execution import run_circuit
 from mpodis.quantum.readout import READOUTS, Readout, find_readout
 from mpodis.quantum.runners import Runner, ShotRunner, StatevectorRunner
+from mpodis.store import PieceStore
 from mpodis.tables import Table, Tabular
 
 if TYPE_CHECKING:

@@ -37,6 +37,7 @@ from mpodis.quantum.readout import (
     Readout,
     count_circuits,
     count_shots,
+    find_readout,
     invert_counts,
     leading_eigenvector,
     linear_estimate,
@@ -47,6 +48,7 @@ from mpodis.quantum.state_preparation import (
     BrickwallEncoding,
     Encoding,
     amplitude_encoding,
+    find_encoding,
     with_reference,
 )
 
@@ -155,7 +157,7 @@ class ShotRunner:
 
     Parameters
     ----------
-    readout : Readout
+    readout : Readout, or the name of one
         `Tomography`, `Interference`, `Hypercube` or one of your own.
     seed : int
         The counts of a vector depend on the seed and on this vector alone.
@@ -163,19 +165,23 @@ class ShotRunner:
         See `StatevectorRunner`.
     """
 
-    readout: Readout
+    readout: str | Readout
     seed: int = 0
     threads: int = field(default=0, repr=False)
 
+    def __post_init__(self) -> None:
+        find_readout(self.readout)  # raises for an unknown name
+
     def n_circuits(self, n: int, *, is_complex: bool = False) -> int:
-        return count_circuits(self.readout, n, is_complex=is_complex)
+        return count_circuits(find_readout(self.readout), n, is_complex=is_complex)
 
     def n_shots(self, n: int, *, is_complex: bool = False) -> int:
-        return count_shots(self.readout, n, is_complex=is_complex)
+        return count_shots(find_readout(self.readout), n, is_complex=is_complex)
 
     def run(
         self, circuit: QuantumCircuit, states: np.ndarray, *, progbar: bool = False
     ) -> np.ndarray:
+        readout = find_readout(self.readout)
         exact = StatevectorRunner(threads=self.threads)
         final = exact.run(circuit, states, progbar=progbar)
         read = np.empty_like(final)
@@ -186,7 +192,7 @@ class ShotRunner:
                 one = final[k : k + 1]
                 if np.abs(np.imag(one)).max() < 1e-9:  # rounding of the simulation
                     one = np.real(one)
-                read[k] = sample_readout(self.readout, one, rng)[0]
+                read[k] = sample_readout(readout, one, rng)[0]
                 shown.update()
         return read
 
@@ -216,9 +222,9 @@ class DeviceRunner(_OnBackend):
     ----------
     backend : "FakeMontrealV2" or BackendV2
         The device for which circuits are transpiled.
-    readout : Readout
+    readout : Readout, or the name of one
     sampler : BaseSamplerV2, optional
-    encoding : Encoding
+    encoding : Encoding, or the name of one
         How vectors are prepared. The default has two layers more than that of `NoisyRunner`,
         since a vector is read from the larger circuit, which has the ancilla.
     trials, optimization_level, seed
@@ -226,27 +232,32 @@ class DeviceRunner(_OnBackend):
     """
 
     backend: str | BackendV2
-    readout: Readout = field(default_factory=Interference)
+    readout: str | Readout = field(default_factory=Interference)
     sampler: BaseSamplerV2 | None = field(default=None, repr=False)
-    encoding: Encoding = field(default_factory=lambda: BrickwallEncoding(8))
+    encoding: str | Encoding = field(default_factory=lambda: BrickwallEncoding(8))
     trials: int = 4
     optimization_level: int = 3
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _ = self._transpiler  # which checks the options
+        find_readout(self.readout)  # raises for an unknown name
+        _ = self._transpiler  # checks the options
 
     @property
     def _transpiler(self) -> DeviceTranspiler:
         return DeviceTranspiler(
-            self.backend, self.encoding, self.trials, self.optimization_level, self.seed
+            self.backend,
+            find_encoding(self.encoding),
+            self.trials,
+            self.optimization_level,
+            self.seed,
         )
 
     def n_circuits(self, n: int, *, is_complex: bool = False) -> int:
-        return count_circuits(self.readout, n, is_complex=is_complex)
+        return count_circuits(find_readout(self.readout), n, is_complex=is_complex)
 
     def n_shots(self, n: int, *, is_complex: bool = False) -> int:
-        return count_shots(self.readout, n, is_complex=is_complex)
+        return count_shots(find_readout(self.readout), n, is_complex=is_complex)
 
     def run(
         self, circuit: QuantumCircuit, states: np.ndarray, *, progbar: bool = False
@@ -264,7 +275,8 @@ class DeviceRunner(_OnBackend):
             sampler = BackendSamplerV2(backend=find_backend(self.backend), options=options)
         n = circuit.num_qubits
         referenced = _real_with_reference(circuit, states)
-        measurements = self.readout.measurements(n)
+        readout = find_readout(self.readout)
+        measurements = readout.measurements(n)
         check_size(n + any(one.with_reference for one in measurements), self.backend)
         batches = [
             self._frequencies(
@@ -279,7 +291,7 @@ class DeviceRunner(_OnBackend):
             ):
                 size = len(batch[0])
                 for i in range(size):
-                    found[begin + i] = self.readout.estimate([seen[i] for seen in batch])
+                    found[begin + i] = readout.estimate([seen[i] for seen in batch])
                 shown.update(size)
         return found
 
@@ -292,14 +304,15 @@ class DeviceRunner(_OnBackend):
     ) -> Iterator[np.ndarray]:
         """Frequencies (samples, circuits, outcomes) of a measurement, `BATCH` samples at a time."""
         measured = _measured(circuit, measurement)
-        for jobs in self._transpiler.batches(states, measured):
-            found = np.zeros((len(jobs[0]), len(jobs), states.shape[1]))
-            for k, same_bases in enumerate(jobs):
-                answers = sampler.run(same_bases, shots=measurement.shots).result()
-                for i in range(len(same_bases)):
+        for batch in self._transpiler.batches(states, measured):
+            found = []
+            for jobs in batch:
+                answers = sampler.run(jobs, shots=measurement.shots).result()
+                found.append(np.zeros((len(jobs), states.shape[1])))
+                for i in range(len(jobs)):
                     for outcome, count in answers[i].data["meas"].get_int_counts().items():
-                        found[i, k, outcome] = count / measurement.shots
-            yield found
+                        found[-1][i, outcome] = count / measurement.shots
+            yield np.stack(found, axis=1)
 
 
 @dataclass(frozen=True, repr=False)
@@ -320,7 +333,7 @@ class NoisyRunner(_OnBackend):
         matrix.
     sign_shots : int
         Of the interference.
-    encoding : Encoding
+    encoding : Encoding, or the name of one
         How vectors are prepared.
     trials, optimization_level, seed
         See `DeviceTranspiler`.
@@ -331,7 +344,7 @@ class NoisyRunner(_OnBackend):
     backend: str | BackendV2 = "FakeMontrealV2"
     shots: int | None = None
     sign_shots: int = 2000
-    encoding: Encoding = field(default_factory=BrickwallEncoding)
+    encoding: str | Encoding = field(default_factory=BrickwallEncoding)
     trials: int = 4
     optimization_level: int = 3
     seed: int = 0
@@ -343,12 +356,16 @@ class NoisyRunner(_OnBackend):
                 raise ValueError(f"{name}={getattr(self, name)} must be {least} or more")
         if self.shots is not None and self.shots < 1:
             raise ValueError(f"shots={self.shots} must be 1 or more, or None")
-        _ = self._transpiler  # which checks the other options
+        _ = self._transpiler  # checks the other options
 
     @property
     def _transpiler(self) -> DeviceTranspiler:
         return DeviceTranspiler(
-            self.backend, self.encoding, self.trials, self.optimization_level, self.seed
+            self.backend,
+            find_encoding(self.encoding),
+            self.trials,
+            self.optimization_level,
+            self.seed,
         )
 
     def n_circuits(self, n: int, *, is_complex: bool = False) -> int:

@@ -20,10 +20,11 @@ from mpodis.circuit.circuit import Circuit
 from mpodis.circuit.routing import routed_circuit
 from mpodis.factorization import Factorization
 from mpodis.mpo import Compressed, compress
+from mpodis.objectives import Objective
 from mpodis.optimise.result import Disentangled
+from mpodis.resynthesis.cnot_search import CnotSearch
 from mpodis.resynthesis.front import ParetoPoint, undominated
 from mpodis.resynthesis.rewriting import compile_wide_gates
-from mpodis.resynthesis.search import Search
 from mpodis.resynthesis.task import Task, check_count, check_size
 from mpodis.resynthesis.two_qubit_gates import cnot_count
 from mpodis.sites import bond_dimensions, mpo_from_tensors, site_tensors
@@ -130,7 +131,7 @@ def resynthesise(
     mpo: MatrixProductOperator | Compressed | None = None,
     *,
     tol: float = 1e-3,
-    objective: str = "overlap",
+    objective: str | Objective = "overlap",
     inputs: np.ndarray | None = None,
     covariance: np.ndarray | None = None,
     n_searches: int = 2,
@@ -237,7 +238,7 @@ def resynthesise(
 def _layer(
     given: Factorization,
     mpo: MatrixProductOperator | Compressed,
-    objective: str,
+    objective: str | Objective,
     inputs: np.ndarray | None,
     covariance: np.ndarray | None,
     seed: int,
@@ -310,10 +311,10 @@ def _searched(
     *,
     trials: int,
     sweeps: int,
-) -> Search:
+) -> CnotSearch:
     """The searches one after the other, and the one that begins from all they found."""
     new = partial(
-        Search,
+        CnotSearch,
         task,
         trials=trials,
         sweeps=sweeps,
@@ -332,7 +333,7 @@ def _searched(
     return search
 
 
-def _remove_and_insert(search: Search, limit: float, rounds: int) -> None:
+def _remove_and_insert(search: CnotSearch, limit: float, rounds: int) -> None:
     """Remove and insert gates, refine circuits just above the limit, while it helps."""
     refined: set[int] = set()
     for _ in range(rounds):
@@ -352,6 +353,6 @@ def _remove_and_insert(search: Search, limit: float, rounds: int) -> None:
             break
 
 
-def _fewest(search: Search, limit: float) -> ParetoPoint:
+def _fewest(search: CnotSearch, limit: float) -> ParetoPoint:
     """The point with the fewest CNOTs whose loss is within the limit."""
     return next(point for point in search.points if point.loss <= limit)

@@ -37,6 +37,7 @@ from mpodis.environments.protocol import (
     Target,
     Update,
     accept_core,
+    check_local,
     check_sides,
 )
 from mpodis.mpo import compress
@@ -91,6 +92,7 @@ class BoundaryEnvironments(Environments):
         inner: int = 4,
     ) -> None:
         check_sides(legs, left, right)
+        check_local(left, right)
         if inner < 1:
             raise ValueError(f"inner={inner} updates nothing; use 1 or more")
         self._backend = Backend(device, dtype)

@@ -48,6 +48,7 @@ from mpodis.environments.protocol import (
     Target,
     Update,
     accept_core,
+    check_local,
     check_sides,
 )
 from mpodis.fit import als_sweep, core_gradient, full_bonds
@@ -103,6 +104,7 @@ class DenseEnvironments(DenseOperatorEnvironments):
         dtype: str = "float64",
     ) -> None:
         check_sides(legs, left, right)
+        check_local(left, right)
         refused = self._refusal(legs)
         if refused:
             raise ValueError(

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from mpodis.circuit.ansatz import Ansatz
+from mpodis.circuit.routing import routed
 from mpodis.conventions import Legs
 from mpodis.environments.boundary.engine import BoundaryEnvironments
 from mpodis.environments.network.geometry import Key, Network
@@ -63,6 +64,7 @@ class NetworkEnvironments(Environments):
     """
 
     exact = True
+    any_wires = True
 
     def __init__(self, target: Target, legs: Legs, left: Ansatz, right: Ansatz) -> None:
         check_sides(legs, left, right)
@@ -153,11 +155,11 @@ class NetworkEnvironments(Environments):
 
     def pulled_tensors(self, max_bond: int) -> list[np.ndarray]:
         target = [tensor.conj() for tensor in self._target]
-        ansatz = self.network.ansatz
+        left, right = (routed(ansatz) for ansatz in self.network.ansatz.values())
         boundary = BoundaryEnvironments(
-            target, self.network.legs, ansatz["left"], ansatz["right"], max_bond=max_bond
+            target, self.network.legs, left.ansatz, right.ansatz, max_bond=max_bond
         )
-        boundary.set(self.left, self.core, self.right)
+        boundary.set(left.gates(self.left), self.core, right.gates(self.right))
         return boundary.pulled_tensors(max_bond)
 
     def _centre_core(self) -> None:

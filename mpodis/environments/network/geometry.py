@@ -67,7 +67,7 @@ class Network:
                 names = network.select_tensors(f"GATE{j}")[0].inds
                 indices[side, j] = names
                 # absorbed where half of its wires have been passed: fewest legs stay open
-                column[side, j] = sites[side][gate.wires[(gate.width + 1) // 2 - 1]]
+                column[side, j] = sites[side][sorted(gate.wires)[(gate.width + 1) // 2 - 1]]
                 rows, columns = names[: gate.width], names[gate.width :]
                 for name in rows:
                     position[name] = (zone, (emitted[name] + t) / 2)

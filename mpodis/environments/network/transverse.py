@@ -155,7 +155,7 @@ def largest_boundary(network: Network, sizes: Mapping[str, int]) -> float:
             bits[k] += math.log2(sizes[network.indices[part, k][3]])
     for side, j in network.free:
         sites = network.sites[side]
-        gate = [sites[w] for w in network.ansatz[side].placements[j].wires]
+        gate = sorted(sites[w] for w in network.ansatz[side].placements[j].wires)
         for k in range(gate[0], gate[-1]):
             before = sum(site <= k for site in gate)
             bits[k] += 2 * min(before, len(gate) - before)

@@ -1,7 +1,7 @@
 """Better circuits for every number of CNOTs, from those known for more and for fewer of them.
 
-`removals` and `insertions` are the steps from one circuit to its neighbours, `Search` takes them,
-and `prune` is a search that only removes.
+`removals` and `insertions` are the steps from one circuit to its neighbours, `CnotSearch` takes
+them, and `prune` is a search that only removes.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from mpodis.circuit.routing import routed_circuit
 from mpodis.factorization import Factorization
 from mpodis.gates import named_gate, polar
 from mpodis.mpo import Compressed
+from mpodis.objectives import Objective
 from mpodis.optimise.result import Disentangled
 from mpodis.resynthesis.front import ParetoFront, ParetoPoint
 from mpodis.resynthesis.rewriting import PlacedGate, placed_gates
@@ -36,7 +37,7 @@ from mpodis.sites import bond_dimensions, site_tensors
 if TYPE_CHECKING:
     from quimb.tensor import MatrixProductOperator
 
-__all__ = ["Search", "insertions", "prune", "removals"]
+__all__ = ["CnotSearch", "insertions", "prune", "removals"]
 
 log = logging.getLogger(__name__)
 
@@ -207,7 +208,7 @@ def _with_circuit(given: Factorization, side: str, circuit: Circuit) -> Factoriz
 # --- the search
 
 
-class Search:
+class CnotSearch:
     """The best point for each number of CNOTs, improved from more and from fewer CNOTs.
 
     `remove` replaces gates of every point by cheaper ones, one at a time, and `insert` adds one;
@@ -324,7 +325,7 @@ def prune(
     *,
     shallower: Sequence[Factorization | Disentangled] = (),
     min_cnots: int = 0,
-    objective: str = "overlap",
+    objective: str | Objective = "overlap",
     inputs: np.ndarray | None = None,
     covariance: np.ndarray | None = None,
     max_bond: int | None = None,
@@ -397,9 +398,9 @@ def prune(
         seed=seed,
     )
     points = [task.point(first, "given"), *(task.point(one, "shallower") for one in others)]
-    search = Search(task, points, trials=trials, sweeps=sweeps)
+    search = CnotSearch(task, points, trials=trials, sweeps=sweeps)
     search.remove("pruned", min_cnots=min_cnots)
-    return ParetoFront(tuple(search.points), objective)
+    return ParetoFront(tuple(search.points), task.objective.name)
 
 
 def _factorization(given: Factorization | Disentangled) -> Factorization:

@@ -34,7 +34,7 @@ F64 = torch.float64
 pytestmark = pytest.mark.usefixtures("torch_generator_untouched")
 
 
-def random_cores(legs, bond, rng, *, imaginary=0.0):
+def random_tensors(legs, bond, rng, *, imaginary=0.0):
     bonds = [1, *[bond] * (len(legs) - 1), 1]
     shapes = [(a, *leg, b) for a, leg, b in zip(bonds[:-1], legs, bonds[1:], strict=True)]
     return [
@@ -91,20 +91,31 @@ def test_mpo_linear_pads_and_crops():
 @every_legs
 def test_mpo_linear_round_trip(legs):
     rng = np.random.default_rng(2)
-    cores = random_cores(legs, 3, rng)
+    tensors = random_tensors(legs, 3, rng)
     shape = (max(1, math.prod(i for i, _ in legs) - 1), math.prod(o for _, o in legs))
     bias = rng.normal(size=shape[1])
-    layer = MPOLinear.from_mpo(mpo_from_tensors(cores), shape=shape, bias=bias, dtype=F64)
+    layer = MPOLinear.from_mpo(mpo_from_tensors(tensors), shape=shape, bias=bias, dtype=F64)
     assert_allclose(
-        numbers(layer.weight()), dense_from_cores(cores)[: shape[0]], rtol=1e-12, atol=1e-12
+        numbers(layer.weight()), dense_from_cores(tensors)[: shape[0]], rtol=1e-12, atol=1e-12
     )
     assert_array_equal(numbers(layer.bias), bias)
     assert layer.bonds == (3,) * (len(legs) - 1)
     back = layer.to_mpo()
-    assert_allclose(mpo_to_dense(back), dense_from_cores(cores), rtol=1e-12, atol=1e-12)
+    assert_allclose(mpo_to_dense(back), dense_from_cores(tensors), rtol=1e-12, atol=1e-12)
     with torch.no_grad():
         layer.site_tensors[0].zero_()
-    assert_allclose(mpo_to_dense(back), dense_from_cores(cores), rtol=1e-12)  # a copy, not a view
+    assert_allclose(mpo_to_dense(back), dense_from_cores(tensors), rtol=1e-12)  # a copy, not a view
+
+
+def test_weights_of_an_older_version_are_read():
+    layer, other = (MPOLinear(((2, 2),) * 3, 2, bias=True, seed=seed) for seed in (0, 1))
+    older = {name.replace("site_tensors", "cores"): t for name, t in layer.state_dict().items()}
+    assert "cores.0" in older
+    other.load_state_dict(older)
+    assert torch.equal(other.weight(), layer.weight())
+    nested = nn.Sequential(MPOLinear(((2, 2),) * 3, 2, bias=True, seed=2))
+    nested.load_state_dict({f"0.{name}": tensor for name, tensor in older.items()})
+    assert torch.equal(nested[0].weight(), layer.weight())
 
 
 def test_mpo_linear_keeps_what_compress_found():
@@ -163,7 +174,7 @@ def test_site_by_site_is_the_same(legs, shape, monkeypatch):
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(2, 3, layer.inputs, dtype=F64, generator=generator, requires_grad=True)
     found = []
-    # by the dense weight, through the cores, through them a few rows at a time
+    # by the dense weight, site by site, and so with a few rows at a time
     for far, rows in ((1e9, 128), (0, 128), (0, 4)):
         monkeypatch.setattr(mpo_linear, "_SMALL_PRODUCT_COST", far)
         monkeypatch.setattr(mpo_linear, "_ROWS", rows)
@@ -175,7 +186,7 @@ def test_site_by_site_is_the_same(legs, shape, monkeypatch):
         torch.testing.assert_close(a, c, rtol=1e-10, atol=1e-12)
 
 
-def test_wide_layers_go_through_the_cores():
+def test_wide_layers_are_contracted_site_by_site():
     legs = ((2, 2),) * 12
     assert mpo_linear.site_by_site_is_cheaper(legs, (2,) * 11, 256)
     assert not mpo_linear.site_by_site_is_cheaper(legs, (32,) * 11, 256)
@@ -259,7 +270,7 @@ def factorization(shape, *, group="SO", imaginary=0.0, seed=0):
         random_circuit(brickwall(len(wires(legs, side)), 3, group=group), seed=rng)
         for side in ("left", "right")
     )
-    core = mpo_from_tensors(random_cores(legs, 2, rng, imaginary=imaginary))
+    core = mpo_from_tensors(random_tensors(legs, 2, rng, imaginary=imaginary))
     return Factorization(left, core, right, shape)
 
 
