@@ -19,7 +19,6 @@ ORDER = (
     "conventions",
     "progress",
     "files",
-    "pieces",
     "tables",
     "gates",
     "sites",
