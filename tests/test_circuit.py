@@ -5,7 +5,7 @@ import pytest
 import quimb.tensor as qtn
 from numpy.testing import assert_allclose, assert_array_equal
 
-from mpodis.circuit.ansatz import Ansatz, Placement, brickwall
+from mpodis.circuit.ansatz import Ansatz, Placement, brickwall, tie_gates
 from mpodis.circuit.circuit import (
     Circuit,
     apply_columns,
@@ -244,9 +244,89 @@ def test_the_network_carries_its_tags():
     for j, (t, place) in enumerate(places):
         tensor = network[f"GATE{j}"]
         wires = {f"I{i}" for i in place.wires}
-        assert set(tensor.tags) == {"LEFT", f"LAYER{t}", f"GATE{j}", *wires}
+        names = {place.fixed} if place.fixed else set()
+        expected = {"LEFT", f"LAYER{t}", f"GATE{j}", "GROUP=SO", *wires, *names}
+        assert set(tensor.tags) == expected
         rows = 2**place.width
         assert_array_equal(tensor.data.reshape(rows, rows), circuit.gates[j])
+
+
+TIED = tie_gates(from_spec("2b + CNOT + 2b", 5))
+NETWORKS = {"any wires": APART, "idle": IDLE, "tied": TIED, "none": Ansatz(2, ())}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_network_gives_the_circuit_back(name):
+    circuit = random_circuit(NETWORKS[name], seed=0)
+    n = circuit.n
+    ends = {"upper": [f"in{i}" for i in range(n)], "lower": [f"out{i}" for i in range(n)]}
+    network = circuit.tensor_network(side="A", **ends)
+    other = random_circuit(brickwall(n, 2), seed=1)
+    network |= other.tensor_network(side="B", upper=ends["lower"])  # left aside
+    back = Circuit.from_tensor_network(network, side="A", **ends)
+    assert back.ansatz == circuit.ansatz
+    for gate, again in zip(circuit.gates, back.gates, strict=True):
+        assert_array_equal(gate, again)
+
+
+def read_back(circuit, change):
+    """The circuit of a network after `change(network)`."""
+    network = circuit.tensor_network()
+    change(network)
+    ends = {
+        "upper": [f"k{i}" for i in range(circuit.n)],
+        "lower": [f"b{i}" for i in range(circuit.n)],
+    }
+    return Circuit.from_tensor_network(network, side="Q", **ends)
+
+
+def put(number, matrix):
+    def change(network):
+        tensor = network[f"GATE{number}"]
+        tensor.modify(data=matrix.reshape((2,) * tensor.ndim))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("matrix", "group"),
+    [(np.diag([1.0, 1, -1, -1]), "SO"), (np.diag([1.0, 1, 1, -1]), "O"), (np.eye(4) * 1j, "U")],
+)
+def test_the_group_grows_with_what_the_data_have_become(matrix, group):
+    circuit = random_circuit(from_spec("2b + CNOT", 4), seed=0)
+    back = read_back(circuit, put(1, matrix))
+    assert back.ansatz.group == group
+    assert_array_equal(back.gates[1], matrix)
+    assert [place.fixed for place in back.ansatz.placements] == [None, None, "CNOT"]
+
+
+def test_a_fixed_or_tied_gate_that_was_changed_is_free():
+    circuit = random_circuit(TIED, seed=0)
+    fixed = [j for j, place in enumerate(TIED.placements) if place.fixed]
+    changed = read_back(circuit, put(fixed[0], np.eye(4))).ansatz
+    assert [j for j, place in enumerate(changed.placements) if place.fixed] == fixed[1:]
+    assert changed.ties == TIED.ties
+    loosened = read_back(circuit, put(0, np.eye(4))).ansatz
+    assert [*loosened.ties] == [tie for tie in TIED.ties if tie != TIED.placements[0].tie]
+
+
+def test_indices_in_another_order_are_the_same_gate():
+    circuit = random_circuit(APART, seed=0)
+
+    def turn(network):
+        for tensor in network:
+            tensor.transpose_(*reversed(tensor.inds))
+
+    back = read_back(circuit, turn)
+    assert_allclose(back.to_dense(), circuit.to_dense(), atol=1e-14)
+
+
+def test_networks_that_hold_no_circuit():
+    circuit = random_circuit(brickwall(3, 2), seed=0)
+    with pytest.raises(ValueError, match="0 tensors are tagged Q and GATE1, expected 1"):
+        read_back(circuit, lambda network: network.delete("GATE1"))
+    with pytest.raises(ValueError, match="GATE0 of Q has indices .* should continue"):
+        read_back(circuit, lambda network: network.reindex_({"k0": "z"}))
 
 
 def test_a_wire_without_gates_is_a_delta():

@@ -245,7 +245,7 @@ def test_what_is_classical_between_layers_is_named():
         merge_layers(*cropped)
     with pytest.raises(ValueError, match="merge_layers needs one or more"):
         merge_layers()
-    with pytest.raises(ValueError, match="cut by an activation"):
+    with pytest.raises(ValueError, match="split by an activation"):
         merge_layers(HybridLinear(SQUARE, 1, left="2b | 2b", seed=0))
 
 

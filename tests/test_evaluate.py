@@ -11,7 +11,7 @@ from torch import nn
 
 from mpodis.circuit.circuit import Circuit
 from mpodis.data import load_data
-from mpodis.nn import CompactTNN, HybridLinear, executed_model, predict
+from mpodis.nn import CompactTNN, HybridLinear, predict, with_external_circuits
 from mpodis.quantum import (
     Interference,
     ShotRunner,
@@ -35,7 +35,7 @@ LAYERS = {
 
 def layer(name, bond=2):
     # in double precision from the start: gates of float32 are orthogonal to 1e-7 only
-    options = {"seed": 1, "scale": None, "dtype": torch.float64, **LAYERS[name]}
+    options = {"seed": 1, "init_scale": None, "dtype": torch.float64, **LAYERS[name]}
     made = HybridLinear(bond=bond, **options).eval()
     if made.bias is not None:
         nn.init.normal_(made.bias)
@@ -63,21 +63,21 @@ def test_an_exact_execution_is_the_layer(name):
     one = layer(name)
     x = torch.from_numpy(images(one.inputs)[0])
     for run in (run_circuit, Circuit.apply):
-        executed = executed_model(one, run)
+        executed = with_external_circuits(one, run)
         with torch.no_grad():
             assert_allclose(executed(x).numpy(), one(x).numpy(), atol=1e-10)
 
 
 @pytest.mark.parametrize("name", ["cut", "complex"])
 def test_single_precision_is_taken_to_double(name):
-    options = {"seed": 1, "scale": None, **LAYERS[name]}
+    options = {"seed": 1, "init_scale": None, **LAYERS[name]}
     one = HybridLinear(bond=2, **options).eval()
     x = torch.from_numpy(images(one.inputs)[0])
-    executed = executed_model(one, run_circuit)
+    executed = with_external_circuits(one, run_circuit)
     with torch.no_grad():
         y = executed(x)
         assert y.dtype == (torch.complex128 if one.is_complex else torch.float64)
-        given = x.to(one.core.cores[0].dtype)
+        given = x.to(one.core.site_tensors[0].dtype)
         assert_allclose(y.numpy(), one(given).numpy(), atol=1e-5)
 
 
@@ -91,7 +91,7 @@ def test_segments_run_one_by_one_through_the_circuits():
 
     x = torch.from_numpy(images(8)[0])
     with torch.no_grad():
-        assert_allclose(one.executed(x, run).numpy(), one(x).numpy(), atol=1e-10)
+        assert_allclose(one.forward_with(x, run).numpy(), one(x).numpy(), atol=1e-10)
     assert [trained for trained, _ in seen] == [*one.left, *one.right]
     assert {shape for _, shape in seen} == {(7, 8)}
 
@@ -116,7 +116,7 @@ def test_exact_logits_are_those_of_the_network():
     model = network("cut")
     x = torch.from_numpy(images(8, 200)[0])
     with torch.no_grad():
-        assert_allclose(executed_model(model, run_circuit)(x), model(x), rtol=0, atol=1e-8)
+        assert_allclose(with_external_circuits(model, run_circuit)(x), model(x), rtol=0, atol=1e-8)
 
 
 def test_the_cost_is_logged_before_anything_is_run(caplog):

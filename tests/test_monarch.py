@@ -63,7 +63,7 @@ def moments(shape, *, is_complex=False, seed=3, decay=1.0):
     return found
 
 
-def felt(x, g, target, matrix):
+def relative_loss(x, g, target, matrix):
     off, whole = x @ (target - matrix) @ g.conj().T, x @ target @ g.conj().T
     return (np.linalg.norm(off) / np.linalg.norm(whole)) ** 2
 
@@ -111,7 +111,7 @@ def test_reordering_is_undone(legs, rank, is_complex, reverse):
 
 @both_numbers
 @every_case
-def test_the_derivative(legs, rank, is_complex):
+def test_factor_gradients_are_the_derivatives(legs, rank, is_complex):
     layout = FactorLayout.build(legs, rank, reverse=True)
     factors, moved = (random_factors(layout, is_complex, seed) for seed in (0, 1))
     gradient = random_matrix(product_matrix(layout, factors).shape, is_complex, 2)
@@ -153,7 +153,7 @@ def test_two_factors_are_an_svd_of_every_block(rank, is_complex):
     assert math.isnan(found.activation_error)
 
 
-def test_the_cut_back_rank_is_exact():
+def test_a_rank_beyond_the_exact_one_is_lowered():
     matrix = random_matrix((8, 8))
     found = monarch(matrix, ((2, 4), (4, 2)), rank=100)
     assert_allclose(found.matrix, matrix, atol=1e-12)
@@ -173,7 +173,7 @@ def test_the_fourier_transform_is_a_monarch_matrix():
         assert monarch(fourier, legs, **options).relative_error > 0.4
 
 
-def test_padding_is_not_felt():
+def test_padding_does_not_count():
     matrix = random_matrix((7, 10))
     found = monarch(matrix)  # 3 x 3 and 4 x 3
     assert found.matrix.shape == (7, 10)
@@ -197,7 +197,7 @@ def test_padding_is_not_felt():
 @both_orders
 @pytest.mark.parametrize("sensitive", [False, True])
 @every_case
-def test_als_never_moves_away(legs, rank, reverse, is_complex, sensitive):
+def test_als_never_increases_the_distance(legs, rank, reverse, is_complex, sensitive):
     layout = FactorLayout.build(legs, rank, reverse=reverse)
     shape = tuple(math.prod(leg[k] for leg in legs) - (1 - k) for k in range(2))
     x, c, g, s = moments(shape, is_complex=is_complex)
@@ -214,7 +214,7 @@ def test_als_never_moves_away(legs, rank, reverse, is_complex, sensitive):
     assert losses[1] < 0.9
     found = layout.restore(product_matrix(layout, factors))[: shape[0], : shape[1]]
     g = g if sensitive else np.eye(shape[1])
-    assert_allclose(losses[-1], felt(x, g, matrix, found), rtol=1e-6)
+    assert_allclose(losses[-1], relative_loss(x, g, matrix, found), rtol=1e-6)
 
 
 @every_case
@@ -245,8 +245,10 @@ def test_weighted_fits_beat_the_closed_form(legs, sensitive, is_complex):
     plain = monarch(matrix, legs, covariance=c, sensitivity=s, weighted=False, n_init=1)
     best = monarch(matrix, legs, covariance=c, sensitivity=s, n_init=2, iterations=50)
     one = monarch(matrix, legs, covariance=c, sensitivity=s, n_init=1, iterations=50)
-    assert felt(x, g, matrix, best.matrix) <= felt(x, g, matrix, one.matrix) + 1e-12
-    assert felt(x, g, matrix, one.matrix) < 0.9 * felt(x, g, matrix, plain.matrix)
+    assert (
+        relative_loss(x, g, matrix, best.matrix) <= relative_loss(x, g, matrix, one.matrix) + 1e-12
+    )
+    assert relative_loss(x, g, matrix, one.matrix) < 0.9 * relative_loss(x, g, matrix, plain.matrix)
     assert plain.relative_error < best.relative_error
     assert best.parameters == plain.parameters
     assert_allclose(best.activation_error, relative_error(x @ matrix, x @ best.matrix), rtol=1e-9)
@@ -261,7 +263,7 @@ def test_a_fit_of_more_factors_never_ends_above_the_svds():
     assert monarch(matrix, legs, n_init=1).relative_error < first.relative_error - 1e-3
 
 
-def test_samples_that_span_little_are_answered_exactly():
+def test_the_fit_is_exact_for_inputs_of_low_rank():
     x = random_matrix((20, 3)) @ random_matrix((3, 16), seed=1)
     matrix = random_matrix((16, 9))
     found = monarch(matrix, ((4, 3), (4, 3)), rank=2, covariance=x.T @ x, n_init=1)
@@ -269,7 +271,7 @@ def test_samples_that_span_little_are_answered_exactly():
     assert found.relative_error > 0.1
 
 
-def test_what_is_too_large_for_als_is_fitted_all_the_same(monkeypatch):
+def test_without_als_lbfgs_fits_alone(monkeypatch):
     matrix = random_matrix((9, 9))
     _, c, _, _ = moments((9, 9))
     expected = monarch(matrix, covariance=c, n_init=1).activation_error
@@ -314,7 +316,7 @@ def test_sizes_are_what_monarch_stores():
 
 
 @pytest.mark.parametrize("parameters", [1, 30, 60])
-def test_sizes_for_a_budget_give_the_baseline_the_benefit(parameters):
+def test_sizes_have_at_least_the_parameters_asked_for(parameters):
     sizes = monarch_sizes((8, 8), parameters=parameters)
     for size in sizes:
         assert parameters <= size.parameters <= 64
@@ -324,7 +326,7 @@ def test_sizes_for_a_budget_give_the_baseline_the_benefit(parameters):
     assert len({(one.legs, one.reverse) for one in sizes}) == len(sizes)
 
 
-def test_the_best_for_its_money():
+def test_the_best_size_for_a_number_of_parameters():
     layout = FactorLayout.build(((4, 2), (2, 4)), 1, reverse=True)
     matrix = layout.restore(product_matrix(layout, random_factors(layout)))
     found = best_monarch(matrix, layout.parameters((8, 8)))
@@ -334,18 +336,18 @@ def test_the_best_for_its_money():
     matrix = random_matrix((8, 8))
     weighted = best_monarch(matrix, 32, covariance=c, fits=2, factors=(2, 3), iterations=100)
     assert 32 <= weighted.parameters <= 1.1 * 32
-    rivals = [
+    others = [
         monarch(matrix, one.legs, rank=one.rank, reverse=one.reverse, covariance=c, weighted=False)
         for one in monarch_sizes((8, 8), parameters=32)
         if one.parameters <= weighted.parameters
     ]
-    assert len(rivals) > 1
-    assert weighted.activation_error < min(rival.activation_error for rival in rivals)
+    assert len(others) > 1
+    assert weighted.activation_error < min(other.activation_error for other in others)
     with pytest.raises(ValueError, match=r"shape \(8, 8\) has between 65 and 64 parameters; lower"):
         best_monarch(matrix, 65)
 
 
-# --- what cannot be
+# --- errors
 
 
 @pytest.mark.parametrize(
@@ -360,13 +362,13 @@ def test_the_best_for_its_money():
         ({"covariance": np.diag([1.0, 0, 0, 0, 0, 0])}, "maps all given inputs to zero"),
     ],
 )
-def test_what_is_refused(options, message):
+def test_errors_of_monarch(options, message):
     matrix = random_matrix((6, 6))
     matrix[0] = 0
     with pytest.raises(ValueError, match=message):
         monarch(matrix, **options)
 
 
-def test_sizes_of_one_factor():
+def test_one_factor_is_refused():
     with pytest.raises(ValueError, match="factors=1 make no product; use 2 or more"):
         monarch_sizes((8, 8), factors=1)

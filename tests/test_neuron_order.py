@@ -1,4 +1,4 @@
-"""Orders of neurons: planted ones come back, and no search ends above where it began."""
+"""Orders of neurons: planted ones are recovered, and no search increases the loss."""
 
 import numpy as np
 import pytest
@@ -72,13 +72,13 @@ def test_a_search_is_never_worse_and_its_core_has_its_loss(
     np.testing.assert_allclose(loss, found.after, rtol=1e-9)
 
 
-def test_what_cannot_be_improved_is_left_alone():
+def test_an_exact_order_is_kept():
     found = neuron_order(small_bond(qubit_legs(8, 8), 1), max_bond=1)
     assert found.before < 1e-20
     assert found.after <= found.before
 
 
-def test_padding_may_be_spread():
+def test_padding_may_be_reordered():
     matrix = random_matrix((12, 5))
     fixed = neuron_order(matrix, max_bond=2, restarts=8)
     assert fixed.reordering.shape == (12, 5)
@@ -109,12 +109,12 @@ def test_recursive_bisection_puts_similar_vectors_together():
         ({"sensitivity": -np.eye(8)}, "the sensitivity has a negative eigenvalue"),
     ],
 )
-def test_neuron_order_says_what_is_wrong(options, text):
+def test_errors_of_neuron_order(options, text):
     with pytest.raises(ValueError, match=text):
         neuron_order(random_matrix((8, 8)), **({"max_bond": 2} | options))
 
 
-def test_activations_that_feel_nothing_are_refused():
+def test_inputs_that_are_all_mapped_to_zero_are_refused():
     matrix, covariance = np.diag([1.0, 0, 0, 0]), np.diag([0.0, 1, 1, 1])
     with pytest.raises(ValueError, match="maps all inputs to outputs of no weight"):
         neuron_order(matrix, max_bond=1, covariance=covariance)

@@ -1,4 +1,4 @@
-"""`pareto`: families, the front, going on, files, tables and figures."""
+"""`pareto`: families, the front, stored pieces, tables and figures."""
 
 import json
 
@@ -18,12 +18,13 @@ from mpodis import (
     mpo_from_tensors,
     pareto,
 )
-from mpodis.jobs.pareto import best_within, pareto_tables
+from mpodis.jobs.pareto_page import best_within
+from mpodis.jobs.pareto_page import tables as pareto_tables
 from mpodis.plots import plot_pareto
 from mpodis.resynthesis import FAMILIES
+from mpodis.resynthesis.cnot_search import CnotSearch
 from mpodis.resynthesis.cnots_only import cnots_only
 from mpodis.resynthesis.front import points_from_arrays, points_to_arrays, undominated
-from mpodis.resynthesis.search import Search
 from mpodis.resynthesis.task import Task
 from reference import (
     CNOT,
@@ -69,7 +70,7 @@ def point(cnots, loss, family="x"):
 # --- the front
 
 
-def test_the_front_is_what_nothing_dominates():
+def test_the_front_holds_the_undominated_points():
     points = [
         point(4, 0.3),
         point(2, 0.5, "y"),
@@ -111,7 +112,7 @@ def test_points_survive_as_arrays_and_json(found):
 # --- all families
 
 
-def test_every_family_has_points_that_are_what_they_say(found):
+def test_figures_of_points_are_those_of_their_factorizations(found):
     front = found[0]
     assert set(front.families) == set(FAMILIES)
     for p in front.points:
@@ -214,30 +215,30 @@ def test_the_search_for_cnots_alone_ends_where_nothing_is_gained():
     assert points[0].overlap == pytest.approx(1)
 
 
-# --- going on
+# --- stored pieces
 
 
 def files(folder):
     return {file.name: file.stat().st_mtime_ns for file in folder.iterdir()}
 
 
-def test_a_run_goes_on_where_it_was_stopped(found, tmp_path, monkeypatch):
+def test_an_interrupted_run_continues(found, tmp_path, monkeypatch):
     whole, folder = found
     before = files(folder)
     assert [p.loss for p in tiny(run_dir=folder).points] == [p.loss for p in whole.points]
     assert files(folder) == before  # nothing was done again
 
-    remove = Search.remove
+    remove = CnotSearch.remove
 
     def dies(self, family, **options):
         if family == "searched":
             raise KeyboardInterrupt
         return remove(self, family, **options)
 
-    monkeypatch.setattr(Search, "remove", dies)
+    monkeypatch.setattr(CnotSearch, "remove", dies)
     with pytest.raises(KeyboardInterrupt):
         tiny(run_dir=tmp_path / "run")
-    monkeypatch.setattr(Search, "remove", remove)
+    monkeypatch.setattr(CnotSearch, "remove", remove)
     there = files(tmp_path / "run")
     assert "search-1-up.safetensors" in there
     assert "search-1-down.safetensors" not in there

@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from mpodis.files import save_arrays
-from mpodis.pieces import PieceStore
+from mpodis.store import PieceStore
 
 IDENTITY = {"seed": 3, "depths": (1, 2), "tol": 0.1, "hash": "ab", "limit": float("inf")}
 ARRAYS = {

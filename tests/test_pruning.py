@@ -10,15 +10,24 @@ from mpodis import (
     Ansatz,
     Circuit,
     Factorization,
+    Placement,
     brickwall,
     cnot_count,
     compress,
     disentangle,
+    fit_core,
     mpo_from_tensors,
     prune,
     random_circuit,
 )
-from mpodis.resynthesis.search import Search, _replacements, _with_gates, insertions, removals
+from mpodis.objectives import Activations, Overlap
+from mpodis.resynthesis.cnot_search import (
+    CnotSearch,
+    _replacements,
+    _with_gates,
+    insertions,
+    removals,
+)
 from mpodis.resynthesis.task import Task
 from reference import (
     circuit_matrix,
@@ -162,7 +171,7 @@ def test_a_gate_that_costs_nothing_is_not_removed(found):
     assert max(cnot_count(given) for given in shorter) < point.cnots
 
 
-def test_a_side_without_pairs_of_wires_has_no_moves():
+def test_a_side_of_one_wire_has_no_neighbours():
     matrix = random_matrix((8, 2), seed=1)
     task = task_of(matrix)
     point = task.optimise(brickwall(3, 1), Ansatz(1, ()), "x", n_init=1, max_sweeps=3)
@@ -197,7 +206,7 @@ def test_pruning_never_worsens_the_overlap_at_equal_cnots(walls, pruned):
     assert losses == sorted(losses, reverse=True)
 
 
-def test_pruning_ends_without_any_cnot_and_meets_most_numbers(pruned):
+def test_pruning_ends_without_any_cnot(pruned):
     cnots = [point.cnots for point in pruned.points]
     assert cnots == sorted(set(cnots))
     assert cnots[0] == 0
@@ -209,7 +218,7 @@ def test_pruning_ends_without_any_cnot_and_meets_most_numbers(pruned):
         assert_allclose(point.overlap, given.overlap(compress(random_matrix((16, 16), seed=2)).mpo))
 
 
-def test_pruning_goes_on_from_a_better_shallower_circuit(walls):
+def test_pruning_continues_from_a_better_shallower_circuit(walls):
     mpo, results = walls
     bad = Factorization(
         random_circuit(results[0].factorization.left.ansatz, seed=1),
@@ -224,19 +233,36 @@ def test_pruning_goes_on_from_a_better_shallower_circuit(walls):
     assert helped.at(at - 1).loss < alone.at(at).loss
 
 
-def test_pruning_stops_where_it_is_told(walls):
+def test_pruning_stops_at_the_fewest_cnots_asked_for(walls):
     mpo, results = walls
     found = prune(mpo, results[0], min_cnots=5, trials=1, sweeps=1)
     assert min(point.cnots for point in found.points) >= 5
     assert len(found.points) >= 2
 
 
+def test_pruning_routes_gates_on_any_wires():
+    mpo = compress(random_matrix((8, 8), seed=2))
+    far = Ansatz(3, ((Placement((0, 2)),), (Placement((2, 1), "CZ"),)))
+    core = fit_core(mpo.mpo, max_bond=1)
+    given = Factorization(
+        random_circuit(far, seed=0, scale=0.1), core, Circuit(Ansatz(3, ()), ()), (8, 8)
+    )
+    found = prune(mpo, given, trials=1, sweeps=1)
+    first = max(found.points, key=lambda point: point.cnots)
+    assert first.family == "given"
+    assert first.cnots == 2 + 1 + 2 * 3  # a free gate, the CZ, and two SWAPs
+    assert_allclose(first.factorization.to_dense(), given.to_dense(), atol=1e-12)
+    assert found.front[0].cnots == 0
+    for point in found.points:
+        assert all(place.is_local for place in point.factorization.left.ansatz.placements)
+
+
 def test_pruning_by_the_activations():
     matrix = random_matrix((8, 8), seed=3)
     x = random_matrix((40, 8), seed=5) / np.arange(1, 9)
     mpo = compress(matrix)
-    start = disentangle(mpo, depth=1, objective="activations", inputs=x, n_init=1, max_sweeps=2)
-    found = prune(mpo, start, objective="activations", inputs=x, trials=1, sweeps=1)
+    first = disentangle(mpo, depth=1, objective="activations", inputs=x, n_init=1, max_sweeps=2)
+    found = prune(mpo, first, objective="activations", inputs=x, trials=1, sweeps=1)
     for point in found.points:
         error = np.linalg.norm(x @ (matrix - point.factorization.to_dense()))
         assert_allclose(point.activation_error, error / np.linalg.norm(x @ matrix), rtol=1e-6)
@@ -245,40 +271,68 @@ def test_pruning_by_the_activations():
     assert found.front[0].cnots == 0
 
 
+def test_pruning_by_an_objective_object():
+    matrix = random_matrix((8, 8), seed=3)
+    covariance, sensitivity = random_covariance(8), random_covariance(8, seed=2)
+    mpo = compress(matrix)
+    first = disentangle(mpo, depth=1, init="identity", n_init=1, max_sweeps=2)
+    options = {"trials": 1, "sweeps": 1, "min_cnots": 2}
+    objective = Activations(covariance=covariance, sensitivity=sensitivity)
+    found = prune(mpo, first, objective=objective, **options)
+    values, vectors = np.linalg.eigh(sensitivity)
+    root = (vectors * np.sqrt(values)) @ vectors.T
+    for point in found.points:
+        dense = point.factorization.to_dense()
+        loss = weighted_distance(matrix @ root, dense @ root, covariance)
+        assert_allclose(point.loss, loss, rtol=1e-6)
+    assert found.objective == "activations"
+    plain = prune(mpo, first, objective=Activations(covariance=covariance), **options)
+    named = prune(mpo, first, objective="activations", covariance=covariance, **options)
+    assert [p.loss for p in plain.points] == [p.loss for p in named.points]
+
+
+def test_an_objective_without_a_dense_loss_is_refused(walls):
+    class Other(Overlap):
+        name = "other"
+
+    with pytest.raises(ValueError, match="'other' has no loss of a dense matrix; use one of over"):
+        prune(walls[0], walls[1][0], objective=Other())
+
+
 def test_complex_gates_and_those_of_determinant_minus_one_are_pruned_too():
     mpo = compress(random_matrix((4, 4), complex=True, seed=6))
     for group in ("O", "U"):
-        start = disentangle(mpo, depth=1, group=group, n_init=1, max_sweeps=3, init="identity")
-        found = prune(mpo, start, trials=2, sweeps=2)
+        first = disentangle(mpo, depth=1, group=group, n_init=1, max_sweeps=3, init="identity")
+        found = prune(mpo, first, trials=2, sweeps=2)
         assert found.front[0].cnots == 0
-        assert found.at(99).loss <= start.loss + 1e-12
+        assert found.at(99).loss <= first.loss + 1e-12
 
 
 def test_a_search_does_not_try_twice_what_has_not_changed(walls):
     _, results = walls
     task = task_of(random_matrix((16, 16), seed=2))
-    start = task.point(results[1].factorization, "wall")
-    search = Search(task, [start], trials=1, sweeps=1)
+    first = task.point(results[1].factorization, "wall")
+    search = CnotSearch(task, [first], trials=1, sweeps=1)
     search.remove("down", min_cnots=10)
     tried = {way: list(rows) for way, rows in search.tried.items()}
     assert tried["removals"]
     points = search.points
     search.remove("down", min_cnots=10)
     assert search.tried == tried
-    again = Search(task, points, trials=1, sweeps=1, tried=tried)
+    again = CnotSearch(task, points, trials=1, sweeps=1, tried=tried)
     again.remove("down", min_cnots=10)
     assert again.points == points
 
 
-def test_a_search_does_not_follow_up_what_is_hopeless(walls):
+def test_a_search_gives_up_circuits_that_are_much_worse(walls):
     _, results = walls
     task = task_of(random_matrix((16, 16), seed=2))
-    start = replace(task.point(results[0].factorization, "wall"), loss=1e-9)
+    first = replace(task.point(results[0].factorization, "wall"), loss=1e-9)
     # whatever comes out with fewer CNOTs, better circuits are known
-    known = [replace(start, cnots=cnots, loss=1e-6 / cnots) for cnots in range(1, start.cnots)]
-    search = Search(task, [start, *known], trials=9, sweeps=1)
-    search.remove("down", min_cnots=start.cnots - 1)
-    assert search.points == [*known, start]
+    known = [replace(first, cnots=cnots, loss=1e-6 / cnots) for cnots in range(1, first.cnots)]
+    search = CnotSearch(task, [first, *known], trials=9, sweeps=1)
+    search.remove("down", min_cnots=first.cnots - 1)
+    assert search.points == [*known, first]
 
 
 @pytest.mark.parametrize(

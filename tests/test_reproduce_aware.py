@@ -5,7 +5,8 @@ import pytest
 from numpy.testing import assert_allclose
 
 from mpodis import report
-from mpodis.jobs.directory import REPRODUCE, JobDirectory
+from mpodis.jobs import REPRODUCE
+from mpodis.jobs.directory import JobDirectory
 from mpodis.paper import aware
 from mpodis.paper.running import run_experiment
 

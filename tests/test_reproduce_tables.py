@@ -14,8 +14,9 @@ from numpy.testing import assert_allclose
 
 from mpodis import report
 from mpodis.data import load_data
-from mpodis.jobs.directory import REPRODUCE, JobDirectory
-from mpodis.nn.paper import DIGITS, MNIST
+from mpodis.jobs import REPRODUCE, open_job
+from mpodis.jobs.directory import JobDirectory
+from mpodis.nn.paper_networks import DIGITS, MNIST
 from mpodis.paper import implicit, load_experiment
 from mpodis.paper.implicit import Implicit, mean_spread, train_row
 from mpodis.paper.running import _one_thread, run_experiment
@@ -112,7 +113,7 @@ def test_a_run_that_was_interrupted_ends_as_it_would_have(folder, record, tmp_pa
     (tmp_path / "run" / "results.json").unlink()
     for name in ("2b-seed0", "base-seed1"):
         (tmp_path / "run" / "stages" / f"{name}.json").unlink()
-    directory, job, options = JobDirectory.open(tmp_path / "run")
+    directory, job, options = open_job(tmp_path / "run")
     assert (job, options) == ("reproduce table3", SMALL)
     again = run_experiment(load_experiment("table3"), options, directory)
     assert directory.results() == again
@@ -155,7 +156,8 @@ def test_tables_and_finding(record):
 def test_the_figure(record):
     (panel,) = load_experiment("table3").panels
     ax = plt.subplots()[1]
-    assert panel.draw(record, ax) is ax
+    panel.draw(record, ax)
+    assert ax.has_data()
     assert ax.get_ylabel() == "test accuracy (%)"
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["base", "2b"]
     assert len(ax.lines) == 2 * 2  # points and their mean; no stars: the paper has no digits
@@ -267,7 +269,7 @@ def test_all_rows_unless_some_are_named():
         ({"data": "fashion"}, "architecture 'fashion' is not known; use one of digits, mnist"),
         ({"rows": ("2b", "3b")}, "row '3b' is not known; use one of base, product, 1b, 2b"),
         ({"data": "mnist", "architecture": "mnist-shift", "rows": ("cnot",)}, "row 'cnot' is not"),
-        ({"seeds": 0}, "seeds=0 must be 1 or more"),
+        ({"seeds": 0}, "seeds=0 must be a whole number, 1 or more"),
     ],
 )
 def test_options_that_make_no_sense(options, message):

@@ -23,10 +23,11 @@ from mpodis import (
     resynthesise,
     to_mpo,
 )
+from mpodis.gates import named_gate
 from mpodis.quantum import from_qiskit, gate_cost
+from mpodis.resynthesis.cnot_search import CnotSearch, insertions, removals
 from mpodis.resynthesis.resynthesise import _unitary
 from mpodis.resynthesis.rewriting import _fewest_layers, compile_wide_gates
-from mpodis.resynthesis.search import Search, insertions, removals
 from reference import circuit_matrix, overlap, random_matrix, random_member
 
 QUICK = {"n_searches": 1, "rounds": 1, "trials": 2}
@@ -129,7 +130,7 @@ def test_gates_that_are_too_wide_are_refused():
 
 @pytest.mark.no_cover  # long; smaller circuits are traced
 @pytest.mark.parametrize("group", ["SO", "O", "U"])
-def test_gates_that_do_nothing_are_found(group):
+def test_gates_that_cancel_are_removed(group):
     """A brickwall of two layers, written as one of six with rotations that cancel."""
     short = random_circuit(brickwall(4, 2, group=group, fill=False), seed=5)
     gates, layers = [], []
@@ -154,7 +155,7 @@ def test_gates_that_do_nothing_are_found(group):
 
 @pytest.mark.no_cover  # long; smaller circuits are traced
 @pytest.mark.parametrize("tol", [1e-6, 1e-3, 1e-2])
-def test_weak_gates_go_and_the_unitary_holds(tol):
+def test_weak_gates_are_removed_within_the_tolerance(tol):
     """Gates near the identity, as grown circuits have them: Qiskit leaves all of them."""
     circuit = random_circuit(brickwall(4, 6), seed=2, scale=0.08)
     found = resynthesise(circuit, tol=tol, **QUICK)
@@ -179,7 +180,7 @@ def test_a_larger_tolerance_never_costs_more():
     assert counts[-1] == 0
 
 
-def test_a_random_brickwall_has_nothing_to_spare():
+def test_a_random_brickwall_is_unchanged():
     """Its angles are independent: fewer CNOTs have fewer of them."""
     circuit = random_circuit(brickwall(4, 3, fill=False), seed=1)
     found = resynthesise(circuit, tol=1e-6, **QUICK)
@@ -217,10 +218,46 @@ def test_a_circuit_of_qiskit_is_read_first():
     assert found.cnots < gate_cost(qiskit, optimization_level=3, trials=1).two_qubit
 
 
+@pytest.mark.parametrize(
+    ("name", "group"),
+    [("CZ", "SO"), ("SWAP", "O"), ("CZ", "U"), ("SWAP", "U"), ("iSWAP", "U"), ("ECR", "U")],
+)
+def test_registered_gates_are_replaced_where_they_do_little(name, group):
+    """A gate and its inverse with a weak gate on one of the wires between them."""
+    gate = named_gate(name).matrix
+    own_inverse = np.allclose(gate @ gate, np.eye(4))
+    layers = (
+        (Placement((0, 1), name),),
+        (Placement((1, 2)),),
+        (Placement((0, 1), name if own_inverse else None),),
+        (Placement((1, 2), name),),
+    )
+    weak = random_circuit(Ansatz(2, ((Placement((0, 1)),),), group), seed=3, scale=0.01).gates[0]
+    circuit = Circuit(Ansatz(3, layers, group), (gate, weak, gate.conj().T, gate))
+    found = resynthesise(circuit, tol=1e-2, **QUICK)
+    assert found.cnots_before == cnot_count(circuit)
+    assert found.cnots <= named_gate(name).n_cnots
+    assert fidelity(circuit, found.circuit) >= 1 - 1e-2 - 1e-11
+
+
+@pytest.mark.parametrize("group", ["SO", "U"])
+def test_gates_on_any_wires_are_routed_first(group):
+    places = (Placement((0, 2)), Placement((3, 1), "CNOT"), Placement((2, 1, 3)), Placement((3, 0)))
+    circuit = random_circuit(Ansatz(4, tuple((p,) for p in places), group), seed=1)
+    narrow = Ansatz(4, tuple((p,) for p in (*places[:2], places[3])), group)
+    narrow = random_circuit(narrow, seed=1)
+    for given in (narrow, *([circuit] if group == "SO" else [])):
+        found = resynthesise(given, tol=1e-6, n_searches=1, rounds=1, trials=1)
+        assert all(p.is_local and p.width <= 2 for p in found.circuit.ansatz.placements)
+        assert fidelity(given, found.circuit) >= 1 - 1e-6 - 1e-8
+        if found.cnots_before is not None:
+            assert cnot_count(given) < found.cnots <= found.cnots_before
+
+
 def test_a_fixed_core_stays_the_identity():
     circuit = random_circuit(from_spec("2b + CNOT + 1b", 3), seed=2)
-    task, start = _unitary(circuit, 0)
-    point = task.point(start, "start")
+    task, first = _unitary(circuit, 0)
+    point = task.point(first, "given")
     assert point.overlap == pytest.approx(1, abs=1e-12)
     for shorter in removals(task, point, most=3) + insertions(task, point, most=3):
         settled = task.reoptimise(shorter, "x", sweeps=8).factorization
@@ -256,7 +293,7 @@ def layer():
     return operator, disentangle(operator, depth=4, max_sweeps=30, init="identity", seed=0)
 
 
-def test_a_layer_holds_its_overlap_with_fewer_cnots_than_qiskit(layer):
+def test_a_layer_keeps_its_overlap_with_fewer_cnots_than_qiskit(layer):
     operator, given = layer
     found = resynthesise(given, operator, tol=1e-3, **QUICK)
     before = given.factorization
@@ -272,7 +309,7 @@ def test_a_layer_holds_its_overlap_with_fewer_cnots_than_qiskit(layer):
 
 
 @pytest.mark.no_cover  # three searches; the test above is traced
-def test_more_goes_from_a_layer_than_from_its_circuits(layer):
+def test_a_layer_loses_more_cnots_than_its_circuits(layer):
     operator, given = layer
     whole = resynthesise(given, operator, tol=1e-2, **QUICK)
     sides = (given.factorization.left, given.factorization.right)
@@ -280,7 +317,7 @@ def test_more_goes_from_a_layer_than_from_its_circuits(layer):
     assert whole.cnots < alone
 
 
-def test_a_side_without_gates_stays_so(layer):
+def test_a_side_without_gates_gets_none(layer):
     operator, _ = layer
     nothing = Ansatz(3, (), "SO")
     given = disentangle(operator, left=3, right=nothing, max_sweeps=20, init="identity")
@@ -291,7 +328,7 @@ def test_a_side_without_gates_stays_so(layer):
 
 
 @pytest.mark.no_cover  # long; the layer above is traced
-def test_a_planted_layer_loses_what_was_too_much():
+def test_a_planted_layer_loses_its_trivial_gates():
     """Circuits of two layers, embedded in four: the two that are trivial go, at overlap 1."""
     rng = np.random.default_rng(2)
     core = mpo_from_tensors([rng.normal(size=(1, 2, 2, 1)) for _ in range(4)])
@@ -310,7 +347,7 @@ def test_a_planted_layer_loses_what_was_too_much():
     assert_allclose(overlap(hidden.to_dense(), found.factorization.to_dense()), 1, atol=2e-6)
 
 
-def test_the_activations_can_be_what_is_held():
+def test_the_error_of_the_activations_is_kept():
     target = random_matrix((8, 8), seed=1)
     inputs = random_matrix((50, 8), seed=2) @ np.diag(np.arange(1.0, 9.0))
     mpo = compress(target)
@@ -332,8 +369,8 @@ def test_the_activations_can_be_what_is_held():
 
 def test_no_step_is_taken_from_points_above_the_largest_loss():
     circuit = random_circuit(brickwall(4, 4), seed=0, scale=0.1)
-    task, start = _unitary(circuit, 0)
-    search = Search(task, [task.point(start, "start")], trials=1, sweeps=4, max_loss=1e-3)
+    task, first = _unitary(circuit, 0)
+    search = CnotSearch(task, [task.point(first, "given")], trials=1, sweeps=4, max_loss=1e-3)
     search.remove("pruned")
     expanded = {cnots for cnots, _ in search.tried["removals"]}
     above = {p.cnots for p in search.points if p.loss > 1e-3}
@@ -344,8 +381,8 @@ def test_no_step_is_taken_from_points_above_the_largest_loss():
 
 def test_removals_can_be_drawn():
     circuit = random_circuit(brickwall(4, 4), seed=0, scale=0.1)
-    task, start = _unitary(circuit, 0)
-    point = task.point(start, "start")
+    task, first = _unitary(circuit, 0)
+    point = task.point(first, "given")
     drawn = removals(task, point, most=2, rng=np.random.default_rng(1))
     plain = removals(task, point, most=6)
     matrices = [one.padded_to_dense() for one in plain]
@@ -366,7 +403,7 @@ def test_the_same_seed_gives_the_same_gates():
     assert circuit_group(a.circuit.ansatz) == "SO"
 
 
-def test_a_result_shows_itself_and_is_ready_for_json(layer):
+def test_a_result_as_table_and_json(layer):
     operator, given = layer
     found = resynthesise(given, operator, tol=1e-3, **QUICK)
     assert dict(zip(("name", "before", "after"), found.table().rows[0], strict=True)) == {
@@ -398,12 +435,12 @@ def test_a_result_shows_itself_and_is_ready_for_json(layer):
         ({"covariance": np.eye(4)}, "covariance= belong to a layer"),
     ],
 )
-def test_options_that_make_no_sense(options, message):
+def test_options_out_of_range_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         resynthesise(random_circuit(brickwall(2, 1), seed=0), **options)
 
 
-def test_what_is_missing_or_no_unitary(layer):
+def test_inputs_that_are_refused(layer):
     with pytest.raises(ValueError, match="give mpo=, or resynthesise its .left and .right"):
         resynthesise(layer[1])
     with pytest.raises(ValueError, match="not unitary: W W.H differs from 1 by 3; `disentangle`"):

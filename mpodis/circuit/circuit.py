@@ -7,16 +7,17 @@ column vectors and runs Q^T.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from autoray import astype, do, get_common_dtype
+from autoray import do, get_common_dtype
 
 from mpodis.circuit.ansatz import Ansatz, Placement, earliest_layers
-from mpodis.conventions import Array
-from mpodis.gates import named_gate, polar, random_gate
+from mpodis.conventions import Array, promoted, to_numpy
+from mpodis.gates import GROUPS, find_gate, named_gate, polar, random_gate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -114,7 +115,7 @@ class Circuit:
         """x @ Q for x of shape (samples, 2^n)."""
         if x.shape[-1] != 2**self.n:
             raise ValueError(f"x has {x.shape[-1]} columns, but {self.n} wires carry {2**self.n}")
-        x, gates = _common_dtype(x, self.gates)
+        x, *gates = promoted([x, *self.gates])
         for place, gate in zip(self.ansatz.placements, gates, strict=True):
             x = apply_columns(x, gate, place.wires)
         return x
@@ -161,8 +162,9 @@ class Circuit:
         Returns
         -------
         TensorNetwork
-            Tags: the side, ``LAYER{t}``, ``GATE{j}`` and ``I{wire}``; a gate's indices are its
-            rows, then its columns. A wire without gates is a delta tensor tagged ``IDLE``.
+            Tags: the side, ``LAYER{t}``, ``GATE{j}``, ``I{wire}``, ``GROUP={group}``, the name of
+            a fixed gate, and ``TIE={tie}``; a gate's indices are its rows, then its columns. A
+            wire without gates is a delta tensor tagged ``IDLE``.
         """
         import quimb.tensor as qtn
 
@@ -176,7 +178,9 @@ class Circuit:
                 columns = [f"{side}{i},{t}" for i in place.wires]
                 for i, name in zip(place.wires, columns, strict=True):
                     now[i] = last[i] = name
-                tags = {side, f"LAYER{t}", f"GATE{j}", *(f"I{i}" for i in place.wires)}
+                tags = [side, f"LAYER{t}", f"GATE{j}", *(f"I{i}" for i in place.wires)]
+                tags += [f"GROUP={self.ansatz.group}", *([place.fixed] if place.fixed else [])]
+                tags += [f"TIE={place.tie}"] if place.tie else []
                 data = do("reshape", self.gates[j], (2,) * (2 * place.width))
                 tensors.append(qtn.Tensor(data, (*rows, *columns), tags=tags))
                 j += 1
@@ -188,29 +192,118 @@ class Circuit:
             network.add_tensor(idle)
         return network
 
+    @classmethod
+    def from_tensor_network(
+        cls, network: TensorNetwork, *, side: str, upper: Sequence[str], lower: Sequence[str]
+    ) -> Circuit:
+        """The circuit of a network that `tensor_network` made, with the data it has now.
+
+        A gate stays fixed if its matrix is still that of its name, and gates stay tied if they are
+        still equal; others become free. The group is the one that the circuit had, or a larger one
+        if the gates are complex ("U") or a determinant is negative ("O"). Layers without gates
+        at the end are left out.
+
+        Parameters
+        ----------
+        network : quimb.tensor.TensorNetwork
+            May hold other tensors, too.
+        side, upper, lower
+            As in `tensor_network`.
+
+        Raises
+        ------
+        ValueError
+            If a gate is missing, has been split, or has other indices.
+        """
+        wire_of = {name: wire for names in (upper, lower) for wire, name in enumerate(names)}
+        now = list(upper)
+        tensors = [t for t in network if side in t.tags and "IDLE" not in t.tags]
+        layers: list[list[Placement]] = []
+        gates: list[Array] = []
+        groups = {"SO"}
+        for j in range(len(tensors)):
+            own = [tensor for tensor in tensors if f"GATE{j}" in tensor.tags]
+            if len(own) != 1:
+                raise ValueError(
+                    f"{len(own)} tensors are tagged {side} and GATE{j}, expected 1 (of "
+                    f"{len(tensors)}); contract a gate that was split"
+                )
+            (tensor,) = own
+            rows = [name for name in tensor.inds if name in now]
+            wires = tuple(now.index(name) for name in rows)
+            columns = {
+                wire_of.get(name, _wire_in(name, side)): name
+                for name in tensor.inds
+                if name not in rows
+            }
+            if {*wires} != {*columns} or len(tensor.inds) != 2 * len(wires):
+                raise ValueError(
+                    f"GATE{j} of {side} has indices {tensor.inds}, but the wires {wires} should "
+                    f"continue those of the gates before it, {now}"
+                )
+            data = tensor.transpose(*rows, *(columns[wire] for wire in wires)).data
+            gates.append(do("reshape", data, (2 ** len(wires),) * 2))
+            for wire in wires:
+                now[wire] = columns[wire]
+            fixed, tie, group, layer = _read_tags(tensor.tags, gates[-1])
+            groups |= {group}
+            layers += [[] for _ in range(layer + 1 - len(layers))]
+            layers[layer].append(Placement(wires, fixed, tie))
+        group = max(groups, key=GROUPS.index)
+        ansatz = Ansatz(len(upper), tuple(map(tuple, layers)), group)
+        return cls(_without_broken_ties(ansatz, gates), tuple(gates))
+
     def draw(self, ax: Axes | None = None) -> Axes:
         """Draw the placements, see `Ansatz.draw`."""
         return self.ansatz.draw(ax)
 
 
+def _wire_in(name: str, side: str) -> int | None:
+    """The wire in the name of an index inside a circuit, "{side}{wire},{layer}"."""
+    match = re.fullmatch(rf"{re.escape(side)}(\d+),\d+", name)
+    return int(match[1]) if match else None
+
+
+def _read_tags(tags: Iterable[str], matrix: Array) -> tuple[str | None, str | None, str, int]:
+    """Name of a fixed gate, tie, least group and layer of a gate in a tensor network."""
+    values = {key: value for key, _, value in (tag.partition("=") for tag in tags)}
+    layer = next(int(tag[5:]) for tag in tags if re.fullmatch(r"LAYER\d+", tag))
+    dense = to_numpy(matrix)
+    named = (gate for gate in map(find_gate, tags) if gate is not None and gate.name in values)
+    gate = next((g for g in named if g.matrix.shape == dense.shape), None)
+    if gate is not None and np.allclose(dense, gate.matrix, rtol=0, atol=1e-6):
+        return gate.name, None, "U" if gate.is_complex else values["GROUP"], layer
+    group = values["GROUP"]
+    if dense.dtype.kind == "c":
+        group = "U"
+    elif group == "SO" and np.linalg.det(dense) < 0:
+        group = "O"
+    return None, values.get("TIE"), group, layer
+
+
+def _without_broken_ties(ansatz: Ansatz, gates: Sequence[Array]) -> Ansatz:
+    """The ansatz without the ties whose gates differ."""
+    broken = {
+        tie
+        for tie, numbers in ansatz.ties.items()
+        if any(bool((gates[j] != gates[numbers[0]]).any()) for j in numbers)
+    }
+    layers = tuple(
+        tuple(replace(place, tie=None) if place.tie in broken else place for place in layer)
+        for layer in ansatz.layers
+    )
+    return replace(ansatz, layers=layers)
+
+
 def sandwich(left: Circuit, middle: Array, right: Circuit) -> Array:
     """Q_L @ middle @ Q_R, gate by gate."""
-    middle, gates = _common_dtype(middle, left.gates + right.gates)
+    middle, *gates = promoted([middle, *left.gates, *right.gates])
     n = len(left.gates)
     for place, gate in reversed(list(zip(left.ansatz.placements, gates[:n], strict=True))):
         middle = apply_rows(gate, middle, place.wires)
     for place, gate in zip(right.ansatz.placements, gates[n:], strict=True):
         middle = apply_columns(middle, gate, place.wires)
     return middle
-
-
-def _common_dtype(x: Array, gates: tuple[Array, ...]) -> tuple[Array, tuple[Array, ...]]:
-    """All in the type that numpy would promote them to; torch multiplies no mixed ones."""
-    names = {str(array.dtype) for array in (x, *gates)}
-    if len(names) == 1:
-        return x, gates
-    dtype = get_common_dtype(x, *gates)
-    return astype(x, dtype), tuple(astype(gate, dtype) for gate in gates)
 
 
 def circuit_from_gates(

@@ -61,8 +61,11 @@ class Routed:
             found = [swap if gate is None else gate for gate in found]
         return found
 
-    def original(self, gates: Sequence[Array | None]) -> list[Array | None]:
-        """Gates, or their environments, of the original ansatz from those of the routed one."""
+    def original(self, gates: Sequence[Array | None]) -> list[Array]:
+        """Gates, or their environments, of the original ansatz from those of the routed one.
+
+        None, the environment of a fixed gate, stays None.
+        """
         return [
             None if gates[number] is None else permuted_gate(gates[number], _inverse(order))
             for number, order in zip(self.numbers, self.orders, strict=True)

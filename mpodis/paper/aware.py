@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from statistics import median
+from typing import TYPE_CHECKING
 
 from matplotlib.axes import Axes
 
@@ -29,6 +30,9 @@ from mpodis.structured import (
     zero_matrix,
 )
 from mpodis.tables import Table
+
+if TYPE_CHECKING:
+    from quimb.tensor import MatrixProductOperator
 
 __all__ = ["EXPERIMENT"]
 
@@ -70,7 +74,7 @@ def pieces(options: Aware) -> list[Piece]:
 
 def _layer(
     data: str, data_dir: str | None, networks: str, seed: int
-) -> tuple[LayerInNetwork, object]:
+) -> tuple[LayerInNetwork, MatrixProductOperator]:
     model = network(data, networks, seed)
     mpo = model.mpo.to_mpo()
     return LayerInNetwork(model, mpo, dataset(data, data_dir)), mpo
@@ -128,7 +132,10 @@ def _either(mpo, left, before: Disentangled | None, starts: int, same: dict) -> 
 def _baselines(*, data, data_dir, networks, seed, objective, depths) -> dict:
     layer, mpo = _layer(data, data_dir, networks, seed)
     options = layer.moments(objective) | {"weighted": objective != "overlap"}
-    found = [("nothing (W = 0)", zero_matrix(layer.matrix)), ("truncated", truncated_mpo(mpo, 1, **options))]
+    found = [
+        ("nothing (W = 0)", zero_matrix(layer.matrix)),
+        ("truncated", truncated_mpo(mpo, 1, **options)),
+    ]
     for depth in depths:
         parameters = 4 * mpo.L + 2 * brickwall(mpo.L, depth).n_parameters
         rank = rank_for(parameters, layer.matrix.shape)

@@ -30,10 +30,10 @@ from mpodis.nn import (
     collect_activations,
     train_classifier,
 )
-from mpodis.nn.layers import torch_generator
+from mpodis.nn.linear import torch_generator
 from mpodis.paper.base import Experiment, Options, Panel, Piece
 from mpodis.paper.implicit import mean_spread
-from mpodis.paper.networks import dataset, network
+from mpodis.paper.networks import dataset, network, submodule
 from mpodis.quantum import (
     BrickwallEncoding,
     Hypercube,
@@ -180,9 +180,10 @@ def _settings(execution: dict, factorization: Factorization) -> tuple[int, int]:
 
 
 @torch.no_grad()
-def _logits(model: CompactTNN, hidden: np.ndarray) -> np.ndarray:
+def _logits(model: nn.Module, hidden: np.ndarray) -> np.ndarray:
     """What the network makes of the outputs of its first layer."""
-    return model.head(torch.relu(model.norm(torch.from_numpy(hidden)))).numpy()
+    head, norm = submodule(model, "head"), submodule(model, "norm")
+    return head(torch.relu(norm(torch.from_numpy(hidden)))).numpy()
 
 
 def _wide(data: Dataset, networks: str, seed: int, depth: int):
@@ -194,7 +195,7 @@ def _wide(data: Dataset, networks: str, seed: int, depth: int):
 
 def _two_body(data: Dataset, networks: str, seed: int, depth: int):
     model = network(data.name, networks, seed)
-    seen = collect_activations(model, "mpo", data.x_train, sensitivity=True)
+    seen = collect_activations(model, "mpo", data.x_train, with_sensitivity=True)
     found = disentangle(
         model.mpo.to_mpo(),
         left=depth,
@@ -211,10 +212,11 @@ def _trained(data: Dataset, networks: str, seed: int, depth: int):
     generator = torch_generator(seed)
     model = CompactTNN(inputs=data.features, bond=1, classes=data.classes, seed=generator)
     n = len(model.mpo.legs)
-    model.mpo = HybridLinear(model.mpo.legs, 1, left=f"{n}b", right=f"{n}b", seed=generator)
+    layer = HybridLinear(model.mpo.legs, 1, left=f"{n}b", right=f"{n}b", seed=generator)
+    model.add_module("mpo", layer)
     recipe = RECIPES[data.name]
     model, _ = train_classifier(model, data, **vars(recipe), seed=generator)
-    factorization = model.mpo.factorization()
+    factorization = submodule(model, "mpo").factorization()
     return model.double(), factorization
 
 

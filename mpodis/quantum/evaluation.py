@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mpodis.circuit.circuit import Circuit
-from mpodis.pieces import PieceStore
 from mpodis.progress import bar
 from mpodis.quantum.execution import run_circuit
 from mpodis.quantum.readout import READOUTS, Readout, find_readout
 from mpodis.quantum.runners import Runner, ShotRunner, StatevectorRunner
+from mpodis.store import PieceStore
 from mpodis.tables import Table, Tabular
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ def evaluate(
     >>> evaluate(nn.Sequential(layer, nn.Linear(64, 10)), data, images=5).circuits
     5
     """
-    from mpodis.nn import executed_model, predict  # loads torch here and not before
+    from mpodis.nn import predict, with_external_circuits  # loads torch here and not before
 
     x, y = data if isinstance(data, tuple) else (data.x_test, data.y_test)
     x, y = np.asarray(x, np.float64), np.asarray(y)
@@ -181,8 +181,8 @@ def evaluate(
     x, y = x[: images or None], y[: images or None]
     runner = _runner(runner, readout, shots, seed)
     counter = _Counter(runner)
-    executed = executed_model(model, counter)
-    classical = executed_model(model, Circuit.apply)
+    executed = with_external_circuits(model, counter)
+    classical = with_external_circuits(model, Circuit.apply)
     store = None
     if run_dir is not None:
         identity = _identity(classical, runner, x, batch_size)

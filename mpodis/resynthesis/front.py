@@ -163,5 +163,6 @@ def points_from_arrays(arrays: dict[str, np.ndarray], rows: Sequence[dict]) -> l
         )
         core = mpo_from_tensors([arrays[f"{k}.core.{i}"] for i in range(row["sites"])])
         factorization = Factorization(left, core, right, (row["shape"][0], row["shape"][1]))
-        points.append(ParetoPoint(*(row[name] for name in FIGURES), factorization))
+        figures = {name: row[name] for name in FIGURES}
+        points.append(ParetoPoint(**figures, factorization=factorization))
     return points

@@ -16,8 +16,9 @@ import numpy as np
 from mpodis.circuit.ansatz import Ansatz, brickwall
 from mpodis.circuit.spec import from_spec
 from mpodis.mpo import Compressed
-from mpodis.pieces import PieceStore
+from mpodis.objectives import Objective
 from mpodis.progress import bar
+from mpodis.resynthesis.cnot_search import CnotSearch
 from mpodis.resynthesis.cnots_only import cnots_only
 from mpodis.resynthesis.front import (
     ParetoFront,
@@ -25,8 +26,8 @@ from mpodis.resynthesis.front import (
     points_from_arrays,
     points_to_arrays,
 )
-from mpodis.resynthesis.search import Search
 from mpodis.resynthesis.task import Task, check_count
+from mpodis.store import PieceStore
 
 if TYPE_CHECKING:
     from quimb.tensor import MatrixProductOperator
@@ -44,7 +45,7 @@ def pareto(
     mpo: MatrixProductOperator | Compressed,
     *,
     max_bond: int = 1,
-    objective: str = "overlap",
+    objective: str | Objective = "overlap",
     inputs: np.ndarray | None = None,
     covariance: np.ndarray | None = None,
     families: str | Sequence[str] = FAMILIES,
@@ -147,23 +148,22 @@ def pareto(
         max_cnots = sum(2 for side in deepest for p in side.placements if p.width == 2)
     store = None
     if run_dir is not None:
-        identity = (
-            walls
-            | search
-            | {
-                "families": chosen,
-                "depths": list(depths),
-                "max_cnots": max_cnots,
-                "rounds": rounds,
-                "beam": beam,
-                "shape": task.shape,
-                "max_bond": max_bond,
-                "objective": objective,
-                "seed": task.seed,
-                "operator": _digest(task.target),
-                "covariance": None if task.covariance is None else _digest(task.covariance),
-            }
-        )
+        identity = {
+            **walls,
+            **search,
+            "families": chosen,
+            "depths": list(depths),
+            "max_cnots": max_cnots,
+            "rounds": rounds,
+            "beam": beam,
+            "shape": task.shape,
+            "max_bond": max_bond,
+            "objective": task.objective.name,
+            "seed": task.seed,
+            "operator": _digest(task.target),
+            "covariance": _digest(task.objective.covariance),
+            "sensitivity": _digest(task.objective.sensitivity),
+        }
         store = PieceStore(Path(run_dir), identity, kind="pareto")
 
     # in this order: later pieces begin from what earlier ones have found
@@ -196,7 +196,7 @@ def pareto(
         for name, piece in pieces.items():
             _take(name, piece, task, found, store)
             shown.update(last=name)
-    return ParetoFront(tuple(found.points), objective)
+    return ParetoFront(tuple(found.points), task.objective.name)
 
 
 @dataclass
@@ -208,7 +208,7 @@ class _Found:
     points : list of ParetoPoint
         The best of every family for each number of CNOTs.
     tried : dict or None
-        What the search has tried, see `Search`.
+        What the search has tried, see `CnotSearch`.
     """
 
     points: list[ParetoPoint] = field(default_factory=list)
@@ -305,7 +305,7 @@ def _cnots_alone(task: Task, found: _Found, *, max_cnots: int, beam: int) -> lis
 
 def _pruned(task: Task, found: _Found, *, trials: int, sweeps: int) -> list[ParetoPoint]:
     walls = [p for p in found.points if p.family == "SO(4)"]
-    search = Search(task, walls, trials=trials, sweeps=sweeps)
+    search = CnotSearch(task, walls, trials=trials, sweeps=sweeps)
     search.remove("pruned")
     return [p for p in search.points if p.family == "pruned"]
 
@@ -327,7 +327,7 @@ def _searched(
     if not any(p.cnots == 0 for p in known):
         left, right = _both_sides(task, lambda n: Ansatz(n, ()))
         known.append(task.optimise(left, right, "searched", n_init=n_init, max_sweeps=max_sweeps))
-    search = Search(task, known, trials=trials, sweeps=sweeps, tried=found.tried)
+    search = CnotSearch(task, known, trials=trials, sweeps=sweeps, tried=found.tried)
     if up:
         search.insert("searched", max_cnots=max_cnots)
     else:
@@ -336,5 +336,8 @@ def _searched(
     return [p for p in search.points if p.family == "searched"]
 
 
-def _digest(array: np.ndarray) -> str:
+def _digest(array: np.ndarray | None) -> str | None:
+    """Hash of an array, if there is one."""
+    if array is None:
+        return None
     return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()

@@ -20,11 +20,12 @@ from mpodis.circuit.circuit import Circuit
 from mpodis.circuit.routing import routed_circuit
 from mpodis.factorization import Factorization
 from mpodis.mpo import Compressed, compress
+from mpodis.objectives import Objective
 from mpodis.optimise.result import Disentangled
+from mpodis.resynthesis.cnot_search import CnotSearch
 from mpodis.resynthesis.front import ParetoPoint, undominated
 from mpodis.resynthesis.rewriting import compile_wide_gates
-from mpodis.resynthesis.search import Search
-from mpodis.resynthesis.task import Task, check_count
+from mpodis.resynthesis.task import Task, check_count, check_size
 from mpodis.resynthesis.two_qubit_gates import cnot_count
 from mpodis.sites import bond_dimensions, mpo_from_tensors, site_tensors
 from mpodis.synthesis import check_unitary
@@ -60,7 +61,8 @@ class Resynthesis(Tabular):
     ----------
     before, after : Circuit or Factorization
     cnots_before : int or None
-        None with gates on three wires or more, whose number has no closed form.
+        On a line of qubits: where gates act on wires that are not neighbours, of the routed
+        circuits. None with gates on three wires or more, which have no closed form.
     cnots : int
         Of `after`, see `cnot_count`.
     overlap_before, overlap : float
@@ -104,7 +106,9 @@ class Resynthesis(Tabular):
     def to_dict(self) -> dict[str, object]:
         """Figures, ready for JSON."""
         names = ("cnots_before", "cnots", "overlap_before", "overlap", "loss_before", "loss")
-        figures = {name: getattr(self, name) for name in (*names, "tol", "status", "seconds")}
+        figures: dict[str, object] = {
+            name: getattr(self, name) for name in (*names, "tol", "status", "seconds")
+        }
         return figures | {"front": [[p.cnots, p.loss] for p in self.points]}
 
     def table(self) -> Table:
@@ -127,7 +131,7 @@ def resynthesise(
     mpo: MatrixProductOperator | Compressed | None = None,
     *,
     tol: float = 1e-3,
-    objective: str = "overlap",
+    objective: str | Objective = "overlap",
     inputs: np.ndarray | None = None,
     covariance: np.ndarray | None = None,
     n_searches: int = 2,
@@ -212,7 +216,7 @@ def resynthesise(
     first = task.point(narrow, "given")
     limit = first.loss + tol + ROUNDING
     search = _searched(task, first, limit, n_searches, rounds, trials=trials, sweeps=sweeps)
-    best, cnots_before = _fewest(search, limit), _cnots(given)
+    best, cnots_before = _fewest(search, limit), _cnots(given, first)
     after = best.factorization if isinstance(given, Factorization) else best.factorization.left
     status = "reduced" if cnots_before is None or best.cnots < cnots_before else "unchanged"
     return Resynthesis(
@@ -234,7 +238,7 @@ def resynthesise(
 def _layer(
     given: Factorization,
     mpo: MatrixProductOperator | Compressed,
-    objective: str,
+    objective: str | Objective,
     inputs: np.ndarray | None,
     covariance: np.ndarray | None,
     seed: int,
@@ -263,8 +267,10 @@ def _on_neighbours(circuit: Circuit, seed: int) -> Circuit:
 
 def _unitary(given: Circuit, seed: int) -> tuple[Task, Factorization]:
     """The task of keeping a circuit's unitary: the circuit on the left, the core the identity."""
+    size = 2**given.n
+    check_size((size, size))
     circuit = _on_neighbours(given, seed)
-    size, group = 2**given.n, circuit.ansatz.group
+    group = circuit.ansatz.group
     kind = np.complex128 if group == "U" else np.float64
     target = np.asarray(given.to_dense())
     task = Task.build(
@@ -287,11 +293,13 @@ def _one_gate(matrix: np.ndarray) -> Circuit:
     return Circuit(Ansatz(n, ((Placement(tuple(range(n))),),), group), (matrix,))
 
 
-def _cnots(given: Circuit | Factorization) -> int | None:
-    """The CNOTs, where there is a closed form."""
+def _cnots(given: Circuit | Factorization, first: ParetoPoint) -> int | None:
+    """The CNOTs on a line: of gates on other wires those of their routed form."""
     circuits = (given.left, given.right) if isinstance(given, Factorization) else (given,)
-    widest = max((p.width for circuit in circuits for p in circuit.ansatz.placements), default=0)
-    return cnot_count(given) if widest <= 2 else None
+    places = [place for circuit in circuits for place in circuit.ansatz.placements]
+    if any(place.width > 2 for place in places):
+        return None
+    return cnot_count(given) if all(place.is_local for place in places) else first.cnots
 
 
 def _searched(
@@ -303,10 +311,10 @@ def _searched(
     *,
     trials: int,
     sweeps: int,
-) -> Search:
+) -> CnotSearch:
     """The searches one after the other, and the one that begins from all they found."""
     new = partial(
-        Search,
+        CnotSearch,
         task,
         trials=trials,
         sweeps=sweeps,
@@ -325,7 +333,7 @@ def _searched(
     return search
 
 
-def _remove_and_insert(search: Search, limit: float, rounds: int) -> None:
+def _remove_and_insert(search: CnotSearch, limit: float, rounds: int) -> None:
     """Remove and insert gates, refine circuits just above the limit, while it helps."""
     refined: set[int] = set()
     for _ in range(rounds):
@@ -345,6 +353,6 @@ def _remove_and_insert(search: Search, limit: float, rounds: int) -> None:
             break
 
 
-def _fewest(search: Search, limit: float) -> ParetoPoint:
+def _fewest(search: CnotSearch, limit: float) -> ParetoPoint:
     """The point with the fewest CNOTs whose loss is within the limit."""
     return next(point for point in search.points if point.loss <= limit)

@@ -18,6 +18,8 @@ from mpodis.factorization import Factorization, dense_overlap
 from mpodis.fit import embed_metric, inner, mask_padding, weighted_loss
 from mpodis.measures import second_moment, singular_values, spectral_bound
 from mpodis.mpo import Compressed
+from mpodis.objectives import Objective, make_objective
+from mpodis.optimise.problem import as_seed
 from mpodis.optimise.result import Disentangled
 from mpodis.resynthesis.front import ParetoPoint
 from mpodis.resynthesis.rewriting import absorb_into_core, simplified
@@ -27,7 +29,7 @@ from mpodis.sites import mpo_legs, mpo_to_dense, site_tensors
 if TYPE_CHECKING:
     from quimb.tensor import MatrixProductOperator
 
-__all__ = ["DenseLoss", "Task", "check_count"]
+__all__ = ["DenseLoss", "Task", "check_count", "check_size"]
 
 LIMIT = 2**10
 """Largest dimension of an operator: gates are compared through the dense matrix."""
@@ -92,32 +94,32 @@ class DenseOverlapLoss:
 
 @dataclass(frozen=True, eq=False)
 class DenseActivationsLoss:
-    """|C (M - A) P|^2 / |C M P|^2, C^2 the second moment of the inputs, P without the padding."""
+    """|C (M - A) S|^2 / |C M S|^2; without a sensitivity S leaves out the padded outputs."""
 
     target: np.ndarray
     metric: np.ndarray
-    mask: np.ndarray | None
+    sensitivity: np.ndarray | None
     is_linear: bool = False
 
     def value(self, dense: np.ndarray) -> float:
-        return weighted_loss(self.target, dense, self.metric, self.mask)
+        return weighted_loss(self.target, dense, self.metric, self.sensitivity)
 
     def descent(self, dense: np.ndarray) -> np.ndarray:
         error = self.metric @ (self.target - dense)
-        error = error if self.mask is None else error @ self.mask
-        return 2.0 * error / inner(self.target, self.target, self.metric, self.mask)
+        error = error if self.sensitivity is None else error @ self.sensitivity
+        return 2.0 * error / inner(self.target, self.target, self.metric, self.sensitivity)
 
     def permuted(self, rows: np.ndarray, columns: np.ndarray) -> DenseActivationsLoss:
         return DenseActivationsLoss(
             self.target[np.ix_(rows, columns)],
             self.metric[np.ix_(rows, rows)],
-            None if self.mask is None else self.mask[np.ix_(columns, columns)],
+            None if self.sensitivity is None else self.sensitivity[np.ix_(columns, columns)],
         )
 
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """The operator, the objective, and the second moment of its inputs.
+    """The operator, the objective, and how circuits are optimised.
 
     Attributes
     ----------
@@ -125,8 +127,7 @@ class Task:
     shape : (inputs, outputs)
         Before zero padding.
     max_bond, seed : int
-    objective : {"overlap", "activations"}
-    covariance : array (inputs, inputs) or None
+    objective : Objective
     core : {"update", "fixed"}
         Whether the core is optimised and absorbs one-qubit gates next to it.
     sides : tuple of {"left", "right"}
@@ -136,8 +137,7 @@ class Task:
     mpo: MatrixProductOperator
     shape: tuple[int, int]
     max_bond: int
-    objective: str
-    covariance: np.ndarray | None
+    objective: Objective
     seed: int
     core: str = "update"
     sides: tuple[str, ...] = ("left", "right")
@@ -149,7 +149,7 @@ class Task:
         *,
         max_bond: int,
         shape: tuple[int, int] | None = None,
-        objective: str = "overlap",
+        objective: str | Objective = "overlap",
         inputs: np.ndarray | None = None,
         covariance: np.ndarray | None = None,
         seed: int | np.random.Generator = 0,
@@ -160,23 +160,19 @@ class Task:
         if isinstance(mpo, Compressed):
             mpo, shape = mpo.mpo, shape or mpo.shape
         padded = padded_shape(mpo_legs(mpo))
-        if max(padded) > LIMIT:
-            raise ValueError(
-                f"the operator spans {padded}, but gates are compared through dense matrices of "
-                f"up to {LIMIT} rows; `disentangle` takes larger operators"
-            )
-        if objective not in LOSSES:
-            raise ValueError(
-                f"objective={objective!r} is not known; use one of {', '.join(LOSSES)}"
-            )
+        check_size(padded)
         if inputs is not None and covariance is not None:
             raise ValueError("give inputs= or covariance=, not both")
         if inputs is not None:
             covariance = second_moment(inputs)
-        if isinstance(seed, np.random.Generator):
-            seed = int(seed.integers(2**63))
+        made = make_objective(objective, covariance=covariance)
+        if made.name not in LOSSES:
+            raise ValueError(
+                f"objective={made.name!r} has no loss of a dense matrix; use one of "
+                f"{', '.join(LOSSES)}"
+            )
         shape = padded if shape is None else (int(shape[0]), int(shape[1]))
-        task = cls(mpo, shape, max_bond, objective, covariance, seed, core, sides)
+        task = cls(mpo, shape, max_bond, made, as_seed(seed), core, sides)
         _ = task.loss  # an objective without its inputs is refused here
         return task
 
@@ -197,21 +193,25 @@ class Task:
     @cached_property
     def loss(self) -> DenseLoss:
         """The objective as a function of a dense, padded approximation."""
-        return LOSSES[self.objective](self)
+        return LOSSES[self.objective.name](self)
 
-    @cached_property
-    def activations_loss(self) -> DenseActivationsLoss:
-        """The squared relative error of the activations."""
-        if self.covariance is None:
+    def activations_loss(self, sensitivity: np.ndarray | None = None) -> DenseActivationsLoss:
+        """The squared relative error of the activations, weighted by a sensitivity if given."""
+        if self.objective.covariance is None:
             raise ValueError(
                 "objective='activations' needs to know the layer's inputs; give inputs= or "
                 "covariance="
             )
         rows, columns = self.target.shape
-        mask = mask_padding(None, self.shape[1], self.legs)
-        if mask is not None:
-            mask = embed_metric(mask, columns, what="sensitivity")
-        return DenseActivationsLoss(self.target, embed_metric(self.covariance, rows), mask)
+        sensitivity = mask_padding(sensitivity, self.shape[1], self.legs)
+        if sensitivity is not None:
+            sensitivity = embed_metric(sensitivity, columns, what="sensitivity")
+        metric = embed_metric(self.objective.covariance, rows)
+        return DenseActivationsLoss(self.target, metric, sensitivity)
+
+    @cached_property
+    def _activations_loss(self) -> DenseActivationsLoss:
+        return self.activations_loss()
 
     @cached_property
     def _singular_values(self) -> np.ndarray:
@@ -234,8 +234,8 @@ class Task:
         """Measure a factorization, at the norm that it has."""
         dense = given.padded_to_dense()
         error = math.nan
-        if self.covariance is not None:
-            error = math.sqrt(self.activations_loss.value(dense))
+        if self.objective.covariance is not None:
+            error = math.sqrt(self._activations_loss.value(dense))
         return ParetoPoint(
             cnots=cnot_count(given),
             family=family,
@@ -301,20 +301,30 @@ class Task:
             max_bond=self.max_bond,
             core=self.core,
             objective=self.objective,
-            covariance=self.covariance,
             engine="dense",
             shape=self.shape,
             seed=self.seed,
             **options,
         )
+        if found.status == "interrupted":
+            raise KeyboardInterrupt
         return found.factorization
 
 
 LOSSES: dict[str, Callable[[Task], DenseLoss]] = {
     "overlap": lambda task: DenseOverlapLoss(task.target),
-    "activations": lambda task: task.activations_loss,
+    "activations": lambda task: task.activations_loss(task.objective.sensitivity),
 }
-"""The loss of every objective that can be named."""
+"""The loss of a dense matrix for each objective that has one, by its name."""
+
+
+def check_size(padded: tuple[int, int]) -> None:
+    """Raise a ValueError if an operator is too large for its dense matrix."""
+    if max(padded) > LIMIT:
+        raise ValueError(
+            f"the operator spans {padded}, but gates are compared through dense matrices of up to "
+            f"{LIMIT} rows; `disentangle` takes larger operators"
+        )
 
 
 def check_count(name: str, value: object, low: int) -> None:

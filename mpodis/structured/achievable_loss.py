@@ -23,7 +23,7 @@ from mpodis.factorization import Factorization
 from mpodis.fit import embed_metric, fit_core, mask_padding
 from mpodis.gates import polar, polar_update
 from mpodis.mpo import Compressed, check_matrix
-from mpodis.objectives import Activations
+from mpodis.objectives import ActivationsLoss
 from mpodis.optimise.lbfgs import Lbfgs
 from mpodis.sites import (
     left_canonical,
@@ -343,25 +343,23 @@ def full_width_gates(
         core = fit_core(target, max_bond=int(core), metric=metric)
     if mpo_legs(core) != legs:
         raise ValueError(f"the core has legs {mpo_legs(core)}, the operator {legs}")
-    objective = Activations(
+    loss = ActivationsLoss(
         spread_norm(tensors, 0.0), metric, mask_padding(sensitivity, shape[1], legs)
     )
     first = site_tensors(core)
     left, right = (_one_gate(len(wires(legs, side)), group) for side in ("left", "right"))
     rng, found = np.random.default_rng(seed), []
     for number in range(n_init):
-        name, gates = _initial_guess(
-            number, objective, tensors_to_dense(first), left, right, rng=rng
-        )
-        engine = DenseEnvironments(objective.target, legs, left, right)
+        name, gates = _initial_guess(number, loss, tensors_to_dense(first), left, right, rng=rng)
+        engine = DenseEnvironments(loss.target, legs, left, right)
         engine.set(gates[0], first, gates[1])
-        loss = _descend(objective, engine, left, right, update=update, iterations=iterations)
-        found.append((loss, name, list(engine.left), list(engine.core), list(engine.right)))
-    loss, name, left_gates, tensors, right_gates = min(found, key=lambda one: one[0])
+        value = _descend(loss, engine, left, right, update=update, iterations=iterations)
+        found.append((value, name, list(engine.left), list(engine.core), list(engine.right)))
+    value, name, left_gates, tensors, right_gates = min(found, key=lambda one: one[0])
     tensors, log_size = left_canonical(tensors)
     core = mpo_from_tensors(spread_norm(tensors, log_size + log_norm))
     return FullWidthGates(
-        loss,
+        value,
         activation_loss_bound(
             target, core, covariance=covariance, sensitivity=sensitivity, shape=shape
         ),
@@ -373,7 +371,7 @@ def full_width_gates(
 
 
 def _descend(
-    objective: Activations,
+    loss: ActivationsLoss,
     engine: DenseEnvironments,
     left: Ansatz,
     right: Ansatz,
@@ -386,30 +384,30 @@ def _descend(
         "left": partial(polar_update, group=left.group),
         "right": partial(polar_update, group=right.group),
     }
-    engine.set(core=objective.scaled(engine))
-    loss = objective.loss(engine)
+    engine.set(core=loss.scaled_core(engine))
+    value = loss.value(engine)
     for _ in range(10):
-        before = loss
-        objective.sweep(engine, updates, core=update)
-        engine.set(core=objective.scaled(engine))
-        Lbfgs(objective, engine, left, right, free_core=update).run(iterations)
-        _align(objective, engine, left, right)
-        loss = objective.loss(engine)
-        if before - loss < 1e-3 * before:
+        before = value
+        loss.sweep(engine, updates, core=update)
+        engine.set(core=loss.scaled_core(engine))
+        Lbfgs(loss, engine, left, right, free_core=update).run(iterations)
+        _align(loss, engine, left, right)
+        value = loss.value(engine)
+        if before - value < 1e-3 * before:
             break
-    return loss
+    return value
 
 
-def _align(objective: Activations, engine: DenseEnvironments, left: Ansatz, right: Ansatz) -> None:
+def _align(loss: ActivationsLoss, engine: DenseEnvironments, left: Ansatz, right: Ansatz) -> None:
     """Align the singular vectors with those of the core as it is now, if that lowers the loss."""
     kept = (engine.left, engine.core, engine.right)
-    loss = objective.loss(engine)
+    value = loss.value(engine)
     for number in (0, 1):
-        gates = _initial_guess(number, objective, tensors_to_dense(kept[1]), left, right)[1]
+        gates = _initial_guess(number, loss, tensors_to_dense(kept[1]), left, right)[1]
         engine.set(gates[0], kept[1], gates[1])
-        engine.set(core=objective.scaled(engine))
-        if objective.loss(engine) < loss:
-            kept, loss = (engine.left, engine.core, engine.right), objective.loss(engine)
+        engine.set(core=loss.scaled_core(engine))
+        if loss.value(engine) < value:
+            kept, value = (engine.left, engine.core, engine.right), loss.value(engine)
     engine.set(*kept)
 
 
@@ -419,7 +417,7 @@ def _one_gate(n: int, group: str) -> Ansatz:
 
 def _initial_guess(
     number: int,
-    objective: Activations,
+    loss: ActivationsLoss,
     core: np.ndarray,
     left: Ansatz,
     right: Ansatz,
@@ -432,7 +430,7 @@ def _initial_guess(
         gates = [list(random_circuit(side, seed=rng, scale=scale).gates) for side in (left, right)]
         return name, (gates[0], gates[1])
     name = "aligned" if number == 0 else "aligned, weighted"
-    u, _, vh = np.linalg.svd(objective.matrix if number == 0 else objective.target)
+    u, _, vh = np.linalg.svd(loss.matrix if number == 0 else loss.target)
     u_core, _, vh_core = np.linalg.svd(core)
     right_gates = [gate.conj().T for gate in _aligned(vh.conj().T, vh_core.conj().T, right)]
     return name, (_aligned(u, u_core, left), right_gates)

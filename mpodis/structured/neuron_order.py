@@ -19,7 +19,7 @@ from scipy.optimize import linear_sum_assignment
 
 from mpodis.conventions import Legs, check_legs, crop, pad, padded_shape, qubit_legs
 from mpodis.fit import (
-    als_core,
+    als_sweep,
     embed_metric,
     fit_core,
     inner,
@@ -53,8 +53,8 @@ def neuron_order(
     """Search for the order of rows and columns with the lowest loss at a given bond dimension.
 
     Zero padding stays at the end, so that only neurons are permuted and the neighbouring layers
-    can absorb the permutation (`mpodis.nn.order.absorb_permutation`). If they need not, pad matrix
-    and covariance first: the search may then move the padding, too.
+    can absorb the permutation (`mpodis.nn.absorb_permutation`). If they need not, pad matrix and
+    covariance first: the search may then move the padding, too.
 
     Parameters
     ----------
@@ -254,7 +254,7 @@ class _Search:
         tensors = pad_bonds(site_tensors(truncated), self.max_bond)
         best = (layer, self._loss(layer, padded, tensors_to_dense(tensors)), tensors)
         for _ in range(self.rounds):
-            tensors = als_core(padded, tensors, metric=metric)
+            tensors = als_sweep(padded, tensors, metric=metric)
             self.sweeps += 1
             dense = tensors_to_dense(tensors)
             core = crop(dense, layer.matrix.shape)

@@ -13,7 +13,7 @@ from mpodis.conventions import Legs, check_legs, crop, padded_shape, wires
 from mpodis.environments import DenseEnvironments
 from mpodis.fit import fit_core, full_bonds, mask_padding
 from mpodis.measures import count_parameters
-from mpodis.objectives import Activations
+from mpodis.objectives import ActivationsLoss
 from mpodis.optimise.lbfgs import Lbfgs
 from mpodis.sites import (
     left_canonical,
@@ -113,14 +113,14 @@ def _fitted_to_sensitivity(
     tensors, log_norm = left_canonical(site_tensors(mpo))
     legs = legs_of(tensors)
     covariance = np.eye(padded_shape(legs)[0]) if covariance is None else covariance
-    objective = Activations(spread_norm(tensors, 0.0), covariance, sensitivity)
+    loss = ActivationsLoss(spread_norm(tensors, 0.0), covariance, sensitivity)
     left, right = (Ansatz(len(wires(legs, side)), ()) for side in ("left", "right"))
     found = []
     for guess in guesses:
-        engine = DenseEnvironments(objective.target, legs, left, right)
+        engine = DenseEnvironments(loss.target, legs, left, right)
         core, log_size = left_canonical(site_tensors(guess))
         engine.set([], spread_norm(core, log_size - log_norm), [])
-        loss = Lbfgs(objective, engine, left, right).run(ITERATIONS)
+        value = Lbfgs(loss, engine, left, right).run(ITERATIONS)
         core, log_size = left_canonical(engine.core)
-        found.append((loss, spread_norm(core, log_size + log_norm)))
+        found.append((value, spread_norm(core, log_size + log_norm)))
     return mpo_from_tensors(min(found, key=lambda pair: pair[0])[1])
