@@ -123,7 +123,8 @@ def test_swaps_for_distant_wires_are_counted_on_a_line(wires, swaps):
 )
 def test_a_registered_gate_costs_what_it_states(name, cx):
     circuit = identity_circuit(Ansatz(3, ((Placement((2, 0), name),),), "U"))
-    assert gate_cost(circuit, optimization_level=3).two_qubit == cx
+    # from level 2 on Qiskit renumbers qubits in place of a SWAP
+    assert gate_cost(circuit, optimization_level=1).two_qubit == cx
     assert named_gate(name).n_cnots == cnot_count(circuit) == cx
 
 
