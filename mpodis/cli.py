@@ -1,21 +1,31 @@
-"""The command line: `mpodis run`, `disentangle`, `pareto`, `reproduce`, `export` and the rest."""
+"""The command line: `mpodis run`, `disentangle`, `pareto`, `reproduce`, `export` and the rest.
+
+Flags of jobs are made from the fields of their options, see `mpodis.options`.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import datetime
+import inspect
 import logging
 import shutil
 import sys
 import textwrap
+import typing
+from collections.abc import Callable
+from dataclasses import Field, fields
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mpodis import __version__
-from mpodis.options import LayerConfig, MainConfig, ParetoConfig, load_config
+from mpodis.jobs import JOBS, REPRODUCE, Job, load_job
+from mpodis.options import Config, ReproduceConfig, load_options
+
+if TYPE_CHECKING:
+    from mpodis.jobs.directory import JobDirectory
 
 __all__ = ["app", "main"]
 
@@ -26,9 +36,10 @@ app = typer.Typer(
     help="Turn linear layers into matrix product operators and disentangle them with circuits.",
 )
 
-Out = Annotated[Path | None, typer.Option(help="Run directory; default runs/<job>-<time>.")]
+Out = Annotated[Path | None, typer.Option(help="Run directory; by default runs/<job>-<time>.")]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file with these options.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="Directory of the run.")]
 
 
 def main() -> None:
@@ -45,9 +56,10 @@ def main() -> None:
         sys.exit(1)
     except Exception as error:
         # typer's own usage errors carry a message and an exit code; anything else is a bug
-        if not hasattr(error, "format_message"):
+        describe = getattr(error, "format_message", None)
+        if describe is None:
             raise
-        message = _one_line(error.format_message())
+        message = _one_line(describe())
         if message:  # there is none where the help was shown for want of arguments
             print(f"mpodis: {message}", file=sys.stderr)
         sys.exit(getattr(error, "exit_code", 2))
@@ -72,242 +84,145 @@ def _options(
     """Options of all commands."""
 
 
-@app.command()
-def run(
-    config: ConfigFile = None,
-    data: Annotated[str | None, typer.Option(help="digits (embedded) or mnist (8x8).")] = None,
-    data_dir: Annotated[str | None, typer.Option(help="Folder of mnist.npz or idx files.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the first network.")] = None,
-    repeats: Annotated[int | None, typer.Option(help="Networks, of consecutive seeds.")] = None,
-    bond: Annotated[int | None, typer.Option(help="Bond dimension of the MPO layer.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Of training; default: the recipe.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Likewise.")] = None,
-    max_bond: Annotated[int | None, typer.Option(help="Bond dimension chi' of the core.")] = None,
-    depths: Annotated[str | None, typer.Option(help="Layers a side, e.g. 2,4,8.")] = None,
-    width: Annotated[int | None, typer.Option(help="Wires of a gate.")] = None,
-    group: Annotated[str | None, typer.Option(help="Gates: SO or O.")] = None,
-    objectives: Annotated[str | None, typer.Option(help="overlap,activations,sensitivity")] = None,
-    init: Annotated[str | None, typer.Option(help="identity, random, grown or auto.")] = None,
-    n_init: Annotated[int | None, typer.Option(help="Starts that are tried.")] = None,
-    max_sweeps: Annotated[int | None, typer.Option(help="Sweeps a start may take.")] = None,
-    tol: Annotated[float | None, typer.Option(help="Relative gain over ten sweeps.")] = None,
-    execute: Annotated[int | None, typer.Option(help="Test images run on Aer; -1 all.")] = None,
-    out: Out = None,
-    quiet: Quiet = False,
+# --- flags from options
+
+
+def _flags(cls: type[Config]) -> list[inspect.Parameter]:
+    """A parameter for every option: a switch or a text, None where it is not given."""
+    kinds = typing.get_type_hints(cls)
+    return [_flag(cls, f, kinds[f.name]) for f in fields(cls)]
+
+
+def _flag(cls: type[Config], f: Field, kind: Any) -> inspect.Parameter:
+    owner = next(c for c in cls.__mro__ if f.name in vars(c).get("__annotations__", {}))
+    help, choices = f.metadata["help"], f.metadata["choices"]
+    if choices and not f.metadata["registry"]:
+        help += f" One of {', '.join(choices)}."
+    if f.default not in (None, (), ""):
+        help += f" (default {_text(f.default)})"
+    given: Any
+    if f.name == "file":
+        given = typer.Argument(metavar="FILE", help=help, show_default=False)
+    else:
+        given = typer.Option(
+            help=help,
+            metavar=None if _is_switch(kind) else _metavar(kind),
+            show_default=False,
+            rich_help_panel=owner.panel,
+        )
+    annotation = Annotated[(bool if _is_switch(kind) else str) | None, given]
+    return _parameter(f.name, annotation, None)
+
+
+def _parameter(name: str, annotation: Any, default: object) -> inspect.Parameter:
+    kind = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(name, kind, default=default, annotation=annotation)
+
+
+def _is_switch(kind: Any) -> bool:
+    return kind is bool or bool in typing.get_args(kind)
+
+
+def _metavar(kind: Any) -> str:
+    """INT, FLOAT or TEXT, and so on with commas where there may be several."""
+    names = {int: "INT", float: "FLOAT"}
+    args = typing.get_args(kind)
+    name = next((names[k] for k in (kind, *args) if k in names), "TEXT")
+    return f"{name},..." if typing.get_origin(kind) is tuple else name
+
+
+def _text(default: object) -> str:
+    """A default as one would write it."""
+    return ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
+
+
+SHARED = [
+    _parameter("config", ConfigFile, None),
+    _parameter("out", Out, None),
+    _parameter("quiet", Quiet, False),
+]
+"""Parameters that every job has beside its options."""
+
+
+def _command(
+    name: str, help: str, parameters: list[inspect.Parameter], call: Callable[..., None]
 ) -> None:
-    """Train, compress, disentangle, execute and report: the whole job on a real layer."""
-    flags = {
-        "data": data,
-        "data_dir": data_dir,
-        "seed": seed,
-        "repeats": repeats,
-        "bond": bond,
-        "epochs": epochs,
-        "learning_rate": learning_rate,
-        "max_bond": max_bond,
-        "depths": depths,
-        "width": width,
-        "group": group,
-        "objectives": objectives,
-        "init": init,
-        "n_init": n_init,
-        "max_sweeps": max_sweeps,
-        "tol": tol,
-        "execute": execute,
-    }
-    options = load_config(MainConfig, config, flags)
-    from mpodis.data import load_data
+    """Add a command with parameters that are not written out in the source of a function."""
 
-    load_data(options.data, data_dir=options.data_dir)  # before a directory is made
-    _begin(out, "run", options, label=options.data, quiet=quiet)
+    def command(**given: Any) -> None:
+        call(**given)
+
+    command.__annotations__ = {p.name: p.annotation for p in parameters}
+    command.__dict__["__signature__"] = inspect.Signature(parameters)  # where `inspect` looks
+    app.command(name, help=help)(command)
 
 
-@app.command()
-def disentangle(
-    file: Annotated[str | None, typer.Argument(help=".npy, .npz, .safetensors, .pt")] = None,
-    config: ConfigFile = None,
-    layer: Annotated[str | None, typer.Option(help="Name of the matrix in the file.")] = None,
-    transpose: Annotated[
-        bool | None,
-        typer.Option(help="The file holds (outputs, inputs); default: all but NumPy files do."),
-    ] = None,
-    inputs: Annotated[str | None, typer.Option(help="File (samples, inputs) of inputs.")] = None,
-    compress_bond: Annotated[int | None, typer.Option(help="Compress to this bond first.")] = None,
-    compress_error: Annotated[
-        float | None, typer.Option(help="Compress to this error first.")
-    ] = None,
-    max_bond: Annotated[int | None, typer.Option(help="Bond dimension chi' of the core.")] = None,
-    left: Annotated[str | None, typer.Option(help="Depth or spec, '1b + CNOT + 2b'.")] = None,
-    right: Annotated[str | None, typer.Option(help="Default: the mirror image of left.")] = None,
-    group: Annotated[str | None, typer.Option(help="Gates: SO, O or U.")] = None,
-    objectives: Annotated[str | None, typer.Option(help="overlap,activations")] = None,
-    method: Annotated[str | None, typer.Option(help="auto, sweeps or lbfgs.")] = None,
-    core: Annotated[str | None, typer.Option(help="update or fixed.")] = None,
-    engine: Annotated[
-        str | None, typer.Option(help="auto, dense, transverse, tree or boundary.")
-    ] = None,
-    environment_bond: Annotated[
-        str | None, typer.Option(help="Bond dimensions of the boundary engine, e.g. 16,32,64.")
-    ] = None,
-    init: Annotated[
-        str | None, typer.Option(help="auto, grown, identity, entropic, random.")
-    ] = None,
-    n_init: Annotated[int | None, typer.Option(help="Starts that are tried.")] = None,
-    n_perturbed: Annotated[
-        int | None, typer.Option(help="Starts around each depth's best.")
-    ] = None,
-    max_sweeps: Annotated[int | None, typer.Option(help="Sweeps a start may take.")] = None,
-    max_seconds: Annotated[float | None, typer.Option(help="Stop after so long.")] = None,
-    tol: Annotated[float | None, typer.Option(help="Relative gain over ten sweeps.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the starts.")] = None,
-    workers: Annotated[
-        int | None, typer.Option(help="Processes that explore starts side by side.")
-    ] = None,
-    out: Out = None,
-    quiet: Quiet = False,
+# --- jobs
+
+
+def _add_job(name: str, cls: type[Config]) -> None:
+    """The command of a job in `JOBS`."""
+
+    def call(config: Path | None, out: Path | None, quiet: bool, **flags: Any) -> None:
+        options = load_options(cls, config, _given(flags))
+        _begin(name, options, options.label, out=out, quiet=quiet)
+
+    _command(name, inspect.getdoc(cls) or "", [*_flags(cls), *SHARED], call)
+
+
+def _given(flags: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in flags.items() if value is not None}
+
+
+for _name, _job in JOBS.items():
+    _add_job(_name, _job.options)
+
+
+def _reproduce(
+    name: str | None,
+    config: Path | None,
+    out: Path | None,
+    quiet: bool,
+    other: list[str] | None,
+    **flags: Any,
 ) -> None:
-    """Compress and disentangle a matrix of your own."""
-    flags = {
-        "file": file,
-        "layer": layer,
-        "transpose": transpose,
-        "inputs": inputs,
-        "compress_bond": compress_bond,
-        "compress_error": compress_error,
-        "max_bond": max_bond,
-        "left": left,
-        "right": right,
-        "group": group,
-        "objectives": objectives,
-        "method": method,
-        "core": core,
-        "engine": engine,
-        "environment_bond": environment_bond,
-        "init": init,
-        "n_init": n_init,
-        "n_perturbed": n_perturbed,
-        "max_sweeps": max_sweeps,
-        "max_seconds": max_seconds,
-        "tol": tol,
-        "seed": seed,
-        "workers": workers,
-    }
-    options = load_config(LayerConfig, config, flags)
-    from mpodis.jobs.layer import load_problem
-
-    problem = load_problem(options)  # before a directory is made
-    label = Path(options.file).stem
-    _begin(out, "disentangle", options, label=label, quiet=quiet, problem=problem)
-
-
-@app.command()
-def pareto(
-    file: Annotated[str | None, typer.Argument(help=".npy, .npz, .safetensors, .pt")] = None,
-    config: ConfigFile = None,
-    layer: Annotated[str | None, typer.Option(help="Name of the matrix in the file.")] = None,
-    transpose: Annotated[
-        bool | None,
-        typer.Option(help="The file holds (outputs, inputs); default: all but NumPy files do."),
-    ] = None,
-    inputs: Annotated[str | None, typer.Option(help="File (samples, inputs) of inputs.")] = None,
-    compress_bond: Annotated[int | None, typer.Option(help="Compress to this bond first.")] = None,
-    compress_error: Annotated[
-        float | None, typer.Option(help="Compress to this error first.")
-    ] = None,
-    max_bond: Annotated[int | None, typer.Option(help="Bond dimension chi' of the core.")] = None,
-    objective: Annotated[str | None, typer.Option(help="overlap or activations.")] = None,
-    families: Annotated[
-        str | None,
-        typer.Option(help="Default all: SO(4),O(4),scaffold,CNOTs alone,pruned,searched."),
-    ] = None,
-    depths: Annotated[str | None, typer.Option(help="Layers a side, e.g. 1,2,4,8.")] = None,
-    max_cnots: Annotated[
-        int | None, typer.Option(help="Default: those of the deepest brickwall.")
-    ] = None,
-    n_init: Annotated[int | None, typer.Option(help="Starts of every brickwall.")] = None,
-    rounds: Annotated[int | None, typer.Option(help="Of putting in and taking out.")] = None,
-    trials: Annotated[int | None, typer.Option(help="Ways tried from every circuit.")] = None,
-    sweeps: Annotated[int | None, typer.Option(help="For the best of them.")] = None,
-    beam: Annotated[int | None, typer.Option(help="Of the search for CNOTs alone.")] = None,
-    max_sweeps: Annotated[int | None, typer.Option(help="Of every brickwall.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the starts.")] = None,
-    out: Out = None,
-    quiet: Quiet = False,
-) -> None:
-    """Fewest CNOTs for a matrix of your own: the front of overlap against CNOTs."""
-    flags = {
-        "file": file,
-        "layer": layer,
-        "transpose": transpose,
-        "inputs": inputs,
-        "compress_bond": compress_bond,
-        "compress_error": compress_error,
-        "max_bond": max_bond,
-        "objective": objective,
-        "families": families,
-        "depths": depths,
-        "max_cnots": max_cnots,
-        "n_init": n_init,
-        "rounds": rounds,
-        "trials": trials,
-        "sweeps": sweeps,
-        "beam": beam,
-        "max_sweeps": max_sweeps,
-        "seed": seed,
-    }
-    options = load_config(ParetoConfig, config, flags)
-    from mpodis.jobs.layer import load_problem
-
-    problem = load_problem(options)  # before a directory is made
-    label = Path(options.file).stem
-    _begin(out, "pareto", options, label=label, quiet=quiet, problem=problem)
-
-
-@app.command()
-def reproduce(
-    name: Annotated[str | None, typer.Argument(help="Experiment; none lists them.")] = None,
-    config: ConfigFile = None,
-    data: Annotated[str | None, typer.Option(help="digits (embedded) or mnist (8x8).")] = None,
-    data_dir: Annotated[str | None, typer.Option(help="Folder of mnist.npz or idx files.")] = None,
-    networks: Annotated[
-        str | None, typer.Option(help="Folder where trained networks are kept; default: OUT.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="The first seed.")] = None,
-    seeds: Annotated[int | None, typer.Option(help="How many, consecutive.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes, of one thread each.")] = None,
-    other: Annotated[
-        list[str] | None, typer.Option("--set", help="KEY=VALUE, an experiment's own option.")
-    ] = None,
-    out: Out = None,
-    quiet: Quiet = False,
-) -> None:
-    """Reproduce a table or figure, of the paper or of our own: record, figure and finding."""
-    from mpodis.jobs.directory import REPRODUCE
-    from mpodis.paper import EXPERIMENTS, load_experiment
-
     if name is None:
+        from mpodis.paper import EXPERIMENTS
+
         for known, title in EXPERIMENTS.items():
             print(f"{known:14s}{title}")
         return
-    experiment = load_experiment(name)
-    flags = {
-        "data": data,
-        "data_dir": data_dir,
-        "networks": networks,
-        "seed": seed,
-        "seeds": seeds,
-        "workers": workers,
-    }
-    options = load_config(experiment.options, config, flags, _assignments(other or []))
-    if experiment.trains:
-        from mpodis.data import load_data
+    cls = load_job(REPRODUCE + name).options
+    options = load_options(cls, config, _given(flags) | _assignments(other or []))
+    _begin(REPRODUCE + name, options, name, out=out, quiet=quiet)
 
-        load_data(options.data, data_dir=options.data_dir)  # before a directory is made
-    _begin(out, REPRODUCE + name, options, label=name, quiet=quiet)
+
+_command(
+    "reproduce",
+    "Reproduce a table or figure, of the paper or of our own: record, figure and finding.",
+    [
+        _parameter(
+            "name",
+            Annotated[str | None, typer.Argument(help="Experiment; without it, all are listed.")],
+            None,
+        ),
+        *_flags(ReproduceConfig),
+        _parameter(
+            "other",
+            Annotated[
+                list[str] | None,
+                typer.Option("--set", help="KEY=VALUE, an option of the experiment's own."),
+            ],
+            None,
+        ),
+        *SHARED,
+    ],
+    _reproduce,
+)
 
 
 def _assignments(texts: list[str]) -> dict[str, str]:
-    """KEY=VALUE, as often as one likes."""
+    """Names and values of KEY=VALUE."""
     pairs = [text.partition("=") for text in texts]
     for text, (key, equals, _) in zip(texts, pairs, strict=True):
         if not key.strip() or not equals:
@@ -323,7 +238,7 @@ def export(
     out: Annotated[Path, typer.Option(help="Folder for the circuits; must be empty.")],
     format: Annotated[str, typer.Option(help="qasm3 (OpenQASM 3) or qpy.")] = "qasm3",
 ) -> None:
-    """Write the circuits of a run as OpenQASM 3 or QPY, their global phase beside them."""
+    """Write the circuits of a run as OpenQASM 3 or QPY, with their global phase in a JSON file."""
     from mpodis.jobs.export import export_run
 
     for done in export_run(source, out, format=format):
@@ -331,7 +246,7 @@ def export(
 
 
 @app.command()
-def show(run_dir: Annotated[Path, typer.Argument(metavar="RUN")]) -> None:
+def show(run_dir: Run) -> None:
     """Print the tables of a finished run."""
     from mpodis.jobs.directory import JobDirectory
 
@@ -340,36 +255,31 @@ def show(run_dir: Annotated[Path, typer.Argument(metavar="RUN")]) -> None:
 
 
 @app.command()
-def resume(run_dir: Annotated[Path, typer.Argument(metavar="RUN")], quiet: Quiet = False) -> None:
+def resume(run_dir: Run, quiet: Quiet = False) -> None:
     """Go on with a run that was interrupted; what is done is not done again."""
     from mpodis.jobs.directory import JobDirectory
 
-    directory, job, options = JobDirectory.open(run_dir)
-    _finish(directory, job, options, quiet=quiet)
+    directory, title, options = JobDirectory.open(run_dir)
+    job = load_job(title)
+    prepared = None if directory.has_ended else job.prepare(options)
+    _finish(directory, job, options, prepared, quiet=quiet)
 
 
-PLACES = ("file", "inputs", "data_dir", "networks")
-
-
-def _absolute(options):
-    """The options with paths that a later `resume` finds from anywhere."""
-    given = {name: getattr(options, name, None) for name in PLACES}
-    paths = {name: str(Path(value).resolve()) for name, value in given.items() if value}
-    return dataclasses.replace(options, **paths)
-
-
-def _begin(out: Path | None, job: str, options, *, label: str, quiet: bool, problem=None) -> None:
+def _begin(title: str, options: Config, label: str, *, out: Path | None, quiet: bool) -> None:
+    """Check the input of a job, make its directory, and do it."""
     from mpodis.jobs.directory import JobDirectory
 
+    job = load_job(title)
+    prepared = job.prepare(options)
     now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     path = Path("runs") / f"{label}-{now}" if out is None else out
     made = [folder for folder in (path, *path.parents) if not folder.exists()]
-    directory = JobDirectory.create(path, job, _absolute(options))
+    directory = JobDirectory.create(path, title, options.with_absolute_paths())
     try:
-        _finish(directory, job, options, quiet=quiet, problem=problem)
+        _finish(directory, job, options, prepared, quiet=quiet)
     except (ValueError, TypeError):
-        # wrong input leaves nothing behind; what has begun stays, to be looked at and resumed
-        if not directory.begun():
+        # wrong input that only the work notices: remove a directory without results
+        if not directory.has_begun():
             _remove(path, made)
         raise
 
@@ -384,41 +294,29 @@ def _remove(path: Path, made: list[Path]) -> None:
             folder.rmdir()
 
 
-def _finish(directory, job: str, options, *, quiet: bool, problem=None) -> None:
-    from mpodis.jobs.directory import REPRODUCE
+def _finish(
+    directory: JobDirectory, job: Job, options: Config, prepared: Any, *, quiet: bool
+) -> None:
+    """Do what is left of a job, write its report and print its tables."""
+    from mpodis.jobs.directory import interrupts_raise
     from mpodis.report import render
 
     print(f"writing to {directory.path}", flush=True)
     logging.getLogger("mpodis").setLevel(logging.WARNING if quiet else logging.INFO)
-    if not (directory.path / "results.json").exists():
-        if job == "run":  # imported one by one: a job needs few of the libraries
-            from mpodis.jobs.main import run_main
-
-            run_main(options, directory, progbar=not quiet)
-        elif job == "pareto":
-            from mpodis.jobs.pareto import run_pareto
-
-            run_pareto(options, directory, progbar=not quiet, problem=problem)
-        elif job.startswith(REPRODUCE):
-            from mpodis.paper import load_experiment
-            from mpodis.paper.running import run_experiment
-
-            experiment = load_experiment(job.removeprefix(REPRODUCE))
-            run_experiment(experiment, options, directory, progbar=not quiet)
-        else:
-            from mpodis.jobs.layer import run_layer
-
-            run_layer(options, directory, progbar=not quiet, problem=problem)
+    if not directory.has_ended:
+        with interrupts_raise():
+            job.run(options, prepared, directory, progbar=not quiet)
     page = render(directory.path)
     _print_tables(directory)
     print(f"report: {page}")
 
 
-def _print_tables(directory) -> None:
+def _print_tables(directory: JobDirectory) -> None:
     from mpodis.report import tables
 
-    for table in tables(directory.results()):
+    results = directory.results()
+    for table in tables(results):
         print(f"\n{table}")
-    if "finding" in directory.results():
-        print(f"\n{textwrap.fill(directory.results()['finding'], 100)}")
+    if "finding" in results:
+        print(f"\n{textwrap.fill(results['finding'], 100)}")
     print()

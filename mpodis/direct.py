@@ -1,46 +1,42 @@
-"""`circuit_qr` and `circuit_svd`: a dense matrix as circuits and what stays classical.
+"""`circuit_qr` and `circuit_svd`: W ~ Q R and W ~ U S V with circuits Q, U and V.
 
 The paper (arXiv 2509.06653v1, end of Sec. IV before IV.1) would take Q, or U and V, from a
 decomposition and look for circuits that are near them. Singular vectors are only defined up to
 their order and signs (and rotations of equal singular values), and each choice is another target.
-Here the classical part is instead the best one at the circuits of the moment (see `captured`), so
-that the circuits are free to take whatever order and signs suit them.
+Here the classical part D (R or S) is instead the best one at the circuits of the moment, so that
+the circuits are free to take whatever order and signs suit them.
+
+For Y = Q_L^H W Q_R^H and a D that may be non-zero only where a mask says so, the best D is Y there
+and 0 elsewhere. The overlap of W with Q_L D Q_R is then f = |D| / |W| and the relative error
+sqrt(1 - f^2): a function of the gates alone, whose derivatives are those of Re Tr(W^H Q_L D Q_R) at
+the D of the moment.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mpodis.captured import Captured, exact_cores
-from mpodis.circuit.ansatz import Ansatz
-from mpodis.circuit.circuit import Circuit, random_circuit
-from mpodis.conventions import crop, pad, qubit_legs, wires
+from mpodis.circuit import Ansatz, Circuit, random_circuit
+from mpodis.conventions import Legs, crop, pad, qubit_legs, split, wires
 from mpodis.environments import DenseEnvironments
+from mpodis.environments.protocol import DenseOperatorEnvironments, Gradient, Update
 from mpodis.factorization import sandwich
-from mpodis.gates import polar_update
 from mpodis.mpo import check_matrix
-from mpodis.optimise.lbfgs import Lbfgs
-from mpodis.optimise.problem import as_ansatz
+from mpodis.optimise.descend import Budget, Updates, descend
+from mpodis.optimise.problem import as_ansatz, as_seed
+from mpodis.optimise.restarts import explore
+from mpodis.optimise.state import State
 from mpodis.tables import Table, Tabular
 
 __all__ = ["CircuitFactors", "circuit_qr", "circuit_svd"]
 
-CRAWL = 0.05
-"""A sweep that lowers the loss by less than this fraction hands over to L-BFGS."""
-WINDOW = 10
-"""Sweeps over which convergence is judged."""
-ITERATIONS = 10
-"""L-BFGS iterations that count as one sweep."""
-EXACT = 1e-13
-"""A loss at rounding."""
 SCALE = 0.05
-"""Size of the generators of the first start near the identity; later ones reach further out."""
+"""Size of the generators of the first guess near the identity; later guesses are further away."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +55,7 @@ class CircuitFactors(Tabular):
         f = |D| / |W|, the cosine of the angle between W and Q_L D Q_R.
     status : {"exact", "converged", "max_sweeps"}
     init, sweeps : int
-        Which start won, and the sweeps it took, ten L-BFGS iterations counting as one.
+        Which initial guess won, and the sweeps it took, ten L-BFGS iterations counting as one.
     parameters : int
         Numbers that stay classical: the entries of D that are free.
     seconds : float
@@ -92,7 +88,7 @@ class CircuitFactors(Tabular):
             ("parameters, classical", self.parameters),
             ("overlap f", self.overlap),
             ("relative error", self.relative_error),
-            ("init", self.init),
+            ("initial guess", self.init),
             ("sweeps", self.sweeps),
             ("seconds", self.seconds),
             ("status", self.status),
@@ -125,21 +121,25 @@ def circuit_qr(
     group : {"SO", "O", "U"}
         Of the gates, where `circuit` is no `Ansatz` that says it.
     n_init, init_sweeps : int
-        Of so many starts, every second one random, the best after `init_sweeps` sweeps is kept.
+        Of so many initial guesses, every second one random, the best after `init_sweeps` sweeps
+        is refined.
     max_sweeps, tol
-        Stop after so many sweeps of a start, or when ten lower 1 - f by less than `tol` of it.
+        Stop after so many sweeps, or when ten lower 1 - f by less than `tol` of it.
     seed : int or numpy Generator
 
     Raises
     ------
     ValueError
-        For what is no matrix, a circuit that does not fit, or options that make no sense.
+        For what is no matrix, a circuit that does not fit, or options out of range.
     """
-    given = _Given(matrix)
-    left = as_ansatz(circuit, given.wires("left"), group, "left")
-    none = Ansatz(given.wires("right"), (), left.group)
-    search = _Search(given, left, none, np.triu(np.ones(given.padded.shape, dtype=bool)))
-    return search.run(n_init, init_sweeps, max_sweeps, tol, seed)
+    began = time.perf_counter()
+    padded, shape, legs = _padded(matrix)
+    n_left, n_right = (len(wires(legs, side)) for side in ("left", "right"))
+    left = as_ansatz(circuit, n_left, group, "left")
+    nothing = Ansatz(n_right, (), left.group)
+    effort = _Effort(n_init, init_sweeps, max_sweeps, tol, as_seed(seed))
+    mask = np.triu(np.ones(padded.shape, dtype=bool))
+    return _factorized(padded, shape, legs, (left, nothing), mask, effort, began)
 
 
 def circuit_svd(
@@ -168,8 +168,9 @@ def circuit_svd(
     group, n_init, init_sweeps, max_sweeps, tol, seed
         See `circuit_qr`, also for what is raised.
     """
-    given = _Given(matrix)
-    n_left, n_right = given.wires("left"), given.wires("right")
+    began = time.perf_counter()
+    padded, shape, legs = _padded(matrix)
+    n_left, n_right = (len(wires(legs, side)) for side in ("left", "right"))
     u = as_ansatz(left, n_left, group, "left")
     if right is not None:
         v = as_ansatz(right, n_right, group, "right")
@@ -180,110 +181,168 @@ def circuit_svd(
         )
     else:
         v = as_ansatz(left, n_right, group, "right").reversed()
-    search = _Search(given, u, v, np.eye(*given.padded.shape, dtype=bool))
-    return search.run(n_init, init_sweeps, max_sweeps, tol, seed)
+    effort = _Effort(n_init, init_sweeps, max_sweeps, tol, as_seed(seed))
+    mask = np.eye(*padded.shape, dtype=bool)
+    return _factorized(padded, shape, legs, (u, v), mask, effort, began)
 
 
-class _Given:
-    """A matrix, checked and padded."""
+@dataclass(frozen=True)
+class _Effort:
+    """How far the circuits are searched for, see `circuit_qr`."""
 
-    def __init__(self, matrix) -> None:
-        matrix = check_matrix(matrix)
-        self.shape, self.legs = tuple(matrix.shape), qubit_legs(*matrix.shape)
-        self.padded = pad(matrix.astype(np.result_type(matrix, np.float64)), self.legs)
+    n_init: int
+    init_sweeps: int
+    max_sweeps: int
+    tol: float
+    seed: int
 
-    def wires(self, side: str) -> int:
-        return len(wires(self.legs, side))
-
-
-class _Search:
-    """One matrix, its circuits and an engine, used by all starts."""
-
-    def __init__(self, given: _Given, left: Ansatz, right: Ansatz, mask) -> None:
-        self.given, self.ansatze = given, {"left": left, "right": right}
-        self.norm = float(np.linalg.norm(given.padded))
-        self.objective = Captured(given.padded / self.norm, given.legs, mask)
-        self.engine = DenseEnvironments(self.objective.target, given.legs, left, right)
-        self.polish = Lbfgs(self.objective, self.engine, left, right, free_core=False)
-        self.updates = {
-            side: partial(polar_update, group=ansatz.group)
-            for side, ansatz in self.ansatze.items()
-            if ansatz.placements
-        }
-
-    def run(
-        self, n_init: int, init_sweeps: int, max_sweeps: int, tol: float, seed
-    ) -> CircuitFactors:
-        began = time.perf_counter()
-        counts = {"n_init": n_init, "init_sweeps": init_sweeps, "max_sweeps": max_sweeps}
-        for name, value in counts.items():
+    def __post_init__(self) -> None:
+        for name in ("n_init", "init_sweeps", "max_sweeps"):
+            value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name}={value!r} must be a whole number, 1 or more")
-        if isinstance(seed, np.random.Generator):
-            seed = int(seed.integers(2**63))
-        best: tuple = ()
-        for number in range(n_init):
-            self._begin(number, seed)
-            losses = [self.objective.loss(self.engine)]
-            status = self._descend(losses, min(init_sweeps, max_sweeps), tol)
-            if not best or losses[-1] < best[0][-1]:
-                best = losses, status, number, self._gates()
-            if status == "exact":
-                break
-        losses, status, number, gates = best
-        self.engine.set(left=gates["left"], right=gates["right"])
-        if status == "max_sweeps":
-            status = self._descend(losses, max_sweeps + 1 - len(losses), tol)
-        return self._result(status, number, len(losses) - 1, time.perf_counter() - began)
 
-    def _begin(self, number: int, seed: int) -> None:
-        """Gates of a start, which does not depend on the others."""
-        rng = np.random.default_rng([seed, number])
-        scale = None if number % 2 else SCALE * 2 ** (number // 2)
-        gates = {
-            side: random_circuit(ansatz, seed=rng, scale=scale).gates
-            for side, ansatz in self.ansatze.items()
-        }
-        self.engine.set(
-            gates["left"], exact_cores(self.given.padded, self.given.legs), gates["right"]
-        )
 
-    def _gates(self) -> dict[str, list]:
-        return {side: list(getattr(self.engine, side)) for side in self.ansatze}
+class MaskedLoss:
+    """1 - |D| / |W| for the D that a mask lets through, a `Loss` of the gates alone.
 
-    def _descend(self, losses: list[float], most: int, tol: float) -> str:
-        """Sweeps, handed over to L-BFGS when they crawl; returns how it ended."""
-        sweeping = not any(ansatz.ties for ansatz in self.ansatze.values())
-        self.polish.forget()
-        for _ in range(most):
-            if sweeping:
-                self.objective.sweep(self.engine, self.updates)
-                losses.append(self.objective.loss(self.engine))
-            else:
-                losses.append(self.polish.run(ITERATIONS))
-            if losses[-1] <= EXACT:
-                return "exact"
-            if len(losses) > WINDOW and losses[-1 - WINDOW] - losses[-1] < tol * losses[-1]:
-                return "converged"
-            sweeping = sweeping and losses[-2] - losses[-1] > CRAWL * losses[-2]
-        return "max_sweeps"
+    Parameters
+    ----------
+    matrix : array (rows, columns)
+        W, of norm 1 and padded.
+    legs : legs of W
+    mask : bool array (rows, columns)
+        Where D may differ from zero.
+    """
 
-    def _result(self, status: str, number: int, sweeps: int, seconds: float) -> CircuitFactors:
+    polar_sides = ("left", "right")
+
+    def __init__(self, matrix: np.ndarray, legs: Legs, mask: np.ndarray) -> None:
+        self.target, self.legs, self.mask = matrix, legs, mask
+
+    def middle(self, engine: DenseOperatorEnvironments) -> np.ndarray:
+        """The best D, (rows, columns)."""
+        return np.where(self.mask, engine.pulled(), 0.0)
+
+    def value(self, engine: DenseOperatorEnvironments) -> float:
+        return 1.0 - float(np.linalg.norm(self.middle(engine)))
+
+    def sweep(
+        self, engine: DenseOperatorEnvironments, updates: Mapping[str, Update], *, core: bool
+    ) -> None:
+        """Every gate once; D is renewed between the sides, so that f never falls."""
+        for side in self.polar_sides:
+            if getattr(engine, side):
+                self._renew(engine)
+                engine.sweep({side: updates[side]})
+
+    def gradient(self, engine: DenseOperatorEnvironments) -> tuple[float, Gradient]:
+        size = self._renew(engine)
+        found = engine.gradient()
         left, right = (
-            Circuit(ansatz, tuple(getattr(self.engine, side))).projected()
-            for side, ansatz in self.ansatze.items()
+            [e if e is None else e / size for e in side] for side in (found.left, found.right)
         )
-        self.engine.set(left=left.gates, right=right.gates)
-        middle = self.objective.middle(self.engine)
-        return CircuitFactors(
-            left=left,
-            middle=self.norm * middle,
-            right=right,
-            shape=self.given.shape,
-            overlap=float(np.linalg.norm(middle)),
-            status=status,
-            init=number,
-            sweeps=sweeps,
-            parameters=int(self.objective.mask.sum()),
-            seconds=seconds,
-        )
+        return 1.0 - size, Gradient(size, left, right, found.core)
+
+    def best_core(self, engine: DenseOperatorEnvironments) -> list:
+        return dense_site_tensors(self.middle(engine), self.legs)
+
+    def scaled_core(self, engine: DenseOperatorEnvironments) -> list:
+        return list(engine.core)
+
+    def _renew(self, engine: DenseOperatorEnvironments) -> float:
+        """Give the engine the best D as its core; returns |D|."""
+        middle = self.middle(engine)
+        engine.set(core=dense_site_tensors(middle, self.legs))
+        return max(float(np.linalg.norm(middle)), math.ulp(0.0))
+
+
+def dense_site_tensors(matrix: np.ndarray, legs: Legs) -> list:
+    """A dense matrix (rows, columns) as site tensors, without any SVD.
+
+    The middle site holds all entries, the others only pass their legs on, so that the shapes are
+    those of the legs alone.
+    """
+    sizes = [i * o for i, o in legs]
+    centre, tensors = len(legs) // 2, []
+    for k, (i, o) in enumerate(legs):
+        before, after = math.prod(sizes[:k]), math.prod(sizes[k + 1 :])
+        if k < centre:
+            tensors.append(np.eye(before * sizes[k]).reshape(before, i, o, -1))
+        elif k == centre:
+            tensors.append(split(matrix, legs).reshape(before, i, o, after))
+        else:
+            tensors.append(np.eye(sizes[k] * after).reshape(-1, i, o, after))
+    return tensors
+
+
+def _padded(matrix) -> tuple[np.ndarray, tuple[int, int], Legs]:
+    """The matrix in double precision, zero-padded; its shape before that; its legs."""
+    matrix = check_matrix(matrix)
+    legs = qubit_legs(*matrix.shape)
+    return pad(matrix.astype(np.result_type(matrix, np.float64)), legs), matrix.shape, legs
+
+
+def _factorized(
+    padded: np.ndarray,
+    shape: tuple[int, int],
+    legs: Legs,
+    ansatze: tuple[Ansatz, Ansatz],
+    mask: np.ndarray,
+    effort: _Effort,
+    began: float,
+) -> CircuitFactors:
+    norm = float(np.linalg.norm(padded))
+    loss = MaskedLoss(padded / norm, legs, mask)
+    engine = DenseEnvironments(loss.target, legs, *ansatze)
+    tied = any(ansatz.ties for ansatz in ansatze)
+    method = "lbfgs" if tied else "auto"
+    updates = Updates.build(loss, engine, *ansatze, method=method, core=False)
+    budget = Budget(
+        effort.max_sweeps,
+        tol=effort.tol,
+        crawl=0.05 / 0.95,  # 5 % of the loss before the sweep
+        alternate=False,
+    )
+    exploring = replace(budget, init_sweeps=effort.init_sweeps)
+
+    def place(state: State) -> None:
+        rng = np.random.default_rng([effort.seed, state.guess])
+        scale = None if state.guess % 2 else SCALE * 2 ** (state.guess // 2)
+        left, right = (random_circuit(a, seed=rng, scale=scale).gates for a in ansatze)
+        engine.set(left, dense_site_tensors(padded, legs), right)
+
+    def run(state: State) -> Iterator[dict]:
+        return descend(loss, engine, state, exploring, updates)
+
+    state = State(names=list(range(effort.n_init)))
+    for _ in explore(run, place, state, effort.n_init):
+        pass
+    best = state.best
+    assert best is not None
+    assert best.point is not None
+    engine.set(left=best.point.left, right=best.point.right)
+    if best.status == "explored":
+        # a fresh descent, so that it begins with sweeps again
+        best.status, best.phase = "", "init"
+        best.steps, best.differences = [], []
+        for _ in descend(loss, engine, best, budget, updates):
+            pass
+    left, right = (
+        Circuit(ansatz, tuple(gates)).projected()
+        for ansatz, gates in zip(ansatze, (engine.left, engine.right), strict=True)
+    )
+    engine.set(left=left.gates, right=right.gates)
+    middle = loss.middle(engine)
+    return CircuitFactors(
+        left=left,
+        middle=norm * middle,
+        right=right,
+        shape=shape,
+        overlap=float(np.linalg.norm(middle)),
+        status=best.status,
+        init=best.guess,
+        sweeps=len(best.losses) - 1,
+        parameters=int(mask.sum()),
+        seconds=time.perf_counter() - began,
+    )

@@ -1,32 +1,37 @@
-"""`disentangle` and `resume`: the explicit algorithm as one call."""
+"""`disentangle`, `resume` and `load_run`: M ~ Q_L M' Q_R as one call."""
 
 from __future__ import annotations
 
 import logging
 import math
 import os
+import signal
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mpodis.circuit.ansatz import Ansatz
 from mpodis.factorization import Factorization
+from mpodis.measures import second_moment
 from mpodis.mpo import Compressed
-from mpodis.optimise.chain import Chain
-from mpodis.optimise.problem import Problem
+from mpodis.objectives import Objective, make_objective
+from mpodis.optimise.problem import Problem, Sides, as_seed
 from mpodis.optimise.result import ADVICE, Disentangled
-from mpodis.optimise.settings import Settings
+from mpodis.optimise.search import Search
+from mpodis.options import SearchOptions
 from mpodis.progress import bar
 from mpodis.sites import site_tensors
-from mpodis.store import RunDirectory
+from mpodis.store import RunStore
 
 if TYPE_CHECKING:
     from quimb.tensor import MatrixProductOperator
 
-__all__ = ["disentangle", "resume"]
+__all__ = ["disentangle", "load_run", "resume"]
 
 log = logging.getLogger(__name__)
 
@@ -38,21 +43,22 @@ def disentangle(
     mpo: MatrixProductOperator | Compressed,
     *,
     depth: int | None = None,
-    left: Ansatz | int | str | None = None,
-    right: Ansatz | int | str | None = None,
+    left: Sides = None,
+    right: Sides = None,
     max_bond: int = 1,
-    objective: str = "overlap",
-    inputs=None,
-    covariance=None,
-    sensitivity=None,
+    objective: str | Objective = "overlap",
+    inputs: np.ndarray | None = None,
+    covariance: np.ndarray | None = None,
+    sensitivity: np.ndarray | None = None,
     core: str = "update",
     method: str = "auto",
     engine: str = "auto",
+    optimize: Any = None,
     environment_bond: int | Sequence[int] = (16, 32, 64),
     dtype: str = "float64",
     device: str | None = None,
     memory: float | None = None,
-    executor=None,
+    executor: Executor | None = None,
     init: str | Factorization | Disentangled = "auto",
     init_scale: float = 0.05,
     n_init: int = 4,
@@ -70,36 +76,45 @@ def disentangle(
 ) -> Disentangled:
     """Find circuits and a core with M ~ Q_L M' Q_R (Sec. IV of arXiv 2509.06653v1).
 
+    Ctrl-C ends the search at the next record and returns the best result so far, with the status
+    "interrupted"; a second Ctrl-C raises `KeyboardInterrupt`.
+
     Parameters
     ----------
     mpo : MatrixProductOperator or Compressed
         The operator M on qubit legs.
     depth : int
-        Layers of a brickwall of 2-body gates on either side; or give `left`.
-    left, right : Ansatz, int or str
+        Layers of a brickwall of 2-body gates on either side; instead of `left` and `right`.
+    left, right : Ansatz, Circuit, quimb Circuit, int or str
         Circuits: an `Ansatz`, the depth of a brickwall of 2-body gates, or a spec ("2b + CNOT").
-        `right` is by default the mirror image of `left`.
+        A circuit is also the initial guess. `right` is by default the mirror image of `left`.
     max_bond : int
         Bond dimension chi' of the core M'.
-    objective : {"overlap", "activations"}
-        Maximise f (Eq. 2), or minimise |X M - X Q_L M' Q_R| for the inputs X of the layer.
+    objective : {"overlap", "activations"} or Objective
+        Maximise f (Eq. 2), or minimise |X M - X Q_L M' Q_R| for the inputs X of the layer; by name
+        or as an object (`mpodis.Overlap`, `mpodis.Activations`, or one of your own).
     inputs, covariance : array (samples, inputs) or array (inputs, inputs)
-        X, or its second moment (`second_moment`); needed by "activations", and used by "overlap"
-        to report the error of the activations.
+        X, or its second moment (`second_moment`), for an objective that is given by name:
+        "activations" needs it, "overlap" reports the error of the activations.
     sensitivity : array (outputs, outputs), optional
-        Second moment of the gradients of the network's loss at the layer's outputs (see
-        `mpodis.nn.output_sensitivity`). "activations" then weighs errors by what the loss feels.
+        Second moment of the gradients of the network's loss at the layer's outputs, see
+        `mpodis.Activations`.
     core : {"update", "fixed"}
         Update the core in every sweep, or keep the truncated MPO as the paper does.
     method : {"auto", "sweeps", "lbfgs"}
-        Closed-form sweeps until they crawl and then Riemannian L-BFGS over gates and core, or
+        Closed-form sweeps until they gain little and then Riemannian L-BFGS over gates and core, or
         one of the two alone.
-    engine : {"auto", "dense", "transverse", "tree", "boundary"}
-        Who computes the environments: dense operators (up to 13 qubits, any depth); the network
-        contracted site by site (any number of qubits, shallow circuits) or along a searched tree
-        (irregular circuits); or boundary MPOs, truncated, for what is wide and deep. "auto" takes
-        the cheapest exact one within the memory and a few seconds a sweep, else "boundary"; see
+    engine : str
+        What computes the environments: "dense" (the operator as a matrix, up to 13 qubits, any
+        depth); "transverse" (the network contracted site by site: any number of qubits, shallow
+        circuits); "tree" (the network contracted along a searched path: irregular circuits);
+        "boundary" (truncated boundary MPOs, for what is wide and deep). "auto" takes the cheapest
+        exact one within the memory and a few seconds a sweep, else "boundary"; see
         `engine_estimates`. In a sweep all but "dense" offer each gate its environment twice.
+    optimize : optional
+        How the tree engine finds its contraction path: "greedy" or "hyper" (cotengra's
+        HyperOptimizer, over kahypar's partitions where it is installed), a cotengra optimizer, a
+        path or a ContractionTree.
     environment_bond : int or ascending sequence of int
         Bond dimension D of the boundary engine, or a schedule: it begins with the first that is
         three times the bond dimension of the operator (where none is, with the last), and goes on
@@ -112,24 +127,25 @@ def disentangle(
     memory : float, optional
         Bytes that an engine may take; by default most of what is available.
     executor : optional
-        Anything with ``submit``, a pool of `concurrent.futures` or a Dask client. Starts are
-        explored there side by side, of one thread each (dense and transverse engine), and the
+        Anything with ``submit``, a pool of `concurrent.futures` or a Dask client. Initial guesses
+        are explored there side by side, one thread each (dense and transverse engine), and the
         tree engine runs the slices of a network there that does not fit the memory in one piece.
     init : {"auto", "identity", "random", "entropic", "grown"}, Factorization or Disentangled
         Gates begin near the identity or Haar-random, or are turned first, from near the identity,
         to where they lower the entropies of the bonds (up to 11 qubits; see `lower_entropies`
-        in `mpodis.optimise.entropic`). Or circuits grow, layer by layer from the
-        outermost one, new ones beginning as the identity, so that a deeper circuit is never worse
-        than a shallower one. At 2, 4, 8, ... layers what has grown is compared with circuits that
-        begin afresh, and from 16 layers of 2-body gates on with some that begin with wide gates.
-        "auto" grows circuits on up to 8 wires without fixed gates, if the engine is "dense", and
-        begins near the identity else. Or the run goes on from gates that are given: of fewer
-        layers, or with another bond dimension of the core, if need be.
+        in `mpodis.optimise.entropic`). Or circuits grow, layer by layer from the outermost one, new
+        layers beginning as the identity, so that a deeper circuit is never worse than a shallower
+        one; at 2, 4, 8, ... layers they are compared with circuits that begin afresh, and from 16
+        layers of 2-body gates on with some that begin with wide gates. "auto" grows circuits on up
+        to 8 wires without fixed gates, if the engine is "dense", and begins near the identity
+        otherwise. Or the search goes on from gates that are given: of fewer layers, or with another
+        bond dimension of the core, if need be.
     init_scale, n_init, init_sweeps : float, int, int
-        The first start is at a distance of about `init_scale` from the identity (from what is given:
-        0), later ones further out. Of `n_init` tried for `init_sweeps` sweeps the best is kept.
+        The first initial guess is at a distance of about `init_scale` from the identity (from gates
+        that are given: 0), later ones further away. Of `n_init` initial guesses, each followed for
+        `init_sweeps` sweeps, the best is refined.
     n_perturbed : int
-        Growing circuits also try so many starts at a distance around what was found before.
+        Growing circuits also try so many initial guesses around what was found before.
     relaxation : float
         Over-relaxation of the sweeps: how far a gate goes beyond its polar factor, as a fraction
         of the step to it (see `mpodis.gates.polar_update`); 0 is the plain update.
@@ -145,8 +161,8 @@ def disentangle(
     run_dir : path, optional
         Directory for the problem, the checkpoint and the history. If it holds a checkpoint of
         the same call, the run goes on from there, also with another `max_sweeps` or
-        `max_seconds`; see `resume`.
-    progress : bool
+        `max_seconds`; see `resume` and `load_run`.
+    progbar : bool
         Show a bar with the overlap.
 
     Returns
@@ -158,17 +174,27 @@ def disentangle(
     ValueError
         Options that are not known, circuits that do not fit the operator, legs that are no
         qubits, "activations" without inputs, an operator too large for the engine or the memory.
+
+    Examples
+    --------
+    >>> import mpodis, numpy as np
+    >>> mpo = mpodis.compress(np.random.default_rng(0).normal(size=(8, 8))).mpo
+    >>> mpodis.disentangle(mpo, depth=2, max_sweeps=20).overlap > 0.5
+    True
     """
-    left = given_left(depth, left, right)
-    if isinstance(seed, np.random.Generator):
-        seed = int(seed.integers(2**63))
-    settings = Settings(
+    if inputs is not None:
+        if covariance is not None:
+            raise ValueError("give inputs= or covariance=, not both")
+        covariance = second_moment(inputs)
+    goal = make_objective(objective, covariance=covariance, sensitivity=sensitivity)
+    options = SearchOptions(
         max_bond=max_bond,
-        objective=objective,
+        objective=goal.name,
         core=core,
         method=method,
         engine=engine,
-        environment_bond=environment_bond,
+        optimize=optimize if isinstance(optimize, str) else None,
+        environment_bond=environment_bond,  # type: ignore[arg-type]  # made a tuple there
         dtype=dtype,
         device=device,
         memory=memory,
@@ -181,45 +207,43 @@ def disentangle(
         max_sweeps=max_sweeps,
         tol=tol,
         max_seconds=max_seconds,
-        seed=seed,
+        seed=as_seed(seed),
     )
     if isinstance(mpo, Compressed):
         mpo, shape = mpo.mpo, shape or mpo.shape
     problem = Problem.build(
         site_tensors(mpo),
-        left,
-        right,
+        *both_sides(depth, left, right),
         group=group,
         shape=shape,
-        inputs=inputs,
-        covariance=covariance,
-        sensitivity=sensitivity,
+        objective=goal,
         initial=_given(init),
         max_bond=max_bond,
     )
     if run_dir is not None and engine == "auto":
-        settings = replace(settings, engine=RunDirectory.engine_of(run_dir) or "auto")
-    loop = Chain(problem, settings, executor=executor)  # what it refuses leaves no directory behind
-    directory = None if run_dir is None else RunDirectory.open(run_dir, problem, loop.settings)
-    return _run(loop, directory, progbar=progbar)
+        options = replace(options, engine=RunStore.engine_of(run_dir) or "auto")
+    # everything is checked here, before a directory is made
+    search = Search(problem, options, goal, optimize=optimize, executor=executor)
+    store = None if run_dir is None else RunStore.open(run_dir, problem, search.options)
+    return _run(search, store, progbar=progbar)
 
 
-def given_left(depth, left, right):
-    """What `depth` or `left` says of the left circuit."""
-    if depth is None and left is None:
-        raise TypeError("give depth=, the number of layers on either side, or left=")
+def both_sides(depth: int | None, left: Sides, right: Sides) -> tuple[Sides, Sides]:
+    """The circuits that `depth`, or `left` and `right`, describe."""
     if depth is None:
-        return left
+        if left is None:
+            raise TypeError("give depth=, the number of layers on either side, or left=")
+        return left, right
     if left is not None or right is not None:
         raise TypeError(
             "depth= describes both circuits; leave it out where left= or right= is given"
         )
     if isinstance(depth, bool) or not isinstance(depth, int | np.integer):
         raise TypeError(f"depth={depth!r} must be a number of layers")
-    return int(depth)
+    return int(depth), None
 
 
-def _given(init) -> Factorization | None:
+def _given(init: str | Factorization | Disentangled) -> Factorization | None:
     """The factorization to begin with, where it is one."""
     if isinstance(init, Disentangled):
         init = init.factorization
@@ -227,44 +251,117 @@ def _given(init) -> Factorization | None:
         return init
     if init == "given" or not isinstance(init, str):
         raise TypeError(
-            f"init={init!r} is no initial guess; give a name, a Factorization or a result to go on from"
+            f"init={init!r} is no initial guess; give a name, a Factorization, or a result to go "
+            "on from"
         )
     return None
 
 
-def resume(run_dir: str | os.PathLike, *, executor=None, progbar: bool = False) -> Disentangled:
+def resume(
+    run_dir: str | os.PathLike,
+    *,
+    max_sweeps: int | None = None,
+    max_seconds: float | None = None,
+    optimize: Any = None,
+    executor: Executor | None = None,
+    progbar: bool = False,
+) -> Disentangled:
     """Go on with a run that was interrupted, or give the result of one that had ended.
 
     The gates are, bit by bit, those that the run would have had if left alone.
+
+    Parameters
+    ----------
+    run_dir : path
+        As for `disentangle`.
+    max_sweeps, max_seconds : optional
+        Other limits; a run that had ended at its limit goes on.
+    optimize, executor, progbar
+        As for `disentangle`.
     """
-    directory, problem, settings = RunDirectory.read(run_dir)
-    return _run(Chain(problem, settings, executor=executor), directory, progbar=progbar)
+    store, problem, options = RunStore.read(run_dir)
+    options = store.with_limits(options, max_sweeps=max_sweeps, max_seconds=max_seconds)
+    search = Search(
+        problem, options, make_objective(options.objective), optimize=optimize, executor=executor
+    )
+    return _run(search, store, progbar=progbar)
 
 
-def _run(loop: Chain, directory: RunDirectory | None, *, progbar: bool) -> Disentangled:
-    settings = loop.settings
-    if directory is not None:
-        directory.restore(loop)
-    saved = time.monotonic()
-    with bar(
-        total=loop.total, desc=f"disentangle ({settings.objective})", enabled=progbar
-    ) as shown:
-        shown.done = len(loop.records)
-        while loop.status is None:
-            record = loop.step()
-            names = ["overlap", "bound", "activations"]
-            if settings.engine == "boundary":
-                names += ["true_overlap", "environment_bond"]
-            figures = {name: record[name] for name in names}
-            shown.update(
-                len(loop.records) - shown.done,
-                **{name: x for name, x in figures.items() if not math.isnan(x)},
-            )
-            if directory is not None and time.monotonic() - saved >= CHECKPOINT_SECONDS:
-                directory.save(loop)
+def load_run(run_dir: str | os.PathLike) -> Disentangled:
+    """The result of a run that goes on, was stopped or has ended; nothing is computed or written.
+
+    The status of a run that has not ended is "unfinished".
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        There is no run, or it has not written a checkpoint yet.
+    """
+    store, problem, options = RunStore.read(run_dir)
+    state = store.load()
+    if state is None:
+        raise ValueError(f"{run_dir} has no checkpoint yet; read it again later, or `resume` it")
+    search = Search(problem, options, make_objective(options.objective))
+    return search.result(state, status="" if state.ended else "unfinished")
+
+
+def _run(search: Search, store: RunStore | None, *, progbar: bool) -> Disentangled:
+    state = search.begin()
+    if store is not None:
+        state = store.load() or state
+        search.raise_limits(state)
+        store.cut_history(state)
+    saved, stopped = time.monotonic(), False
+    title = f"disentangle ({search.options.objective})"
+    with (
+        bar(total=search.total, desc=title, enabled=progbar) as shown,
+        _interrupts() as interrupted,
+    ):
+        shown.done = len(state.records)
+        for record in search.records(state):
+            shown.update(len(state.records) - shown.done, **_shown(record))
+            if store is not None and time.monotonic() - saved >= CHECKPOINT_SECONDS:
+                store.save(state)
                 saved = time.monotonic()
-    if directory is not None:
-        directory.save(loop)
-    result = loop.result()
-    log.debug("disentangled: f %.6f, %s (%s)", result.overlap, loop.status, ADVICE[loop.status])
+            if interrupted():
+                stopped = True
+                break
+    if store is not None:
+        store.save(state)
+    status = "interrupted" if stopped and not state.ended else state.ended
+    result = search.result(state, status=status)
+    if status == "interrupted":
+        way = "init=<this result>" if store is None else f"mpodis.resume({str(store.path)!r})"
+        log.warning("interrupted at f = %.6f; go on with %s", result.overlap, way)
+    log.debug("disentangled: f %.6f, %s (%s)", result.overlap, status, ADVICE[status])
     return result
+
+
+def _shown(record: dict) -> dict[str, float]:
+    """The figures of a record that the progress bar shows."""
+    names = ["overlap", "bound", "activations"]
+    if not math.isnan(record["environment_bond"]):
+        names += ["true_overlap", "environment_bond"]
+    return {name: record[name] for name in names if not math.isnan(record[name])}
+
+
+@contextmanager
+def _interrupts() -> Iterator[Callable[[], bool]]:
+    """Whether Ctrl-C was pressed. The first one only asks to stop; the second one raises."""
+    pressed: list[int] = []
+    in_main = threading.current_thread() is threading.main_thread()
+    if not in_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield lambda: False  # others handle Ctrl-C
+        return
+
+    def note(number: int, frame: Any) -> None:
+        if pressed:
+            raise KeyboardInterrupt
+        pressed.append(number)
+        log.warning("stopping after this sweep; press Ctrl-C again to stop at once")
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: bool(pressed)
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mpodis.circuit.ansatz import Ansatz
+from mpodis.circuit import Ansatz
 from mpodis.conventions import crop, pad, padded_shape
-from mpodis.disentangling import disentangle, given_left
+from mpodis.disentangling import disentangle
 from mpodis.factorization import Factorization, dense_overlap
 from mpodis.fit import embed_metric, weighted_loss
 from mpodis.measures import second_moment
 from mpodis.mpo import Compressed, compress
-from mpodis.optimise.result import Disentangled
+from mpodis.optimise.problem import as_seed
 from mpodis.sites import mpo_legs, mpo_to_dense
 from mpodis.tables import Table, Tabular
 
@@ -41,7 +42,7 @@ class KrausEnsemble(Tabular):
     ----------
     terms : tuple of Factorization
     first : tuple of float
-        Loss after each term was added, before the terms were fitted to each other.
+        Loss after each term was added, before the terms were fitted again in turn.
     losses : tuple of float
         Loss after every round of fitting, the last one that of the ensemble:
         |C (M - A)|^2 / |C M|^2, C the root of the covariance under "activations", else 1.
@@ -60,13 +61,13 @@ class KrausEnsemble(Tabular):
 
     def to_dense(self) -> np.ndarray:
         """Dense (inputs, outputs) matrix of the sum."""
-        return sum(term.to_dense() for term in self.terms)
+        return np.sum([term.to_dense() for term in self.terms], axis=0)
 
     def table(self) -> Table:
         rows, before = [], 1.0
         for k, (term, loss) in enumerate(zip(self.terms, self.first, strict=True)):
-            cnots = [count_cnots(side.ansatz) for side in (term.left, term.right)]
-            count = None if None in cnots else sum(cnots)
+            left, right = (count_cnots(side.ansatz) for side in (term.left, term.right))
+            count = None if left is None or right is None else left + right
             gain = (before - loss) / count if count else None
             parameters = sum(term.parameter_counts().values())
             rows.append((str(k + 1), loss, before - loss, parameters, count, gain))
@@ -87,52 +88,60 @@ def count_cnots(ansatz: Ansatz) -> int | None:
 def kraus_ensemble(
     mpo: MatrixProductOperator | Compressed,
     *,
-    depth: int | None = None,
-    left: Ansatz | int | str | None = None,
-    right: Ansatz | int | str | None = None,
     terms: int = 2,
     rounds: int = 5,
-    max_bond: int = 1,
     objective: str = "overlap",
-    inputs=None,
-    covariance=None,
-    core: str = "update",
-    init: str = "identity",
-    n_init: int = 4,
-    init_sweeps: int = 20,
-    max_sweeps: int = 100,
-    tol: float = 1e-4,
-    group: str = "SO",
-    seed: int | np.random.Generator = 0,
+    inputs: np.ndarray | None = None,
+    covariance: np.ndarray | None = None,
     shape: tuple[int, int] | None = None,
-    progbar: bool = False,
+    seed: int | np.random.Generator = 0,
+    **options: Any,
 ) -> KrausEnsemble:
-    """Fit a sum of disentangled terms to an operator, Eq. 1 of arXiv 2509.06653v1 with k > 1.
+    """Fit a sum of factorizations to an operator, Eq. 1 of arXiv 2509.06653v1 with k > 1.
 
-    Each term is fitted to what the others leave: first one after the other, then in `rounds`
-    around, from where it stands and for up to `init_sweeps` sweeps. No step raises the loss, since a
-    term's own loss is that of the sum.
+    Each term is fitted to what the others leave: first one after the other, then in `rounds` in
+    turn, from where it stands and for up to `init_sweeps` sweeps. No step raises the loss, since
+    the loss of a term is that of the sum.
 
     Parameters
     ----------
     mpo : MatrixProductOperator or Compressed
         The operator M on qubit legs, up to 11 qubits.
-    depth, left, right, max_bond, objective, inputs, covariance, core, init, n_init, init_sweeps,
-    max_sweeps, tol, group, seed, shape, progress
-        Of every term, see `disentangle`.
     terms, rounds : int
+    objective, inputs, covariance, shape, seed
+        As for `disentangle`.
+    **options
+        Every other option of `disentangle`, for each term; `init` is "identity" and `max_sweeps`
+        100 unless given.
 
     Raises
     ------
     ValueError
         Fewer than one term, an operator too large, and what `disentangle` refuses.
+    TypeError
+        An option that `disentangle` does not have.
+
+    Examples
+    --------
+    >>> import mpodis, numpy as np
+    >>> mpo = mpodis.compress(np.random.default_rng(0).normal(size=(8, 8))).mpo
+    >>> len(mpodis.kraus_ensemble(mpo, depth=1, rounds=1, max_sweeps=5).terms)
+    2
     """
     for name, value, least in (("terms", terms, 1), ("rounds", rounds, 0)):
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise ValueError(f"{name}={value!r} must be a whole number, {least} or more")
-    left = given_left(depth, left, right)
-    if isinstance(seed, np.random.Generator):
-        seed = int(seed.integers(2**63))
+    known = inspect.signature(disentangle).parameters
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise TypeError(
+            f"kraus_ensemble() got an unexpected option {unknown[0]!r}; it takes those of "
+            "`disentangle`"
+        )
+    options = {"init": "identity", "max_sweeps": 100} | options
+    init_sweeps = options.get("init_sweeps", known["init_sweeps"].default)
+    tol = options.get("tol", known["tol"].default)
+    first_seed = as_seed(seed)
     if isinstance(mpo, Compressed):
         mpo, shape = mpo.mpo, shape or mpo.shape
     legs = mpo_legs(mpo)
@@ -141,7 +150,7 @@ def kraus_ensemble(
             f"the operator spans {padded_shape(legs)}; sums are fitted up to {DENSE}, beyond use "
             "one term (`disentangle`)"
         )
-    shape = padded_shape(legs) if shape is None else tuple(shape)
+    whole_shape = padded_shape(legs) if shape is None else shape
     whole = mpo_to_dense(mpo)
     if inputs is not None:
         if covariance is not None:
@@ -149,38 +158,35 @@ def kraus_ensemble(
         covariance = second_moment(inputs)
     metric = None
     if objective == "activations" and covariance is not None:
-        metric = embed_metric(covariance, shape[0])
+        metric = embed_metric(covariance, whole_shape[0])
 
-    def fit(others: Sequence[np.ndarray], begin, number: int) -> Disentangled:
+    def fit(
+        others: Sequence[np.ndarray], number: int, again: Factorization | None
+    ) -> Factorization:
         rest = whole - sum(pad(a, legs) for a in others)
-        again = isinstance(begin, Factorization)
-        return disentangle(
+        changed = options
+        if again is not None:
+            changed = options | {"init": again, "n_init": 1, "max_sweeps": init_sweeps}
+        found = disentangle(
             compress(rest, legs=legs).mpo,
-            left=left,
-            right=right,
-            max_bond=max_bond,
             objective=objective,
             covariance=covariance,
-            core=core,
-            init=begin,
-            n_init=1 if again else n_init,
-            init_sweeps=init_sweeps,
-            max_sweeps=init_sweeps if again else max_sweeps,
-            tol=tol,
-            group=group,
-            seed=seed + number,
-            shape=shape,
-            progbar=progbar,
+            shape=whole_shape,
+            seed=first_seed + number,
+            **changed,
         )
+        if found.status == "interrupted":
+            raise KeyboardInterrupt
+        return found.factorization
 
     def loss(parts: Sequence[np.ndarray]) -> float:
-        return weighted_loss(crop(whole, shape), sum(parts), metric)
+        return weighted_loss(crop(whole, whole_shape), sum(parts), metric)
 
     found: list[Factorization] = []
     parts: list[np.ndarray] = []
     first, losses = [], []
     for k in range(terms):
-        found.append(fit(parts, init, k).factorization)
+        found.append(fit(parts, k, None))
         parts.append(found[-1].to_dense())
         first.append(loss(parts))
         if first[-1] < 1e-13:
@@ -188,7 +194,7 @@ def kraus_ensemble(
     for number in range(rounds if len(found) > 1 else 0):
         for k in range(len(found)):
             others = [*parts[:k], *parts[k + 1 :]]
-            new = fit(others, found[k], k).factorization
+            new = fit(others, k, found[k])
             trial = [*parts[:k], new.to_dense(), *parts[k + 1 :]]
             if loss(trial) <= loss(parts):  # at convergence rounding may go either way
                 found[k], parts = new, trial
@@ -197,5 +203,5 @@ def kraus_ensemble(
         before = losses[-2] if number else first[-1]
         if before - losses[-1] < tol * before:
             break
-    f = dense_overlap(crop(whole, shape), sum(parts))
+    f = dense_overlap(crop(whole, whole_shape), sum(parts))
     return KrausEnsemble(tuple(found), tuple(first), tuple(losses), f)

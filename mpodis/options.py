@@ -1,147 +1,188 @@
-"""Options of the command line's jobs: one frozen dataclass each, from TOML, flags or both."""
+"""Options of searches and of the command line's jobs, each declared once.
+
+A field holds the default of an option, what it means and which values it takes. Everything else
+follows from that: the checks, the keys of a TOML file, and the flags of the command line with their
+help (`mpodis.cli`).
+"""
 
 from __future__ import annotations
 
+import difflib
+import importlib
 import math
 import os
 import tomllib
 import types
 import typing
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any, ClassVar, Self, TypeVar
 
-__all__ = ["LayerConfig", "MainConfig", "ParetoConfig", "load_config"]
+__all__ = [
+    "Config",
+    "DisentangleConfig",
+    "MatrixConfig",
+    "ParetoConfig",
+    "ReproduceConfig",
+    "RunConfig",
+    "SearchOptions",
+    "like",
+    "load_options",
+    "option",
+    "read_options",
+]
 
 OBJECTIVES = ("overlap", "activations")
+"""Objectives of the jobs that take a matrix from a file."""
 NETWORK_OBJECTIVES = (*OBJECTIVES, "sensitivity")
+"""Objectives of a layer inside a trained network."""
 
 
-@dataclass(frozen=True)
-class MainConfig:
-    """`mpodis run`: train, compress, disentangle, execute, report."""
+def option(
+    default: Any,
+    help: str,
+    *,
+    choices: tuple[str, ...] = (),
+    registry: str | None = None,
+    internal: tuple[str, ...] = (),
+    least: float | None = None,
+    positive: bool = False,
+    path: bool = False,
+) -> Any:
+    """A field of a `Config`.
 
-    data: str = "digits"
-    data_dir: str | None = None
-    seed: int = 0
-    repeats: int = 1
-    bond: int = 2
-    epochs: int | None = None
-    learning_rate: float | None = None
-    max_bond: int = 1
-    depths: tuple[int, ...] = (2, 4, 8)
-    width: int = 2
-    group: str = "SO"
-    objectives: tuple[str, ...] = NETWORK_OBJECTIVES
-    init: str = "identity"
-    n_init: int = 4
-    max_sweeps: int = 200
-    tol: float = 1e-4
-    execute: int = -1
-
-    def __post_init__(self) -> None:
-        _positive(self, "repeats", "bond", "max_bond", "width", "n_init", "max_sweeps")
-        _listed(self, "depths", "objectives")
-        wrong = [d for d in self.depths if d < 1]
-        if wrong:
-            raise ValueError(f"depths holds {wrong[0]}; a circuit has 1 or more layers")
-        _known_objectives(self.objectives, NETWORK_OBJECTIVES)
-        if self.group == "U":
-            raise ValueError("group='U' makes a complex layer, the network is real; use SO or O")
-        for name in ("seed", "tol"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name}={getattr(self, name)} must be 0 or more")
-        if self.execute < -1:
-            raise ValueError(f"execute={self.execute} must be -1 (all test images) or a number")
-
-
-@dataclass(frozen=True)
-class LayerConfig:
-    """`mpodis disentangle FILE`: one matrix of the user's own."""
-
-    file: str = ""
-    layer: str | None = None
-    transpose: bool | None = None
-    inputs: str | None = None
-    compress_bond: int | None = None
-    compress_error: float | None = None
-    max_bond: int = 1
-    left: str = "8"
-    right: str | None = None
-    group: str = "SO"
-    objectives: tuple[str, ...] = ("overlap",)
-    method: str = "auto"
-    core: str = "update"
-    engine: str = "auto"
-    environment_bond: tuple[int, ...] = (16, 32, 64)
-    init: str = "auto"
-    n_init: int = 4
-    n_perturbed: int = 0
-    max_sweeps: int = 200
-    max_seconds: float | None = None
-    tol: float = 1e-4
-    seed: int = 0
-    workers: int = 1
-
-    def __post_init__(self) -> None:
-        if not self.file:
-            raise ValueError("no file was given; name a .npy, .npz, .safetensors or .pt file")
-        _positive(self, "max_bond", "n_init", "max_sweeps", "workers")
-        _listed(self, "objectives")
-        _known_objectives(self.objectives, OBJECTIVES)
-        if "activations" in self.objectives and self.inputs is None:
-            raise ValueError(
-                "the objective 'activations' needs the layer's inputs; give --inputs FILE with an "
-                "array (samples, inputs)"
-            )
-
-
-@dataclass(frozen=True)
-class ParetoConfig:
-    """`mpodis pareto FILE`: overlap against CNOTs for one matrix of the user's own."""
-
-    file: str = ""
-    layer: str | None = None
-    transpose: bool | None = None
-    inputs: str | None = None
-    compress_bond: int | None = None
-    compress_error: float | None = None
-    max_bond: int = 1
-    objective: str = "overlap"
-    families: tuple[str, ...] = ()
-    depths: tuple[int, ...] = (1, 2, 4, 8)
-    max_cnots: int | None = None
-    n_init: int = 4
-    rounds: int = 2
-    trials: int = 3
-    sweeps: int = 8
-    beam: int = 4
-    max_sweeps: int = 100
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not self.file:
-            raise ValueError("no file was given; name a .npy, .npz, .safetensors or .pt file")
-        _positive(self, "max_bond", "n_init", "rounds", "trials", "sweeps", "beam", "max_sweeps")
-        _listed(self, "depths")
-        _known_objectives((self.objective,), OBJECTIVES)
-        if self.objective == "activations" and self.inputs is None:
-            raise ValueError(
-                "the objective 'activations' needs the layer's inputs; give --inputs FILE with an "
-                "array (samples, inputs)"
-            )
-
-
-def load_config(
-    cls: type,
-    path: str | os.PathLike | None = None,
-    overrides: dict | None = None,
-    texts: dict[str, str] | None = None,
-):
-    """A config from a TOML file, flags over it, and defaults below; unknown keys are errors.
-
-    Flags that are None were not given; `texts` are read by `from_texts` and win over the rest.
+    Parameters
+    ----------
+    default : object
+        Where it is None, so may be the value.
+    help : str
+        One sentence for the command line.
+    choices : tuple of str
+        Values that are allowed; of a tuple, its entries.
+    registry : str, optional
+        "module:name" of a collection of more values that are allowed, imported by the check only.
+    internal : tuple of str
+        Values that the package itself sets and nobody gives.
+    least : int or float, optional
+        Smallest value allowed; an int says that the values are whole numbers.
+    positive : bool
+        Numbers must be above 0.
+    path : bool
+        The value is the path of a file or a folder.
     """
-    values: dict = {}
+    return field(
+        default=default,
+        metadata={
+            "help": help,
+            "choices": choices,
+            "registry": registry,
+            "internal": internal,
+            "least": least,
+            "positive": positive,
+            "path": path,
+        },
+    )
+
+
+def like(cls: type[Config], name: str, default: Any, **changes: Any) -> Any:
+    """The field `name` of another `Config` with another default, and perhaps another help."""
+    (original,) = (f for f in fields(cls) if f.name == name)
+    return option(default, **{**original.metadata, **changes})
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options that check themselves, as far as `option` says what is allowed.
+
+    Raises
+    ------
+    ValueError
+        If a value is none of those that its field allows.
+    """
+
+    panel: ClassVar[str] = "Options"
+    """Heading in the help of the command line above the options that the class declares."""
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if not f.metadata or (value is None and f.default is None):
+                continue
+            if isinstance(value, tuple):
+                if not value and f.default != ():
+                    raise ValueError(f"{f.name} is empty; give at least one value")
+                if len(set(value)) < len(value):
+                    raise ValueError(f"{f.name}={value} contains duplicates")
+            for entry in value if isinstance(value, tuple) else (value,):
+                _check(f.name, entry, f.metadata)
+
+    @property
+    def label(self) -> str:
+        """How the name of a run directory begins; a time follows."""
+        return "run"
+
+    def to_dict(self) -> dict[str, Any]:
+        """All options, ready for JSON."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The options that `to_dict` gave; an unknown name is a ValueError."""
+        _check_names(cls, values)
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+    def with_absolute_paths(self) -> Self:
+        """The same options, their paths absolute: a job may be resumed from another folder."""
+        names = [f.name for f in fields(self) if f.metadata.get("path") and getattr(self, f.name)]
+        return replace(self, **{name: str(Path(getattr(self, name)).resolve()) for name in names})
+
+
+C = TypeVar("C", bound=Config)
+
+
+def _check(name: str, value: Any, allowed: Mapping[str, Any]) -> None:
+    """Raise a ValueError unless a value is what the metadata of its field allow."""
+    known = dict.fromkeys((*allowed["choices"], *_registered(allowed["registry"])))
+    if known and value not in (*known, *allowed["internal"]):
+        raise ValueError(f"{name}={value!r} is not known; use one of {', '.join(known)}")
+    least = allowed["least"]
+    if isinstance(least, int):
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ValueError(f"{name}={value!r} must be a whole number, {least} or more")
+    elif least is not None and not (_is_finite(value) and value >= least):
+        raise ValueError(f"{name}={value!r} must be a number, {least} or more")
+    if allowed["positive"] and not (_is_finite(value) and value > 0):
+        raise ValueError(f"{name}={value!r} must be a positive number, or None")
+
+
+def _registered(place: str | None) -> Iterable[str]:
+    """Names in the collection that "module:name" says."""
+    if place is None:
+        return ()
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _is_finite(value: Any) -> bool:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and math.isfinite(value)
+
+
+def _check_names(cls: type[Config], given: Iterable[str]) -> None:
+    known = [f.name for f in fields(cls)]
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(known))}"
+            raise ValueError(f"unknown option {name!r}; {hint}")
+
+
+def load_options(
+    cls: type[C], path: str | os.PathLike | None = None, given: Mapping[str, object] | None = None
+) -> C:
+    """Options from a TOML file and, over it, from what was given on the command line."""
+    values: dict[str, object] = {}
     if path is not None:
         try:
             values = tomllib.loads(Path(path).read_text())
@@ -149,90 +190,329 @@ def load_config(
             raise FileNotFoundError(f"there is no file {path}") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"{path} is not valid TOML: {error}") from None
-    values |= {key: value for key, value in (overrides or {}).items() if value is not None}
-    return from_mapping(cls, values | from_texts(cls, texts or {}))
+    return read_options(cls, values | dict(given or {}))
 
 
-def from_mapping(cls: type, values: dict):
-    """Check names and types of a mapping against a config class, and build it."""
-    known = typing.get_type_hints(cls)
-    for key in values:
-        if key not in known:
-            raise ValueError(f"unknown option {key!r}; known are {', '.join(sorted(known))}")
-    return cls(**{key: _as(known[key], value, key) for key, value in values.items()})
+def read_options(cls: type[C], given: Mapping[str, object]) -> C:
+    """Options from what a person wrote, as texts or as values of TOML.
+
+    Several values are a list, or a text with commas. "none" stands for a number that is left out.
+
+    Raises
+    ------
+    ValueError
+        If a name is not known or a value does not have the type of its option.
+    """
+    _check_names(cls, given)
+    kinds = typing.get_type_hints(cls)
+    return cls(**{name: _read(name, value, kinds[name]) for name, value in given.items()})
 
 
-def to_mapping(config) -> dict:
-    """The resolved config, ready for JSON."""
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items()}
+def _read(name: str, value: object, kind: Any) -> Any:
+    from pydantic import TypeAdapter, ValidationError
 
-
-def _as(kind, value, key: str):
-    if isinstance(kind, types.UnionType):
-        if value is None:
-            return None
-        kind = next(k for k in typing.get_args(kind) if k is not type(None))
-    if typing.get_origin(kind) is tuple:
-        item = typing.get_args(kind)[0]
-        if isinstance(value, str):
-            value = [part.strip() for part in value.split(",") if part.strip()]
-            if item is not str:
-                value = [parse_number(part, key, item) for part in value]
-        if not isinstance(value, list | tuple):
-            value = [value]
-        return tuple(_as(item, part, key) for part in value)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if kind is str and isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise ValueError(f"{key}={value!r} should be of type {kind.__name__}")
-    return value
-
-
-def parse_number(text: str, key: str, kind: type = float) -> int | float:
-    """The number that a text is."""
+    optional = types.NoneType in typing.get_args(kind)
+    if optional and value == "none" and str not in typing.get_args(kind):
+        return None
+    parts = value
+    if typing.get_origin(kind) is tuple and not isinstance(value, list):
+        parts = [part.strip() for part in str(value).split(",") if part.strip()]
+    # as texts, of which True is no number and 1.5 no whole one
+    written = [str(part) for part in parts] if isinstance(parts, list) else str(parts)
     try:
-        return kind(text)
-    except ValueError:
-        what = "a whole number" if kind is int else "a number"
-        raise ValueError(f"{key}={text!r} is not {what}") from None
+        return TypeAdapter(kind).validate_python(written)
+    except ValidationError as error:
+        raise ValueError(f"{name}={value!r} does not fit: {error.errors()[0]['msg']}") from None
 
 
-def from_texts(cls: type, texts: dict[str, str]) -> dict:
-    """Values of options whose types the class says, from texts; "none" is a number left out."""
-    known = typing.get_type_hints(cls)
-    kinds = {key: set(typing.get_args(known.get(key))) or {known.get(key)} for key in texts}
-    found: dict = dict(texts)
-    for key, text in texts.items():
-        if text == "none" and type(None) in kinds[key] and kinds[key] & {int, float}:
-            found[key] = None
-            continue
-        for kind in (int, float):
-            if kind in kinds[key] and typing.get_origin(known[key]) is not tuple:
-                found[key] = parse_number(text, key, kind)
-        if kinds[key] == {bool}:
-            if text not in ("true", "false"):
-                raise ValueError(f"{key}={text!r} is neither true nor false")
-            found[key] = text == "true"
-    return found
+# --- searches
 
 
-def _positive(config, *names: str) -> None:
-    for name in names:
-        if getattr(config, name) < 1:
-            raise ValueError(f"{name}={getattr(config, name)} must be 1 or more")
+@dataclass(frozen=True)
+class _Search(Config):
+    """How to search for circuits and core, whatever is minimised."""
+
+    panel: ClassVar[str] = "Search"
+
+    max_bond: int = option(1, "Bond dimension chi' of the core.", least=1)
+    core: str = option(
+        "update",
+        "Update the core in every sweep, or keep the truncated MPO as the paper does.",
+        choices=("update", "fixed"),
+    )
+    method: str = option(
+        "auto",
+        "Closed-form sweeps until they gain little and then L-BFGS, or one of the two alone.",
+        choices=("auto", "sweeps", "lbfgs"),
+    )
+    engine: str = option(
+        "auto",
+        "Engine of the environments: dense, transverse, tree or boundary; auto takes the cheapest "
+        "exact one that fits, else boundary.",
+        choices=("auto",),
+        registry="mpodis.environments:ENGINES",
+    )
+    optimize: str | None = option(
+        None,
+        "How the tree engine searches its contraction path; hyper takes longer and finds better "
+        "ones.",
+        choices=("greedy", "hyper"),
+        internal=("given",),
+    )
+    environment_bond: tuple[int, ...] = option(
+        (16, 32, 64), "Bond dimensions of the boundary engine, ascending."
+    )
+    dtype: str = option(
+        "float64",
+        "Precision of the dense and the boundary engine's large arrays.",
+        choices=("float32", "float64"),
+    )
+    device: str | None = option(
+        None, "Torch device of these arrays, such as cuda; by default numpy computes on the CPU."
+    )
+    memory: float | None = option(
+        None,
+        "Bytes that an engine may take; by default most of what is available.",
+        positive=True,
+    )
+    init: str = option(
+        "auto",
+        "Initial guess of the gates; auto lets circuits grow on up to 8 wires and begins near the "
+        "identity on more.",
+        choices=("auto", "identity", "random", "entropic", "grown"),
+        internal=("given",),
+    )
+    init_scale: float = option(
+        0.05, "Distance of the first initial guess from the identity.", least=0.0
+    )
+    n_init: int = option(4, "Initial guesses of which the best is kept.", least=1)
+    n_perturbed: int = option(
+        0, "Further initial guesses around what was found before, for circuits that grow.", least=0
+    )
+    relaxation: float = option(
+        0.0, "Over-relaxation of the sweeps, as a fraction of the polar step.", least=0.0
+    )
+    init_sweeps: int = option(20, "Sweeps after which the best initial guess is chosen.", least=1)
+    max_sweeps: int = option(
+        200, "Most sweeps of a search; ten L-BFGS iterations count as one.", least=1
+    )
+    tol: float = option(
+        1e-4, "Stop when ten sweeps lower the loss by less than this fraction.", least=0.0
+    )
+    max_seconds: float | None = option(
+        None, "Stop after so many seconds; the result then depends on the machine.", positive=True
+    )
+    seed: int = option(0, "Seed of the initial guesses.", least=0)
+
+    def __post_init__(self) -> None:
+        import numpy as np
+
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if isinstance(value, np.generic):
+                object.__setattr__(self, f.name, value.item())  # JSON knows no numpy numbers
+        bonds = self.environment_bond
+        bonds = tuple(bonds) if isinstance(bonds, list | tuple) else (bonds,)
+        whole = all(isinstance(d, int) and not isinstance(d, bool) and d >= 1 for d in bonds)
+        if not bonds or not whole or list(bonds) != sorted(set(bonds)):
+            raise ValueError(
+                f"environment_bond={self.environment_bond!r} must be a whole number, 1 or more, "
+                "or several in ascending order"
+            )
+        object.__setattr__(self, "environment_bond", bonds)
+        super().__post_init__()
+
+    def search(self, objective: str) -> SearchOptions:
+        """These options with an objective."""
+        shared = {f.name: getattr(self, f.name) for f in fields(_Search)}
+        return SearchOptions(**shared, objective=objective)
 
 
-def _listed(config, *names: str) -> None:
-    for name in names:
-        if not getattr(config, name):
-            raise ValueError(f"{name} is empty; give at least one")
-        if len(set(getattr(config, name))) < len(getattr(config, name)):
-            raise ValueError(f"{name}={getattr(config, name)} names something twice")
+@dataclass(frozen=True)
+class SearchOptions(_Search):
+    """How to disentangle; see `disentangle` for what each option means.
+
+    An objective is known to its registry (`mpodis.objectives`) and not checked here, options that
+    do not go together are noticed by the search.
+
+    Examples
+    --------
+    >>> SearchOptions(max_bond=2, tol=1e-6).to_dict()["max_bond"]
+    2
+    >>> SearchOptions(n_init=0)
+    Traceback (most recent call last):
+        ...
+    ValueError: n_init=0 must be a whole number, 1 or more
+    """
+
+    objective: str = option(
+        "overlap",
+        "What is minimised: overlap (one minus it) or activations (their error for the inputs).",
+    )
 
 
-def _known_objectives(objectives: tuple[str, ...], known: tuple[str, ...]) -> None:
-    wrong = [name for name in objectives if name not in known]
-    if wrong:
-        raise ValueError(f"objective {wrong[0]!r} is not known; use {' or '.join(known)}")
+# --- jobs
+
+
+@dataclass(frozen=True)
+class RunConfig(_Search):
+    """Train a network, disentangle its MPO layer, execute the circuits, and report it all.
+
+    Example: mpodis run --data mnist --data-dir DIR --repeats 5 --depths 4,8
+    """
+
+    panel: ClassVar[str] = "Job"
+
+    data: str = option("digits", "Images: digits (embedded) or mnist (8x8).")
+    data_dir: str | None = option(None, "Folder of mnist.npz or of idx files.", path=True)
+    repeats: int = option(1, "Networks, of consecutive seeds.", least=1)
+    bond: int = option(2, "Bond dimension of the MPO layer.", least=1)
+    epochs: int | None = option(
+        None, "Epochs of training; by default those of the data's recipe.", least=1
+    )
+    learning_rate: float | None = option(
+        None, "Learning rate of training; by default that of the data's recipe.", positive=True
+    )
+    depths: tuple[int, ...] = option((2, 4, 8), "Layers on either side.", least=1)
+    width: int = option(2, "Wires of a gate.", least=1)
+    group: str = option("SO", "Group of the gates; the network is real.", choices=("SO", "O"))
+    objectives: tuple[str, ...] = option(
+        NETWORK_OBJECTIVES, "Objectives, one search for each.", choices=NETWORK_OBJECTIVES
+    )
+    execute: int = option(-1, "Test images whose circuits Aer executes; -1 takes all.", least=-1)
+    init: str = like(_Search, "init", "identity")
+    seed: int = like(_Search, "seed", 0, help="Seed of the first network and its searches.")
+
+    def search(self, objective: str) -> SearchOptions:
+        """Options of the search by an objective; "sensitivity" weighs that of the activations."""
+        return super().search("overlap" if objective == "overlap" else "activations")
+
+    @property
+    def label(self) -> str:
+        return self.data
+
+
+@dataclass(frozen=True)
+class MatrixConfig(Config):
+    """A matrix in a file, and how it becomes an MPO."""
+
+    panel: ClassVar[str] = "Matrix"
+
+    file: str = option("", "A .npy, .npz, .safetensors or .pt file.", path=True)
+    layer: str | None = option(None, "Name of the matrix in the file, where it holds several.")
+    transpose: bool | None = option(
+        None, "The file holds (outputs, inputs); by default all but NumPy files do."
+    )
+    inputs: str | None = option(
+        None, "File with inputs of the layer, an array (samples, inputs).", path=True
+    )
+    compress_bond: int | None = option(None, "Compress to this bond dimension first.")
+    compress_error: float | None = option(None, "Compress to this relative error first.")
+
+    def __post_init__(self) -> None:
+        if not self.file:
+            raise ValueError("no file was given; name a .npy, .npz, .safetensors or .pt file")
+        super().__post_init__()
+
+    def check_inputs(self, objective: str) -> None:
+        """Raise a ValueError if an objective needs inputs and there are none."""
+        if objective == "activations" and self.inputs is None:
+            raise ValueError(
+                "the objective 'activations' needs the layer's inputs; give --inputs FILE with an "
+                "array (samples, inputs)"
+            )
+
+    @property
+    def label(self) -> str:
+        return Path(self.file).stem
+
+
+@dataclass(frozen=True)
+class DisentangleConfig(_Search, MatrixConfig):
+    """Compress and disentangle a matrix of your own.
+
+    Example: mpodis disentangle w.npy --depth 8 --max-bond 2 --dtype float32
+    """
+
+    panel: ClassVar[str] = "Circuits"
+    DEPTH: ClassVar[int] = 8
+
+    depth: int | None = option(
+        None, "Layers of 2-body gates on either side; 8 unless circuits are given.", least=1
+    )
+    left: str | None = option(None, "Left circuit: a depth, or a spec such as '1b + CNOT + 2b'.")
+    right: str | None = option(None, "Right circuit; by default the mirror image of the left one.")
+    group: str = option("SO", "Group of the gates.", choices=("SO", "O", "U"))
+    objectives: tuple[str, ...] = option(
+        ("overlap",), "Objectives, one search for each.", choices=OBJECTIVES
+    )
+    n_jobs: int = option(1, "Processes that try initial guesses side by side.", least=1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.depth is not None and (self.left is not None or self.right is not None):
+            raise ValueError(
+                f"depth={self.depth} describes both circuits; leave it out where left or right is "
+                "given"
+            )
+        for objective in self.objectives:
+            self.check_inputs(objective)
+
+
+@dataclass(frozen=True)
+class ParetoConfig(MatrixConfig):
+    """Find the fewest CNOTs for a matrix of your own: the front of overlap against CNOTs.
+
+    Example: mpodis pareto w.npy --depths 1,2,4 --max-cnots 40
+    """
+
+    panel: ClassVar[str] = "Front"
+
+    max_bond: int = like(SearchOptions, "max_bond", 1)
+    objective: str = like(SearchOptions, "objective", "overlap", choices=OBJECTIVES)
+    families: tuple[str, ...] = option(
+        (), "Default all: SO(4),O(4),scaffold,CNOTs alone,pruned,searched."
+    )
+    depths: tuple[int, ...] = option((1, 2, 4, 8), "Layers on either side of brickwalls.", least=1)
+    max_cnots: int | None = option(
+        None, "Most CNOTs; by default those of the deepest brickwall.", least=0
+    )
+    n_init: int = like(SearchOptions, "n_init", 4, help="Initial guesses of every brickwall.")
+    rounds: int = option(2, "Rounds of putting CNOTs in and taking them out.", least=1)
+    trials: int = option(3, "Changes that are tried on every circuit.", least=1)
+    sweeps: int = option(8, "Sweeps after the best change of a circuit.", least=1)
+    beam: int = option(4, "Circuits that the search for CNOTs alone keeps.", least=1)
+    max_sweeps: int = like(SearchOptions, "max_sweeps", 100, help="Most sweeps of every brickwall.")
+    seed: int = like(SearchOptions, "seed", 0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_inputs(self.objective)
+
+
+@dataclass(frozen=True)
+class ReproduceConfig(Config):
+    """Options that all experiments of `mpodis.paper` have; each adds its own in a subclass."""
+
+    panel: ClassVar[str] = "Experiment"
+
+    data: str = option("digits", "Images: digits (embedded), mnist or cifar10.")
+    data_dir: str | None = option(None, "Folder of the data.", path=True)
+    networks: str | None = option(
+        None,
+        "Folder in which trained networks are kept and found again; by default the run directory.",
+        path=True,
+    )
+    seed: int = option(0, "The first seed.", least=0)
+    seeds: int = option(10, "How many seeds, consecutive ones.", least=1)
+    workers: int = option(2, "Processes, of one thread each.", least=1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for f in fields(ReproduceConfig):  # also where a subclass has given another default
+            _check(f.name, getattr(self, f.name), f.metadata)
+
+    @property
+    def range(self) -> range:
+        """The seeds."""
+        return range(self.seed, self.seed + self.seeds)

@@ -1,9 +1,9 @@
-"""Figures of runs and results; every function draws on the Axes it is given and returns it."""
+"""Figures of runs and results; every function draws on the given Axes and returns it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -53,16 +53,20 @@ def plot_entropies(
     """
     ax = _axes(ax)
     for k, (label, values) in enumerate(entropies.items()):
-        bonds = np.arange(1, len(values) + 1)
-        style = {"color": "k", "lw": 2} if k == 0 else {}
-        ax.plot(bonds, values, marker="o", ms=4, label=label, **style)
+        style: dict[str, Any] = {"color": "k", "lw": 2} if k == 0 else {}
+        ax.plot(_bonds(values), values, marker="o", ms=4, label=label, **style)
     if maximum is not None:
-        bonds = np.arange(1, len(maximum) + 1)
-        ax.step(bonds, maximum, where="mid", color="0.5", ls=":", label=r"$\log\chi_k$ of M")
+        where = _bonds(maximum)
+        ax.step(where, maximum, where="mid", color="0.5", ls=":", label=r"$\log\chi_k$ of M")
     ax.set(xlabel="bond k", ylabel="$S_k$ (nats)", ylim=(0, None))
-    ax.set_xticks(bonds)
+    ax.set_xticks(_bonds(max(entropies.values(), key=len)))
     ax.legend(fontsize="small")
     return ax
+
+
+def _bonds(values: Sequence[float]) -> np.ndarray:
+    """Numbers of the bonds that have these values, from 1 on."""
+    return np.arange(1, len(values) + 1)
 
 
 def plot_history(
@@ -78,21 +82,23 @@ def plot_history(
     Parameters
     ----------
     histories : mapping of label to results or columns
-        A result stands for its winning start; columns are "sweep", `column` and, beside the
-        overlap, "bound", see `mpodis.History`.
+        A result stands for its run from the best initial guess; columns are "sweep", `column`
+        and, beside the overlap, "bound", see `mpodis.History`.
     column : str
-        What is drawn, e.g. "overlap", "s_avg", "activations" or "loss".
+        Column to draw, e.g. "overlap", "s_avg", "activations" or "loss".
     """
     ax = _axes(ax)
     bound = column == "overlap"
     for label, history in histories.items():
-        if not isinstance(history, Mapping):
-            names = (column, *(("bound",) if bound else ()))
-            history = {n: history.path(n) for n in names}
-            history["sweep"] = np.arange(len(history[column]))
-        (line,) = ax.plot(history["sweep"], history[column], label=label)
+        names = (column, "bound") if bound else (column,)
+        if isinstance(history, Mapping):
+            columns, sweeps = history, history["sweep"]
+        else:
+            columns = {name: history.path(name) for name in names}
+            sweeps = range(len(columns[column]))
+        (line,) = ax.plot(sweeps, columns[column], label=label)
         if bound:
-            ax.plot(history["sweep"], history["bound"], ls=":", color=line.get_color(), lw=1)
+            ax.plot(sweeps, columns["bound"], ls=":", color=line.get_color(), lw=1)
     if bound:
         ax.plot([], [], ls=":", color="0.4", label="von Neumann bound")
     ax.set(xlabel="sweep", ylabel=_LABELS.get(column, column))
@@ -167,7 +173,7 @@ def plot_accuracies(
     return ax
 
 
-def plot_costs(rows: Sequence[Mapping[str, object]], *, ax: Axes | None = None) -> Axes:
+def plot_costs(rows: Sequence[Mapping[str, Any]], *, ax: Axes | None = None) -> Axes:
     """One- and two-qubit gates of the parts of a factorization, per device.
 
     Parameters
@@ -202,7 +208,7 @@ def plot_costs(rows: Sequence[Mapping[str, object]], *, ax: Axes | None = None) 
 
 
 def plot_pareto(
-    points: Sequence[Mapping[str, object]], *, value: str = "overlap", ax: Axes | None = None
+    points: Sequence[Mapping[str, Any]], *, value: str = "overlap", ax: Axes | None = None
 ) -> Axes:
     """A figure of merit against CNOTs, a colour for each family, the front as a step line.
 

@@ -2,35 +2,19 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
-from mpodis.circuit.ansatz import Ansatz, circuit_group
-from mpodis.circuit.circuit import Circuit, random_circuit
-from mpodis.environments import DenseEnvironments
-from mpodis.gates import polar_update
-from mpodis.mpo import check_matrix, compress
-from mpodis.objectives import Overlap
-from mpodis.optimise.lbfgs import Lbfgs
+from mpodis.circuit import Ansatz, Circuit
+from mpodis.mpo import check_matrix
 from mpodis.optimise.problem import as_ansatz
-from mpodis.sites import site_tensors
+from mpodis.optimise.unitary import approximate_unitary
 from mpodis.tables import Table, Tabular
 
 __all__ = ["Synthesis", "check_unitary", "synthesise"]
-
-CRAWL = 0.02
-"""A sweep that lowers 1 - f by less than this fraction hands over to L-BFGS."""
-STUCK = 1e-3
-"""So little over `WINDOW` steps ends a start that is not near an exact answer."""
-WINDOW = 20
-NEAR = 1e-3
-"""1 - f below which a start is not given up before it is exact."""
-ITERATIONS = 10
 
 ADVICE = {
     "exact": "the target is reproduced",
@@ -140,64 +124,17 @@ def synthesise(
     if ansatz.ties:
         raise ValueError("the gates are tied, which sweeps cannot keep; use an ansatz without ties")
     if ansatz.group != "U" and target.dtype.kind == "c":
-        if np.abs(target.imag).max() > 1e-12:
+        if np.abs(np.imag(target)).max() > 1e-12:
             raise ValueError("the target is complex; use group='U'")
-        target = target.real
-    search = _Search(target, ansatz)
-    bound = search.bound
-    rng = np.random.default_rng(seed)
-    best, value, sweeps, tried = None, math.inf, 0, 0
-    while tried < n_init and value > 1.0 - bound + tol:
-        loss, spent = search.run(
-            random_circuit(ansatz, seed=rng, scale=_scale(tried)), max_sweeps, tol
-        )
-        tried, sweeps = tried + 1, sweeps + spent
-        if loss < value:
-            best, value = Circuit(ansatz, tuple(search.engine.left)).projected(), loss
-        if bound < 1.0 and value < 1.0 - bound + NEAR:
-            break
-    overlap = float(np.vdot(target, best.to_dense()).real) / 2**n
-    status = "exact" if 1.0 - overlap <= tol else "converged" if bound == 1.0 else "determinant"
-    return Synthesis(best, overlap, bound, status, tried, sweeps, time.perf_counter() - began)
-
-
-def _scale(number: int) -> float | None:
-    """Size of the generators of a start: near the identity, further, and every third random."""
-    return None if number % 3 == 2 else (0.01, 0.3)[number % 3]
-
-
-class _Search:
-    """One engine, used by all starts."""
-
-    def __init__(self, target, ansatz: Ansatz) -> None:
-        n, none = ansatz.n, Ansatz(ansatz.n, (), ansatz.group)
-        kind = np.complex128 if ansatz.group == "U" else np.float64
-        self.core = [np.eye(2, dtype=kind).reshape(1, 2, 2, 1)] * n
-        self.objective = Overlap(site_tensors(compress(target.astype(kind)).mpo))
-        self.engine = DenseEnvironments(self.objective.target, ((2, 2),) * n, ansatz, none)
-        self.polish = Lbfgs(self.objective, self.engine, ansatz, none, free_core=False)
-        self.ansatz, self.bound = ansatz, 1.0
-        if circuit_group(ansatz) == "SO" and np.linalg.det(target.real) < 0:
-            self.bound = 1.0 - 2.0 / 2**n
-
-    def run(self, circuit: Circuit, max_sweeps: int, tol: float) -> tuple[float, int]:
-        """1 - f from one start, and the sweeps it took."""
-        engine, update = self.engine, partial(polar_update, group=self.ansatz.group)
-        engine.set(circuit.gates, self.core, [])
-        self.polish.forget()
-        losses, sweeping = [self.objective.loss(engine)], True
-        floor = 1.0 - self.bound
-        for _ in range(max_sweeps):
-            if sweeping:
-                engine.sweep({"left": update})
-                losses.append(self.objective.loss(engine))
-            else:
-                losses.append(self.polish.run(ITERATIONS))
-            here, before = losses[-1] - floor, losses[-2] - floor
-            if here <= 0.1 * tol or before - here <= 1e-16:
-                break
-            sweeping = sweeping and before - here > CRAWL * before
-            old = losses[-1 - WINDOW] - floor if len(losses) > WINDOW else math.inf
-            if old - here < (STUCK if here > NEAR else 1e-6) * old:
-                break
-        return losses[-1], len(losses) - 1
+        target = np.real(target)
+    found = approximate_unitary(
+        target, ansatz, n_init=n_init, max_sweeps=max_sweeps, tol=tol, seed=seed
+    )
+    if 1.0 - found.overlap <= tol:
+        status = "exact"
+    else:
+        status = "converged" if found.bound == 1.0 else "determinant"
+    seconds = time.perf_counter() - began
+    return Synthesis(
+        found.circuit, found.overlap, found.bound, status, found.n_init, found.sweeps, seconds
+    )

@@ -8,8 +8,8 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
+from mpodis.jobs import load_job
 from mpodis.jobs.directory import JobDirectory
-from mpodis.options import to_mapping
 from mpodis.report import tables
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -21,6 +21,12 @@ def process(*arguments):
     return subprocess.run(
         [sys.executable, *arguments], capture_output=True, text=True, cwd=ROOT, timeout=300
     )
+
+
+def do(title, options, directory):
+    """What the command line does of a job once there is a directory."""
+    job = load_job(title)
+    return job.run(options, job.prepare(options), directory, progbar=False)
 
 
 def everything():
@@ -105,5 +111,5 @@ def check_page_holds(directory, *, count):
         assert table._repr_html_() in text
     _, _, config = JobDirectory.open(directory.path)
     words = "".join(Page(text).text)
-    for key, value in to_mapping(config).items():
+    for key, value in config.to_dict().items():
         assert f"{key} = {value!r}" in words

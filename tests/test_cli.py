@@ -3,7 +3,6 @@
 import json
 import re
 import tomllib
-import typing
 from dataclasses import fields
 from pathlib import Path
 
@@ -13,10 +12,10 @@ import typer
 
 from jobs import everything, process
 from mpodis import __version__, cli
-from mpodis.jobs import layer as layer_job
-from mpodis.jobs import main as main_job
+from mpodis.jobs import disentangle as layer_job
+from mpodis.jobs import run as main_job
 from mpodis.jobs.directory import JobDirectory
-from mpodis.options import LayerConfig, MainConfig, load_config
+from mpodis.options import DisentangleConfig, ParetoConfig, ReproduceConfig, RunConfig, load_options
 from mpodis.report import tables
 from reference import random_matrix
 
@@ -30,12 +29,10 @@ def options(monkeypatch):
     """The options with which a job would have begun, and its other arguments."""
     seen = []
 
-    def begin(out, job, config, *, label, quiet, problem=None):
-        seen.append((config, {"out": out, "job": job, "label": label, "quiet": quiet}))
+    def begin(title, config, label, *, out, quiet):
+        seen.append((config, {"out": out, "job": title, "label": label, "quiet": quiet}))
 
     monkeypatch.setattr(cli, "_begin", begin)
-    monkeypatch.setattr("mpodis.data.load_data", lambda name, data_dir: None)
-    monkeypatch.setattr(layer_job, "load_problem", lambda config: None)
     return seen
 
 
@@ -50,51 +47,74 @@ def inputs():
 # --- flags and keys
 
 
-MAIN = {
+SEARCH = {
+    "max_bond": 3,
+    "core": "fixed",
+    "method": "lbfgs",
+    "engine": "dense",
+    "optimize": "hyper",
+    "environment_bond": [8, 16],
+    "dtype": "float32",
+    "device": "cuda",
+    "memory": 1e9,
+    "init": "grown",
+    "init_scale": 0.5,
+    "n_init": 7,
+    "n_perturbed": 2,
+    "relaxation": 0.25,
+    "init_sweeps": 3,
+    "max_sweeps": 9,
+    "tol": 0.25,
+    "max_seconds": 2.5,
+    "seed": 3,
+}
+MAIN = SEARCH | {
     "data": "mnist",
     "data_dir": "folder",
-    "seed": 3,
     "repeats": 2,
     "bond": 4,
     "epochs": 5,
     "learning_rate": 0.5,
-    "max_bond": 3,
     "depths": [1, 5],
     "width": 3,
     "group": "O",
     "objectives": ["activations"],
-    "init": "grown",
-    "n_init": 7,
-    "max_sweeps": 9,
-    "tol": 0.25,
     "execute": 11,
 }
-LAYER = {
+MATRIX = {
     "file": "w.pt",
     "layer": "fc1",
     "transpose": False,
     "inputs": "x.npy",
     "compress_bond": 6,
     "compress_error": 0.125,
-    "max_bond": 2,
+}
+LAYER = (MATRIX | SEARCH) | {
     "left": "2b + CNOT",
     "right": "4",
     "group": "U",
     "objectives": ["activations", "overlap"],
-    "method": "lbfgs",
-    "core": "fixed",
-    "engine": "tree",
-    "environment_bond": [8, 16],
-    "init": "random",
-    "n_init": 8,
-    "n_perturbed": 2,
-    "workers": 2,
-    "max_sweeps": 10,
-    "max_seconds": 2.5,
-    "tol": 0.5,
-    "seed": 12,
+    "n_jobs": 2,
 }
-JOBS = {"run": (MainConfig, MAIN), "disentangle": (LayerConfig, LAYER)}
+FRONT = MATRIX | {
+    "max_bond": 2,
+    "objective": "activations",
+    "families": ["SO(4)", "CNOTs alone"],
+    "depths": [3],
+    "max_cnots": 9,
+    "n_init": 5,
+    "rounds": 6,
+    "trials": 7,
+    "sweeps": 2,
+    "beam": 3,
+    "max_sweeps": 11,
+    "seed": 4,
+}
+JOBS = {
+    "run": (RunConfig, MAIN),
+    "disentangle": (DisentangleConfig, LAYER),
+    "pareto": (ParetoConfig, FRONT),
+}
 
 each_job = pytest.mark.parametrize("job", JOBS)
 
@@ -122,10 +142,32 @@ def toml(path, values):
 def test_every_flag_is_a_key_and_every_key_a_flag(job):
     cls, values = JOBS[job]
     parameters = {p.name for p in COMMANDS[job].params} - {"config", "out", "quiet"}
-    assert parameters == set(typing.get_type_hints(cls)) == set(values)
+    assert parameters == {field.name for field in fields(cls)} == set(values) | apart(job)
     for field in fields(cls):  # or the tests below could not tell a flag that is lost
         default = list(field.default) if isinstance(field.default, tuple) else field.default
-        assert values[field.name] != default
+        assert field.name in apart(job) or values[field.name] != default
+
+
+def apart(job):
+    """Options that do not go together with the others."""
+    return {"depth"} if job == "disentangle" else set()
+
+
+def test_a_depth_from_the_command_line(mpodis, options):
+    assert mpodis("disentangle", "w.npy", "--depth", 3, "--dtype", "float32") == (0, "", "")
+    ((found, _),) = options
+    assert (found.depth, found.dtype) == (3, "float32")
+
+
+def test_the_flags_of_experiments(mpodis, options):
+    parameters = {p.name for p in COMMANDS["reproduce"].params}
+    own = {field.name for field in fields(ReproduceConfig)}
+    assert parameters == own | {"name", "other", "config", "out", "quiet"}
+    words = ("--seeds", "3", "--set", "widths=2,3", "--set", "starts=5", "--workers", "1")
+    assert mpodis("reproduce", "table1", *words) == (0, "", "")
+    ((found, rest),) = options
+    assert (found.seeds, found.widths, found.starts, found.workers) == (3, (2, 3), 5, 1)
+    assert rest == {"out": None, "job": "reproduce table1", "label": "table1", "quiet": False}
 
 
 @each_job
@@ -135,7 +177,7 @@ def test_flags_and_toml_give_the_same_config(mpodis, options, tmp_path, job):
     assert mpodis(job, *flags(values)) == (0, "", "")
     assert mpodis(job, "--config", path) == (0, "", "")
     (by_flags, _), (by_file, _) = options
-    assert by_flags == by_file == load_config(cls, path)
+    assert by_flags == by_file == load_options(cls, path)
     for name, value in values.items():
         found = getattr(by_flags, name)
         assert (list(found) if isinstance(found, tuple) else found) == value
@@ -145,11 +187,11 @@ def test_flags_and_toml_give_the_same_config(mpodis, options, tmp_path, job):
 def test_flags_win_over_the_file_one_by_one(mpodis, options, tmp_path, job):
     cls, values = JOBS[job]
     path = toml(tmp_path / "job.toml", values)
-    needed = {"file": "other.npy"} if job == "disentangle" else {}
-    mpodis(job, "--config", path, "--seed", 99, "--objectives", "overlap", *needed.values())
+    needed = {"file": "other.npy"} if "file" in values else {}
+    mpodis(job, "--config", path, "--seed", 99, "--n-init", "2", *needed.values())
     ((config, _),) = options
-    changed = {"seed": 99, "objectives": "overlap", **needed}
-    assert config == load_config(cls, None, values | changed)
+    changed = {"seed": 99, "n_init": 2, **needed}
+    assert config == load_options(cls, None, values | changed)
 
 
 def test_options_that_are_no_keys(mpodis, options):
@@ -180,6 +222,14 @@ def test_help_and_version(mpodis):
 def test_help_explains_every_option(job):
     for parameter in COMMANDS[job].params:
         assert parameter.help, parameter.name
+
+
+def test_help_shows_defaults_and_an_example(mpodis, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    out = mpodis("disentangle", "--help")[1]
+    assert "Example: mpodis disentangle w.npy --depth 8" in out
+    for text in ("(default 16,32,64)", "(default 200)", "One of auto, sweeps, lbfgs."):
+        assert text in out
 
 
 @pytest.mark.parametrize(
@@ -246,11 +296,11 @@ def test_progress_is_shown_unless_quiet(mpodis, monkeypatch):
     inputs()
     shown = []
 
-    def run_layer(config, directory, *, progbar, problem):
+    def run(options, prepared, directory, *, progbar):
         shown.append(progbar)
         raise ValueError("enough")
 
-    monkeypatch.setattr(layer_job, "run_layer", run_layer)
+    monkeypatch.setattr(layer_job, "run", run)
     mpodis("disentangle", "w.npy")
     mpodis("disentangle", "w.npy", "--quiet")
     assert shown == [True, False]
@@ -262,7 +312,7 @@ def test_progress_is_shown_unless_quiet(mpodis, monkeypatch):
 def test_resume_goes_on_and_then_only_shows(mpodis, monkeypatch):
     inputs()
     with monkeypatch.context() as patch:
-        patch.setattr(layer_job, "truncation", interrupt)
+        patch.setattr(layer_job, "truncated_mpo", interrupt)
         code, _, err = mpodis("disentangle", "w.npy", *QUICK, "--out", "run")
     assert code == 130
     assert err.endswith("mpodis: interrupted; go on with `mpodis resume RUN`\n")
@@ -302,7 +352,7 @@ def test_an_error_amid_the_work_keeps_what_was_done(mpodis, monkeypatch):
         raise ValueError("late")
 
     with monkeypatch.context() as patch:
-        patch.setattr(layer_job, "truncation", fail)
+        patch.setattr(layer_job, "truncated_mpo", fail)
         code, _, err = mpodis("disentangle", "w.npy", *QUICK, "--out", "deep/run")
     assert (code, err) == (1, "mpodis: late\n")
     assert Path("deep/run/overlap/history.jsonl").is_file()
@@ -312,10 +362,10 @@ def test_an_error_amid_the_work_keeps_what_was_done(mpodis, monkeypatch):
 def test_folders_that_another_run_uses_stay(mpodis, monkeypatch):
     inputs()
 
-    def fail(config, directory, *, progbar, problem):
+    def fail(options, prepared, directory, *, progbar):
         Path("deep/other").mkdir()
         raise ValueError("early")
 
-    monkeypatch.setattr(layer_job, "run_layer", fail)
+    monkeypatch.setattr(layer_job, "run", fail)
     assert mpodis("disentangle", "w.npy", "--out", "deep/run")[0] == 1
     assert list(Path("deep").iterdir()) == [Path("deep/other")]

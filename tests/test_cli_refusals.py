@@ -12,7 +12,7 @@ import typer
 from jobs import everything, process
 from mpodis import cli
 from mpodis.jobs.directory import JobDirectory
-from mpodis.options import MainConfig
+from mpodis.options import RunConfig
 from reference import random_matrix
 
 
@@ -34,12 +34,12 @@ def inputs():
     Path("short.pt").write_bytes(Path("net.pt").read_bytes()[:-40])
     for suffix in ("npy", "npz", "pt", "safetensors"):
         Path(f"pickle.{suffix}").write_bytes(pickle.dumps([1, 2]))
-    Path("typo.toml").write_text("strats = 3\n")
+    Path("typo.toml").write_text("n_inti = 3\n")
     Path("broken.toml").write_text("seed = \n")
     Path("full").mkdir()
     Path("full/notes.txt").touch()
     Path("empty").mkdir()
-    JobDirectory.create("unfinished", "run", MainConfig())
+    JobDirectory.create("unfinished", "run", RunConfig())
 
 
 REFUSED = {
@@ -67,6 +67,11 @@ REFUSED = {
     # its options
     "depth 0": ("disentangle w.npy --left 0", "depth=0 must be 1 or more"),
     "depth -1": ("disentangle w.npy --left -1", "depth=-1 must be 1 or more"),
+    "depth x": (
+        "disentangle w.npy --depth x",
+        "depth='x' does not fit: Input should be",
+    ),
+    "depth twice": ("disentangle w.npy --depth 2 --left 2b", "depth=2 describes both circuits"),
     "wide gate": (
         "disentangle w.npy --left 7b",
         "a gate of 7 wires does not fit an operator of 3; use widths from 1 to 3",
@@ -90,20 +95,23 @@ REFUSED = {
     "mnist without folder": ("run --data mnist", "MNIST needs a folder: pass data_dir"),
     "missing folder": ("run --data mnist --data-dir absent", "absent: no such folder"),
     "empty folder": ("run --data mnist --data-dir empty", "neither mnist.npz nor"),
-    "main depth 0": ("run --depths 2,0", "depths holds 0; a circuit has 1 or more layers"),
-    "depths in words": ("run --depths two", "depths='two' is not a whole number"),
+    "main depth 0": ("run --depths 2,0", "depths=0 must be a whole number, 1 or more"),
+    "depths in words": (
+        "run --depths two",
+        "depths='two' does not fit: Input should be",
+    ),
     "wide gates": ("run --width 7", "a gate of 7 wires does not fit an operator of 6"),
     "main group": ("run --group SU", "group='SU' is not known"),
-    "complex group": ("run --group U", "group='U' makes a complex layer"),
-    "main objective": ("run --objectives fidelity", "objective 'fidelity' is not known"),
-    "negative seed": ("run --seed -1", "seed=-1 must be 0 or more"),
-    "no epochs": ("run --epochs 0", "epochs=0 must be an integer of at least 1"),
-    "no number": ("run --seed x", "Invalid value for '--seed': "),
+    "complex group": ("run --group U", "group='U' is not known; use one of SO, O"),
+    "main objective": ("run --objectives fidelity", "objectives='fidelity' is not known"),
+    "negative seed": ("run --seed -1", "seed=-1 must be a whole number, 0 or more"),
+    "no epochs": ("run --epochs 0", "epochs=0 must be a whole number, 1 or more"),
+    "no number": ("run --seed x", "seed='x' does not fit: "),
     # both
     "unknown option": ("run --n-inti 3", "No such option: --n-inti .*--n-init"),
     "unknown command": ("train", "No such command 'train'"),
-    "unknown key": ("run --config typo.toml", "unknown option 'strats'; known are bond, data"),
-    "unknown layer key": ("disentangle w.npy --config typo.toml", "unknown option 'strats'"),
+    "unknown key": ("run --config typo.toml", "unknown option 'n_inti'; did you mean 'n_init'"),
+    "unknown layer key": ("disentangle w.npy --config typo.toml", "unknown option 'n_inti'"),
     "broken config": ("run --config broken.toml", "broken.toml is not valid TOML"),
     "missing config": ("run --config absent.toml", "there is no file absent.toml"),
     "full directory": ("disentangle w.npy --out full", "full is not empty; choose another"),

@@ -203,7 +203,5 @@ def test_initial_guesses_that_do_not_fit():
     with pytest.raises(ValueError, match=r"init has legs \(\(4, 4\), \(4, 4\)\), the target"):
         fit_core(target, legs=QUBITS, max_bond=2, init=other)
     large = mpo_from_tensors(random_cores(QUBITS, 3))
-    with pytest.raises(
-        ValueError, match=r"init has bond dimensions \(3, 3, 3\), above max_bond=2"
-    ):
+    with pytest.raises(ValueError, match=r"init has bond dimensions \(3, 3, 3\), above max_bond=2"):
         fit_core(target, legs=QUBITS, max_bond=2, init=large)

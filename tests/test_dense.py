@@ -408,7 +408,7 @@ def test_what_cannot_be_held_is_refused(monkeypatch):
     )
     with pytest.raises(ValueError, match=message):
         DenseEnvironments([], ((2, 2),) * 14, wide, wide)
-    monkeypatch.setattr(dense_module, "LIMIT", 4)
+    monkeypatch.setattr(DenseEnvironments, "limit", 4)
     with pytest.raises(ValueError, match="8 x 4 matrices, beyond 4"):
         DenseEnvironments(np.ones((8, 4)), qubit_legs(8, 4), brickwall(3, 1), brickwall(2, 1))
 
@@ -439,6 +439,6 @@ def test_embedding_a_tile_by_hand_gives_its_gates_product():
     for tile in plan:
         assert len(tile.gates) > 1
         sweep = GateSweep(tile, ansatz.placements, is_complex=False)
-        fused = sweep.run([circuit.gates[j] for j in tile.gates])
+        fused = sweep.run(list(circuit.gates))
         matrix = matrix @ embed(fused, tuple(range(tile.first, tile.first + tile.width)), 5)
     assert_allclose(matrix, circuit_matrix(circuit), atol=1e-12)

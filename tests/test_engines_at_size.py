@@ -75,7 +75,7 @@ def test_a_planted_operator_of_32_sites_is_found_again():
     left, right = (random_circuit(a, seed=k) for k, a in enumerate((ansatz, ansatz.reversed())))
     hidden = Factorization(left, core, right, (2**n, 2**n))
     found = disentangle(to_mpo(hidden), left=ansatz, n_init=2, max_sweeps=60, method="sweeps")
-    assert found.settings.engine in ("transverse", "tree")
+    assert found.options.engine in ("transverse", "tree")
     assert found.overlap > 0.99
     assert max(found.entropies_after) < 0.2 < max(found.entropies_before)
 

@@ -87,7 +87,7 @@ def test_as_a_start(shape):
     found = disentangle(mpo, init="entropic", **options)
     near = disentangle(mpo, init="identity", **options)
     first = found.history.records[0]
-    assert first["phase"] == "start"
+    assert first["phase"] == "init"
     assert first["s_avg"] < near.history.records[0]["s_avg"]
     assert_allclose(found.factorization.overlap(mpo), found.overlap, atol=1e-12)
 

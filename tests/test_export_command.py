@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
+from jobs import do
 from mpodis import load_factorization
 from mpodis.factorization import holds_factorization
 from mpodis.files import array_metadata, save_arrays
 from mpodis.jobs.directory import JobDirectory
-from mpodis.jobs.layer import run_layer
-from mpodis.options import LayerConfig
+from mpodis.options import DisentangleConfig
 from mpodis.quantum import load_circuits
 from reference import circuit_matrix, random_matrix
 
@@ -25,8 +25,8 @@ def made(tmp_path_factory):
     np.save(folder / "w.npy", random_matrix((8, 5)))
     np.save(folder / "x.npy", random_matrix((20, 8), seed=1))
     options = {"left": "1", "n_init": 1, "max_sweeps": 2, "objectives": ("overlap", "activations")}
-    config = LayerConfig(file=str(folder / "w.npy"), inputs=str(folder / "x.npy"), **options)
-    run_layer(config, JobDirectory.create(folder / "run", "disentangle", config))
+    config = DisentangleConfig(file=str(folder / "w.npy"), inputs=str(folder / "x.npy"), **options)
+    do("disentangle", config, JobDirectory.create(folder / "run", "disentangle", config))
     save_arrays(folder / "run" / "other.safetensors", {"a": np.ones(2)})
     return folder / "run"
 

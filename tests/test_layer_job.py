@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from jobs import (
     check_page_holds,
     check_page_needs_nothing_but_itself,
     dies,
+    do,
     without_clock,
 )
 from mpodis import (
@@ -23,16 +25,16 @@ from mpodis import (
     low_rank,
     quantum,
     rank_for,
-    truncation,
+    truncated_mpo,
 )
 from mpodis.files import read_json, write_json
-from mpodis.jobs import layer as layer_job
+from mpodis.jobs import disentangle as layer_job
 from mpodis.jobs import records
 from mpodis.jobs.directory import JobDirectory
-from mpodis.jobs.layer import load_problem, run_layer
-from mpodis.jobs.summaries import layer_tables
-from mpodis.options import LayerConfig, to_mapping
+from mpodis.jobs.disentangle_page import tables as layer_tables
+from mpodis.options import DisentangleConfig, SearchOptions
 from mpodis.report import render, tables
+from mpodis.store import RunStore
 from reference import random_matrix, relative_error
 
 run_module = sys.modules[disentangle.__module__]
@@ -49,10 +51,8 @@ def layer_files(tmp_path_factory):
 
 def layer_config(folder, **options):
     options = {"left": "2", "init": "identity", "n_init": 2, "max_sweeps": 4} | options
-    objectives = ("overlap", "activations")
-    return LayerConfig(
-        file=str(folder / "w.npy"), inputs=str(folder / "x.npy"), objectives=objectives, **options
-    )
+    options = {"objectives": ("overlap", "activations")} | options
+    return DisentangleConfig(file=str(folder / "w.npy"), inputs=str(folder / "x.npy"), **options)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def layer_run(layer_files, tmp_path_factory):
     directory = JobDirectory.create(
         tmp_path_factory.mktemp("jobs") / "layer", "disentangle", config
     )
-    run_layer(config, directory)
+    do("disentangle", config, directory)
     render(directory.path)
     return directory
 
@@ -73,13 +73,13 @@ def test_a_layer_job_that_dies_ends_the_same(layer_run, layer_files, tmp_path, m
     config = layer_config(layer_files)
     directory = JobDirectory.create(tmp_path / "run", "disentangle", config)
     monkeypatch.setattr(run_module, "CHECKPOINT_SECONDS", 0.0)
-    for at in (3, 12):  # sweeps of the first and of the second objective
+    for at in (3, 12):  # checkpoints of the first and of the second objective
         with monkeypatch.context() as patch:
-            patch.setattr(run_module.Chain, "step", dies(run_module.Chain.step, at=at))
+            patch.setattr(RunStore, "save", dies(RunStore.save, at=at))
             with pytest.raises(Killed):
-                run_layer(config, directory)
+                do("disentangle", config, directory)
     assert (directory.path / "activations" / "history.jsonl").exists()
-    run_layer(config, directory)
+    do("disentangle", config, directory)
     assert without_clock(directory.results()) == without_clock(layer_run.results())
 
 
@@ -113,7 +113,7 @@ def test_a_layer_is_disentangled_by_both_objectives(layer_run, layer_files):
     for objective, weighted in (("overlap", False), ("activations", True)):
         options = {"covariance": covariance, "weighted": weighted}
         expected = [
-            truncation(layer.mpo, 1, shape=(10, 12), **options),
+            truncated_mpo(layer.mpo, 1, shape=(10, 12), **options),
             low_rank(m, rank, **options),
         ]
         found = [row for row in results["baselines"] if row["objective"] == objective]
@@ -124,59 +124,88 @@ def test_a_layer_is_disentangled_by_both_objectives(layer_run, layer_files):
                 assert_allclose(row[measure], getattr(a, measure), rtol=1e-8)
 
 
-def test_every_option_of_a_layer_reaches_the_disentangler(layer_files, tmp_path, monkeypatch):
+def reached(options, tmp_path, monkeypatch):
+    """The keyword arguments of the first call of `disentangle`."""
     seen = {}
 
-    def keep(compressed, **options):
-        seen.update(options)
+    def keep(compressed, **given):
+        seen.update(given)
         raise Killed
 
     monkeypatch.setattr(layer_job, "disentangle", keep)
+    with pytest.raises(Killed):
+        do("disentangle", options, JobDirectory.create(tmp_path / "run", "disentangle", options))
+    return seen
+
+
+def test_every_option_of_a_layer_reaches_the_disentangler(layer_files, tmp_path, monkeypatch):
     options = {
         "max_bond": 2,
-        "right": "1b + 2b",
         "group": "O",
         "method": "lbfgs",
         "core": "fixed",
         "engine": "tree",
+        "optimize": "hyper",
         "environment_bond": (8, 16),
+        "dtype": "float32",
+        "device": "cpu",
+        "memory": 1e9,
         "init": "random",
+        "init_scale": 0.5,
         "n_init": 3,
+        "n_perturbed": 1,
+        "relaxation": 0.25,
+        "init_sweeps": 3,
         "max_sweeps": 7,
         "max_seconds": 60.0,
         "tol": 0.1,
         "seed": 5,
     }
-    config = layer_config(layer_files, left="3", **options)
-    with pytest.raises(Killed):
-        run_layer(config, JobDirectory.create(tmp_path / "run", "disentangle", config))
-    assert seen.items() >= (options | {"left": 3, "objective": "overlap"}).items()
+    assert {f.name for f in fields(SearchOptions)} <= {*options, "objective"}
+    config = layer_config(layer_files, left=None, objectives=("overlap",), **options)
+    seen = reached(config, tmp_path, monkeypatch)
+    assert seen.items() >= (options | {"objective": "overlap"}).items()
 
 
-def test_a_problem_that_is_read_already_is_not_read_again(layer_run, layer_files, tmp_path):
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, {"depth": 8}),
+        ({"depth": 3}, {"depth": 3}),
+        ({"left": "3"}, {"left": 3}),
+        ({"left": "2b + CNOT", "right": "4"}, {"left": "2b + CNOT", "right": 4}),
+        ({"right": "1b + 2b"}, {"left": 8, "right": "1b + 2b"}),
+    ],
+)
+def test_circuits_by_depth_or_spec(layer_files, tmp_path, monkeypatch, given, expected):
+    seen = reached(layer_config(layer_files, **{"left": None, **given}), tmp_path, monkeypatch)
+    assert {k: v for k, v in seen.items() if k in ("depth", "left", "right")} == expected
+
+
+def test_what_is_read_already_is_not_read_again(layer_run, layer_files, tmp_path):
     config = layer_config(layer_files)
-    problem = load_problem(config)
-    gone = LayerConfig(
-        **{**to_mapping(config), "file": "gone.npy", "objectives": config.objectives}
-    )
+    prepared = layer_job.prepare(config)
+    gone = replace(config, file="gone.npy")
     directory = JobDirectory.create(tmp_path / "run", "disentangle", gone)
-    found = run_layer(gone, directory, problem=problem)
+    found = layer_job.run(gone, prepared, directory)
     assert without_clock(json.loads(json.dumps(found))) == without_clock(layer_run.results())
 
 
 def test_a_finished_layer_job_does_nothing_again(layer_run, layer_files):
     before = {file: file.stat().st_mtime_ns for file in (layer_run.path / "stages").iterdir()}
     results = layer_run.results()
-    assert json.loads(json.dumps(run_layer(layer_config(layer_files), layer_run))) == results
+    assert (
+        json.loads(json.dumps(do("disentangle", layer_config(layer_files), layer_run))) == results
+    )
     assert {file: file.stat().st_mtime_ns for file in before} == before
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (2, 2), (1, 5), (5, 1)])
 def test_the_smallest_layers(tmp_path, shape):
     np.save(tmp_path / "w.npy", random_matrix(shape))
-    config = LayerConfig(file=str(tmp_path / "w.npy"), left="1b", n_init=1, max_sweeps=2)
+    config = DisentangleConfig(file=str(tmp_path / "w.npy"), left="1b", n_init=1, max_sweeps=2)
     directory = JobDirectory.create(tmp_path / "run", "disentangle", config)
-    run_layer(config, directory)
+    do("disentangle", config, directory)
     page = render(directory.path).read_text()
     sites = max(1, *(int(np.ceil(np.log2(d))) for d in shape))
     assert ("entropy.png" in os.listdir(directory.path / "figures")) == (sites > 1)
@@ -186,7 +215,7 @@ def test_the_smallest_layers(tmp_path, shape):
 def test_both_circuits_by_their_specs(layer_files, tmp_path):
     config = layer_config(layer_files, right="CNOT + 2b", compress_bond=2)
     directory = JobDirectory.create(tmp_path / "run", "disentangle", config)
-    results = run_layer(config, directory)
+    results = do("disentangle", config, directory)
     found = load_factorization(directory.path / "overlap.safetensors")
     assert (found.left.ansatz.depth, found.right.ansatz.depth) == (2, 2)
     assert [p.fixed for p in found.right.ansatz.layers[0]] == ["CNOT", "CNOT"]
@@ -243,11 +272,11 @@ def test_gates_are_counted_without_the_optional_device(layer_run, monkeypatch):
 def test_a_layer_that_does_not_fit(layer_files, options, message):
     np.save(layer_files / "cube.npy", np.zeros((2, 3, 4)))
     np.save(layer_files / "bad.npy", np.array([[np.nan] + [1.0] * 9]))
-    values = to_mapping(layer_config(layer_files)) | options
+    values = layer_config(layer_files).to_dict() | options
     for key in ("file", "inputs"):
         values[key] = str(layer_files / values[key])
     with pytest.raises(ValueError, match=message):
-        load_problem(LayerConfig(**values | {"objectives": ("overlap",)}))
+        layer_job.prepare(DisentangleConfig(**values | {"objectives": ("overlap",)}))
 
 
 # --- pages
@@ -264,9 +293,9 @@ def test_the_page_holds_tables_and_options(layer_run):
 def test_names_of_a_file_cannot_write_the_page(tmp_path):
     name = "<img src=x>&"
     np.savez(tmp_path / "w.npz", **{name: random_matrix((4, 4))})
-    config = LayerConfig(file=str(tmp_path / "w.npz"), left="1", n_init=1, max_sweeps=1)
+    config = DisentangleConfig(file=str(tmp_path / "w.npz"), left="1", n_init=1, max_sweeps=1)
     directory = JobDirectory.create(tmp_path / "run", "disentangle", config)
-    run_layer(config, directory)
+    do("disentangle", config, directory)
     text = render(directory.path).read_text()
     assert name not in text
     assert f"Disentangling {name}" in Page(text).text

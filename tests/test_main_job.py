@@ -21,22 +21,23 @@ from jobs import (
     check_page_holds,
     check_page_needs_nothing_but_itself,
     dies,
+    do,
     without_clock,
 )
 from mpodis import disentangle, load_factorization, low_rank
 from mpodis.circuit.ansatz import brickwall
 from mpodis.data import load_data
-from mpodis.jobs import main as main_job
+from mpodis.jobs import run as main_job
 from mpodis.jobs.directory import JobDirectory
-from mpodis.jobs.main import run_main
-from mpodis.jobs.summaries import main_tables
-from mpodis.options import MainConfig, to_mapping
+from mpodis.jobs.run_page import tables as main_tables
+from mpodis.options import RunConfig
 from mpodis.report import render, tables
+from mpodis.store import RunStore
 from reference import overlap, relative_error
 
 ROOT = Path(__file__).resolve().parents[1]
-MAIN = MainConfig(depths=(2, 1), n_init=1, max_sweeps=3, execute=20, repeats=2, epochs=8)
-SHORT = MainConfig(
+MAIN = RunConfig(depths=(2, 1), n_init=1, max_sweeps=3, execute=20, repeats=2, epochs=8)
+SHORT = RunConfig(
     depths=(1,),
     objectives=("overlap",),
     group="O",
@@ -56,7 +57,7 @@ run_module = sys.modules[disentangle.__module__]
 def finished(tmp_path_factory):
     """A main job that was left alone, with its report."""
     directory = JobDirectory.create(tmp_path_factory.mktemp("jobs") / "main", "run", MAIN)
-    results = run_main(MAIN, directory)
+    results = do("run", MAIN, directory)
     assert directory.results() == json.loads(json.dumps(results))
     render(directory.path)
     return directory
@@ -107,7 +108,7 @@ def test_every_option_reaches_the_disentangler(tmp_path, monkeypatch):
     monkeypatch.setattr(main_job, "disentangle", keep)
     config = replace(SHORT, max_bond=2, n_init=3, max_sweeps=7, tol=0.1)
     with pytest.raises(Killed):
-        run_main(config, JobDirectory.create(tmp_path / "run", "run", config))
+        do("run", config, JobDirectory.create(tmp_path / "run", "run", config))
     assert seen["left"] == brickwall(6, 1, 3, group="O")
     for name in ("max_bond", "n_init", "max_sweeps", "tol", "seed"):
         assert seen[name] == getattr(config, name)
@@ -164,7 +165,7 @@ def test_accuracies_and_errors_in_plain_numpy(finished, networks):
             lambda a, core: np.einsum("ijx,xkly->ikjly", a, core).reshape(
                 a.shape[0] * core.shape[1], a.shape[1] * core.shape[2], -1
             ),
-            [weights[f"mpo.cores.{k}"] for k in range(6)],
+            [weights[f"mpo.site_tensors.{k}"] for k in range(6)],
             np.ones((1, 1, 1)),
         )[..., 0]
 
@@ -239,7 +240,7 @@ def test_networks_of_several_seeds_are_summed_up(networks):
 
 def test_a_job_of_one_objective_and_without_execution(tmp_path):
     directory = JobDirectory.create(tmp_path / "run", "run", SHORT)
-    (network,) = run_main(SHORT, directory)["networks"]
+    (network,) = do("run", SHORT, directory)["networks"]
     assert network["seed"] == 4
     assert network["execution"] == {"images": 0}
     page = render(directory.path).read_text()
@@ -249,18 +250,16 @@ def test_a_job_of_one_objective_and_without_execution(tmp_path):
         assert "networks, seeds" not in text
 
 
-def test_circuits_that_do_not_fit_are_noticed_before_anything_is_trained(tmp_path):
-    directory = JobDirectory.create(tmp_path / "run", "run", MAIN)
+def test_circuits_that_do_not_fit_are_noticed_before_anything_is_trained():
     with pytest.raises(ValueError, match="a gate of 7 wires does not fit an operator of 6"):
-        run_main(MainConfig(width=7), directory)
-    assert not directory.begun()
+        main_job.prepare(RunConfig(width=7))
 
 
 @pytest.mark.parametrize("execute", [-1, 10**6])
 def test_no_more_images_are_run_than_there_are(tmp_path, monkeypatch, execute):
-    monkeypatch.setattr(main_job, "hybrid_layer", lambda f, x, progbar: x @ f.to_dense())
+    monkeypatch.setattr(main_job, "execute_layer", lambda f, x, progbar: x @ f.to_dense())
     directory = JobDirectory.create(tmp_path / "run", "run", SHORT)
-    (network,) = run_main(replace(SHORT, execute=execute), directory)["networks"]
+    (network,) = do("run", replace(SHORT, execute=execute), directory)["networks"]
     assert network["execution"]["images"] == 360
 
 
@@ -272,7 +271,7 @@ def test_a_finished_job_does_nothing_again(finished):
     assert len(stages) == 8
     before = [file.stat().st_mtime_ns for file in stages]
     results = finished.results()
-    assert json.loads(json.dumps(run_main(MAIN, finished))) == results
+    assert json.loads(json.dumps(do("run", MAIN, finished))) == results
     assert [file.stat().st_mtime_ns for file in stages] == before
     assert finished.results() == results
 
@@ -284,20 +283,20 @@ def test_a_job_that_dies_again_and_again_ends_the_same(finished, tmp_path, monke
     for target, name, options in (
         (main_job, "_train", {"at": 1, "after": True}),
         (main_job, "disentangle", {"at": 1}),
-        (run_module.Chain, "step", {"at": 7}),
+        (RunStore, "save", {"at": 7}),
         (main_job, "disentangle", {"at": 4, "after": True}),
         (main_job, "_baselines", {"at": 1}),
         (main_job, "_execute", {"at": 1, "after": True}),
         (main_job, "costs", {"at": 1}),
-        (run_module.Chain, "step", {"at": 10}),
+        (RunStore, "save", {"at": 10}),
         (JobDirectory, "finish", {"at": 1}),
     ):
         with monkeypatch.context() as patch:
             patch.setattr(target, name, dies(getattr(target, name), **options))
             with pytest.raises(Killed):
-                run_main(MAIN, directory)
+                do("run", MAIN, directory)
         assert not (directory.path / "results.json").exists()
-    run_main(MAIN, directory)
+    do("run", MAIN, directory)
     assert without_clock(directory.results()) == without_clock(finished.results())
 
 
@@ -305,7 +304,7 @@ def test_a_job_that_dies_again_and_again_ends_the_same(finished, tmp_path, monke
 def test_a_killed_process_ends_the_same(finished, tmp_path):
     """SIGKILL amid the first network, and the rest of the work in this process."""
     path, single = tmp_path / "run", replace(MAIN, repeats=1)
-    options = {k: v for k, v in to_mapping(single).items() if v is not None}
+    options = {k: v for k, v in single.to_dict().items() if v is not None}
     lines = [f"{key} = {json.dumps(value)}\n" for key, value in options.items()]
     (tmp_path / "job.toml").write_text("".join(lines))
     code = "from mpodis.cli import main; main()"
@@ -329,7 +328,7 @@ def test_a_killed_process_ends_the_same(finished, tmp_path):
     assert not (path / "results.json").exists()
     directory, job, config = JobDirectory.open(path)
     assert (job, config) == ("run", single)
-    run_main(config, directory)
+    do("run", config, directory)
     found, whole = (without_clock(job.results())["networks"] for job in (directory, finished))
     assert found == whole[:1]
 

@@ -16,8 +16,9 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from mpodis import report
 from mpodis.cli import main
-from mpodis.jobs.directory import REPRODUCE, JobDirectory
-from mpodis.options import from_texts, load_config
+from mpodis.jobs import REPRODUCE
+from mpodis.jobs.directory import JobDirectory
+from mpodis.options import read_options
 from mpodis.paper import EXPERIMENTS, load_experiment
 from mpodis.paper.base import Experiment, Options, Panel, Piece, spread
 from mpodis.paper.networks import network
@@ -155,7 +156,7 @@ def test_the_words_of_a_command_are_read_as_they_were_meant(changed, words):
     assert command[::2] == ["--set"] * len(words)
     assert sorted(command[1::2]) == sorted(words)
     texts = dict(word.split("=") for word in command[1::2])
-    assert load_config(Table5, texts=texts) == options
+    assert read_options(Table5, texts) == options
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -189,19 +190,27 @@ def test_spread():
 
 
 def test_texts_take_the_type_of_the_option():
-    assert from_texts(Table1, {"starts": "3", "widths": "2,3", "data": "5"}) == {
-        "starts": 3,
-        "widths": "2,3",
-        "data": "5",
-    }
-    with pytest.raises(ValueError, match="starts='many' is not a whole number"):
-        from_texts(Table1, {"starts": "many"})
-    with pytest.raises(ValueError, match="starts='none' is not a whole number"):
-        from_texts(Table1, {"starts": "none"})
-    with pytest.raises(ValueError, match="gates='None' is not a number"):
-        from_texts(Table5, {"gates": "None"})
-    with pytest.raises(ValueError, match="mirrored='yes' is neither true nor false"):
-        from_texts(Table5, {"mirrored": "yes"})
+    assert read_options(Table1, {"starts": "3", "widths": "2,3"}) == Table1(starts=3, widths=(2, 3))
+    for given, message in (
+        ({"starts": "many"}, "starts='many' does not fit: Input should be a valid integer"),
+        ({"starts": "none"}, "starts='none' does not fit: Input should be a valid integer"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            read_options(Table1, given)
+    for given, message in (
+        ({"gates": "None"}, "gates='None' does not fit: Input should be a valid number"),
+        ({"mirrored": "maybe"}, "mirrored='maybe' does not fit: Input should be a valid boolean"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            read_options(Table5, given)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_options_of_every_experiment_are_read_back(name):
+    options = load_experiment(name).options()
+    given = {k: v for k, v in options.to_dict().items() if v is not None}
+    texts = {k: ",".join(map(str, v)) if isinstance(v, list) else str(v) for k, v in given.items()}
+    assert read_options(type(options), texts) == options
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,8 @@
 import pytest
 
 from mpodis import report
-from mpodis.jobs.directory import REPRODUCE, JobDirectory
+from mpodis.jobs import REPRODUCE
+from mpodis.jobs.directory import JobDirectory
 from mpodis.paper import ablation
 from mpodis.paper.running import run_experiment
 
@@ -13,7 +14,7 @@ def record(tmp_path_factory):
     options = ablation.Ablation(seeds=2, workers=1, depths=(1, 2), deepest=3)
     path = tmp_path_factory.mktemp("ablation") / "run"
     directory = JobDirectory.create(path, f"{REPRODUCE}ablation", options)
-    quick = {"max_sweeps": 2, "explore": 1}
+    quick = {"max_sweeps": 2, "init_sweeps": 1}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ablation, "LADDER", {k: v | quick for k, v in ablation.LADDER.items()})
         patch.setattr(ablation, "VARIANTS", {k: v | quick for k, v in ablation.VARIANTS.items()})

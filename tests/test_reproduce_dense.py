@@ -14,15 +14,16 @@ from numpy.testing import assert_allclose
 
 from mpodis.conventions import qubit_legs
 from mpodis.data import load_data
-from mpodis.jobs.directory import REPRODUCE, JobDirectory
+from mpodis.jobs import REPRODUCE
+from mpodis.jobs.directory import JobDirectory
 from mpodis.nn import accuracy
-from mpodis.paper import dense, standins, wide
+from mpodis.paper import dense, replacements, wide
 from mpodis.paper.networks import trained_dense
 from mpodis.paper.running import run_experiment
-from mpodis.structured.low_rank import mpo_parameters
+from mpodis.structured import mpo_parameters
 from reference import random_covariance, random_matrix
 
-METHODS = standins.METHODS
+METHODS = replacements.METHODS
 SMALL = dense.Dense(
     seeds=1,
     workers=1,
@@ -48,9 +49,11 @@ def networks(tmp_path_factory):
 def run(options, networks, path):
     options = replace(options, networks=networks)
     directory = JobDirectory.create(path, f"{REPRODUCE}dense", options)
-    quick = functools.partial(standins.best_monarch, fits=1, starts=1, max_sweeps=1, iterations=5)
+    quick = functools.partial(
+        replacements.best_monarch, fits=1, n_init=1, max_sweeps=1, iterations=5
+    )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(standins, "best_monarch", quick)
+        patch.setattr(replacements, "best_monarch", quick)
         run_experiment(dense.EXPERIMENT, options, directory)
     return directory.results()
 
@@ -108,11 +111,11 @@ def test_an_order_that_is_given_stays(method, sizes, monkeypatch):
     def searched(*args, **options):
         raise AssertionError("an order was searched")
 
-    monkeypatch.setattr(standins, "improve_permutation", searched)
-    monkeypatch.setattr(standins, "neuron_order", searched)
-    layer = standins.Layer(random_matrix((12, 8)), random_covariance(12))
-    place = standins.Place(None, "0", layer, None, None)
-    (found,) = dense._fits(place, method, sizes, standins.Effort(1, 2, 1))
+    monkeypatch.setattr(replacements, "improve_permutation", searched)
+    monkeypatch.setattr(replacements, "neuron_order", searched)
+    layer = replacements.Layer(random_matrix((12, 8)), random_covariance(12))
+    place = replacements.Slot(None, "0", layer, None, None)
+    (found,) = dense._fits(place, method, sizes, replacements.Effort(1, 2, 1))
     assert 0 < found.loss < 1
     assert_allclose(found.loss, layer.loss(found.matrix), rtol=1e-9)
 
@@ -120,9 +123,9 @@ def test_an_order_that_is_given_stays(method, sizes, monkeypatch):
 def test_accuracies_are_those_of_the_filled_network(record, networks):
     images = load_data("digits")
     model = trained_dense(images, networks, 0, hidden=(64,))
-    place = standins.Place.of(model, "0", images.x_train, "sensitivity")
+    place = replacements.Slot.of(model, "0", images.x_train, "sensitivity")
     row = record["pieces"]["sensitivity-low-rank-seed0"]["rows"][1]
-    filled = place.filled(standins.rank_matrix(place.layer, 2).matrix)
+    filled = place.filled(replacements.rank_matrix(place.layer, 2).matrix)
     assert row["accuracy"] == accuracy(filled, images.x_test, images.y_test)
 
 
@@ -168,7 +171,7 @@ def test_the_training_loss_chooses_and_others_stand_between_two_sizes():
     assert_allclose(found[400]["low rank"], [30 + 65 * share, 31 + 65 * share])
     assert found[400]["circuits"] == [80.0, 81.0]
     assert found[400]["plain MPO"] == [70.0, 71.0]
-    assert standins.leads(found[400]) == [10.0, 10.0]
+    assert replacements.leads(found[400]) == [10.0, 10.0]
     assert found[1500]["low rank"] == [95.0, 96.0]
     four = dense.CASES["order searched, four angles a gate"]
     thrifty = dense.compared(MADE_UP, "sensitivity", four)
@@ -186,7 +189,7 @@ def test_every_recipe_compares_like_with_like():
     ahead = [
         a - b for a, b in zip(given[400][dense.OURS_GIVEN], given[400][dense.RANK], strict=True)
     ]
-    assert standins.leads(given[400]) == ahead
+    assert replacements.leads(given[400]) == ahead
     mirrored = dense.CASES["order searched, mirrored gates"]
     found = dense.compared(MADE_UP, "sensitivity", mirrored)[200]
     assert list(found) == [dense.MIRRORED, *METHODS[1:]]
@@ -266,7 +269,7 @@ def test_wide_tables_finding_and_figure(wide_record):
     assert [row[:2] for row in plain.rows] == [("3/5", 691), ("4/5", 921)]
     assert healed.title.startswith("test accuracy %, sensitivity, healed")
     assert len(fits.rows) == 8
-    (lead,) = standins.leads(wide.compared(wide_record, "sensitivity", "accuracy")[0.6])
+    (lead,) = replacements.leads(wide.compared(wide_record, "sensitivity", "accuracy")[0.6])
     assert f"under sensitivity: {lead:+.1f} at 3/5" in wide_record["finding"]
     for panel in dense.EXPERIMENT.panels:
         ax = plt.subplots()[1]
@@ -282,7 +285,7 @@ def fill(networks, monkeypatch):
     monkeypatch.setattr(wide, "DEPTHS", (0, 1))
     images = load_data("digits")
     model = trained_dense(images, networks, 0, hidden=HIDDEN)
-    effort = standins.Effort(starts=1, max_sweeps=2, rounds=2, between=1)
+    effort = replacements.Effort(starts=1, max_sweeps=2, rounds=2, between=1)
     return wide.Fill(images, model, "activations", effort)
 
 
@@ -361,6 +364,6 @@ def test_pixels_get_bits_of_their_own():
 
 
 def test_a_share_that_pays_for_nothing():
-    layer = standins.Layer(np.eye(64), np.eye(64))
+    layer = replacements.Layer(np.eye(64), np.eye(64))
     with pytest.raises(ValueError, match=r"3 parameters do not pay for any circuit; raise the sh"):
-        wide._fit(layer, "circuits", 3, standins.Effort(), None)
+        wide._fit(layer, "circuits", 3, replacements.Effort(), None)

@@ -8,7 +8,8 @@ from matplotlib import pyplot as plt
 from numpy.testing import assert_allclose
 
 from mpodis import brickwall, compress, entanglement
-from mpodis.jobs.directory import REPRODUCE, JobDirectory
+from mpodis.jobs import REPRODUCE
+from mpodis.jobs.directory import JobDirectory
 from mpodis.nn import Recipe, accuracy
 from mpodis.paper import layers
 from mpodis.paper.direct import (

@@ -11,7 +11,8 @@ from numpy.testing import assert_allclose
 
 from mpodis import disentangle
 from mpodis.circuit.ansatz import brickwall
-from mpodis.jobs.directory import REPRODUCE, JobDirectory
+from mpodis.jobs import REPRODUCE
+from mpodis.jobs.directory import JobDirectory
 from mpodis.measures import entanglement, singular_values
 from mpodis.mpo import mpo_to_dense, truncate
 from mpodis.paper import fig4, load_experiment, table1
@@ -244,7 +245,7 @@ def test_gates_count_where_a_network_first_gets_to_the_target():
         ({"widths": (), "deepest": ()}, r"widths=\(\) must hold numbers"),
         ({"dip_width": 4}, r"dip_width=4 and dip_depth=2 must be among the widths=\(2, 3\)"),
         ({"dip_depth": 4}, r"dip_depth=4 must be among .* the depths=\(1, 2, 3\)"),
-        ({"seeds": 0}, "seeds=0 must be 1 or more"),
+        ({"seeds": 0}, "seeds=0 must be a whole number, 1 or more"),
     ],
 )
 def test_wrong_options_are_named(wrong, message):
@@ -256,7 +257,7 @@ def test_wrong_options_are_named(wrong, message):
 
 
 def table1_piece(networks, width, core, group="SO", **options):
-    search = {"starts": 1, "max_sweeps": 20, "tol": 1e-4} | options
+    search = {"n_init": 1, "max_sweeps": 20, "tol": 1e-4} | options
     return table1._overlap(
         data="digits",
         networks=networks,
@@ -320,14 +321,14 @@ def test_options_of_table1_reach_the_search():
     (piece, *_) = load_experiment("table1").pieces(
         table1.Table1(networks="x", starts=3, max_sweeps=7, tol=1e-3)
     )
-    assert {"starts": 3, "max_sweeps": 7, "tol": 1e-3}.items() <= piece.arguments.items()
+    assert {"n_init": 3, "max_sweeps": 7, "tol": 1e-3}.items() <= piece.arguments.items()
     json.dumps(piece.arguments)
 
 
 @pytest.mark.no_cover  # two searches; `record` has the same lines
 def test_gates_of_either_determinant_reach_further(record, networks, mpo):
-    either = table1_piece(networks, 2, "update", group="O", starts=2, max_sweeps=8)
-    proper = table1_piece(networks, 2, "update", group="SO", starts=2, max_sweeps=8)
+    either = table1_piece(networks, 2, "update", group="O", n_init=2, max_sweeps=8)
+    proper = table1_piece(networks, 2, "update", group="SO", n_init=2, max_sweeps=8)
     assert either["plain"] > proper["plain"] - 1e-6
     assert (either["group"], proper["group"]) == ("O", "SO")
     layouts = table1._layouts(6, 2, "O").values()

@@ -12,11 +12,12 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from mpodis.circuit.ansatz import brickwall
 from mpodis.circuit.circuit import Circuit
-from mpodis.jobs.directory import REPRODUCE, JobDirectory
+from mpodis.jobs import REPRODUCE
+from mpodis.jobs.directory import JobDirectory
+from mpodis.optimise.descend import Budget
 from mpodis.optimise.initial import first_core
-from mpodis.optimise.loop import CRAWL
 from mpodis.optimise.problem import Problem
-from mpodis.optimise.settings import Settings
+from mpodis.options import SearchOptions
 from mpodis.paper import load_experiment
 from mpodis.paper.gradient import (
     CELLS,
@@ -44,11 +45,9 @@ every_cell = pytest.mark.parametrize(("start", "core"), CELLS)
 
 def race(start="identity", core="update", *, depth=3, evaluations=12):
     cores = random_cores(LEGS, 3, seed=5)
-    problem = Problem.build(
-        cores, brickwall(4, depth), None, group="SO", shape=None, inputs=None, covariance=None
-    )
-    settings = Settings(init=start, core=core, seed=3)
-    return Race.at_start(problem, settings, first_core(cores, settings), evaluations)
+    problem = Problem.build(cores, brickwall(4, depth))
+    options = SearchOptions(init=start, core=core, seed=3)
+    return Race.at_start(problem, options, first_core(problem, options), evaluations)
 
 
 def parts(one):
@@ -61,7 +60,7 @@ def dense_loss(one):
     left = circuit_matrix(Circuit(problem.left, engine.left))
     right = circuit_matrix(Circuit(problem.right, engine.right))
     made = left @ dense_from_cores(engine.core) @ right
-    return 1 - overlap(dense_from_cores(problem.cores), made)
+    return 1 - overlap(dense_from_cores(problem.tensors), made)
 
 
 @every_cell
@@ -143,8 +142,8 @@ def test_auto_sweeps_until_that_crawls():
     assert 1 < count < 30
     assert both.objective.losses[:count] == losses
     falls = -np.diff(losses) / losses[1:]
-    assert np.all(falls[:-1] >= CRAWL)
-    assert falls[-1] < CRAWL
+    assert np.all(falls[:-1] >= Budget.crawl)
+    assert falls[-1] < Budget.crawl
     whole = race(evaluations=30)
     sweeps(whole)
     assert both.objective.losses[count + 1] != whole.objective.losses[count + 1]

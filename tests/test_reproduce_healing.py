@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from mpodis.jobs.directory import REPRODUCE, JobDirectory
+from mpodis.jobs import REPRODUCE
+from mpodis.jobs.directory import JobDirectory
 from mpodis.paper import healing
 from mpodis.paper.running import run_experiment
 

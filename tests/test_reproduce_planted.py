@@ -6,7 +6,8 @@ from matplotlib import pyplot as plt
 from numpy.testing import assert_allclose
 
 from mpodis import brickwall, to_mpo
-from mpodis.jobs.directory import REPRODUCE, JobDirectory
+from mpodis.jobs import REPRODUCE
+from mpodis.jobs.directory import JobDirectory
 from mpodis.paper.planted import (
     EXPERIMENT,
     Planted,

@@ -7,7 +7,8 @@ import pytest
 from matplotlib import pyplot as plt
 from numpy.testing import assert_allclose
 
-from mpodis.jobs.directory import REPRODUCE, JobDirectory
+from mpodis.jobs import REPRODUCE
+from mpodis.jobs.directory import JobDirectory
 from mpodis.nn import RECIPES, Recipe
 from mpodis.paper.resynthesis import (
     EXPERIMENT,

@@ -9,7 +9,8 @@ from numpy.testing import assert_allclose
 
 from mpodis.disentangling import disentangle
 from mpodis.fit import fit_core
-from mpodis.jobs.directory import REPRODUCE, JobDirectory
+from mpodis.jobs import REPRODUCE
+from mpodis.jobs.directory import JobDirectory
 from mpodis.mpo import compress
 from mpodis.paper import load_experiment
 from mpodis.paper.running import run_experiment

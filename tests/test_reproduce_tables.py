@@ -14,8 +14,9 @@ from numpy.testing import assert_allclose
 
 from mpodis import report
 from mpodis.data import load_data
-from mpodis.jobs.directory import REPRODUCE, JobDirectory
-from mpodis.nn.paper import DIGITS, MNIST
+from mpodis.jobs import REPRODUCE
+from mpodis.jobs.directory import JobDirectory
+from mpodis.nn.paper_networks import DIGITS, MNIST
 from mpodis.paper import implicit, load_experiment
 from mpodis.paper.implicit import Implicit, mean_spread, train_row
 from mpodis.paper.running import _one_thread, run_experiment
@@ -267,7 +268,7 @@ def test_all_rows_unless_some_are_named():
         ({"data": "fashion"}, "architecture 'fashion' is not known; use one of digits, mnist"),
         ({"rows": ("2b", "3b")}, "row '3b' is not known; use one of base, product, 1b, 2b"),
         ({"data": "mnist", "architecture": "mnist-shift", "rows": ("cnot",)}, "row 'cnot' is not"),
-        ({"seeds": 0}, "seeds=0 must be 1 or more"),
+        ({"seeds": 0}, "seeds=0 must be a whole number, 1 or more"),
     ],
 )
 def test_options_that_make_no_sense(options, message):

@@ -4,10 +4,10 @@ import pytest
 
 from jobs import Killed, dies
 from mpodis.jobs.directory import JobDirectory
-from mpodis.options import LayerConfig, MainConfig
+from mpodis.options import DisentangleConfig, RunConfig
 from mpodis.report import render
 
-MAIN = MainConfig(depths=(2, 1), n_init=1)
+MAIN = RunConfig(depths=(2, 1), n_init=1)
 
 
 def test_a_page_is_made_of_finished_jobs_only(tmp_path):
@@ -17,11 +17,11 @@ def test_a_page_is_made_of_finished_jobs_only(tmp_path):
 
 
 def test_a_directory_knows_its_job_and_config(tmp_path):
-    for job, options in (("run", MAIN), ("disentangle", LayerConfig(file="w.npy"))):
+    for job, options in (("run", MAIN), ("disentangle", DisentangleConfig(file="w.npy"))):
         JobDirectory.create(tmp_path / "deep" / job, job, options)
         directory, found, stored = JobDirectory.open(str(tmp_path / "deep" / job))
         assert (directory.path, found, stored) == (tmp_path / "deep" / job, job, options)
-        assert not directory.begun()
+        assert not directory.has_begun()
 
 
 def test_an_empty_directory_is_taken_and_a_full_one_is_not(tmp_path):
@@ -40,7 +40,7 @@ def test_a_stage_is_worked_out_once(tmp_path):
     values = iter([{"pair": (1, 2)}, {"pair": "again"}])
     first = directory.stage("a", lambda: next(values))
     assert first == directory.stage("a", lambda: next(values)) == {"pair": [1, 2]}
-    assert directory.begun()
+    assert directory.has_begun()
     with pytest.raises(Killed):
         directory.stage("b", dies(dict, at=1))
     assert directory.stage("b", lambda: {"x": 1}) == {"x": 1}
@@ -49,21 +49,22 @@ def test_a_stage_is_worked_out_once(tmp_path):
 def test_sweeps_count_as_begun(tmp_path):
     directory = JobDirectory.create(tmp_path / "run", "run", MAIN)
     (directory.path / "seed0" / "depth1-overlap").mkdir(parents=True)
-    assert not directory.begun()
+    assert not directory.has_begun()
     (directory.path / "seed0" / "depth1-overlap" / "history.jsonl").touch()
-    assert directory.begun()
+    assert directory.has_begun()
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         ('{"format": "mpodis-disentangle-1"}', "is not the directory of a job of this package"),
-        ('{"format": "mpodis-run-1", "job": "bake"}', "is not the directory of a job"),
+        ('{"format": "mpodis-run-1", "version": "0.1.0"}', "was written by mpodis 0.1.0, whose op"),
+        ('{"format": "mpodis-job-2", "job": "bake"}', "job 'bake' is not known; use one of run, d"),
         ("[1, 2]", "is not the directory of a job"),
         ('{"format": ', "is not valid JSON"),
         (
-            '{"format": "mpodis-run-1", "job": "run", "config": {"strats": 1}}',
-            "unknown option 'strats'",
+            '{"format": "mpodis-job-2", "job": "run", "config": {"sed": 1}}',
+            r"unknown option 'sed'; did you mean 'seed'\?",
         ),
     ],
 )

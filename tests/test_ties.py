@@ -101,7 +101,7 @@ def test_they_stay_tied(group, by, engine):
     circuits = (found.factorization.left, found.factorization.right)
     for circuit in circuits:
         assert_tied(circuit)
-    assert found.settings.init == "identity"
+    assert found.options.init == "identity"
     for start in (0, 1):
         losses = found.history.column("loss", init=start)
         assert max(np.diff(losses)) <= 1e-12

@@ -178,9 +178,10 @@ class Ansatz:
         -------
         matplotlib Axes
         """
-        from mpodis.circuit.drawing import draw_ansatz
+        from mpodis.circuit.drawing import draw_layers
 
-        return draw_ansatz(self, ax)
+        layers = [[(place.wires, place.fixed) for place in layer] for layer in self.layers]
+        return draw_layers(self.n, layers, ax)
 
 
 def brickwall(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from mpodis.circuit.ansatz import Ansatz
 from mpodis.conventions import Legs
 from mpodis.environments.protocol import EngineOptions, Estimate, ProblemSize, check_sides
-from mpodis.environments.registry import ENGINES
+from mpodis.environments.registry import ENGINES, engine_named
 from mpodis.environments.routed import routed_problem
 from mpodis.fit import full_bonds
 from mpodis.sites import bond_dimensions, legs_of, site_tensors
@@ -80,6 +80,8 @@ def engine_estimates(
     tensors = site_tensors(mpo)
     legs = legs_of(tensors)
     check_sides(legs, left, right)
+    if max_bond < 1:
+        raise ValueError(f"max_bond={max_bond} keeps nothing; use 1 or more")
     options = EngineOptions(environment_bond=environment_bond, memory=memory)
     is_complex = any(c.dtype.kind == "c" for c in tensors) or "U" in (left.group, right.group)
     problem = ProblemSize(
@@ -134,7 +136,7 @@ def choose(
     core_bonds = tuple(full_bonds(legs, max_bond))
     problem = ProblemSize(tuple(legs), left, right, tuple(target_bonds), core_bonds, complex)
     if engine != "auto":
-        kind = ENGINES[engine]
+        kind = engine_named(engine)
         found = _checked(kind.estimate(routed_problem(kind, problem), options), options)
         if found.refused:
             raise ValueError(f"{found.refused}; engine='auto' takes one that fits")

@@ -175,7 +175,7 @@ def estimate_form(
     *,
     max_bond: int,
 ) -> OverlapEstimate:
-    """h = Re Tr(G^H Q_L M' Q_R) for parts (left gates, core, right gates), as `true_overlap` does."""
+    """h = Re Tr(G^H Q_L M' Q_R) for parts (left gates, core, right gates), see `true_overlap`."""
     left, core, right = parts
     routes = [routed(ansatz) for ansatz in ansatze]
     local = routes[0].ansatz, routes[1].ansatz

@@ -194,6 +194,8 @@ class Environments(Protocol):
         Whether the engine is also a `DenseOperatorEnvironments`.
     parallel : bool
         Whether it is small enough for several initial guesses to be searched side by side.
+    limit : float
+        Largest dimension of an operator that the engine takes.
     left, right : list of arrays (2^w, 2^w)
         Present gates, in the order of the placements; to be read, and replaced by `set`.
     core : list of arrays (left bond, input, output, right bond)
@@ -209,6 +211,7 @@ class Environments(Protocol):
     any_wires: ClassVar[bool] = False
     holds_dense: ClassVar[bool] = False
     parallel: ClassVar[bool] = False
+    limit: ClassVar[float] = math.inf
     left: list[np.ndarray]
     right: list[np.ndarray]
     core: list[np.ndarray]
@@ -332,7 +335,7 @@ def core_norm(core: Sequence[np.ndarray]) -> float:
 
 
 def check_sides(legs: Legs, left: Ansatz, right: Ansatz) -> None:
-    """Raise a ValueError where an ansatz does not have as many wires as its side of the operator."""
+    """Raise a ValueError unless each ansatz has as many wires as its side of the operator."""
     for side, ansatz in (("left", left), ("right", right)):
         n = len(wires(legs, side))
         if ansatz.n != n:

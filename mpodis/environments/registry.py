@@ -13,15 +13,15 @@ from mpodis.environments.network.tree import TreeEnvironments
 from mpodis.environments.protocol import EngineOptions, Environments, Target
 from mpodis.environments.routed import RoutedEnvironments
 
-__all__ = ["ENGINES", "build_engine", "register_engine"]
+__all__ = ["ENGINES", "build_engine", "engine_named", "register_engine"]
 
-E = TypeVar("E", bound=type[Environments])
+E = TypeVar("E", bound=Environments)
 
 ENGINES: dict[str, type[Environments]] = {}
 """Engine classes by name, in the order in which ``engine="auto"`` asks for their estimates."""
 
 
-def register_engine(engine: E) -> E:
+def register_engine(engine: type[E]) -> type[E]:
     """Add an engine class under its `name`; also a class decorator.
 
     From then on ``engine="auto"`` compares it with the others and ``engine=name`` takes it.
@@ -50,6 +50,13 @@ def register_engine(engine: E) -> E:
     return engine
 
 
+def engine_named(engine: str) -> type[Environments]:
+    """The class of an engine, or a ValueError with the names that are known."""
+    if engine not in ENGINES:
+        raise ValueError(f"engine={engine!r} is not known; use one of {', '.join(ENGINES)}")
+    return ENGINES[engine]
+
+
 register_engine(DenseEnvironments)
 register_engine(TransverseEnvironments)
 register_engine(TreeEnvironments)
@@ -70,9 +77,7 @@ def build_engine(
     Gates on wires that are not neighbours are kept where the engine can, else they are routed by
     SWAPs.
     """
-    if engine not in ENGINES:
-        raise ValueError(f"engine={engine!r} is not known; use one of {', '.join(ENGINES)}")
-    kind = ENGINES[engine]
+    kind = engine_named(engine)
     if kind.any_wires or (left.is_local and right.is_local):
         return kind.build(target, legs, left, right, options)
     return RoutedEnvironments.around(kind, target, legs, left, right, options)

@@ -1,74 +1,80 @@
-"""A job's directory: its config, the results of the stages that are done, and the final record."""
+"""A job's directory: its options, the results of the stages that are done, and the final record."""
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from mpodis import __version__
 from mpodis.files import read_json, write_json
-from mpodis.options import LayerConfig, MainConfig, ParetoConfig, from_mapping, to_mapping
+from mpodis.jobs import load_job
+from mpodis.options import Config
 
-__all__ = ["REPRODUCE", "JobDirectory"]
+__all__ = ["JobDirectory", "interrupts_raise"]
 
-FORMAT = "mpodis-run-1"
-JOBS = {"run": MainConfig, "disentangle": LayerConfig, "pareto": ParetoConfig}
-EXPERIMENTS = "mpodis.paper"
-"""Module that knows the options of experiments; it stands above this one, and is asked by name."""
-REPRODUCE = "reproduce "
-"""Before the name of an experiment: the job that reproduces it."""
-
-
-def _config_class(job) -> type | None:
-    """Of the options of a job; None where there is no such job."""
-    name = str(job).removeprefix(REPRODUCE)
-    if name != job:
-        experiments = importlib.import_module(EXPERIMENTS)
-        if name in experiments.EXPERIMENTS:
-            return experiments.load_experiment(name).options
-    return JOBS.get(job)
+FORMAT = "mpodis-job-2"
+EARLIER = "mpodis-run-1"
+"""Format of version 0.1.0, whose options have other names."""
 
 
 class JobDirectory:
     """Where a job writes; stages that are done are not done again.
 
-    config.json     job, resolved options, version
-    stages/         one JSON per finished stage
-    results.json    everything the report shows; written when the job has ended
-    report.html     the page
+    ::
+
+        config.json     job, options, version
+        stages/         one JSON file for every stage that is done
+        results.json    everything the report shows; written when the job has ended
+        report.html     the page
     """
 
     def __init__(self, path: str | os.PathLike) -> None:
         self.path = Path(path)
 
     @classmethod
-    def create(cls, path: str | os.PathLike, job: str, config) -> JobDirectory:
+    def create(cls, path: str | os.PathLike, job: str, options: Config) -> JobDirectory:
+        """A new directory for the job of a title; a ValueError if there is something in it."""
         path = Path(path)
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise ValueError(
                 f"{path} is not empty; choose another directory, or go on with `mpodis resume`"
             )
-        path.mkdir(parents=True, exist_ok=True)
-        (path / "stages").mkdir(exist_ok=True)
+        (path / "stages").mkdir(parents=True, exist_ok=True)
         record = {"format": FORMAT, "version": __version__, "job": job}
-        write_json(path / "config.json", record | {"config": to_mapping(config)})
+        write_json(path / "config.json", record | {"config": options.to_dict()})
         return cls(path)
 
     @classmethod
-    def open(cls, path: str | os.PathLike) -> tuple[JobDirectory, str, object]:
-        """An existing directory, its job and its config."""
+    def open(cls, path: str | os.PathLike) -> tuple[JobDirectory, str, Config]:
+        """An existing directory, the title of its job and the job's options.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no config.json.
+        ValueError
+            If that is not one of a job, or of an earlier format.
+        """
         path = Path(path)
         if not (path / "config.json").is_file():
             raise FileNotFoundError(f"{path} is no run directory: it has no config.json")
         record = read_json(path / "config.json")
-        known = isinstance(record, dict) and record.get("format") == FORMAT
-        kind = _config_class(record.get("job")) if known else None
-        if kind is None:
+        found = record.get("format") if isinstance(record, dict) else None
+        if found == EARLIER:
+            raise ValueError(
+                f"{path} was written by mpodis {record.get('version')}, whose options had other "
+                "names; open it with that version, or run the job again"
+            )
+        if found != FORMAT:
             raise ValueError(f"{path} is not the directory of a job of this package")
-        return cls(path), record["job"], from_mapping(kind, record["config"])
+        job = load_job(record["job"])
+        return cls(path), record["job"], job.options.from_dict(record["config"])
 
     def has_stage(self, name: str) -> bool:
         return self._stage_file(name).exists()
@@ -79,28 +85,54 @@ class JobDirectory:
     def _stage_file(self, name: str) -> Path:
         return self.path / "stages" / f"{name}.json"
 
-    def stage(self, name: str, work: Callable[[], dict]) -> dict:
-        """The result of a stage, worked out unless it is on disk."""
+    def stage(self, name: str, work: Callable[[], dict]) -> Any:
+        """The result of a stage: read if it is on disk, else made by `work` and stored."""
         if self.has_stage(name):
             return self.read_stage(name)
-        value = work()
+        with interrupts_raise():
+            value = work()
         write_json(self._stage_file(name), value)
-        return json.loads(json.dumps(value))  # as a resumed job will see it
+        return json.loads(json.dumps(value))  # as a resumed job reads it
 
-    def begun(self) -> bool:
-        """Whether anything was worked out that would be lost with the directory."""
-        done = ("stages/*", "pieces/*.safetensors")
-        return any(any(self.path.glob(files)) for files in done) or any(
-            self.path.rglob("history.jsonl")
-        )
+    def has_begun(self) -> bool:
+        """Whether results are there that would be lost with the directory."""
+        done = ("stages/*", "pieces/*.safetensors", "**/history.jsonl")
+        return any(any(self.path.glob(pattern)) for pattern in done)
 
     def finish(self, results: dict) -> dict:
+        """Store the results of the job, which has ended with this."""
         write_json(self.path / "results.json", results)
         return results
 
+    @property
+    def has_ended(self) -> bool:
+        return (self.path / "results.json").is_file()
+
     def results(self) -> dict:
-        if not (self.path / "results.json").is_file():
+        """The results; a FileNotFoundError if the job has not ended."""
+        if not self.has_ended:
             raise FileNotFoundError(
                 f"the job in {self.path} has not ended; go on with `mpodis resume {self.path}`"
             )
         return read_json(self.path / "results.json")
+
+
+@contextmanager
+def interrupts_raise() -> Iterator[None]:
+    """Let Ctrl-C raise KeyboardInterrupt, which `disentangle` alone would answer with a result.
+
+    The results of a job must not hold a search that was stopped; `mpodis resume` goes on with it.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or before is None:
+        yield  # only the main thread may set handlers
+        return
+    signal.signal(signal.SIGINT, _raise)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _raise(number: int, frame: object) -> None:
+    raise KeyboardInterrupt

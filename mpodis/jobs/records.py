@@ -1,14 +1,30 @@
-"""What both jobs record of a run, ready for JSON, and the table of its gates."""
+"""What several jobs record of a run, ready for JSON, and the tables made of it."""
 
 from __future__ import annotations
 
-from mpodis.factorization import Factorization
-from mpodis.optimise.result import Disentangled
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
 from mpodis.tables import Table
 
-__all__ = ["costs", "gates_table", "trajectory"]
+if TYPE_CHECKING:
+    from mpodis.factorization import Factorization
+    from mpodis.optimise.result import Disentangled
+    from mpodis.structured import Approximation
 
-COLUMNS = (
+__all__ = [
+    "approximation_row",
+    "baseline_row",
+    "comparison",
+    "costs",
+    "gates_table",
+    "mean",
+    "trajectory",
+]
+
+HISTORY = (
     "sweep",
     "phase",
     "loss",
@@ -20,18 +36,44 @@ COLUMNS = (
     "activations",
     "seconds",
 )
+"""Columns of the history that are recorded."""
+HEADINGS = {
+    "layer": "layer",
+    "objective": "objective",
+    "accuracy": "accuracy %",
+    "change": "change",
+    "overlap": "overlap",
+    "bound": "bound",
+    "relative_error": "rel. error",
+    "activation_error": "act. error",
+    "s_avg": "S_avg",
+    "parameters": "parameters",
+    "gates": "gate par.",
+}
+"""Columns of a comparison with the baselines, by their keys in the records."""
 
 
 def trajectory(found: Disentangled) -> dict:
-    """Entropies that are left, and the history of the start that won."""
-    history = {name: found.path(name).tolist() for name in COLUMNS}
+    """Entropies that are left, and the history from the initial guess that ended best."""
+    history = {name: found.path(name).tolist() for name in HISTORY}
     history["sweep"] = list(range(len(history["loss"])))
     return {"entropies": found.entropies_after.tolist(), "history": history}
 
 
+def approximation_row(found: Approximation) -> dict:
+    """Errors and parameters of a baseline."""
+    return {
+        "name": found.name,
+        "overlap": found.overlap,
+        "relative_error": found.relative_error,
+        "activation_error": found.activation_error,
+        "parameters": found.parameters,
+    }
+
+
 def costs(factorization: Factorization, seed: int) -> dict:
     """Gates of one gate, each side and both, logical and, where it is installed, FakeMontreal."""
-    from mpodis.quantum import cost_table  # to print records takes no qiskit
+    from mpodis.quantum import cost_table  # printing records takes no qiskit
 
     try:
         return cost_table(factorization, seed=seed).to_dict()
@@ -49,3 +91,23 @@ def gates_table(found: dict, what: str) -> Table:
         title=f"gates after transpilation: {what}",
         notes=(found["note"],) if "note" in found else (),
     )
+
+
+def comparison(rows: Sequence[Mapping], title: str, *, without: Sequence[str] = ()) -> Table:
+    """Layers beside each other, one a row, with all columns of `HEADINGS` but some."""
+    keys = [key for key in HEADINGS if key not in without]
+    cells = [
+        tuple(row.get(key, "-" if key == "objective" else None) for key in keys) for row in rows
+    ]
+    return Table([HEADINGS[key] for key in keys], cells, title=title)
+
+
+def baseline_row(row: dict) -> dict:
+    """The record of a baseline as a row of `comparison`."""
+    parameters = row["parameters"] + row.get("bias", 0)
+    return row | {"layer": row["name"], "parameters": parameters, "gates": 0}
+
+
+def mean(values: Sequence[float]) -> float:
+    """Mean over the bonds; a single site has none."""
+    return float(np.mean(values)) if values else 0.0

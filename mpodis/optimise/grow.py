@@ -1,28 +1,33 @@
-"""Circuits that grow: which ansätze a run goes through, and how one's gates begin the next.
+"""Circuits that grow: the stages of a search, and how one stage's gates begin the next.
 
-A circuit grows from its outermost layers, and new ones begin as the identity, so that the overlap
-never falls. In case it stays near where it was shallow there are rivals, and the better of the two
-goes on growing. At 2, 4, 8, ... layers they begin afresh, from near the identity. From `LEAP`
-layers on others begin with few gates of four wires and turn them into brickwalls of the circuit's
-own gates, one layer after the other, everything else being optimised in between.
+A circuit grows from its outermost layers, and new layers begin as the identity, so that the overlap
+never falls. Since it may stay near the optimum of the shallower circuit, it is compared with
+circuits that begin afresh, and the better of the two grows on. At 2, 4, 8, ... layers these begin
+near the identity. From `COARSE_DEPTH` layers on others begin with few gates of four wires, which
+are turned into brickwalls of the circuit's own gates, one layer after the other, with everything
+else optimised in between.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol, TypeAlias
 
 import numpy as np
 
-from mpodis.circuit.ansatz import Ansatz, Placement, brickwall
-from mpodis.circuit.circuit import Circuit, embed
+from mpodis.circuit import Ansatz, Circuit, Placement, brickwall, embed
 from mpodis.optimise.problem import Point
-from mpodis.synthesis import synthesise
+from mpodis.optimise.state import State
+from mpodis.optimise.unitary import approximate_unitary
 
-__all__ = ["Stage", "advance", "bound_gates", "plan"]
+__all__ = ["Stage", "advance", "constrained_gates", "grow", "plan", "standing", "winners"]
 
-LEAP = 16
-"""Depth from which on, every `BLOCK` layers, a rival with wide gates is tried."""
+Layers: TypeAlias = tuple[tuple[Placement, ...], ...]
+
+COARSE_DEPTH = 16
+"""Depth from which on, every `BLOCK` layers, circuits that begin with wide gates are tried."""
 BLOCK = 8
 """Layers into which one layer of wide gates is compiled."""
 COARSE = 4
@@ -31,21 +36,22 @@ COARSE = 4
 
 @dataclass(frozen=True)
 class Stage:
-    """Circuits of one part of a run, and where they begin.
+    """Circuits of one part of a search, and where they begin.
 
     Attributes
     ----------
     left, right : Ansatz
-    begins : {"start", "grow", "again", "coarse", "compile"}
-        From the starts of the settings; from the gates of the stage before; as a rival of the
-        stage before, from starts of its own ("coarse": with wide gates); or from the wide gates
-        of the stage before, one layer of them compiled.
+    begins : {"guess", "grow", "restart", "coarse", "compile"}
+        From the initial guesses of the options; from the gates of the stage before, new layers the
+        identity; afresh, to be compared with the stage before ("coarse": with wide gates); or from
+        the wide gates of the stage before, one layer of them compiled into narrow ones.
     side, layer : str, int
-        What "compile" compiles: a layer of the stage before.
+        The layer of the stage before that "compile" compiles.
     decides : bool
-        The rival is complete: the better of it and of what it challenges goes on.
+        Whether the circuits that began afresh are complete after this stage: the better of them and
+        the incumbent grows on.
     challenged : bool
-        A rival comes next.
+        Whether the next stage begins afresh.
     """
 
     left: Ansatz
@@ -61,13 +67,13 @@ class Stage:
         return max(self.left.depth, self.right.depth)
 
     @property
-    def rivals(self) -> bool:
-        """Whether it begins afresh, against the stage before."""
-        return self.begins in ("again", "coarse")
+    def afresh(self) -> bool:
+        """Whether it begins without the gates of the stage before."""
+        return self.begins in ("restart", "coarse")
 
 
-def bound_gates(left: Ansatz, right: Ansatz) -> list[Placement]:
-    """Gates that cannot begin as the identity, fixed or tied to others."""
+def constrained_gates(left: Ansatz, right: Ansatz) -> list[Placement]:
+    """Gates that cannot begin as the identity: fixed ones, and those tied to others."""
     places = (*left.placements, *right.placements)
     return [place for place in places if place.fixed is not None or place.tie is not None]
 
@@ -80,23 +86,23 @@ def plan(left: Ansatz, right: Ansatz) -> list[Stage]:
     ValueError
         Fixed or tied gates, which cannot begin as the identity.
     """
-    for place in bound_gates(left, right)[:1]:
+    for place in constrained_gates(left, right)[:1]:
         what = "tied gate" if place.fixed is None else f"fixed {place.fixed}"
         raise ValueError(
             f"init='grown' begins new layers as the identity, which the {what} on wires "
             f"{place.wires} cannot be; use init='identity'"
         )
     depth = max(left.depth, right.depth)
-    stages = [Stage(*_part(left, right, 1), "start")]
+    stages = [Stage(*_part(left, right, 1), "guess")]
     for k in range(2, depth + 1):
         part = _part(left, right, k)
         stages.append(Stage(*part, "grow"))
         if k & (k - 1) == 0:
-            stages.append(Stage(*part, "again", decides=True))
-        if k >= LEAP and k % BLOCK == 0 and _can_leap(*part, k):
-            stages += _leap(*part)
+            stages.append(Stage(*part, "restart", decides=True))
+        if k >= COARSE_DEPTH and k % BLOCK == 0 and _can_begin_coarse(*part, k):
+            stages += _coarse_stages(*part)
     return [
-        replace(stage, challenged=follows.rivals)
+        replace(stage, challenged=follows.afresh)
         for stage, follows in zip(stages, [*stages[1:], stages[0]], strict=True)
     ]
 
@@ -107,14 +113,14 @@ def _part(left: Ansatz, right: Ansatz, k: int) -> tuple[Ansatz, Ansatz]:
     return first, replace(right, layers=right.layers[max(0, right.depth - k) :])
 
 
-def _can_leap(left: Ansatz, right: Ansatz, depth: int) -> bool:
+def _can_begin_coarse(left: Ansatz, right: Ansatz, depth: int) -> bool:
     sides = (left, right)
     wide = all(side.depth == depth and side.n >= COARSE for side in sides)
     return wide and all(p.width <= 2 for side in sides for p in side.placements)
 
 
-def _leap(left: Ansatz, right: Ansatz) -> list[Stage]:
-    """A rival of two circuits: wide gates, compiled layer by layer, the outermost first."""
+def _coarse_stages(left: Ansatz, right: Ansatz) -> list[Stage]:
+    """Stages of circuits that begin with wide gates, compiled layer by layer from the outside."""
     count = left.depth // BLOCK
     wide = {
         "left": brickwall(left.n, count, COARSE, group=left.group).layers,
@@ -124,24 +130,32 @@ def _leap(left: Ansatz, right: Ansatz) -> list[Stage]:
         "left": [left.layers[k : k + BLOCK] for k in range(0, left.depth, BLOCK)],
         "right": [right.layers[k : k + BLOCK] for k in range(0, right.depth, BLOCK)],
     }
-    now = {side: [(layer,) for layer in layers] for side, layers in wide.items()}
+    now: dict[str, list[Layers]] = {
+        side: [(layer,) for layer in layers] for side, layers in wide.items()
+    }
 
-    def ansatze() -> list[Ansatz]:
-        sides = (("left", left), ("right", right))
-        return [replace(ansatz, layers=sum(now[side], ())) for side, ansatz in sides]
+    def stage(begins: str, side: str = "", layer: int = -1) -> Stage:
+        layers = {name: sum(blocks, ()) for name, blocks in now.items()}
+        return Stage(
+            replace(left, layers=layers["left"]),
+            replace(right, layers=layers["right"]),
+            begins,
+            side,
+            layer,
+        )
 
-    stages = [Stage(*ansatze(), "coarse")]
+    stages = [stage("coarse")]
     for k in range(count):
         for side, block in (("left", k), ("right", count - 1 - k)):
             at = sum(len(layers) for layers in now[side][:block])
             now[side][block] = fine[side][block]
-            stages.append(Stage(*ansatze(), "compile", side, at))
+            stages.append(stage("compile", side, at))
     stages[-1] = replace(stages[-1], decides=True)
     return stages
 
 
 def advance(before: Stage, stage: Stage, point: Point, *, seed: Sequence[int]) -> Point:
-    """The point of one stage as the beginning of the next."""
+    """The initial guess of a stage, from the point that the stage before has reached."""
     gates = {}
     for side in ("left", "right"):
         old, new = getattr(before, side), getattr(stage, side)
@@ -170,7 +184,7 @@ def _compiled(circuit: Circuit, ansatz: Ansatz, layer: int, seed: Sequence[int])
             (Placement(tuple(w - place.wires[0] for w in block[t][j].wires)),) for t, j in inside
         )
         small = Ansatz(place.width, moved, ansatz.group)
-        near = synthesise(
+        near = approximate_unitary(
             circuit.gates[before + k], small, n_init=4, max_sweeps=60, seed=[*seed, k]
         )
         found.update(zip(inside, near.circuit.gates, strict=True))
@@ -182,3 +196,100 @@ def _compiled(circuit: Circuit, ansatz: Ansatz, layer: int, seed: Sequence[int])
     ]
     after = before + len(wide)
     return [*circuit.gates[:before], *fill, *circuit.gates[after:]]
+
+
+class StageRun(Protocol):
+    """A stage with its engine, as `Search.open` makes it."""
+
+    def records(self, state: State) -> Iterator[dict]:
+        """Restarts and descents of the stage, from where the state stands."""
+        ...
+
+    def loss(self) -> float:
+        """The loss where the engine stands."""
+        ...
+
+
+def grow(
+    stages: Sequence[Stage],
+    state: State,
+    open_stage: Callable[[Stage, State], StageRun],
+    count: Callable[[Stage], int],
+    *,
+    seed: int,
+) -> Iterator[dict]:
+    """Go through the stages from where the state stands; yields the records of their descents.
+
+    Parameters
+    ----------
+    stages : sequence of Stage
+    state : State
+        It says at the end why the search ended, in `state.ended`.
+    open_stage : callable
+        Gives a stage its engine.
+    count : callable
+        Number of initial guesses of a stage.
+    seed : int
+    """
+    while not state.ended:
+        stage = stages[state.stage]
+        run = open_stage(stage, state)
+        yield from run.records(state)
+        enough = state.status == "max_seconds"
+        enough |= state.status == "exact" and state.incumbent is None
+        if enough or state.stage + 1 == len(stages):
+            state.ended = state.status
+            return
+        _begin_next(stages, state, run.loss(), count, seed)
+
+
+def _begin_next(
+    stages: Sequence[Stage], state: State, loss: float, count: Callable[[Stage], int], seed: int
+) -> None:
+    before, incumbent = stages[state.stage], state.incumbent
+    assert state.point is not None
+    best = State(point=state.point, names=[state.name], best_loss=loss)
+    if before.decides and incumbent is not None and incumbent.best_loss <= loss:
+        best = incumbent
+    assert best.point is not None
+    state.winners = winners(state, best.name)
+    if before.decides:
+        state.incumbent = None
+    state.stage += 1
+    stage = stages[state.stage]
+    if stage.afresh:
+        state.incumbent, state.incumbent_stage = best, state.stage
+        state.initial, names = None, []
+    else:
+        state.initial = advance(before, stage, best.point, seed=[seed, state.stage])
+        names = [best.name]  # what is continued keeps its name
+    new = count(stage) - len(names)
+    state.names = [*names, *range(state.n_names, state.n_names + new)]
+    state.n_names += new
+    state.refining, state.best, state.best_loss = False, None, math.inf
+    state.begin(0)
+
+
+def standing(stages: Sequence[Stage], state: State) -> tuple[Stage, Point, int]:
+    """The stage, point and name of what a search would return where it stands."""
+    stage, best = stages[state.stage], state
+    if not state.refining and state.best is not None and state.best_loss <= state.losses[-1]:
+        best = state.best
+    incumbent = state.incumbent
+    if incumbent is not None:
+        loss = state.losses[-1] if best is state else state.best_loss
+        if not stage.decides:
+            # it was stopped among wide gates: their incumbent is what there is
+            stage, best = stages[state.incumbent_stage - 1], incumbent
+        elif incumbent.best_loss <= loss:
+            best = incumbent
+    assert best.point is not None
+    return stage, best.point, best.name
+
+
+def winners(state: State, name: int) -> list[int]:
+    """Name of the initial guess that won each stage up to the present one."""
+    found = [*state.winners, name]
+    if state.incumbent is not None and name == state.incumbent.name:
+        found[state.incumbent_stage :] = [name] * (len(found) - state.incumbent_stage)
+    return found

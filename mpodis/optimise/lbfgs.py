@@ -1,45 +1,55 @@
 """Riemannian L-BFGS over all gates and the core together.
 
-A gate moves as g exp(X) with X skew-Hermitian. Directions are kept in the Lie algebra (the frame
-that moves along with the gate), where parallel transport along one's own geodesic changes
-nothing, so that the two-loop recursion is the flat one on a flat vector; the core's sites are
-plain coordinates beside it. The line search is SciPy's strong Wolfe search on the geodesic.
+A gate moves as g exp(X) with X skew-Hermitian. Directions are kept in the Lie algebra, in the frame
+that moves along with the gate, where parallel transport along the geodesic changes nothing. The
+two-loop recursion is therefore the flat one, on one real vector; the core's site tensors are plain
+coordinates in it. The line search is SciPy's strong Wolfe search along the geodesic.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-from scipy.linalg.blas import daxpy
+from scipy.linalg import get_blas_funcs
 from scipy.optimize import line_search
 
-from mpodis.circuit.ansatz import Ansatz
-from mpodis.environments.protocol import Environments
+from mpodis.circuit import Ansatz
+from mpodis.environments.protocol import Environments, Gradient
 from mpodis.gates import exponential, skew
-from mpodis.objectives import Objective
+from mpodis.objectives import Loss
 
 __all__ = ["Lbfgs"]
 
+_axpy: Any = get_blas_funcs("axpy", dtype=np.float64)
+"""y + a x in place of y; less to do around it than a sum of arrays."""
+
 
 class Lbfgs:
-    """Minimises an objective over an engine's gates and core; every step lowers the loss.
+    """Minimises a loss over an engine's gates and core; every step lowers the loss.
 
     Parameters
     ----------
-    objective, engine
-        The engine's gates and core are the point, and are replaced.
+    loss : Loss
+    engine : Environments
+        Its gates and core are the variables.
     left, right : Ansatz
     memory : int
         Pairs of steps and gradient differences that are kept.
     free_core : bool
-        Move the core too.
+        Whether the core moves, too.
+
+    Attributes
+    ----------
+    steps, differences : lists of arrays
+        The pairs.
     """
 
     def __init__(
         self,
-        objective: Objective,
+        loss: Loss[Any],
         engine: Environments,
         left: Ansatz,
         right: Ansatz,
@@ -47,21 +57,21 @@ class Lbfgs:
         memory: int = 40,
         free_core: bool = True,
     ) -> None:
-        self.objective, self.engine = objective, engine
+        self.loss, self.engine = loss, engine
         self.memory, self.free_core = memory, free_core
-        # tied gates are one
-        self.slots = [
+        # gates that are tied are one variable
+        self._variables = [
             (side, numbers)
             for side, ansatz in (("left", left), ("right", right))
             for numbers in ansatz.free
         ]
-        self._groups: list[list[int]] = []  # slots of each size and kind
+        self._groups: list[list[int]] = []  # variables of each size and kind
         self.forget()
 
     def run(self, iterations: int) -> float:
-        """Do up to so many iterations; returns the loss. Fewer when no step lowers it."""
-        if not self.slots and not self.free_core:
-            return self.objective.loss(self.engine)
+        """Do up to so many iterations, fewer where no step lowers the loss; returns the loss."""
+        if not self._variables and not self.free_core:
+            return self.loss.value(self.engine)
         point = self._point()
         loss, slope = self._evaluate(point)
         for _ in range(iterations):
@@ -95,18 +105,21 @@ class Lbfgs:
         return loss
 
     def forget(self) -> None:
+        """Drop all pairs."""
         self.remember([], [])
 
     def remember(self, steps: Sequence[np.ndarray], differences: Sequence[np.ndarray]) -> None:
-        """Take these pairs as the memory."""
+        """Take over these pairs."""
         self.steps, self.differences = list(steps), list(differences)
         self.curvatures = [x @ y for x, y in zip(steps, differences, strict=True)]
 
-    def _search(self, point, direction, slope, loss):
+    def _search(
+        self, point: tuple[list, list], direction: np.ndarray, slope: np.ndarray, loss: float
+    ) -> tuple | None:
         """A strong Wolfe step: (length, point, loss, gradient), or None."""
-        seen = {}
+        seen: dict[float, tuple] = {}
 
-        def at(length: float):
+        def at(length: float) -> tuple:
             if length not in seen:
                 moved = self._retract(point, length * direction)
                 seen[length] = (moved, *self._evaluate(moved))
@@ -125,29 +138,29 @@ class Lbfgs:
                 maxiter=20,
             )[0]
         if length is None:
-            # near the optimum rounding can hide the Wolfe conditions: take what is lower
+            # near the optimum rounding can hide the Wolfe conditions: take the lowest point seen
             length = min(seen, key=lambda key: seen[key][1])
             if not seen[length][1] < loss:
                 return None
         return (length, *at(float(length)))
 
-    def _direction(self, slope):
+    def _direction(self, slope: np.ndarray) -> np.ndarray:
         """-H slope by the two-loop recursion."""
         q, weights = -slope, []
         pairs = list(zip(self.steps, self.differences, self.curvatures, strict=True))
         for step, difference, curvature in reversed(pairs):
             weights.append(step.dot(q) / curvature)
-            q = daxpy(difference, q, a=-weights[-1])
+            q = _axpy(difference, q, a=-weights[-1])
         if pairs:
             _, difference, curvature = pairs[-1]
             q *= curvature / difference.dot(difference)
         for (step, difference, curvature), weight in zip(pairs, reversed(weights), strict=True):
-            q = daxpy(step, q, a=weight - difference.dot(q) / curvature)
+            q = _axpy(step, q, a=weight - difference.dot(q) / curvature)
         return q
 
     def _point(self) -> tuple[list, list]:
-        """Gates in stacks, those of one size and kind together (a side may be real alone); core."""
-        gates = [getattr(self.engine, side)[numbers[0]] for side, numbers in self.slots]
+        """The free gates as stacks of one size and dtype each, and the core."""
+        gates = [getattr(self.engine, side)[numbers[0]] for side, numbers in self._variables]
         kinds = [(gate.shape[0], gate.dtype.kind) for gate in gates]
         self._groups = [
             [k for k, kind in enumerate(kinds) if kind == one] for one in sorted(set(kinds))
@@ -159,7 +172,7 @@ class Lbfgs:
         sides = {"left": list(self.engine.left), "right": list(self.engine.right)}
         for group, stack in zip(self._groups, stacks, strict=True):
             for k, gate in zip(group, stack, strict=True):
-                side, numbers = self.slots[k]
+                side, numbers = self._variables[k]
                 for j in numbers:
                     sides[side][j] = gate
         self.engine.set(core=core, **sides)
@@ -167,10 +180,10 @@ class Lbfgs:
     def _evaluate(self, point: tuple[list, list]) -> tuple[float, np.ndarray]:
         """Loss and its gradient as a flat real vector."""
         self._move_to(point)
-        loss, found = self.objective.gradient(self.engine)
+        loss, found = self.loss.gradient(self.engine)
         parts = []
         for group, stack in zip(self._groups, point[0], strict=True):
-            environments = np.array([_sum(found, *self.slots[k]) for k in group])
+            environments = np.array([_sum(found, *self._variables[k]) for k in group])
             slopes = stack.conj().swapaxes(1, 2) @ environments
             parts.append(-skew(_like(slopes, stack)))
         if self.free_core:
@@ -192,26 +205,29 @@ class Lbfgs:
         return moved, core
 
 
-def _sum(found, side: str, numbers: Sequence[int]):
+def _sum(found: Gradient, side: str, numbers: Sequence[int]) -> np.ndarray:
     """Environment of one gate, or of several that are tied."""
     there = getattr(found, side)
     if len(numbers) == 1:
         return there[numbers[0]]
-    return sum((there[j] for j in numbers[1:]), there[numbers[0]])
+    return np.sum([there[j] for j in numbers], axis=0)
 
 
-def _like(derivative, gate):
-    """A real gate moves along the real part only."""
-    return derivative if gate.dtype.kind == "c" else derivative.real
+def _like(derivative: np.ndarray, gate: np.ndarray) -> np.ndarray:
+    """The derivative by a gate: for a real gate its real part."""
+    return derivative if gate.dtype.kind == "c" else np.real(derivative)
 
 
 def _flatten(parts: Sequence) -> np.ndarray:
-    """One real vector; complex parts by their real and imaginary parts."""
+    """One real vector, in which complex numbers are pairs."""
     flat = [np.ascontiguousarray(part).reshape(-1) for part in parts]
     return np.concatenate([x.view(float) if x.dtype.kind == "c" else x for x in flat])
 
 
-def _take(vector, at: int, shape, dtype) -> tuple[np.ndarray, int]:
+def _take(
+    vector: np.ndarray, at: int, shape: tuple[int, ...], dtype: np.dtype
+) -> tuple[np.ndarray, int]:
+    """The part of a vector that holds an array, and where the next one begins."""
     count = int(np.prod(shape)) * (2 if np.dtype(dtype).kind == "c" else 1)
     part = vector[at : at + count]
     if np.dtype(dtype).kind == "c":

@@ -1,112 +1,96 @@
-"""Keeps a truncating engine honest: independent checks, a schedule of bond dimensions, reverts.
+"""Independent checks of an engine that truncates, and its schedule of bond dimensions.
 
-A boundary engine computes environments at a bond dimension D and takes its own overlap for true.
-Every few sweeps the overlap is therefore measured by other means (`estimate_form`: exactly where that
-is cheap, else met in the middle at 2D). Where the truth has dropped, the last good gates come back
-and D goes up; where the engine's figure is off, D goes up too.
+A boundary engine computes environments at a bond dimension D and believes its own overlap. Every
+few sweeps the overlap is therefore measured by other means (`estimate_form`: exactly where that is
+cheap, else by contracting from both ends at 2D). Where the true overlap has dropped, the search
+returns to the last confirmed gates and raises D; where the engine's own figure is off, it raises D.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
-import numpy as np
-
-from mpodis.environments import Environments
+from mpodis.environments.arrays import SMALL_BOND
 from mpodis.environments.overlap import estimate_form
-from mpodis.environments.protocol import core_norm
-from mpodis.optimise.problem import Problem
+from mpodis.environments.protocol import Environments, core_norm
+from mpodis.optimise.problem import Point, Problem
+from mpodis.optimise.state import State
 from mpodis.sites import bond_dimensions
 
-__all__ = ["Watch"]
+__all__ = ["TruncationMonitor"]
 
 EVERY = 5
 """Sweeps between two checks."""
 DROP = 1e-4
-"""A true overlap that is lower than the last good one by more than this is a drop."""
-OFF = 2e-3
+"""A true overlap that is lower than the last confirmed one by more than this is a drop."""
+DEVIATION = 2e-3
 """Relative error of the engine's own overlap above which its bond dimension is too small."""
-ROOM = 3
+MARGIN = 3
 """A schedule begins where D is at least so many times the bond dimension of the operator: below,
 sweeps were seen to lose overlap (5e-4 at D = 2 chi), from there on not."""
 
-PARTS = ("left", "core", "right")
 
+class TruncationMonitor:
+    """Checks one engine; what it knows of a descent is kept in the descent's `State`.
 
-class Watch:
-    """Checks one engine over the sweeps of one start after the other.
-
-    Attributes
+    Parameters
     ----------
-    level : int
-        Place in the schedule of bond dimensions.
-    truth : float
-        True overlap of the last good point; NaN before the first check.
+    problem : Problem
+    schedule : sequence of int
+        Bond dimensions D, ascending.
     """
 
-    def __init__(self, unit: list, problem: Problem, schedule: Sequence[int]) -> None:
-        self._unit, self._problem, self._schedule = unit, problem, tuple(schedule)
-        needed = ROOM * max(bond_dimensions(unit), default=1)
+    every = EVERY
+
+    def __init__(self, problem: Problem, schedule: Sequence[int]) -> None:
+        self._problem, self._schedule = problem, tuple(schedule)
+        needed = MARGIN * max(bond_dimensions(problem.unit), default=1)
         enough = [k for k, bond in enumerate(self._schedule) if bond >= needed]
         self._first = enough[0] if enough else len(self._schedule) - 1
-        self.level, self.truth = self._first, math.nan
-        self.good: dict[str, np.ndarray] = {}
 
-    @property
-    def max_bond(self) -> int:
-        return self._schedule[self.level]
+    def bond(self, state: State) -> int:
+        """The present bond dimension D."""
+        return self._schedule[state.bond_level]
 
-    def restart(self, engine: Environments) -> None:
-        """Begin with a new start, at the smallest bond dimension that serves."""
-        self.level, self.truth, self.good = self._first, math.nan, {}
-        engine.set_max_bond(self.max_bond)
+    def is_small(self, state: State) -> bool:
+        """Whether more than one thread would only slow the engine down."""
+        return self.bond(state) <= SMALL_BOND
 
-    def check(self, engine: Environments, overlap: float) -> tuple[float, str]:
-        """The true overlap, and what follows: "", "raised", "reverted" or "exhausted".
+    def begin(self, state: State, engine: Environments) -> None:
+        """Start a descent at the smallest bond dimension that suffices."""
+        state.bond_level, state.checked = self._first, None
+        engine.set_max_bond(self.bond(state))
 
-        "exhausted" is a drop at the largest bond dimension; the last good gates are back then too.
+    def check(self, state: State, engine: Environments, overlap: float) -> tuple[float, str]:
+        """The true overlap, and what was done about it.
+
+        Returns
+        -------
+        float, {"", "raised", "reverted", "exhausted"}
+            "reverted": the last confirmed point is back, at a larger D; "exhausted": it is back,
+            and there is no larger D.
         """
+        problem = self._problem
         found = estimate_form(
-            self._unit,
-            self._problem.legs,
-            (self._problem.left, self._problem.right),
+            problem.unit,
+            problem.legs,
+            (problem.left, problem.right),
             (engine.left, engine.core, engine.right),
-            max_bond=2 * self.max_bond,
+            max_bond=2 * self.bond(state),
         )
-        truth = found.value / core_norm(engine.core)
-        if self.good and truth < self.truth - DROP:
-            self._return(engine)
-            return truth, "reverted" if self.raise_bond(engine) else "exhausted"
-        self.truth = truth
-        self.good = {
-            f"{part}.{k}": x for part in PARTS for k, x in enumerate(getattr(engine, part))
-        }
-        if abs(overlap - truth) > OFF * abs(truth) and self.raise_bond(engine):
-            return truth, "raised"
-        return truth, ""
+        true = found.value / core_norm(engine.core)
+        if state.checked is not None and true < state.checked_overlap - DROP:
+            engine.set(state.checked.left, state.checked.core, state.checked.right)
+            return true, "reverted" if self.raise_bond(state, engine) else "exhausted"
+        state.checked, state.checked_overlap = Point.of(engine), true
+        if abs(overlap - true) > DEVIATION * abs(true) and self.raise_bond(state, engine):
+            return true, "raised"
+        return true, ""
 
-    def raise_bond(self, engine: Environments) -> bool:
+    def raise_bond(self, state: State, engine: Environments) -> bool:
         """Go on to the next bond dimension of the schedule, if there is one."""
-        if self.level + 1 >= len(self._schedule):
+        if state.bond_level + 1 >= len(self._schedule):
             return False
-        self.level += 1
-        engine.set_max_bond(self.max_bond)
+        state.bond_level += 1
+        engine.set_max_bond(self.bond(state))
         return True
-
-    def _return(self, engine: Environments) -> None:
-        parts = {
-            part: [x for name, x in self.good.items() if name.startswith(f"{part}.")]
-            for part in PARTS
-        }
-        engine.set(**parts)
-
-    def state(self) -> tuple[dict[str, np.ndarray], dict]:
-        return dict(self.good), {"level": self.level, "truth": self.truth}
-
-    def load(self, arrays: dict[str, np.ndarray], numbers: dict, engine: Environments) -> None:
-        """Take over a `state`; the order of the names is that of the parts."""
-        self.level, self.truth = numbers["level"], numbers["truth"]
-        order = sorted(arrays, key=lambda name: (name.split(".")[0], int(name.split(".")[1])))
-        self.good = {name: arrays[name] for name in order}
-        engine.set_max_bond(self.max_bond)

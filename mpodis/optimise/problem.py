@@ -1,64 +1,76 @@
-"""The operator, the circuits around it and what its inputs look like."""
+"""The operator, the circuits around it, and what is known of the layer's inputs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
-from mpodis.circuit.ansatz import Ansatz, Placement, brickwall
-from mpodis.circuit.circuit import embed
-from mpodis.circuit.spec import from_spec
+from mpodis.circuit import (
+    Ansatz,
+    Circuit,
+    Placement,
+    as_circuit,
+    brickwall,
+    embed,
+    from_spec,
+    identity_circuit,
+)
 from mpodis.conventions import Legs, padded_shape, wires
 from mpodis.factorization import Factorization
 from mpodis.fit import embed_metric, pad_bonds
-from mpodis.measures import second_moment
 from mpodis.mpo import truncate
-from mpodis.sites import bond_dimensions, left_canonical, legs_of, site_tensors
+from mpodis.objectives import Objective
+from mpodis.sites import bond_dimensions, left_canonical, legs_of, site_tensors, spread_norm
 
-__all__ = ["Point", "Problem", "as_ansatz", "named_list"]
+__all__ = ["Point", "Problem", "Sides", "as_ansatz", "as_seed"]
+
+Sides = Any
+"""A circuit of one side: an `Ansatz`, a `Circuit`, quimb's `Circuit`, a depth or a spec."""
 
 
 @dataclass(frozen=True, eq=False)
 class Point:
-    """Gates of both sides and the core's sites: where a run stands, or begins."""
+    """Gates of both circuits, and the site tensors of the core.
+
+    An initial guess may leave the core empty: it is then fitted to the gates.
+    """
 
     left: list
     core: list
     right: list
 
-    def arrays(self, prefix: str) -> dict[str, np.ndarray]:
-        """Its arrays by name, for a file."""
-        parts = (("left", self.left), ("core", self.core), ("right", self.right))
-        return {f"{prefix}{name}.{k}": x for name, xs in parts for k, x in enumerate(xs)}
-
     @classmethod
-    def from_arrays(cls, prefix: str, arrays: dict) -> Point | None:
-        """What `arrays` named, if it is there."""
-
-        parts = [named_list(f"{prefix}{name}.", arrays) for name in ("left", "core", "right")]
-        return cls(*parts) if parts[1] else None
-
-
-def named_list(prefix: str, arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
-    """The arrays called prefix0, prefix1, ..."""
-    return [arrays[f"{prefix}{k}"] for k in range(sum(name.startswith(prefix) for name in arrays))]
+    def of(cls, engine) -> Point:
+        """Where an engine stands."""
+        return cls(list(engine.left), list(engine.core), list(engine.right))
 
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """M as its site tensors, the two ansätze, the shape before padding, and second moments.
+    """What is to be factorized, M ~ Q_L M' Q_R, and in which form.
 
-    `covariance` is that of the inputs, `sensitivity` that of the gradients at the outputs;
-    `initial` are the gates and the core to begin with, where they are given.
+    Attributes
+    ----------
+    tensors : tuple of arrays (left bond, input, output, right bond)
+        Site tensors of M, double precision.
+    left, right : Ansatz
+    shape : (inputs, outputs)
+        Before zero padding.
+    covariance, sensitivity : array or None
+        Second moments of the inputs (padded) and of the loss gradients at the outputs (padded).
+    initial : Point or None
+        The initial guess, where one is given.
     """
 
     tensors: tuple
     left: Ansatz
     right: Ansatz
     shape: tuple[int, int]
-    covariance: np.ndarray | None
+    covariance: np.ndarray | None = None
     sensitivity: np.ndarray | None = None
     initial: Point | None = None
 
@@ -66,92 +78,156 @@ class Problem:
     def legs(self) -> Legs:
         return legs_of(self.tensors)
 
+    @cached_property
+    def _canonical(self) -> tuple[list, float]:
+        return left_canonical(self.tensors)
+
+    @cached_property
+    def _unit(self) -> list:
+        return spread_norm(self._canonical[0], 0.0)
+
+    @property
+    def unit(self) -> list:
+        """Site tensors of M / |M|, the norm spread over the sites."""
+        return self._unit
+
+    @property
+    def log_norm(self) -> float:
+        """log |M|"""
+        return self._canonical[1]
+
+    @property
+    def is_complex(self) -> bool:
+        """Whether the operator or the gates of a side are complex."""
+        groups = {self.left.group, self.right.group}
+        return "U" in groups or any(tensor.dtype.kind == "c" for tensor in self.tensors)
+
+    @property
+    def size(self) -> int:
+        """The larger dimension of the dense operator."""
+        return max(padded_shape(self.legs))
+
+    def ansatz(self, side: str) -> Ansatz:
+        return self.left if side == "left" else self.right
+
     @classmethod
     def build(
         cls,
         tensors: Sequence,
-        left,
-        right,
+        left: Sides,
+        right: Sides = None,
         *,
-        group: str,
-        shape: tuple[int, int] | None,
-        inputs,
-        covariance,
-        sensitivity=None,
+        group: str = "SO",
+        shape: Sequence[int] | None = None,
+        objective: Objective | None = None,
         initial: Factorization | None = None,
         max_bond: int = 1,
     ) -> Problem:
-        """Check what a user gives and fill in what is left open."""
-        tensors = tuple(_double(core) for core in tensors)
-        bad = sum(int((~np.isfinite(core)).sum()) for core in tensors)
+        """Check what a user gives, and fill in what is left open.
+
+        Parameters
+        ----------
+        tensors : site tensors of M
+        left, right : see `disentangle`
+        objective : Objective, optional
+            Its second moments are stored with the problem.
+        initial : Factorization, optional
+            The initial guess; circuits given as `left` and `right` are one, too.
+        max_bond : int
+            Bond dimension of the core.
+        """
+        tensors = tuple(_double(tensor) for tensor in tensors)
+        bad = sum(int((~np.isfinite(tensor)).sum()) for tensor in tensors)
         if bad:
             raise ValueError(f"{bad} entries of the MPO are NaN or infinite")
-        if not np.isfinite(left_canonical(tensors)[1]):
-            raise ValueError("the MPO is zero everywhere; there is nothing to disentangle")
         legs = legs_of(tensors)
         padded = padded_shape(legs)
         shape = padded if shape is None else tuple(int(d) for d in shape)
         if len(shape) != 2 or min(shape) < 1 or shape[0] > padded[0] or shape[1] > padded[1]:
             raise ValueError(f"shape={shape} does not lie within the operator's {padded}")
         n_left, n_right = len(wires(legs, "left")), len(wires(legs, "right"))
+        left, right = _converted(left), _converted(right)
         left_ansatz = as_ansatz(left, n_left, group, "left")
         if right is None:
-            mirror = left if not isinstance(left, Ansatz) or n_left == n_right else None
-            if mirror is None:
+            if isinstance(left, Ansatz | Circuit) and n_left != n_right:
                 raise ValueError(
                     f"the left ansatz has {n_left} wires and cannot be mirrored onto {n_right}; "
                     "give right= too"
                 )
-            right_ansatz = as_ansatz(mirror, n_right, group, "right").reversed()
+            right_ansatz = as_ansatz(left, n_right, group, "right").reversed()
         else:
             right_ansatz = as_ansatz(right, n_right, group, "right")
-        if inputs is not None and covariance is not None:
-            raise ValueError("give inputs= or covariance=, not both")
-        if inputs is not None:
-            covariance = second_moment(inputs)
-        if covariance is not None:
-            covariance = _double(np.asarray(covariance))
-            if covariance.shape != (shape[0],) * 2:
-                raise ValueError(
-                    f"the inputs have {covariance.shape[-1] if covariance.ndim else 0} features, "
-                    f"the layer {shape[0]} inputs"
-                )
-            covariance = embed_metric(covariance, shape[0])
-        if sensitivity is not None:
-            if covariance is None:
-                raise ValueError("sensitivity= weighs the activations; give inputs= or covariance=")
-            sensitivity = _double(sensitivity)
-            if sensitivity.shape != (shape[1],) * 2:
-                raise ValueError(
-                    f"the sensitivity has shape {sensitivity.shape}, the layer {shape[1]} outputs"
-                )
-            sensitivity = embed_metric(sensitivity, shape[1], what="sensitivity")
+        covariance = sensitivity = None
+        if objective is not None:
+            covariance, sensitivity = _moments(objective, shape)
         found = cls(tensors, left_ansatz, right_ansatz, shape, covariance, sensitivity)
-        if initial is None:
-            return found
-        return replace(found, initial=_point(initial, found, max_bond))
+        if not np.isfinite(found.log_norm):
+            raise ValueError("the MPO is zero everywhere; there is nothing to disentangle")
+        given = [side if isinstance(side, Circuit) else None for side in (left, right)]
+        if initial is not None:
+            if any(given):
+                raise ValueError("left= or right= is a circuit and init= is another initial guess")
+            return replace(found, initial=_point(initial, found, max_bond))
+        if any(given):
+            return replace(found, initial=_circuits(given, found))
+        return found
+
+
+def _moments(objective: Objective, shape: tuple[int, int]) -> tuple:
+    """Padded second moments of inputs and gradients, checked against the operator's shape."""
+    covariance, sensitivity = objective.covariance, objective.sensitivity
+    if covariance is not None:
+        covariance = _double(np.asarray(covariance))
+        if covariance.shape != (shape[0],) * 2:
+            raise ValueError(
+                f"the inputs have {covariance.shape[-1] if covariance.ndim else 0} features, "
+                f"the layer {shape[0]} inputs"
+            )
+        covariance = embed_metric(covariance, shape[0])
+    if sensitivity is not None:
+        if covariance is None:
+            raise ValueError("sensitivity= weighs the activations; give inputs= or covariance=")
+        sensitivity = _double(sensitivity)
+        if sensitivity.shape != (shape[1],) * 2:
+            raise ValueError(
+                f"the sensitivity has shape {sensitivity.shape}, the layer {shape[1]} outputs"
+            )
+        sensitivity = embed_metric(sensitivity, shape[1], what="sensitivity")
+    return covariance, sensitivity
 
 
 def _point(given: Factorization, problem: Problem, max_bond: int) -> Point:
-    """A factorization as a point of the problem: more layers and bonds than it has are trivial."""
+    """A factorization as an initial guess: layers and bonds that it lacks begin as trivial."""
     if given.legs != problem.legs:
         raise ValueError(f"init= has legs {given.legs}, the operator {problem.legs}")
     core = given.core
     if max(bond_dimensions(site_tensors(core)), default=1) > max_bond:
         core = truncate(core, max_bond=max_bond).mpo
-    core = pad_bonds([_double(site) for site in site_tensors(core)], max_bond)
-    gates = {}
-    for side in ("left", "right"):
-        ansatz = getattr(problem, side)
-        circuit = embed(getattr(given, side), ansatz, outermost=side)
-        gates[side] = [_double(gate) for gate in circuit.gates]
-        for place, gate in zip(ansatz.placements, gates[side], strict=True):
-            _check_gate(place, gate, ansatz.group)
-        for tie, numbers in ansatz.ties.items():
-            first, *others = (gates[side][j] for j in numbers)
-            if any(np.abs(gate - first).max() > 1e-12 for gate in others):
-                raise ValueError(f"init= has different gates on the {side} that are tied as {tie}")
-    return Point(gates["left"], core, gates["right"])
+    core = pad_bonds([_double(tensor) for tensor in site_tensors(core)], max_bond)
+    sides = [_embedded(getattr(given, side), problem, side) for side in ("left", "right")]
+    return Point(sides[0], core, sides[1])
+
+
+def _circuits(given: Sequence[Circuit | None], problem: Problem) -> Point:
+    """Circuits as an initial guess; a side that is not given begins as the identity."""
+    sides = []
+    for side, circuit in zip(("left", "right"), given, strict=True):
+        circuit = identity_circuit(problem.ansatz(side)) if circuit is None else circuit
+        sides.append(_embedded(circuit, problem, side))
+    return Point(sides[0], [], sides[1])
+
+
+def _embedded(circuit: Circuit, problem: Problem, side: str) -> list:
+    """Gates of a circuit on the placements of a side's ansatz."""
+    ansatz = problem.ansatz(side)
+    gates = [_double(gate) for gate in embed(circuit, ansatz, outermost=side).gates]
+    for place, gate in zip(ansatz.placements, gates, strict=True):
+        _check_gate(place, gate, ansatz.group)
+    for tie, numbers in ansatz.ties.items():
+        first, *others = (gates[j] for j in numbers)
+        if any(np.abs(gate - first).max() > 1e-12 for gate in others):
+            raise ValueError(f"init= has different gates on the {side} that are tied as {tie}")
+    return gates
 
 
 def _check_gate(place: Placement, gate: np.ndarray, group: str) -> None:
@@ -165,7 +241,7 @@ def _check_gate(place: Placement, gate: np.ndarray, group: str) -> None:
         )
 
 
-def _double(array) -> np.ndarray:
+def _double(array: Any) -> np.ndarray:
     """float64 or complex128, on the CPU; in C order, as a resumed run will read it."""
     if hasattr(array, "detach"):
         array = array.detach().cpu().numpy()
@@ -173,18 +249,32 @@ def _double(array) -> np.ndarray:
     return array.astype(np.complex128 if array.dtype.kind == "c" else np.float64, order="C")
 
 
-def as_ansatz(value, n: int, group: str, side: str) -> Ansatz:
-    """An ansatz that is given, or the brickwall of a depth, or that of a spec."""
+def _converted(side: Sides) -> Sides:
+    """quimb's circuit as one of ours; anything else as it is."""
+    ours = isinstance(side, Ansatz | Circuit | str | int | np.integer | float | list | None)
+    return side if ours else as_circuit(side)
+
+
+def as_ansatz(value: Sides, n: int, group: str, side: str) -> Ansatz:
+    """The placements of a circuit: those that are given, or a brickwall of a depth or a spec."""
+    if isinstance(value, Circuit):
+        value = value.ansatz
     if isinstance(value, Ansatz):
         if value.n != n:
             raise ValueError(f"the {side} ansatz has {value.n} wires, the operator {n}")
         return value
     if isinstance(value, bool) or not isinstance(value, str | int | np.integer):
         raise TypeError(
-            f"{side}={value!r} is no circuit; give an Ansatz, a depth, or a spec like '2b + CNOT'"
+            f"{side}={value!r} is no circuit; give an Ansatz, a Circuit, a depth, or a spec like "
+            "'2b + CNOT'"
         )
     if n == 0:
         return Ansatz(0, (), group)
     if isinstance(value, str):
         return from_spec(value, n, group=group)
     return brickwall(n, int(value), min(2, n), group=group)
+
+
+def as_seed(seed: int | np.random.Generator) -> int:
+    """A seed that can be stored, drawn from a generator where one is given."""
+    return int(seed.integers(2**63)) if isinstance(seed, np.random.Generator) else seed

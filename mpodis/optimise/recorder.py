@@ -1,15 +1,16 @@
-"""What is reported of a run: the record of every sweep, and the result."""
+"""What is measured of a search: the record of every sweep, and the figures of the result."""
 
 from __future__ import annotations
 
 import math
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
-from mpodis.circuit.circuit import Circuit
+from mpodis.circuit import Circuit
 from mpodis.conventions import crop, padded_shape, split
-from mpodis.environments import Environments, has_dense_operator
-from mpodis.environments.protocol import core_norm
+from mpodis.environments.protocol import Environments, core_norm, has_dense_operator
 from mpodis.factorization import dense_overlap, sandwich
 from mpodis.measures import (
     bond_spectra,
@@ -18,117 +19,150 @@ from mpodis.measures import (
     spectral_bound,
     tensor_entropies,
 )
+from mpodis.objectives import Loss, OverlapLoss
 from mpodis.optimise.problem import Problem
+from mpodis.optimise.state import State
 from mpodis.sites import mpo_from_tensors, tensors_to_dense
 
-__all__ = ["Figures"]
+__all__ = ["Recorder"]
 
 MEASURED = 2**8
 """Dimension up to which bound and entropies are measured in every sweep."""
 DECOMPOSED = 2**11
 """Dimension up to which the result has them from dense matrices; the SVDs take minutes above."""
 SPECTRA_BOND = 64
-"""Bond dimension at which the entropies of larger results are taken from the boundary MPO."""
+"""Bond dimension at which the entropies of larger results are taken from a truncated MPO."""
 
 
-class Figures:
+class Recorder:
     """Measures gates and core against the operator.
 
     Parameters
     ----------
     problem : Problem
-    unit : list of site tensors
-        The operator, of norm 1.
+        Its circuits may be replaced by those of a stage, see `of_sweep`.
     """
 
-    def __init__(self, problem: Problem, unit: list) -> None:
-        self.problem, self.unit = problem, unit
-        size = max(padded_shape(problem.legs))
-        self.dense, self.small = size <= DECOMPOSED, size <= MEASURED
-        self.matrix = tensors_to_dense(unit) if self.dense else None
-        self._values = singular_values(self.matrix) if self.small else None
-        self._answers = self._answer(self.matrix)
-        if problem.covariance is not None:
-            rounding = 1e-14 * math.sqrt(np.abs(problem.covariance).max())
-            self._answers = self._answers if self._answers > rounding else math.nan
+    def __init__(self, problem: Problem) -> None:
+        self._problem = problem
+        self._has_dense, self._is_small = problem.size <= DECOMPOSED, problem.size <= MEASURED
+        self._matrix = tensors_to_dense(problem.unit) if self._has_dense else np.empty(0)
+        self._size = math.nan  # |X M|
+        if problem.covariance is not None and self._has_dense:
+            size = self._activations(self._matrix)
+            if size > 1e-14 * math.sqrt(np.abs(problem.covariance).max()):
+                self._size = size
 
-    def of_sweep(self, engine: Environments, core, *, overlap: float | None) -> dict:
-        """Bound, entropies and errors; what the size does not allow is NaN.
+    @cached_property
+    def _values(self) -> np.ndarray:
+        return singular_values(self._matrix)
 
-        `overlap` is given where the objective knows it; `core` is the engine's at its best norm.
+    def of_sweep(
+        self,
+        loss: Loss[Any],
+        engine: Environments,
+        state: State,
+        problem: Problem,
+        bond: int | None,
+    ) -> dict:
+        """The record of the sweep just done; figures that the size does not allow are NaN.
+
+        Parameters
+        ----------
+        problem : Problem
+            With the circuits of the present stage.
+        bond : int or None
+            Bond dimension D of an engine that truncates.
         """
-        bound = s_avg = felt = math.nan
-        if self.small:
+        value, sides = state.losses[-1], (problem.left, problem.right)
+        overlap = 1.0 - value if isinstance(loss, OverlapLoss) else None
+        bound = s_avg = error = math.nan
+        if self._is_small:
             bound = spectral_bound(self._values, singular_values(engine.core))
-            s_avg = self.entropies_left(engine).mean() if len(self.problem.legs) > 1 else 0.0
-        if self.dense and (overlap is None or (self.small and not math.isnan(self._answers))):
-            product = self.product(engine, core)
-            overlap = dense_overlap(self.matrix, product)
-            felt = self.felt(product)
+            if len(problem.legs) > 1:
+                s_avg = float(self._entropies(engine, problem).mean())
+            else:
+                s_avg = 0.0
+        if self._has_dense and (overlap is None or (self._is_small and not math.isnan(self._size))):
+            product = self._product(engine, loss.scaled_core(engine), problem)
+            overlap = dense_overlap(self._matrix, product)
+            error = self._activation_error(product)
+        overlap = math.nan if overlap is None else float(overlap)
         return {
-            "overlap": math.nan if overlap is None else float(overlap),
+            "stage": state.stage,
+            "depth": max(side.depth for side in sides),
+            "width": max((p.width for side in sides for p in side.placements), default=0),
+            "init": state.name,
+            "sweep": len(state.losses) - 1,
+            "phase": state.phase,
+            "loss": value,
+            "overlap": overlap,
             "bound": float(bound),
-            "s_avg": float(s_avg),
-            "activations": felt,
+            "s_avg": s_avg,
+            "activations": error,
+            "true_overlap": overlap if bond is None else math.nan,
+            "environment_bond": math.nan if bond is None else bond,
+            "seconds": state.seconds,
         }
 
-    def of_result(self, engine: Environments, core, overlap: float) -> dict:
-        """Fields of the `Disentangled` that are measured at the end."""
-        spectra = bond_spectra(mpo_from_tensors(self.unit))
-        bound = felt = error = math.nan
-        if self.dense:
-            bound = spectral_bound(singular_values(self.matrix), singular_values(core))
-            after = self.entropies_left(engine)
-            product = self.product(engine, core)
-            felt = self.felt(product)
-            target, cropped = (crop(x, self.problem.shape) for x in (self.matrix, product))
+    def of_result(self, engine: Environments, core: list, overlap: float) -> dict:
+        """The fields of a `Disentangled` that are measured at the end."""
+        problem = self._problem
+        spectra = bond_spectra(mpo_from_tensors(problem.unit))
+        bound = activation_error = error = math.nan
+        if self._has_dense:
+            bound = spectral_bound(self._values, singular_values(core))
+            after = self._entropies(engine, problem)
+            product = self._product(engine, core, problem)
+            activation_error = self._activation_error(product)
+            target, cropped = (crop(x, problem.shape) for x in (self._matrix, product))
             error = float(np.linalg.norm(target - cropped) / np.linalg.norm(target))
         else:
-            after = self._entropies_of_boundary(engine)
-            if self.problem.shape == padded_shape(self.problem.legs):
+            pulled = bond_spectra(mpo_from_tensors(engine.pulled_tensors(SPECTRA_BOND)))
+            after = np.array([entropy(spectrum) for spectrum in pulled])
+            if problem.shape == padded_shape(problem.legs):
                 # gates keep norms, so that the distance follows from the overlap
                 size = core_norm(core)
                 error = math.sqrt(max(0.0, 1.0 - 2.0 * overlap * size + size * size))
         return {
             "bound": bound,
             "relative_error": error,
-            "activation_error": felt,
+            "activation_error": activation_error,
             "entropies_before": np.array([entropy(spectrum) for spectrum in spectra]),
             "entropies_after": after,
         }
 
-    def _entropies_of_boundary(self, engine: Environments) -> np.ndarray:
-        """S_k of Q_L^H M Q_R^H as an MPO, truncated to `SPECTRA_BOND`."""
-        spectra = bond_spectra(mpo_from_tensors(engine.pulled_tensors(SPECTRA_BOND)))
-        return np.array([entropy(spectrum) for spectrum in spectra])
-
-    def _answer(self, matrix) -> float:
-        """|X matrix|, the matrix cropped as the layer uses it; NaN where X is not known."""
-        if self.problem.covariance is None or matrix is None:
+    def overlap(self, engine: Environments, core: list) -> float:
+        """f of the operator with Q_L M' Q_R by dense matrices; NaN where the size forbids them."""
+        if not self._has_dense:
             return math.nan
-        x = crop(matrix, self.problem.shape)
-        return math.sqrt(max(0.0, float(np.vdot(x, self.problem.covariance @ x).real)))
+        return dense_overlap(self._matrix, self._product(engine, core, self._problem))
 
-    def felt(self, product) -> float:
-        """Relative error of the activations; NaN where the layer answers none of the inputs."""
-        return self._answer(self.matrix - product) / self._answers
+    def _activations(self, matrix: np.ndarray) -> float:
+        """|X matrix|, the matrix cropped as the layer uses it."""
+        x = crop(matrix, self._problem.shape)
+        return math.sqrt(max(0.0, float(np.vdot(x, self._problem.covariance @ x).real)))
 
-    def entropies_left(self, engine: Environments) -> np.ndarray:
-        """S_k of Q_L^H M Q_R^H, the entanglement that the circuits leave."""
+    def _activation_error(self, product: np.ndarray) -> float:
+        """|X M - X product| / |X M|; NaN where X is not known, or X M is zero."""
+        if math.isnan(self._size):
+            return math.nan
+        return self._activations(self._matrix - product) / self._size
+
+    def _entropies(self, engine: Environments, problem: Problem) -> np.ndarray:
+        """S_k of Q_L^H M Q_R^H (nats): the entanglement that the circuits leave."""
         if has_dense_operator(engine):
-            pulled = engine.pulled(self.matrix)
+            pulled = engine.pulled(self._matrix)
         else:
-            left, right = (circuit.adjoint() for circuit in self.circuits(engine))
-            pulled = sandwich(left, self.matrix, right)
-        return tensor_entropies(split(pulled, self.problem.legs))
+            left, right = (circuit.adjoint() for circuit in _circuits(engine, problem))
+            pulled = sandwich(left, self._matrix, right)
+        return tensor_entropies(split(pulled, problem.legs))
 
-    def product(self, engine: Environments, core):
+    def _product(self, engine: Environments, core: list, problem: Problem) -> np.ndarray:
         """Dense Q_L M' Q_R."""
-        left, right = self.circuits(engine)
+        left, right = _circuits(engine, problem)
         return sandwich(left, tensors_to_dense(core), right)
 
-    def circuits(self, engine: Environments) -> tuple[Circuit, Circuit]:
-        return (
-            Circuit(self.problem.left, tuple(engine.left)),
-            Circuit(self.problem.right, tuple(engine.right)),
-        )
+
+def _circuits(engine: Environments, problem: Problem) -> tuple[Circuit, Circuit]:
+    return Circuit(problem.left, tuple(engine.left)), Circuit(problem.right, tuple(engine.right))

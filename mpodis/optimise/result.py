@@ -1,4 +1,4 @@
-"""What `disentangle` returns: the factorization, how it ended, and how it got there."""
+"""What `disentangle` returns: the factorization, why the search ended, and its history."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mpodis.factorization import Factorization
-from mpodis.optimise.settings import Settings
+from mpodis.options import SearchOptions
 from mpodis.tables import Table, Tabular
 
 __all__ = ["ADVICE", "Disentangled", "History"]
@@ -17,9 +17,11 @@ __all__ = ["ADVICE", "Disentangled", "History"]
 ADVICE = {
     "exact": "the target is reproduced to rounding",
     "converged": "the loss has stopped falling; more gates or a larger max_bond would lower it",
-    "truncated": "truncated boundaries no longer tell up from down; raise environment_bond",
+    "truncated": "the truncated environments no longer point uphill; raise environment_bond",
     "max_sweeps": "still falling when max_sweeps was reached; raise it to go on",
     "max_seconds": "still falling when max_seconds was reached; raise it to go on",
+    "interrupted": "stopped by the user; resume(run_dir), or init=<this result>, goes on",
+    "unfinished": "read from a run that has not ended; resume(run_dir) goes on",
 }
 
 
@@ -27,12 +29,12 @@ ADVICE = {
 class History:
     """One record per sweep, as dictionaries and as columns.
 
-    A record holds: stage (of circuits that grow, else 0), its depth and its widest gate, init
-    (number), sweep (within start and stage), phase ("start", "sweep" or "lbfgs", the latter ten
-    iterations a record), loss, overlap, bound, s_avg (of Q_L^H M Q_R^H, nats), activations
-    (relative error, NaN without a covariance), true_overlap (NaN in sweeps of a truncating engine
-    between two checks), environment_bond (of such an engine, else NaN), seconds. What a size does
-    not allow (bound, s_avg of more than 8 qubits) is NaN.
+    A record holds: stage (of circuits that grow, else 0), depth and width (of its deepest circuit
+    and its widest gate), init (number of the initial guess), sweep (of this guess and stage), phase
+    ("init", "sweep" or "lbfgs", ten iterations a record), loss, overlap, bound, s_avg (of
+    Q_L^H M Q_R^H, nats), activations (relative error, NaN without a covariance), true_overlap (NaN
+    in sweeps of a truncating engine between two checks), environment_bond (of such an engine, else
+    NaN), seconds. What a size does not allow (bound and s_avg of more than 8 qubits) is NaN.
     """
 
     records: tuple[dict, ...]
@@ -41,7 +43,7 @@ class History:
         return len(self.records)
 
     def column(self, name: str, *, init: int | None = None) -> np.ndarray:
-        """Values of a column, of all starts or of one."""
+        """Values of a column, of all initial guesses or of one."""
         if self.records and name not in self.records[0]:
             raise KeyError(f"no column {name!r}; there are {', '.join(self.records[0])}")
         return np.array([r[name] for r in self.records if init in (None, r["init"])])
@@ -54,11 +56,13 @@ class Disentangled(Tabular):
     Attributes
     ----------
     factorization : Factorization
-    status : {"exact", "converged", "truncated", "max_sweeps", "max_seconds"}
+    status : str
+        Why the search ended: "exact", "converged", "truncated", "max_sweeps", "max_seconds",
+        "interrupted" (by Ctrl-C) or "unfinished" (as `load_run` found it).
     history : History
-    settings : Settings
+    options : SearchOptions
     init : int
-        Number of the start that won.
+        Number of the initial guess that won.
     loss : float
         The final value of the objective: 1 - f, or the squared relative error of the activations
         (weighted by the sensitivity where one was given).
@@ -77,13 +81,13 @@ class Disentangled(Tabular):
         truncated MPO above 11 qubits.
     seconds : float
     winners : tuple of int
-        Number of the start that won each stage.
+        Number of the initial guess that won each stage.
     """
 
     factorization: Factorization
     status: str
     history: History
-    settings: Settings
+    options: SearchOptions
     init: int
     loss: float
     overlap: float
@@ -127,8 +131,8 @@ class Disentangled(Tabular):
     def table(self) -> Table:
         parts = self.factorization.parameter_counts()
         rows: list[Sequence[object]] = [
-            ("objective", self.settings.objective),
-            ("engine", self.settings.engine),
+            ("objective", self.options.objective),
+            ("engine", self.options.engine),
             ("overlap f", self.overlap),
             *([("overlap f, error", self.overlap_error)] if self.overlap_error else []),
             ("von Neumann bound", self.bound),
@@ -137,8 +141,8 @@ class Disentangled(Tabular):
             ("S_avg before (nats)", _mean(self.entropies_before)),
             ("S_avg after (nats)", _mean(self.entropies_after)),
             *((f"parameters, {part}", count) for part, count in parts.items()),
-            ("init", f"{self.init + 1} of {1 + max(self.history.column('init'))}"),
-            ("sweeps", sum(self.path("phase") != "start")),
+            ("initial guess", f"{self.init + 1} of {1 + max(self.history.column('init'))}"),
+            ("sweeps", sum(self.path("phase") != "init")),
             ("seconds", self.seconds),
             ("status", self.status),
         ]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
 from matplotlib.axes import Axes
 
@@ -21,21 +22,21 @@ from mpodis.tables import Table
 
 __all__ = ["EXPERIMENT"]
 
-_PAPER = {"start": "random", "starts": 1, "core": "fixed", "method": "sweeps"}
-LADDER = {
+_PAPER: dict[str, Any] = {"init": "random", "n_init": 1, "core": "fixed", "method": "sweeps"}
+LADDER: dict[str, dict[str, Any]] = {
     "random gates, core fixed, sweeps": _PAPER,
     "+ core updated": _PAPER | {"core": "update"},
-    "+ near the identity": _PAPER | {"core": "update", "start": "identity"},
-    "+ L-BFGS": {"start": "identity", "starts": 1},
-    "+ four starts": {"start": "identity"},
+    "+ near the identity": _PAPER | {"core": "update", "init": "identity"},
+    "+ L-BFGS": {"init": "identity", "n_init": 1},
+    "+ four starts": {"init": "identity"},
 }
 """Settings by idea; what is not named is the default of `disentangle`."""
-GROWN, GROWTH = "+ grown", {"start": "grown"}
-VARIANTS = {
-    "over-relaxed sweeps": _PAPER | {"core": "update", "start": "identity", "relaxation": 0.5},
-    "four entropic starts": {"start": "entropic"},
-    "sixteen starts": {"start": "identity", "starts": 16},
-    "O(4) gates, four starts": {"start": "identity", "group": "O"},
+GROWN = "+ grown"
+VARIANTS: dict[str, dict[str, Any]] = {
+    "over-relaxed sweeps": _PAPER | {"core": "update", "init": "identity", "relaxation": 0.5},
+    "four entropic starts": {"init": "entropic"},
+    "sixteen starts": {"init": "identity", "n_init": 16},
+    "O(4) gates, four starts": {"init": "identity", "group": "O"},
 }
 CNOTS = 2
 """Of a gate in SO(4), at most; one of determinant -1 takes 3."""
@@ -89,7 +90,7 @@ def _one(*, data: str, networks: str, seed: int, depth: int, idea: str, settings
 def _grown(*, data: str, networks: str, seed: int, depth: int) -> dict:
     mpo = network(data, networks, seed).mpo.to_mpo()
     began = time.process_time()
-    found = disentangle(mpo, left=brickwall(mpo.L, depth), seed=seed, **GROWTH)
+    found = disentangle(mpo, left=brickwall(mpo.L, depth), seed=seed, init="grown")
     # of the processor: others may be at work on the machine
     share = (time.process_time() - began) / found.seconds
     best = {
@@ -169,7 +170,7 @@ def finding(record: dict) -> str:
     levels = [median(_column(record, idea, depth, "overlap")) for idea in ideas]
     steps = "; ".join(f"{idea} {f:.3f}" for idea, f in zip(ideas, levels, strict=True))
     gains = {b: y - x for b, x, y in zip(ideas[1:], levels, levels[1:], strict=False)}
-    most = max(gains, key=gains.get)
+    most = max(gains, key=lambda idea: gains[idea])
     deep = _column(record, GROWN, record["options"]["deepest"], "overlap")
     falls = sum(
         row["depths"][str(d + 1)]["overlap"] < row["depths"][str(d)]["overlap"] - 1e-9

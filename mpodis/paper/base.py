@@ -2,49 +2,26 @@
 
 from __future__ import annotations
 
+import html
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from matplotlib.axes import Axes
 
+from mpodis.data import load_data
+from mpodis.jobs import Figure
+from mpodis.options import ReproduceConfig as Options
 from mpodis.tables import Table
+
+if TYPE_CHECKING:
+    from mpodis.jobs.directory import JobDirectory
 
 __all__ = ["Experiment", "Options", "Panel", "Piece", "spread"]
 
-
-@dataclass(frozen=True)
-class Options:
-    """Options that all experiments have; each adds its own in a subclass.
-
-    Attributes
-    ----------
-    data, data_dir : str
-        See `load_data`.
-    networks : str, optional
-        Folder in which trained networks are kept and found again; default: in the run directory.
-    seed, seeds : int
-        The first seed, and how many consecutive ones there are.
-    workers : int
-        Processes, of one thread each.
-    """
-
-    data: str = "digits"
-    data_dir: str | None = None
-    networks: str | None = None
-    seed: int = 0
-    seeds: int = 10
-    workers: int = 2
-
-    def __post_init__(self) -> None:
-        for name, least in (("seed", 0), ("seeds", 1), ("workers", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name}={getattr(self, name)} must be {least} or more")
-
-    @property
-    def range(self) -> range:
-        """The seeds."""
-        return range(self.seed, self.seed + self.seeds)
+T = TypeVar("T", bound=Options)
 
 
 @dataclass(frozen=True)
@@ -70,8 +47,8 @@ class Panel:
 
 
 @dataclass(frozen=True)
-class Experiment:
-    """A question, the work that answers it, and how the answer is shown.
+class Experiment(Generic[T]):
+    """A question, the work that answers it, and how the answer is shown: a `Job`.
 
     Attributes
     ----------
@@ -80,7 +57,7 @@ class Experiment:
         `Options` or a subclass.
     pieces : callable
         From the options to the pieces of work.
-    tables, panels, finding
+    tables, finding, panels
         From the record, see `run_experiment`: tables, the figure's panels, and a paragraph that
         says what was found, every number in it taken from the record.
     trains : bool
@@ -92,13 +69,38 @@ class Experiment:
 
     name: str
     title: str
-    options: type
-    pieces: Callable[[Options], Sequence[Piece]]
+    options: type[T]
+    pieces: Callable[[T], Sequence[Piece]]
     tables: Callable[[dict], list[Table]]
     finding: Callable[[dict], str]
     panels: tuple[Panel, ...] = ()
     trains: bool = True
     size: int | None = None
+
+    def prepare(self, options: T) -> None:
+        """Read the data of the networks, to find what is wrong before anything is written."""
+        if self.trains:
+            load_data(options.data, data_dir=options.data_dir)
+
+    def run(self, options: T, prepared: None, directory: JobDirectory, *, progbar: bool) -> dict:
+        """See `run_experiment`."""
+        from mpodis.paper.running import run_experiment  # takes torch, which showing does not
+
+        return run_experiment(self, options, directory, progbar=progbar)
+
+    def figures(self, results: dict) -> dict[str, Figure]:
+        """The panels, each by itself."""
+        return {p.name: Figure(partial(p.draw, results), p.caption) for p in self.panels}
+
+    def introduction(self, results: dict) -> tuple[str, str]:
+        """Title, and the finding with the command that repeats it."""
+        data = results["data"]["note"] if results["data"] else "none"
+        lines = (
+            results["finding"],
+            f"Command: {results['command']}",
+            f"Data: {data}; seeds {results['seeds'][0]} to {results['seeds'][-1]}.",
+        )
+        return results["title"], "".join(f"<p>{html.escape(line)}</p>" for line in lines)
 
 
 def spread(values: Sequence[float], digits: int = 3) -> str:

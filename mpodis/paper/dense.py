@@ -24,13 +24,14 @@ from matplotlib.axes import Axes
 
 from mpodis.nn import accuracy
 from mpodis.paper import wide
-from mpodis.paper.base import Experiment, Options, Panel, Piece, spread
+from mpodis.paper.base import Experiment, Panel, Piece, spread
 from mpodis.paper.networks import dataset, trained_dense
-from mpodis.paper.standins import (
+from mpodis.paper.replacements import (
     METHODS,
+    Dense,
     Effort,
-    Place,
-    StandIn,
+    Replacement,
+    Slot,
     circuits,
     leads,
     monarch_matrix,
@@ -48,7 +49,6 @@ MIRRORED = "circuits, mirrored gates"
 OURS_GIVEN, MPO_GIVEN = "circuits, order given", "MPO, order given"
 KINDS = (MIRRORED, OURS, OURS_GIVEN)
 """Forms of circuits, the most economical ones first."""
-OBJECTIVES = ("activations", "sensitivity")
 BUDGETS = (100, 150, 200, 250, 300, 400, 550, 800, 1100, 1500, 2000, 3000)
 """Parameters at which methods are compared."""
 
@@ -62,7 +62,7 @@ class Case:
     ours : str
     others : tuple of str
     count : {"parameters", "thrifty"}
-        How the parameters of our circuits are counted, see `StandIn`.
+        How the parameters of our circuits are counted, see `Replacement`.
     """
 
     ours: str
@@ -81,57 +81,15 @@ FEW, MANY = (250, 550), 1100
 """The range that the comparison is about, and the end of that in which few is few."""
 
 
-@dataclass(frozen=True)
-class Dense(Options):
-    """What stands in, and what each fit gets.
-
-    Attributes
-    ----------
-    network : {"small", "wide"}
-    objectives : tuple of str
-        "activations": the distance of the activations; "sensitivity": weighted by what the loss
-        feels of them.
-    cores, depths, mirrored : tuple of int
-        Bond dimensions of cores, and ascending depths of the circuits around each: of those whose
-        gates are all free, and of those whose gates stand at two places.
-    bonds, ranks, monarchs : tuple of int
-        Bond dimensions of plain MPOs, ranks, and least parameters of Monarch matrices.
-    starts, max_sweeps, rounds : int
-        See `Effort`; for the wide network a quarter of the sweeps and a third of the rounds.
-    shares : tuple of float
-        Of the wide network's hidden weights that are kept.
-    """
-
-    seeds: int = 5
-    network: str = "small"
-    objectives: tuple[str, ...] = OBJECTIVES
-    cores: tuple[int, ...] = (1, 2, 3, 4, 8, 12)
-    depths: tuple[int, ...] = (2, 4, 5, 7, 9, 12, 16, 24)
-    mirrored: tuple[int, ...] = (3, 4, 6, 9, 12, 16, 20, 26, 36)
-    bonds: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16)
-    ranks: tuple[int, ...] = tuple(range(1, 24))
-    monarchs: tuple[int, ...] = (256, 384, 512, 768, 1024, 1536, 2048)
-    starts: int = 4
-    max_sweeps: int = 60
-    rounds: int = 6
-    shares: tuple[float, ...] = (1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.network not in ("small", "wide"):
-            raise ValueError(f"network={self.network!r} is not known; use small or wide")
-        wrong = [name for name in self.objectives if name not in OBJECTIVES]
-        if wrong or not self.objectives:
-            raise ValueError(f"objectives={self.objectives} must be among {', '.join(OBJECTIVES)}")
-        for name in ("depths", "mirrored"):
-            depths = getattr(self, name)
-            if not depths or list(depths) != sorted(set(depths)) or depths[0] < 1:
-                raise ValueError(f"{name}={depths} must be ascending, from 1 on")
-
-
 def pieces(options: Dense) -> list[Piece]:
     if options.network == "wide":
-        return wide.pieces(options)
+        return wide.pieces(
+            options,
+            objectives=options.objectives,
+            shares=options.shares,
+            max_sweeps=options.max_sweeps,
+            rounds=options.rounds,
+        )
     same = {k: getattr(options, k) for k in ("data", "data_dir", "networks")}
     effort = {k: getattr(options, k) for k in ("starts", "max_sweeps", "rounds")}
     ours = [
@@ -171,7 +129,7 @@ def pieces(options: Dense) -> list[Piece]:
 def _rows(*, data, data_dir, networks, seed, objective, method, sizes, effort) -> dict:
     images = dataset(data, data_dir)
     model = trained_dense(images, networks, seed, hidden=(images.features,))
-    place = Place.of(model, "0", images.x_train, objective)
+    place = Slot.of(model, "0", images.x_train, objective)
 
     def score(network) -> float:
         return accuracy(network, images.x_test, images.y_test)
@@ -180,7 +138,7 @@ def _rows(*, data, data_dir, networks, seed, objective, method, sizes, effort) -
         {
             "name": found.name,
             "parameters": found.parameters,
-            "thrifty": found.thrifty,
+            "thrifty": found.independent,
             "loss": found.loss,
             "accuracy": score(place.filled(found.matrix)),
         }
@@ -198,7 +156,7 @@ def _rows(*, data, data_dir, networks, seed, objective, method, sizes, effort) -
     }
 
 
-def _fits(place: Place, method: str, sizes: Sequence[int], effort: Effort) -> Iterator[StandIn]:
+def _fits(place: Slot, method: str, sizes: Sequence[int], effort: Effort) -> Iterator[Replacement]:
     layer = place.layer
     orders = None
     if method in (OURS_GIVEN, MPO_GIVEN):
@@ -258,9 +216,10 @@ def compared(record: dict, objective: str, case: Case) -> dict[int, dict[str, li
             at_most(front(record, objective, case.ours, seed, case.count), budget, case.count)
             for seed in record["seeds"]
         ]
-        if any(row is None for row in ours):
+        paid = [row["accuracy"] for row in ours if row is not None]
+        if len(paid) < len(ours):
             continue
-        columns = {case.ours: [row["accuracy"] for row in ours]}
+        columns = {case.ours: paid}
         for method in case.others:
             columns[method] = [
                 between(front(record, objective, method, seed), budget) for seed in record["seeds"]
@@ -386,7 +345,8 @@ def _draw(record: dict, ax: Axes) -> Axes:
         # what all networks have at a number of parameters
         budgets = sorted({row["parameters"] for rows in fronts for row in rows})
         budgets = [b for b in budgets if all(at_most(rows, b) for rows in fronts)]
-        curves = [median(at_most(rows, b)["accuracy"] for rows in fronts) for b in budgets]
+        best = [[row for rows in fronts if (row := at_most(rows, b))] for b in budgets]
+        curves = [median(row["accuracy"] for row in found) for found in best]
         ax.plot(budgets, curves, color=f"C{k}", lw=2, label=method, drawstyle="steps-post")
     ax.set(xscale="log", xlabel="parameters", ylabel=f"test accuracy (%), {objective}")
     ax.legend(fontsize="small")

@@ -119,7 +119,7 @@ def _depths(
     """One way to write the layer, at every depth."""
     trained = trained_layer(layer, seed=seed, **where)
     matrix = trained.matrix
-    search = {"starts": starts, "max_sweeps": max_sweeps, "seed": seed}
+    search = {"n_init": starts, "max_sweeps": max_sweeps, "seed": seed}
     rows = []
     for depth in depths:
         began = time.perf_counter()

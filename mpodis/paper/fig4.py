@@ -29,8 +29,7 @@ from mpodis.gates import gate_parameters, random_gate
 from mpodis.mpo import compress, mpo_to_dense, truncate
 from mpodis.paper.base import Experiment, Options, Panel, Piece, spread
 from mpodis.paper.networks import network
-from mpodis.quantum import gate_cost
-from mpodis.quantum.cost import BACKENDS
+from mpodis.quantum import BACKENDS, gate_cost
 from mpodis.tables import Table
 
 __all__ = ["EXPERIMENT"]
@@ -45,7 +44,7 @@ VARIANTS = {
     "more sweeps": {},
     "core updated": {"core": "update"},
     "L-BFGS": {"method": "lbfgs", "tol": 1e-6},
-    "near identity": {"start": "identity"},
+    "near identity": {"init": "identity"},
     "scrambled": {},
 }
 """The paper's way, and that with one thing changed; "scrambled" has U M V in the place of M."""
@@ -107,8 +106,8 @@ def pieces(options: Fig4) -> list[Piece]:
         paper = same | {"depths": options.depths, "sweeps": options.sweeps}
         for width, deepest in zip(options.widths, options.deepest, strict=True):
             name = f"seed{seed}-{width}body"
-            ours = {"deepest": deepest, "start": options.start}
-            ours |= {"starts": options.starts, "max_sweeps": options.max_sweeps}
+            ours = {"deepest": deepest, "init": options.start}
+            ours |= {"n_init": options.starts, "max_sweeps": options.max_sweeps}
             found += [
                 Piece(f"{name}-random", _again, paper | {"width": width, "variant": "random"}),
                 Piece(f"{name}-ours", _grown, same | {"width": width} | ours),
@@ -133,18 +132,19 @@ def _again(
     mpo = network(data, networks, seed).mpo.to_mpo()
     run = partial(
         disentangle,
-        **{"core": "fixed", "start": "random", "starts": 1, "method": "sweeps", "tol": 0.0}
+        **{"core": "fixed", "init": "random", "n_init": 1, "method": "sweeps", "tol": 0.0}
         | {"max_sweeps": sweeps, "seed": seed}
         | VARIANTS[variant],
     )
+    core = truncate(mpo, max_bond=1).mpo
     if variant == "scrambled":
-        core, mpo = truncate(mpo, max_bond=1).mpo, _scrambled(mpo, seed)
+        mpo = _scrambled(mpo, seed)
     rows = []
     for depth in depths:
         left = brickwall(mpo.L, depth, width)
         if left.n_parameters >= 2 * gate_parameters(mpo.L, "SO"):
             break
-        given = {"start": _random_gates(left, core, seed)} if variant == "scrambled" else {}
+        given = {"init": _random_gates(left, core, seed)} if variant == "scrambled" else {}
         found = run(mpo, left=left, **given)
         rows.append((depth, found.overlap, float(found.entropies_after.mean()), found.bound))
     if not rows:
@@ -406,7 +406,7 @@ def _fewest(record: dict) -> str:
             width: median(_reached(record, way, width, "logical"))
             for width in record["options"]["widths"]
         }
-        width = min(counts, key=counts.get)
+        width = min(counts, key=lambda width: counts[width])
         texts.append(
             f"{way}: {width}-body with {counts[width]:.0f}"
             if math.isfinite(counts[width])

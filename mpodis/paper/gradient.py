@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from statistics import median
@@ -24,12 +24,12 @@ from mpodis.circuit.ansatz import brickwall
 from mpodis.environments import DenseEnvironments
 from mpodis.environments.protocol import Gradient
 from mpodis.gates import polar_update, skew
-from mpodis.objectives import Overlap
-from mpodis.optimise.initial import first_core, place_start
+from mpodis.objectives import OverlapLoss
+from mpodis.optimise.descend import Budget
+from mpodis.optimise.initial import first_core, place_initial_guess
 from mpodis.optimise.lbfgs import Lbfgs
-from mpodis.optimise.loop import CRAWL
 from mpodis.optimise.problem import Problem
-from mpodis.optimise.settings import Settings
+from mpodis.options import SearchOptions
 from mpodis.paper.base import Experiment, Options, Panel, Piece, spread
 from mpodis.paper.networks import network
 from mpodis.sites import site_tensors
@@ -89,11 +89,11 @@ def pieces(options: GradientOptions) -> list[Piece]:
     ]
 
 
-class Metered(Overlap):
+class Metered(OverlapLoss):
     """The overlap, with the loss and the processor time of every evaluation noted."""
 
-    def __init__(self, cores) -> None:
-        super().__init__(cores)
+    def __init__(self, tensors: Sequence) -> None:
+        super().__init__(tensors)
         self.losses: list[float] = []
         self.times: list[float] = []
 
@@ -104,7 +104,7 @@ class Metered(Overlap):
 
     def sweep(self, engine, updates, *, core: bool) -> None:
         super().sweep(engine, updates, core=core)
-        self._note(self.loss(engine))
+        self._note(self.value(engine))
 
     def _note(self, loss: float) -> None:
         self.losses.append(float(loss))
@@ -123,11 +123,13 @@ class Race:
     began: float
 
     @classmethod
-    def at_start(cls, problem: Problem, settings: Settings, first: list, evaluations: int) -> Race:
-        """The same gates and core whenever problem, settings and first core are the same."""
-        objective, free = Metered(problem.cores), settings.core == "update"
+    def at_start(
+        cls, problem: Problem, options: SearchOptions, core: list, evaluations: int
+    ) -> Race:
+        """The same gates and core whenever problem, options and first core are the same."""
+        objective, free = Metered(problem.tensors), options.core == "update"
         engine = DenseEnvironments(objective.target, problem.legs, problem.left, problem.right)
-        place_start(0, 0, engine, objective, problem, first, settings)
+        place_initial_guess(0, 0, engine, objective, problem, options, around=None, core=core)
         return cls(problem, objective, engine, free, evaluations, time.process_time())
 
     def left(self) -> int:
@@ -139,12 +141,12 @@ def sweeps(race: Race, *, until_slow: bool = False) -> None:
     """Polar updates gate by gate, and the best core; perhaps only until they crawl."""
     sides = {"left": race.problem.left, "right": race.problem.right}
     updates = {side: partial(polar_update, group=a.group) for side, a in sides.items()}
-    loss = race.objective.loss(race.engine)
+    loss = race.objective.value(race.engine)
     while race.left() > 0:
         before = loss
         race.objective.sweep(race.engine, updates, core=race.free_core)
         loss = race.objective.losses[-1]
-        if until_slow and before - loss < CRAWL * loss:
+        if until_slow and before - loss < Budget.crawl * loss:
             return
 
 
@@ -157,7 +159,7 @@ def lbfgs(race: Race) -> None:
 def auto(race: Race) -> None:
     """Hand over from sweeps to L-BFGS where ``disentangle(method="auto")`` does."""
     sweeps(race, until_slow=True)
-    race.engine.set(core=race.objective.scaled(race.engine))
+    race.engine.set(core=race.objective.scaled_core(race.engine))
     lbfgs(race)
 
 
@@ -222,15 +224,12 @@ def _compare(
     adam: list[float],
     momentum: list[float],
 ) -> dict:
-    cores = site_tensors(network(data, networks, seed).mpo.to_mpo())
-    ansatz = brickwall(len(cores), depth)
-    problem = Problem.build(
-        cores, ansatz, None, group="SO", shape=None, inputs=None, covariance=None
-    )
-    settings = Settings(init=start, core=core, seed=seed)
-    first, races = first_core(cores, settings), {}
+    tensors = site_tensors(network(data, networks, seed).mpo.to_mpo())
+    problem = Problem.build(tensors, brickwall(len(tensors), depth))
+    options = SearchOptions(init=start, core=core, seed=seed)
+    first, races = first_core(problem, options), {}
     for name, optimise in optimisers(adam, momentum).items():
-        races[name] = Race.at_start(problem, settings, first, evaluations)
+        races[name] = Race.at_start(problem, options, first, evaluations)
         optimise(races[name])
     best = max(1 - min(race.objective.losses[:evaluations]) for race in races.values())
     return {
@@ -366,7 +365,8 @@ def _draw_ends(record: dict, ax: Axes, *, cell: tuple[str, str]) -> Axes:
 
 def _duel(record: dict, cell: tuple[str, str], rival: Callable[[int], str]) -> dict[str, int]:
     """In how many problems sweeps are ahead early, arrive sooner, and end higher, lower or even."""
-    count = dict.fromkeys(("ahead early", "sooner there", "higher", "lower", "even"), 0)
+    count: dict[str, int] = {}
+    count.update(dict.fromkeys(("ahead early", "sooner there", "higher", "lower", "even"), 0))
     for depth in record["options"]["depths"]:
         ours = _runs(record, cell, depth, "sweeps")
         for mine, other in zip(ours, _runs(record, cell, depth, rival(depth)), strict=True):

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from statistics import mean
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,13 +31,19 @@ from mpodis.nn import (
     replace_layer,
     train_classifier,
 )
-from mpodis.nn.monarch import MonarchLinear
+from mpodis.nn.monarch_linear import MonarchLinear
 from mpodis.paper.base import Experiment, Options, Panel, Piece
 from mpodis.paper.implicit import mean_spread
-from mpodis.paper.networks import dataset, trained_dense
-from mpodis.paper.standins import SO4, bricks, gate_count
-from mpodis.structured.low_rank import bond_for, low_rank, mpo_parameters, rank_for
-from mpodis.structured.monarch import monarch, monarch_sizes
+from mpodis.paper.networks import dataset, submodule, trained_dense
+from mpodis.paper.replacements import SO4, bricks, gate_count
+from mpodis.structured import (
+    bond_for,
+    low_rank,
+    monarch,
+    monarch_sizes,
+    mpo_parameters,
+    rank_for,
+)
 from mpodis.tables import Table
 
 __all__ = ["EXPERIMENT"]
@@ -110,8 +117,8 @@ class _Setting:
     @property
     def shapes(self) -> dict[str, tuple[int, int]]:
         """Inputs and outputs of the layers that are replaced."""
-        weights = {name: self.model.get_submodule(name).weight for name in PLACES}
-        return {name: tuple(weight.shape[::-1]) for name, weight in weights.items()}
+        weights = {name: submodule(self.model, name).weight for name in PLACES}
+        return {name: (weight.shape[1], weight.shape[0]) for name, weight in weights.items()}
 
     def padded(self) -> _Setting:
         """The same on images with an empty frame, so that rows and columns are qubits."""
@@ -131,8 +138,8 @@ class _Setting:
             image_shape=tuple(sides),
             **{k: framed(getattr(self.images, k)) for k in _PARTS},
         )
-        first = self.model.get_submodule(PLACES[0])
-        wide = nn.utils.skip_init(nn.Linear, sides[0] * sides[1], first.out_features)
+        first = submodule(self.model, PLACES[0])
+        wide: Any = nn.utils.skip_init(nn.Linear, sides[0] * sides[1], first.out_features)
         with torch.no_grad():
             wide.weight.copy_(torch.from_numpy(framed(first.weight.numpy(force=True))))
             wide.bias.copy_(first.bias)
@@ -178,7 +185,7 @@ def _mpo(**given) -> dict:
     setting = setting.padded()
     seen = setting.images.x_train[:SEEN]
     first = compress_module(
-        setting.model, {name: bond for name, (_, bond, _) in sizes.items()}, loader=seen, tol=TOL
+        setting.model, {name: bond for name, (_, bond, _) in sizes.items()}, inputs=seen, tol=TOL
     )
     result = {"seed": seed, "original": original, "images": setting.images.note}
     result["dense"] = sum(rows * columns for rows, columns in shapes.values())
@@ -189,7 +196,7 @@ def _mpo(**given) -> dict:
         hybrid, _ = disentangle_module(
             hybrid,
             name,
-            loader=seen,
+            inputs=seen,
             left=bricks(len(wires(legs, "left")), depth),
             right=bricks(len(wires(legs, "right")), depth).reversed(),
             max_bond=max(1, bond // 2),
@@ -199,7 +206,7 @@ def _mpo(**given) -> dict:
         )
     plain = first
     for name, (legs, _, count) in sizes.items():
-        own = plain.get_submodule(name)
+        own = submodule(plain, name)
         bond = bond_for(count, legs)
         metric = setting.moment(plain, name)
         core = fit_core(own.to_mpo(), max_bond=bond, metric=metric, tol=TOL)
@@ -214,7 +221,7 @@ def _low_rank(**given) -> dict:
     setting, sizes = _prepared(dict(given))
     model = setting.model
     for name, (_, _, count) in sizes.items():
-        layer = model.get_submodule(name)
+        layer = submodule(model, name)
         matrix = layer.weight.detach().double().numpy().T
         rank = rank_for(count, matrix.shape)
         found = low_rank(matrix, rank, covariance=setting.moment(model, name))
@@ -228,7 +235,7 @@ def _low_rank(**given) -> dict:
 def _factors(pair: list[np.ndarray], bias: torch.Tensor) -> nn.Sequential:
     parts = []
     for matrix, own in zip(pair, (None, bias), strict=True):
-        part = nn.utils.skip_init(nn.Linear, *matrix.shape, bias=own is not None)
+        part: Any = nn.utils.skip_init(nn.Linear, *matrix.shape, bias=own is not None)
         with torch.no_grad():
             part.weight.copy_(torch.from_numpy(matrix.T.copy()))
             if own is not None:
@@ -242,7 +249,7 @@ def _monarch(**given) -> dict:
     setting, sizes = _prepared(dict(given))
     model = setting.model
     for name, (_, _, count) in sizes.items():
-        layer = model.get_submodule(name)
+        layer = submodule(model, name)
         matrix = layer.weight.detach().double().numpy().T
         metric = setting.moment(model, name)
         able = monarch_sizes(matrix.shape, factors=2, parameters=count)
@@ -279,7 +286,7 @@ def _layers(model: nn.Module) -> int:
     """Parameters of the replaced layers without their biases."""
     total = 0
     for name in PLACES:
-        layer = model.get_submodule(name)
+        layer = submodule(model, name)
         if isinstance(layer, MonarchLinear):
             total += layer.parameters_used
         else:

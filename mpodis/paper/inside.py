@@ -11,6 +11,7 @@ from functools import cache
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn.functional import cross_entropy
 
 from mpodis.circuit.ansatz import brickwall
@@ -21,19 +22,19 @@ from mpodis.factorization import Factorization
 from mpodis.measures import second_moment
 from mpodis.mpo import truncate
 from mpodis.nn import (
+    CircuitLayer,
     HybridLinear,
     Recipe,
-    TrainedCircuit,
     accuracy,
     layer_inputs,
     replace_layer,
     train_classifier,
 )
-from mpodis.nn.layers import torch_generator
-from mpodis.nn.stacks import HybridNetwork, Stage
-from mpodis.nn.steps import steps_for
-from mpodis.nn.triangular import TriangularCircuit
-from mpodis.paper.networks import dataset, network
+from mpodis.nn.adam_steps import adam_steps
+from mpodis.nn.hybrid_network import HybridNetwork, LayerSpec
+from mpodis.nn.linear import torch_generator
+from mpodis.nn.triangular_gates import TriangularCircuitLayer
+from mpodis.paper.networks import dataset, network, submodule
 
 __all__ = [
     "CUT",
@@ -69,7 +70,7 @@ DRAWS = {
     "triangular, normal 2": ("triangular", 2.0),
     "triangular, uniform 0 to 1": ("triangular", None),
 }
-"""Exponent, and scale of the entries of t: ways to draw the gates, see `TriangularCircuit`."""
+"""Exponent, and scale of the entries of t: ways to draw the gates, see `TriangularCircuitLayer`."""
 
 
 @cache
@@ -90,14 +91,21 @@ def new_network(
     """2^sites -> 2^sites -> ReLU -> 10, `depth` layers of gates on each side of a product core."""
     lengths = [min(CUT, depth - k) for k in range(0, depth, CUT)] if cut else [depth]
     spec = " | ".join(f"{length}*2b" for length in lengths)
-    stages = (Stage(((2, 2),) * sites, 1, spec, spec), Stage(((2**sites, 10),)))
+    specs = (LayerSpec(((2, 2),) * sites, 1, spec, spec), LayerSpec(((2**sites, 10),)))
     generator = torch_generator(seed)
-    model = HybridNetwork(stages, batch=batch, seed=generator)
+    model = HybridNetwork(specs, batch_size=batch, seed=generator)
     if exponent == "triangular":
-        for side in (model.layers[0].left, model.layers[0].right):
+        layer = submodule(model, "layers.0")
+        for side in (layer.left, layer.right):
             for k, circuit in enumerate(side):
-                side[k] = TriangularCircuit(circuit.ansatz, scale=scale, seed=generator)
+                side[k] = TriangularCircuitLayer(circuit.ansatz, init_scale=scale, seed=generator)
     return model
+
+
+def _circuits(model: nn.Module) -> list[CircuitLayer]:
+    """The circuits of the first layer, left ones first."""
+    layer = submodule(model, "layers.0")
+    return [*layer.left, *layer.right]
 
 
 def layer_gradients(model: HybridNetwork, x, y) -> list[float]:
@@ -109,9 +117,9 @@ def layer_gradients(model: HybridNetwork, x, y) -> list[float]:
     loss = cross_entropy(probe(torch.as_tensor(x).double()), torch.as_tensor(y))
     loss.backward()
     found: list[float] = []
-    for circuit in (*probe.layers[0].left, *probe.layers[0].right):
+    for circuit in _circuits(probe):
         squares: dict[int, float] = {}  # by placement
-        for width, parameter in circuit.generators.items():
+        for width, parameter in submodule(circuit, "generators").items():
             places = [j for j, p in enumerate(circuit.ansatz.placements) if p.width == int(width)]
             sums = parameter.grad.square().sum(1).tolist()
             squares |= dict(zip(places, sums, strict=True))
@@ -122,7 +130,7 @@ def layer_gradients(model: HybridNetwork, x, y) -> list[float]:
     return found
 
 
-def shape_of(circuits: Sequence[TrainedCircuit]) -> dict[str, float]:
+def shape_of(circuits: Sequence[CircuitLayer]) -> dict[str, float]:
     """How far 2-body gates are from orthogonal ones, and how ill-conditioned the circuits are.
 
     "distance" is the mean of |g^T g - 1| (Frobenius) over gates, "condition" the largest of the
@@ -149,7 +157,7 @@ def gradients_by_draw(
     for draw, (exponent, scale) in DRAWS.items():
         for depth in depths:
             model = new_network(exponent, depth, cut=False, scale=scale, batch=SEEN, seed=seed)
-            circuits = (*model.layers[0].left, *model.layers[0].right)
+            circuits = _circuits(model)
             row = {"draw": draw, "depth": depth, "gradients": layer_gradients(model, x, y)}
             found.append(row | shape_of(circuits))
     return {"kind": "draws", "seed": seed, "rows": found, "images": images.note}
@@ -191,7 +199,7 @@ def train_depth(
         exponent, depth, cut=cut, scale=scale, batch=recipe["batch_size"], seed=generator
     )
     gradients = layer_gradients(model, images.x_train[:SEEN], images.y_train[:SEEN])
-    circuits = (*model.layers[0].left, *model.layers[0].right)
+    circuits = _circuits(model)
     before = shape_of(circuits)
     model, training = train_classifier(model, images, **recipe, seed=generator)
     return {
@@ -221,7 +229,7 @@ def beginning(start: str, model, images: Dataset, *, depth: int, seed: int, **ef
     mpo = model.mpo.to_mpo()
     left = brickwall(mpo.L, depth)
     if start in ("overlap", "activations"):
-        given = {"objective": start, "start": "identity", "seed": seed, **effort}
+        given = {"objective": start, "init": "identity", "seed": seed, **effort}
         if start == "activations":
             given["covariance"] = second_moment(layer_inputs(model, "mpo", images.x_train))
         found = disentangle(mpo, left=left, max_bond=1, **given).factorization
@@ -236,12 +244,12 @@ def beginning(start: str, model, images: Dataset, *, depth: int, seed: int, **ef
         model.mpo.legs,
         left=left,
         right=left.reversed(),
-        scale=None,
+        init_scale=None,
         dtype=torch.float64,
         seed=torch_generator(seed),
     )
     with torch.no_grad():
-        layer.core.cores[0] *= model.mpo.weight().norm() / layer.core.weight().norm()
+        layer.core.site_tensors[0] *= model.mpo.weight().norm() / layer.core.weight().norm()
     return layer
 
 
@@ -280,7 +288,7 @@ def train_start(
     first, found = accuracy(model, images.x_test, images.y_test), {}
     for rate in rates:
         trained = copy.deepcopy(model)
-        steps = steps_for(trained, x, y, learning_rate=rate, count=checks[-1])
+        steps = adam_steps(trained, x, y, learning_rate=rate, count=checks[-1])
         rows, done = [(0, first)], 0
         for check in checks:
             trained.train()

@@ -25,7 +25,7 @@ from mpodis.nn import (
     train_classifier,
     train_tnn,
 )
-from mpodis.paper.networks import dataset, network
+from mpodis.paper.networks import dataset, network, submodule
 
 __all__ = ["KINDS", "TrainedLayer", "trained_layer"]
 
@@ -55,9 +55,9 @@ class TrainedLayer:
     images: Dataset
 
     @property
-    def to_dense(self) -> np.ndarray:
+    def matrix(self) -> np.ndarray:
         """W, (inputs, outputs)."""
-        layer = self.model.get_submodule(self.name)
+        layer = submodule(self.model, self.name)
         weight = layer.weight() if isinstance(layer, MPOLinear) else layer.weight.T
         return weight.detach().numpy()
 
@@ -67,7 +67,7 @@ class TrainedLayer:
 
     def accuracy(self, matrix) -> float:
         """Percent of the test images with another matrix in the layer's place, bias as it was."""
-        bias = self.model.get_submodule(self.name).bias
+        bias = submodule(self.model, self.name).bias
         other = linear_from_matrix(matrix, bias=bias, dtype=torch.float64)
         swapped = replace_layer(self.model, self.name, other)
         return accuracy(swapped, self.images.x_test, self.images.y_test)
@@ -118,8 +118,9 @@ def trained_layer(
         model = _untrained(images.features, images.classes, seed)
         return TrainedLayer(kept("dense", model, lambda: fitted(model)), "0", images)
     model = trained_layer("dense", seed=seed, bond=bond, **where).model.float()
-    mpo = compress(model[0].weight.T, max_bond=bond).mpo
-    model[0] = MPOLinear.from_mpo(mpo, bias=model[0].bias)
+    first = submodule(model, "0")
+    mpo = compress(first.weight.T, max_bond=bond).mpo
+    model = replace_layer(model, "0", MPOLinear.from_mpo(mpo, bias=first.bias))
     return TrainedLayer(kept(f"healed{bond}", model, lambda: fitted(model)), "0", images)
 
 

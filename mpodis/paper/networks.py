@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from mpodis.files import load_arrays, save_arrays
 from mpodis.nn import CompactTNN, dense_network, train_dense, train_tnn
 from mpodis.paper.base import Options, Piece
 
-__all__ = ["dataset", "network", "trained_dense", "training_pieces"]
+__all__ = ["dataset", "network", "submodule", "trained_dense", "training_pieces"]
 
 
 def training_pieces(options: Options) -> list[Piece]:
@@ -49,7 +50,8 @@ def network(data: str, networks: str, seed: int) -> CompactTNN:
     """A trained network, in double precision and evaluation mode."""
     arrays, _ = load_arrays(_file(networks, data, seed))
     classes, features = np.shape(arrays["head.weight"])
-    bond = arrays["mpo.cores.0"].shape[-1]
+    (first,) = (a for name, a in arrays.items() if name.startswith("mpo.") and name.endswith(".0"))
+    bond = first.shape[-1]
     model = CompactTNN(inputs=features, bond=bond, classes=classes, seed=seed)
     model.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
     return model.double().eval()
@@ -73,3 +75,8 @@ def trained_dense(
     arrays, _ = load_arrays(file)
     model.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
     return model.double().eval()
+
+
+def submodule(model: nn.Module, name: str) -> Any:
+    """A module of a network by its name; which class it has the caller knows."""
+    return model.get_submodule(name)

@@ -14,14 +14,13 @@ from statistics import median
 from matplotlib.axes import Axes
 
 from mpodis.factorization import Factorization
-from mpodis.jobs.pareto import best_within
+from mpodis.jobs.pareto_page import best_within
 from mpodis.measures import second_moment
 from mpodis.nn import layer_inputs
 from mpodis.paper.base import Experiment, Options, Panel, Piece, spread
 from mpodis.paper.networks import dataset, network
 from mpodis.plots import plot_pareto
-from mpodis.quantum import gate_cost
-from mpodis.quantum.cost import BACKENDS
+from mpodis.quantum import BACKENDS, gate_cost
 from mpodis.resynthesis import FAMILIES, ParetoFront, pareto
 from mpodis.tables import Table
 
@@ -48,20 +47,12 @@ class Pareto(Options):
             raise ValueError(f"budgets={self.budgets} must be numbers of CNOTs, 0 or more")
 
 
-EFFORT = (
-    "objective",
-    "core_bond",
-    "depths",
-    "families",
-    "starts",
-    "rounds",
-    "trials",
-    "max_sweeps",
-)
+EFFORT = ("objective", "depths", "families", "rounds", "trials", "max_sweeps")
 
 
 def pieces(options: Pareto) -> list[Piece]:
     effort = {name: getattr(options, name) for name in EFFORT}
+    effort |= {"max_bond": options.core_bond, "n_init": options.starts}
     effort = {k: list(v) if isinstance(v, tuple) else v for k, v in effort.items()}
     same = {"data": options.data, "data_dir": options.data_dir, "networks": options.networks}
     return [
@@ -171,8 +162,8 @@ def _draw_all(record: dict, ax: Axes) -> Axes:
         curve = [(n, _best(record, n, family)) for n in range(most + 1)]
         full = [(n, median(x)) for n, x in curve if len(x) == len(rows)]
         where, values = zip(*full, strict=True) if full else ((), ())
-        style = {"color": f"C{k}"} if family else {"color": "k", "lw": 2}
-        ax.step(where, values, where="post", label=family or "front", **style)
+        colour, width = (f"C{k}", None) if family else ("k", 2)
+        ax.step(where, values, where="post", label=family or "front", color=colour, lw=width)
     ax.set(xlabel="CNOTs of both circuits", ylabel=f"{_value(record)[1]}, median")
     ax.legend(fontsize="x-small")
     return ax

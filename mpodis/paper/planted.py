@@ -123,7 +123,7 @@ def _product(*, sites: int, layers: int, seed: int, starts: int, max_sweeps: int
         "bound": 1.0,
         "seconds": time.process_time() - began,
         "status": found.status,
-        "engine": found.settings.engine,
+        "engine": found.options.engine,
         "sweeps": len(found.history),
         "bond": max(target.bond_sizes()),
         "s_avg": entanglement(target).average,
@@ -150,7 +150,7 @@ def _unitary(*, sites: int, layers: int, group: str, seed: int, reflected: bool 
         "status": found.status,
         "engine": "dense",
         "sweeps": found.sweeps,
-        "starts": found.starts,
+        "starts": found.n_init,
         "bond": max(hidden.bonds, default=1),
         "s_avg": hidden.average,
     }

@@ -9,6 +9,8 @@ import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import replace
+from typing import Any
 
 import joblib
 import torch
@@ -16,7 +18,6 @@ import torch
 from mpodis import __version__
 from mpodis.environments.arrays import single_threaded
 from mpodis.jobs.directory import JobDirectory
-from mpodis.options import to_mapping
 from mpodis.paper.base import Experiment, Options, Piece
 from mpodis.paper.networks import dataset, training_pieces
 from mpodis.progress import bar
@@ -40,9 +41,7 @@ def run_experiment(
     workers nor an interruption changes the result.
     """
     if options.networks is None:
-        options = type(options)(
-            **{**vars(options), "networks": str((directory.path / "networks").resolve())}
-        )
+        options = replace(options, networks=str((directory.path / "networks").resolve()))
     trained = {}
     if experiment.trains:
         trained = _work(training_pieces(options), "training", options, directory, progbar)
@@ -55,7 +54,7 @@ def run_experiment(
         "command": command_line(experiment.name, options),
         "data": _described(experiment, options),
         "seeds": list(options.range),
-        "options": {k: v for k, v in to_mapping(options).items() if k not in PLACES},
+        "options": {k: v for k, v in options.to_dict().items() if k not in PLACES},
         "versions": versions(),
         "seconds": sum(stage["seconds"] for stage in (*trained.values(), *done.values())),
         "pieces": {name: stage["result"] for name, stage in done.items()},
@@ -75,8 +74,8 @@ def versions() -> dict[str, str]:
 
 def command_line(name: str, options: Options) -> str:
     """What to type to repeat this; places are left to the reader."""
-    words, given = ["mpodis", "reproduce", name], to_mapping(options)
-    common, default = to_mapping(Options()), to_mapping(type(options)())
+    words, given = ["mpodis", "reproduce", name], options.to_dict()
+    common, default = Options().to_dict(), type(options)().to_dict()
     for key, value in given.items():
         if key in PLACES or value == default[key]:
             continue
@@ -132,9 +131,9 @@ def _results(
     with around, joblib.parallel_config(backend, n_jobs=options.workers, **one_thread):
         calls = (joblib.delayed(_stored)(directory, p.name, p.work, p.arguments) for p in pieces)
         # one at a time is handed out, so that an interruption loses no more than it must
-        yield from joblib.Parallel(
-            return_as="generator_unordered", pre_dispatch="n_jobs", batch_size=1
-        )(calls)
+        one_by_one: dict[str, Any] = {"pre_dispatch": "n_jobs", "batch_size": 1}
+        results: Any = joblib.Parallel(return_as="generator_unordered", **one_by_one)(calls)
+        yield from results
 
 
 def _stored(

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial, reduce
 from statistics import median
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -317,7 +318,7 @@ def _draw_scatter(record: dict, ax: Axes, *, sweeps: bool) -> Axes:
     """What overlap lacks at the depth shown, or the sweeps it took, against S_avg."""
     k, marks = _shown(record), dict(zip(_groups(record), "osDv", strict=False))
     for group, kind in _cases(record):
-        x, f = (_column(record, group, kind, *what) for what in (("s_avg",), ("overlap", k)))
+        x, f = _column(record, group, kind, "s_avg"), _column(record, group, kind, "overlap", k)
         y = _column(record, group, kind, "sweeps", k - 1) if sweeps else [1 - v for v in f]
         label = KINDS[kind] if group != TRAINED else None
         ax.plot(x, y, marks[group], ms=4, alpha=0.7, label=label, **_style(kind))
@@ -381,7 +382,8 @@ def finding(record: dict) -> str:
     for group, kind in _cases(record):
         entropies += _column(record, group, kind, "s_avg")
         lost += [1 - f for f in _column(record, group, kind, "overlap", k)]
-    rank = float(spearmanr(entropies, lost).statistic)
+    ranked: Any = spearmanr(entropies, lost)
+    rank = float(ranked.statistic)
     # how much of the advantage is left at equal entropy, on a logarithmic scale
     shares = [
         np.log(left) / np.log(whole)

@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import product
 from statistics import median
+from typing import Any
 
 from matplotlib.axes import Axes
 
@@ -25,7 +26,7 @@ from mpodis.measures import von_neumann_bound
 from mpodis.mpo import truncate
 from mpodis.paper.base import Experiment, Options, Panel, Piece, spread
 from mpodis.paper.networks import network
-from mpodis.structured import full_width
+from mpodis.structured import full_width_gates
 from mpodis.tables import Table
 
 __all__ = ["EXPERIMENT"]
@@ -67,7 +68,7 @@ def pieces(options: Table1) -> list[Piece]:
                 "width": width,
                 "group": group,
                 "core": core,
-                "starts": options.starts,
+                "n_init": options.starts,
                 "max_sweeps": options.max_sweeps,
                 "tol": options.tol,
             },
@@ -80,7 +81,7 @@ def pieces(options: Table1) -> list[Piece]:
 
 
 def _overlap(
-    *, data: str, networks: str, seed: int, width: int, group: str, core: str, **search
+    *, data: str, networks: str, seed: int, width: int, group: str, core: str, **search: Any
 ) -> dict:
     """The best of several layouts; `plain` is the overlap of the paper's, which is the first."""
     mpo = network(data, networks, seed).mpo.to_mpo()
@@ -92,8 +93,9 @@ def _overlap(
     if width == mpo.L:
         start = _aligned(mpo, core, group)
         ansatz = start.left.ansatz
+        once = {**search, "n_init": 1}
         tried["closed form"] = disentangle(
-            mpo, left=ansatz, core=core, seed=seed, init=start, **search | {"starts": 1}
+            mpo, left=ansatz, core=core, seed=seed, init=start, **once
         )
     layout, best = max(tried.items(), key=lambda item: item[1].overlap)
     circuits = best.factorization.left.ansatz, best.factorization.right.ansatz
@@ -132,7 +134,9 @@ def _layouts(n: int, width: int, group: str) -> dict[str, tuple[Ansatz, Ansatz]]
 def _aligned(mpo, core: str, group: str) -> Factorization:
     """Gates as wide as the operator that align its singular vectors with the core's."""
     first = truncate(mpo, max_bond=1).mpo
-    return full_width(mpo, first, update=core == "update", group=group, n_init=1).factorization
+    return full_width_gates(
+        mpo, first, update=core == "update", group=group, n_init=1
+    ).factorization
 
 
 def _values(record: dict, width: int, group: str, core: str, column: str) -> list[float]:
@@ -143,9 +147,8 @@ def _values(record: dict, width: int, group: str, core: str, column: str) -> lis
 
 def tables(record: dict) -> list[Table]:
     rows = []
-    for width, group, core in product(
-        record["options"]["widths"], record["options"]["groups"], CORES
-    ):
+    widths, groups = record["options"]["widths"], record["options"]["groups"]
+    for width, group, core in [(w, g, c) for w in widths for g in groups for c in CORES]:
         plain, overlap, bound = (
             [100 * x for x in _values(record, width, group, core, column)]
             for column in ("plain", "overlap", "bound")

@@ -73,7 +73,7 @@ class Trained(Options):
         Of `train_classifier`; None: those of `RECIPES`. A network that is trained on takes
         batches of this size, too.
     scale : float
-        Of the entries of t, see `TriangularCircuit`.
+        Of the entries of t, see `TriangularCircuitLayer`.
     checks : tuple of int
         Numbers of steps after which the accuracy of a network that is trained on is measured.
     heal_rates : tuple of float
@@ -122,7 +122,8 @@ class Trained(Options):
 def pieces(options: Trained) -> list[Piece]:
     images = {k: getattr(options, k) for k in ("data", "data_dir", "validate")}
     recipe, found = options.recipe, []
-    healing = {k: getattr(options, k) for k in ("networks", "starts", "max_sweeps")}
+    healing = {"networks": options.networks, "n_init": options.starts}
+    healing |= {"max_sweeps": options.max_sweeps}
     healing |= {"rates": list(options.heal_rates), "batch_size": recipe["batch_size"]}
     healing |= {"checks": list(options.checks)}
     for seed in options.range:
@@ -169,7 +170,7 @@ def tables(record: dict) -> list[Table]:
             percent = mean_spread([p["accuracy"] for p in found])
             losses = [mean_spread([p["losses"][k] for p in found], 3) for k in (0, -1)]
             scores.append((variant, depth, found[0]["counts"]["gates"], percent, *losses))
-    starts, part = [], _part(record)
+    starts, curve, part = [], {}, _part(record)
     for start, depth in _starts(record):
         found = chosen(record, "start", start=start, depth=depth)
         for rate in record["options"]["heal_rates"]:
@@ -300,9 +301,9 @@ def _draw_starts(record: dict, ax: Axes) -> Axes:
             ax.plot(list(curve), missed, marker=".", ls=line, color=colour, label=label)
     checks = record["options"]["checks"]
     ax.set_xscale("symlog", linthresh=checks[0])
-    ax.set_xticks([0, *checks], [0, *checks])
+    ax.set_xticks([0, *checks], [str(k) for k in (0, *checks)])
     ax.set_yscale("log")
-    ax.set_yticks([5, 10, 20, 50, 90], [5, 10, 20, 50, 90])
+    ax.set_yticks([5, 10, 20, 50, 90], ["5", "10", "20", "50", "90"])
     ax.minorticks_off()
     title = f"{deepest} layers a side; rates {', '.join(map(str, rates))} (solid, dashed)"
     ax.set(xlabel="steps of training", ylabel=f"{_part(record)} error (%)")
@@ -370,7 +371,7 @@ def finding(record: dict) -> str:
         if cuts:
             said.append(f"Cuts after every {CUT} layers change it by {cuts}.")
     for rate in record["options"]["heal_rates"]:
-        parts = []
+        parts, curve = [], {}
         for start, depth in _starts(record):
             curve = curves(record, start, depth, rate)
             ends = [f"{statistics.mean(curve[k]):.2f}" for k in (0, max(curve))]

@@ -16,7 +16,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from statistics import median
-from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -25,15 +24,15 @@ from torch import nn
 from mpodis.conventions import qubit_legs
 from mpodis.data import Dataset
 from mpodis.nn import DENSE_RECIPES, accuracy, train_classifier
-from mpodis.paper.base import Piece, spread
-from mpodis.paper.networks import dataset, trained_dense
-from mpodis.paper.standins import (
+from mpodis.paper.base import Options, Piece, spread
+from mpodis.paper.networks import dataset, submodule, trained_dense
+from mpodis.paper.replacements import (
     METHODS,
     SO4,
     Effort,
     Layer,
-    Place,
-    StandIn,
+    Replacement,
+    Slot,
     circuits,
     gate_count,
     leads,
@@ -41,12 +40,8 @@ from mpodis.paper.standins import (
     plain_mpo,
     rank_matrix,
 )
-from mpodis.structured import Reordering
-from mpodis.structured.low_rank import bond_for, mpo_parameters, rank_for
+from mpodis.structured import Reordering, bond_for, mpo_parameters, rank_for
 from mpodis.tables import Table
-
-if TYPE_CHECKING:
-    from mpodis.paper.dense import Dense
 
 __all__ = ["draw", "draw_leads", "finding", "grid", "heal", "pieces", "tables"]
 
@@ -59,22 +54,29 @@ SPLITS = (0.92, 0.8, 0.68)
 """Parts of few parameters that the first layer gets, at most or, of other methods, at least."""
 DEPTHS, DEEP = (0, 2, 4, 8, 12), (4, 8)
 """Layers of the circuits below this share and from it on; what it does not pay for is left out."""
-MONARCHS = {"starts": 1, "iterations": 500}
+MONARCHS = {"n_init": 1, "iterations": 500}
 """Of `best_monarch`: like the circuits' sweeps, a quarter of what the small network gets."""
 SCORES = ("accuracy", "healed")
 
 
-def pieces(options: Dense) -> list[Piece]:
+def pieces(
+    options: Options,
+    *,
+    objectives: Sequence[str],
+    shares: Sequence[float],
+    max_sweeps: int,
+    rounds: int,
+) -> list[Piece]:
     same = {k: getattr(options, k) for k in ("data", "data_dir", "networks")}
     quick = {
         "starts": 1,
-        "max_sweeps": max(1, options.max_sweeps // 4),
-        "rounds": options.rounds // 3,
+        "max_sweeps": max(1, max_sweeps // 4),
+        "rounds": rounds // 3,
     }
     patient = {
         "starts": 1,
-        "max_sweeps": max(1, options.max_sweeps * 2 // 5),
-        "rounds": options.rounds * 6,
+        "max_sweeps": max(1, max_sweeps * 2 // 5),
+        "rounds": rounds * 6,
         "between": 1,
     }
     return [
@@ -90,9 +92,9 @@ def pieces(options: Dense) -> list[Piece]:
                 "effort": patient if share < FEW else quick,
             },
         )
-        for objective in options.objectives
+        for objective in objectives
         for method in METHODS
-        for share in options.shares
+        for share in shares
         for seed in options.range
         if method != MPO or share >= FEW  # below they come with the circuits
     ]
@@ -131,9 +133,9 @@ def _scores(pair: Pair, images: Dataset, seed: int) -> dict:
 
 @dataclass(frozen=True)
 class Pair:
-    """What stands in for both layers, and the network with it."""
+    """What replaces both layers, and the network with it."""
 
-    found: list[StandIn]
+    found: list[Replacement]
     model: nn.Module
 
     @property
@@ -152,12 +154,12 @@ class Fill:
 
     @property
     def dense(self) -> int:
-        return sum(self.original.get_submodule(name).weight.numel() for name in PLACES)
+        return sum(submodule(self.original, name).weight.numel() for name in PLACES)
 
     def with_share(self, method: str, share: float) -> Pair:
         """Every layer keeps the share of its own weights, or the common budget is split best."""
         if share >= FEW:
-            sizes = [self.original.get_submodule(name).weight.numel() for name in PLACES]
+            sizes = [submodule(self.original, name).weight.numel() for name in PLACES]
             return self._each(method, [int(share * size) for size in sizes])
         budget = int(share * self.dense)
         tried = [self._each(method, [one, budget - one]) for one in self._limits(budget)]
@@ -217,13 +219,13 @@ class Fill:
             one = min(found, key=lambda one: one.loss)
             yield Pair([*pair.found, one], place.filled(one.matrix))
 
-    def _place(self, pair: Pair, number: int) -> tuple[Place, list[Reordering] | None]:
-        place = Place.of(pair.model, PLACES[number], self.images.x_train, self.objective)
+    def _place(self, pair: Pair, number: int) -> tuple[Slot, list[Reordering] | None]:
+        place = Slot.of(pair.model, PLACES[number], self.images.x_train, self.objective)
         # the order of pixels is free; rows and columns as bits of their own suit an MPO
         return place, None if number else [grid(self.images.image_shape, HIDDEN[0])]
 
 
-def _fit(layer: Layer, method: str, budget: int, effort: Effort, orders) -> StandIn:
+def _fit(layer: Layer, method: str, budget: int, effort: Effort, orders) -> Replacement:
     """What so many parameters buy: circuits of at most as many, the others of at least as many."""
     shape = layer.matrix.shape
     if method == CIRCUITS:
@@ -238,7 +240,7 @@ def _fit(layer: Layer, method: str, budget: int, effort: Effort, orders) -> Stan
     return monarch_matrix(layer, budget, effort, orders=1, **MONARCHS)
 
 
-def _each_depth(layer: Layer, budget: int, effort: Effort, orders) -> Iterator[StandIn]:
+def _each_depth(layer: Layer, budget: int, effort: Effort, orders) -> Iterator[Replacement]:
     """Of every depth the largest core that the parameters pay for, where they pay for one."""
     shape = layer.matrix.shape
     legs = qubit_legs(*shape)
@@ -248,7 +250,7 @@ def _each_depth(layer: Layer, budget: int, effort: Effort, orders) -> Iterator[S
             yield from circuits(layer, bond_for(rest, legs, below=True), [depth], effort, orders)
 
 
-def grid(image_shape: tuple[int, int], outputs: int) -> Reordering:
+def grid(image_shape: Sequence[int], outputs: int) -> Reordering:
     """Pixels as rows and columns of the next larger sides that are powers of two.
 
     What these add takes the inputs behind the pixels, see `Layer.padded`.

@@ -80,7 +80,7 @@ class Action:
         return block.ungroup(x.reshape(shape))
 
     def matrix(self, block: Block, side: str) -> np.ndarray | None:
-        """What acts on the legs of V: L on inputs and R^T on outputs; L^H and conj(R) if adjoint."""
+        """What acts on V: L on inputs and R^T on outputs, or L^H and conj(R)."""
         placed = block.placed(side)
         if placed is None:
             return None
@@ -152,7 +152,7 @@ class StepContraction:
         return blocks
 
     def _rights(self) -> dict[int, tuple[Array, float]]:
-        """<F'|V> right of every block, (b, t), and the log of a factor, by the site where it begins."""
+        """<F'|V> right of every block, (b, t), and the log of a factor, by the first site there."""
         right, log = _one(self._moving), self._beyond.log + self._moving.log
         rights = {}
         for block in reversed(self._step.blocks):

@@ -222,7 +222,9 @@ class BoundaryEnvironments(Environments):
         self._sweep(direction, update, tuple(updates))
 
     def gradient(self, scale: float = 1.0) -> Gradient:
-        found = {side: [None] * count for side, count in self._counts.items()}
+        found: dict[str, list[np.ndarray | None]] = {
+            side: [None] * count for side, count in self._counts.items()
+        }
 
         def keep(block: Block, environment: BlockEnvironment) -> None:
             for side, other in OTHER.items():

@@ -12,10 +12,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from autoray import do
-from scipy.linalg import lapack
+from scipy.linalg import get_lapack_funcs
 
 from mpodis.conventions import Array
 from mpodis.environments.arrays import Backend
@@ -33,12 +34,11 @@ STACK = 2**16
 """Bytes of a stack of blocks beyond which numpy is as fast on single blocks."""
 TINY = 1e-30
 
-_QR = {
-    "f": (lapack.sgeqrf, lapack.sorgqr),
-    "d": (lapack.dgeqrf, lapack.dorgqr),
-    "F": (lapack.cgeqrf, lapack.cungqr),
-    "D": (lapack.zgeqrf, lapack.zungqr),
+_QR: dict[str, Any] = {
+    kind: get_lapack_funcs(("geqrf", names), dtype=np.dtype(kind))
+    for kind, names in (("f", "orgqr"), ("d", "orgqr"), ("F", "ungqr"), ("D", "ungqr"))
 }
+_CHOLESKY: dict[str, Any] = {kind: get_lapack_funcs("potrf", dtype=np.dtype(kind)) for kind in "dD"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,9 +201,9 @@ class Truncation:
         bound = self.max_bond
         if guess is None or min(rest.shape[1:]) <= bound or not _is_single(rest):
             return None
-        outer, rest, guess = outer[0], rest[0], guess[0, :bound]
+        outer, rest, near = outer[0], rest[0], guess[0, :bound]
         sketch = self._noise(rest[None], bound)[0].copy()
-        sketch[: len(guess)] += guess
+        sketch[: len(near)] += near
         image = (rest @ dagger(sketch)).reshape(len(outer), -1)
         image = dagger(outer) @ outer @ image if outer.ndim == 2 else (outer**2)[:, None] * image
         space = isometry((dagger(rest) @ image.reshape(-1, bound))[None])
@@ -263,10 +263,10 @@ class Truncation:
         noise = self._noise(centre, p)
         if guess is None:
             return noise
-        guess = guess[:, :p]
-        near, far = noise[:, : guess.shape[1]], noise[:, guess.shape[1] :]
+        known = guess[:, :p]
+        near, far = noise[:, : known.shape[1]], noise[:, known.shape[1] :]
         # the rows beyond the guess are orthogonal to it
-        return do("concatenate", (guess + near, far - (far @ dagger(guess)) @ guess), axis=1)
+        return do("concatenate", (known + near, far - (far @ dagger(known)) @ known), axis=1)
 
     def _noise(self, centre: Array, p: int) -> Array:
         """Gaussian rows, (1, p, columns)."""
@@ -316,8 +316,7 @@ def _root(x: np.ndarray) -> np.ndarray | None:
     """A root of the Gram matrix of x, of norm 1; None where that is singular."""
     kind, x = x.dtype, x.astype(np.result_type(x, np.float64), copy=False)
     gram = dagger(x) @ x
-    potrf = lapack.zpotrf if gram.dtype.kind == "c" else lapack.dpotrf
-    root, info = potrf(gram)  # upper: root^H root
+    root, info = _CHOLESKY[gram.dtype.char](gram)  # upper: root^H root
     return None if info else (root / math.sqrt(gram.trace().real)).astype(kind)
 
 

@@ -15,7 +15,7 @@ from mpodis.circuit.routing import routed
 from mpodis.conventions import Legs
 from mpodis.environments.boundary.engine import BoundaryEnvironments
 from mpodis.environments.network.geometry import Key, Network
-from mpodis.environments.network.messages import MessagePassing
+from mpodis.environments.network.messages import Messages
 from mpodis.environments.protocol import Environments, Gradient, Target, Update, check_sides
 from mpodis.mpo import compress
 from mpodis.sites import bond_dimensions, left_canonical, legs_of, right_canonical, site_tensors
@@ -77,11 +77,11 @@ class NetworkEnvironments(Environments):
         self.left, self.right, self.core = [], [], []
         self._leaf = {key: k for k, key in enumerate(self.network.indices)}
         self._shapes: tuple = ()
-        self._messages: MessagePassing | None = None  # planned by `set`, for the bonds of the core
+        self._messages: Messages  # planned by `set`, for the bonds of the core
         self._order: list[Key] = []
 
-    def _plan_messages(self, sizes: Mapping[str, int]) -> tuple[MessagePassing, list[Key]]:
-        """Messages along the engine's tree, and free gates and core sites in the order of a sweep."""
+    def _plan_messages(self, sizes: Mapping[str, int]) -> tuple[Messages, list[Key]]:
+        """Messages along the tree, and free gates and core sites in the order of a sweep."""
         raise NotImplementedError
 
     def set(
@@ -141,7 +141,7 @@ class NetworkEnvironments(Environments):
         return Gradient(self.inner(), left, right, core).times(scale)
 
     def fitted_core(self) -> list[np.ndarray]:
-        """One ALS sweep: where all other sites are isometric, a site's best value is its environment."""
+        """One ALS sweep: with all other sites isometric, the best site is its environment."""
         kept = list(self.core)
         self._centre_core()
         sites = [k for part, k in self._order if part == "core"]

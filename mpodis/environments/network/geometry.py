@@ -64,7 +64,7 @@ class Network:
             zone = 2 if side == "left" else 0
             emitted = dict.fromkeys(upper, -1.0)
             for j, (t, gate) in enumerate(zip(layer_of, ansatz.placements, strict=True)):
-                names = network[f"GATE{j}"].inds
+                names = network.select_tensors(f"GATE{j}")[0].inds
                 indices[side, j] = names
                 # absorbed where half of its wires have been passed: fewest legs stay open
                 column[side, j] = sites[side][sorted(gate.wires)[(gate.width + 1) // 2 - 1]]

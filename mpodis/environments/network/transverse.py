@@ -102,7 +102,7 @@ def column_path(
 
 
 def _fused(network: Network, keys: list[Key], *, fusing: bool) -> list[tuple[Key, ...]]:
-    """Tensors of a column; with `fusing`, gates that follow each other on the same wires are one."""
+    """Tensors of a column; with `fusing`, consecutive gates on the same wires are one."""
     units: list[tuple[Key, ...]] = []
     for key in keys:
         side = key[0]

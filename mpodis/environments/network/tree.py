@@ -24,7 +24,7 @@ from mpodis.circuit.ansatz import Ansatz
 from mpodis.conventions import Legs
 from mpodis.environments.network.engine import SMALL_ARRAYS, NetworkEnvironments, half_sweep_cost
 from mpodis.environments.network.geometry import Key, Network
-from mpodis.environments.network.messages import MessagePassing, message_indices
+from mpodis.environments.network.messages import MessagePassing, Messages, message_indices
 from mpodis.environments.protocol import EngineOptions, Estimate, ProblemSize, Target
 
 __all__ = ["TreeEnvironments", "search_path"]
@@ -133,9 +133,7 @@ class TreeEnvironments(NetworkEnvironments):
             seed=options.seed,
         )
 
-    def _plan_messages(
-        self, sizes: Mapping[str, int]
-    ) -> tuple[MessagePassing | SlicedMessages, list[Key]]:
+    def _plan_messages(self, sizes: Mapping[str, int]) -> tuple[Messages, list[Key]]:
         indices = list(self.network.indices.values())
         shapes = [[*names, *(sizes[i] for i in names)] for names in indices]
         plan = self.plan
@@ -156,7 +154,7 @@ class TreeEnvironments(NetworkEnvironments):
         return MessagePassing(indices, sizes, path), order
 
 
-class SlicedMessages:
+class SlicedMessages(Messages):
     """`MessagePassing` with some indices held fixed, summed over their values.
 
     Nothing is kept between two environments, which is what saves the memory.
@@ -178,22 +176,19 @@ class SlicedMessages:
         self.slices = list(itertools.product(*(range(sizes[i]) for i in sliced)))
 
     def set(self, leaf: int, array: np.ndarray) -> None:
-        """Give a tensor its value."""
         self._arrays[leaf] = array
         self._known = {}
 
     def environment(self, leaf: int) -> tuple[np.ndarray, float]:
-        """Contraction of all other tensors, and the log of a factor (0)."""
         if leaf not in self._known:
             self._known |= self._environments([leaf])
         return self._known[leaf]
 
     def prepare(self, leaves: Sequence[int]) -> None:
-        """Compute several environments in one pass over the slices."""
+        """In one pass over the slices."""
         self._known |= self._environments(leaves)
 
     def value(self, leaf: int) -> complex:
-        """The whole network, closed at a tensor."""
         array, _ = self.environment(leaf)
         return np.dot(array.reshape(-1), self._arrays[leaf].reshape(-1))
 
@@ -311,22 +306,21 @@ def _searched(indices: tuple, sizes: tuple, optimize: Any, trials: int, seed: in
     dims = {symbols[i]: size for i, size in sizes}
     with _seeded(seed):
         if optimize not in (None, "greedy", "hyper"):
+            if isinstance(optimize, tuple):
+                _check_count(1 + sum(len(step) - 1 for step in optimize), len(inputs))
             try:
                 tree = ctg.array_contract_tree(inputs, (), dims, optimize=optimize)
                 path = [(a, b) for a, b in tree.get_ssa_path()]
-            except (KeyError, IndexError, TypeError, UserWarning) as error:
+            except (KeyError, IndexError, TypeError) as error:
                 raise ValueError(
                     f"optimize={optimize!r} is no contraction of these {len(inputs)} tensors "
                     f"({error!r}); use 'greedy', 'hyper', or what cotengra takes"
                 ) from None
-            if len(path) != len(inputs) - 1:
-                raise ValueError(
-                    f"optimize= contracts {len(path) + 1} tensors, the network has {len(inputs)}"
-                )
+            _check_count(len(path) + 1, len(inputs))
             return path
+        serial: dict[str, Any] = {"parallel": False}  # cotengra's annotation knows strings only
         optimizers: list[Any] = [
-            ctg.RandomGreedyOptimizer(max_repeats=8, seed=seed + k, parallel=False)
-            for k in range(trials)
+            ctg.RandomGreedyOptimizer(max_repeats=8, seed=seed + k, **serial) for k in range(trials)
         ]
         if optimize == "hyper":
             optimizers.append(
@@ -334,7 +328,7 @@ def _searched(indices: tuple, sizes: tuple, optimize: Any, trials: int, seed: in
                     methods=["kahypar" if importlib.util.find_spec("kahypar") else "labels"],
                     minimize="combo",
                     max_repeats=trials,
-                    parallel=False,
+                    **serial,
                     optlib="random",
                     seed=seed,
                 )
@@ -344,6 +338,15 @@ def _searched(indices: tuple, sizes: tuple, optimize: Any, trials: int, seed: in
             for optimizer in optimizers
         ]
     return min(paths, key=lambda path: path_cost(indices, dict(sizes), path)[0])
+
+
+def _check_count(contracted: int, tensors: int) -> None:
+    """Refuse a path or tree of another network."""
+    if contracted != tensors:
+        raise ValueError(
+            f"optimize= contracts {contracted} tensors, the network has {tensors}; search the "
+            "path for this network, or use 'greedy' or 'hyper'"
+        )
 
 
 def path_cost(

@@ -1,0 +1,435 @@
+"""A search: one problem under its options, from the choice of an engine to the result."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+from mpodis.circuit import Circuit
+from mpodis.environments import ENGINES, EngineOptions, build_engine, choose
+from mpodis.environments.arrays import SMALL_BOND, single_threaded
+from mpodis.environments.overlap import estimate_form
+from mpodis.environments.protocol import Environments, core_norm
+from mpodis.factorization import Factorization
+from mpodis.objectives import Loss, Objective
+from mpodis.optimise.descend import Budget, Updates, descend
+from mpodis.optimise.grow import Stage, advance, constrained_gates, grow, plan, standing, winners
+from mpodis.optimise.initial import first_core, place_initial_guess
+from mpodis.optimise.monitor import TruncationMonitor
+from mpodis.optimise.problem import Point, Problem
+from mpodis.optimise.recorder import Recorder
+from mpodis.optimise.restarts import explore, restarts
+from mpodis.optimise.result import Disentangled, History
+from mpodis.optimise.state import State
+from mpodis.options import SearchOptions
+from mpodis.sites import bond_dimensions, left_canonical, mpo_from_tensors, spread_norm
+
+__all__ = ["Search"]
+
+PREPARATION = {"tol": 1e-3, "init_sweeps": 20}
+"""Options of the stages between wide gates and the circuit, which only prepare the next stage."""
+PREPARATION_SWEEPS = 20
+GROWTH_SHARE = 5
+"""A stage that only adds a layer takes one in so many of the sweeps, unless it is compared."""
+GROWN_WIRES = 8
+"""The most wires of circuits that grow unless the options say so."""
+ENTROPIC = 2**11
+"""Largest dimension of an operator whose entropies an initial guess can lower."""
+
+
+class Search:
+    """One problem under its options: what does not change while its `State` does.
+
+    Parameters
+    ----------
+    problem : Problem
+    options : SearchOptions
+    objective : Objective
+    optimize : optional
+        How the tree engine searches contraction paths, see `disentangle`.
+    executor : optional
+        Anything with ``submit``; initial guesses are explored on it side by side.
+
+    Attributes
+    ----------
+    options : SearchOptions
+        As given, with what was chosen in place of "auto".
+    loss : Loss
+    stages : list of Stage
+        One, unless the circuits grow.
+
+    Raises
+    ------
+    ValueError
+        For a problem that does not fit the options, the engine or the memory.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        options: SearchOptions,
+        objective: Objective,
+        *,
+        optimize: Any = None,
+        executor: Executor | None = None,
+    ) -> None:
+        self.problem, self.objective, self._executor = problem, objective, executor
+        self._optimize = optimize
+        self.options = self._chosen(options)
+        if self.options.init == "auto":
+            self.options = replace(self.options, init=self._automatic_init())
+        self.loss: Loss[Any] = objective.loss(problem)
+        if self.options.method == "sweeps" and len(self.loss.polar_sides) < 2:
+            raise ValueError(
+                "method='sweeps' has no closed form for the gates of both sides under "
+                f"objective={objective.name!r}; use method='auto'"
+            )
+        grown = self.options.init == "grown" and problem.initial is None
+        self._whole = Stage(problem.left, problem.right, "guess")
+        self.stages = plan(problem.left, problem.right) if grown else [self._whole]
+        self._recorder = Recorder(problem)
+        self._run: StageRun | None = None
+
+    def _chosen(self, options: SearchOptions) -> SearchOptions:
+        """The options with an engine and a method that fit the problem."""
+        problem = self.problem
+        if problem.left.ties or problem.right.ties:
+            if options.method == "sweeps":
+                raise ValueError(
+                    "method='sweeps' has no closed form for tied gates, whose environments depend "
+                    "on each other; use method='auto'"
+                )
+            options = replace(options, method="lbfgs")
+        if options.init == "entropic" and problem.size > ENTROPIC:
+            raise ValueError(
+                f"init='entropic' needs the dense operator, and a dimension of {problem.size} "
+                f"is beyond {ENTROPIC}; use init='identity'"
+            )
+        engine = options.engine
+        if self.objective.needs_dense:
+            engine = self._dense_engine(options)
+        else:
+            engine = choose(
+                problem.legs,
+                problem.left,
+                problem.right,
+                target_bonds=bond_dimensions(problem.unit),
+                max_bond=options.max_bond,
+                complex=problem.is_complex,
+                options=self._engine_options(options),
+                engine=engine,
+            ).engine
+        if options.method == "lbfgs" and not ENGINES[engine].exact:
+            raise ValueError(
+                f"L-BFGS (and with it tied gates) needs exact gradients, and engine={engine!r} "
+                "truncates; use method='auto', or engine='transverse' for shallow circuits"
+            )
+        return replace(options, engine=engine)
+
+    def _dense_engine(self, options: SearchOptions) -> str:
+        name, size = self.objective.name, self.problem.size
+        able = {key: engine for key, engine in ENGINES.items() if engine.holds_dense}
+        if options.engine not in ("auto", *able):
+            raise ValueError(
+                f"objective={name!r} needs the dense operator; engine={options.engine!r} "
+                f"does not have it, use engine={next(iter(able))!r}"
+            )
+        engine = next(iter(able)) if options.engine == "auto" else options.engine
+        limit = able[engine].limit
+        if size > limit:
+            raise ValueError(
+                f"objective={name!r} needs the dense operator, and a dimension of {size} "
+                f"is beyond {limit}; use objective='overlap'"
+            )
+        return engine
+
+    def _engine_options(self, options: SearchOptions) -> EngineOptions:
+        return EngineOptions(
+            environment_bond=options.environment_bond[-1],  # where the schedule may end
+            dtype=options.dtype,
+            device=options.device,
+            memory=options.memory,
+            optimize=options.optimize if self._optimize is None else self._optimize,
+            seed=options.seed,
+            executor=self._executor,
+        )
+
+    def _automatic_init(self) -> str:
+        """Growing circuits, which are never worse for being deeper, where that is quick enough."""
+        left, right = self.problem.left, self.problem.right
+        wide = max(left.n, right.n) > GROWN_WIRES
+        if wide or not ENGINES[self.options.engine].holds_dense or constrained_gates(left, right):
+            return "identity"
+        return "grown"
+
+    def stage_options(self, stage: Stage) -> SearchOptions:
+        """The options of one stage."""
+        options = self.options
+        if len(self.stages) == 1:
+            return options
+        afresh = stage.begins == "guess" or stage.afresh
+        n_init = options.n_init if afresh else 1 + options.n_perturbed
+        changed: dict[str, Any] = {"init": "identity", "n_init": n_init}
+        if stage.begins == "grow" and not stage.challenged:  # what is compared gets the same
+            changed["max_sweeps"] = math.ceil(options.max_sweeps / GROWTH_SHARE)
+        elif stage.begins in ("coarse", "compile") and not stage.decides:
+            changed |= PREPARATION
+            if stage.begins == "compile":
+                sweeps = min(PREPARATION_SWEEPS, options.max_sweeps)
+                changed |= {"n_init": 1, "max_sweeps": sweeps}
+        return replace(options, **changed)
+
+    @property
+    def total(self) -> int:
+        """The most sweeps that the search can take."""
+        each = [self.stage_options(stage) for stage in self.stages]
+        return sum(one.max_sweeps + (one.n_init - 1) * one.init_sweeps for one in each)
+
+    def begin(self) -> State:
+        """The state of a search that has not begun."""
+        n_init = self.options.n_init
+        initial = self.problem.initial if len(self.stages) == 1 else None
+        return State(names=list(range(n_init)), n_names=n_init, initial=initial)
+
+    def raise_limits(self, state: State) -> None:
+        """Let a search that had ended at a limit go on, if the limit is a larger one now."""
+        if state.ended in ("max_sweeps", "max_seconds"):
+            budget = _budget(self.stage_options(self.stages[state.stage]))
+            if not budget.limit(state):
+                state.ended = state.status = ""
+                state.refining = True
+
+    def records(self, state: State) -> Iterator[dict]:
+        """Search from where a state stands; yields the record of every sweep.
+
+        The state may be stored after any record; `state.ended` says at the end why it ended.
+        """
+        return grow(
+            self.stages,
+            state,
+            self.open,
+            lambda stage: self.stage_options(stage).n_init,
+            seed=self.options.seed,
+        )
+
+    def open(self, stage: Stage, state: State) -> StageRun:
+        """A stage with its engine, which stands where the state does."""
+        self._run = StageRun(self, stage)
+        if state.point is not None:
+            self._run.return_to(state)
+        return self._run
+
+    def engine(self, stage: Stage) -> Environments:
+        """A new engine for the circuits of a stage."""
+        return build_engine(
+            self.options.engine,
+            self.loss.target,
+            self.problem.legs,
+            stage.left,
+            stage.right,
+            options=self._engine_options(self.options),
+        )
+
+    @cached_property
+    def first_core(self) -> list:
+        return first_core(self.problem, self.options)
+
+    def result(self, state: State, status: str = "") -> Disentangled:
+        """What the search has found where the state stands, its gates put exactly on their group.
+
+        Parameters
+        ----------
+        status : str
+            Of a search that has not ended.
+        """
+        if state.point is None:
+            raise ValueError("the search has not made a record yet; there is no result to return")
+        stage, point, name = standing(self.stages, state)
+        point = advance(stage, self._whole, point, seed=())
+        if state.ended and self._run is not None and self._run.fits(self._whole):
+            engine = self._run.engine
+        else:
+            engine = self.engine(self._whole)
+            if state.plan is not None:
+                engine.plan = state.plan
+        bond = engine.max_bond
+        with single_threaded(bond is not None and bond <= SMALL_BOND):
+            return self._measured(engine, point, state, name, status)
+
+    def _measured(
+        self, engine: Environments, point: Point, state: State, name: int, status: str
+    ) -> Disentangled:
+        problem = self.problem
+        left, right = (
+            Circuit(ansatz, tuple(gates)).projected()
+            for ansatz, gates in ((problem.left, point.left), (problem.right, point.right))
+        )
+        engine.set(left.gates, point.core, right.gates)
+        core = self.loss.scaled_core(engine)
+        engine.set(core=core)
+        overlap, overlap_error = self._recorder.overlap(engine, core), 0.0
+        if math.isnan(overlap):
+            estimate = estimate_form(
+                problem.unit,
+                problem.legs,
+                (problem.left, problem.right),
+                (engine.left, core, engine.right),
+                max_bond=2 * max(self.options.environment_bond),
+            )
+            size = core_norm(core)
+            overlap, overlap_error = estimate.value / size, estimate.error / size
+        figures = self._recorder.of_result(engine, core, overlap)
+        tensors, log_norm = left_canonical(core)
+        tensors = spread_norm(tensors, log_norm + problem.log_norm)
+        return Disentangled(
+            factorization=Factorization(left, mpo_from_tensors(tensors), right, problem.shape),
+            status=status or state.ended or "max_sweeps",
+            history=History(tuple(state.records)),
+            options=self.options,
+            init=name,
+            loss=self.loss.value(engine),
+            overlap=overlap,
+            overlap_error=overlap_error,
+            seconds=state.seconds,
+            winners=tuple(winners(state, name)),
+            **figures,
+        )
+
+
+class StageRun:
+    """A stage of a search with its engine and what updates it."""
+
+    def __init__(self, search: Search, stage: Stage) -> None:
+        self._search, self._stage = search, stage
+        self._options = search.stage_options(stage)
+        self._problem = replace(search.problem, left=stage.left, right=stage.right)
+        self.engine = search.engine(stage)
+        self._monitor = None
+        if not self.engine.exact:
+            self._monitor = TruncationMonitor(self._problem, self._options.environment_bond)
+        self._updates = Updates.build(
+            search.loss,
+            self.engine,
+            stage.left,
+            stage.right,
+            method=self._options.method,
+            core=self._options.core == "update",
+            relaxation=self._options.relaxation,
+        )
+
+    def fits(self, stage: Stage) -> bool:
+        """Whether the engine is one for the circuits of a stage."""
+        return (self._stage.left, self._stage.right) == (stage.left, stage.right)
+
+    def loss(self) -> float:
+        return self._search.loss.value(self.engine)
+
+    def records(self, state: State) -> Iterator[dict]:
+        """Restarts and descents of the stage, from where the state stands."""
+        count, executor = self._options.n_init, self._search._executor
+        untouched = not (state.guess or state.phase or state.refining)
+        if executor is not None and self.engine.parallel and count > 1 and untouched:
+            yield from self._explore_in_parallel(state, executor)
+        yield from restarts(
+            self._exploring, self._refining, self._place, self._return_to_first_bond, state, count
+        )
+
+    def explore(self, state: State) -> None:
+        """Explore the state's initial guess and no other one."""
+        for _ in explore(self._exploring, self._place, state, state.guess + 1):
+            pass
+
+    def _exploring(self, state: State) -> Iterator[dict]:
+        budget = replace(_budget(self._options), init_sweeps=self._options.init_sweeps)
+        return self._descent(state, budget)
+
+    def _refining(self, state: State) -> Iterator[dict]:
+        return self._descent(state, _budget(self._options))
+
+    def _descent(self, state: State, budget: Budget) -> Iterator[dict]:
+        return descend(
+            self._search.loss,
+            self.engine,
+            state,
+            budget,
+            self._updates,
+            monitor=self._monitor,
+            measure=self._measure,
+        )
+
+    def _measure(self, state: State) -> dict:
+        state.plan = self.engine.plan
+        bond = None if self._monitor is None else self._monitor.bond(state)
+        record = self._search._recorder.of_sweep
+        return record(self._search.loss, self.engine, state, self._problem, bond)
+
+    def _place(self, state: State) -> None:
+        if self._monitor is not None:
+            self._monitor.begin(state, self.engine)
+        place_initial_guess(
+            state.guess,
+            state.name,
+            self.engine,
+            self._search.loss,
+            self._problem,
+            self._options,
+            around=state.initial,
+            core=[] if state.initial and state.initial.core else self._search.first_core,
+        )
+
+    def return_to(self, state: State) -> None:
+        """Put the engine where a state stands."""
+        assert state.point is not None
+        if state.plan is not None:
+            self.engine.plan = state.plan
+        if self._monitor is not None:
+            self.engine.set_max_bond(self._monitor.bond(state))
+        self.engine.set(state.point.left, state.point.core, state.point.right)
+
+    def _return_to_first_bond(self, state: State) -> None:
+        if self._monitor is not None:
+            self._monitor.begin(state, self.engine)
+        self.return_to(state)
+
+    def _explore_in_parallel(self, state: State, executor: Executor) -> Iterator[dict]:
+        """Explore every initial guess on the executor; the state goes on with the best."""
+        began, known = time.perf_counter(), len(state.records)
+        search, tasks = self._search, []
+        for guess in range(self._options.n_init):
+            one = replace(state.descent(), guess=guess, initial=state.initial, stage=state.stage)
+            work = (search.problem, search.options, search.objective, self._stage, one)
+            tasks.append(executor.submit(_explored, *work))
+        for task in tasks:
+            found: State = task.result()
+            state.records += found.records
+            if found.best is not None and found.best_loss < state.best_loss:
+                state.best, state.best_loss = found.best, found.best_loss
+            if found.status == "exact":
+                break  # the others are left aside, as they would be one by one
+        assert state.best is not None
+        state.continue_from(state.best)
+        state.refining = True
+        self._return_to_first_bond(state)
+        state.seconds += time.perf_counter() - began
+        if state.status == "explored":
+            state.status = ""
+        yield from state.records[known:]
+
+
+def _explored(
+    problem: Problem, options: SearchOptions, objective: Objective, stage: Stage, state: State
+) -> State:
+    """A state whose initial guess was explored; to be run on an executor."""
+    search = Search(problem, options, objective)
+    with single_threaded(True):  # the others keep the other processors busy
+        StageRun(search, stage).explore(state)
+    return state
+
+
+def _budget(options: SearchOptions) -> Budget:
+    return Budget(options.max_sweeps, options.max_seconds, options.tol)
