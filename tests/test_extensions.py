@@ -6,9 +6,17 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 
-from mpodis import Factorization, brickwall, compress, disentangle, random_circuit
+from mpodis import (
+    Factorization,
+    brickwall,
+    compress,
+    disentangle,
+    load_run,
+    random_circuit,
+    register_objective,
+)
 from mpodis.environments import (
     ENGINES,
     EngineOptions,
@@ -19,7 +27,8 @@ from mpodis.environments import (
     register_engine,
 )
 from mpodis.fit import als_sweep, core_gradient
-from mpodis.sites import site_tensors
+from mpodis.objectives import OBJECTIVES
+from mpodis.sites import site_tensors, tensors_to_dense
 from reference import dense_from_cores, embed, overlap, random_matrix
 
 # --- an engine
@@ -200,3 +209,61 @@ def test_a_readout(signed_counts):
     model = torch.nn.Sequential(HybridLinear.from_factorization(layer))
     found = evaluate(model, (x, np.zeros(3)), readout="signed counts", shots=100_000)
     assert (found.agreement, found.circuits, found.shots) == (100, 12, 1_200_000)
+
+
+class DistanceLoss:
+    """|M - A|^2 of matrices of norm 1, with no closed form at all."""
+
+    polar_sides = ()
+
+    def __init__(self, tensors):
+        self.target = tensors_to_dense(tensors)
+
+    def value(self, engine):
+        return float(np.linalg.norm(self.target - engine.dense()) ** 2)
+
+    def gradient(self, engine):
+        dense = engine.dense()
+        error = self.target - dense
+        return float(np.linalg.norm(error) ** 2), engine.gradient_towards(dense, 2 * error)
+
+    def sweep(self, engine, updates, *, core):
+        raise AssertionError("there is nothing to sweep")
+
+    def best_core(self, engine):
+        return list(engine.core)
+
+    def scaled_core(self, engine):
+        return list(engine.core)
+
+
+class Distance:
+    """An objective of one's own: what `disentangle` needs of it, and no more."""
+
+    name = "distance"
+    needs_dense = True
+    covariance = sensitivity = None
+
+    def loss(self, operator):
+        return DistanceLoss(operator.unit)
+
+
+@pytest.fixture
+def distance():
+    yield register_objective(Distance)
+    del OBJECTIVES["distance"]
+
+
+def test_an_objective(distance, tmp_path):
+    mpo = compress(random_matrix((16, 16), seed=2)).mpo
+    options = {"depth": 2, "method": "lbfgs", "init": "identity", "n_init": 1, "max_sweeps": 30}
+    found = disentangle(mpo, objective="distance", **options, run_dir=tmp_path)
+    # at the best norm of the core the distance is that of a projection
+    assert_allclose(found.loss, 1 - found.overlap**2, atol=1e-4)
+    assert found.overlap > 0.95 * disentangle(mpo, **options).overlap
+    assert found.options.objective == "distance"
+    again = disentangle(mpo, objective=Distance(), **options)
+    assert_array_equal(again.factorization.to_dense(), found.factorization.to_dense())
+    assert load_run(tmp_path).loss == found.loss
+    with pytest.raises(ValueError, match="method='sweeps' has no closed form for the gates"):
+        disentangle(mpo, objective=Distance(), **(options | {"method": "sweeps"}))
