@@ -239,7 +239,7 @@ def test_the_plan_and_its_path_are_those_asked_for():
     x, _ = images()
     assert_allclose(
         hybrid[0](x).detach(),
-        x @ found.factorization.to_dense() + model[0].bias.detach(),
+        x.numpy() @ found.factorization.to_dense() + model[0].bias.detach().numpy(),
         atol=1e-10,
     )
 

@@ -283,7 +283,7 @@ def circuit_group(*circuits: Ansatz) -> str:
 
 
 def staircase(n: int, depth: int, width: int = 2, *, group: str = "SO") -> Ansatz:
-    """`depth` times gates of `width` on wires from 0, from 1, from 2 ... on, one after the other."""
+    """Gates of `width` on wires from 0, from 1, from 2 ... on, in this order, `depth` times."""
     check_depth(depth)
     check_width(width, n)
     steps = tuple((Placement(tuple(range(a, a + width))),) for a in range(n - width + 1))
