@@ -1,4 +1,6 @@
-"""Where indices live: site order, legs, padding and bit order. The only module that converts.
+"""The order of indices (sites, legs, padding, bits) and the backends of arrays.
+
+Only this module converts between orders, and between numpy and the caller's backend.
 
 Row action everywhere, as Eq. 7 of arXiv 2509.06653v1: ``y = x @ W`` with W of shape (inputs,
 outputs); ``torch.nn.Linear.weight`` is its transpose. Site 0 is the most significant bit of both
@@ -11,33 +13,44 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
+from autoray import astype, do, get_common_dtype, get_dtype_name, infer_backend
 
 __all__ = [
+    "Array",
     "Legs",
+    "as_like",
     "check_legs",
     "crop",
     "fuse",
     "pad",
     "padded_shape",
+    "promoted",
     "qargs",
     "qubit_legs",
     "split",
+    "to_numpy",
     "wires",
 ]
 
-Legs = tuple[tuple[int, int], ...]
+Array: TypeAlias = Any
+"""An array of numpy, torch, jax or another library that autoray knows."""
+
+Legs: TypeAlias = tuple[tuple[int, int], ...]
 """(input, output) dimension of every site."""
 
 
 def qubit_legs(inputs: int, outputs: int, *, align: str = "centre") -> Legs:
     """Legs of a qubit MPO that holds an (inputs, outputs) matrix.
 
-    Both dimensions are rounded up to powers of two, 2^p and 2^q, and spread over max(p, q) sites;
-    the shorter side leaves legs of dimension 1, which `align` puts at both ends ("centre"), or all
-    before ("right") or after ("left") its qubits.
+    Both dimensions are rounded up to powers of two, 2^p and 2^q, and spread over max(p, q) sites.
+    The side with fewer qubits has legs of dimension 1 on the other sites, at both ends with
+    `align` "centre", all before its qubits with "right", all behind them with "left".
 
+    Examples
+    --------
     >>> qubit_legs(64, 10)
     ((2, 1), (2, 2), (2, 2), (2, 2), (2, 2), (2, 1))
     """
@@ -49,10 +62,12 @@ def qubit_legs(inputs: int, outputs: int, *, align: str = "centre") -> Legs:
 
 
 def _bits(dimension: int) -> int:
+    """Qubits that a dimension takes."""
     return (dimension - 1).bit_length()
 
 
 def _spread(bits: int, n: int, align: str) -> list[int]:
+    """Dimensions of n legs of which `bits` are qubits."""
     before = {"left": 0, "centre": (n - bits) // 2, "right": n - bits}
     if align not in before:
         raise ValueError(f"align={align!r} is not known; use one of {', '.join(before)}")
@@ -79,7 +94,7 @@ def padded_shape(legs: Legs) -> tuple[int, int]:
 
 
 def wires(legs: Legs, side: str) -> tuple[int, ...]:
-    """Sites on which the circuit of a side ("left": inputs, "right": outputs) has a qubit.
+    """Sites on which the circuit of a side ("left": inputs, "right": outputs) has a wire.
 
     Raises
     ------
@@ -96,7 +111,7 @@ def wires(legs: Legs, side: str) -> tuple[int, ...]:
     return tuple(i for i, d in enumerate(dims) if d == 2)
 
 
-def pad(matrix, legs: Legs):
+def pad(matrix: Array, legs: Legs) -> Array:
     """Zero-pad an (inputs, outputs) matrix to `padded_shape(legs)`, at the end of each axis."""
     rows, columns = padded_shape(legs)
     if matrix.shape[0] > rows or matrix.shape[1] > columns:
@@ -107,10 +122,10 @@ def pad(matrix, legs: Legs):
         )
     if matrix.shape == (rows, columns):
         return matrix
-    return np.pad(matrix, ((0, rows - matrix.shape[0]), (0, columns - matrix.shape[1])))
+    return do("pad", matrix, ((0, rows - matrix.shape[0]), (0, columns - matrix.shape[1])))
 
 
-def crop(matrix, shape: tuple[int, int] | None):
+def crop(matrix: Array, shape: tuple[int, int] | None) -> Array:
     """Undo `pad`: the leading block of the given (inputs, outputs) shape."""
     if shape is None:
         return matrix
@@ -121,19 +136,19 @@ def crop(matrix, shape: tuple[int, int] | None):
     return matrix[: shape[0], : shape[1]]
 
 
-def split(matrix, legs: Legs):
+def split(matrix: Array, legs: Legs) -> Array:
     """Dense (rows, columns) matrix -> tensor with one fused (input, output) index per site."""
     n = len(legs)
     tensor = matrix.reshape([i for i, _ in legs] + [o for _, o in legs])
-    tensor = tensor.transpose([k for s in range(n) for k in (s, n + s)])
+    tensor = do("transpose", tensor, [k for s in range(n) for k in (s, n + s)])
     return tensor.reshape([i * o for i, o in legs])
 
 
-def fuse(tensor, legs: Legs):
+def fuse(tensor: Array, legs: Legs) -> Array:
     """Inverse of `split`: tensor over sites -> dense (rows, columns) matrix."""
     n = len(legs)
     tensor = tensor.reshape([d for leg in legs for d in leg])
-    tensor = tensor.transpose([2 * s for s in range(n)] + [2 * s + 1 for s in range(n)])
+    tensor = do("transpose", tensor, [2 * s for s in range(n)] + [2 * s + 1 for s in range(n)])
     return tensor.reshape(padded_shape(legs))
 
 
@@ -144,3 +159,30 @@ def qargs(wires: Sequence[int], n: int) -> list[int]:
     significant bit, comes last. Neither `reverse_bits()` nor the naive order does this.
     """
     return [n - 1 - k for k in reversed(wires)]
+
+
+def to_numpy(array: Array) -> np.ndarray:
+    """The array in numpy, on the CPU and without gradients."""
+    if infer_backend(array) == "torch":
+        array = array.resolve_conj()
+    return do("to_numpy", array)
+
+
+def as_like(array: np.ndarray, other: Array) -> Array:
+    """A numpy array in the backend and precision and on the device of another; complex stays."""
+    dtype = get_dtype_name(other)
+    if array.dtype.kind == "c":
+        dtype = {"float32": "complex64", "float64": "complex128"}.get(dtype, dtype)
+    array = array.astype(dtype, copy=False)
+    if infer_backend(other) == "torch":
+        return do("asarray", array, like=other).to(other.device)
+    return do("asarray", array, like=other)
+
+
+def promoted(arrays: Sequence[Array]) -> list[Array]:
+    """The arrays in one dtype, as numpy would promote them; torch multiplies no mixed ones."""
+    names = {get_dtype_name(array) for array in arrays}
+    if len(names) <= 1:
+        return list(arrays)
+    dtype = get_common_dtype(*arrays)
+    return [astype(array, dtype) for array in arrays]

@@ -1,6 +1,6 @@
-"""Image data sets for the numerical experiments: digits (embedded), MNIST and CIFAR-10 (files).
+"""Image data sets: digits (part of scikit-learn), MNIST and CIFAR-10 (from files).
 
-Importing this module loads neither torch nor scikit-learn; torch is needed only to resize MNIST.
+Importing this module imports neither torch nor scikit-learn; only resizing MNIST needs torch.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import zipfile
 import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +23,8 @@ ENVIRONMENT_VARIABLE = "MPODIS_DATA"
 
 _DOWNLOAD = "fetch it again, or point data_dir at a good copy"
 _UNREADABLE = (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error)
-_RESIZE_BATCH = 5000  # images per call: enough to amortise the call, small enough for the memory
+_RESIZE_BATCH = 5000
+"""Images that are resized in one call."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -40,7 +42,7 @@ class Dataset:
     image_shape : tuple of int
         (height, width) or (height, width, colours), the product of which are the features.
     note : str
-        What exactly the data is; quote it beside every number measured with it.
+        What exactly the data is; quote it with every number measured with it.
 
     Raises
     ------
@@ -67,7 +69,7 @@ class Dataset:
                     f"{self.name}: x_{part} {x.shape} and y_{part} {y.shape} must be "
                     f"(n, {features}) and (n,), n > 0, for images of shape {self.image_shape}"
                 )
-            if not (x.min() >= 0 and x.max() <= 1):  # written so that NaN fails too
+            if not (x.min() >= 0 and x.max() <= 1):  # also true for NaN
                 raise ValueError(
                     f"{self.name}: x_{part} spans [{x.min():g}, {x.max():g}]; "
                     "scale the pixels to [0, 1]"
@@ -88,7 +90,7 @@ class Dataset:
     ) -> Dataset:
         """Hold out a stratified part of the training set in place of the test set.
 
-        Choose settings on the result, so that the true test set is looked at once, at the end.
+        Choose settings with the result, so that the true test set is used once, at the end.
 
         Parameters
         ----------
@@ -100,7 +102,18 @@ class Dataset:
         Returns
         -------
         Dataset
-            Its ``x_test, y_test`` are training images of this one; the test images are absent.
+            Its ``x_test, y_test`` are training images of this one; it does not have the test
+            images.
+
+        Raises
+        ------
+        ValueError
+            For a size that leaves no images to train with, or none to test with.
+
+        Examples
+        --------
+        >>> load_data("digits").validation_split(0.1)  # doctest: +ELLIPSIS
+        Dataset('digits': 1293 train, 144 test, 64 features, 10 classes; ...)
         """
         n = len(self.y_train)
         count = round(size * n) if isinstance(size, float) and 0 < size < 1 else size
@@ -121,7 +134,7 @@ class Dataset:
         )
 
     def mirrored(self) -> Dataset:
-        """Every training image followed, after all of them, by its mirror image left to right."""
+        """The data set with the mirror images (left to right) behind the training images."""
         images = self.x_train.reshape(-1, *self.image_shape)
         flipped = images[:, :, ::-1].reshape(self.x_train.shape)
         return replace(
@@ -145,25 +158,25 @@ def load_data(
     data_dir: str | os.PathLike[str] | None = None,
     seed: int | np.random.Generator = 0,
 ) -> Dataset:
-    """Load a data set by name.
+    """Load a data set by its name.
 
     Parameters
     ----------
     name : {"digits", "mnist", "cifar10"}
-        ``"digits"`` is scikit-learn's embedded set of 1797 8x8 digits, split 1437/360 (stratified).
+        ``"digits"`` is scikit-learn's set of 1797 8x8 digits, split 1437/360 (stratified).
         ``"mnist"`` is MNIST with its own 60000/10000 split, ``"cifar10"`` CIFAR-10 with its own
         50000/10000 split, read from a folder.
     size : int, optional
         Side of the square images. MNIST is resized (bilinear, antialiased), to 8x8 by default,
         except for 28, its own size; the digits are 8x8, CIFAR-10 is 32x32.
     data_dir : path, optional
-        Folder holding MNIST, as Keras' ``mnist.npz`` or torchvision's ``MNIST/raw/*-ubyte[.gz]``
+        Folder with MNIST, as Keras' ``mnist.npz`` or torchvision's ``MNIST/raw/*-ubyte[.gz]``
         (or these files directly); or CIFAR-10, as ``cifar10.npz`` with the same keys or as the
         ``*.bin`` of its binary version, also in ``cifar-10-batches-bin/``. A text ``note`` in the
         npz, on what was done to the images, is quoted. Default: the environment variable
         ``MPODIS_DATA``.
     seed : int or numpy.random.Generator
-        Makes the split of the digits; MNIST comes with its split and ignores it.
+        Of the split of the digits; not used for MNIST and CIFAR-10, which come with their split.
 
     Returns
     -------
@@ -172,9 +185,14 @@ def load_data(
     Raises
     ------
     ValueError
-        For an unknown name, a size that cannot be had, or a damaged file.
+        For an unknown name, a size that the data set does not have, or a damaged file.
     FileNotFoundError
         If the folder or the files in it are missing.
+
+    Examples
+    --------
+    >>> load_data("digits").x_train.shape
+    (1437, 64)
     """
     if name not in NAMES:
         raise ValueError(f"unknown data set {name!r}; known names: {', '.join(NAMES)}")
@@ -197,10 +215,10 @@ def _describe(seed: int | np.random.Generator) -> str:
 def _stratified_split(
     labels: np.ndarray, count: int, seed: int | np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Indices (rest, chosen), ``count`` chosen, every class in proportion to within one image."""
+    """Indices (others, chosen) with ``count`` chosen, in proportion to every class's size."""
     order = np.random.default_rng(seed).permutation(len(labels))
-    order = order[np.argsort(labels[order], kind="stable")]  # class by class, shuffled inside
-    # Evenly spaced positions of this order take the same share of every class.
+    order = order[np.argsort(labels[order], kind="stable")]  # by class, shuffled within each
+    # evenly spaced positions of this order take the same fraction of every class
     picked = np.zeros(len(labels), dtype=bool)
     picked[order[(np.arange(count) * 2 + 1) * len(labels) // (2 * count)]] = True
     return np.flatnonzero(~picked), np.flatnonzero(picked)
@@ -211,7 +229,8 @@ def _load_digits(size: int, seed: int | np.random.Generator) -> Dataset:
         raise ValueError(f"size={size}: the digits are 8x8 images; use size=8, or name='mnist'")
     from sklearn.datasets import load_digits
 
-    pixels, labels = load_digits(return_X_y=True)
+    loaded: Any = load_digits(return_X_y=True)
+    pixels, labels = loaded
     x, y = pixels / 16.0, labels.astype(np.int64)
     train, test = _stratified_split(y, 360, seed)
     return Dataset(
@@ -252,7 +271,7 @@ def _resize(images: np.ndarray, size: int) -> np.ndarray:
         batch = torch.from_numpy(images[i : i + _RESIZE_BATCH, None].astype(np.float32) / 255)
         small = interpolate(batch, size=(size, size), mode="bilinear", antialias=True)
         out[i : i + _RESIZE_BATCH] = small.reshape(len(small), -1).numpy()
-    return out.clip(0, 1, out=out)  # single-precision weights can overshoot 1 by an ulp
+    return out.clip(0, 1, out=out)  # rounding can give values just above 1
 
 
 def _load_cifar10(folder: Path) -> Dataset:
@@ -286,7 +305,7 @@ def _read_cifar_npz(path: Path) -> tuple[dict[str, np.ndarray], str]:
 
 
 def _read_cifar_bins(folder: Path) -> dict[str, np.ndarray]:
-    """The binary version: rows of a label and 3072 bytes, colour by colour."""
+    """The binary version: each image is a label and 3072 bytes, colour by colour."""
     names = {"train": [f"data_batch_{k}.bin" for k in range(1, 6)], "test": ["test_batch.bin"]}
     every = [name for part in names.values() for name in part]
     places = (folder / "cifar-10-batches-bin", folder)
@@ -323,7 +342,7 @@ def _folder(what: str, data_dir: str | os.PathLike[str] | None) -> Path:
 
 
 def _read_mnist(folder: Path) -> dict[str, np.ndarray]:
-    """Find MNIST in a folder, in any of the known layouts, and check it."""
+    """MNIST from a folder in any of the known layouts, checked."""
     archive = folder / "mnist.npz"
     if archive.exists():
         arrays, source = _read_npz(archive), archive
@@ -347,7 +366,7 @@ def _check_mnist(x: np.ndarray, y: np.ndarray, part: str, source: Path) -> None:
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
     keys = ("x_train", "y_train", "x_test", "y_test")
     try:
-        # opened here, since np.load leaves the file of a truncated archive open
+        # opened here, since np.load does not close a truncated archive
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return {key: np.asarray(archive[key]) for key in keys}
     except _UNREADABLE as error:
@@ -364,8 +383,9 @@ def _read_idx_files(folder: Path) -> tuple[dict[str, np.ndarray], Path]:
     }
     for place in (folder / "MNIST" / "raw", folder / "raw", folder):
         found = {key: _plain_or_gz(place / file) for key, file in files.items()}
-        if all(found.values()):
-            return {key: _read_idx(path) for key, path in found.items()}, place
+        paths = {key: path for key, path in found.items() if path is not None}
+        if len(paths) == len(files):
+            return {key: _read_idx(path) for key, path in paths.items()}, place
     raise FileNotFoundError(
         f"{folder}: neither mnist.npz nor the four MNIST/raw/*-ubyte[.gz] files are here; "
         f"fix data_dir or {ENVIRONMENT_VARIABLE}, or use name='digits'"
@@ -380,7 +400,7 @@ def _plain_or_gz(path: Path) -> Path | None:
 
 
 def _read_idx(path: Path) -> np.ndarray:
-    """Read an idx file of bytes: 0, 0, type 8, ndim, then ndim big-endian sizes, then the data."""
+    """The array in an idx file: bytes 0, 0, 8 (the type), ndim, big-endian sizes, then the data."""
     try:
         raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         if len(raw) < 4 or raw[:3] != b"\x00\x00\x08":

@@ -1,20 +1,22 @@
 """Circuits that prepare a given vector from |0...0>: exact for matrix product states, or layered.
 
-A vector of 2^n amplitudes is the first row of Q, ``e_0 @ Q``. Layers of two-qubit gates follow
-arXiv 1908.07958 (S.-J. Ran): each is the exact circuit of the best matrix product state of bond
-dimension 2 for what the layers before it leave. Sweeps over all gates then go on, for a vector is
-an operator with one side: the disentangler is the same.
+The vector that a circuit Q prepares is its first row, ``e_0 @ Q``. Layers of two-qubit gates follow
+arXiv 1908.07958 (S.-J. Ran): each layer is the exact circuit of the best matrix product state of
+bond dimension 2 for the state that the other layers leave. Sweeps over all gates improve them: a
+vector is an operator with only one side, so `disentangle` applies.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from mpodis.circuit.ansatz import Ansatz, brickwall, staircase
 from mpodis.circuit.circuit import Circuit
+from mpodis.conventions import Array
 from mpodis.disentangling import disentangle
 from mpodis.factorization import Factorization
 from mpodis.gates import polar
@@ -22,17 +24,22 @@ from mpodis.mpo import compress
 from mpodis.resynthesis import cnot_count
 from mpodis.sites import mpo_from_tensors
 
-__all__ = ["Encoding", "Encodings", "brickwall_encodings", "layered_encoding", "mps_encoding"]
+__all__ = [
+    "EncodedVector",
+    "EncodedVectors",
+    "brickwall_encodings",
+    "layered_encoding",
+    "mps_encoding",
+]
 
 
 @dataclass(frozen=True, eq=False)
-class Encoding:
-    """A circuit that prepares a vector, nearly.
+class EncodedVector:
+    """A circuit that prepares a vector, in general approximately.
 
     Attributes
     ----------
     circuit : Circuit
-        Its `prepared` row is the first of its matrix.
     fidelity : float
         |<vector, prepared>|^2 of unit vectors.
     """
@@ -42,7 +49,7 @@ class Encoding:
 
     @property
     def prepared(self) -> np.ndarray:
-        """The unit vector (2^n,) that comes out."""
+        """The unit vector (2^n,) that the circuit prepares: the first row of its matrix."""
         return self.circuit.apply(np.eye(1, 2**self.circuit.n))[0]
 
     @property
@@ -52,26 +59,32 @@ class Encoding:
         Raises
         ------
         ValueError
-            For gates on three qubits or more, as of `mps_encoding` from bond dimension 4 on: there
-            the count is the compiler's, see `mpodis.quantum.gate_cost`.
+            For gates on three or more qubits, which `mps_encoding` has from bond dimension 4 on;
+            count the compiled circuit, see `mpodis.quantum.gate_cost`.
         """
         return cnot_count(self.circuit)
 
 
-def mps_encoding(vector, max_bond: int = 2) -> Encoding:
-    """The vector's matrix product state of a bond dimension, prepared exactly by a staircase.
+def mps_encoding(vector: Array, max_bond: int = 2) -> EncodedVector:
+    """The vector truncated to a matrix product state, which a staircase prepares exactly.
 
     Parameters
     ----------
     vector : array (2^n,)
         Real or complex, of any norm but 0.
     max_bond : int
-        A power of two, 2^m: gates act on m + 1 qubits, and from n - 1 on there is one gate.
+        A power of two, 2^m: gates act on m + 1 qubits; for m >= n - 1 there is one gate.
 
     Raises
     ------
     ValueError
-        For a vector of another length, a zero one, or another bond dimension.
+        If the vector is zero, not finite or has another length, or for another bond dimension.
+
+    Examples
+    --------
+    >>> ghz = mps_encoding([1, 0, 0, 0, 0, 0, 0, 1], max_bond=2)
+    >>> round(ghz.fidelity, 6)
+    1.0
     """
     state, n = _checked(vector)
     m = max_bond.bit_length() - 1
@@ -84,7 +97,7 @@ def mps_encoding(vector, max_bond: int = 2) -> Encoding:
     gates = []
     for k in range(n - width + 1):
         rows = sites[k]
-        if k == n - width:  # the last gate holds all sites that are left
+        if k == n - width:  # the last gate prepares all remaining sites
             for site in sites[k + 1 :]:
                 rows = np.tensordot(rows, site, 1)
             rows = rows.reshape(rows.shape[0], -1)
@@ -93,22 +106,30 @@ def mps_encoding(vector, max_bond: int = 2) -> Encoding:
             rows = rows.reshape(rows.shape[0], -1)
         gates.append(_completed(rows))
     group = "U" if np.iscomplexobj(state) else "SO"
-    return _encoding(Circuit(staircase(n, 1, width, group=group), tuple(gates)), state)
+    return _encoded(Circuit(staircase(n, 1, width, group=group), tuple(gates)), state)
 
 
 def layered_encoding(
-    vector, layers: int, *, max_sweeps: int = 0, seed: int | np.random.Generator = 0
-) -> Encoding:
-    """Staircases of two-qubit gates, each from the bond-2 state of what is left, then refined.
+    vector: Array, layers: int, *, max_sweeps: int = 0, seed: int | np.random.Generator = 0
+) -> EncodedVector:
+    """Staircases of two-qubit gates, one for each layer, optionally improved by sweeps.
 
     Parameters
     ----------
     vector : array (2^n,), n > 1
+        Real or complex, of any norm but 0.
     layers : int
+        Number of staircases; each is the `mps_encoding` of bond dimension 2 of the state that the
+        other ones leave.
     max_sweeps : int
-        Of `disentangle` over all gates, from there; 0: none. The fidelity never falls.
-    seed
+        Sweeps of `disentangle` over all gates afterwards; the fidelity never decreases.
+    seed : int or numpy Generator
         Of `disentangle`.
+
+    Raises
+    ------
+    ValueError
+        If the vector is zero, not finite, of length 2 or of another length, or without layers.
     """
     state, n = _checked(vector)
     if n < 2:
@@ -120,36 +141,37 @@ def layered_encoding(
         found.insert(0, mps_encoding(rest, 2).circuit)
         rest = found[0].adjoint().apply(rest[None])[0]
     ansatz = Ansatz(n, sum((c.ansatz.layers for c in found), ()), found[0].ansatz.group)
-    whole = _encoding(Circuit(ansatz, sum((c.gates for c in found), ())), state)
+    whole = _encoded(Circuit(ansatz, sum((c.gates for c in found), ())), state)
     if not max_sweeps:
         return whole
     zero = [np.eye(1, 2).reshape(1, 1, 2, 1)] * n
     nothing = Circuit(Ansatz(0, (), ansatz.group), ())
-    start = Factorization(nothing, mpo_from_tensors(zero), whole.circuit, (1, 2**n))
+    init = Factorization(nothing, mpo_from_tensors(zero), whole.circuit, (1, 2**n))
     refined = disentangle(
         compress(state[None], legs=((1, 2),) * n).mpo,
         left=nothing.ansatz,
         right=ansatz,
         group=ansatz.group,
         core="fixed",
-        init=start,
+        init=init,
         max_sweeps=max_sweeps,
         seed=seed,
     )
-    better = _encoding(refined.factorization.right, state)
+    better = _encoded(refined.factorization.right, state)
     return max(whole, better, key=lambda one: one.fidelity)
 
 
 @dataclass(frozen=True, eq=False)
-class Encodings:
-    """Circuits of one ansatz that prepare many vectors, nearly; a sequence of `Encoding`.
+class EncodedVectors:
+    """Circuits of one ansatz that prepare many vectors; a sequence of `EncodedVector`.
 
     Attributes
     ----------
     ansatz : Ansatz
     gates : tuple of array (samples, 4, 4)
-        Of every placement.
+        One for each placement.
     fidelities : array (samples,)
+        |<vector, prepared>|^2 of unit vectors.
     """
 
     ansatz: Ansatz
@@ -159,24 +181,27 @@ class Encodings:
     def __len__(self) -> int:
         return len(self.fidelities)
 
-    def __getitem__(self, k: int) -> Encoding:
+    def __getitem__(self, k: int) -> EncodedVector:
         gates = tuple(gate[k] for gate in self.gates)
-        return Encoding(Circuit(self.ansatz, gates), float(self.fidelities[k]))
+        return EncodedVector(Circuit(self.ansatz, gates), float(self.fidelities[k]))
+
+    def __iter__(self) -> Iterator[EncodedVector]:
+        return (self[k] for k in range(len(self)))
 
 
 def brickwall_encodings(
-    vectors,
+    vectors: Array,
     layers: int,
     *,
     parity: int = 0,
     max_sweeps: int = 200,
     tol: float = 1e-7,
     seed: int | np.random.Generator = 0,
-) -> Encodings:
-    """Layers of SO(4) bricks that prepare real vectors, by sweeps over all of them at once.
+) -> EncodedVectors:
+    """Brickwalls of SO(4) gates that prepare real vectors, by sweeps over all vectors at once.
 
-    Every gate in turn is the polar factor of its environment (Eq. 4 of arXiv 2509.06653v1), so
-    that no fidelity ever falls. Bricks sit on neighbours: a device with a line of qubits needs no
+    Each gate in turn becomes the polar factor of its environment (Eq. 4 of arXiv 2509.06653v1), so
+    no fidelity ever decreases. Gates act on neighbours: a device with a line of qubits needs no
     SWAPs, and a generic vector of n qubits about 2^n / 2 CNOTs.
 
     Parameters
@@ -185,17 +210,25 @@ def brickwall_encodings(
         Real, of any norm but 0.
     layers : int
     parity : {0, 1}
-        Wire of the first brick of the first layer.
+        First wire of the first gate of the first layer.
     max_sweeps : int
-        Forth and back; fewer where no fidelity gains `tol` any more.
+        Largest number of sweeps, each over all gates back and forth.
     tol : float
-    seed
-        Of the first gates.
+        A vector whose fidelity a sweep improves by less is finished.
+    seed : int or numpy Generator
+        Of the initial gates, the same for all vectors.
 
     Raises
     ------
     ValueError
         For vectors that are complex, zero, not finite or of another length.
+
+    Examples
+    --------
+    >>> vectors = np.random.default_rng(0).normal(size=(3, 8))
+    >>> found = brickwall_encodings(vectors, layers=4)
+    >>> bool((found.fidelities > 0.99).all())
+    True
     """
     vectors = np.asarray(vectors)
     if vectors.ndim != 2 or not len(vectors) or vectors.shape[1] < 4 or np.iscomplexobj(vectors):
@@ -211,39 +244,46 @@ def brickwall_encodings(
     n = states.shape[1].bit_length() - 1
     ansatz = brickwall(n, layers, parity=parity, fill=False)
     gates, amplitudes = _swept(states, ansatz, max_sweeps, tol, np.random.default_rng(seed))
-    return Encodings(ansatz, gates, amplitudes**2)
+    return EncodedVectors(ansatz, gates, amplitudes**2)
 
 
-def _swept(states, ansatz: Ansatz, max_sweeps: int, tol: float, rng) -> tuple:
-    """Gates of all samples, and what they have in common with the states.
+def _swept(
+    states: np.ndarray,
+    ansatz: Ansatz,
+    max_sweeps: int,
+    tol: float,
+    rng: np.random.Generator,
+) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
+    """Gates (samples, 4, 4) of every placement, and overlaps (samples,) with the states.
 
-    A sample's do not depend on the others: all begin alike, and each ends for itself.
+    The result of a sample does not depend on the others: all have the same initial gates, and each
+    is finished by itself.
     """
     wires = [place.wires[0] for place in ansatz.placements]
     near = polar(np.eye(4) + 0.3 * rng.normal(size=(len(wires), 4, 4)), group="SO")
-    kept = [np.tile(gate, (len(states), 1, 1)) for gate in near]
-    values = _forward(kept, wires, np.eye(1, states.shape[1]))[-1] * states
-    values = values.sum(1)
-    going = np.arange(len(states))
-    gates = [gate.copy() for gate in kept]
+    found = [np.tile(gate, (len(states), 1, 1)) for gate in near]
+    overlaps = (_forward(found, wires, np.eye(1, states.shape[1]))[-1] * states).sum(1)
+    active = np.arange(len(states))  # numbers of the samples that are not finished
+    gates = [gate.copy() for gate in found]
     for _ in range(max_sweeps):
-        value = _sweep(states[going], gates, wires)
-        # a state and its negative are as far from the start, but not one for the rest of a network
-        gains = (value**2 - values[going] ** 2 >= tol) | (value < 0)
-        values[going] = value
-        for every, some in zip(kept, gates, strict=True):
-            every[going] = some
-        going, gates = going[gains], [gate[gains] for gate in gates]
-        if not len(going):
+        overlap = _sweep(states[active], gates, wires)
+        # a state of the wrong sign has the same fidelity, but not the same effect in a network
+        improved = (overlap**2 - overlaps[active] ** 2 >= tol) | (overlap < 0)
+        overlaps[active] = overlap
+        for every, some in zip(found, gates, strict=True):
+            every[active] = some
+        active, gates = active[improved], [gate[improved] for gate in gates]
+        if not len(active):
             break
-    return tuple(kept), values
+    return tuple(found), overlaps
 
 
-def _sweep(states, gates: list[np.ndarray], wires: list[int]) -> np.ndarray:
-    """Update gates in place, the last first and back again; what is reached."""
+def _sweep(states: np.ndarray, gates: list[np.ndarray], wires: list[int]) -> np.ndarray:
+    """Update all gates in place, from the last to the first and back; returns the overlaps."""
     samples = len(states)
 
-    def updated(j, before, behind):
+    def updated(j: int, before: np.ndarray, behind: np.ndarray) -> np.ndarray:
+        """Update gate j between the state before it and the target pulled back behind it."""
         before, behind = (
             v.reshape(len(v), 2 ** wires[j], 4, -1).swapaxes(1, 2).reshape(len(v), 4, -1)
             for v in (before, behind)
@@ -257,32 +297,33 @@ def _sweep(states, gates: list[np.ndarray], wires: list[int]) -> np.ndarray:
     for j in reversed(range(len(gates))):
         updated(j, before[j], behind[-1])
         behind.append(_applied(behind[-1], gates[j], wires[j]))
-    here, value = np.repeat(zero, samples, 0), np.ones(samples)
+    here, overlap = np.repeat(zero, samples, 0), np.ones(samples)
     for j, rest in enumerate(behind[-2::-1]):
-        value = updated(j, here, rest)
+        overlap = updated(j, here, rest)
         here = _applied(here, gates[j].swapaxes(1, 2), wires[j])
-    return value
+    return overlap
 
 
-def _forward(gates, wires: list[int], zero: np.ndarray) -> list[np.ndarray]:
-    """|0...0>, and what is left of it behind every gate."""
+def _forward(gates: list[np.ndarray], wires: list[int], zero: np.ndarray) -> list[np.ndarray]:
+    """|0...0>, and the states after each of the gates."""
     found = [zero]
     for gate, k in zip(gates, wires, strict=True):
         found.append(_applied(found[-1], gate.swapaxes(1, 2), k))
     return found
 
 
-def _applied(vectors, gates, k: int) -> np.ndarray:
+def _applied(vectors: np.ndarray, gates: np.ndarray, k: int) -> np.ndarray:
+    """Gates (samples, 4, 4) on wires k and k + 1 of the vectors (samples, 2^n), as columns."""
     grouped = vectors.reshape(len(vectors), 2**k, 4, -1)
     return (gates[:, None] @ grouped).reshape(len(gates), -1)
 
 
-def _checked(vector) -> tuple[np.ndarray, int]:
-    """The unit vector and its number of qubits."""
+def _checked(vector: Array) -> tuple[np.ndarray, int]:
+    """The unit vector and its number of qubits, or a ValueError."""
     state = np.asarray(vector)
     if state.ndim != 1 or len(state) < 2 or len(state) & (len(state) - 1):
         raise ValueError(
-            f"a vector of shape {state.shape} is not of 2^n amplitudes; pad it with zeros"
+            f"a vector of shape {state.shape} does not have 2^n amplitudes; pad it with zeros"
         )
     state = state.astype(np.complex128 if np.iscomplexobj(state) else np.float64)
     norm = np.linalg.norm(state)
@@ -291,13 +332,14 @@ def _checked(vector) -> tuple[np.ndarray, int]:
     return state / norm, len(state).bit_length() - 1
 
 
-def _encoding(circuit: Circuit, state: np.ndarray) -> Encoding:
-    done = Encoding(circuit, 0.0)
-    return replace(done, fidelity=float(abs(np.vdot(state, done.prepared)) ** 2))
+def _encoded(circuit: Circuit, state: np.ndarray) -> EncodedVector:
+    """With the fidelity to the state."""
+    found = EncodedVector(circuit, 0.0)
+    return replace(found, fidelity=float(abs(np.vdot(state, found.prepared)) ** 2))
 
 
 def _matrix_product_state(state: np.ndarray, bond: int) -> list[np.ndarray]:
-    """Right-canonical sites (left, 2, right), truncated one SVD after the other, of norm 1."""
+    """Right-canonical site tensors (left, 2, right), truncated by successive SVDs, of norm 1."""
     sites, rest = [], state.reshape(-1, 1)
     while rest.shape[0] > 2:
         right = rest.shape[1]
@@ -309,7 +351,7 @@ def _matrix_product_state(state: np.ndarray, bond: int) -> list[np.ndarray]:
 
 
 def _completed(rows: np.ndarray) -> np.ndarray:
-    """A gate that takes |l, 0> to the row l; the rest completes it, with det = 1 if real."""
+    """A gate that maps |l, 0> to row l, completed to a unitary, with determinant 1 if real."""
     count, size = rows.shape
     fixed = 2 * np.arange(count)  # the last qubit of the gate is fresh
     gate = np.empty((size, size), rows.dtype)

@@ -1,8 +1,9 @@
-"""The best core of a given bond dimension: variational (ALS) fits, plain and weighted.
+"""The best core of a given bond dimension: variational fits (ALS), plain and weighted.
 
-Sequential truncation is only quasi-optimal; alternating least squares over the sites, each site
-solved in closed form with the others held, finds site tensors that overlap better, most of all at
-bond dimension 1.
+Sequential truncation is only quasi-optimal. Alternating least squares over the sites, each site
+solved in closed form with the others fixed, finds site tensors of larger overlap, above all at
+bond dimension 1. A *metric* is the second moment E[x^H x] of the inputs: it weighs errors by what
+they change in the activations.
 """
 
 from __future__ import annotations
@@ -12,12 +13,25 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from autoray import do
 from scipy.optimize import minimize
 
-from mpodis.conventions import Legs, check_legs, fuse, pad, padded_shape, split
-from mpodis.mpo import check_matrix, compress, truncate
+from mpodis.conventions import (
+    Array,
+    Legs,
+    as_like,
+    check_legs,
+    fuse,
+    pad,
+    padded_shape,
+    promoted,
+    split,
+    to_numpy,
+)
+from mpodis.mpo import check_array, compress, truncate
 from mpodis.sites import (
     bond_dimensions,
+    is_mpo,
     legs_of,
     mirrored,
     mpo_from_tensors,
@@ -32,16 +46,14 @@ if TYPE_CHECKING:
     from quimb.tensor import MatrixProductOperator
 
 LARGEST_SITE = 1200
-"""Unknowns of a site under a metric (left bond x input x right bond) that are solved for.
-
-The equations take their square in memory and their cube in time.
-"""
+"""Unknowns of a site under a metric (left bond x input x right bond) up to which its equations
+are solved: they take the square of it in memory and the cube in time."""
 
 DESCENT = 30
-"""Iterations of L-BFGS over all sites that stand in for a sweep above `LARGEST_SITE`."""
+"""Iterations of L-BFGS over all sites that replace a sweep above `LARGEST_SITE`."""
 
 __all__ = [
-    "als_core",
+    "als_sweep",
     "core_gradient",
     "embed_metric",
     "fit_core",
@@ -56,11 +68,11 @@ __all__ = [
 
 
 def fit_core(
-    target,
+    target: MatrixProductOperator | Array,
     *,
     max_bond: int,
     legs: Legs | None = None,
-    metric=None,
+    metric: Array | None = None,
     init: MatrixProductOperator | None = None,
     max_sweeps: int = 200,
     tol: float = 1e-12,
@@ -69,32 +81,54 @@ def fit_core(
 
     Parameters
     ----------
-    target : MatrixProductOperator or dense (rows, columns) array
-    legs : legs of a dense target; default that of an MPO target
+    target : MatrixProductOperator or array (rows, columns)
+        Its backend, dtype and device are those of the result.
+    max_bond : int
+    legs : sequence of (input, output), optional
+        Legs of a dense target.
     metric : array (inputs, inputs), optional
-        Second moment of the inputs; the distance is then |C (target - core)| with C its square
-        root, what the activations feel.
+        Second moment of the inputs. The distance is then |C (target - core)| with C its square
+        root, the error of the activations.
     init : MPO, optional
-        Default: the better of the truncated target and, given a metric, its ALS fit without one.
+        Initial guess. By default the truncated target or, if that is better under the metric, its
+        ALS fit without one.
     max_sweeps, tol
         Stop after so many sweeps, or when the squared distance falls by less than `tol` of |M|^2.
+
+    Raises
+    ------
+    ValueError
+        A `max_bond` below 1, a dense target without legs, an initial guess of other legs or larger
+        bond dimension, or a metric that is not one.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mpodis import compress, overlap, truncate
+    >>> mpo = compress(np.random.default_rng(0).normal(size=(16, 16))).mpo
+    >>> plain, fitted = truncate(mpo, max_bond=1).mpo, fit_core(mpo, max_bond=1)
+    >>> overlap(mpo, fitted) > overlap(mpo, plain)
+    True
     """
     if max_bond < 1:
         raise ValueError(f"max_bond={max_bond} keeps nothing; use 1 or more")
-    if hasattr(target, "upper_ind"):
+    if is_mpo(target):
         legs, dense = mpo_legs(target), mpo_to_dense(target)
     else:
-        dense = check_matrix(target)
+        dense = check_array(target)
         if legs is None:
             raise ValueError("a dense target needs legs=; see `qubit_legs`")
         legs = check_legs(legs)
         dense = pad(dense, legs)
-    metric = None if metric is None else embed_metric(metric, dense.shape[0])
+    if metric is not None:
+        metric = as_like(embed_metric(to_numpy(metric), dense.shape[0]), dense)
+        dense, metric = promoted([dense, metric])
     if init is None:
         init = truncate(compress(dense, legs=legs).mpo, max_bond=max_bond).mpo
         if metric is not None:
-            options = {"max_bond": max_bond, "max_sweeps": max_sweeps, "tol": tol}
-            plain = fit_core(dense, legs=legs, init=init, **options)
+            plain = fit_core(
+                dense, max_bond=max_bond, legs=legs, init=init, max_sweeps=max_sweeps, tol=tol
+            )
             init = min(
                 init, plain, key=lambda core: weighted_loss(dense, mpo_to_dense(core), metric)
             )
@@ -109,7 +143,7 @@ def fit_core(
     tensors = pad_bonds(tensors, max_bond)
     best = weighted_loss(dense, tensors_to_dense(tensors), metric)
     for _ in range(max_sweeps):
-        swept = als_core(dense, tensors, metric=metric)
+        swept = als_sweep(dense, tensors, metric=metric)
         loss, before = weighted_loss(dense, tensors_to_dense(swept), metric), best
         if loss < best:
             tensors, best = swept, loss
@@ -118,22 +152,39 @@ def fit_core(
     return mpo_from_tensors(tensors)
 
 
-def weighted_loss(target, dense, metric=None, sensitivity=None) -> float:
-    """|C (M - A) S|^2 / |C M S|^2 with C^2 the metric and S^2 the sensitivity, where given."""
+def weighted_loss(
+    target: Array, dense: Array, metric: Array | None = None, sensitivity: Array | None = None
+) -> float:
+    """|C (M - A) S|^2 / |C M S|^2 with C^2 the metric and S^2 the sensitivity, by default 1."""
     off = target - dense
     return inner(off, off, metric, sensitivity) / inner(target, target, metric, sensitivity)
 
 
-def inner(x, y, metric=None, sensitivity=None) -> float:
+def inner(
+    x: Array, y: Array, metric: Array | None = None, sensitivity: Array | None = None
+) -> float:
     """Re Tr(x^H C^2 y S^2)."""
     y = y if metric is None else metric @ y
-    return float(np.vdot(x, y if sensitivity is None else y @ sensitivity).real)
+    return _product(x, y if sensitivity is None else y @ sensitivity)
 
 
-def embed_metric(metric, rows: int, *, what: str = "covariance") -> np.ndarray:
-    """The metric of zero-padded inputs, (rows, rows); what is padded has no activation.
+def _product(x: Array, y: Array) -> float:
+    """Re Tr(x^H y)."""
+    if isinstance(x, np.ndarray):
+        return float(np.vdot(x, y).real)
+    return float(do("real", do("sum", do("conj", x) * y)))
+
+
+def embed_metric(metric: Array, rows: int, *, what: str = "covariance") -> np.ndarray:
+    """The metric of zero-padded inputs, (rows, rows); padded inputs have no activation.
 
     The same holds for outputs and their sensitivity; `what` is the word in the errors.
+
+    Raises
+    ------
+    ValueError
+        If the metric is not square, too large, zero, not finite, not Hermitian, or has a negative
+        eigenvalue.
     """
     metric = np.asarray(metric)
     if metric.ndim != 2 or metric.shape[0] != metric.shape[1] or metric.shape[0] > rows:
@@ -153,16 +204,16 @@ def embed_metric(metric, rows: int, *, what: str = "covariance") -> np.ndarray:
     return np.pad((metric + metric.conj().T) / 2, ((0, extra), (0, extra)))
 
 
-def metric_root(metric) -> np.ndarray:
+def metric_root(metric: np.ndarray) -> np.ndarray:
     """C of a second moment C^2: its Hermitian root."""
     values, vectors = np.linalg.eigh(metric)
     return (vectors * np.sqrt(values.clip(min=0))) @ vectors.conj().T
 
 
-def mask_padding(sensitivity, outputs: int, legs: Legs):
-    """The sensitivity, or, where outputs are padded and none is given, one for those that are not.
+def mask_padding(sensitivity: np.ndarray | None, outputs: int, legs: Legs) -> np.ndarray | None:
+    """The sensitivity; if none is given and outputs are padded, that of the outputs that remain.
 
-    Nobody sees the outputs that are cropped; their errors must not count.
+    Errors of padded outputs, which are cropped, must not count.
     """
     if sensitivity is None and outputs < padded_shape(legs)[1]:
         return np.eye(outputs)
@@ -175,22 +226,24 @@ def full_bonds(legs: Legs, max_bond: int) -> list[int]:
     return [min(max_bond, math.prod(sizes[:k]), math.prod(sizes[k:])) for k in range(1, len(sizes))]
 
 
-def pad_bonds(tensors: Sequence, max_bond: int) -> list:
-    """The same operator with bonds that can grow to `max_bond`: zeros that ALS can fill."""
+def pad_bonds(tensors: Sequence[Array], max_bond: int) -> list[Array]:
+    """The same operator with bonds padded by zeros up to `max_bond`, which ALS can use."""
     bonds = [1, *full_bonds(legs_of(tensors), max_bond), 1]
     padded = []
-    for k, core in enumerate(tensors):
-        a = max(bonds[k] - core.shape[0], 0)
-        b = max(bonds[k + 1] - core.shape[3], 0)
-        padded.append(np.pad(core, ((0, a), (0, 0), (0, 0), (0, b))))
+    for k, site in enumerate(tensors):
+        a = max(bonds[k] - site.shape[0], 0)
+        b = max(bonds[k + 1] - site.shape[3], 0)
+        padded.append(do("pad", site, ((0, a), (0, 0), (0, 0), (0, b))))
     return padded
 
 
-def als_core(target, tensors: Sequence, *, metric=None) -> list:
-    """One ALS sweep left to right and back over the sites; never moves away from the target.
+def als_sweep(
+    target: Array, tensors: Sequence[Array], *, metric: Array | None = None
+) -> list[Array]:
+    """One ALS sweep over the sites to the right and back; the distance never grows.
 
-    Under a metric and with large bonds, L-BFGS over all sites at once takes its place: as many
-    of its iterations as cost about as much.
+    Under a metric and with large bonds, L-BFGS over all sites at once replaces the sweep, with
+    about as many iterations as cost the same; it computes with numpy.
 
     Parameters
     ----------
@@ -201,120 +254,131 @@ def als_core(target, tensors: Sequence, *, metric=None) -> list:
     Returns
     -------
     list of arrays
-        Cores of the same shape (bonds beyond `full_bonds` shrink), the first carrying the norm.
+        Site tensors of the same shape (bonds beyond `full_bonds` shrink), the first one with the
+        norm.
     """
     legs = legs_of(tensors)
     linear = target if metric is None else metric @ target
-    if (
-        metric is not None
-        and max(a * i * b for a, i, _, b in map(np.shape, tensors)) > LARGEST_SITE
-    ):
-        return _descended(linear, metric, right_canonical(tensors))
+    if metric is not None:
+        largest = max(site.shape[0] * site.shape[1] * site.shape[3] for site in tensors)
+        if largest > LARGEST_SITE:
+            return _descended(linear, metric, *right_canonical(tensors))
     # a pass to the left is a pass to the right over the mirrored sites
-    tensors = _als_pass(linear, legs, metric, right_canonical(tensors))
+    tensors = _als_pass(linear, legs, metric, *right_canonical(tensors))
     if metric is not None:
         metric = _mirror_metric(metric, legs)
-    linear = fuse(split(linear, legs).transpose(range(len(legs))[::-1]), legs[::-1])
-    return mirrored(_als_pass(linear, legs[::-1], metric, right_canonical(mirrored(tensors))))
+    linear = fuse(do("transpose", split(linear, legs), range(len(legs))[::-1]), legs[::-1])
+    return mirrored(_als_pass(linear, legs[::-1], metric, *right_canonical(mirrored(tensors))))
 
 
-def core_gradient(pulled, tensors: Sequence) -> list:
-    """Environment of every site of the core: dh/d conj(site) for h = Re Tr(pulled^H core)."""
+def _right_blocks(tensors: Sequence[Array]) -> list[Array]:
+    """Contracted sites right of the last one, of the last but one, ...: (bond, rest)."""
+    blocks = [do("ones", (1, 1), like=tensors[0])]
+    for site in tensors[:0:-1]:
+        a, b = site.shape[0], site.shape[3]
+        blocks.append((site.reshape(-1, b) @ blocks[-1]).reshape(a, -1))
+    return blocks
+
+
+def core_gradient(pulled: Array, tensors: Sequence[Array]) -> list[Array]:
+    """Environment of every site of the core: dh/d conj(site) for h = Re Tr(pulled^H core).
+
+    `pulled` is a matrix (rows, columns), such as Q_L^H M Q_R^H.
+    """
     legs = legs_of(tensors)
     n = len(tensors)
-    blocks = [np.ones((1, 1), dtype=pulled.dtype)]
-    for core in tensors[:0:-1]:
-        a, b = core.shape[0], core.shape[3]
-        blocks.append((core.reshape(-1, b) @ blocks[-1]).reshape(a, -1))
+    blocks = _right_blocks(tensors)
     rest, gradients = split(pulled, legs).reshape(1, -1), []
-    for k, core in enumerate(tensors):
-        a, i, o, b = core.shape
+    for k, site in enumerate(tensors):
+        a, i, o, b = site.shape
         rest = rest.reshape(a * i * o, -1)
-        gradients.append((rest @ blocks[n - 1 - k].conj().T).reshape(core.shape))
-        rest = core.reshape(-1, b).conj().T @ rest
+        gradients.append((rest @ blocks[n - 1 - k].conj().T).reshape(site.shape))
+        rest = site.reshape(-1, b).conj().T @ rest
     return gradients
 
 
-def norm_gradient(tensors: Sequence) -> list:
+def norm_gradient(tensors: Sequence[np.ndarray]) -> list[np.ndarray]:
     """d|T|^2/2 / d conj(site) of every site, by transfer matrices."""
     right = [np.ones((1, 1))]
-    for core in tensors[:0:-1]:
-        a, b = core.shape[0], core.shape[3]
-        half = (core.reshape(-1, b) @ right[-1]).reshape(a, -1)
-        right.append(half @ core.conj().reshape(a, -1).T)
+    for site in tensors[:0:-1]:
+        a, b = site.shape[0], site.shape[3]
+        half = (site.reshape(-1, b) @ right[-1]).reshape(a, -1)
+        right.append(half @ site.conj().reshape(a, -1).T)
     left, gradients = np.ones((1, 1)), []
-    for core, block in zip(tensors, reversed(right), strict=True):
-        a, b = core.shape[0], core.shape[3]
-        half = (left.T @ core.reshape(a, -1)).reshape(-1, b)  # (a* i o, b)
-        gradients.append((half @ block).reshape(core.shape))
-        left = half.T @ core.conj().reshape(-1, b)
+    for site, block in zip(tensors, reversed(right), strict=True):
+        a, b = site.shape[0], site.shape[3]
+        half = (left.T @ site.reshape(a, -1)).reshape(-1, b)  # (a* i o, b)
+        gradients.append((half @ block).reshape(site.shape))
+        left = half.T @ site.conj().reshape(-1, b)
     return gradients
 
 
-def _descended(linear, metric, canonical: tuple[list, float]) -> list:
-    """Lower |C (M - T)|^2 over all sites by L-BFGS; `linear` is metric @ M."""
-    tensors, log_norm = canonical
-    tensors = [np.asarray(core) for core in tensors]
+def _descended(linear: Array, metric: Array, tensors: list[Array], log_norm: float) -> list[Array]:
+    """Lower |C (M - T)|^2 over all sites by L-BFGS; `linear` is metric @ M.
+
+    T is exp(log_norm) times the operator of the tensors, which are right-canonical.
+    """
+    like = linear
+    linear, metric = to_numpy(linear), to_numpy(metric)
+    tensors = [to_numpy(site) for site in tensors]
     if log_norm > -math.inf:
         tensors[0] = tensors[0] * math.exp(log_norm)
-    else:  # nothing has a slope where all is zero: isometries behind a first site of zeros have
+    else:  # zero has no slope; isometries behind a first site of zeros have one
         tensors[1:] = [
             np.eye(len(c), c[0].size, dtype=c.dtype).reshape(c.shape) for c in tensors[1:]
         ]
     kind = np.result_type(linear, *tensors)
     wide = np.complex128 if kind.kind == "c" else np.float64
-    shapes = [core.shape for core in tensors]
+    shapes = [site.shape for site in tensors]
     ends = np.cumsum([math.prod(shape) for shape in shapes])[:-1]
 
-    def packed(parts) -> np.ndarray:
+    def packed(parts: Sequence[np.ndarray]) -> np.ndarray:
         return np.concatenate([np.ascontiguousarray(p, wide).reshape(-1) for p in parts])
 
-    def unpacked(vector) -> list:
+    def unpacked(vector: np.ndarray) -> list[np.ndarray]:
         parts = np.split(np.ascontiguousarray(vector).view(wide), ends)
         return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
 
-    def evaluate(vector):
+    def evaluate(vector: np.ndarray) -> tuple[float, np.ndarray]:
         now = unpacked(vector)
         dense = tensors_to_dense(now)
-        felt = metric @ dense
-        value = np.vdot(dense, felt - 2 * linear).real
-        slope = 2 * packed(core_gradient(felt - linear, now))
+        weighted = metric @ dense
+        value = np.vdot(dense, weighted - 2 * linear).real
+        slope = 2 * packed(core_gradient(weighted - linear, now))
         return value / size, slope.view(np.float64) / size
 
     # in units of |C T|^2, so that the tolerances of scipy mean something
     dense = tensors_to_dense(tensors)
-    size = np.vdot(dense, metric @ dense).real or np.linalg.norm(linear) or 1.0
+    size = float(np.vdot(dense, metric @ dense).real) or float(np.linalg.norm(linear)) or 1.0
     options = {"maxiter": DESCENT, "maxcor": DESCENT, "ftol": 0.0, "gtol": 1e-12}
-    start = packed(tensors).view(np.float64)
-    found = minimize(evaluate, start, jac=True, method="L-BFGS-B", options=options)
-    best = unpacked(found.x) if found.fun <= evaluate(start)[0] else tensors
-    return [core.astype(kind) for core in best]
+    initial = packed(tensors).view(np.float64)
+    found = minimize(evaluate, initial, jac=True, method="L-BFGS-B", options=options)
+    best = unpacked(found.x) if found.fun <= evaluate(initial)[0] else tensors
+    return [as_like(site.astype(kind), like) for site in best]
 
 
-def _mirror_metric(metric, legs: Legs):
+def _mirror_metric(metric: Array, legs: Legs) -> Array:
     """The metric with its row sites in the opposite order, on both indices."""
     rows = [i for i, _ in legs]
     n = len(rows)
     order = [*range(n)[::-1], *range(n, 2 * n)[::-1]]
-    return metric.reshape(rows * 2).transpose(order).reshape(metric.shape)
+    return do("transpose", metric.reshape(rows * 2), order).reshape(metric.shape)
 
 
-def _als_pass(linear, legs: Legs, metric, canonical: tuple[list, float]) -> list:
+def _als_pass(
+    linear: Array, legs: Legs, metric: Array | None, tensors: list[Array], log_norm: float
+) -> list[Array]:
     """Solve the sites from the first to the last; `linear` is metric @ target.
 
-    The site tensors come right-canonical. With L and R the orthonormal blocks left and right of a site,
-    its best core is L^H T R^H; with a metric it solves K t = L^H (metric T) R^H instead, K the
-    metric between the blocks.
+    The initial operator is exp(log_norm) times that of the tensors, which are right-canonical. With
+    L and R the orthonormal blocks left and right of a site, its best tensor is L^H T R^H; with a
+    metric it solves K t = L^H (metric T) R^H instead, K the metric between the blocks.
     """
-    tensors, log_norm = canonical
     n = len(tensors)
     tensors[0] = tensors[0] * (math.exp(log_norm) if log_norm > -math.inf else 0.0)
-    blocks = [np.ones((1, 1), dtype=linear.dtype)]  # right of each site: (bond, rest)
-    for core in tensors[:0:-1]:
-        a, b = core.shape[0], core.shape[3]
-        blocks.append((core.reshape(-1, b) @ blocks[-1]).reshape(a, -1))
+    blocks = _right_blocks(tensors)
     rest = split(linear, legs).reshape(1, -1)  # L^H linear, (bond, remaining sites)
-    left = np.ones((1, 1, 1), dtype=linear.dtype)  # L as (rows, columns, bond)
+    left = do("ones", (1, 1, 1), like=linear)  # L as (rows, columns, bond)
     for k in range(n):
         right = blocks[n - 1 - k]
         a, i, o, b = tensors[k].shape
@@ -326,51 +390,55 @@ def _als_pass(linear, legs: Legs, metric, canonical: tuple[list, float]) -> list
         if k == n - 1:
             tensors[k] = centre
             break
-        q, r = np.linalg.qr(centre.reshape(-1, b))
+        q, r = do("linalg.qr", centre.reshape(-1, b))
         tensors[k] = q.reshape(a, i, o, -1)
-        tensors[k + 1] = np.tensordot(r, tensors[k + 1], 1)  # carries the norm along
+        beside = tensors[k + 1]  # gets the norm
+        tensors[k + 1] = (r @ beside.reshape(b, -1)).reshape(-1, *beside.shape[1:])
         rest = q.conj().T @ rest
         if metric is not None:
-            left = np.tensordot(left, tensors[k], 1).transpose(0, 2, 1, 3, 4)
-            left = left.reshape(left.shape[0] * i, -1, left.shape[-1])
+            rows, columns, _ = left.shape
+            left = left.reshape(-1, a) @ tensors[k].reshape(a, -1)
+            left = do("transpose", left.reshape(rows, columns, i, o, -1), (0, 2, 1, 3, 4))
+            left = left.reshape(rows * i, columns * o, -1)
     return tensors
 
 
-def _metric_between(metric, left, right, legs: Legs, k: int):
+def _metric_between(metric: Array, left: Array, right: Array, legs: Legs, k: int) -> Array:
     """K[(a i b), (a' i' b')]: the metric seen by site k through its blocks."""
     i = legs[k][0]
     rows_r, columns_r = padded_shape(legs[k + 1 :])
     b = right.shape[0]
-    right = _open_block(right, legs[k + 1 :]).reshape(b, rows_r, columns_r)
-    gram_l = np.tensordot(left.conj(), left, ((1,), (1,)))  # (r, a, r', a')
-    gram_r = np.tensordot(right.conj(), right, ((2,), (2,)))  # (b, s, b', s')
-    rows_l = left.shape[0]
+    rows_l, columns_l, a = left.shape
+    left = do("transpose", left, (0, 2, 1)).reshape(-1, columns_l)
+    right = _open_block(right, legs[k + 1 :]).reshape(-1, columns_r)
+    gram_l = (left.conj() @ left.T).reshape(rows_l, a, rows_l, a)  # (r, a, r', a')
+    gram_r = (right.conj() @ right.T).reshape(b, rows_r, b, rows_r)  # (b, s, b', s')
     form = metric.reshape(rows_l, i, rows_r, rows_l, i, rows_r)  # (r, i, s, r', i', s')
-    form = np.tensordot(gram_l, form, ((0, 2), (0, 3)))  # (a, a', i, s, i', s')
-    form = np.tensordot(form, gram_r, ((3, 5), (1, 3)))  # (a, a', i, i', b, b')
-    size = left.shape[2] * i * b
-    return form.transpose(0, 2, 4, 1, 3, 5).reshape(size, size)
+    form = do("tensordot", gram_l, form, axes=((0, 2), (0, 3)))  # (a, a', i, s, i', s')
+    form = do("tensordot", form, gram_r, axes=((3, 5), (1, 3)))  # (a, a', i, i', b, b')
+    size = a * i * b
+    return do("transpose", form, (0, 2, 4, 1, 3, 5)).reshape(size, size)
 
 
-def _open_block(block, legs: Legs):
+def _open_block(block: Array, legs: Legs) -> Array:
     """(bond, fused sites) -> (bond, rows, columns)."""
     n = len(legs)
     block = block.reshape([-1] + [d for leg in legs for d in leg])
     order = [0] + [1 + 2 * s for s in range(n)] + [2 + 2 * s for s in range(n)]
-    return block.transpose(order)
+    return do("transpose", block, order)
 
 
-def _solve_site(form, linear, old):
-    """Solve form @ t = linear for t (a, i, b) x o, staying near `old` where the form is flat.
+def _solve_site(form: Array, linear: Array, old: Array) -> Array:
+    """Solve form @ t = linear for t (a, i, b) x o, near `old` where the form is flat.
 
-    Directions that no activation reaches leave the form singular; a proximal term of relative
-    size 1e-13 keeps what is there and never lets the distance grow.
+    Directions that no activation reaches make the form singular. A proximal term of relative size
+    1e-13 keeps the old values there, and the distance does not grow by it.
     """
     a, i, o, b = old.shape
-    trace = np.trace(form).real
+    trace = float(do("real", do("trace", form)))
     ridge = 1e-13 * (trace if trace > 0 else 1.0)
-    rhs = linear.transpose(0, 1, 3, 2).reshape(-1, o)
-    was = old.transpose(0, 1, 3, 2).reshape(-1, o)
-    form = form + ridge * np.eye(len(form), dtype=form.dtype)
-    new = np.linalg.solve(form, rhs + ridge * was)
-    return new.reshape(a, i, b, o).transpose(0, 1, 3, 2)
+    rhs = do("transpose", linear, (0, 1, 3, 2)).reshape(-1, o)
+    was = do("transpose", old, (0, 1, 3, 2)).reshape(-1, o)
+    form = form + ridge * do("eye", form.shape[0], like=form)
+    new = do("linalg.solve", form, rhs + ridge * was)
+    return do("transpose", new.reshape(a, i, b, o), (0, 1, 3, 2))

@@ -61,13 +61,13 @@ class KrausEnsemble(Tabular):
 
     def to_dense(self) -> np.ndarray:
         """Dense (inputs, outputs) matrix of the sum."""
-        return sum(term.to_dense() for term in self.terms)
+        return np.sum([term.to_dense() for term in self.terms], axis=0)
 
     def table(self) -> Table:
         rows, before = [], 1.0
         for k, (term, loss) in enumerate(zip(self.terms, self.first, strict=True)):
-            cnots = [count_cnots(side.ansatz) for side in (term.left, term.right)]
-            count = None if None in cnots else sum(cnots)
+            left, right = (count_cnots(side.ansatz) for side in (term.left, term.right))
+            count = None if left is None or right is None else left + right
             gain = (before - loss) / count if count else None
             parameters = sum(term.parameter_counts().values())
             rows.append((str(k + 1), loss, before - loss, parameters, count, gain))
@@ -150,7 +150,7 @@ def kraus_ensemble(
             f"the operator spans {padded_shape(legs)}; sums are fitted up to {DENSE}, beyond use "
             "one term (`disentangle`)"
         )
-    shape = padded_shape(legs) if shape is None else tuple(shape)
+    whole_shape = padded_shape(legs) if shape is None else shape
     whole = mpo_to_dense(mpo)
     if inputs is not None:
         if covariance is not None:
@@ -158,7 +158,7 @@ def kraus_ensemble(
         covariance = second_moment(inputs)
     metric = None
     if objective == "activations" and covariance is not None:
-        metric = embed_metric(covariance, shape[0])
+        metric = embed_metric(covariance, whole_shape[0])
 
     def fit(
         others: Sequence[np.ndarray], number: int, again: Factorization | None
@@ -171,7 +171,7 @@ def kraus_ensemble(
             compress(rest, legs=legs).mpo,
             objective=objective,
             covariance=covariance,
-            shape=shape,
+            shape=whole_shape,
             seed=first_seed + number,
             **changed,
         )
@@ -180,7 +180,7 @@ def kraus_ensemble(
         return found.factorization
 
     def loss(parts: Sequence[np.ndarray]) -> float:
-        return weighted_loss(crop(whole, shape), sum(parts), metric)
+        return weighted_loss(crop(whole, whole_shape), sum(parts), metric)
 
     found: list[Factorization] = []
     parts: list[np.ndarray] = []
@@ -203,5 +203,5 @@ def kraus_ensemble(
         before = losses[-2] if number else first[-1]
         if before - losses[-1] < tol * before:
             break
-    f = dense_overlap(crop(whole, shape), sum(parts))
+    f = dense_overlap(crop(whole, whole_shape), sum(parts))
     return KrausEnsemble(tuple(found), tuple(first), tuple(losses), f)

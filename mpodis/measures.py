@@ -1,7 +1,8 @@
 """Overlaps, bond spectra, entanglement entropies and the von Neumann bound.
 
 All but the bound work on MPOs site by site with logarithms of norms, so that 400 sites neither
-overflow nor need the dense matrix. Entropies are in nats.
+overflow nor need the dense matrix. Operators may be arrays of numpy, torch or jax; figures are
+Python and numpy numbers. Entropies are in nats.
 """
 
 from __future__ import annotations
@@ -14,9 +15,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from autoray import do
 
-from mpodis.conventions import padded_shape
+from mpodis.conventions import Array, padded_shape, promoted, to_numpy
 from mpodis.gates import check_group
-from mpodis.sites import bond_dimensions, left_canonical, legs_of, site_tensors, tensors_to_dense
+from mpodis.sites import (
+    bond_dimensions,
+    is_mpo,
+    left_canonical,
+    legs_of,
+    site_tensors,
+    tensors_to_dense,
+)
 from mpodis.tables import Table, Tabular
 
 if TYPE_CHECKING:
@@ -43,19 +51,35 @@ def log_norm(mpo: MatrixProductOperator) -> float:
 def overlap(a: MatrixProductOperator, b: MatrixProductOperator) -> float:
     """f = Re Tr(A^H B) / (|A| |B|), Eq. 2 of arXiv 2509.06653v1 with the dagger it leaves out.
 
-    Cosine of the angle between two operators of the same legs: 1 when they are equal up to a
-    positive factor.
+    It is the cosine of the angle between two operators of the same legs: 1 if they are equal up to
+    a positive factor.
+
+    Raises
+    ------
+    ValueError
+        If the legs differ, or an operator is zero everywhere.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mpodis import compress
+    >>> mpo = compress(np.diag(np.arange(1.0, 9))).mpo
+    >>> round(overlap(mpo, mpo), 12)
+    1.0
     """
     return tensors_overlap(site_tensors(a), site_tensors(b))
 
 
-def tensors_overlap(a: Sequence, b: Sequence) -> float:
+def tensors_overlap(a: Sequence[Array], b: Sequence[Array]) -> float:
+    """`overlap` of operators given as site tensors."""
     if legs_of(a) != legs_of(b):
         raise ValueError(
             f"the operators have different legs, {legs_of(a)} and {legs_of(b)}; "
             "compress both with the same `legs`"
         )
-    (a, log_a), (b, log_b) = left_canonical(a), left_canonical(b)
+    tensors = promoted([*a, *b])
+    a, log_a = left_canonical(tensors[: len(a)])
+    b, log_b = left_canonical(tensors[len(a) :])
     for norm in (log_a, log_b):
         if norm == -math.inf:
             raise ValueError("the overlap with an MPO that is zero everywhere is not defined")
@@ -72,18 +96,28 @@ def tensors_overlap(a: Sequence, b: Sequence) -> float:
     return complex(env[0, 0]).real * math.exp(log_size)  # the last env is a phase
 
 
-def bond_spectra(operator) -> tuple[np.ndarray, ...]:
+def bond_spectra(operator: Array) -> tuple[np.ndarray, ...]:
     """Normalised singular values, descending, of every bipartition (below Eq. 5).
 
     Parameters
     ----------
     operator : MatrixProductOperator or array (rows, columns)
-        A dense matrix is taken on qubit legs.
+        A dense matrix has qubit legs.
+
+    Returns
+    -------
+    tuple of n - 1 arrays
+
+    Raises
+    ------
+    ValueError
+        If the operator is zero everywhere.
     """
-    return _core_spectra(_as_cores(operator))
+    return _spectra(_site_tensors(operator))
 
 
-def _core_spectra(tensors: Sequence) -> tuple[np.ndarray, ...]:
+def _spectra(tensors: Sequence[Array]) -> tuple[np.ndarray, ...]:
+    """`bond_spectra` of site tensors."""
     tensors, log_size = left_canonical(tensors)
     if log_size == -math.inf:
         raise ValueError("an operator that is zero everywhere has no entanglement spectrum")
@@ -91,27 +125,28 @@ def _core_spectra(tensors: Sequence) -> tuple[np.ndarray, ...]:
     for i in range(len(tensors) - 1, 0, -1):
         left = tensors[i].shape[0]
         u, s, _ = do("linalg.svd", tensors[i].reshape(left, -1))
-        spectra.append(np.asarray(s, dtype=float))
+        spectra.append(to_numpy(s).astype(float))
         tensors[i - 1] = do("tensordot", tensors[i - 1], u * s, axes=1)
     return tuple(s / np.linalg.norm(s) for s in reversed(spectra))
 
 
-def _as_cores(operator) -> list:
-    if hasattr(operator, "upper_ind"):
+def _site_tensors(operator: Array) -> list[Array]:
+    """Site tensors of an MPO, or of a dense matrix on qubit legs."""
+    if is_mpo(operator):
         return site_tensors(operator)
     from mpodis.mpo import compress
 
     return site_tensors(compress(operator).mpo)
 
 
-def entropy(spectrum) -> float:
+def entropy(spectrum: np.ndarray) -> float:
     """-sum p log p of p = spectrum^2 (nats)."""
     p = np.asarray(spectrum) ** 2
     p = p[p > 0]
     return max(0.0, float(-(p * np.log(p)).sum()))
 
 
-def tensor_entropies(tensor) -> np.ndarray:
+def tensor_entropies(tensor: np.ndarray) -> np.ndarray:
     """S_k of a dense tensor over sites (`conventions.split`), by one SVD a bond."""
     scaled = tensor / np.linalg.norm(tensor)
     values = []
@@ -123,7 +158,7 @@ def tensor_entropies(tensor) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Entanglement(Tabular):
-    """Entanglement of an operator, bond by bond (Eqs. 5 and 6).
+    """Entanglement of an operator, bond by bond (Eqs. 5 and 6 of arXiv 2509.06653v1).
 
     Attributes
     ----------
@@ -152,7 +187,8 @@ class Entanglement(Tabular):
         return max_average_entropy(self.bonds)
 
     def table(self) -> Table:
-        rows = [
+        """A row for every bond, and the average."""
+        rows: list[tuple[object, ...]] = [
             (str(k + 1), len(s), chi, entropy(s), math.log(chi), float(s[0]) ** 2)
             for k, (s, chi) in enumerate(zip(self.spectra, self.bonds, strict=True))
         ]
@@ -164,10 +200,17 @@ class Entanglement(Tabular):
         )
 
 
-def entanglement(operator) -> Entanglement:
-    """Spectra and entropies of an MPO, or of a dense matrix on qubit legs."""
-    tensors = _as_cores(operator)
-    return Entanglement(_core_spectra(tensors), bond_dimensions(tensors))
+def entanglement(operator: Array) -> Entanglement:
+    """Spectra and entropies of an MPO, or of a dense matrix on qubit legs, see `bond_spectra`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> entanglement(np.eye(8)).average
+    0.0
+    """
+    tensors = _site_tensors(operator)
+    return Entanglement(_spectra(tensors), bond_dimensions(tensors))
 
 
 def max_average_entropy(bonds: Sequence[int]) -> float:
@@ -175,54 +218,60 @@ def max_average_entropy(bonds: Sequence[int]) -> float:
     return float(np.mean([math.log(chi) for chi in bonds])) if len(bonds) else 0.0
 
 
-def von_neumann_bound(a, b, *, group: str = "U") -> float:
+def von_neumann_bound(a: Array, b: Array, *, group: str = "U") -> float:
     """sum_i s_i(A) s_i(B) / (|A| |B|): no circuits around B reach a larger overlap with A.
 
-    von Neumann's trace inequality; it is reached when the gates are as wide as the operator.
+    This is von Neumann's trace inequality; gates as wide as the operator reach it.
 
     Parameters
     ----------
     a, b : MatrixProductOperator or array (rows, columns)
     group : {"SO", "O", "U"}
-        What the circuits as a whole are, see `circuit_group`. Between real square operators with
+        Group of the circuits' matrices, see `circuit_group`. Between real square operators with
         determinants of opposite sign, circuits of determinant +1 ("SO") reach no more than
         sum_i s_i t_i - 2 s_min t_min (Miranda and Thompson, Linear Algebra Appl. 1993).
     """
     check_group(group)
-    a, b = (_as_cores(x) if hasattr(x, "upper_ind") else x for x in (a, b))
+    a, b = (site_tensors(x) if is_mpo(x) else x for x in (a, b))
     s, t = singular_values(a), singular_values(b)
     opposite = group == "SO" and _determinant_sign(a, s) * _determinant_sign(b, t) < 0
     return spectral_bound(s, t, opposite=opposite)
 
 
-def spectral_bound(s, t, *, opposite: bool = False) -> float:
-    """The bound from two descending lists of singular values.
+def spectral_bound(s: np.ndarray, t: np.ndarray, *, opposite: bool = False) -> float:
+    """`von_neumann_bound` from descending singular values.
 
-    `opposite`: of operators whose determinants differ in sign, which the circuits cannot mend.
+    `opposite` says that the determinants differ in sign and that the circuits cannot change that.
     """
     k = min(len(s), len(t))
     lost = 2 * s[-1] * t[-1] if opposite else 0.0
     return float((s[:k] @ t[:k] - lost) / (np.linalg.norm(s) * np.linalg.norm(t)))
 
 
-def _determinant_sign(operator, values) -> float:
-    """Sign of the determinant of a dense matrix or site tensors; 0 if not real, square and invertible."""
+def _determinant_sign(operator: Array, values: np.ndarray) -> float:
+    """Sign of the determinant of a matrix or of site tensors; 0 if not real, square and regular.
+
+    `values` are the operator's descending singular values.
+    """
     if values[-1] <= 1e-13 * len(values) * values[0]:
-        return 0.0  # the sign is that of rounding errors, and the smallest value of no account
+        return 0.0  # the sign is that of rounding errors, and the smallest value is negligible
     if isinstance(operator, list | tuple):
         is_product = all(chi == 1 for chi in bond_dimensions(operator))
         if is_product and len(operator) > 1 and set(legs_of(operator)) == {(2, 2)}:
-            real = all(tensor.dtype.kind != "c" for tensor in operator)
+            real = all("complex" not in str(tensor.dtype) for tensor in operator)
             return 1.0 if real else 0.0  # an even power of the determinant of every site
         operator = tensors_to_dense(operator)
-    operator = np.asarray(operator)
-    if operator.dtype.kind == "c" or operator.shape[0] != operator.shape[1]:
+    dense = to_numpy(operator)
+    if dense.dtype.kind == "c" or dense.shape[0] != dense.shape[1]:
         return 0.0
-    return float(np.linalg.slogdet(operator)[0])
+    return float(np.linalg.slogdet(dense)[0])
 
 
-def singular_values(operator) -> np.ndarray:
-    """Descending singular values of a dense matrix or of site tensors; a product core by Kronecker."""
+def singular_values(operator: Array) -> np.ndarray:
+    """Descending singular values of a dense matrix or of site tensors.
+
+    Those of a product operator are products of the sites' values.
+    """
     if isinstance(operator, list | tuple):
         rows, columns = padded_shape(legs_of(operator))
         if min(rows, columns) > 2**13:
@@ -233,18 +282,31 @@ def singular_values(operator) -> np.ndarray:
         if all(chi == 1 for chi in bond_dimensions(operator)):
             values = np.ones(1)
             for tensor in operator:
-                values = np.kron(values, np.linalg.svd(tensor[0, :, :, 0], compute_uv=False))
+                site = to_numpy(tensor)[0, :, :, 0]
+                values = np.kron(values, np.linalg.svd(site, compute_uv=False))
             return np.sort(values)[::-1]
         operator = tensors_to_dense(operator)
-    return np.linalg.svd(np.asarray(operator), compute_uv=False)
+    return np.linalg.svd(to_numpy(operator), compute_uv=False)
 
 
-def second_moment(inputs, *, centred: bool = False) -> np.ndarray:
-    """E[x^H x] of inputs (samples, features), (features, features), float64 or complex128.
+def second_moment(inputs: Array, *, centred: bool = False) -> np.ndarray:
+    """E[x^H x] of inputs: the covariance of the `activations` objective.
 
-    What the `activations` objective calls the covariance: the mean is not taken off, since
-    the layer sees it too. Where the layer's bias may carry the mean, take it off (`centred`) and
-    add mean @ (M - A) to the bias.
+    Parameters
+    ----------
+    inputs : array (samples, features)
+    centred : bool
+        Subtract the mean first, for a layer whose bias absorbs mean @ (M - A). By default the
+        mean is part of the moment, since the layer sees it too.
+
+    Returns
+    -------
+    array (features, features), float64 or complex128
+
+    Raises
+    ------
+    ValueError
+        If the inputs are not (samples, features), or not finite.
     """
     x = np.asarray(inputs)
     if x.ndim != 2 or not len(x):

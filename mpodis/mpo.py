@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from autoray import do
+from autoray import astype, do, get_dtype_name, infer_backend
 
 from mpodis.conventions import (
+    Array,
     Legs,
     check_legs,
     crop,
@@ -18,6 +19,7 @@ from mpodis.conventions import (
     padded_shape,
     qubit_legs,
     split,
+    to_numpy,
 )
 from mpodis.sites import (
     bond_dimensions,
@@ -44,15 +46,16 @@ ROUNDING = 45
 
 @dataclass(frozen=True, eq=False)
 class Compressed(Tabular):
-    """An MPO and how far it is from what it stands for.
+    """An MPO and its distance from the operator that it approximates.
 
     Attributes
     ----------
     mpo : quimb.tensor.MatrixProductOperator
-    shape : (inputs, outputs) of the matrix before zero padding
-    relative_error : |W - MPO| / |W| (Frobenius), exact; for an MPO that was truncated from
-        another, the square root of the discarded weights, which add up because the
-        projections are nested
+    shape : (inputs, outputs)
+        Of the matrix before zero padding.
+    relative_error : float
+        |W - MPO| / |W| (Frobenius), exact. For an MPO that was truncated from another one it is
+        the square root of the discarded weights, which add up because the projections are nested.
     """
 
     mpo: MatrixProductOperator
@@ -61,21 +64,25 @@ class Compressed(Tabular):
 
     @property
     def legs(self) -> Legs:
+        """(input, output) dimension of every site."""
         return mpo_legs(self.mpo)
 
     @property
     def bonds(self) -> tuple[int, ...]:
+        """Bond dimensions between neighbouring sites."""
         return bond_dimensions(site_tensors(self.mpo))
 
     @property
     def parameters(self) -> int:
+        """Numbers stored in the site tensors."""
         return sum(math.prod(tensor.shape) for tensor in site_tensors(self.mpo))
 
-    def to_dense(self):
-        """Dense (inputs, outputs) matrix, the padding cropped."""
+    def to_dense(self) -> Array:
+        """Dense (inputs, outputs) matrix, without the padding."""
         return mpo_to_dense(self.mpo, shape=self.shape)
 
     def table(self) -> Table:
+        """Sizes, bond dimensions, parameters and error."""
         padded = padded_shape(self.legs)
         padding = "none" if padded == self.shape else f"to {_size(*padded)}"
         bonds = self.bonds
@@ -95,7 +102,7 @@ class Compressed(Tabular):
 
 
 def compress(
-    matrix,
+    matrix: Array,
     *,
     legs: Sequence[Sequence[int]] | None = None,
     max_bond: int | None = None,
@@ -107,19 +114,21 @@ def compress(
 
     Parameters
     ----------
-    matrix : array or tensor (inputs, outputs)
-        Real or complex; `torch.nn.Linear.weight` must be transposed, or use `from_linear`.
+    matrix : array (inputs, outputs)
+        Real or complex, of numpy, torch or jax, whose backend, dtype and device the MPO keeps
+        (half precision becomes single). `torch.nn.Linear.weight` must be transposed, or use
+        `from_linear`.
     legs : sequence of (input, output) dimensions, optional
         One pair per site, e.g. ((7, 4), (2, 2), (7, 4)). Default: qubits, see `qubit_legs`.
     max_bond : int, optional
         Largest bond dimension to keep.
     cutoff : float, optional
-        Singular values below `cutoff` times the largest of their bond are dropped. Default: the
-        rounding of the dtype, 1e-14 in double precision.
+        Singular values below `cutoff` times the largest of their bond are dropped. By default
+        that is the rounding of the dtype, 1e-14 in double precision.
     rel_error : float, optional
-        Drop as much as keeps |W - MPO| / |W| at or below this.
+        Largest |W - MPO| / |W| that truncation may cause.
     align : {"centre", "left", "right"}
-        Where the default legs put the sites that one side does not have.
+        On which sites the side with fewer qubits has them, see `qubit_legs`.
 
     Returns
     -------
@@ -130,21 +139,28 @@ def compress(
     ValueError
         Not a matrix, NaN or infinite entries, all zeros, legs that are too small, or a
         `max_bond` below 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> compress(np.outer(np.arange(1.0, 9), np.ones(8))).bonds
+    (2, 2)
     """
-    matrix = check_matrix(matrix)
-    legs = qubit_legs(*matrix.shape, align=align) if legs is None else check_legs(legs)
-    largest = np.abs(matrix).max()  # taken out first: squares of 1e200 overflow
-    scale = largest * np.linalg.norm(matrix / largest)
+    matrix = check_array(matrix)
+    shape = (int(matrix.shape[0]), int(matrix.shape[1]))
+    sites = qubit_legs(*shape, align=align) if legs is None else check_legs(legs)
+    largest = float(do("max", do("abs", matrix)))  # divided by first: squares of 1e200 overflow
+    scale = largest * float(do("linalg.norm", matrix / largest))
     unit = matrix / scale
-    tensors = _tt_svd(split(pad(unit, legs), legs), legs, _Cut(max_bond, cutoff, rel_error))
-    # measured, not summed up: cropping takes away what the truncation left in the padding
-    error = np.linalg.norm(unit - crop(tensors_to_dense(tensors), unit.shape))
+    tensors = _tt_svd(split(pad(unit, sites), sites), sites, _Cut(max_bond, cutoff, rel_error))
+    # measured, not added up: cropping removes what the truncation left in the padding
+    error = float(do("linalg.norm", unit - crop(tensors_to_dense(tensors), shape)))
     tensors = spread_norm(tensors, math.log(scale))
-    return Compressed(mpo_from_tensors(tensors), tuple(matrix.shape), float(error))
+    return Compressed(mpo_from_tensors(tensors), shape, error)
 
 
 def from_linear(
-    linear,
+    linear: Any,
     *,
     legs: Sequence[Sequence[int]] | None = None,
     max_bond: int | None = None,
@@ -154,7 +170,12 @@ def from_linear(
 ) -> Compressed:
     """`compress` the weight of a `torch.nn.Linear`, transposed to (inputs, outputs).
 
-    The bias is not part of the operator; it stays with the layer.
+    The weight is copied to numpy. The bias is not part of the operator.
+
+    Raises
+    ------
+    TypeError
+        If the layer has no 2-d weight.
     """
     weight = getattr(linear, "weight", None)
     if weight is None or weight.ndim != 2:
@@ -163,7 +184,12 @@ def from_linear(
             "or its matrix to `compress`"
         )
     return compress(
-        weight.T, legs=legs, max_bond=max_bond, cutoff=cutoff, rel_error=rel_error, align=align
+        check_matrix(weight.T),
+        legs=legs,
+        max_bond=max_bond,
+        cutoff=cutoff,
+        rel_error=rel_error,
+        align=align,
     )
 
 
@@ -177,7 +203,12 @@ def truncate(
     """An MPO of smaller bond dimension, by SVDs at the canonical centre, and its exact error.
 
     The paper's M' (Sec. IV.1) is `truncate(mpo, max_bond=1)`. It is only quasi-optimal; see
-    `mpodis.fit_core` for the variational one.
+    `mpodis.fit_core` for the variational one. The parameters are those of `compress`.
+
+    Raises
+    ------
+    ValueError
+        If the MPO is zero everywhere, or a parameter is out of range.
     """
     tensors, log_norm = left_canonical(site_tensors(mpo))
     if log_norm == -math.inf:
@@ -198,7 +229,15 @@ def truncate(
 
 
 def canonical_form(mpo: MatrixProductOperator, *, centre: int = 0) -> MatrixProductOperator:
-    """The same operator, isometric left and right of site `centre`."""
+    """The same operator with site tensors that are isometric left and right of site `centre`.
+
+    Raises
+    ------
+    ValueError
+        If there is no such site.
+    OverflowError
+        If the norm, which the tensor at the centre gets, is not a floating-point number.
+    """
     tensors = site_tensors(mpo)
     if not -len(tensors) <= centre < len(tensors):
         raise ValueError(f"centre={centre} is not one of the {len(tensors)} sites")
@@ -217,38 +256,53 @@ def canonical_form(mpo: MatrixProductOperator, *, centre: int = 0) -> MatrixProd
     return mpo_from_tensors(tensors)
 
 
-def check_matrix(matrix) -> np.ndarray:
-    """A finite, non-zero, floating-point 2-d numpy array, or a ValueError that says what is not."""
-    if hasattr(matrix, "detach"):
-        matrix = matrix.detach().cpu().resolve_conj()
-        matrix = (matrix.float() if "bfloat16" in str(matrix.dtype) else matrix).numpy()
-    matrix = np.asarray(matrix)
-    if matrix.dtype.kind in "iub":
-        matrix = matrix.astype(np.float64)
-    if matrix.dtype.kind not in "fc":
+def check_array(matrix: Array) -> Array:
+    """A finite, non-zero matrix of floating-point numbers, in the backend that it came in.
+
+    Integers become double precision, half precision single. Gradients are not followed.
+
+    Raises
+    ------
+    ValueError
+        If it is something else.
+    """
+    if infer_backend(matrix) == "torch":
+        matrix = matrix.detach()
+    if infer_backend(matrix) == "builtins":  # nested lists
+        matrix = np.asarray(matrix)
+    dtype = get_dtype_name(matrix)
+    if dtype == "bool" or "int" in dtype:
+        matrix = astype(matrix, "float64")
+    elif "float" not in dtype and "complex" not in dtype:
         raise ValueError(f"expected numbers, got an array of dtype {matrix.dtype}")
     if matrix.ndim != 2:
         raise ValueError(
-            f"expected a matrix (inputs, outputs), got an array of shape {matrix.shape}; "
+            f"expected a matrix (inputs, outputs), got an array of shape {tuple(matrix.shape)}; "
             "reshape it to two dimensions first"
         )
-    if matrix.size == 0:
-        raise ValueError(f"the matrix of shape {matrix.shape} is empty")
-    bad = matrix.size - int(np.isfinite(matrix).sum())
+    size = math.prod(matrix.shape)
+    if size == 0:
+        raise ValueError(f"the matrix of shape {tuple(matrix.shape)} is empty")
+    bad = size - int(do("isfinite", matrix).sum())
     if bad:
         raise ValueError(
-            f"{bad} of {matrix.size} entries of the matrix are NaN or infinite; "
+            f"{bad} of {size} entries of the matrix are NaN or infinite; "
             "replace them before compressing"
         )
-    if not matrix.any():
-        raise ValueError(f"the matrix of shape {matrix.shape} is zero everywhere")
-    if matrix.dtype.itemsize < 4:  # half precision: there is no SVD
-        matrix = matrix.astype(np.float32)
+    if not bool((matrix != 0).any()):
+        raise ValueError(f"the matrix of shape {tuple(matrix.shape)} is zero everywhere")
+    if dtype in ("float16", "bfloat16"):  # there is no SVD
+        matrix = astype(matrix, "float32")
     return matrix
 
 
+def check_matrix(matrix: Array) -> np.ndarray:
+    """`check_array`, converted to numpy."""
+    return to_numpy(check_array(matrix))
+
+
 class _Cut:
-    """How many singular values of a bond to keep, and the weight that goes."""
+    """How many singular values of a bond to keep, and the weight that is discarded."""
 
     def __init__(self, max_bond: int | None, cutoff: float | None, rel_error: float | None) -> None:
         if max_bond is not None and max_bond < 1:
@@ -259,13 +313,18 @@ class _Cut:
             raise ValueError(f"rel_error={rel_error} must lie in [0, 1)")
         self.max_bond, self.cutoff, self.rel_error = max_bond, cutoff, rel_error
 
-    def __call__(self, s, discarded: float, bonds_left: int) -> tuple[int, float]:
-        """Kept count and lost weight for descending `s` of an operator of norm 1."""
+    def __call__(self, values: Array, discarded: float, bonds_left: int) -> tuple[int, float]:
+        """Number of values to keep and discarded weight, of an operator of norm 1.
+
+        `values` descend, `discarded` is the weight that other bonds have lost before, and
+        `bonds_left` is how many bonds are still to be cut, this one included.
+        """
+        s = to_numpy(values)
         cutoff = ROUNDING * np.finfo(s.dtype).eps if self.cutoff is None else self.cutoff
         keep = max(1, int((s > cutoff * s[0]).sum()))
-        tail = np.cumsum(np.asarray(s, dtype=float)[::-1] ** 2)[::-1]  # weight from index on
+        tail = np.cumsum(s.astype(float)[::-1] ** 2)[::-1]  # weight from each index on
         if self.rel_error is not None:
-            # every bond may spend an equal share of what is left of the error
+            # every bond may use an equal share of the error that is left
             budget = (self.rel_error**2 - discarded) / bonds_left
             keep = min(keep, max(1, int((tail > budget).sum())))
         if self.max_bond is not None:
@@ -273,13 +332,13 @@ class _Cut:
         return keep, float(tail[keep]) if keep < len(tail) else 0.0
 
 
-def _tt_svd(tensor, legs: Legs, cut: _Cut) -> list:
-    """Cores of a unit-norm tensor over sites, by TT-SVD."""
+def _tt_svd(tensor: Array, legs: Legs, cut: _Cut) -> list[Array]:
+    """Site tensors of a unit-norm tensor over sites, by TT-SVD."""
     rest, tensors, discarded = tensor.reshape(1, -1), [], 0.0
     n = len(legs)
     for k, (i, o) in enumerate(legs[:-1]):
         a = rest.shape[0]
-        u, s, vh = np.linalg.svd(rest.reshape(a * i * o, -1), full_matrices=False)
+        u, s, vh = do("linalg.svd", rest.reshape(a * i * o, -1))
         keep, lost = cut(s, discarded, n - 1 - k)
         discarded += lost
         tensors.append(u[:, :keep].reshape(a, i, o, keep))
@@ -289,8 +348,10 @@ def _tt_svd(tensor, legs: Legs, cut: _Cut) -> list:
 
 
 def _size(rows: int, columns: int) -> str:
+    """A shape as text."""
     return f"{_short(rows)} x {_short(columns)}"
 
 
 def _short(count: int) -> int | str:
+    """A count, or the power of two of a large one."""
     return count if count < 10**9 else f"2^{math.log2(count):.4g}"

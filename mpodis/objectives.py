@@ -18,10 +18,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
+from mpodis.conventions import Legs
 from mpodis.environments.protocol import (
     DenseOperatorEnvironments,
     Environments,
@@ -29,12 +30,9 @@ from mpodis.environments.protocol import (
     Update,
     core_norm,
 )
-from mpodis.fit import als_core, embed_metric, inner, mask_padding, norm_gradient
+from mpodis.fit import als_sweep, embed_metric, inner, mask_padding, norm_gradient
 from mpodis.measures import second_moment
 from mpodis.sites import left_canonical, spread_norm, tensors_to_dense
-
-if TYPE_CHECKING:
-    from mpodis.optimise.problem import Problem
 
 __all__ = [
     "OBJECTIVES",
@@ -42,6 +40,7 @@ __all__ = [
     "ActivationsLoss",
     "Loss",
     "Objective",
+    "Operator",
     "Overlap",
     "OverlapLoss",
     "make_objective",
@@ -51,6 +50,40 @@ __all__ = [
 
 Engine = TypeVar("Engine", bound=Environments, contravariant=True)
 """The engines that a loss works with: all, or those that hold the dense operator."""
+
+
+class Operator(Protocol):
+    """The operator that a loss is made for: a `mpodis.optimise.problem.Problem`.
+
+    Attributes
+    ----------
+    unit : list of arrays (left bond, input, output, right bond)
+        Site tensors of M / |M|.
+    legs : tuple of (input, output) dimensions
+    shape : (inputs, outputs)
+        Before zero padding.
+    covariance, sensitivity : array or None
+        Padded second moments.
+    is_complex : bool
+    """
+
+    @property
+    def unit(self) -> list: ...
+
+    @property
+    def legs(self) -> Legs: ...
+
+    @property
+    def shape(self) -> tuple[int, int]: ...
+
+    @property
+    def covariance(self) -> np.ndarray | None: ...
+
+    @property
+    def sensitivity(self) -> np.ndarray | None: ...
+
+    @property
+    def is_complex(self) -> bool: ...
 
 
 class Loss(Protocol[Engine]):
@@ -115,7 +148,7 @@ class Objective(Protocol):
     @property
     def sensitivity(self) -> np.ndarray | None: ...
 
-    def loss(self, problem: Problem) -> Loss[Any]:
+    def loss(self, operator: Operator) -> Loss[Any]:
         """The loss for an operator."""
         ...
 
@@ -144,8 +177,8 @@ class Overlap:
     def __post_init__(self) -> None:
         object.__setattr__(self, "covariance", _moment(self.inputs, self.covariance))
 
-    def loss(self, problem: Problem) -> OverlapLoss:
-        return OverlapLoss(problem.unit)
+    def loss(self, operator: Operator) -> OverlapLoss:
+        return OverlapLoss(operator.unit)
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,20 +209,20 @@ class Activations:
     def __post_init__(self) -> None:
         object.__setattr__(self, "covariance", _moment(self.inputs, self.covariance))
 
-    def loss(self, problem: Problem) -> ActivationsLoss:
-        covariance = problem.covariance
+    def loss(self, operator: Operator) -> ActivationsLoss:
+        covariance = operator.covariance
         if covariance is None:
             raise ValueError(
                 "objective='activations' needs to know the layer's inputs; give inputs= (samples, "
                 "features) or covariance=, their second moment"
             )
         # the outputs that are cropped are used by nobody: their errors must not count
-        sensitivity = mask_padding(problem.sensitivity, problem.shape[1], problem.legs)
-        if not problem.is_complex:
+        sensitivity = mask_padding(operator.sensitivity, operator.shape[1], operator.legs)
+        if not operator.is_complex:
             # only the real part of a second moment matters to a real error
-            covariance = covariance.real
-            sensitivity = None if sensitivity is None else sensitivity.real
-        return ActivationsLoss(problem.unit, covariance, sensitivity)
+            covariance = np.real(covariance)
+            sensitivity = None if sensitivity is None else np.real(sensitivity)
+        return ActivationsLoss(operator.unit, covariance, sensitivity)
 
 
 def _moment(inputs, covariance) -> np.ndarray | None:
@@ -327,7 +360,7 @@ class ActivationsLoss:
         if self.sensitivity is not None:
             return list(engine.core)
         pulled, metric = engine.pulled(self.matrix), engine.pulled_metric(self.metric)
-        return als_core(pulled, engine.core, metric=metric)
+        return als_sweep(pulled, engine.core, metric=metric)
 
     def scaled_core(self, engine: DenseOperatorEnvironments) -> list:
         dense = engine.dense()

@@ -1,8 +1,9 @@
-"""The sites of an MPO as plain arrays, and what is done to them one after the other.
+"""The site tensors of an MPO: plain arrays instead of a quimb object.
 
-Inside the package an operator is a list of *site tensors*, one array (left bond, input, output, right
-bond) per site, the outer bonds of size 1: `site_tensors` and `mpo_from_tensors` convert from and to
-quimb's `MatrixProductOperator`, by index name and never by position.
+Inside the package an operator is a list of *site tensors*, one array (left bond, input, output,
+right bond) per site, the outer bonds of size 1. `site_tensors` and `mpo_from_tensors` convert from
+and to quimb's `MatrixProductOperator`, by index name and never by position. All functions keep the
+backend, dtype and device of their arrays.
 """
 
 from __future__ import annotations
@@ -10,34 +11,49 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
-import numpy as np
 from autoray import do
 
-from mpodis.conventions import Legs, crop, fuse, padded_shape
+from mpodis.conventions import Array, Legs, crop, fuse, padded_shape
 
 if TYPE_CHECKING:
     from quimb.tensor import MatrixProductOperator
 
 __all__ = [
     "bond_dimensions",
-    "legs_of",
-    "tensors_to_dense",
     "contract_tensors",
+    "is_mpo",
     "left_canonical",
+    "legs_of",
     "mirrored",
-    "site_tensors",
     "mpo_from_tensors",
     "mpo_legs",
     "mpo_to_dense",
     "right_canonical",
+    "site_tensors",
     "spread_norm",
+    "tensors_to_dense",
 ]
 
 
-def mpo_from_tensors(tensors: Sequence) -> MatrixProductOperator:
-    """quimb's MPO from arrays (left bond, input, output, right bond)."""
+def is_mpo(value: object) -> TypeGuard[MatrixProductOperator]:
+    """Whether a value is quimb's `MatrixProductOperator`; quimb is imported if it must be."""
+    from quimb.tensor import MatrixProductOperator
+
+    return isinstance(value, MatrixProductOperator)
+
+
+def mpo_from_tensors(tensors: Sequence[Array]) -> MatrixProductOperator:
+    """quimb's MPO from site tensors (left bond, input, output, right bond).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> mpo = mpo_from_tensors([np.eye(2).reshape(1, 2, 2, 1)] * 3)
+    >>> mpo_to_dense(mpo).shape
+    (8, 8)
+    """
     from quimb.tensor import MatrixProductOperator
 
     arrays = list(tensors)
@@ -48,25 +64,30 @@ def mpo_from_tensors(tensors: Sequence) -> MatrixProductOperator:
     return MatrixProductOperator(arrays, shape="ludr")
 
 
-def site_tensors(mpo: MatrixProductOperator) -> list:
-    """Arrays (left bond, input, output, right bond) of any quimb MPO.
+def site_tensors(mpo: MatrixProductOperator) -> list[Array]:
+    """Site tensors (left bond, input, output, right bond) of any quimb MPO.
 
-    Accepted as they are: any leg order, bonds that are missing or doubled, a periodic bond, a
-    stripped exponent, any sites and index names.
+    The MPO may have any order of legs, bonds that are missing or doubled, a periodic bond, a
+    stripped exponent, and any sites and index names.
+
+    Raises
+    ------
+    TypeError
+        If the argument is not an MPO.
+    ValueError
+        If a site has several tensors, or an index that leads to no neighbour.
     """
-    from quimb.tensor import MatrixProductOperator
-
-    if not isinstance(mpo, MatrixProductOperator):
+    if not is_mpo(mpo):
         raise TypeError(
             f"expected a quimb MatrixProductOperator, got {type(mpo).__name__}; "
             "turn a dense matrix into one with `compress`"
         )
     sites = list(mpo.gen_sites_present())
     n = len(sites)
-    parts = []
+    parts: list[Array] = []
     for site in sites:
         tensor = mpo[site]
-        if not hasattr(tensor, "inds"):
+        if isinstance(tensor, tuple):
             raise ValueError(f"site {site} of the MPO holds several tensors; contract them first")
         parts.append(tensor)
     bonds = [tuple(sorted(set(a.inds) & set(b.inds))) for a, b in itertools.pairwise(parts)]
@@ -89,46 +110,54 @@ def site_tensors(mpo: MatrixProductOperator) -> list:
         tensors.append(do("reshape", data, (a, *size[len(left) : len(left) + 2], -1)))
     if ring:
         tensors = _open_ring(tensors, math.prod(parts[0].ind_size(ix) for ix in ring))
-    exponent = getattr(mpo, "exponent", 0.0)
-    if exponent:
-        factor = 10.0 ** (exponent / n)
+    if mpo.exponent:
+        factor = 10.0 ** (float(mpo.exponent) / n)
         tensors = [tensor * factor for tensor in tensors]
     return tensors
 
 
-def _open_ring(tensors: list, d: int) -> list:
+def _open_ring(tensors: list[Array], d: int) -> list[Array]:
     """Carry a periodic bond of size d through every inner site: exact, bonds grow by d."""
-    eye = np.eye(d, dtype=tensors[0].dtype)
+    eye = do("eye", d, like=tensors[0])
     inner = []
     for tensor in tensors[1:-1]:
         a, i, o, b = tensor.shape
-        wide = np.einsum("aiob,rs->ariobs", tensor, eye)
+        wide = do("einsum", "aiob,rs->ariobs", tensor, eye)
         inner.append(wide.reshape(a * d, i, o, b * d))
     return [tensors[0], *inner, tensors[-1]]
 
 
 def mpo_legs(mpo: MatrixProductOperator) -> Legs:
+    """(input, output) dimension of every site of an MPO."""
     return tuple(
         (mpo.ind_size(mpo.upper_ind(s)), mpo.ind_size(mpo.lower_ind(s)))
         for s in mpo.gen_sites_present()
     )
 
 
-def legs_of(tensors: Sequence) -> Legs:
+def legs_of(tensors: Sequence[Array]) -> Legs:
+    """(input, output) dimension of every site tensor."""
     return tuple((int(c.shape[1]), int(c.shape[2])) for c in tensors)
 
 
-def bond_dimensions(tensors: Sequence) -> tuple[int, ...]:
+def bond_dimensions(tensors: Sequence[Array]) -> tuple[int, ...]:
     """Bond dimensions between neighbouring sites, n - 1 of them."""
     return tuple(int(tensor.shape[3]) for tensor in tensors[:-1])
 
 
-def mpo_to_dense(mpo: MatrixProductOperator, *, shape: tuple[int, int] | None = None):
-    """Dense (rows, columns) matrix of an MPO, cropped to `shape` where given."""
+def mpo_to_dense(mpo: MatrixProductOperator, *, shape: tuple[int, int] | None = None) -> Array:
+    """Dense (rows, columns) matrix of an MPO, cropped to `shape` if it is given.
+
+    Raises
+    ------
+    ValueError
+        If the matrix has more than 2^28 entries, or fewer rows or columns than `shape`.
+    """
     return crop(tensors_to_dense(site_tensors(mpo)), shape)
 
 
-def tensors_to_dense(tensors: Sequence):
+def tensors_to_dense(tensors: Sequence[Array]) -> Array:
+    """Dense (rows, columns) matrix of site tensors, see `mpo_to_dense`."""
     legs = legs_of(tensors)
     rows, columns = padded_shape(legs)
     if rows * columns > 2**28:
@@ -139,7 +168,7 @@ def tensors_to_dense(tensors: Sequence):
     return fuse(contract_tensors(tensors), legs)
 
 
-def contract_tensors(tensors: Sequence):
+def contract_tensors(tensors: Sequence[Array]) -> Array:
     """Tensor with one fused (input, output) index per site, see `conventions.split`."""
     result = tensors[0].reshape(-1, tensors[0].shape[-1])
     for tensor in tensors[1:]:
@@ -147,11 +176,13 @@ def contract_tensors(tensors: Sequence):
     return result.reshape([i * o for i, o in legs_of(tensors)])
 
 
-def left_canonical(tensors: Sequence, *, stop: int | None = None) -> tuple[list, float]:
-    """Cores isometric left of `stop` (default: the last), of unit norm there, and log norm.
+def left_canonical(
+    tensors: Sequence[Array], *, stop: int | None = None
+) -> tuple[list[Array], float]:
+    """Site tensors that are isometric left of site `stop` (by default the last), and a log norm.
 
-    The rest of the operator, from `stop` on, is not touched but for its scale: the operator is
-    exp(log norm) times what is returned.
+    The tensor at `stop` has norm 1, those right of it are as they were: the operator is
+    exp(log norm) times the one that is returned. The log norm of zero is -inf.
     """
     tensors, log_norm = list(tensors), 0.0
     last = len(tensors) - 1 if stop is None else stop
@@ -171,18 +202,18 @@ def left_canonical(tensors: Sequence, *, stop: int | None = None) -> tuple[list,
     return tensors, log_norm + math.log(size)
 
 
-def right_canonical(tensors: Sequence, *, stop: int = 0) -> tuple[list, float]:
-    """Mirror image of `left_canonical`: site tensors isometric right of `stop`."""
+def right_canonical(tensors: Sequence[Array], *, stop: int = 0) -> tuple[list[Array], float]:
+    """Site tensors that are isometric right of site `stop`, see `left_canonical`."""
     flipped, log_norm = left_canonical(mirrored(tensors), stop=len(tensors) - 1 - stop)
     return mirrored(flipped), log_norm
 
 
-def mirrored(tensors: Sequence) -> list:
-    """Sites in the opposite order."""
+def mirrored(tensors: Sequence[Array]) -> list[Array]:
+    """The sites in the opposite order."""
     return [do("transpose", tensor, (3, 1, 2, 0)) for tensor in reversed(tensors)]
 
 
-def spread_norm(tensors: Sequence, log_norm: float) -> list:
-    """Multiply by exp(log_norm), an equal share on every site: no overflow at 400 sites."""
+def spread_norm(tensors: Sequence[Array], log_norm: float) -> list[Array]:
+    """exp(log_norm) times the operator, an equal factor on every site: no overflow at 400 sites."""
     factor = math.exp(log_norm / len(tensors))
     return [tensor * factor for tensor in tensors]

@@ -124,9 +124,9 @@ def synthesise(
     if ansatz.ties:
         raise ValueError("the gates are tied, which sweeps cannot keep; use an ansatz without ties")
     if ansatz.group != "U" and target.dtype.kind == "c":
-        if np.abs(target.imag).max() > 1e-12:
+        if np.abs(np.imag(target)).max() > 1e-12:
             raise ValueError("the target is complex; use group='U'")
-        target = target.real
+        target = np.real(target)
     found = approximate_unitary(
         target, ansatz, n_init=n_init, max_sweeps=max_sweeps, tol=tol, seed=seed
     )

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 
 os.environ["MPLBACKEND"] = "Agg"  # before matplotlib is imported; subprocesses inherit it
 
@@ -12,6 +13,54 @@ from hypothesis import settings
 settings.register_profile("mpodis", derandomize=True, deadline=None)
 settings.load_profile("mpodis")
 
+TESTS = Path(__file__).parent
+
+SLOW = {
+    "test_boundary_truncation::test_time_and_memory_are_as_estimated",
+    "test_checkpoint::test_killed_processes",
+    "test_choose::test_a_factorization_overlaps_fully_with_itself_at_any_size",
+    "test_cli::test_a_layer_from_the_file_to_the_report",
+    "test_cli::test_resume_of_the_main_job",
+    "test_device::test_without_noise_only_shots_are_between[tomography-all to all]",
+    "test_disentangle::test_gates_as_wide_as_the_operator_reach_the_bound[SO-4]",
+    "test_disentangle::test_planted_unitary_circuits_are_found[1]",
+    "test_disentangle_engines::test_a_drop_of_the_truth_brings_the_last_good_gates_back",
+    "test_disentangle_engines::test_single_precision_sweeps_end_at_double_precision_figures",
+    "test_documentation::test_code_of_the_readme_runs",
+    "test_engines_at_size::test_a_planted_operator_of_32_sites_is_found_again",
+    "test_engines_at_size::test_no_true_overlap_falls_between_checks",
+    "test_engines_at_size::test_resident_memory_stays_within_what_the_chooser_predicts",
+    "test_export_files::test_openqasm_keeps_matrix_and_sign[5b complex, 5 wires]",
+    "test_export_files::test_openqasm_keeps_matrix_and_sign[5b, 7 wires]",
+    "test_export_files::test_openqasm_keeps_matrix_and_sign[6b, 6 wires]",
+    "test_golden::test_a_search_goes_the_way_it_went[dense, eight wires]",
+    "test_golden::test_a_search_goes_the_way_it_went[grown, sixteen layers]",
+    "test_golden::test_a_search_goes_the_way_it_went[transverse]",
+    "test_golden::test_a_search_goes_the_way_it_went[tree]",
+    "test_hybrid_linear::test_two_processes_train_as_one",
+    "test_compilation::test_the_joint_circuit_is_the_product_up_to_tol",
+    "test_layer_job::test_names_of_a_file_cannot_write_the_page",
+    "test_main_job::test_a_job_that_dies_again_and_again_ends_the_same",
+    "test_main_job::test_a_killed_process_ends_the_same",
+    "test_notebooks::test_runs[01_entanglement]",
+    "test_notebooks::test_runs[02_large_depth]",
+    "test_notebooks::test_runs[04_landscape]",
+    "test_notebooks::test_runs[05_quantum_execution]",
+    "test_reproduce::test_pieces_are_stored_and_not_done_again[2]",
+    "test_reproduce_dense::test_both_layers_are_replaced_within_their_share",
+    "test_reproduce_dense::test_circuits_are_at_least_what_an_mpo_is_on_training_images",
+    "test_reproduce_dense::test_wide_tables_finding_and_figure",
+    "test_reproduce_tables::test_the_command_needs_no_qiskit",
+    "test_stages::test_deeper_is_never_worse_with_leaps",
+    "test_stages::test_interrupted_anywhere_it_ends_the_same",
+    "test_stages::test_out_of_time_anywhere[True]",
+    "test_replace_layers_transformer::test_all_its_linear_layers_are_compressed_healed_and_disentangled",
+}
+"""Tests marked slow, or some of their cases: run by ``./scripts/test --all``, not by default.
+
+All stand here and not as marks in their files, so that the default run can be weighed in one place.
+A test of more than about two seconds belongs here, unless it is the only one of its kind.
+"""
 
 LONGEST = (
     "test_notebooks",
@@ -20,14 +69,15 @@ LONGEST = (
     "test_main_job",
     "test_stages",
     "test_disentangle",
+    "test_golden",
     "test_engines_at_size",
     "test_export_files",
     "test_reproduce_fig4",
     "test_reproduce",
-    "test_swap_transformer",
+    "test_replace_layers_transformer",
     "test_layer_job",
-    "test_hybrid",
-    "test_joint",
+    "test_hybrid_linear",
+    "test_compilation",
     "test_pareto",
     "test_reproduce_dense",
     "test_choose",
@@ -37,10 +87,33 @@ LONGEST = (
 )
 """Files that take longest: begun first, or one of two workers would end with them alone."""
 
+STALE = pytest.StashKey[list[str]]()
 
-def pytest_collection_modifyitems(items):
+
+@pytest.hookimpl(tryfirst=True)  # before -m "not slow" deselects
+def pytest_collection_modifyitems(config, items):
     rank = {name: number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))  # files stay together
+    collected = set()
+    for item in items:
+        names = {f"{item.path.stem}::{name}" for name in (item.name, item.originalname)}
+        collected |= names
+        if names & SLOW:
+            item.add_marker(pytest.mark.slow)
+    files = {item.path.stem for item in items}
+    config.stash[STALE] = sorted(
+        name
+        for name in SLOW - collected
+        if (file := name.partition("::")[0]) in files or not (TESTS / f"{file}.py").exists()
+    )
+
+
+@pytest.fixture
+def stale_slow_tests(request) -> list[str]:
+    """Entries of SLOW that name no test; needs files that are collected whole."""
+    if any("::" in argument for argument in request.config.args):
+        pytest.skip("single tests were asked for")
+    return request.config.stash[STALE]
 
 
 @pytest.fixture(autouse=True)

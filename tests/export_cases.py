@@ -5,8 +5,9 @@ import pytest
 from qiskit import QuantumCircuit
 from qiskit.quantum_info import random_unitary
 
-from mpodis.circuit.ansatz import Ansatz, Placement, brickwall, from_spec, staircase
+from mpodis.circuit.ansatz import Ansatz, Placement, brickwall, staircase
 from mpodis.circuit.circuit import Circuit, random_circuit
+from mpodis.circuit.spec import from_spec
 
 ANSATZE = {
     "2 wires": brickwall(2, 1, group="O"),

@@ -111,7 +111,7 @@ def cases():
         return {"points": [[p.cnots, p.loss] for p in front.points]}
 
     def resynthesised():
-        run = mpodis.resynthesise(unitary, tol=0.02, orders=1, rounds=1, trials=2)
+        run = mpodis.resynthesise(unitary, tol=0.02, n_searches=1, rounds=1, trials=2)
         return {"cnots": run.cnots, "overlap": run.overlap, "gates": gate_figures(run.circuit)}
 
     def encoded():

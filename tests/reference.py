@@ -13,8 +13,9 @@ from functools import cache, cached_property
 
 import numpy as np
 
-from mpodis.circuit.ansatz import Ansatz, Placement, brickwall, from_spec, staircase
+from mpodis.circuit.ansatz import Ansatz, Placement, brickwall, staircase
 from mpodis.circuit.circuit import Circuit
+from mpodis.circuit.spec import from_spec
 from mpodis.measures import second_moment
 from mpodis.structured import Reordering
 

@@ -16,7 +16,7 @@ def assert_same_result(a, b):
     for x, y in zip(arrays(a), arrays(b), strict=True):
         assert x.dtype == y.dtype
         assert_array_equal(x, y)
-    assert (a.status, a.init, a.settings) == (b.status, b.init, b.settings)
+    assert (a.status, a.init, a.options) == (b.status, b.init, b.options)
     assert (a.overlap, a.bound) == (b.overlap, b.bound)
     assert len(a.history) == len(b.history)
     for name in ("init", "sweep", "phase", "loss", "overlap", "bound", "s_avg", "activations"):

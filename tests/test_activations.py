@@ -15,7 +15,7 @@ from mpodis.nn import (
     linear_from_matrix,
     output_sensitivity,
 )
-from mpodis.nn.moments import Stream
+from mpodis.nn.moments import StreamedMoments
 
 F64 = torch.float64
 
@@ -129,7 +129,7 @@ def test_every_kind_of_loader():
         assert found.count == 12
         assert_allclose(found.covariance, expected, rtol=1e-5, atol=1e-9)
     for loader in ([], iter(())):
-        with pytest.raises(ValueError, match="the loader gives no batches; a generator can be"):
+        with pytest.raises(ValueError, match="the inputs have no batches; an iterator can be"):
             collect_activations(model, "2", loader)
 
 
@@ -158,7 +158,7 @@ def test_a_pointwise_convolution_acts_on_its_channels(stride):
     assert_allclose(
         seen @ np.full((4, 3), 0.5), answers.transpose(0, 2, 3, 1).reshape(-1, 3), rtol=1e-12
     )
-    found = collect_activations(model, "0", x, sensitivity=True)
+    found = collect_activations(model, "0", x, with_sensitivity=True)
     pixels = answers[0, 0].size
     logits = numbers(model(torch.as_tensor(x)))
     p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
@@ -179,9 +179,9 @@ def test_other_convolutions_are_refused(options):
 def test_the_mode_and_the_hooks_stay_and_errors_pass():
     model = network().train()
     for sensitivity in (False, True):
-        collect_activations(model, "0", samples(3, 4), sensitivity=sensitivity)
+        collect_activations(model, "0", samples(3, 4), with_sensitivity=sensitivity)
         with pytest.raises(RuntimeError):
-            collect_activations(model, "0", samples(3, 5), sensitivity=sensitivity)
+            collect_activations(model, "0", samples(3, 5), with_sensitivity=sensitivity)
         layer = model[0]
         assert model.training
         assert not layer._forward_pre_hooks
@@ -235,8 +235,8 @@ def test_a_rank_that_covers_the_samples_is_exact():
 
 
 def test_a_rank_that_keeps_nothing():
-    with pytest.raises(ValueError, match="rank=0 keeps nothing; give 1 or more, or None for all"):
-        Stream("fc", 0)
+    with pytest.raises(ValueError, match="rank=0 must be 1 or more, or None for the full moment"):
+        StreamedMoments("fc", 0)
 
 
 # --- the Fisher information
@@ -263,7 +263,7 @@ def test_the_sensitivity_is_the_fisher_information(name, frozen):
     layer.bias = nn.Parameter(torch.full((layer.out_features,), 0.1, dtype=F64))
     expected = fisher_by_hand(model, x, layer)
     model.requires_grad_(not frozen)
-    found = collect_activations(model, name, [x[:4], x[4:]], sensitivity=True)
+    found = collect_activations(model, name, [x[:4], x[4:]], with_sensitivity=True)
     assert_allclose(found.sensitivity, expected, atol=1e-12)
     assert_array_equal(output_sensitivity(model, name, [x[:4], x[4:]]), found.sensitivity)
     assert_allclose(found.covariance, second_moment(layer_inputs(model, name, x)), atol=1e-12)
@@ -290,17 +290,17 @@ def test_the_sensitivity_of_a_compact_network():
 def test_drawn_labels_estimate_the_sensitivity_without_bias():
     model, x = network(), samples(8, 4)
     exact = output_sensitivity(model, "0", x)
-    options = {"sensitivity": True, "draws": 1000}
+    options = {"with_sensitivity": True, "draws": 1000}
     found = collect_activations(model, "0", x, seed=3, **options).sensitivity
     assert np.linalg.norm(found - exact) < 0.06 * np.linalg.norm(exact)
     again = collect_activations(model, "0", x, seed=3, **options).sensitivity
     assert_array_equal(again, found)
 
 
-def test_every_call_and_every_position_is_felt():
+def test_every_call_and_every_position_contributes():
     """Logits at every position need draws; a call's gradient runs through the later calls."""
     model, tokens = Sequences(), torch.tensor([[0, 1, 2], [3, 4, 6]])
-    found = collect_activations(model, "twice", tokens, sensitivity=True, draws=1500, seed=0)
+    found = collect_activations(model, "twice", tokens, with_sensitivity=True, draws=1500, seed=0)
     assert found.count == 12
     w, head = numbers(model.twice.weight).T, numbers(model.head.weight).T
     expected = np.zeros((4, 4))
@@ -322,24 +322,26 @@ class Two(nn.Module):
 
     def __init__(self, classes):
         super().__init__()
-        self.idle, self.unheard, self.head = (linear(4, k) for k in (4, 4, classes))
+        self.idle, self.unused, self.head = (linear(4, k) for k in (4, 4, classes))
 
     def forward(self, x):
-        self.unheard(x)
+        self.unused(x)
         return self.head(x), x
 
 
-def test_a_layer_that_nobody_hears_is_not_felt():
-    assert not output_sensitivity(Two(3), "unheard", samples(3, 4)).any()
+def test_the_sensitivity_of_an_unused_output_is_zero():
+    assert not output_sensitivity(Two(3), "unused", samples(3, 4)).any()
     with pytest.raises(ValueError, match="does not call its layer 'idle'"):
         output_sensitivity(Two(3), "idle", samples(3, 4))
     with pytest.raises(ValueError, match=r"logits have shape \(3, 1\); a Fisher information needs"):
         output_sensitivity(Two(1), "head", samples(3, 4))
 
 
-@pytest.mark.parametrize("options", [{"draws": 2}, {"draws": 0, "sensitivity": True}])
+@pytest.mark.parametrize("options", [{"draws": 2}, {"draws": 0, "with_sensitivity": True}])
 def test_draws_that_make_no_sense(options):
-    with pytest.raises(ValueError, match=f"draws={options['draws']} must be at least 1, and goes"):
+    with pytest.raises(
+        ValueError, match=f"draws={options['draws']} must be 1 or more, and is used by"
+    ):
         collect_activations(network(), "0", samples(3, 4), **options)
 
 
@@ -352,7 +354,7 @@ def cells(statistics):
 
 def test_statistics_print_themselves():
     model, x = network(), samples(50, 4)
-    found = collect_activations(model, "0", x, sensitivity=True)
+    found = collect_activations(model, "0", x, with_sensitivity=True)
     shown, moment = cells(found), second_moment(x)
     values = np.linalg.eigvalsh(moment)
     assert (shown["features"], shown["samples"], shown["outputs"]) == (4, 50, 5)
@@ -365,7 +367,7 @@ def test_statistics_print_themselves():
     low = cells(collect_activations(model, "0", x, rank=2))
     assert low["condition number"] is None
     assert low["rank of the factor"] == 3
-    assert low["share left to the diagonal"] < 0.5
+    assert low["share in the residual"] < 0.5
     assert_allclose(low["share of the mean"], mean)
 
 
@@ -373,6 +375,6 @@ def test_inputs_of_nothing_print_too():
     for rank in (None, 1):
         shown = cells(collect_activations(network(), "0", np.zeros((3, 4)), rank=rank))
         assert shown["effective rank"] == shown["share of the mean"] == 0
-    found = collect_activations(Two(3), "unheard", np.zeros((3, 4)), sensitivity=True)
+    found = collect_activations(Two(3), "unused", np.zeros((3, 4)), with_sensitivity=True)
     assert cells(found)["effective rank of the sensitivity"] == 0
     assert cells(found)["condition number"] == np.inf

@@ -1,19 +1,12 @@
 """Placements: brickwalls that leave no wire idle, staircases, and the words of the paper."""
 
 import itertools
+import re
 
 import pytest
-from matplotlib.axes import Axes
 
-from mpodis.circuit.ansatz import (
-    Ansatz,
-    Placement,
-    brickwall,
-    from_spec,
-    pair_from_spec,
-    segments_from_spec,
-    staircase,
-)
+from mpodis.circuit.ansatz import Ansatz, Placement, brickwall, staircase
+from mpodis.circuit.spec import from_spec, pair_from_spec, segments_from_spec
 
 SIZES = [(n, width) for n in range(1, 10) for width in range(1, n + 1)]
 
@@ -41,22 +34,41 @@ def seams(layer, n):
 # --- placements
 
 
-def test_a_placement_knows_its_width():
-    assert Placement((2, 3, 4)).width == 3
-    assert Placement((0, 1), "CNOT").fixed == "CNOT"
+@pytest.mark.parametrize(
+    ("wires", "is_local"),
+    [((2, 3, 4), True), ((5,), True), ((1, 0), False), ((0, 2), False), ((1, 3, 2), False)],
+)
+def test_a_placement_knows_its_width_and_whether_its_wires_are_neighbours(wires, is_local):
+    place = Placement(wires)
+    assert (place.width, place.is_local) == (len(wires), is_local)
+    assert Ansatz(6, ((place,),)).is_local == is_local
+    assert Placement(list(wires)) == place
 
 
-@pytest.mark.parametrize("wires", [(), (1, 0), (0, 2), (0, 0), [0, 1]])
-def test_wires_are_neighbours(wires):
-    with pytest.raises(ValueError, match="are not neighbours in ascending order"):
+@pytest.mark.parametrize("wires", [(), (0, 0), (-1, 0)])
+def test_wires_that_make_no_sense(wires):
+    message = re.escape(f"wires={wires} must be one or more different numbers, 0 or larger")
+    with pytest.raises(ValueError, match=message):
         Placement(wires)
 
 
 def test_fixed_gates_have_names_and_sizes():
-    with pytest.raises(ValueError, match="fixed='CZ' is not known; use CNOT"):
-        Placement((0, 1), "CZ")
-    with pytest.raises(ValueError, match=r"a CNOT does not fit on wires \(0, 1, 2\)"):
+    known = "CNOT, CZ, SWAP, iSWAP, ECR.*, or add yours with `register_gate`"
+    with pytest.raises(ValueError, match=f"gate 'CY' is not known; use one of {known}"):
+        Placement((0, 1), "CY")
+    with pytest.raises(ValueError, match=r"a CNOT acts on 2 wires and does not fit on \(0, 1, 2\)"):
         Placement((0, 1, 2), "CNOT")
+
+
+@pytest.mark.parametrize("name", ["iSWAP", "ECR"])
+def test_complex_fixed_gates_need_a_complex_circuit(name):
+    layers = ((Placement((1, 2), name),),)
+    message = rf"{name} on wires \(1, 2\) is complex, but the circuit is real .*; use group='U'"
+    with pytest.raises(ValueError, match=message):
+        Ansatz(3, layers, "O")
+    with pytest.raises(ValueError, match=message.replace("1, 2", "0, 1")):
+        from_spec(f"1b + {name}", 2)
+    assert Ansatz(3, layers, "U").placements[0].fixed == name
 
 
 # --- ansatz
@@ -68,10 +80,9 @@ def test_layers_do_not_overlap():
         Ansatz(3, ((), layer))
 
 
-@pytest.mark.parametrize("wires", [(2, 3), (-1, 0)])
-def test_gates_sit_on_wires_of_the_circuit(wires):
-    with pytest.raises(ValueError, match="layer 0 uses wires up to .*but the circuit has 3 wires"):
-        Ansatz(3, ((Placement(wires),),))
+def test_gates_act_on_wires_of_the_circuit():
+    with pytest.raises(ValueError, match="layer 0 uses wires up to 3, but the circuit has 3 wires"):
+        Ansatz(3, ((Placement((3, 2)),),))
 
 
 def test_the_group_is_checked():
@@ -117,9 +128,9 @@ def test_text():
 
 
 @pytest.mark.parametrize(("n", "width"), SIZES)
-@pytest.mark.parametrize("start", [0, 1])
-def test_a_brickwall_leaves_no_wire_idle(n, width, start):
-    ansatz = brickwall(n, 4, width, parity=start)
+@pytest.mark.parametrize("parity", [0, 1])
+def test_a_brickwall_leaves_no_wire_idle(n, width, parity):
+    ansatz = brickwall(n, 4, width, parity=parity)
     for layer in ansatz.layers:
         assert wires_of(layer) == list(range(n))
         assert max(place.width for place in layer) == width
@@ -135,16 +146,16 @@ def test_the_layers_straddle_each_others_seams(n, width):
 
 
 @pytest.mark.parametrize(("n", "width"), SIZES)
-@pytest.mark.parametrize("start", [0, 1])
-def test_without_fill_there_are_only_whole_bricks(n, width, start):
-    filled = brickwall(n, 2, width, parity=start)
-    bare = brickwall(n, 2, width, parity=start, fill=False)
+@pytest.mark.parametrize("parity", [0, 1])
+def test_without_fill_there_are_only_whole_bricks(n, width, parity):
+    filled = brickwall(n, 2, width, parity=parity)
+    bare = brickwall(n, 2, width, parity=parity, fill=False)
     for with_rest, bricks in zip(filled.layers, bare.layers, strict=True):
         assert {place.width for place in bricks} == {width}
         assert set(bricks) <= set(with_rest)
 
 
-def test_start_swaps_the_parities():
+def test_parity_shifts_the_first_layer():
     assert brickwall(6, 2, 4, parity=1).layers == brickwall(6, 2, 4).layers[::-1]
 
 
@@ -168,18 +179,18 @@ def test_sizes_that_make_no_sense(build):
     for width in (0, 5):
         with pytest.raises(
             ValueError,
-            match=f"a gate of {width} wires does not fit an operator of 4; use widths from 1 to 4",
+            match=f"a gate on {width} wires does not fit a circuit of 4; use widths from 1 to 4",
         ):
             build(4, 1, width)
 
 
-@pytest.mark.parametrize("start", [2, -1])
-def test_start_is_a_parity(start):
-    message = f"parity={start} must be 0 or 1, that of the first layer"
+@pytest.mark.parametrize("parity", [2, -1])
+def test_a_parity_is_0_or_1(parity):
+    message = f"parity={parity} must be 0 or 1, that of the first layer"
     with pytest.raises(ValueError, match=message):
-        brickwall(4, 1, parity=start)
+        brickwall(4, 1, parity=parity)
     with pytest.raises(ValueError, match=message):
-        from_spec("2b", 4, parity=start)
+        from_spec("2b", 4, parity=parity)
 
 
 # --- staircase
@@ -213,19 +224,22 @@ def test_a_staircase_steps_by_one_wire():
         ("(CNOT)", ["CNOT"]),
         ("02b", ["2b"]),
         ("12*1b", ["1b"] * 12),
+        ("CZ + 2b", ["CZ", "2b"]),
+        ("2*(iSWAP + 1b)", ["iSWAP", "1b"] * 2),
+        ("swaps + iswaps + ecr", ["SWAP", "iSWAP", "ECR"]),
     ],
 )
 def test_the_grammar(spec, expected):
-    ansatz = from_spec(spec, 6)
+    ansatz = from_spec(spec, 6, group="U")
     assert names(ansatz) == expected
-    assert from_spec(spec, 6, depth=len(expected)) == ansatz
+    assert from_spec(spec, 6, depth=len(expected), group="U") == ansatz
 
 
 def test_a_spec_of_one_width_is_a_brickwall():
     for n, width in ((6, 2), (7, 3), (6, 4)):
-        for start in (0, 1):
-            expected = brickwall(n, 3, width, parity=start, group="U")
-            assert from_spec(f"3*{width}b", n, parity=start, group="U") == expected
+        for parity in (0, 1):
+            expected = brickwall(n, 3, width, parity=parity, group="U")
+            assert from_spec(f"3*{width}b", n, parity=parity, group="U") == expected
     assert from_spec("2*3b", 5, fill=False) == brickwall(5, 2, 3, fill=False)
 
 
@@ -236,13 +250,14 @@ def test_single_wires_leave_the_parity_as_it_is():
     assert mixed.layers[0] == brickwall(6, 1, 1).layers[0]
 
 
-def test_fixed_cnots_are_a_brickwall_that_is_never_filled():
+@pytest.mark.parametrize("name", ["CNOT", "CZ", "SWAP"])
+def test_fixed_gates_are_a_brickwall_that_is_never_filled(name):
     for n in (2, 5, 6):
-        ansatz = from_spec("CNOT + CNOT", n)
+        ansatz = from_spec(f"{name} + {name}", n)
         bricks = brickwall(n, 2, fill=False)
         for layer, free in zip(ansatz.layers, bricks.layers, strict=True):
             assert [place.wires for place in layer] == [place.wires for place in free]
-            assert {place.fixed for place in layer} == {"CNOT"}
+            assert {place.fixed for place in layer} == {name}
 
 
 # Tables 4 and 6 of arXiv 2509.06653v1, in their own words
@@ -343,19 +358,25 @@ def test_the_one_body_model_has_the_papers_count():
         ("3*", "the end"),
         ("2*3*CNOT", "3*CNOT"),
         ("5CNOT", "5CNOT"),
-        ("CZ", "CZ"),
         ("2b 2b", "2b"),
         ("2b + CNOT)", ")"),
         ("(2b + CNOT", "the end, a ) is missing"),
         ("2*(2b CNOT)", "CNOT)"),
-        ("b", "b"),
-        ("2bb", "b"),
+        ("2bb", "2bb"),
     ],
 )
 def test_what_cannot_be_read(spec, where):
     with pytest.raises(ValueError, match="cannot read the circuit spec") as error:
         from_spec(spec, 4)
     assert f"{spec!r} at {where!r}; write layers as '1b + CNOT + 2b'" in str(error.value)
+
+
+@pytest.mark.parametrize("spec", ["CY", "b", "all CYs", "2b + 3*(CY + 2b)"])
+def test_a_gate_that_is_not_registered(spec):
+    name = "b" if spec == "b" else "CY"
+    with pytest.raises(ValueError, match=f"gate '{name}' in the circuit spec") as error:
+        from_spec(spec, 4, depth=2 if "all" in spec else None)
+    assert f"{spec!r} is not known; use one of CNOT, CZ, SWAP, iSWAP, ECR" in str(error.value)
 
 
 def test_a_layer_repeated_0_times():
@@ -378,20 +399,20 @@ def test_a_depth_that_contradicts_the_spec():
 
 @pytest.mark.parametrize(("spec", "n"), [("5b", 4), ("0b", 4), ("CNOT", 1)])
 def test_gates_that_do_not_fit(spec, n):
-    with pytest.raises(ValueError, match=f"wires does not fit an operator of {n}; use widths"):
+    with pytest.raises(ValueError, match=f"wires does not fit a circuit of {n}; use widths"):
         from_spec(spec, n)
 
 
 @pytest.mark.parametrize("n", [4, 5])
-@pytest.mark.parametrize("start", [0, 1])
-def test_cut_circuits_begin_on_the_wire_of_the_uncut_one(n, start):
-    whole = from_spec("1b + CNOT + 2b + CNOT + 1b + 2b", n, parity=start)
-    parts = segments_from_spec("1b + CNOT | 2b + CNOT | 1b + 2b", n, parity=start)
+@pytest.mark.parametrize("parity", [0, 1])
+def test_cut_circuits_begin_on_the_wire_of_the_uncut_one(n, parity):
+    whole = from_spec("1b + CNOT + 2b + CNOT + 1b + 2b", n, parity=parity)
+    parts = segments_from_spec("1b + CNOT | 2b + CNOT | 1b + 2b", n, parity=parity)
     assert [part.depth for part in parts] == [2, 2, 2]
     assert sum((part.layers for part in parts), ()) == whole.layers
-    assert segments_from_spec("1b + CNOT + 2b + CNOT + 1b + 2b", n, parity=start) == [whole]
+    assert segments_from_spec("1b + CNOT + 2b + CNOT + 1b + 2b", n, parity=parity) == [whole]
     first, second = (layer[0].wires[0] for layer in (whole.layers[1], whole.layers[3]))
-    assert first == second == start  # two layers apart
+    assert first == second == parity  # two layers apart
 
 
 def test_the_first_brick_on_wire_1():
@@ -416,12 +437,23 @@ def test_three_sides():
 def test_draw_shows_every_wire_and_gate():
     ansatz = from_spec("1b + CNOT + 2b + 7b", 8)
     ax = ansatz.draw()
-    assert isinstance(ax, Axes)
     cnots = sum(place.fixed is not None for place in ansatz.placements)
     assert len(ax.patches) == len(ansatz.placements) - cnots
     assert len(ax.lines) == ansatz.n + 4 * cnots  # a CNOT: line, dot, ring, plus
     box = ax.patches[-2].get_bbox()
     assert (box.y0, box.y1) == pytest.approx((-0.3, 6.3))
+
+
+def test_gates_on_other_wires_are_drawn_over_all_that_they_span():
+    places = (Placement((3, 0)), Placement((1, 2), "SWAP"))
+    ax = Ansatz(4, (places, (Placement((0, 2), "ECR"),)), "U").draw()
+    first, second = ax.patches
+    assert (first.get_bbox().y0, first.get_bbox().y1) == pytest.approx((-0.3, 3.3))
+    assert first.get_bbox().x1 < ax.lines[-3].get_xdata()[0]  # beside the SWAP, not over it
+    assert [line.get_marker() for line in ax.lines[6:8]] == ["x", "x"]
+    assert [text.get_text() for text in ax.texts] == ["ECR"]
+    assert second.get_bbox().y1 == pytest.approx(2.3)
+    assert list(ax.lines[-1].get_ydata()) == [0, 2]  # dots on the wires that it acts on
 
 
 def test_draw_onto_given_axes():

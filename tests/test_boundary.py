@@ -10,10 +10,11 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from mpodis.circuit.ansatz import Ansatz, brickwall, staircase
 from mpodis.conventions import qubit_legs
-from mpodis.environments.boundary.engine import BoundaryEnvironments, estimate, middle_overlap
-from mpodis.environments.boundary.layers import plan_steps
+from mpodis.environments.boundary.cost import sweep_cost
+from mpodis.environments.boundary.engine import BoundaryEnvironments, middle_overlap
+from mpodis.environments.boundary.steps import plan_steps
 from mpodis.environments.boundary.truncation import METHODS
-from mpodis.fit import als_core, core_gradient
+from mpodis.fit import als_sweep, core_gradient
 from mpodis.gates import polar
 from reference import ALL, Twin, dense_from_cores, free, inner, random_member, setup, twin
 
@@ -85,9 +86,9 @@ def test_gates_of_a_side_that_is_not_named_stay(name, side):
 def test_what_is_left_once_the_circuits_are_off_is_the_dense_pulled_matrix(name):
     s, engine = setup(name), engine_of(name)
     size = TOL * np.linalg.norm(s.pulled)
-    assert_allclose(dense_from_cores(engine.pulled_cores()), s.pulled, rtol=0, atol=size)
+    assert_allclose(dense_from_cores(engine.pulled_tensors(EXACT)), s.pulled, rtol=0, atol=size)
     # site by site, in the gauge of the dense fit
-    found, expected = engine.fitted_core(), als_core(s.pulled, s.cores)
+    found, expected = engine.fitted_core(), als_sweep(s.pulled, s.cores)
     assert [c.shape for c in found] == [c.shape for c in expected]
     for a, b in zip(found, expected, strict=True):
         assert_allclose(a, b, rtol=0, atol=size)
@@ -166,7 +167,10 @@ def test_steps_are_few_and_hold_every_gate_once_in_order(legs, left, right, dept
     assert len(steps) == depth
     for side, ansatz in (("left", left), ("right", right)):
         found = [
-            block.slot(side).number for step in steps for block in step.blocks if block.slot(side)
+            block.placed(side).number
+            for step in steps
+            for block in step.blocks
+            if block.placed(side)
         ]
         assert sorted(found) == list(range(len(ansatz.placements)))
         order = found if side == "left" else found[::-1]
@@ -190,7 +194,7 @@ def test_estimates_grow_as_the_work_does():
         ansatz = brickwall(n, depth)
         bonds = {"target_bonds": [4] * (n - 1), "core_bonds": [1] * (n - 1)}
         legs = ((2, 2),) * n
-        return estimate(legs, ansatz, ansatz.reversed(), max_bond=bond, **bonds, **options)
+        return sweep_cost(legs, ansatz, ansatz.reversed(), max_bond=bond, **bonds, **options)
 
     seconds, size = of(32, 16, 32)
     for more in ((64, 16, 32), (32, 32, 32)):
@@ -210,7 +214,7 @@ def test_estimates_grow_as_the_work_does():
 def test_every_plan_has_an_estimate(name):
     s = setup(name)
     bonds = {"target_bonds": [4] * (len(s.legs) - 1), "core_bonds": [1] * (len(s.legs) - 1)}
-    found = estimate(s.legs, s.left.ansatz, s.right.ansatz, max_bond=16, **bonds)
+    found = sweep_cost(s.legs, s.left.ansatz, s.right.ansatz, max_bond=16, **bonds)
     assert all(np.isfinite(found))
     assert min(found) >= 0
 

@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from mpodis.circuit.ansatz import Ansatz, Placement, brickwall
 from mpodis.circuit.circuit import identity_circuit, random_circuit
-from mpodis.environments.arrays import Home
+from mpodis.environments.arrays import Backend
 from mpodis.environments.boundary.engine import (
     BoundaryEnvironments,
     middle_overlap,
@@ -79,7 +79,7 @@ def test_truncation_keeps_the_best_vectors(method):
         u, _, vh = np.linalg.svd(rng.normal(size=shape), full_matrices=False)
         values = 0.7 ** np.arange(30)
         centre = ((u * values) @ vh)[None]
-        cut = Truncation(10, 1e-14, method, Home())
+        cut = Truncation(10, 1e-14, method, Backend())
         space, found = cut.right_space(centre)
         space = space[0]
         assert space.shape == (shape[1], 10)
@@ -97,7 +97,7 @@ def test_a_guess_does_not_hide_what_it_misses(method):
     q = np.linalg.qr(rng.normal(size=(64, 64)))[0]
     values = 0.8 ** np.arange(64)
     centre = (np.linalg.qr(rng.normal(size=(64, 64)))[0] * values) @ q.T
-    cut = Truncation(16, 1e-14, method, Home())
+    cut = Truncation(16, 1e-14, method, Backend())
     space, _ = cut.right_space(centre[None], q.T[None, 40:56])
     lost = np.linalg.norm(centre - centre @ space[0] @ space[0].T)
     assert lost <= 1.2 * np.linalg.norm(values[16:])
@@ -122,7 +122,7 @@ def test_bonds_never_exceed_max_bond_and_errors_fall_with_it():
         for bond in (4, 8, 16):
             engine, *_ = chain(10, 4, max_bond=bond, truncation=method)
             errors.append(abs(engine.inner() - h) / abs(h))
-            bonds = [c.shape[3] for c in engine.pulled_cores()]
+            bonds = [c.shape[3] for c in engine.pulled_tensors(EXACT)]
             assert max(bonds) <= bond
         assert errors[0] < 0.2
         assert errors[2] < 2e-3
@@ -142,7 +142,7 @@ def test_a_target_beyond_max_bond_is_truncated_on_ungated_bonds_too():
         engine = BoundaryEnvironments(cores, legs, ansatz, ansatz, max_bond=bond)
         engine.set(circuit.gates, core, circuit.gates)
         values.append(engine.inner())
-        assert max(c.shape[3] for c in engine.pulled_cores()) == min(bond, 3)
+        assert max(c.shape[3] for c in engine.pulled_tensors(EXACT)) == min(bond, 3)
         seen = []
         engine.sweep({"left": lambda e, g, seen=seen: seen.append(inner(e, g)) or g})
         assert_allclose(seen, values[0], rtol=1e-3)
@@ -281,7 +281,7 @@ def test_to_set_and_sweep_repeats_to_go_on_bit_by_bit(truncation, dtype):
         fresh, *_ = chain(11, 5, **options)
         fresh.set(going.left, going.core, going.right)
         assert fresh.inner() == going.inner()
-        for a, b in zip(fresh.pulled_cores(), going.pulled_cores(), strict=True):
+        for a, b in zip(fresh.pulled_tensors(EXACT), going.pulled_tensors(EXACT), strict=True):
             assert_array_equal(a, b)
         fresh.sweep(updates, core=True)
         again, *_ = chain(11, 5, **options)
@@ -327,7 +327,7 @@ def test_boundaries_that_hold_are_kept():
 PROGRAM = """
 import resource, time
 import numpy as np
-from mpodis.environments.boundary.engine import estimate
+from mpodis.environments.boundary.cost import sweep_cost
 from test_boundary_truncation import chain, climb
 n, depth, bond = 24, 10, 48
 warm, *_ = chain(8, 4, max_bond=16)
@@ -343,7 +343,7 @@ engine.gradient()
 engine.fitted_core()
 size = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 bonds = [4] * (n - 1), [1] * (n - 1)
-expected = estimate(
+expected = sweep_cost(
     ((2, 2),) * n, left.ansatz, right.ansatz,
     target_bonds=bonds[0], core_bonds=bonds[1], max_bond=bond,
 )

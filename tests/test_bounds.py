@@ -1,4 +1,4 @@
-"""Bounds that no circuits pass, and the widest gates, which come nearest to them."""
+"""Bounds for all circuits, and full-width gates, whose loss comes closest to them."""
 
 import math
 
@@ -22,8 +22,8 @@ from mpodis import (
     von_neumann_bound,
 )
 from mpodis.circuit.ansatz import circuit_group
-from mpodis.structured import full_width, weighted_bound
-from mpodis.structured.bounds import _products
+from mpodis.structured import activation_loss_bound, full_width_gates
+from mpodis.structured.achievable_loss import _product_limits
 from reference import circuit_matrix, overlap, random_cores, random_matrix, random_member
 
 
@@ -45,10 +45,10 @@ def losses(matrix, core, covariance, sensitivity, group, count=60):
     c, s = root(covariance), root(sensitivity)
     inputs, outputs = matrix.shape
 
-    def felt(x):
+    def weighted(x):
         return c @ x[:inputs, :outputs] @ s
 
-    found, goal = [], felt(matrix)
+    found, goal = [], weighted(matrix)
     (u, _, vh), (u_t, _, vh_t) = np.linalg.svd(_padded(matrix, core.shape)), np.linalg.svd(core)
     pairs = [(u @ u_t.conj().T, vh_t.conj().T @ vh)] if group != "SO" else []
     for seed in range(count):
@@ -56,7 +56,7 @@ def losses(matrix, core, covariance, sensitivity, group, count=60):
             (random_member(rows, group, (seed, 0)), random_member(columns, group, (seed, 1)))
         )
     for left, right in pairs:
-        seen = felt(left @ core @ right)
+        seen = weighted(left @ core @ right)
         scale = max(0.0, np.vdot(seen, goal).real / np.vdot(seen, seen).real)
         found.append(np.linalg.norm(goal - scale * seen) ** 2 / np.linalg.norm(goal) ** 2)
     return np.array(found)
@@ -70,7 +70,7 @@ def _padded(matrix, shape):
 
 
 @pytest.mark.parametrize("opposite", [False, True])
-def test_rotations_do_not_mend_a_determinant(opposite):
+def test_the_bound_for_rotations_knows_determinants(opposite):
     a, b = random_matrix((4, 4), seed=1), random_matrix((4, 4), seed=2)
     if (np.linalg.det(a) * np.linalg.det(b) < 0) != opposite:
         b[0] *= -1
@@ -121,11 +121,11 @@ def test_determinants_of_mpos():
         (qtn.MPO_identity(2), mpo_from_tensors(random_cores(((2, 2), (2, 2)), 1, True))),
     ],
 )
-def test_where_determinants_say_nothing(a, b):
+def test_determinants_that_make_no_difference(a, b):
     assert von_neumann_bound(a, b, group="SO") == von_neumann_bound(a, b, group="O")
 
 
-def test_a_group_that_is_none():
+def test_an_unknown_group_is_refused():
     with pytest.raises(ValueError, match="group='SU' is not known; use one of SO, O, U"):
         von_neumann_bound(np.eye(2), np.eye(2), group="SU")
 
@@ -162,24 +162,29 @@ def test_without_moments_it_is_the_von_neumann_bound(shape):
     matrix = random_matrix(shape)
     core = fit_core(compress(matrix).mpo, max_bond=1)
     exact = von_neumann_bound(compress(matrix).mpo, core)
-    assert_allclose(weighted_bound(matrix, core), 1 - exact**2, rtol=1e-5, atol=1e-9)
+    assert_allclose(activation_loss_bound(matrix, core), 1 - exact**2, rtol=1e-5, atol=1e-9)
     assert_allclose(
-        weighted_bound(compress(matrix), 3 * mpo_to_dense(core)), 1 - exact**2, rtol=1e-5, atol=1e-9
+        activation_loss_bound(compress(matrix), 3 * mpo_to_dense(core)),
+        1 - exact**2,
+        rtol=1e-5,
+        atol=1e-9,
     )
 
 
 @pytest.mark.parametrize("group", ["O", "SO", "U"])
 @pytest.mark.parametrize("shape", [(8, 8), (7, 4), (4, 8)])
 @pytest.mark.parametrize("power", [0.1, 0.5, 2.0])
-def test_no_circuits_get_below_the_weighted_bound(group, shape, power):
+def test_no_circuits_get_below_the_bound_of_the_activations(group, shape, power):
     is_complex = group == "U"
     matrix = random_matrix(shape, is_complex, 1) / (1 + np.arange(shape[1])) ** 2
     core = mpo_to_dense(fit_core(compress(matrix).mpo, max_bond=1))
     c = moment(shape[0], power=power, is_complex=is_complex)
     s = moment(shape[1], power=power / 2, is_complex=is_complex)
     for covariance, sensitivity in ((c, None), (None, s), (c, s)):
-        bound = weighted_bound(matrix, core, covariance=covariance, sensitivity=sensitivity)
-        few = weighted_bound(matrix, core, covariance=covariance, sensitivity=sensitivity, levels=3)
+        bound = activation_loss_bound(matrix, core, covariance=covariance, sensitivity=sensitivity)
+        few = activation_loss_bound(
+            matrix, core, covariance=covariance, sensitivity=sensitivity, levels=3
+        )
         weights = [
             np.eye(n) if given is None else given
             for n, given in zip(shape, (covariance, sensitivity), strict=True)
@@ -197,11 +202,11 @@ def test_a_singular_core_meets_eckart_and_young():
     core = low_rank(random_matrix((8, 8), seed=5), 2).matrix
     values = np.linalg.svd(root(c) @ matrix @ root(s), compute_uv=False)
     best = (values[2:] ** 2).sum() / (values**2).sum()
-    bound = weighted_bound(matrix, core, covariance=c, sensitivity=s)
+    bound = activation_loss_bound(matrix, core, covariance=c, sensitivity=s)
     assert bound >= best * (1 - 1e-5)
     assert_allclose(
-        weighted_bound(matrix, [3.0, 1.0], covariance=c),
-        weighted_bound(matrix, [1.0, 3.0], covariance=c),
+        activation_loss_bound(matrix, [3.0, 1.0], covariance=c),
+        activation_loss_bound(matrix, [1.0, 3.0], covariance=c),
     )
 
 
@@ -210,15 +215,15 @@ def test_horns_inequalities_hold():
         rng = np.random.default_rng(seed)
         x, y = rng.normal(size=(5, 5)) * rng.random(5) ** 4, rng.normal(size=(5, 3))
         s, t, found = (np.linalg.svd(m, compute_uv=False) for m in (x, y, x @ y))
-        assert (found <= _products(s, t, 3, np.min, 0) + 1e-12).all()
-        assert (found >= _products(s, t, 3, np.max, 4) - 1e-12).all()
+        assert (found <= _product_limits(s, t, 3, np.min, 0) + 1e-12).all()
+        assert (found >= _product_limits(s, t, 3, np.max, 4) - 1e-12).all()
 
 
-def test_a_bound_that_says_nothing_and_one_that_says_all():
+def test_the_bound_is_zero_or_one_at_the_extremes():
     matrix = random_matrix((8, 8))
-    assert weighted_bound(matrix, matrix, covariance=moment(8)) == 0
-    assert weighted_bound(matrix, np.zeros((8, 8))) == 1
-    assert weighted_bound(matrix, np.zeros(3)) == 1
+    assert activation_loss_bound(matrix, matrix, covariance=moment(8)) == 0
+    assert activation_loss_bound(matrix, np.zeros((8, 8))) == 1
+    assert activation_loss_bound(matrix, np.zeros(3)) == 1
 
 
 @pytest.mark.parametrize("outputs", [6, 8])
@@ -229,10 +234,10 @@ def test_the_bound_of_a_run_with_circuits(outputs):
     result = disentangle(
         layer, depth=2, objective="activations", inputs=x, n_init=1, init_sweeps=1, max_sweeps=20
     )
-    bound = weighted_bound(layer, result.factorization.core, covariance=x.T @ x)
+    bound = activation_loss_bound(layer, result.factorization.core, covariance=x.T @ x)
     off = x @ (layer.to_dense() - result.factorization.to_dense())
     assert 0 <= bound <= (np.linalg.norm(off) / np.linalg.norm(x @ layer.to_dense())) ** 2
-    if outputs == 8:  # what nobody sees of padded outputs may take all that the bound rests on
+    if outputs == 8:  # cropped outputs may lower the bound to zero
         assert bound > 1e-3
 
 
@@ -243,14 +248,14 @@ def test_the_bound_of_a_run_with_circuits(outputs):
         (np.ones(5), {}, r"5 singular values are too many for a \(8, 4\) operator"),
         (np.ones(4), {"levels": 0}, "levels=0 must be 1 or more"),
         (np.ones(4), {"covariance": np.eye(9)}, r"covariance has shape \(9, 9\); the operator has"),
-        (np.ones(4), {"covariance": np.diag([0.0] * 7 + [1])}, "answers none of the given inputs"),
+        (np.ones(4), {"covariance": np.diag([0.0] * 7 + [1])}, "maps all given inputs to zero"),
     ],
 )
-def test_what_the_bound_refuses(core, options, message):
+def test_errors_of_the_bound(core, options, message):
     matrix = random_matrix((8, 4))
     matrix[-1] = 0
     with pytest.raises(ValueError, match=message):
-        weighted_bound(matrix, core, **options)
+        activation_loss_bound(matrix, core, **options)
 
 
 # --- full width
@@ -258,17 +263,17 @@ def test_what_the_bound_refuses(core, options, message):
 
 @pytest.mark.parametrize("group", ["SO", "O", "U"])
 @pytest.mark.parametrize("shape", [(8, 8), (8, 4), (4, 1), (6, 3)])
-def test_without_moments_the_widest_gates_reach_the_bound(group, shape):
+def test_without_moments_full_width_gates_reach_the_bound(group, shape):
     layer = compress(random_matrix(shape, group == "U"))
     core = fit_core(layer.mpo, max_bond=1)
-    found = full_width(layer, core, update=False, group=group, n_init=1, iterations=20)
+    found = full_width_gates(layer, core, update=False, group=group, n_init=1, iterations=20)
     exact = von_neumann_bound(layer.mpo, core, group=group)
-    if shape == (6, 3):  # nobody sees what the circuits do to the padding
+    if shape == (6, 3):  # what the circuits do to the padding does not count
         assert found.loss < 1 - exact**2
     else:
         assert_allclose(found.loss, 1 - exact**2, atol=1e-9)
     assert found.bound <= found.loss + 1e-9
-    assert found.start == "aligned"
+    assert found.init == "aligned"
     off = layer.to_dense() - found.factorization.to_dense()
     norm = np.linalg.norm(layer.to_dense())
     assert_allclose(np.linalg.norm(off) ** 2 / norm**2, found.loss, atol=1e-9)
@@ -276,7 +281,7 @@ def test_without_moments_the_widest_gates_reach_the_bound(group, shape):
 
 @pytest.mark.parametrize("sensitive", [False, True])
 @pytest.mark.parametrize("update", [False, True])
-def test_the_widest_gates_beat_narrow_ones(update, sensitive):
+def test_full_width_gates_beat_narrow_ones(update, sensitive):
     rng = np.random.default_rng(0)
     shape, x = (8, 6), rng.normal(size=(40, 8)) @ rng.normal(size=(8, 8))
     layer, covariance = compress(rng.normal(size=shape)), x.T @ x
@@ -294,33 +299,31 @@ def test_the_widest_gates_beat_narrow_ones(update, sensitive):
         **options,
     )
     core = 1 if update else narrow.factorization.core
-    found = full_width(layer, core, update=update, n_init=4, iterations=6, **options)
+    found = full_width_gates(layer, core, update=update, n_init=4, iterations=6, **options)
     s = root(options.get("sensitivity", np.eye(6)))
 
-    def felt(matrix):
+    def loss(matrix):
         goal = x @ layer.to_dense() @ s
         return np.linalg.norm(goal - x @ matrix @ s) ** 2 / np.linalg.norm(goal) ** 2
 
-    assert found.bound <= found.loss < felt(narrow.factorization.to_dense())
-    assert_allclose(felt(found.factorization.to_dense()), found.loss, rtol=1e-7)
-    names = ("aligned", "aligned with what is felt", "identity", "random 1")
-    assert found.start in names
+    assert found.bound <= found.loss < loss(narrow.factorization.to_dense())
+    assert_allclose(loss(found.factorization.to_dense()), found.loss, rtol=1e-7)
+    names = ("aligned", "aligned, weighted", "identity", "random 1")
+    assert found.init in names
 
 
-def test_the_widest_gates_print_themselves():
+def test_the_table_of_full_width_gates_holds_loss_and_bound():
     layer = compress(random_matrix((4, 4)))
-    found = full_width(layer.mpo, 1, n_init=1, iterations=3)
-    lines = str(found).splitlines()
-    assert any("best found for full-width circuits" in line for line in lines)
-    assert str(found) == repr(found)
-    assert f"{math.sqrt(found.loss):.4g}" in str(found)
+    found = full_width_gates(layer.mpo, 1, n_init=1, iterations=3)
+    values = [value for _, value in found.table().rows]
+    assert values == [found.loss, found.bound, math.sqrt(found.loss), "aligned"]
 
 
-def test_what_the_widest_gates_refuse():
+def test_errors_of_full_width_gates():
     layer = compress(random_matrix((4, 4)))
     with pytest.raises(ValueError, match="n_init=0 must be 1 or more"):
-        full_width(layer, 1, n_init=0)
+        full_width_gates(layer, 1, n_init=0)
     with pytest.raises(ValueError, match=r"the core has legs \(\(2, 2\),\), the operator"):
-        full_width(layer, compress(np.eye(2)).mpo)
+        full_width_gates(layer, compress(np.eye(2)).mpo)
     with pytest.raises(ValueError, match="max_bond=0 keeps nothing"):
-        full_width(layer, 0)
+        full_width_gates(layer, 0)

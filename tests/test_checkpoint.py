@@ -17,13 +17,13 @@ import mpodis.disentangling as run_module
 from mpodis.disentangling import disentangle, resume
 from mpodis.files import save_arrays
 from mpodis.mpo import compress
-from mpodis.optimise.chain import Chain
-from mpodis.optimise.problem import Problem
-from mpodis.optimise.settings import Settings
+from mpodis.optimise.state import State
+from mpodis.options import SearchOptions
 from mpodis.sites import site_tensors
-from mpodis.store import RunDirectory
+from mpodis.store import RunStore
 from reference import random_matrix
 from runs import assert_same_result, lines
+from searching import Stepper, build
 
 FILES = ("config.json", "history.jsonl", "checkpoint.safetensors", "problem.safetensors")
 
@@ -37,18 +37,6 @@ def strided(mpo):
     """The same operator with arrays that are not contiguous."""
     first, *rest = (np.ascontiguousarray(c.transpose(0, 3, 1, 2)) for c in site_tensors(mpo))
     return MatrixProductOperator([first[0], *rest[:-1], rest[-1][:, 0]], shape="lrud")
-
-
-def build(mpo, left=2, group="SO", covariance=None, sensitivity=None):
-    options = {"group": group, "shape": None, "inputs": None}
-    moments = {"covariance": covariance, "sensitivity": sensitivity}
-    return Problem.build(site_tensors(mpo), left, None, **options, **moments)
-
-
-def finished(loop):
-    while loop.status is None:
-        loop.step()
-    return loop.result()
 
 
 # --- stopped between two sweeps
@@ -85,45 +73,49 @@ def test_stopped_after_any_sweep(name, tmp_path):
     given = dict(given)
     mpo = operator(8, 8, is_complex=given.pop("is_complex", False))
     mpo = strided(mpo) if given.pop("strided", False) else mpo
-    problem, settings = build(mpo, **given), Settings(**{"init": "identity", **SHORT, **options})
-    loop, seen, stopped = Chain(problem, settings), {}, []
+    problem, settings = (
+        build(mpo, **given),
+        SearchOptions(**{"init": "identity", **SHORT, **options}),
+    )
+    run, seen, stopped = Stepper(problem, settings), {}, []
+    settings, record = run.search.options, {}
     while True:
-        count = len(loop.records)
+        state, count = run.state, len(run.state.records)
         # every state that is new, and some that are not
-        inner = loop._loop
-        state = (inner._phase, inner._refining, inner._number, loop._number, loop.status is None)
-        if state not in seen or count % 30 == 0:
+        kind = (state.phase, state.refining, state.guess, state.stage, record is None)
+        if kind not in seen or count % 30 == 0:
             stopped.append(count)
-            RunDirectory.open(tmp_path / str(count), problem, settings).save(loop)
-        seen[state] = count
-        if loop.status is not None:
+            RunStore.open(tmp_path / f"{count}-{record is None}", problem, settings).save(state)
+        seen[kind] = count
+        if record is None:
             break
-        loop.step()
-    alone = loop.result()
+        record = run.step()
+    alone = run.result()
     if name == "auto":
         # before a start, in every phase, exploring and refining, and at the end
-        assert {phase for phase, *_ in seen} == {"", "start", "sweep", "lbfgs"}
+        assert {phase for phase, *_ in seen} == {"", "init", "sweep", "lbfgs"}
         assert {refining for _, refining, *_ in seen} == {True, False}
-    for count in stopped:
-        directory, *read = RunDirectory.read(tmp_path / str(count))
-        loop = Chain(*read)
-        directory.restore(loop)
-        assert len(loop.records) == len(lines(tmp_path / str(count))) == count
-        assert_same_result(finished(loop), alone)
+    for path in tmp_path.iterdir():
+        store, *read = RunStore.read(path)
+        state = store.load()
+        count = len(lines(path))
+        assert len(state.records) == count
+        assert count in stopped
+        assert_same_result(Stepper(*read, state).finish(), alone)
 
 
 def test_the_state_is_arrays_and_plain_numbers():
-    loop = Chain(build(operator(8, 8)), Settings(**SHORT))
-    arrays, numbers = loop.state()
+    run = Stepper(build(operator(8, 8)), SearchOptions(**SHORT))
+    arrays, numbers = run.state.to_arrays()
     assert arrays == {}
     for _ in range(6):
-        loop.step()
-    arrays, numbers = loop.state()
+        run.step()
+    arrays, numbers = run.state.to_arrays()
     assert json.loads(json.dumps(numbers)) == numbers
     assert all(isinstance(a, np.ndarray) for a in arrays.values())
     before = {name: a.copy() for name, a in arrays.items()}
-    loop.step()
-    for name, a in arrays.items():  # a state does not change with its loop
+    run.step()
+    for name, a in arrays.items():  # what was stored does not change with the search
         assert_array_equal(a, before[name])
 
 
@@ -183,21 +175,20 @@ def test_killed_at_any_file_operation(tmp_path, monkeypatch):
 CHILD = """
 import json, sys, time
 import numpy as np
-import mpodis.disentangling as run_module
 from mpodis.disentangling import disentangle, resume
 from mpodis import disentangling as run
-from mpodis.store import RunDirectory
+from mpodis.store import RunStore
 from mpodis.mpo import compress
 
 path, matrix, options = sys.argv[1:]
 run.CHECKPOINT_SECONDS = 0.0
-save = RunDirectory.save
+save = RunStore.save
 
-def slowly(self, loop):
-    save(self, loop)
+def slowly(self, state):
+    save(self, state)
     time.sleep(0.01)
 
-RunDirectory.save = slowly
+RunStore.save = slowly
 try:
     resume(path)
 except FileNotFoundError:
@@ -253,8 +244,10 @@ def test_killed_processes(tmp_path):
 
 @cache
 def left_alone():
-    problem, settings = build(operator(8, 8)), Settings(**SHORT)
-    return problem, settings, finished(Chain(problem, settings))
+    problem, settings = build(operator(8, 8)), SearchOptions(**SHORT)
+    run = Stepper(problem, settings)
+    alone = run.finish()
+    return problem, run.search.options, alone
 
 
 @pytest.fixture
@@ -262,12 +255,11 @@ def halfway(tmp_path):
     """(path, result of the run left alone) of a run with two checkpoints."""
     problem, settings, alone = left_alone()
     path = tmp_path / "run"
-    directory = RunDirectory.open(path, problem, settings)
-    loop = Chain(problem, settings)
+    store, run = RunStore.open(path, problem, settings), Stepper(problem, settings)
     for _ in range(2):
         for _ in range(4):
-            loop.step()
-        directory.save(loop)
+            run.step()
+        store.save(run.state)
     return path, alone
 
 
@@ -280,11 +272,9 @@ def empty_state(file):
 
 
 def resumed_from(path):
-    directory, problem, settings = RunDirectory.read(path)
-    loop = Chain(problem, settings)
-    directory.restore(loop)
-    assert len(lines(path)) == len(loop.records)
-    return len(loop.records)
+    store, _, _ = RunStore.read(path)
+    state = store.load() or State()
+    return len(state.records)
 
 
 @pytest.mark.parametrize("tear", ['{"init": 0, "swe', '{"init": 9}\n{"init": 9}\n', "\x00\x00"])

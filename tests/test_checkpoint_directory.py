@@ -10,8 +10,8 @@ from numpy.testing import assert_array_equal
 import mpodis.disentangling as run_module
 from mpodis.disentangling import disentangle, resume
 from mpodis.mpo import compress
-from mpodis.optimise.chain import Chain
-from mpodis.optimise.settings import Settings
+from mpodis.optimise.search import Search
+from mpodis.options import SearchOptions
 from reference import random_matrix
 from runs import arrays, assert_same_result, lines
 
@@ -39,7 +39,7 @@ def test_a_run_keeps_its_problem_history_and_settings(tmp_path):
     assert all((path / name).is_file() for name in FILES)
     assert [list(x) for x in lines(path)] == [list(x) for x in result.history.records]
     config = json.loads((path / "config.json").read_text())
-    assert Settings.from_dict(config["settings"]) == result.settings
+    assert SearchOptions.from_dict(config["options"]) == result.options
     assert_same_result(result, disentangle(operator(8, 8), **OPTIONS))
 
 
@@ -47,7 +47,7 @@ def test_a_finished_run_is_only_read(tmp_path, monkeypatch):
     x = random_matrix((20, 8), seed=2)
     given = {**OPTIONS, "run_dir": tmp_path, "inputs": x, "objective": "activations"}
     first = disentangle(operator(8, 8), **given)
-    monkeypatch.setattr(Chain, "step", None)
+    monkeypatch.setattr(Search, "open", None)
     for again in (resume(tmp_path), disentangle(operator(8, 8), **given), resume(str(tmp_path))):
         assert_same_result(again, first)
         assert again.seconds == first.seconds
@@ -57,8 +57,8 @@ def test_a_finished_run_is_only_read(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"seed": 1}, "settings"),
-        ({"tol": 0.5}, "settings"),
+        ({"seed": 1}, "options"),
+        ({"tol": 0.5}, "options"),
         ({"left": 2}, "left, right"),
         ({"right": 2}, "right"),
         ({"group": "O"}, "left, right"),
@@ -106,7 +106,7 @@ def test_a_raised_limit_lets_a_run_go_on(tmp_path):
     assert short.status == "max_sweeps"
     longer = disentangle(operator(16, 16), **options, max_sweeps=9, run_dir=tmp_path)
     assert_same_result(longer, disentangle(operator(16, 16), **options, max_sweeps=9))
-    assert resume(tmp_path).settings.max_sweeps == 9
+    assert resume(tmp_path).options.max_sweeps == 9
     # a lower one changes nothing of what was done
     assert_same_result_of_gates(
         disentangle(operator(16, 16), **options, max_sweeps=2, run_dir=tmp_path), longer

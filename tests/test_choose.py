@@ -1,4 +1,4 @@
-"""Which engine is taken, what each would need, and the overlap that no sweep has had a hand in."""
+"""Which engine is taken, what each would need, and overlaps measured without the engine."""
 
 import logging
 import math
@@ -20,7 +20,7 @@ from mpodis.environments import (
     true_overlap,
 )
 from mpodis.environments import overlap as truth
-from mpodis.environments.choose import available_memory
+from mpodis.environments.arrays import available_memory
 from mpodis.factorization import Factorization
 from mpodis.mpo import compress
 from mpodis.sites import (
@@ -118,13 +118,23 @@ def test_a_tree_is_searched_where_circuits_are_irregular():
     assert estimate.bytes < 8 * GIB
 
 
-def test_estimates_print_as_a_table():
-    mpo = mpo_from_tensors(random_cores(((2, 2),) * 10, 3, seed=1))
-    table = engine_estimates(mpo, left=brickwall(10, 4), right=brickwall(10, 4))
-    text = str(table)
-    for name in ("dense", "transverse", "boundary", "seconds a sweep", "MiB", "exact", "D = 32"):
-        assert name in text
-    assert "<table" in table._repr_html_()
+def test_estimates_tell_time_memory_and_what_is_refused():
+    mpo = mpo_from_tensors(random_cores(((2, 2),) * 14, 3, seed=1))
+    circuits = {"left": brickwall(14, 4), "right": brickwall(14, 4).reversed()}
+    rows = {row[0]: row[1:] for row in engine_estimates(mpo, **circuits).rows}
+    # a search for a tree is not worth its time where transverse takes milliseconds
+    kinds = {name: kind for name, (kind, _, _, _) in rows.items()}
+    assert kinds == {"dense": "exact", "transverse": "exact", "boundary": "D = 32"}
+    assert rows["dense"][1] == math.inf
+    assert rows["dense"][3] == "the dense engine would hold 16384 x 16384 matrices, beyond 8192"
+    for name in ("transverse", "boundary"):
+        _, seconds, mebibytes, usable = rows[name]
+        found = picked(14, 4, bond=3, engine=name, ansatz=circuits["left"])
+        assert usable == "yes"
+        assert seconds == pytest.approx(found.seconds)
+        assert float(mebibytes) == pytest.approx(found.bytes / 2**20, rel=1e-2)
+    tight = engine_estimates(mpo, **circuits, memory=2.0**20).rows
+    assert all("would" in row[4] for row in tight)
 
 
 MPO4 = mpo_from_tensors(random_cores(((2, 2),) * 4, 2, seed=1))
@@ -133,9 +143,14 @@ MPO4 = mpo_from_tensors(random_cores(((2, 2),) * 4, 2, seed=1))
 @pytest.mark.parametrize(
     ("options", "error", "text"),
     [
-        ({"left": 2}, TypeError, r"left=2 is no Ansatz; make one with `brickwall\(n, depth\)`"),
+        ({"left": 2}, TypeError, r"left=2 is not an Ansatz; make one with `brickwall\(n, depth\)`"),
         ({"right": brickwall(3, 1)}, ValueError, "the right ansatz has 3 wires, the operator 4"),
-        ({"max_bond": 0}, ValueError, "max_bond=0 keeps nothing; use 1 or more"),
+        ({"max_bond": 0}, ValueError, "^max_bond=0 keeps nothing; use 1 or more"),
+        (
+            {"environment_bond": 0},
+            ValueError,
+            "environment_bond=0 keeps nothing; use 1 or more",
+        ),
         ({"memory": -1}, ValueError, "memory=-1 must be a number of bytes above 0, or None"),
         (
             {"mpo": np.eye(4)},
@@ -170,7 +185,7 @@ def test_options_reach_the_engines_that_they_concern(name):
     left, right = (random_circuit(brickwall(4, 2), seed=s) for s in (3, 4))
     options = EngineOptions(environment_bond=64, dtype="float32", device="cpu", memory=1e8, seed=1)
     values = []
-    for given in (EngineOptions(max_bond=64), options):
+    for given in (EngineOptions(environment_bond=64), options):
         engine = build_engine(name, target, legs, left.ansatz, right.ansatz, options=given)
         engine.set(left.gates, core, right.gates)
         values.append(engine.inner())
@@ -205,7 +220,7 @@ def test_the_overlap_of_small_operators_is_the_dense_one():
 def test_larger_ones_by_transverse_or_in_the_middle(method, monkeypatch):
     found, _ = factored(10, 4)
     target = mpo_from_tensors(random_cores(((2, 2),) * 10, 3, seed=3))
-    monkeypatch.setattr(truth, "BOUNDARY", 0 if method == "boundary" else 2**22)
+    monkeypatch.setattr(truth, "TRANSVERSE_ENTRIES", 0 if method == "boundary" else 2**22)
     result = true_overlap(found, target, max_bond=200)
     assert result.method == method
     expected = overlap(mpo_to_dense(target), found.padded_to_dense())
@@ -219,7 +234,7 @@ def test_a_factorization_overlaps_fully_with_itself_at_any_size(monkeypatch):
     found, _ = factored(24, 8, scale=0.05, max_bond=1)
     operator = mpo_from_tensors([3.0 * c for c in site_tensors(to_mpo(found, max_bond=48))])
     assert true_overlap(found, operator).method == "transverse"
-    monkeypatch.setattr(truth, "BOUNDARY", 0)
+    monkeypatch.setattr(truth, "TRANSVERSE_ENTRIES", 0)
     result = true_overlap(found, operator, max_bond=48)
     assert result.method == "boundary"
     assert result.value == pytest.approx(1.0, abs=2e-3)

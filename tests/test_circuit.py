@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 import quimb.tensor as qtn
-from matplotlib.axes import Axes
 from numpy.testing import assert_allclose, assert_array_equal
 
-from mpodis.circuit.ansatz import Ansatz, Placement, brickwall, from_spec
+from mpodis.circuit.ansatz import Ansatz, Placement, brickwall, tie_gates
 from mpodis.circuit.circuit import (
     Circuit,
     apply_columns,
@@ -14,11 +13,25 @@ from mpodis.circuit.circuit import (
     identity_circuit,
     random_circuit,
 )
+from mpodis.circuit.circuit import (
+    embed as embed_circuit,
+)
+from mpodis.circuit.spec import from_spec
 from mpodis.gates import GROUPS
 from reference import CASES, CNOT, build_circuit, circuit_matrix, embed, random_matrix
 
 SIDES = ("left", "right")
 IDLE = from_spec("CNOT + 3b", 5, fill=False)  # wire 4 has no gate
+APART = Ansatz(
+    4,
+    (
+        (Placement((0, 2)), Placement((3, 1))),
+        (Placement((2, 0), "CNOT"),),
+        (Placement((0, 1)), Placement((3, 2), "ECR")),
+        (Placement((3, 0, 1)),),
+    ),
+    "U",
+)
 
 
 def contracted(network, n, upper="k{}", lower="b{}"):
@@ -33,13 +46,16 @@ def contracted(network, n, upper="k{}", lower="b{}"):
 
 
 @pytest.mark.parametrize("complex_", [False, True])
-@pytest.mark.parametrize(("width", "first"), [(1, 0), (1, 3), (2, 0), (2, 1), (2, 2), (4, 0)])
-def test_a_gate_on_rows_and_columns(width, first, complex_):
-    gate = random_matrix((2**width,) * 2, complex_, 1)
-    full = embed(gate, range(first, first + width), 4)
+@pytest.mark.parametrize(
+    "wires",
+    [(0,), (3,), (0, 1), (1, 2), (2, 3), (0, 1, 2, 3), (0, 2), (2, 0), (3, 1), (0, 3), (3, 0, 2)],
+)
+def test_a_gate_on_rows_and_columns(wires, complex_):
+    gate = random_matrix((2 ** len(wires),) * 2, complex_, 1)
+    full = embed(gate, wires, 4)
     x = random_matrix((16, 3), complex_, 2)
-    assert_allclose(apply_rows(gate, x, first), full @ x, atol=1e-13)
-    assert_allclose(apply_columns(x.T, gate, first), x.T @ full, atol=1e-13)
+    assert_allclose(apply_rows(gate, x, wires), full @ x, atol=1e-13)
+    assert_allclose(apply_columns(x.T, gate, wires), x.T @ full, atol=1e-13)
 
 
 # --- the matrix and what follows from it
@@ -115,6 +131,18 @@ def test_float32_stays():
     assert_allclose(small.to_dense(), circuit.to_dense(), atol=1e-6)
 
 
+def test_gates_on_any_wires_in_any_order():
+    circuit = random_circuit(APART, seed=0)
+    expected = circuit_matrix(circuit)
+    x = random_matrix((3, 16), True)
+    assert_allclose(circuit.to_dense(), expected, atol=1e-13)
+    assert_allclose(circuit.apply(x), x @ expected, atol=1e-13)
+    assert_allclose(circuit.adjoint().to_dense(), expected.conj().T, atol=1e-13)
+    assert_allclose(contracted(circuit.tensor_network(), 4), expected, atol=1e-13)
+    larger = Ansatz(4, (*APART.layers, (Placement((1, 3)),)), "U")
+    assert_allclose(embed_circuit(circuit, larger).to_dense(), expected, atol=1e-13)
+
+
 # --- validation
 
 
@@ -124,7 +152,7 @@ def test_every_placement_has_a_gate():
 
 
 def test_a_gate_fits_its_wires():
-    with pytest.raises(ValueError, match=r"gate 1 has shape \(2, 2\), but sits on wires \(2, 3\)"):
+    with pytest.raises(ValueError, match=r"gate 1 has shape \(2, 2\), but acts on wires \(2, 3\)"):
         Circuit(brickwall(4, 1), (np.eye(4), np.eye(2)))
 
 
@@ -216,9 +244,89 @@ def test_the_network_carries_its_tags():
     for j, (t, place) in enumerate(places):
         tensor = network[f"GATE{j}"]
         wires = {f"I{i}" for i in place.wires}
-        assert set(tensor.tags) == {"LEFT", f"LAYER{t}", f"GATE{j}", *wires}
+        names = {place.fixed} if place.fixed else set()
+        expected = {"LEFT", f"LAYER{t}", f"GATE{j}", "GROUP=SO", *wires, *names}
+        assert set(tensor.tags) == expected
         rows = 2**place.width
         assert_array_equal(tensor.data.reshape(rows, rows), circuit.gates[j])
+
+
+TIED = tie_gates(from_spec("2b + CNOT + 2b", 5))
+NETWORKS = {"any wires": APART, "idle": IDLE, "tied": TIED, "none": Ansatz(2, ())}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_network_gives_the_circuit_back(name):
+    circuit = random_circuit(NETWORKS[name], seed=0)
+    n = circuit.n
+    ends = {"upper": [f"in{i}" for i in range(n)], "lower": [f"out{i}" for i in range(n)]}
+    network = circuit.tensor_network(side="A", **ends)
+    other = random_circuit(brickwall(n, 2), seed=1)
+    network |= other.tensor_network(side="B", upper=ends["lower"])  # left aside
+    back = Circuit.from_tensor_network(network, side="A", **ends)
+    assert back.ansatz == circuit.ansatz
+    for gate, again in zip(circuit.gates, back.gates, strict=True):
+        assert_array_equal(gate, again)
+
+
+def read_back(circuit, change):
+    """The circuit of a network after `change(network)`."""
+    network = circuit.tensor_network()
+    change(network)
+    ends = {
+        "upper": [f"k{i}" for i in range(circuit.n)],
+        "lower": [f"b{i}" for i in range(circuit.n)],
+    }
+    return Circuit.from_tensor_network(network, side="Q", **ends)
+
+
+def put(number, matrix):
+    def change(network):
+        tensor = network[f"GATE{number}"]
+        tensor.modify(data=matrix.reshape((2,) * tensor.ndim))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("matrix", "group"),
+    [(np.diag([1.0, 1, -1, -1]), "SO"), (np.diag([1.0, 1, 1, -1]), "O"), (np.eye(4) * 1j, "U")],
+)
+def test_the_group_grows_with_what_the_data_have_become(matrix, group):
+    circuit = random_circuit(from_spec("2b + CNOT", 4), seed=0)
+    back = read_back(circuit, put(1, matrix))
+    assert back.ansatz.group == group
+    assert_array_equal(back.gates[1], matrix)
+    assert [place.fixed for place in back.ansatz.placements] == [None, None, "CNOT"]
+
+
+def test_a_fixed_or_tied_gate_that_was_changed_is_free():
+    circuit = random_circuit(TIED, seed=0)
+    fixed = [j for j, place in enumerate(TIED.placements) if place.fixed]
+    changed = read_back(circuit, put(fixed[0], np.eye(4))).ansatz
+    assert [j for j, place in enumerate(changed.placements) if place.fixed] == fixed[1:]
+    assert changed.ties == TIED.ties
+    loosened = read_back(circuit, put(0, np.eye(4))).ansatz
+    assert [*loosened.ties] == [tie for tie in TIED.ties if tie != TIED.placements[0].tie]
+
+
+def test_indices_in_another_order_are_the_same_gate():
+    circuit = random_circuit(APART, seed=0)
+
+    def turn(network):
+        for tensor in network:
+            tensor.transpose_(*reversed(tensor.inds))
+
+    back = read_back(circuit, turn)
+    assert_allclose(back.to_dense(), circuit.to_dense(), atol=1e-14)
+
+
+def test_networks_that_hold_no_circuit():
+    circuit = random_circuit(brickwall(3, 2), seed=0)
+    with pytest.raises(ValueError, match="0 tensors are tagged Q and GATE1, expected 1"):
+        read_back(circuit, lambda network: network.delete("GATE1"))
+    with pytest.raises(ValueError, match="GATE0 of Q has indices .* should continue"):
+        read_back(circuit, lambda network: network.reindex_({"k0": "z"}))
 
 
 def test_a_wire_without_gates_is_a_delta():
@@ -247,18 +355,12 @@ def test_circuits_chain_as_networks():
     assert_allclose(contracted(network, 3), a.to_dense() @ b.to_dense(), atol=1e-13)
 
 
-def test_draw():
-    ax = random_circuit(from_spec("CNOT + 2b", 4, parity=1), seed=0).draw()
-    assert isinstance(ax, Axes)
-    assert len(ax.patches) == 2
-
-
 def test_gates_in_front_of_many_wires():
     x, gate = random_matrix((3, 2**8), seed=0), random_matrix((4, 4), seed=1)
-    assert_allclose(apply_columns(x, gate, 0), x @ np.kron(gate, np.eye(2**6)), atol=1e-13)
+    assert_allclose(apply_columns(x, gate, (0, 1)), x @ np.kron(gate, np.eye(2**6)), atol=1e-13)
 
 
-def test_the_adjoint_sits_on_the_reversed_ansatz():
+def test_the_adjoint_has_the_reversed_ansatz():
     circuit = random_circuit(from_spec("2b + 1b + CNOT + 3b", 5), seed=0)
     assert circuit.adjoint().ansatz == circuit.ansatz.reversed()
     back = circuit.adjoint().adjoint()

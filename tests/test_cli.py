@@ -17,8 +17,8 @@ import typer
 from jobs import everything, process
 from mpodis import __version__, cli
 from mpodis.jobs import disentangle as layer_job
+from mpodis.jobs import open_job
 from mpodis.jobs import run as main_job
-from mpodis.jobs.directory import JobDirectory
 from mpodis.options import DisentangleConfig, ParetoConfig, ReproduceConfig, RunConfig, load_options
 from mpodis.report import tables
 from reference import random_matrix
@@ -265,7 +265,7 @@ def test_a_layer_from_the_file_to_the_report(mpodis):
     flags = ("--inputs", "x.npy", "--objectives", "overlap,activations", "--out", "deep/run")
     code, out, err = mpodis("disentangle", "w.npy", *flags, *QUICK)
     assert (code, err) == (0, "")
-    directory, job, config = JobDirectory.open("deep/run")
+    directory, job, config = open_job("deep/run")
     # whole paths, so that `resume` finds the files from any folder
     assert (job, config.file, config.left) == ("disentangle", str(Path("w.npy").resolve()), "1")
     assert config.inputs == str(Path("x.npy").resolve())
@@ -290,7 +290,7 @@ def test_the_main_job_from_the_command_line(mpodis):
         "run", *flags, "--n-init", 1, "--max-sweeps", 1, "--quiet", "--out", "run"
     )
     assert (code, err) == (0, "")
-    directory, job, config = JobDirectory.open("run")
+    directory, job, config = open_job("run")
     assert (job, config.depths) == ("run", (1,))
     assert all(str(table) in out for table in tables(directory.results()))
     assert Path("run/report.html").is_file()
@@ -316,7 +316,7 @@ def test_progress_is_shown_unless_quiet(mpodis, monkeypatch):
 def test_resume_goes_on_and_then_only_shows(mpodis, monkeypatch):
     inputs()
     with monkeypatch.context() as patch:
-        patch.setattr(layer_job, "truncation", interrupt)
+        patch.setattr(layer_job, "truncated_mpo", interrupt)
         code, _, err = mpodis("disentangle", "w.npy", *QUICK, "--out", "run")
     assert code == 130
     assert err.endswith("mpodis: interrupted; go on with `mpodis resume RUN`\n")
@@ -384,7 +384,7 @@ def test_an_error_amid_the_work_keeps_what_was_done(mpodis, monkeypatch):
         raise ValueError("late")
 
     with monkeypatch.context() as patch:
-        patch.setattr(layer_job, "truncation", fail)
+        patch.setattr(layer_job, "truncated_mpo", fail)
         code, _, err = mpodis("disentangle", "w.npy", *QUICK, "--out", "deep/run")
     assert (code, err) == (1, "mpodis: late\n")
     assert Path("deep/run/overlap/history.jsonl").is_file()

@@ -16,8 +16,14 @@ from mpodis import (
     mpo_from_tensors,
     random_circuit,
 )
+from mpodis.gates import Gate, named_gate, register_gate
 from mpodis.quantum import gate_cost
-from mpodis.resynthesis.nearest import kron, nearest_one_cnot, nearest_product
+from mpodis.resynthesis.two_qubit_gates import (
+    cnot_counts,
+    kron,
+    nearest_one_cnot,
+    nearest_product,
+)
 from reference import CNOT, random_cores, random_matrix, random_member
 
 SWAP = np.eye(4)[[0, 2, 1, 3]]
@@ -62,6 +68,26 @@ def test_cnots_of_a_gate_are_those_of_qiskit(name):
     assert gate_cnots(gate) == found
 
 
+@pytest.mark.parametrize("name", ["CNOT", "CZ", "SWAP", "iSWAP", "ECR"])
+def test_registered_gates_know_their_cnots(name):
+    gate = named_gate(name)
+    found = TwoQubitBasisDecomposer(CXGate()).num_basis_gates(gate.matrix.astype(complex))
+    assert gate.n_cnots == gate_cnots(gate.matrix) == found
+
+
+def test_a_gate_of_the_users_own_counts_as_registered():
+    toffoli = np.eye(8)[[0, 1, 2, 3, 4, 5, 7, 6]]
+    register_gate(Gate("CountedToffoli", toffoli, n_cnots=6))
+    ansatz = from_spec("CountedToffoli + 2b + CZ", 4, fill=False)
+    circuit = random_circuit(ansatz, seed=0)
+    assert cnot_counts(circuit) == [
+        {"CountedToffoli": 6, None: 2, "CZ": 1}[place.fixed] for place in ansatz.placements
+    ]
+    register_gate(Gate("UncountedToffoli", toffoli))
+    with pytest.raises(ValueError, match=r"shape \(8, 8\) has no closed form"):
+        cnot_count(random_circuit(from_spec("UncountedToffoli", 4), seed=0))
+
+
 def test_gates_of_determinant_one_need_two_cnots_and_others_three():
     for seed in range(20):
         gate = random_member(4, "SO", (seed, 3))
@@ -90,7 +116,7 @@ def test_the_count_of_a_line_is_that_of_the_transpiler():
         (np.full((4, 4), np.nan), "not unitary"),
     ],
 )
-def test_what_cannot_be_counted(gate, message):
+def test_gates_that_cannot_be_counted(gate, message):
     with pytest.raises(ValueError, match=message):
         gate_cnots(gate)
 
@@ -117,7 +143,7 @@ def test_the_nearest_product_of_rotations_is_a_singular_value():
 
 
 @pytest.mark.parametrize("group", ["SO", "O", "U"])
-def test_what_is_a_product_or_has_one_cnot_is_found_again(group):
+def test_products_and_gates_with_one_cnot_are_found(group):
     single = np.stack([locals_of(group, seed) for seed in range(5)])
     assert_allclose(kron(*nearest_product(single, group=group)), single, atol=1e-7)
     one = np.stack([chain(1, group, seed) for seed in range(8)])

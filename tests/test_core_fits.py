@@ -7,7 +7,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from core_problems import KINDS, QUBITS, WEIGHTS, random_metric
 from mpodis.conventions import qubit_legs
-from mpodis.fit import als_core, fit_core, pad_bonds
+from mpodis.fit import als_sweep, fit_core, pad_bonds
 from mpodis.mpo import compress, truncate
 from mpodis.sites import bond_dimensions, mpo_from_tensors, mpo_to_dense, site_tensors
 from reference import CASES, overlap, pad, problem, random_cores, random_matrix, weighted_distance
@@ -44,7 +44,7 @@ def test_what_no_activation_reaches_stays_as_it_was():
 def test_a_single_site_keeps_what_is_never_seen(complex_):
     target, old = random_matrix((4, 3), complex_), random_matrix((4, 3), complex_, 1)
     metric = pad(random_metric(2, complex_), 4, 4)
-    found = als_core(target, [old.reshape(1, 4, 3, 1)], metric=metric)[0].reshape(4, 3)
+    found = als_sweep(target, [old.reshape(1, 4, 3, 1)], metric=metric)[0].reshape(4, 3)
     assert_allclose(found[:2], target[:2], atol=1e-9)
     assert_allclose(found[2:], old[2:], atol=1e-9)
 
@@ -149,7 +149,7 @@ def test_a_sweep_that_makes_it_worse_is_not_taken(monkeypatch):
     target = random_matrix((16, 16))
     best = fit_core(target, legs=QUBITS, max_bond=2)
     monkeypatch.setattr(
-        "mpodis.fit.als_core", lambda target, cores, metric: [2 * cores[0], *cores[1:]]
+        "mpodis.fit.als_sweep", lambda target, cores, metric: [2 * cores[0], *cores[1:]]
     )
     found = fit_core(target, legs=QUBITS, max_bond=2, init=best)
     assert_allclose(mpo_to_dense(found), mpo_to_dense(best), atol=1e-13)
@@ -197,13 +197,11 @@ def test_options_that_make_no_sense(options, message):
         fit_core(random_matrix((16, 16)), **options)
 
 
-def test_starts_that_do_not_fit():
+def test_initial_guesses_that_do_not_fit():
     target = random_matrix((16, 16))
     other = mpo_from_tensors(random_cores(((4, 4), (4, 4)), 1))
-    with pytest.raises(ValueError, match=r"start has legs \(\(4, 4\), \(4, 4\)\), the target"):
+    with pytest.raises(ValueError, match=r"init has legs \(\(4, 4\), \(4, 4\)\), the target"):
         fit_core(target, legs=QUBITS, max_bond=2, init=other)
     large = mpo_from_tensors(random_cores(QUBITS, 3))
-    with pytest.raises(
-        ValueError, match=r"start has bond dimensions \(3, 3, 3\), above max_bond=2"
-    ):
+    with pytest.raises(ValueError, match=r"init has bond dimensions \(3, 3, 3\), above max_bond=2"):
         fit_core(target, legs=QUBITS, max_bond=2, init=large)

@@ -7,7 +7,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 import mpodis.fit as cores_module
 from core_problems import KINDS, ODD, QUBITS, WEIGHTS, random_metric, root, setting
 from mpodis.fit import (
-    als_core,
+    als_sweep,
     core_gradient,
     embed_metric,
     fit_core,
@@ -137,7 +137,7 @@ def test_a_descent_never_moves_away_and_begins_anywhere(complex_, descending):
     grown = pad_bonds(site_tensors(truncate(mpo_from_tensors(cores), max_bond=1).mpo), 2)
     for start in (cores, zeros, grown):
         start = pad_bonds(start, 2)
-        swept = als_core(target, start, metric=metric)
+        swept = als_sweep(target, start, metric=metric)
         assert [c.shape for c in swept] == [c.shape for c in start]
         assert loss_of(target, swept, metric) < loss_of(target, start, metric)
     rank_one = fit_core(target, legs=QUBITS, max_bond=1, metric=metric)
@@ -147,7 +147,7 @@ def test_a_descent_never_moves_away_and_begins_anywhere(complex_, descending):
 def test_a_descent_keeps_single_precision(descending):
     target, cores, metric = setting(QUBITS, False, True)
     target, metric = target.astype(np.float32), metric.astype(np.float32)
-    swept = als_core(target, [core.astype(np.float32) for core in cores], metric=metric)
+    swept = als_sweep(target, [core.astype(np.float32) for core in cores], metric=metric)
     assert {core.dtype for core in swept} == {np.dtype(np.float32)}
 
 
@@ -160,7 +160,7 @@ def test_als_never_moves_away(legs, weighted, complex_):
     losses = [loss_of(target, cores, metric)]
     for _ in range(8):
         before = [core.copy() for core in cores]
-        swept = als_core(target, cores, metric=metric)
+        swept = als_sweep(target, cores, metric=metric)
         for a, b in zip(cores, before, strict=True):
             assert_array_equal(a, b)
         cores = swept
@@ -175,7 +175,7 @@ def test_als_never_moves_away(legs, weighted, complex_):
 @pytest.mark.parametrize("legs", [QUBITS, ODD, ((4, 3),), ((4, 2), (2, 3))], ids=str)
 def test_the_last_site_is_solved_by_least_squares(legs, weighted, complex_):
     target, cores, metric = setting(legs, complex_, weighted)
-    cores = als_core(target, pad_bonds(cores, 2), metric=metric)
+    cores = als_sweep(target, pad_bonds(cores, 2), metric=metric)
     best = best_site(target, cores, metric, 0)  # the sweep ends where it began
     assert_allclose(dense_from_cores(cores), best, atol=1e-7)
     expected = weighted_distance(target, best, metric)
@@ -206,7 +206,7 @@ def test_with_full_bonds_the_fit_is_exact(legs, weighted, complex_):
     # from anywhere, not only from the target's own cores
     cores = pad_bonds(random_cores(legs, 1, complex_, 9), 99)
     for _ in range(3):
-        cores = als_core(target, cores, metric=metric)
+        cores = als_sweep(target, cores, metric=metric)
     assert loss_of(target, cores, metric) < 1e-12
 
 
@@ -214,7 +214,7 @@ def test_als_starts_from_zero_too():
     target = random_matrix((8, 8))
     cores = pad_bonds([np.zeros((1, 2, 2, 1))] * 3, 2)
     for metric in (None, random_metric(8)):
-        found = als_core(target, cores, metric=metric)
+        found = als_sweep(target, cores, metric=metric)
         assert all(np.isfinite(core).all() for core in found)
         assert loss_of(target, found, metric) <= 1 + 1e-12
 
@@ -223,7 +223,7 @@ def test_als_starts_from_zero_too():
 @WEIGHTS
 def test_the_first_core_carries_the_norm(weighted, complex_):
     target, cores, metric = setting(QUBITS, complex_, weighted)
-    found = als_core(target, cores, metric=metric)
+    found = als_sweep(target, cores, metric=metric)
     assert_allclose(np.linalg.norm(found[0]), np.linalg.norm(dense_from_cores(found)), rtol=1e-12)
     for core in found[1:]:
         columns = core.reshape(core.shape[0], -1)
@@ -232,7 +232,7 @@ def test_the_first_core_carries_the_norm(weighted, complex_):
 
 def test_bonds_that_are_larger_than_they_can_be_shrink():
     target, cores, _ = setting(QUBITS, False, False, bond=20)
-    found = als_core(target, cores)
+    found = als_sweep(target, cores)
     assert bond_dimensions(found) == tuple(full_bonds(QUBITS, 20))
     assert_allclose(dense_from_cores(found), target, atol=1e-10)
 

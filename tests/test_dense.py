@@ -20,10 +20,11 @@ from mpodis.circuit.ansatz import Ansatz, Placement, brickwall, staircase
 from mpodis.circuit.circuit import identity_circuit, random_circuit
 from mpodis.conventions import qubit_legs
 from mpodis.environments.dense import engine as dense_module
-from mpodis.environments.dense import layout, pulling
-from mpodis.environments.dense import nest as nest_module
-from mpodis.environments.dense.engine import DenseEnvironments, estimate
-from mpodis.environments.dense.tiles import hulls, innermost, plan_tiles
+from mpodis.environments.dense import plan as plan_module
+from mpodis.environments.dense import products
+from mpodis.environments.dense.engine import DenseEnvironments, sweep_cost
+from mpodis.environments.dense.plan import innermost, plan_tiles, remaining_regions
+from mpodis.environments.dense.products import GateSweep
 from mpodis.gates import polar
 from reference import (
     ALL,
@@ -72,9 +73,9 @@ FEW = {name: OPTIONS[name] for name in ("auto", "tile 3", "torch", "float32")}
 @pytest.fixture
 def pieces(monkeypatch):
     """Panels of few columns and pieces of few rows, as large matrices have them."""
-    monkeypatch.setattr(pulling, "SLAB", 64)
-    monkeypatch.setattr(pulling, "PANEL", 16)
-    monkeypatch.setattr(layout, "MIN_PANEL", 4)
+    monkeypatch.setattr(products, "SLAB", 64)
+    monkeypatch.setattr(products, "PANEL", 16)
+    monkeypatch.setattr(plan_module, "MIN_PANEL", 4)
 
 
 def tolerance(options):
@@ -306,9 +307,9 @@ def test_plans_cover_every_gate_once_in_topological_order(ansatz, tile, inward):
         if tile == 0:
             assert len(t.gates) == 1
     for k, t in enumerate(plan):
-        later = {wire for one in plan[k + 1 :] for wire in range(*one.span)}
-        assert (k in innermost(plan)) == later.isdisjoint(range(*t.span))
-    left = hulls(plan, places, ansatz.n)
+        later = {wire for one in plan[k + 1 :] for wire in range(one.first, one.first + one.width)}
+        assert (k in innermost(plan)) == later.isdisjoint(range(t.first, t.first + t.width))
+    left = remaining_regions(plan, places, ansatz.n)
     is_free = [any(places[j].fixed is None for j in t.gates) for t in plan]
     assert len(left) == max((k + 1 for k, f in enumerate(is_free) if f), default=0)
     for k, (first, wires) in enumerate(left):
@@ -331,11 +332,11 @@ def test_plans_of_large_circuits_hold_many_gates_to_a_tile():
 def test_estimates_grow_with_size_depth_and_bond():
     def seconds(n, depth, bond=1, **options):
         ansatz = brickwall(n, depth)
-        return estimate(((2, 2),) * n, ansatz, ansatz, core_bonds=bond, **options)
+        return sweep_cost(((2, 2),) * n, ansatz, ansatz, core_bonds=bond, **options)
 
     base = seconds(9, 4)
     assert seconds(10, 4)[0] > 2 * base[0]
-    assert seconds(10, 4)[1] > 2 * (base[1] - dense_module.FLOOR)
+    assert seconds(10, 4)[1] > 2 * (base[1] - dense_module.SMALL_ARRAYS)
     assert seconds(9, 8)[0] > 1.5 * base[0]
     assert seconds(9, 4, bond=8)[0] > base[0]
     assert seconds(9, 4, bond=(1,) * 8) == base
@@ -350,7 +351,7 @@ import numpy as np
 from mpodis.circuit.ansatz import brickwall
 from mpodis.circuit.circuit import identity_circuit
 from mpodis.fit import full_bonds
-from mpodis.environments.dense.engine import DenseEnvironments, estimate
+from mpodis.environments.dense.engine import DenseEnvironments, sweep_cost
 n, bond, is_complex, dtype, tile = {arguments}
 legs = ((2, 2),) * n
 ansatz = brickwall(n, 3)
@@ -370,7 +371,7 @@ for _ in range(2):
     engine.sweep(dict.fromkeys(("left", "right"), lambda e, gate: gate))
     engine.inner()
 used = peak() - before
-_, expected = estimate(
+_, expected = sweep_cost(
     legs, ansatz, ansatz, core_bonds=bond, complex=is_complex, dtype=dtype, tile=tile
 )
 print(used / expected)
@@ -407,7 +408,7 @@ def test_what_cannot_be_held_is_refused(monkeypatch):
     )
     with pytest.raises(ValueError, match=message):
         DenseEnvironments([], ((2, 2),) * 14, wide, wide)
-    monkeypatch.setattr(dense_module, "LIMIT", 4)
+    monkeypatch.setattr(DenseEnvironments, "limit", 4)
     with pytest.raises(ValueError, match="8 x 4 matrices, beyond 4"):
         DenseEnvironments(np.ones((8, 4)), qubit_legs(8, 4), brickwall(3, 1), brickwall(2, 1))
 
@@ -420,7 +421,7 @@ def test_a_target_of_another_shape_is_refused():
 def test_unknown_sides_and_tiles_are_refused():
     with pytest.raises(ValueError, match="^there is no side 'middle'; a sweep knows 'left' and"):
         engine_of("16x6", {}).sweep({"middle": lambda e, gate: gate})
-    with pytest.raises(ValueError, match="^tile=-1 is no number of wires; use 0 for no tiles"):
+    with pytest.raises(ValueError, match="^tile=-1 must be >= 0; use 0 for no tiles, None to plan"):
         engine_of("16x6", {"tile": -1})
 
 
@@ -437,7 +438,7 @@ def test_embedding_a_tile_by_hand_gives_its_gates_product():
     matrix = np.eye(32)
     for tile in plan:
         assert len(tile.gates) > 1
-        nest = nest_module.Nest(tile, ansatz.placements, False)
-        fused = nest.fuse([circuit.gates[j] for j in tile.gates])
+        sweep = GateSweep(tile, ansatz.placements, is_complex=False)
+        fused = sweep.run(list(circuit.gates))
         matrix = matrix @ embed(fused, tuple(range(tile.first, tile.first + tile.width)), 5)
     assert_allclose(matrix, circuit_matrix(circuit), atol=1e-12)

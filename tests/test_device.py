@@ -9,7 +9,16 @@ from qiskit_aer.primitives import SamplerV2
 
 from mpodis.circuit.ansatz import brickwall
 from mpodis.circuit.circuit import random_circuit
-from mpodis.quantum import DeviceRunner, Hypercube, Interference, Tomography, run_circuit, to_qiskit
+from mpodis.quantum import (
+    BrickwallEncoding,
+    DeviceRunner,
+    Hypercube,
+    Interference,
+    Tomography,
+    TreeEncoding,
+    run_circuit,
+    to_qiskit,
+)
 
 # without noise there is none for Aer to warn about
 pytestmark = pytest.mark.filterwarnings("ignore:Qiskit backend .* has no QubitProperties")
@@ -19,6 +28,7 @@ CIRCUIT = random_circuit(brickwall(3, 2, group="O"), seed=0)
 READOUTS = {
     "interference": Interference(20_000),
     "tomography": Tomography(1000, 2000),
+    "hypercube": Hypercube(10_000, 2000),
 }
 
 
@@ -29,7 +39,7 @@ def vectors(n=3, samples=4):
 
 
 def runner(backend=LINE, **options):
-    return DeviceRunner(backend, **({"encoding": 0, "layouts": 1} | options))
+    return DeviceRunner(backend, **({"encoding": TreeEncoding(), "trials": 1} | options))
 
 
 def overlaps(found, exact):
@@ -40,7 +50,7 @@ def overlaps(found, exact):
 
 @pytest.mark.parametrize("backend", [LINE, AerSimulator()], ids=["line", "all to all"])
 @pytest.mark.parametrize("readout", READOUTS)
-def test_without_noise_only_shots_are_between(backend, readout):
+def test_without_noise_only_shots_make_a_difference(backend, readout):
     x = vectors()
     found = run_circuit(CIRCUIT, x, runner=runner(backend, readout=READOUTS[readout]))
     # ten times (2^n - 1) / (2 shots), what interference is expected to lose
@@ -78,8 +88,8 @@ def test_a_tomography_runs_all_its_settings():
         given = runner(sampler=Watched(seed=0), readout=Tomography(500, sign_shots))
         ran.clear()
         found = run_circuit(circuit, x, runner=given)
-        assert len(ran) == 2 * given.settings(2)
-        assert sum(ran) == 2 * given.shots_of(2)
+        assert len(ran) == 2 * given.n_circuits(2)
+        assert sum(ran) == 2 * given.n_shots(2)
         assert (np.abs(overlaps(found, circuit.apply(x))) > 0.97).all()
 
 
@@ -87,16 +97,22 @@ def test_noise_costs_and_fitted_bricks_cost_less():
     x = vectors()
     exact = CIRCUIT.apply(x)
     lost = {
-        (name, layers): 1
+        (name, encoding.name): 1
         - overlaps(
             run_circuit(
-                CIRCUIT, x, runner=runner(backend, encoding=layers, readout=Interference(100_000))
+                CIRCUIT,
+                x,
+                runner=runner(backend, encoding=encoding, readout=Interference(100_000)),
             ),
             exact,
         ).mean()
-        for name, backend, layers in (("line", LINE, 0), ("noisy", NOISY, 0), ("noisy", NOISY, 4))
+        for name, backend, encoding in (
+            ("line", LINE, TreeEncoding()),
+            ("noisy", NOISY, TreeEncoding()),
+            ("noisy", NOISY, BrickwallEncoding(4)),
+        )
     }
-    assert lost["line", 0] < lost["noisy", 4] < lost["noisy", 0]
+    assert lost["line", "tree"] < lost["noisy", "brickwall"] < lost["noisy", "tree"]
 
 
 def test_the_same_seed_reads_the_same():
@@ -109,13 +125,23 @@ def test_the_same_seed_reads_the_same():
     assert np.abs(found[0] - found[2]).max() > 0
 
 
+def test_the_description_names_the_backend_and_all_that_results_depend_on():
+    assert repr(DeviceRunner("FakeMontrealV2", seed=3)) == (
+        "DeviceRunner(backend='FakeMontrealV2', readout=Interference(shots=10000), "
+        "encoding=BrickwallEncoding(layers=8, seed=0), trials=4, optimization_level=3, seed=3)"
+    )
+    assert f"backend={LINE.name!r}" in repr(DeviceRunner(LINE))
+
+
 def test_what_cannot_run():
-    with pytest.raises(ValueError, match="Hypercube.* is not run on devices"):
-        DeviceRunner(LINE, Hypercube())
-    with pytest.raises(ValueError, match="encoding=-1"):
-        DeviceRunner(LINE, encoding=-1)
+    with pytest.raises(ValueError, match="trials=0"):
+        DeviceRunner(LINE, trials=0)
+    with pytest.raises(ValueError, match="encoding='angle' is not known; use one of tree"):
+        DeviceRunner(LINE, encoding="angle")
+    with pytest.raises(ValueError, match="readout='guess' is not known"):
+        DeviceRunner(LINE, "guess")
     wide = random_circuit(brickwall(4, 1), seed=0)
-    with pytest.raises(ValueError, match=r"5 qubits .* do not fit on .*, which has 4"):
+    with pytest.raises(ValueError, match=r"circuit has 5 qubits and .* 4; use a larger"):
         run_circuit(wide, vectors(4), runner=runner())
     with pytest.raises(ValueError, match="prepare real vectors"):
         run_circuit(CIRCUIT, vectors() + 0j, runner=runner())

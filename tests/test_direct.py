@@ -7,9 +7,9 @@ import pytest
 from numpy.testing import assert_allclose
 
 from mpodis import brickwall, circuit_qr, circuit_svd, random_circuit, tie_gates
-from mpodis.captured import Captured, exact_cores
 from mpodis.circuit.ansatz import Ansatz
 from mpodis.conventions import qubit_legs
+from mpodis.direct import MaskedLoss, dense_site_tensors
 from mpodis.environments import DenseEnvironments
 from mpodis.factorization import dense_overlap
 from mpodis.gates import exponential, polar_update, skew
@@ -36,7 +36,7 @@ def hidden(n, depth, middle, *, group="SO", sides=2, seed=0):
 @pytest.mark.parametrize("shape", [(8, 8), (2, 2), (16, 4), (2, 8)])
 def test_exact_cores_are_the_matrix(shape):
     legs, matrix = qubit_legs(*shape), gaussian(*shape)
-    assert_allclose(tensors_to_dense(exact_cores(matrix, legs)), matrix, atol=1e-15)
+    assert_allclose(tensors_to_dense(dense_site_tensors(matrix, legs)), matrix, atol=1e-15)
 
 
 @pytest.fixture(params=["SO", "U"])
@@ -45,24 +45,24 @@ def captured(request):
     group, legs = request.param, ((2, 2),) * 3
     matrix = gaussian(8, 8, complex=group == "U")
     left, right = brickwall(3, 2, group=group), brickwall(3, 1, group=group)
-    objective = Captured(matrix / np.linalg.norm(matrix), legs, np.eye(8, dtype=bool))
+    objective = MaskedLoss(matrix / np.linalg.norm(matrix), legs, np.eye(8, dtype=bool))
     engine = DenseEnvironments(objective.target, legs, left, right)
     circuits = [random_circuit(places, seed=k) for k, places in enumerate((left, right))]
-    engine.set(circuits[0].gates, exact_cores(objective.target, legs), circuits[1].gates)
+    engine.set(circuits[0].gates, dense_site_tensors(objective.target, legs), circuits[1].gates)
     return objective, engine, circuits, group
 
 
 def test_the_loss_is_what_the_diagonal_leaves(captured):
     objective, engine, (left, right), _ = captured
     pulled = left.to_dense().conj().T @ objective.target @ right.to_dense().conj().T
-    assert_allclose(objective.loss(engine), 1 - np.linalg.norm(np.diag(pulled)), atol=1e-14)
+    assert_allclose(objective.value(engine), 1 - np.linalg.norm(np.diag(pulled)), atol=1e-14)
     assert_allclose(objective.middle(engine), np.diag(np.diag(pulled)), atol=1e-14)
 
 
 def test_the_gradient_is_that_of_the_loss(captured):
     objective, engine, _, group = captured
     loss, found = objective.gradient(engine)
-    assert_allclose(loss, objective.loss(engine), atol=1e-14)
+    assert_allclose(loss, objective.value(engine), atol=1e-14)
     rng = np.random.default_rng(3)
     for side in ("left", "right"):
         for j, gate in enumerate(getattr(engine, side)):
@@ -75,7 +75,7 @@ def test_the_gradient_is_that_of_the_loss(captured):
                 gates = list(getattr(engine, side))
                 gates[j] = gate @ exponential(step * direction)
                 engine.set(**{side: gates})
-                values.append(objective.loss(engine))
+                values.append(objective.value(engine))
                 gates[j] = gate
                 engine.set(**{side: gates})
             environment = getattr(found, side)[j]
@@ -88,10 +88,10 @@ def test_a_sweep_never_raises_the_loss(captured):
     updates = dict.fromkeys(
         ("left", "right"), lambda environment, gate: polar_update(environment, gate, group=group)
     )
-    losses = [objective.loss(engine)]
+    losses = [objective.value(engine)]
     for _ in range(20):
-        objective.sweep(engine, updates)
-        losses.append(objective.loss(engine))
+        objective.sweep(engine, updates, core=False)
+        losses.append(objective.value(engine))
     assert np.diff(losses).max() < 1e-14
     assert losses[-1] < losses[0] - 0.1
 
@@ -99,9 +99,9 @@ def test_a_sweep_never_raises_the_loss(captured):
 def test_nothing_captured_has_a_gradient_of_zero():
     legs, none = ((2, 2),) * 2, Ansatz(2, ())
     matrix = np.fliplr(np.eye(4)) / 2
-    objective = Captured(matrix, legs, np.eye(4, dtype=bool))
+    objective = MaskedLoss(matrix, legs, np.eye(4, dtype=bool))
     engine = DenseEnvironments(matrix, legs, brickwall(2, 1), none)
-    engine.set([np.eye(4)], exact_cores(matrix, legs), [])
+    engine.set([np.eye(4)], dense_site_tensors(matrix, legs), [])
     loss, found = objective.gradient(engine)
     assert loss == pytest.approx(1.0)
     assert_allclose(found.left[0], 0.0)

@@ -76,7 +76,7 @@ def test_sweeps_never_lower_the_overlap(group, core, start):
         assert len(f) >= 5
         assert min(np.diff(f)) >= -1e-12
         assert np.all(f <= result.history.column("bound", init=number) + 1e-12)
-    assert set(result.history.column("phase")) == {"start", "sweep"}
+    assert set(result.history.column("phase")) == {"init", "sweep"}
     if core == "fixed":
         fixed = truncate(mpo.mpo, max_bond=2).mpo
         kept = result.factorization.core_to_dense()
@@ -287,7 +287,7 @@ def test_the_seed_decides_and_nothing_else():
     assert same(run(np.random.default_rng(5)), run(np.random.default_rng(5)))
     assert not same(run(np.random.default_rng(5)), run(np.random.default_rng(6)))
     drawn = run(np.random.default_rng(5))
-    assert same(run(drawn.settings.seed), drawn)
+    assert same(run(drawn.options.seed), drawn)
     assert same(run(np.int64(5)), one)
     assert random.getstate() == state
 

@@ -9,12 +9,10 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from mpodis.disentangling import disentangle
 from mpodis.mpo import compress
-from mpodis.optimise.loop import Loop
-from mpodis.optimise.problem import Problem
 from mpodis.optimise.result import ADVICE, Disentangled, History
-from mpodis.optimise.settings import Settings
-from mpodis.sites import site_tensors
+from mpodis.options import SearchOptions
 from reference import random_matrix
+from searching import Stepper, build
 
 QUICK = {"n_init": 1, "max_sweeps": 6}
 
@@ -66,34 +64,30 @@ def test_max_seconds():
 
 
 def test_max_seconds_returns_to_the_better_start(monkeypatch):
-    problem, settings = plain_problem(), Settings(n_init=3, init_sweeps=2, max_seconds=60.0)
-    loop = Loop(problem, settings)
+    problem, settings = plain_problem(), SearchOptions(n_init=3, init_sweeps=2, max_seconds=60.0)
+    run = Stepper(problem, settings)
     for _ in range(3):
-        loop.step()
-    first = loop.records[-1]["loss"]
-    loop.step()
-    loop.elapsed = 60.0
-    worse = loop.step()
+        first = run.step()["loss"]
+    run.step()
+    run.state.seconds = 60.0
+    worse = run.step()
     assert worse["init"] == 1
     assert worse["loss"] > first  # else another seed is needed
-    assert loop.status == "max_seconds"
-    result = loop.result()
+    result = run.finish()
+    assert result.status == "max_seconds"
     assert result.init == 0
     assert_allclose(result.loss, first, atol=1e-12)
 
 
-def plain_problem(cores=None, **changes):
-    options = {"left": 1, "right": None, "group": "SO", "shape": None, "inputs": None}
-    cores = site_tensors(operator(8, 8).mpo) if cores is None else cores
-    return Problem.build(cores, **{**options, "covariance": None, **changes})
+def plain_problem(**options):
+    return build(operator(8, 8).mpo, 1, **options)
 
 
 @pytest.mark.parametrize("status", ADVICE)
 def test_the_result_prints_itself(status):
-    loop = Loop(plain_problem(inputs=np.eye(8)), Settings(n_init=1, max_sweeps=1))
-    loop.step()
-    loop.status = status
-    result = loop.result()
+    run = Stepper(plain_problem(covariance=np.eye(8)), SearchOptions(n_init=1, max_sweeps=1))
+    run.step()
+    result = run.search.result(run.state, status=status)
     text, html = str(result), result._repr_html_()
     for shown in ("overlap f", "von Neumann bound", "S_avg after (nats)", ADVICE[status]):
         assert shown in text
@@ -113,9 +107,7 @@ def test_history_columns():
     assert np.isnan(history.column("activations")).all()
     assert np.isnan(result.activation_error)
     assert len(history.column("loss", init=1)) == 0
-    with pytest.raises(
-        KeyError, match="no column 'f'; there are stage, depth, width, start, sweep"
-    ):
+    with pytest.raises(KeyError, match="no column 'f'; there are stage, depth, width, init, sweep"):
         history.column("f")
     assert len(History(()).column("loss")) == 0
 

@@ -6,17 +6,21 @@ from functools import cache
 
 import numpy as np
 import pytest
+import quimb.tensor as qtn
 from numpy.testing import assert_allclose, assert_array_equal
 
-from mpodis.disentangling import disentangle
+from mpodis.circuit import Ansatz, Circuit, circuit_from_quimb
+from mpodis.disentangling import disentangle, resume
 from mpodis.environments import ENGINES
+from mpodis.factorization import Factorization
 from mpodis.files import read_json
 from mpodis.mpo import compress
-from mpodis.optimise.loop import Loop
-from mpodis.optimise.problem import Problem
-from mpodis.optimise.settings import Settings
+from mpodis.optimise import recorder
+from mpodis.options import SearchOptions
 from mpodis.sites import mpo_from_tensors, mpo_to_dense, site_tensors
+from mpodis.store import RunStore
 from reference import overlap, random_cores, random_matrix
+from searching import Stepper, build
 
 choose_module = importlib.import_module("mpodis.environments.choose")  # the name is a function's
 truth_module = importlib.import_module("mpodis.environments.overlap")
@@ -35,7 +39,7 @@ def test_every_engine_climbs_and_tells_the_truth(group, core, engine):
     options = {"core": core, "max_bond": 2, "n_init": 2, "init_sweeps": 3, "max_sweeps": 6}
     options |= {"environment_bond": 64, "method": "sweeps"}
     result = disentangle(mpo, depth=2, group=group, engine=engine, **options)
-    assert result.settings.engine == engine
+    assert result.options.engine == engine
     assert_allclose(
         result.overlap, overlap(mpo.to_dense(), result.factorization.to_dense()), atol=1e-11
     )
@@ -52,15 +56,15 @@ def test_the_engine_is_chosen_and_stays_with_the_run(tmp_path, monkeypatch):
     mpo = mpo_from_tensors(random_cores(((2, 2),) * 14, 2, seed=1))
     options = {"left": 1, "n_init": 1, "max_sweeps": 2, "run_dir": tmp_path / "run"}
     first = disentangle(mpo, **options)
-    assert first.settings.engine == "transverse"
+    assert first.options.engine == "transverse"
     assert read_json(tmp_path / "run" / "config.json")["settings"]["engine"] == "transverse"
     # on a machine that would choose another one, the run goes on with its own
     monkeypatch.setattr(choose_module, "PATIENCE", 0.0)
     again = disentangle(mpo, **options | {"max_sweeps": 3})
-    assert again.settings.engine == "transverse"
+    assert again.options.engine == "transverse"
     assert len(again.history) == 4
     elsewhere = disentangle(mpo, **options | {"run_dir": None})
-    assert elsewhere.settings.engine == "boundary"
+    assert elsewhere.options.engine == "boundary"
 
 
 def test_many_sites_are_within_reach_of_shallow_circuits():
@@ -106,37 +110,32 @@ def test_a_schedule_of_bond_dimensions_is_followed_and_the_truth_checked():
 
 def test_a_drop_of_the_truth_brings_the_last_good_gates_back(monkeypatch):
     mpo, _ = deep()
-    problem = Problem.build(
-        site_tensors(mpo), 4, None, group="SO", shape=None, inputs=None, covariance=None
-    )
-    loop = Loop(
-        problem,
-        Settings(engine="boundary", environment_bond=(8, 16), n_init=1, max_sweeps=40, seed=1),
-    )
-    while sum(np.isfinite(r["true_overlap"]) for r in loop.records) < 3:
-        loop.step()
-    good, best = loop.watch.truth, [g.copy() for g in loop.engine.left]
-    for spoiled in (True, True):
-        sweep = loop.objective.sweep
+    bonds = {"engine": "boundary", "environment_bond": (8, 16)}
+    run = Stepper(build(mpo, 4), SearchOptions(**bonds, n_init=1, max_sweeps=40, seed=1))
+    state, loss = run.state, run.search.loss
+    while sum(np.isfinite(r["true_overlap"]) for r in state.records) < 3:
+        run.step()
+    good, best = state.checked_overlap, [g.copy() for g in state.point.left]
+    for level in (1, 1):
+        sweep = loss.sweep
         monkeypatch.setattr(
-            loop.objective,
+            loss,
             "sweep",
             lambda engine, updates, core: engine.set(
                 left=[np.roll(np.eye(len(g)), 1, 0) for g in engine.left]
             ),
         )
-        while np.isfinite(loop.step()["true_overlap"]) != spoiled:
+        while not np.isfinite(run.step()["true_overlap"]):
             pass
-        monkeypatch.setattr(loop.objective, "sweep", sweep)
-        assert loop.watch.truth == good
-        for a, b in zip(loop.engine.left, best, strict=True):
+        monkeypatch.setattr(loss, "sweep", sweep)
+        assert state.checked_overlap == good
+        for a, b in zip(state.point.left, best, strict=True):
             assert_array_equal(a, b)
-        if loop.status is not None:
-            break
-        assert loop.engine.max_bond == 16
-    assert loop.status == "truncated"
-    assert_allclose(loop.result().overlap, good, atol=1e-10)
-    assert "raise environment_bond" in str(loop.result())
+        assert state.bond_level == level
+    result = run.finish()
+    assert result.status == "truncated"
+    assert_allclose(result.overlap, good, atol=1e-10)
+    assert "raise environment_bond" in str(result)
 
 
 @pytest.mark.parametrize("limit", [{"max_sweeps": 7}, {"max_seconds": 1e-9}])
@@ -183,8 +182,9 @@ def test_a_network_that_does_not_fit_is_sliced_and_its_slices_sent_to_an_executo
 
 
 def test_the_error_of_the_overlap_does_not_depend_on_the_norm_of_the_operator(monkeypatch):
-    monkeypatch.setattr(truth_module, "BOUNDARY", 0)
-    monkeypatch.setattr(truth_module, "DENSE", 0)
+    monkeypatch.setattr(truth_module, "TRANSVERSE_ENTRIES", 0)
+    monkeypatch.setattr(truth_module, "DENSE_DIMENSION", 0)
+    monkeypatch.setattr(recorder, "DECOMPOSED", 0)
     mpo, options = deep(bond=3)
     cores = [10.0 * c for c in site_tensors(mpo)]
     found = [
@@ -207,3 +207,59 @@ def test_bonds_of_the_operator_may_be_unequal_and_beyond_that_of_the_boundaries(
     dense = overlap(mpo_to_dense(mpo), found.factorization.padded_to_dense())
     assert_allclose(found.overlap, dense, atol=1e-10)
     assert found.overlap > found.history.column("true_overlap")[0] > 0
+
+
+@pytest.mark.parametrize("optimize", ["greedy", "hyper", "optimizer", "path"])
+def test_the_contraction_path_is_the_users_choice(optimize, tmp_path):
+    import cotengra as ctg
+    from cotengra.pathfinders.path_basic import ssa_to_linear
+
+    mpo = operator_of(6)
+    options = {"depth": 1, "engine": "tree", "n_init": 1, "max_sweeps": 3, "init": "identity"}
+    plain = disentangle(mpo, **options)
+    given = optimize
+    if optimize == "optimizer":
+        given = ctg.RandomGreedyOptimizer(max_repeats=4, seed=3, parallel=False)
+    if optimize == "path":
+        disentangle(mpo, **options, run_dir=tmp_path / "plain")
+        path = RunStore(tmp_path / "plain").load().plan["ssa_path"]
+        given = ssa_to_linear(path, len(path) + 1)
+    found = disentangle(mpo, **options, optimize=given, run_dir=tmp_path / "run")
+    # gates are visited along the tree: the same beginning, and about as good an end
+    f = [run.history.column("overlap") for run in (found, plain)]
+    assert_allclose(f[0][0], f[1][0], atol=1e-10)
+    assert_allclose(f[0][-1], f[1][-1], atol=2e-2)
+    assert found.options.optimize == (optimize if isinstance(given, str) else None)
+    # the path is stored, so that a resumed run repeats it whatever found it
+    assert RunStore(tmp_path / "run").load().plan["ssa_path"]
+    assert_array_equal(
+        resume(tmp_path / "run").factorization.to_dense(), found.factorization.to_dense()
+    )
+
+
+def operator_of(n):
+    rng = np.random.default_rng(n)
+    sizes = [1, *[3] * (n - 1), 1]
+    return mpo_from_tensors([rng.normal(size=(sizes[k], 2, 2, sizes[k + 1])) for k in range(n)])
+
+
+@pytest.mark.parametrize("engine", ["dense", "transverse", "tree", "boundary"])
+def test_circuits_of_quimb_are_places_and_initial_guess(engine):
+    circuit = qtn.Circuit(4)
+    for q in range(4):
+        circuit.ry(0.3 + q, q)
+    circuit.cx(0, 1)
+    circuit.cx(3, 1)  # not neighbours
+    circuit.rxx(0.7, 2, 3)
+    left = circuit_from_quimb(circuit)
+    core = mpo_from_tensors([np.diag([1.0, 0.3 * k]).reshape(1, 2, 2, 1) for k in range(1, 5)])
+    nothing = Circuit(Ansatz(4, (), left.ansatz.group), ())
+    hidden = Factorization(left, core, nothing, (16, 16))
+    mpo = compress(hidden.to_dense()).mpo
+    options = {"n_init": 1, "max_sweeps": 2, "engine": engine, "environment_bond": 16}
+    found = disentangle(mpo, left=circuit, right=nothing, **options)
+    assert len(found.factorization.left.gates) == len(left.gates)
+    # it begins where the circuit is: the core is all there is to find
+    assert_allclose(found.history.column("overlap")[0], 1.0, atol=1e-6)
+    with pytest.raises(ValueError, match="init= is another initial guess"):
+        disentangle(mpo, left=circuit, init=hidden, **options)

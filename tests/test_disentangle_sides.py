@@ -7,7 +7,8 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from mpodis.circuit.ansatz import brickwall, from_spec, staircase
+from mpodis.circuit.ansatz import brickwall, staircase
+from mpodis.circuit.spec import from_spec
 from mpodis.disentangling import disentangle
 from mpodis.mpo import compress
 from mpodis.sites import mpo_from_tensors, site_tensors
@@ -35,7 +36,7 @@ def test_auto_goes_from_sweeps_to_lbfgs_and_back():
     result = disentangle(operator(16, 16), depth=2, n_init=1, max_sweeps=60, tol=1e-2)
     phases = list(result.history.column("phase"))
     changes = [a for a, b in zip(phases, [*phases[1:], ""], strict=True) if a != b]
-    assert changes[:4] == ["start", "sweep", "lbfgs", "sweep"]
+    assert changes[:4] == ["init", "sweep", "lbfgs", "sweep"]
 
 
 def test_activations_begin_with_lbfgs():
@@ -44,7 +45,7 @@ def test_activations_begin_with_lbfgs():
         n_init=1, max_sweeps=40, tol=1e-2,
     )  # fmt: skip
     phases = list(result.history.column("phase"))
-    assert phases[:2] == ["start", "lbfgs"]
+    assert phases[:2] == ["init", "lbfgs"]
     assert "sweep" in phases
     assert max(np.diff(result.history.column("loss"))) <= 1e-12
 
@@ -126,7 +127,7 @@ def test_inputs_that_the_layer_does_not_answer_have_no_error():
     result = disentangle(compress(w), depth=1, inputs=x, **QUICK)
     assert np.isnan(result.activation_error)
     assert np.isnan(result.history.column("activations")).all()
-    with pytest.raises(ValueError, match="the layer answers none of the given inputs"):
+    with pytest.raises(ValueError, match="the operator annihilates the given inputs"):
         disentangle(compress(w), depth=1, inputs=x, objective="activations", **QUICK)
 
 

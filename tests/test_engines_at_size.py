@@ -75,7 +75,7 @@ def test_a_planted_operator_of_32_sites_is_found_again():
     left, right = (random_circuit(a, seed=k) for k, a in enumerate((ansatz, ansatz.reversed())))
     hidden = Factorization(left, core, right, (2**n, 2**n))
     found = disentangle(to_mpo(hidden), left=ansatz, n_init=2, max_sweeps=60, method="sweeps")
-    assert found.settings.engine in ("transverse", "tree")
+    assert found.options.engine in ("transverse", "tree")
     assert found.overlap > 0.99
     assert max(found.entropies_after) < 0.2 < max(found.entropies_before)
 
@@ -90,7 +90,7 @@ from mpodis.environments import EngineOptions, build_engine, choose
 from mpodis.gates import polar
 from mpodis.sites import left_canonical, spread_norm
 
-name, (n, depth, bond, max_bond, max_bond) = sys.argv[1], map(int, sys.argv[2:])
+name, (n, depth, bond, max_bond, environment_bond) = sys.argv[1], map(int, sys.argv[2:])
 rng = np.random.default_rng(0)
 
 def cores(chi):
@@ -104,7 +104,7 @@ def resident():  # the peak; that of getrusage begins with the parent's
 
 legs, left = ((2, 2),) * n, brickwall(n, depth)
 target, core = cores(bond), cores(max_bond)
-options = EngineOptions(max_bond=max_bond)
+options = EngineOptions(environment_bond=environment_bond)
 predicted = choose(
     legs, left, left.reversed(), target_bonds=[c.shape[3] for c in target[:-1]],
     max_bond=max_bond, complex=False, options=options, engine=name,

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from mpodis.circuit.ansatz import Ansatz, brickwall, from_spec
+from mpodis.circuit.ansatz import Ansatz, brickwall
 from mpodis.circuit.circuit import Circuit, identity_circuit, random_circuit
+from mpodis.circuit.spec import from_spec
 from mpodis.conventions import qubit_legs
 from mpodis.disentangling import disentangle
 from mpodis.factorization import sandwich
@@ -86,7 +87,7 @@ def test_as_a_start(shape):
     found = disentangle(mpo, init="entropic", **options)
     near = disentangle(mpo, init="identity", **options)
     first = found.history.records[0]
-    assert first["phase"] == "start"
+    assert first["phase"] == "init"
     assert first["s_avg"] < near.history.records[0]["s_avg"]
     assert_allclose(found.factorization.overlap(mpo), found.overlap, atol=1e-12)
 

@@ -11,8 +11,7 @@ from torch import nn
 
 from mpodis.circuit.circuit import Circuit
 from mpodis.data import load_data
-from mpodis.files import load_arrays
-from mpodis.nn import CompactTNN, HybridLinear, executed_model, predict
+from mpodis.nn import CompactTNN, HybridLinear, predict, with_external_circuits
 from mpodis.quantum import (
     Interference,
     ShotRunner,
@@ -21,7 +20,7 @@ from mpodis.quantum import (
     evaluate,
     run_circuit,
 )
-from mpodis.quantum.evaluate import _evaluation, _wilson
+from mpodis.quantum.evaluation import summarised, wilson_interval
 
 QUBITS = ((2, 2),) * 3
 LAYERS = {
@@ -36,7 +35,7 @@ LAYERS = {
 
 def layer(name, bond=2):
     # in double precision from the start: gates of float32 are orthogonal to 1e-7 only
-    options = {"seed": 1, "scale": None, "dtype": torch.float64, **LAYERS[name]}
+    options = {"seed": 1, "init_scale": None, "dtype": torch.float64, **LAYERS[name]}
     made = HybridLinear(bond=bond, **options).eval()
     if made.bias is not None:
         nn.init.normal_(made.bias)
@@ -64,21 +63,21 @@ def test_an_exact_execution_is_the_layer(name):
     one = layer(name)
     x = torch.from_numpy(images(one.inputs)[0])
     for run in (run_circuit, Circuit.apply):
-        executed = executed_model(one, run)
+        executed = with_external_circuits(one, run)
         with torch.no_grad():
             assert_allclose(executed(x).numpy(), one(x).numpy(), atol=1e-10)
 
 
 @pytest.mark.parametrize("name", ["cut", "complex"])
 def test_single_precision_is_taken_to_double(name):
-    options = {"seed": 1, "scale": None, **LAYERS[name]}
+    options = {"seed": 1, "init_scale": None, **LAYERS[name]}
     one = HybridLinear(bond=2, **options).eval()
     x = torch.from_numpy(images(one.inputs)[0])
-    executed = executed_model(one, run_circuit)
+    executed = with_external_circuits(one, run_circuit)
     with torch.no_grad():
         y = executed(x)
         assert y.dtype == (torch.complex128 if one.is_complex else torch.float64)
-        given = x.to(one.core.cores[0].dtype)
+        given = x.to(one.core.site_tensors[0].dtype)
         assert_allclose(y.numpy(), one(given).numpy(), atol=1e-5)
 
 
@@ -92,7 +91,7 @@ def test_segments_run_one_by_one_through_the_circuits():
 
     x = torch.from_numpy(images(8)[0])
     with torch.no_grad():
-        assert_allclose(one.executed(x, run).numpy(), one(x).numpy(), atol=1e-10)
+        assert_allclose(one.forward_with(x, run).numpy(), one(x).numpy(), atol=1e-10)
     assert [trained for trained, _ in seen] == [*one.left, *one.right]
     assert {shape for _, shape in seen} == {(7, 8)}
 
@@ -101,7 +100,7 @@ def test_segments_run_one_by_one_through_the_circuits():
 def test_exact_evaluation_agrees_with_torch_and_counts_what_it_runs(name):
     model = network(name)
     x, y = images(layer(name).inputs)
-    found = evaluate(model, (x, y), batch=3)
+    found = evaluate(model, (x, y), batch_size=3)
     assert found.agreement == 100
     assert found.executed == found.classical == 100 * np.mean(predict(model, x) == y)
     assert found.lost == 0
@@ -117,10 +116,10 @@ def test_exact_logits_are_those_of_the_network():
     model = network("cut")
     x = torch.from_numpy(images(8, 200)[0])
     with torch.no_grad():
-        assert_allclose(executed_model(model, run_circuit)(x), model(x), rtol=0, atol=1e-8)
+        assert_allclose(with_external_circuits(model, run_circuit)(x), model(x), rtol=0, atol=1e-8)
 
 
-def test_what_is_to_be_run_is_said_before(caplog):
+def test_the_cost_is_logged_before_anything_is_run(caplog):
     x, y = images(8)
     with caplog.at_level("INFO", logger="mpodis"):
         evaluate(network("one side"), (x, y), readout=Tomography(50, 100), images=3)
@@ -143,43 +142,49 @@ def test_shots_are_those_of_the_readout():
 
 def test_an_interrupted_evaluation_goes_on_to_the_same_result(tmp_path):
     model, (x, y) = network("cut"), images(8)
-    options = {"readout": "interference", "shots": 200, "batch": 2}
+    options = {"readout": "interference", "shots": 200, "batch_size": 2}
     whole = evaluate(model, (x, y), **options)
+    calls = []
 
     class Interrupted(ShotRunner):
         def run(self, circuit, states, *, progbar=False):
-            if self.left == 0:
+            if len(calls) == 10:  # two batches of four circuits, and a half
                 raise KeyboardInterrupt
-            object.__setattr__(self, "left", self.left - 1)
+            calls.append(circuit)
             return super().run(circuit, states, progbar=progbar)
 
-    file = tmp_path / "evaluation.safetensors"
-    Interrupted.__name__ = "ShotRunner"
+        def __repr__(self):
+            return repr(ShotRunner(self.readout))
+
     runner = Interrupted(Interference(200))
-    object.__setattr__(runner, "left", 10)  # two batches of four circuits, and a half
     with pytest.raises(KeyboardInterrupt):
-        evaluate(model, (x, y), runner=runner, batch=2, checkpoint=file)
-    assert len(load_arrays(file)[0]["classes"]) == 4
-    resumed = evaluate(model, (x, y), **options, checkpoint=file)
+        evaluate(model, (x, y), runner=runner, batch_size=2, run_dir=tmp_path)
+    assert {file.name for file in tmp_path.glob("*.safetensors")} == {
+        "batch-0.safetensors",
+        "batch-1.safetensors",
+    }
+    resumed = evaluate(model, (x, y), **options, run_dir=tmp_path)
     for name in ("executed", "agreement", "vectors", "circuits", "shots"):
         assert getattr(resumed, name) == getattr(whole, name)
-    again = evaluate(model, (x, y), **options, checkpoint=file)
+    # nothing is executed any more: the wall time is the same, too
+    again = evaluate(model, (x, y), **options, run_dir=tmp_path)
     assert again == resumed
 
 
-@pytest.mark.parametrize("changed", ["network", "images", "shots", "batch"])
-def test_a_checkpoint_of_something_else(tmp_path, changed):
-    file, (x, y) = tmp_path / "evaluation.safetensors", images(8)
-    options = {"readout": "interference", "shots": 200, "batch": 4, "checkpoint": file}
-    evaluate(network("plain"), (x, y), **options)
+@pytest.mark.parametrize("changed", ["network", "images", "shots", "batch_size"])
+def test_a_directory_of_another_evaluation(tmp_path, changed):
+    x, y = images(8)
+    options = {"readout": "interference", "shots": 200, "batch_size": 4, "run_dir": tmp_path}
     model = network("plain")
+    evaluate(model, (x, y), **options)
     if changed == "network":
         nn.init.zeros_(model[2].bias)
     elif changed == "images":
         x = x + 1
     else:
         options[changed] = 3
-    with pytest.raises(ValueError, match="checkpoint of another"):
+    differs = {"shots": "runner"}.get(changed, changed)
+    with pytest.raises(ValueError, match=f"another run of evaluate: {differs} differs"):
         evaluate(model, (x, y), **options)
 
 
@@ -200,21 +205,17 @@ def test_a_data_set_and_the_compact_network():
     model.double().eval()
     found = evaluate(model, data, images=5)
     assert found.executed == 100 * np.mean(predict(model, data.x_test[:5]) == data.y_test[:5])
-    assert "wall time" in str(found)
-    assert "<table" in found._repr_html_()
+    assert dict(found.table().rows)["images"] == "5"
     assert found.to_dict()["images"] == 5
 
 
 def test_intervals_are_those_of_the_textbook():
     for right, n in ((0, 5), (3, 7), (50, 50), (930, 1000)):
         low, high = stats.binomtest(right, n).proportion_ci(0.95, method="wilson")
-        assert_allclose(_wilson(right / n, n), (low, high), atol=1e-9)
+        assert_allclose(wilson_interval(right / n, n), (low, high), atol=1e-9)
 
-    class State:
-        classes = np.array([[1, 1]] * 6 + [[0, 1]] * 3 + [[1, 0]])
-        counts = np.zeros(4)
-
-    found = _evaluation(State, np.ones(10, int))
+    classes = np.array([[1, 1]] * 6 + [[0, 1]] * 3 + [[1, 0]])
+    found = summarised(classes, np.ones(10, int), np.zeros(3), 0.0)
     assert_allclose(found.lost, 20)
     difference = np.array([0] * 6 + [1] * 3 + [-1])  # of every image
     half = 100 * 1.959964 * difference.std() / 10**0.5
@@ -228,7 +229,7 @@ def test_intervals_are_those_of_the_textbook():
         ({"shots": 10}, "shots=10 need a readout"),
         ({"readout": Tomography(), "shots": 10}, "has its own shots"),
         ({"readout": "interference", "runner": StatevectorRunner()}, "give a runner, or a readout"),
-        ({"batch": 0}, "batch=0"),
+        ({"batch_size": 0}, "batch_size=0"),
         ({"images": -1}, "images=-1"),
         ({"readout": "interference", "shots": 0}, "shots=0"),
     ],

@@ -7,8 +7,9 @@ import pytest
 import quimb.tensor as qtn
 from numpy.testing import assert_allclose, assert_array_equal
 
-from mpodis.circuit.ansatz import Ansatz, brickwall, from_spec
+from mpodis.circuit.ansatz import Ansatz, brickwall
 from mpodis.circuit.circuit import Circuit, identity_circuit, random_circuit
+from mpodis.circuit.spec import from_spec
 from mpodis.factorization import (
     Factorization,
     dense_overlap,
@@ -131,6 +132,49 @@ def test_a_gate_is_found_by_its_tags():
     tensor = network[("RIGHT", "GATE2")]
     assert {"LAYER1", "I0"} <= set(tensor.tags)
     assert_array_equal(tensor.data.ravel(), made.right.gates[2].ravel())
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_the_network_gives_the_factorization_back(case):
+    made, _, _ = build(case, 3)
+    back = Factorization.from_tensor_network(made.tensor_network(), case.shape)
+    assert back.shape == case.shape
+    for side in ("left", "right"):
+        ours, again = getattr(made, side), getattr(back, side)
+        assert again.ansatz.layers == tuple(layer for layer in ours.ansatz.layers if layer)
+        assert again.ansatz.group == (case.group if ours.gates else "SO")
+        for a, b in zip(ours.gates, again.gates, strict=True):
+            assert_array_equal(b, a)
+    for a, b in zip(site_tensors(made.core), site_tensors(back.core), strict=True):
+        assert_array_equal(b, a)
+
+
+def test_data_that_quimb_has_changed_are_read():
+    made = small()
+    network = made.tensor_network()
+    network[("LEFT", "GATE1")].modify(data=np.eye(2))
+    core = network.select_tensors("CORE")
+    core[0].transpose_(*reversed(core[0].inds))
+    core[1].modify(data=core[1].data * 3)
+    network.exponent = 2.0
+    back = Factorization.from_tensor_network(network)
+    rows, columns = ([f"{name}{i}" for i in range(3)] for name in "kb")
+    assert_allclose(back.to_dense(), network.to_dense(rows, columns), atol=1e-10)
+    assert back.shape == (8, 8)
+    assert_array_equal(back.left.gates[1], np.eye(2))
+
+
+def test_networks_that_are_no_factorization():
+    made = small()
+    read = Factorization.from_tensor_network
+    with pytest.raises(ValueError, match="no tensor of the network is tagged CORE"):
+        read(made.left.tensor_network())
+    network = made.tensor_network()
+    network[("CORE", "I1")].drop_tags("I1")
+    with pytest.raises(ValueError, match="0 of 3 tensors tagged CORE are tagged I1"):
+        read(network)
+    with pytest.raises(ValueError, match="site 0 of the core has indices .*expected k0"):
+        read(made.tensor_network().reindex({"cin0": "z"}))
 
 
 def test_the_names_of_a_cores_indices_do_not_matter():

@@ -2,18 +2,26 @@
 
 import numpy as np
 import pytest
+import quimb.tensor as qtn
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
+from qiskit import QuantumCircuit, transpile
+from qiskit.circuit.library import get_standard_gate_name_mapping
+from qiskit.quantum_info import Operator
 
 from mpodis.gates import (
-    FIXED,
     GROUPS,
+    Gate,
     check_group,
     exponential,
+    find_gate,
+    gate_names,
     gate_parameters,
+    named_gate,
     polar,
     polar_update,
     random_gate,
+    register_gate,
     skew,
 )
 from reference import CNOT, TOL, random_matrix, random_member
@@ -43,13 +51,87 @@ def test_the_cnot_has_its_control_on_the_first_wire():
         for target in (0, 1):
             row = np.zeros(4)
             row[2 * control + target] = 1
-            assert (row @ FIXED["CNOT"]).argmax() == 2 * control + (target + control) % 2
-    assert_array_equal(FIXED["CNOT"], CNOT)
+            found = row @ named_gate("CNOT").matrix
+            assert found.argmax() == 2 * control + (target + control) % 2
+    assert_array_equal(named_gate("CNOT").matrix, CNOT)
+
+
+SHIPPED = ("CNOT", "CZ", "SWAP", "iSWAP", "ECR")
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_gates_are_those_of_qiskit_and_quimb(name):
+    gate = named_gate(name)
+    theirs = get_standard_gate_name_mapping()[gate.qiskit_name]
+    # column action and the first qubit least significant there
+    data = Operator(theirs).data.reshape(2, 2, 2, 2).transpose(1, 0, 3, 2).reshape(4, 4)
+    assert_allclose(gate.matrix, data.T, atol=1e-15)
+    if gate.quimb_name:
+        circuit = qtn.Circuit(2)
+        circuit.apply_gate(gate.quimb_name, 0, 1)
+        (theirs,) = circuit.gates
+        assert_allclose(gate.matrix, theirs.array.reshape(4, 4).T, atol=1e-15)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_numbers_of_cnots_are_what_qiskit_finds(name):
+    circuit = QuantumCircuit(2)
+    circuit.unitary(named_gate(name).matrix.T, [1, 0])
+    found = transpile(circuit, basis_gates=["u", "cx"], optimization_level=1)
+    assert found.count_ops().get("cx", 0) == named_gate(name).n_cnots
+
+
+def test_a_permutation_says_where_each_state_goes():
+    assert named_gate("CNOT").permutation.tolist() == [0, 1, 3, 2]
+    assert named_gate("SWAP").permutation.tolist() == [0, 2, 1, 3]
+    assert all(named_gate(name).permutation is None for name in ("CZ", "iSWAP", "ECR"))
+    cycle = np.eye(4)[[1, 2, 3, 0]]
+    assert (np.eye(4) @ cycle).argmax(axis=1).tolist() == Gate("cycle", cycle).permutation.tolist()
+
+
+def test_names_are_found_in_upper_and_lower_case():
+    assert find_gate("cnot") is find_gate("CNOT") is named_gate("CNOT")
+    assert find_gate("CY") is None
+    with pytest.raises(ValueError, match="gate 'cnot' is not known; use one of CNOT, CZ"):
+        named_gate("cnot")
+    assert gate_names()[:5] == SHIPPED
+
+
+def test_registering_the_same_gate_again_is_allowed_and_another_one_is_not(monkeypatch):
+    monkeypatch.setattr("mpodis.gates._REGISTRY", {"CZ": named_gate("CZ")})
+    again = Gate("CZ", np.diag([1, 1, 1, -1]), n_cnots=1)
+    assert named_gate("CZ") is not register_gate(again) is named_gate("CZ")
+    for name, matrix in (("CZ", CNOT), ("cz", np.diag([1, 1, 1, -1]))):
+        with pytest.raises(ValueError, match=f"a gate CZ is registered already; rename {name}"):
+            register_gate(Gate(name, matrix))
+
+
+@pytest.mark.parametrize(
+    ("name", "matrix", "message"),
+    [
+        ("2b", CNOT, "name='2b' cannot stand in a circuit spec"),
+        ("all", CNOT, "name='all' cannot stand in a circuit spec"),
+        ("A B", CNOT, "name='A B' cannot stand"),
+        ("A", np.eye(3), r"the matrix of gate A has shape \(3, 3\)"),
+        ("A", np.ones(4), r"the matrix of gate A has shape \(4,\)"),
+        ("A", np.eye(1), r"the matrix of gate A has shape \(1, 1\)"),
+        ("A", 2 * np.eye(2), "the matrix of gate A is not unitary .*off by 3.0e"),
+        ("A", np.full((2, 2), np.nan), "the matrix of gate A is not unitary"),
+    ],
+)
+def test_gates_that_cannot_be(name, matrix, message):
+    with pytest.raises(ValueError, match=message):
+        Gate(name, matrix)
+
+
+def test_one_symbol_for_each_wire():
+    with pytest.raises(ValueError, match="gate A acts on 2 wires, but symbols= has 1 entries"):
+        Gate("A", CNOT, symbols=("control",))
 
 
 def test_fixed_gates_cannot_be_changed():
     with pytest.raises(ValueError, match="read-only"):
-        FIXED["CNOT"][0, 0] = 2
+        named_gate("CNOT").matrix[0, 0] = 2
 
 
 # --- groups

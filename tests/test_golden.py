@@ -2,9 +2,10 @@
 
 import json
 
-import golden
 import numpy as np
 import pytest
+
+import golden
 
 EXPECTED = json.loads(golden.FILE.read_text())
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from mpodis.circuit.ansatz import Ansatz, brickwall, from_spec
+from mpodis.circuit.ansatz import Ansatz, brickwall
 from mpodis.circuit.circuit import random_circuit
+from mpodis.circuit.spec import from_spec
 from mpodis.disentangling import disentangle
 from mpodis.kraus import count_cnots, kraus_ensemble
 from mpodis.mpo import compress

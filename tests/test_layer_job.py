@@ -25,7 +25,7 @@ from mpodis import (
     low_rank,
     quantum,
     rank_for,
-    truncation,
+    truncated_mpo,
 )
 from mpodis.files import read_json, write_json
 from mpodis.jobs import disentangle as layer_job
@@ -113,7 +113,7 @@ def test_a_layer_is_disentangled_by_both_objectives(layer_run, layer_files):
     for objective, weighted in (("overlap", False), ("activations", True)):
         options = {"covariance": covariance, "weighted": weighted}
         expected = [
-            truncation(layer.mpo, 1, shape=(10, 12), **options),
+            truncated_mpo(layer.mpo, 1, shape=(10, 12), **options),
             low_rank(m, rank, **options),
         ]
         found = [row for row in results["baselines"] if row["objective"] == objective]

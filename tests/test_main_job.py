@@ -27,6 +27,7 @@ from jobs import (
 from mpodis import disentangle, load_factorization, low_rank
 from mpodis.circuit.ansatz import brickwall
 from mpodis.data import load_data
+from mpodis.jobs import open_job
 from mpodis.jobs import run as main_job
 from mpodis.jobs.directory import JobDirectory
 from mpodis.jobs.run_page import tables as main_tables
@@ -165,7 +166,7 @@ def test_accuracies_and_errors_in_plain_numpy(finished, networks):
             lambda a, core: np.einsum("ijx,xkly->ikjly", a, core).reshape(
                 a.shape[0] * core.shape[1], a.shape[1] * core.shape[2], -1
             ),
-            [weights[f"mpo.cores.{k}"] for k in range(6)],
+            [weights[f"mpo.site_tensors.{k}"] for k in range(6)],
             np.ones((1, 1, 1)),
         )[..., 0]
 
@@ -257,7 +258,7 @@ def test_circuits_that_do_not_fit_are_noticed_before_anything_is_trained():
 
 @pytest.mark.parametrize("execute", [-1, 10**6])
 def test_no_more_images_are_run_than_there_are(tmp_path, monkeypatch, execute):
-    monkeypatch.setattr(main_job, "hybrid_layer", lambda f, x, progbar: x @ f.to_dense())
+    monkeypatch.setattr(main_job, "execute_layer", lambda f, x, progbar: x @ f.to_dense())
     directory = JobDirectory.create(tmp_path / "run", "run", SHORT)
     (network,) = do("run", replace(SHORT, execute=execute), directory)["networks"]
     assert network["execution"]["images"] == 360
@@ -326,7 +327,7 @@ def test_a_killed_process_ends_the_same(finished, tmp_path):
         process.communicate()
     assert process.returncode == -signal.SIGKILL
     assert not (path / "results.json").exists()
-    directory, job, config = JobDirectory.open(path)
+    directory, job, config = open_job(path)
     assert (job, config) == ("run", single)
     do("run", config, directory)
     found, whole = (without_clock(job.results())["networks"] for job in (directory, finished))

@@ -8,6 +8,7 @@ import quimb.tensor as qtn
 import torch
 from numpy.testing import assert_allclose, assert_array_equal, assert_array_less
 
+from mpodis.conventions import to_numpy
 from mpodis.disentangling import disentangle
 from mpodis.mpo import Compressed, canonical_form, compress, from_linear, truncate
 from mpodis.sites import (
@@ -107,9 +108,11 @@ def test_the_dtype_stays(dtype):
 )
 def test_numbers_of_any_kind_are_accepted(matrix):
     found = compress(matrix).to_dense()
+    assert type(found) is (torch.Tensor if isinstance(matrix, torch.Tensor) else np.ndarray)
+    found = to_numpy(found)
     assert found.dtype.kind in "fc"
     plain = matrix.detach().resolve_conj() if isinstance(matrix, torch.Tensor) else matrix
-    plain = np.array(plain.tolist() if hasattr(plain, "tolist") else plain)
+    plain = np.array(plain if isinstance(plain, list) else plain.tolist())
     assert_allclose(found, plain, rtol=1e-5, atol=1e-12)
 
 

@@ -188,7 +188,7 @@ def test_runs(path, tmp_path):
         "from mpodis import mpo",
         "from mpodis import missing_name",
         "from mpodis.nn import layers",
-        "from mpodis.nn.layers import MPOLinear",
+        "from mpodis.nn.mpo_linear import MPOLinear",
         "import mpodis.circuit",
         "import mpodis\nmpodis.gates.polar",
         "import mpodis.nn as networks\nnetworks.tnn",

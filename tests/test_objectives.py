@@ -8,7 +8,7 @@ from mpodis.environments import ENGINES, DenseEnvironments, TreeEnvironments
 from mpodis.gates import exponential, polar, skew
 from mpodis.measures import second_moment
 from mpodis.mpo import compress
-from mpodis.objectives import Activations, Overlap
+from mpodis.objectives import ActivationsLoss, OverlapLoss
 from mpodis.sites import site_tensors
 from reference import (
     CASES,
@@ -54,7 +54,9 @@ def at_point(name, case, *, bond=2, engine="dense", seed=0, covariance=None):
     if covariance is None:
         covariance = second_moment(samples(case))
     sensitivity = second_moment(slopes(case)) if name == "sensitivity" else None
-    objective = Overlap(cores) if name == "overlap" else Activations(cores, covariance, sensitivity)
+    objective = (
+        OverlapLoss(cores) if name == "overlap" else ActivationsLoss(cores, covariance, sensitivity)
+    )
     found = ENGINES[engine](objective.target, case.legs, left.ansatz, right.ansatz)
     found.set(left.gates, core, right.gates)
     return objective, found, circuit_matrix(left) @ dense_from_cores(core) @ circuit_matrix(right)
@@ -72,7 +74,7 @@ ids = {"argvalues": SOME, "ids": str}
 def test_overlap_loss_is_one_minus_f(case):
     objective, engine, product = at_point("overlap", case)
     expected = 1 - overlap(padded_target(case), product)
-    assert_allclose(objective.loss(engine), expected, atol=1e-12)
+    assert_allclose(objective.value(engine), expected, atol=1e-12)
     assert_allclose(objective.gradient(engine)[0], expected, atol=1e-12)
 
 
@@ -86,14 +88,14 @@ def test_activations_loss_is_the_relative_error_of_explicit_samples(case):
     padded_x = pad(x, len(x), 2 ** case.bits[0])
     m = padded_target(case) / scale
     expected = np.linalg.norm(padded_x @ (m - product)) ** 2 / np.linalg.norm(padded_x @ m) ** 2
-    assert_allclose(objective.loss(engine), expected, rtol=1e-10)
+    assert_allclose(objective.value(engine), expected, rtol=1e-10)
     assert_allclose(objective.gradient(engine)[0], expected, rtol=1e-10)
     metric = np.zeros((len(m), len(m)), dtype=x.dtype)
     metric[: case.shape[0], : case.shape[0]] = second_moment(x)
     assert_allclose(expected, weighted_distance(m, product, metric), rtol=1e-10)
     # the scale of the operator drops out
-    other = Activations([10 * c for c in cores], second_moment(x))
-    assert_allclose(other.loss(engine), objective.loss(engine), rtol=1e-10)
+    other = ActivationsLoss([10 * c for c in cores], second_moment(x))
+    assert_allclose(other.value(engine), objective.value(engine), rtol=1e-10)
 
 
 @pytest.mark.parametrize("case", WHITE, ids=str)
@@ -101,11 +103,11 @@ def test_white_inputs_make_it_the_distance_of_the_operators(case):
     objective, engine, product = at_point("activations", case, covariance=np.eye(case.shape[0]))
     target = padded_target(case)
     target = target / np.linalg.norm(target)
-    assert_allclose(objective.loss(engine), np.linalg.norm(target - product) ** 2, rtol=1e-10)
+    assert_allclose(objective.value(engine), np.linalg.norm(target - product) ** 2, rtol=1e-10)
     f = overlap(target, product)
     if f > 0:
-        engine.set(core=objective.scaled(engine))
-        assert_allclose(objective.loss(engine), 1 - f**2, rtol=1e-10)
+        engine.set(core=objective.scaled_core(engine))
+        assert_allclose(objective.value(engine), 1 - f**2, rtol=1e-10)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -132,7 +134,7 @@ def test_gradients_by_finite_differences(name, case):
             [x + t * dx for x, dx in zip(core, moves["core"], strict=True)],
             turned(right, moves["right"], found.right, t),
         )
-        return objective.loss(engine)
+        return objective.value(engine)
 
     # the environments point to where the loss falls
     slope = 0.0
@@ -153,17 +155,17 @@ def test_closed_forms_never_raise_the_loss(name, number, case):
     def update(environment, gate):
         return polar(environment, group=group)
 
-    losses = [objective.loss(engine)]
+    losses = [objective.value(engine)]
     for side in objective.polar_sides:
         engine.sweep({side: update})
-        losses.append(objective.loss(engine))
+        losses.append(objective.value(engine))
     engine.set(core=objective.best_core(engine))
-    losses.append(objective.loss(engine))
-    engine.set(core=objective.scaled(engine))
-    losses.append(objective.loss(engine))
+    losses.append(objective.value(engine))
+    engine.set(core=objective.scaled_core(engine))
+    losses.append(objective.value(engine))
     for core in (False, True):
         objective.sweep(engine, dict.fromkeys(("left", "right"), update), core=core)
-        losses.append(objective.loss(engine))
+        losses.append(objective.value(engine))
     assert max(np.diff(losses)) <= 1e-11 * max(1, losses[0])
 
 
@@ -184,16 +186,16 @@ def test_sensitivity_is_the_error_that_explicit_gradients_feel(case):
     m = padded_target(case)
     m = m / np.linalg.norm(m)
     felt, whole = (np.linalg.norm(x @ d @ g.conj().T) ** 2 for d in (m - product, m))
-    assert_allclose(objective.loss(engine), felt / whole, rtol=1e-10)
+    assert_allclose(objective.value(engine), felt / whole, rtol=1e-10)
     assert_allclose(objective.gradient(engine)[0], felt / whole, rtol=1e-10)
     # its scale drops out
     cores, covariance = operator(case)[1], second_moment(x[:, : case.shape[0]])
-    other = Activations(cores, covariance, 7 * second_moment(g[:, : case.shape[1]]))
-    assert_allclose(other.loss(engine), felt / whole, rtol=1e-10)
+    other = ActivationsLoss(cores, covariance, 7 * second_moment(g[:, : case.shape[1]]))
+    assert_allclose(other.value(engine), felt / whole, rtol=1e-10)
     if 2 ** case.bits[1] == case.shape[1]:
-        white = Activations(cores, covariance, np.eye(case.shape[1]))
-        plain = Activations(cores, covariance)
-        assert_allclose(white.loss(engine), plain.loss(engine), rtol=1e-12)
+        white = ActivationsLoss(cores, covariance, np.eye(case.shape[1]))
+        plain = ActivationsLoss(cores, covariance)
+        assert_allclose(white.value(engine), plain.value(engine), rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -205,7 +207,7 @@ def test_scaling_finds_the_best_norm_of_the_core(name, case):
     metric = np.eye(len(target)) if name == "overlap" else objective.metric
     weight = objective.sensitivity if name == "sensitivity" else np.eye(target.shape[1])
     toward = np.vdot(metric @ target @ weight, product).real
-    scaled = objective.scaled(engine)
+    scaled = objective.scaled_core(engine)
     if toward <= 0:  # no positive factor brings it nearer
         for a, b in zip(scaled, engine.core, strict=True):
             assert_array_equal(a, b)
@@ -221,12 +223,12 @@ def test_scaling_finds_the_best_norm_of_the_core(name, case):
 
 def test_an_opposite_core_is_not_scaled():
     objective, engine, _ = at_point("overlap", SOME[4])
-    engine.set(core=objective.scaled(engine))
+    engine.set(core=objective.scaled_core(engine))
     sign = np.sign(engine.inner())
     for flip in (sign, -sign):
         engine.set(core=[flip * engine.core[0], *engine.core[1:]])
         f = engine.inner()
-        scaled = objective.scaled(engine)
+        scaled = objective.scaled_core(engine)
         same = all(a is b for a, b in zip(scaled, engine.core, strict=True))
         assert same == (f < 0)
         engine.set(core=[flip * engine.core[0], *engine.core[1:]])
@@ -244,7 +246,7 @@ def test_the_tree_engine_knows_the_overlap_too(case, bond):
         for a, b in zip(getattr(gradients[0], part), getattr(gradients[1], part), strict=True):
             if a is not None:
                 assert_allclose(b, a, atol=1e-12)
-    found = [dense_from_cores(o.scaled(e)) for o, e, _ in (dense, tree)]
+    found = [dense_from_cores(o.scaled_core(e)) for o, e, _ in (dense, tree)]
     assert_allclose(*found, atol=1e-12)
 
 
@@ -253,8 +255,8 @@ def test_a_layer_that_answers_no_input_is_refused():
     matrix[0] = 0
     covariance = np.zeros((8, 8))
     covariance[0, 0] = 3.0
-    with pytest.raises(ValueError, match=r"answers none of the given inputs \(C M = 0\); check"):
-        Activations(site_tensors(compress(matrix).mpo), covariance)
+    with pytest.raises(ValueError, match=r"annihilates the given inputs \(C M = 0\); check"):
+        ActivationsLoss(site_tensors(compress(matrix).mpo), covariance)
 
 
 @pytest.mark.parametrize(
@@ -270,4 +272,4 @@ def test_a_layer_that_answers_no_input_is_refused():
 )
 def test_what_is_no_second_moment_is_refused(covariance, text):
     with pytest.raises(ValueError, match=text):
-        Activations(site_tensors(compress(np.eye(8)).mpo), covariance)
+        ActivationsLoss(site_tensors(compress(np.eye(8)).mpo), covariance)

@@ -1,4 +1,6 @@
-"""`pareto`: families, the front, going on, files, tables and figures."""
+"""`pareto`: families, the front, stored pieces, tables and figures."""
+
+import json
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -20,9 +22,9 @@ from mpodis.jobs.pareto_page import best_within
 from mpodis.jobs.pareto_page import tables as pareto_tables
 from mpodis.plots import plot_pareto
 from mpodis.resynthesis import FAMILIES
-from mpodis.resynthesis import families as run_module
-from mpodis.resynthesis.alone import cnots_alone
-from mpodis.resynthesis.points import load_points, save_points, undominated
+from mpodis.resynthesis.cnot_search import CnotSearch
+from mpodis.resynthesis.cnots_only import cnots_only
+from mpodis.resynthesis.front import points_from_arrays, points_to_arrays, undominated
 from mpodis.resynthesis.task import Task
 from reference import (
     CNOT,
@@ -68,7 +70,7 @@ def point(cnots, loss, family="x"):
 # --- the front
 
 
-def test_the_front_is_what_nothing_dominates():
+def test_the_front_holds_the_undominated_points():
     points = [
         point(4, 0.3),
         point(2, 0.5, "y"),
@@ -89,15 +91,16 @@ def test_the_front_is_what_nothing_dominates():
     assert undominated([]) == []
     rows = front.to_dict()["points"]
     assert [row["dominated"] for row in rows] == [front.is_dominated(p) for p in points]
-    assert "on the front: x 3 of 4, y 1 of 2" in str(front)
-    assert "act. error" not in str(front)
+    table = front.table()
+    assert table.notes == ("on the front: x 3 of 4, y 1 of 2",)
+    assert table.columns == ["CNOTs", "overlap f", "bound", "family"]  # no inputs are known
+    assert [row[0] for row in table.rows] == ["0", "2", "4", "8"]
 
 
-def test_points_survive_a_file(found, tmp_path):
+def test_points_survive_as_arrays_and_json(found):
     points = found[0].points
-    save_points(tmp_path / "p.safetensors", points, tried={"removals": [[3, 0.5]]})
-    back, notes = load_points(tmp_path / "p.safetensors")
-    assert notes == {"tried": {"removals": [[3, 0.5]]}}
+    arrays, rows = points_to_arrays(points)
+    back = points_from_arrays(arrays, json.loads(json.dumps(rows)))
     for a, b in zip(points, back, strict=True):
         assert a.to_dict() == pytest.approx(b.to_dict(), nan_ok=True)
         np.testing.assert_array_equal(
@@ -109,7 +112,7 @@ def test_points_survive_a_file(found, tmp_path):
 # --- all families
 
 
-def test_every_family_has_points_that_are_what_they_say(found):
+def test_figures_of_points_are_those_of_their_factorizations(found):
     front = found[0]
     assert set(front.families) == set(FAMILIES)
     for p in front.points:
@@ -184,7 +187,7 @@ def test_the_activations():
         assert_allclose(p.loss, lost, rtol=1e-6)
         assert_allclose(p.activation_error**2, lost, rtol=1e-6)
     assert set(front.families) == set(families)
-    assert "act. error" in str(front)
+    assert "act. error" in front.table().columns
 
 
 # --- CNOTs alone
@@ -195,16 +198,8 @@ def test_a_hidden_circuit_of_cnots_is_found():
     backward = np.eye(4)[[0, 3, 2, 1]]
     hidden = embed(CNOT, (0, 1), 3) @ embed(backward, (1, 2), 3)
     matrix = hidden @ product @ embed(backward, (0, 1), 3)
-    task = Task.build(
-        compress(matrix),
-        shape=None,
-        max_bond=1,
-        objective="overlap",
-        inputs=None,
-        covariance=None,
-        seed=0,
-    )
-    points = cnots_alone(task, "alone", most=3, beam=8)
+    task = Task.build(compress(matrix), max_bond=1)
+    points = cnots_only(task, "alone", max_cnots=3, beam=8)
     assert [p.cnots for p in points] == [0, 1, 2, 3]
     assert points[-1].overlap > 1 - 1e-9
     left = circuit_matrix(points[-1].factorization.left)
@@ -213,46 +208,37 @@ def test_a_hidden_circuit_of_cnots_is_found():
 
 def test_the_search_for_cnots_alone_ends_where_nothing_is_gained():
     matrix = np.kron(np.diag([1.0, 2.0]), np.diag([1.0, 3.0]))
-    task = Task.build(
-        compress(matrix),
-        shape=None,
-        max_bond=1,
-        objective="overlap",
-        inputs=None,
-        covariance=None,
-        seed=0,
-    )
-    points = cnots_alone(task, "alone", most=99, beam=50)
+    task = Task.build(compress(matrix), max_bond=1)
+    points = cnots_only(task, "alone", max_cnots=99, beam=50)
     # there are 6 permutations a side, so that three CNOTs each reach all of them
     assert len(points) <= 7
     assert points[0].overlap == pytest.approx(1)
 
 
-# --- going on
+# --- stored pieces
 
 
 def files(folder):
     return {file.name: file.stat().st_mtime_ns for file in folder.iterdir()}
 
 
-def test_a_run_goes_on_where_it_was_stopped(found, tmp_path, monkeypatch):
+def test_an_interrupted_run_continues(found, tmp_path, monkeypatch):
     whole, folder = found
     before = files(folder)
     assert [p.loss for p in tiny(run_dir=folder).points] == [p.loss for p in whole.points]
     assert files(folder) == before  # nothing was done again
 
-    calls, descend = [], run_module.Search.descend
+    remove = CnotSearch.remove
 
     def dies(self, family, **options):
-        calls.append(family)
         if family == "searched":
             raise KeyboardInterrupt
-        return descend(self, family, **options)
+        return remove(self, family, **options)
 
-    monkeypatch.setattr(run_module.Search, "descend", dies)
+    monkeypatch.setattr(CnotSearch, "remove", dies)
     with pytest.raises(KeyboardInterrupt):
         tiny(run_dir=tmp_path / "run")
-    monkeypatch.setattr(run_module.Search, "descend", descend)
+    monkeypatch.setattr(CnotSearch, "remove", remove)
     there = files(tmp_path / "run")
     assert "search-1-up.safetensors" in there
     assert "search-1-down.safetensors" not in there
@@ -262,9 +248,9 @@ def test_a_run_goes_on_where_it_was_stopped(found, tmp_path, monkeypatch):
 
 
 def test_a_directory_of_another_call_is_refused(found):
-    with pytest.raises(ValueError, match=r"holds another run \(its effort differ\)"):
+    with pytest.raises(ValueError, match="holds another run of pareto: trials differs"):
         tiny(run_dir=found[1], trials=2)
-    with pytest.raises(ValueError, match=r"its fingerprint differ"):
+    with pytest.raises(ValueError, match="operator differs"):
         tiny(2 * MATRIX, run_dir=found[1])
     assert files(found[1])
 
@@ -309,8 +295,7 @@ def test_tables_compare_the_families_at_equal_cnots(tmp_path):
 
 def test_the_figure_shows_points_front_and_bound(found):
     rows = found[0].to_dict()["points"]
-    ax = plt.subplots()[1]
-    assert plot_pareto(rows, ax=ax) is ax
+    ax = plot_pareto(rows, ax=plt.subplots()[1])
     lines = {line.get_label(): line for line in ax.get_lines()}
     front = found[0].front
     assert_allclose(lines["front"].get_xdata(), [p.cnots for p in front])

@@ -1,5 +1,6 @@
 """`mpodis pareto`: the job, its options, its pages, and going on."""
 
+import importlib
 import json
 
 import numpy as np
@@ -11,7 +12,6 @@ from mpodis import cnot_count, load_factorization
 from mpodis.jobs.directory import JobDirectory
 from mpodis.options import ParetoConfig, load_options
 from mpodis.report import render, tables
-from mpodis.resynthesis import families as run_module
 from reference import overlap, random_matrix
 
 
@@ -55,10 +55,10 @@ def test_a_job_that_was_interrupted_keeps_its_pieces(mpodis, tmp_path, monkeypat
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(run_module, "cnots_alone", dies)
+        patch.setattr(importlib.import_module("mpodis.resynthesis.pareto"), "cnots_only", dies)
         assert mpodis("pareto", "w.npy", "--families", "SO(4),CNOTs alone", *QUICK)[0] == 130
     there = files(tmp_path / "run/pieces")
-    assert set(there) == {"pareto.json", "so4-0.safetensors", "so4-1.safetensors"}
+    assert set(there) == {"config.json", "so4-0.safetensors", "so4-1.safetensors"}
     assert mpodis("resume", "run", "--quiet")[0] == 0
     assert there.items() <= files(tmp_path / "run/pieces").items()
     assert (tmp_path / "run/results.json").exists()

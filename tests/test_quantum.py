@@ -10,15 +10,16 @@ from qiskit import transpile
 from qiskit.providers.fake_provider import GenericBackendV2
 from qiskit.quantum_info import Operator, Statevector
 
-from mpodis.circuit.ansatz import Ansatz, Placement, brickwall, from_spec, staircase
+from mpodis.circuit.ansatz import Ansatz, Placement, brickwall, staircase
 from mpodis.circuit.circuit import Circuit, identity_circuit, random_circuit
+from mpodis.circuit.spec import from_spec
 from mpodis.factorization import Factorization
 from mpodis.gates import random_gate
 from mpodis.mpo import compress
 from mpodis.quantum import (
     StatevectorRunner,
     amplitude_encoding,
-    hybrid_layer,
+    execute_layer,
     normalise,
     run_circuit,
     to_qiskit,
@@ -149,7 +150,7 @@ def test_a_diverged_gate_is_refused():
 
 
 def test_a_fixed_cnot_that_holds_something_else_is_refused():
-    with pytest.raises(ValueError, match="gate 0 .* is placed as a fixed CNOT, but is another"):
+    with pytest.raises(ValueError, match="gate 0 .* is a fixed CNOT, but holds another"):
         to_qiskit(Circuit(from_spec("CNOT", 2), (np.eye(4),)))
 
 
@@ -221,6 +222,12 @@ class Recorder:
         self.calls.append((circuit, states))
         return states
 
+    def n_circuits(self, n, *, is_complex=False):
+        return 1
+
+    def n_shots(self, n, *, is_complex=False):
+        return 0
+
 
 def test_zero_vectors_are_not_run():
     circuit = identity_circuit(brickwall(2, 1))
@@ -244,14 +251,14 @@ def test_a_side_without_qubits_passes_its_input_on():
 
 def test_every_gate_of_every_sample_is_simulated(monkeypatch):
     jobs = []
-    simulate = sys.modules["mpodis.quantum.run"].AerSimulator.run
+    simulate = sys.modules["mpodis.quantum.runners"].AerSimulator.run
 
     def spy(self, circuits, **options):
         jobs.append([dict(circuit.count_ops()) for circuit in circuits])
         assert self.options.fusion_enable is False
         return simulate(self, circuits, **options)
 
-    monkeypatch.setattr("mpodis.quantum.run.AerSimulator.run", spy)
+    monkeypatch.setattr("mpodis.quantum.runners.AerSimulator.run", spy)
     circuit = random_circuit(from_spec("2b + CNOT", 4), seed=0)
     runner = StatevectorRunner(batch_size=3, threads=1)
     x = samples(7, 16)
@@ -295,32 +302,32 @@ def test_wrong_runner_options_are_refused(option):
         StatevectorRunner(**option)
 
 
-# ---------------------------------------------------------------------------- hybrid layer
+# ---------------------------------------------------------------------------- executed layer
 
 
 @pytest.mark.parametrize("group", ["SO", "O", "U"])
 @pytest.mark.parametrize("shape", [(16, 16), (13, 6), (3, 20), (8, 1), (1, 5), (32, 2)])
-def test_hybrid_layer_is_the_factorised_matrix(shape, group):
+def test_an_executed_layer_is_the_factorised_matrix(shape, group):
     f = factorization(*shape, group=group, width=3)
     x = samples(4, shape[0])
     x[2] = 0
     rows, columns = 2**f.left.n, 2**f.right.n
     w = dense(f.left) @ f.core_to_dense() @ dense(f.right)
     assert w.shape == (rows, columns)
-    y = hybrid_layer(f, x)
+    y = execute_layer(f, x)
     assert y.shape == (4, shape[1])
     assert_allclose(y, x @ w[: shape[0], : shape[1]], atol=1e-11)
     assert_allclose(y, x @ f.to_dense(), atol=1e-11)
 
 
-def test_hybrid_layer_runs_left_then_right_on_the_given_runner():
+def test_an_executed_layer_runs_left_then_right_on_the_given_runner():
     f = factorization(8, 4)
     runner = Recorder()
     x = samples(2, 8)
-    assert_allclose(hybrid_layer(f, x, runner=runner), x @ f.core_to_dense(), atol=1e-12)
+    assert_allclose(execute_layer(f, x, runner=runner), x @ f.core_to_dense(), atol=1e-12)
     assert [circuit.num_qubits for circuit, _ in runner.calls] == [3, 2]
 
 
-def test_hybrid_layer_names_its_inputs_in_an_error():
+def test_an_executed_layer_names_its_inputs_in_an_error():
     with pytest.raises(ValueError, match=r"a layer with 6 inputs takes \(samples, 6\)"):
-        hybrid_layer(factorization(6, 4), np.ones((2, 8)))
+        execute_layer(factorization(6, 4), np.ones((2, 8)))

@@ -1,5 +1,7 @@
 """Vectors read from counts: unbiased, of the right sign, and as good as they should be."""
 
+import itertools
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -11,12 +13,22 @@ from mpodis.circuit.circuit import random_circuit
 from mpodis.quantum import (
     Hypercube,
     Interference,
+    Measurement,
     ShotRunner,
     Tomography,
+    count_circuits,
+    count_shots,
     invert_counts,
     run_circuit,
+    sample_readout,
 )
-from mpodis.quantum.readout import BASES, linear_interference, pauli_probabilities
+from mpodis.quantum.readout import (
+    BASES,
+    find_readout,
+    linear_estimate,
+    outcome_probabilities,
+    pauli_probabilities,
+)
 
 READOUTS = [Interference(4000), Tomography(200), Hypercube(2000)]
 every_readout = pytest.mark.parametrize("readout", READOUTS, ids=lambda r: type(r).__name__)
@@ -31,7 +43,7 @@ def vectors(count, n, complex_=False, seed=0):
 
 
 def infidelity(readout, states, seed=0):
-    found = readout.read(states, np.random.default_rng(seed))
+    found = sample_readout(readout, states, np.random.default_rng(seed))
     return 1 - np.abs((found.conj() * states).sum(1)) ** 2
 
 
@@ -39,22 +51,31 @@ def infidelity(readout, states, seed=0):
 @pytest.mark.parametrize("n", [1, 2, 3])
 def test_tomography_of_exact_frequencies_is_the_state(n, complex_):
     (state,) = vectors(1, n, complex_)
-    rho = invert_counts(pauli_probabilities(state))
-    assert_allclose(rho, np.outer(state, state.conj()), atol=1e-14)
+    rho = np.outer(state, state.conj())
+    table = outcome_probabilities(Tomography().measurements(n)[0], state)
+    assert_allclose(invert_counts(table.reshape((3,) * n + (2,) * n)), rho, atol=1e-14)
+    assert_allclose(pauli_probabilities(rho).reshape(table.shape), table, atol=1e-14)
 
 
-def test_the_probabilities_are_those_of_qiskit():
-    (state,) = vectors(1, 3, complex_=True)
-    table = pauli_probabilities(state)
-    for setting in np.ndindex(3, 3, 3):
-        circuit = QuantumCircuit(3)
+@pytest.mark.parametrize("with_reference", [False, True])
+@pytest.mark.parametrize("complex_", [False, True])
+def test_the_probabilities_are_those_of_qiskit(complex_, with_reference):
+    (state,) = vectors(1, 2, complex_)
+    n, whole = 2, state
+    if with_reference:
+        n, whole = 3, np.concatenate([np.full(4, 0.5), state]) / 2**0.5
+    bases = tuple("".join(one) for one in itertools.product("YZX", repeat=n))[::-2]
+    found = outcome_probabilities(Measurement("test", bases, 1, with_reference), state)
+    assert len(found) == len(bases)
+    for setting, probabilities in zip(bases, found, strict=True):
+        circuit = QuantumCircuit(n)
         for wire, basis in enumerate(setting):
-            if "ZXY"[basis] == "Y":
-                circuit.sdg(2 - wire)
-            if "ZXY"[basis] != "Z":
-                circuit.h(2 - wire)
-        expected = Statevector(state).evolve(circuit).probabilities()
-        assert_allclose(table[setting].reshape(-1), expected, atol=1e-14)
+            if basis == "Y":
+                circuit.sdg(n - 1 - wire)
+            if basis != "Z":
+                circuit.h(n - 1 - wire)
+        expected = Statevector(whole).evolve(circuit).probabilities()
+        assert_allclose(probabilities, expected, atol=1e-14)
     assert list(BASES) == ["Z", "X", "Y"]
 
 
@@ -64,7 +85,7 @@ def test_the_inversion_is_that_of_the_reference_package():
     basis = experiments.basis.PauliMeasurementBasis()
     (state,) = vectors(1, 2, complex_=True)
     rng = np.random.default_rng(1)
-    probabilities = pauli_probabilities(state).reshape(9, 4)
+    probabilities = outcome_probabilities(Tomography().measurements(2)[0], state)
     counts = rng.multinomial(500, probabilities)
     # their qubit 0 is the last site, of outcomes and of settings
     settings = [(b, a) for a in range(3) for b in range(3)]
@@ -83,7 +104,7 @@ def test_the_inversion_is_that_of_the_reference_package():
 @every_readout
 def test_the_vector_comes_back_with_its_sign(readout):
     states = vectors(5, 3)
-    found = readout.read(states, np.random.default_rng(0))
+    found = sample_readout(readout, states, np.random.default_rng(0))
     assert found.dtype == np.float64
     assert_allclose(np.linalg.norm(found, axis=1), 1)
     assert ((found * states).sum(1) > 0.97).all()
@@ -92,13 +113,13 @@ def test_the_vector_comes_back_with_its_sign(readout):
 @pytest.mark.parametrize("readout", READOUTS[:2], ids=lambda r: type(r).__name__)
 def test_complex_vectors_come_back_with_their_phase(readout):
     states = vectors(5, 2, complex_=True)
-    found = readout.read(states, np.random.default_rng(0))
+    found = sample_readout(readout, states, np.random.default_rng(0))
     assert ((found.conj() * states).sum(1).real > 0.97).all()
 
 
 def test_the_sign_is_right_a_thousand_times():
     states = vectors(1000, 6)
-    found = Interference(2000).read(states, np.random.default_rng(0))
+    found = sample_readout(Interference(2000), states, np.random.default_rng(0))
     assert ((found * states).sum(1) > 0).all()
 
 
@@ -118,39 +139,65 @@ def test_the_infidelity_falls_as_one_over_the_shots(readout):
     assert -1.2 < slope < -0.8
 
 
-def test_the_linear_estimate_has_no_bias_and_the_variance_it_says():
-    (state,) = vectors(1, 3)
+@pytest.mark.parametrize("complex_", [False, True])
+def test_the_linear_estimate_has_no_bias_and_the_variance_of_counts(complex_):
+    (state,) = vectors(1, 3, complex_)
+    (one,) = Interference(400).measurements(3, is_complex=complex_)
+    p = outcome_probabilities(one, state)
+    assert_allclose(linear_estimate(p, is_complex=complex_), state, atol=1e-14)
     rng = np.random.default_rng(0)
-    drawn = [linear_interference(state, 400, rng) for _ in range(2000)]
-    found, variance = (np.array(column) for column in zip(*drawn, strict=True))
+    found = np.array(
+        [
+            linear_estimate(rng.multinomial(one.shots, p) / one.shots, is_complex=complex_)
+            for _ in range(2000)
+        ]
+    )
     assert_allclose(found.mean(0), state, atol=5 * found.std(0).max() / 2000**0.5)
-    assert_allclose(found.var(0), variance.mean(0), rtol=0.2)
+    # of (n0 - n1) / shots, times 2^(n/2); real and imaginary parts have shots of their own
+    halves = p.reshape(len(p), 2, 8)
+    total, difference = halves.sum(1), halves[:, 0] - halves[:, 1]
+    variance = 8 * (total - difference**2).sum(0) / one.shots
+    assert_allclose(found.var(0), variance, rtol=0.2)
 
 
 @every_readout
 @pytest.mark.parametrize("state", [np.eye(8)[3], -np.eye(8)[0], np.full(8, -(8**-0.5))])
 def test_zeros_and_vectors_equal_to_the_reference(readout, state):
-    found = readout.read(state[None], np.random.default_rng(0))[0]
+    found = sample_readout(readout, state[None], np.random.default_rng(0))[0]
     assert found @ state > 0.98
 
 
 def test_without_interference_the_sign_is_left_to_chance():
     states = vectors(60, 2)
     for readout in (Tomography(300, sign_shots=0), Hypercube(2000, sign_shots=0)):
-        found = readout.read(states, np.random.default_rng(0))
+        found = sample_readout(readout, states, np.random.default_rng(0))
         signs = np.sign((found * states).sum(1))
         assert (np.abs((found * states).sum(1)) > 0.9).mean() > 0.9
         assert 0.1 < (signs > 0).mean() < 0.9
 
 
 def test_settings_and_shots_are_stated():
-    assert Interference(100).settings(6) == 1
-    assert Interference(100).settings(6, is_complex=True) == 2
-    assert Tomography(1024, sign_shots=0).settings(6) == 729
-    assert Tomography(1024).settings(6) == 730
-    assert Tomography(1024, sign_shots=5).shots_of(6) == 729 * 1024 + 5
-    assert Hypercube(50).settings(6) == 8
-    assert Hypercube(50, sign_shots=7).shots_of(6) == 7 * 50 + 7
+    assert count_circuits(Interference(100), 6) == 1
+    assert count_circuits(Interference(100), 6, is_complex=True) == 2
+    assert count_shots(Interference(100), 6, is_complex=True) == 100
+    assert count_circuits(Tomography(1024, sign_shots=0), 6) == 729
+    assert count_circuits(Tomography(1024), 6) == 730
+    assert count_shots(Tomography(1024, sign_shots=5), 6) == 729 * 1024 + 5
+    assert count_circuits(Hypercube(50), 6) == 8
+    assert count_shots(Hypercube(50, sign_shots=7), 6) == 7 * 50 + 7
+
+
+def test_a_readout_is_found_by_its_name():
+    assert find_readout("tomography", shots=7) == Tomography(7)
+    assert find_readout("hypercube") == Hypercube()
+    assert find_readout(Interference(3)) == Interference(3)
+    with pytest.raises(ValueError, match="readout='guess' is not known; use one of interference"):
+        find_readout("guess")
+    with pytest.raises(ValueError, match="readout='guess' is not known"):
+        ShotRunner("guess")
+    assert ShotRunner("hypercube").n_circuits(6) == 8
+    with pytest.raises(ValueError, match=r"Interference.* has its own shots; shots=4"):
+        find_readout(Interference(3), shots=4)
 
 
 @every_readout
@@ -180,4 +227,4 @@ def test_shots_that_make_no_sense(shots):
 
 def test_the_hypercube_refuses_complex_vectors():
     with pytest.raises(ValueError, match="use Tomography or Interference"):
-        Hypercube().read(vectors(1, 2, complex_=True), np.random.default_rng(0))
+        sample_readout(Hypercube(), vectors(1, 2, complex_=True), np.random.default_rng(0))

@@ -29,8 +29,7 @@ from mpodis.paper.replacements import (
 )
 from mpodis.paper.rotations import as_rotations, gate_angles
 from mpodis.sites import mpo_from_tensors
-from mpodis.structured.low_rank import mpo_parameters
-from mpodis.structured.neuron_order import improve_permutation
+from mpodis.structured import improve_permutation, mpo_parameters
 from reference import (
     centred_legs,
     random_cores,

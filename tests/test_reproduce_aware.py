@@ -17,8 +17,10 @@ def record(tmp_path_factory):
     path = tmp_path_factory.mktemp("aware") / "run"
     directory = JobDirectory.create(path, f"{REPRODUCE}aware", options)
     with pytest.MonkeyPatch.context() as patch:
-        whole = aware.full_width
-        patch.setattr(aware, "full_width", lambda *a, **k: whole(*a, **k, n_init=1, iterations=5))
+        whole = aware.full_width_gates
+        patch.setattr(
+            aware, "full_width_gates", lambda *a, **k: whole(*a, **k, n_init=1, iterations=5)
+        )
         run_experiment(aware.EXPERIMENT, options, directory)
     return directory.results()
 

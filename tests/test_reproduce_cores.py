@@ -5,7 +5,7 @@ import pytest
 from matplotlib import pyplot as plt
 from numpy.testing import assert_allclose
 
-from mpodis import compress, truncation
+from mpodis import compress, truncated_mpo
 from mpodis.jobs import REPRODUCE
 from mpodis.jobs.directory import JobDirectory
 from mpodis.nn import Recipe
@@ -76,7 +76,7 @@ def test_plain_rows_are_the_truncations(ran):
     whole = record["pieces"]["tnn-seed0"]
     assert whole["bond"] == 3
     assert whole["accuracy"] == layer.accuracy(layer.matrix)
-    cut = truncation(compress(layer.matrix).mpo, 2)
+    cut = truncated_mpo(compress(layer.matrix).mpo, 2)
     row = next(r for r in whole["rows"] if (r["objective"], r["core_bond"]) == ("overlap", 2))
     assert_allclose(row["overlap"], cut.overlap)
     assert row["numbers"] == cut.parameters == 80

@@ -20,7 +20,7 @@ from mpodis.nn import accuracy
 from mpodis.paper import dense, replacements, wide
 from mpodis.paper.networks import trained_dense
 from mpodis.paper.running import run_experiment
-from mpodis.structured.low_rank import mpo_parameters
+from mpodis.structured import mpo_parameters
 from reference import random_covariance, random_matrix
 
 METHODS = replacements.METHODS

@@ -14,7 +14,7 @@ from mpodis.jobs.directory import JobDirectory
 from mpodis.paper import load_experiment, table1_costs
 from mpodis.paper.running import run_experiment
 from mpodis.quantum import gate_cost
-from mpodis.quantum.cost import transpiled
+from mpodis.quantum.gate_costs import with_cost
 
 SMALL = table1_costs.Table1Costs(seeds=2, widths=(2, 3), depths=(1, 2, 5))
 DEVICE = "FakeMontrealV2"
@@ -77,7 +77,7 @@ def test_brickwalls_take_no_swaps(record):
 @pytest.mark.parametrize("depth", [1, 4, 9])
 def test_no_qubit_of_a_brickwall_moves(depth):
     circuit = random_circuit(brickwall(6, depth), seed=depth)
-    compiled, cost = transpiled(circuit, backend=DEVICE, trials=1, seed=depth)
+    compiled, cost = with_cost(circuit, backend=DEVICE, trials=1, seed=depth)
     assert cost.two_qubit == 2 * sum(place.width == 2 for place in circuit.ansatz.placements)
     assert compiled.layout.routing_permutation() == list(range(27))
     used = {

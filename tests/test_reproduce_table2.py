@@ -12,7 +12,14 @@ from mpodis.jobs.directory import JobDirectory
 from mpodis.nn import Recipe
 from mpodis.paper import table2
 from mpodis.paper.running import run_experiment
-from mpodis.quantum import Interference, NoisyRunner, StatevectorRunner, Tomography
+from mpodis.quantum import (
+    BrickwallEncoding,
+    Interference,
+    NoisyRunner,
+    StatevectorRunner,
+    Tomography,
+    TreeEncoding,
+)
 
 SMALL = table2.Table2(
     seeds=1,
@@ -117,8 +124,8 @@ def test_the_runner_of_every_execution():
     ways = table2._executions(table2.Table2(), "2-body")
     assert isinstance(table2._runner(ways["exact"], 0), StatevectorRunner)
     noisy = table2._runner(ways["FakeMontreal"], 3)
-    assert noisy == NoisyRunner(seed=3, threads=1)
-    assert table2._runner(ways["FakeMontreal, exact tree"], 0).encoding == 0
+    assert noisy == NoisyRunner(encoding=BrickwallEncoding(seed=3), seed=3, threads=1)
+    assert table2._runner(ways["FakeMontreal, exact tree"], 0).encoding == TreeEncoding()
     ways = table2._executions(table2.Table2(), "wide")
     assert table2._runner(ways["interference 10000"], 0).readout == Interference(10_000)
     assert table2._runner(ways["tomography 1024, sign open"], 0).readout == Tomography(1024, 0)

@@ -14,9 +14,9 @@ from numpy.testing import assert_allclose
 
 from mpodis import report
 from mpodis.data import load_data
-from mpodis.jobs import REPRODUCE
+from mpodis.jobs import REPRODUCE, open_job
 from mpodis.jobs.directory import JobDirectory
-from mpodis.nn.paper import DIGITS, MNIST
+from mpodis.nn.paper_networks import DIGITS, MNIST
 from mpodis.paper import implicit, load_experiment
 from mpodis.paper.implicit import Implicit, mean_spread, train_row
 from mpodis.paper.running import _one_thread, run_experiment
@@ -113,7 +113,7 @@ def test_a_run_that_was_interrupted_ends_as_it_would_have(folder, record, tmp_pa
     (tmp_path / "run" / "results.json").unlink()
     for name in ("2b-seed0", "base-seed1"):
         (tmp_path / "run" / "stages" / f"{name}.json").unlink()
-    directory, job, options = JobDirectory.open(tmp_path / "run")
+    directory, job, options = open_job(tmp_path / "run")
     assert (job, options) == ("reproduce table3", SMALL)
     again = run_experiment(load_experiment("table3"), options, directory)
     assert directory.results() == again

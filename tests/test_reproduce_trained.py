@@ -16,14 +16,14 @@ from mpodis.data import load_data
 from mpodis.jobs import REPRODUCE
 from mpodis.jobs.directory import JobDirectory
 from mpodis.nn import (
+    CircuitLayer,
     FactorizedLinear,
     Recipe,
-    TrainedCircuit,
     accuracy,
     exponentials,
     replace_layer,
 )
-from mpodis.nn.triangular import TriangularCircuit, triangular_exponentials
+from mpodis.nn.triangular_gates import TriangularCircuitLayer, triangular_exponentials
 from mpodis.paper import inside, trained
 from mpodis.paper.networks import network
 from mpodis.paper.running import run_experiment
@@ -49,7 +49,7 @@ def ran(tmp_path_factory):
     options = replace(SMALL, networks=str(path / "networks"))
     directory = JobDirectory.create(path / "run", f"{REPRODUCE}trained", options)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mpodis.nn.tnn.RECIPES", {"digits": Recipe(3, 0.03, 64)})
+        patch.setattr("mpodis.nn.compact_tnn.RECIPES", {"digits": Recipe(3, 0.03, 64)})
         patch.setattr(inside, "SEEN", 100)
         run_experiment(trained.EXPERIMENT, options, directory)
     return options, directory, directory.results()
@@ -71,8 +71,8 @@ def test_triangular_exponentials_are_those_of_scipy():
 def test_triangular_gates_are_not_orthogonal_and_skew_ones_are():
     ansatz = brickwall(6, 3)
     shapes = {
-        "skew": inside.shape_of([TrainedCircuit(ansatz, seed=0)]),
-        "triangular": inside.shape_of([TriangularCircuit(ansatz, seed=0)]),
+        "skew": inside.shape_of([CircuitLayer(ansatz, seed=0)]),
+        "triangular": inside.shape_of([TriangularCircuitLayer(ansatz, seed=0)]),
     }
     assert shapes["skew"]["distance"] < 1e-6
     assert_allclose(shapes["skew"]["condition"], 1, atol=1e-5)
@@ -82,8 +82,8 @@ def test_triangular_gates_are_not_orthogonal_and_skew_ones_are():
 
 def test_a_triangular_circuit_has_determinant_one_and_as_many_numbers():
     ansatz = brickwall(4, 2)
-    circuit = TriangularCircuit(ansatz, scale=None, dtype=torch.float64, seed=1)
-    assert circuit.n_parameters == TrainedCircuit(ansatz).n_parameters
+    circuit = TriangularCircuitLayer(ansatz, init_scale=None, dtype=torch.float64, seed=1)
+    assert circuit.n_parameters == CircuitLayer(ansatz).n_parameters
     assert all(((p >= 0) & (p < 1)).all() for p in circuit.parameters())
     assert_allclose(torch.linalg.det(circuit.to_dense()).item(), 1, atol=1e-9)
     x = torch.randn(3, 16, dtype=torch.float64)
@@ -91,7 +91,7 @@ def test_a_triangular_circuit_has_determinant_one_and_as_many_numbers():
     with pytest.raises(TypeError, match="not orthogonal"):
         circuit.circuit()
     with pytest.raises(ValueError, match="group='O' must be 'SO'"):
-        TriangularCircuit(brickwall(4, 2, group="O"))
+        TriangularCircuitLayer(brickwall(4, 2, group="O"))
 
 
 def dense_gates(circuit, numbers):
@@ -102,7 +102,7 @@ def dense_gates(circuit, numbers):
         k, width = count[place.width], place.width
         count[width] += 1
         own = numbers[str(width)][k]
-        if isinstance(circuit, TriangularCircuit):
+        if isinstance(circuit, TriangularCircuitLayer):
             gate = triangular_exponentials(own[None])[0]
         else:
             base = getattr(circuit, f"base{width}")[k].double()

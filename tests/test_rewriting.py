@@ -1,4 +1,4 @@
-"""The same circuits with fewer gates: simplified, packed and tidied."""
+"""The same circuits with fewer gates: merged, and absorbed into the core."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,8 @@ from mpodis import (
     random_circuit,
     synthesise,
 )
-from mpodis.resynthesis.rewrite import gates_of, packed, simplified, tidied
+from mpodis.circuit.circuit import circuit_from_gates
+from mpodis.resynthesis.rewriting import absorb_into_core, placed_gates, simplified
 from reference import CNOT, circuit_matrix, random_cores, random_member
 
 
@@ -39,9 +40,9 @@ def test_simplifying_keeps_the_matrix_and_costs_no_cnots(spec, group):
         assert len(found.gates) <= len(circuit.gates)
         assert found.ansatz.group == group
         if group == "SO":
-            free = [gate for place, gate in gates_of(found) if place.fixed is None]
+            free = [gate for place, gate in placed_gates(found) if place.fixed is None]
             assert_allclose([np.linalg.det(gate) for gate in free], 1)
-        assert_array_equal([p for p, _ in gates_of(simplified(found))], found.ansatz.placements)
+        assert_array_equal([p for p, _ in placed_gates(simplified(found))], found.ansatz.placements)
 
 
 def pair(fixed=None):
@@ -52,9 +53,9 @@ def test_two_cnots_with_rotations_between_are_a_gate_of_determinant_one():
     circuit = random_circuit(from_spec("CNOT + 1b + CNOT", 2), seed=0)
     (place,) = simplified(circuit).ansatz.placements
     assert place == pair()
-    three = packed(2, [*gates_of(circuit), (pair("CNOT"), CNOT)], "SO")
+    three = circuit_from_gates(2, [*placed_gates(circuit), (pair("CNOT"), CNOT)], "SO")
     assert [p.fixed for p in simplified(three).ansatz.placements] == [None, "CNOT"]
-    in_o = packed(2, gates_of(three), "O")
+    in_o = circuit_from_gates(2, placed_gates(three), "O")
     assert [p.fixed for p in simplified(in_o).ansatz.placements] == [None]
 
 
@@ -76,18 +77,18 @@ def test_direction_of_a_cnot_and_reflections_make_no_difference():
     assert_allclose(np.kron(one, z) @ CNOT, CNOT @ np.kron(z, z))
 
 
-def test_packing_takes_the_fewest_layers_and_keeps_the_order():
-    gates = gates_of(random_circuit(from_spec("2b + 2b", 4), seed=0))
-    circuit = packed(4, gates, "SO")
+def test_a_circuit_of_gates_has_the_fewest_layers_and_keeps_their_order():
+    gates = placed_gates(random_circuit(from_spec("2b + 2b", 4), seed=0))
+    circuit = circuit_from_gates(4, gates, "SO")
     assert circuit.ansatz.depth == 2
     product = np.eye(16)
     for one in gates:
-        product = product @ circuit_matrix(packed(4, [one], "SO"))
+        product = product @ circuit_matrix(circuit_from_gates(4, [one], "SO"))
     assert_allclose(circuit_matrix(circuit), product, atol=1e-12)
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (16, 4), (2, 8)])
-def test_tidying_moves_inner_rotations_into_the_core(shape):
+def test_the_core_absorbs_the_rotations_next_to_it(shape):
     p, q = (size.bit_length() - 1 for size in shape)
     left = random_circuit(from_spec("1b + CNOT + 1b" if p > 1 else "1b", p), seed=1)
     right = random_circuit(from_spec("1b + CNOT + 1b" if q > 1 else "1b", q), seed=2)
@@ -96,8 +97,8 @@ def test_tidying_moves_inner_rotations_into_the_core(shape):
         (legs.ind_size(legs.upper_ind(k)), legs.ind_size(legs.lower_ind(k))) for k in range(legs.L)
     )
     given = _factorization(left, right, legs=legs)
-    found = tidied(given)
+    found = absorb_into_core(given)
     assert_allclose(found.padded_to_dense(), given.padded_to_dense(), atol=1e-12)
     assert found.left.ansatz.placements[-1:] != [Placement((p - 1,))]
-    inner = [*gates_of(found.left)[-1:], *gates_of(found.right)[:1]]
+    inner = [*placed_gates(found.left)[-1:], *placed_gates(found.right)[:1]]
     assert all(place.width == 2 for place, _ in inner)

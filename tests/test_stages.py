@@ -6,17 +6,19 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from mpodis.circuit.ansatz import Ansatz, Placement, brickwall, from_spec, staircase
+from mpodis.circuit.ansatz import Ansatz, Placement, brickwall, staircase
 from mpodis.circuit.circuit import Circuit, embed, identity_circuit, random_circuit
+from mpodis.circuit.spec import from_spec
 from mpodis.disentangling import disentangle, resume
 from mpodis.factorization import Factorization
 from mpodis.mpo import compress
-from mpodis.optimise import chain
 from mpodis.optimise import grow as stages
 from mpodis.optimise.grow import plan
-from mpodis.optimise.settings import Settings
-from mpodis.sites import mpo_from_tensors, site_tensors
+from mpodis.optimise.state import State
+from mpodis.options import SearchOptions
+from mpodis.sites import mpo_from_tensors
 from reference import circuit_matrix, random_matrix
+from searching import Stepper, build
 
 QUICK = {"init": "grown", "n_init": 2, "init_sweeps": 3, "max_sweeps": 8}
 LEAPING = {**QUICK, "init_sweeps": 2, "max_sweeps": 4}
@@ -29,7 +31,7 @@ def operator(n=4, is_complex=False, seed=0):
 @pytest.fixture
 def early_leaps(monkeypatch):
     """Leaps at depths 4 and 6 already, in blocks of two layers."""
-    monkeypatch.setattr(stages, "LEAP", 4)
+    monkeypatch.setattr(stages, "COARSE_DEPTH", 4)
     monkeypatch.setattr(stages, "BLOCK", 2)
 
 
@@ -61,13 +63,13 @@ def test_embedding_finds_other_patterns():
 
 def test_embedding_errors():
     small = random_circuit(brickwall(4, 3), seed=0)
-    with pytest.raises(ValueError, match=r"on wires \(0,\) finds no place.*fewer layers"):
+    with pytest.raises(ValueError, match=r"has no placement for a gate on wires \(0,\).*fewer"):
         embed(small, brickwall(4, 1))
     with pytest.raises(ValueError, match="outermost='core' is not known; use 'left' or 'right'"):
         embed(small, brickwall(4, 3), outermost="core")
     with pytest.raises(ValueError, match="has 4 wires, the ansatz 5"):
         embed(small, brickwall(5, 3))
-    with pytest.raises(ValueError, match=r"a CNOT on \(0, 1\) that is not there"):
+    with pytest.raises(ValueError, match=r"a CNOT on wires \(0, 1\) that the circuit does not"):
         embed(small, from_spec("2b + 2b + 2b + 2b + CNOT", 4, parity=0))
 
 
@@ -83,9 +85,9 @@ def test_a_plan_is_the_beginning_of_a_deeper_one():
         assert short[-1].left == brickwall(6, depth)
         assert short[-1].right == brickwall(6, depth).reversed()
     begins = [stage.begins for stage in plan(brickwall(6, 16), brickwall(6, 16))]
-    grown = [name for name in begins if name != "again"]
-    assert grown == ["start", *["grow"] * 15, "coarse", *["compile"] * 4]
-    afresh = [k for k, name in enumerate(begins) if name == "again"]
+    grown = [name for name in begins if name != "restart"]
+    assert grown == ["guess", *["grow"] * 15, "coarse", *["compile"] * 4]
+    afresh = [k for k, name in enumerate(begins) if name == "restart"]
     assert afresh == [2, 5, 10, 19]  # after the stages of 2, 4, 8 and 16 layers
 
 
@@ -118,12 +120,12 @@ def test_fixed_gates_do_not_grow():
 )
 def test_the_default_start(options, start):
     found = disentangle(operator(), n_init=1, max_sweeps=1, **options)
-    assert found.settings.init == start
+    assert found.options.init == start
     assert len(found.winners) == (3 if start == "grown" else 1)
 
 
 def test_wide_operators_do_not_grow_by_themselves():
-    assert disentangle(operator(9), depth=1, n_init=1, max_sweeps=1).settings.init == "identity"
+    assert disentangle(operator(9), depth=1, n_init=1, max_sweeps=1).options.init == "identity"
 
 
 # --- runs
@@ -174,25 +176,23 @@ def test_deeper_is_never_worse_with_leaps(early_leaps):
 def test_a_leap_challenges_what_stands(early_leaps, sweeps, lost):
     """Also where what began afresh just before, here far from the identity, has lost."""
     mpo = operator(4)
-    settings = Settings(init="grown", n_init=1, init_scale=3.0, init_sweeps=1, max_sweeps=sweeps)
-    problem = chain.Problem.build(
-        site_tensors(mpo), 4, None, group="SO", shape=None, inputs=None, covariance=None
+    settings = SearchOptions(
+        init="grown", n_init=1, init_scale=3.0, init_sweeps=1, max_sweeps=sweeps
     )
-    run, seen = chain.Chain(problem, settings), set()
-    while run.status is None:
-        run.step()
-        rival = run._rival
-        if rival is not None and rival.since not in seen:
-            seen.add(rival.since)
-            stage, point = run._stages[rival.since - 1], rival.point
+    run, seen = Stepper(build(mpo, 4), settings), set()
+    while run.step() is not None:
+        incumbent, since = run.state.incumbent, run.state.incumbent_stage
+        if incumbent is not None and since not in seen:
+            seen.add(since)
+            stage, point = run.search.stages[since - 1], incumbent.point
             left, right = (
                 Circuit(getattr(stage, side), tuple(getattr(point, side)))
                 for side in ("left", "right")
             )
             there = Factorization(left, mpo_from_tensors(point.core), right, (16, 16))
-            assert_allclose(there.overlap(mpo), 1 - rival.loss, atol=1e-12)
-            if stage.begins == "again":
-                assert (rival.name in run._winners[: rival.since - 1]) == lost
+            assert_allclose(there.overlap(mpo), 1 - incumbent.best_loss, atol=1e-12)
+            if stage.begins == "restart":
+                assert (incumbent.name in run.state.winners[: since - 1]) == lost
     assert len(seen) == 3  # afresh at 2 and 4, with wide gates at 4
 
 
@@ -227,20 +227,13 @@ def test_out_of_time_anywhere(leaps, request):
         request.getfixturevalue("early_leaps")
     mpo = operator(4)
     whole = disentangle(mpo, depth=4, **LEAPING)
-    problem, settings = (
-        chain.Problem.build(
-            site_tensors(mpo), 4, None, group="SO", shape=None, inputs=None, covariance=None
-        ),
-        whole.settings,
-    )
-    run = chain.Chain(problem, settings)
+    run = Stepper(build(mpo, 4), whole.options)
     best = -1.0
-    while run.status is None:
-        run.step()
+    while run.step() is not None:
         here = run.result()
         assert here.factorization.left.ansatz == brickwall(4, 4)
         assert_allclose(here.factorization.overlap(mpo), here.overlap, atol=1e-12)
-        if here.history.records[-1]["phase"] != "start" and here.init == 0:
+        if here.history.records[-1]["phase"] != "init" and here.init == 0:
             best = max(best, here.overlap)
     assert run.result().overlap == whole.overlap
     assert best <= whole.overlap + 1e-12
@@ -248,45 +241,34 @@ def test_out_of_time_anywhere(leaps, request):
 
 @pytest.mark.no_cover  # a run from many places; checkpoints are traced elsewhere
 def test_interrupted_anywhere_it_ends_the_same(early_leaps):
-    problem = chain.Problem.build(
-        site_tensors(operator(4)), 4, None, group="SO", shape=None, inputs=None, covariance=None
-    )
-    settings = Settings(**{**QUICK, "init_sweeps": 2, "max_sweeps": 3, "n_perturbed": 2})
-    whole, states = chain.Chain(problem, settings), []
-    while whole.status is None:
-        whole.step()
-        states.append((*whole.state(), whole.records))
+    problem = build(operator(4), 4)
+    settings = SearchOptions(**{**QUICK, "init_sweeps": 2, "max_sweeps": 3, "n_perturbed": 2})
+    whole, states = Stepper(problem, settings), []
+    while whole.step() is not None:
+        states.append((*whole.state.to_arrays(), list(whole.state.records)))
     seen = {record["stage"] for *_, records in states for record in records}
     assert seen == set(range(4 + 2 + 5))  # depths, two afresh, wide gates, four layers compiled
     wanted = whole.result()
-    assert len(whole.records) <= whole.total + len(seen)
+    assert len(whole.state.records) <= whole.search.total + len(seen)
     # where a stage has just ended, or before its last sweep
     stage = [records[-1]["stage"] for *_, records in states]
     ends = [k for k in range(len(stage)) if stage[k : k + 2] != [stage[k]] * 2]
     for arrays, numbers, records in (states[k - k % 2] for k in ends[2::2]):
-        again = chain.Chain(problem, settings)
-        again.load(arrays, json.loads(json.dumps(numbers)), records)
-        while again.status is None:
-            again.step()
-        found = again.result()
+        state = State.from_arrays(arrays, json.loads(json.dumps(numbers)), records)
+        found = Stepper(problem, settings, state).finish()
         assert found.winners == wanted.winners
         assert len(found.history) == len(wanted.history)
         assert_array_equal(found.factorization.to_dense(), wanted.factorization.to_dense())
 
 
 def test_kicks_differ_from_stage_to_stage():
-    problem = chain.Problem.build(
-        site_tensors(operator()), 3, None, group="SO", shape=None, inputs=None, covariance=None
-    )
-    run = chain.Chain(
-        problem, Settings(**{**QUICK, "init_sweeps": 1, "max_sweeps": 1, "n_perturbed": 1})
-    )
-    moved = []
-    while run.status is None:
-        run.step()
-        loop = run._loop
-        if run.stage.begins == "grow" and loop._number == 1 and loop._phase == "start":
-            moved.append(loop._first.left[0].T @ loop.engine.left[0])
+    options = SearchOptions(**{**QUICK, "init_sweeps": 1, "max_sweeps": 1, "n_perturbed": 1})
+    run, moved = Stepper(build(operator(), 3), options), []
+    while run.step() is not None:
+        state = run.state
+        grows = run.search.stages[state.stage].begins == "grow"
+        if grows and state.guess == 1 and state.phase == "init":
+            moved.append(state.initial.left[0].T @ state.point.left[0])
     assert len(moved) == 2
     assert np.abs(moved[0] - moved[1]).max() > 1e-3
 
@@ -301,7 +283,7 @@ def test_a_start_that_is_given():
         again = disentangle(mpo, depth=4, init=given, n_init=1, max_sweeps=5)
         assert_allclose(again.history.column("overlap")[0], first.overlap, atol=1e-12)
         assert again.overlap > first.overlap
-        assert again.settings.init == "given"
+        assert again.options.init == "given"
     wider = disentangle(mpo, depth=2, init=first, max_bond=2, n_init=3, init_sweeps=2, max_sweeps=3)
     assert wider.overlap > first.overlap
     f = [wider.history.column("overlap", init=k)[0] for k in range(3)]
@@ -314,7 +296,7 @@ def test_given_starts_that_do_not_fit():
     mpo, first = operator(), disentangle(operator(), depth=2, n_init=1, max_sweeps=1)
     with pytest.raises(ValueError, match=r"init= has legs .*the operator"):
         disentangle(operator(3), depth=2, init=first)
-    with pytest.raises(ValueError, match="finds no place"):
+    with pytest.raises(ValueError, match="has no placement for a gate"):
         disentangle(mpo, depth=1, init=first)
     with pytest.raises(TypeError, match="init=3 is no initial guess; give a name"):
         disentangle(mpo, depth=1, init=3)

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from mpodis.circuit.ansatz import Ansatz, Placement, brickwall, from_spec
+from mpodis.circuit.ansatz import Ansatz, Placement, brickwall
 from mpodis.circuit.circuit import random_circuit
+from mpodis.circuit.spec import from_spec
 from mpodis.synthesis import synthesise
 from reference import circuit_matrix
 
@@ -77,7 +78,9 @@ def test_errors_name_the_value_and_the_remedy():
         synthesise(np.eye(1), 2)
     with pytest.raises(ValueError, match="the circuit ansatz has 4 wires, the operator 3"):
         synthesise(target, brickwall(4, 2))
-    with pytest.raises(TypeError, match=r"circuit=1.5 is no circuit; give an Ansatz, a depth"):
+    with pytest.raises(
+        TypeError, match=r"circuit=1.5 is no circuit; give an Ansatz, a Circuit, a depth"
+    ):
         synthesise(target, 1.5)
     with pytest.raises(ValueError, match="n_init=0 must be a whole number, 1 or more"):
         synthesise(target, 1, n_init=0)

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from mpodis.circuit.ansatz import Ansatz, Placement, brickwall, from_spec, tie_gates
+from mpodis.circuit.ansatz import Ansatz, Placement, brickwall, tie_gates
 from mpodis.circuit.circuit import Circuit, identity_circuit, random_circuit
+from mpodis.circuit.spec import from_spec
 from mpodis.disentangling import disentangle
 from mpodis.factorization import Factorization, load_factorization
 from mpodis.gates import exponential, skew
@@ -100,7 +101,7 @@ def test_they_stay_tied(group, by, engine):
     circuits = (found.factorization.left, found.factorization.right)
     for circuit in circuits:
         assert_tied(circuit)
-    assert found.settings.init == "identity"
+    assert found.options.init == "identity"
     for start in (0, 1):
         losses = found.history.column("loss", init=start)
         assert max(np.diff(losses)) <= 1e-12

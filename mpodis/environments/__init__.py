@@ -1,38 +1,46 @@
-"""Environments of every gate and of the core: four engines behind one small interface.
+"""Environments of every gate and of the core: engines that implement one protocol.
 
-`base` says what an engine is, `choose` which one to take. `dense` and `boundary` stand alone;
-`transverse` and `tree` walk over the closed `network` by `messages`.
+`protocol` says what an engine offers, `registry` which engines there are, `choose` which of them
+a problem gets. `dense` holds whole operators; `network` contracts the closed tensor network, site
+by site (`transverse`) or along a searched tree (`tree`); `boundary` pulls MPOs through the
+circuits and truncates them. `overlap` measures a result independently of the engine that found it.
 """
 
 from mpodis.environments.boundary.engine import BoundaryEnvironments
-from mpodis.environments.choose import (
-    ENGINES,
-    EngineOptions,
-    Estimate,
-    build_engine,
-    choose,
-    engine_estimates,
-)
+from mpodis.environments.choose import choose, engine_estimates
 from mpodis.environments.dense.engine import DenseEnvironments
 from mpodis.environments.network.transverse import TransverseEnvironments
 from mpodis.environments.network.tree import TreeEnvironments
 from mpodis.environments.overlap import OverlapEstimate, to_mpo, true_overlap
-from mpodis.environments.protocol import Environments, Gradient
+from mpodis.environments.protocol import (
+    DenseOperatorEnvironments,
+    EngineOptions,
+    Environments,
+    Estimate,
+    Gradient,
+    ProblemSize,
+    has_dense_operator,
+)
+from mpodis.environments.registry import ENGINES, build_engine, register_engine
 
 __all__ = [
     "ENGINES",
     "BoundaryEnvironments",
     "DenseEnvironments",
+    "DenseOperatorEnvironments",
     "EngineOptions",
     "Environments",
     "Estimate",
     "Gradient",
+    "OverlapEstimate",
+    "ProblemSize",
     "TransverseEnvironments",
     "TreeEnvironments",
-    "OverlapEstimate",
     "build_engine",
     "choose",
     "engine_estimates",
+    "has_dense_operator",
+    "register_engine",
     "to_mpo",
     "true_overlap",
 ]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from mpodis.circuit.ansatz import Ansatz
-from mpodis.conventions import Legs, padded_shape
+from mpodis.circuit.routing import routed, routed_circuit
+from mpodis.conventions import Legs, padded_shape, to_numpy
 from mpodis.environments.arrays import SMALL_BOND, single_threaded
 from mpodis.environments.boundary.engine import BoundaryEnvironments, middle_overlaps
 from mpodis.environments.dense.engine import DenseEnvironments
@@ -25,17 +29,17 @@ from mpodis.sites import (
 if TYPE_CHECKING:
     from quimb.tensor import MatrixProductOperator
 
-__all__ = ["OverlapEstimate", "to_mpo", "estimate_form", "true_overlap"]
+__all__ = ["OverlapEstimate", "estimate_form", "to_mpo", "true_overlap"]
 
-DENSE = 2**9
+DENSE_DIMENSION = 2**9
 """Dimension up to which a dense product is the quickest exact way."""
-BOUNDARY = 2**22
-"""Largest boundary (entries) that the transverse contraction may have here."""
+TRANSVERSE_ENTRIES = 2**22
+"""Entries that the largest boundary of a transverse contraction may have."""
 
 
 @dataclass(frozen=True)
 class OverlapEstimate:
-    """A figure that no sweep has had a hand in.
+    """An overlap measured independently of the engine that optimised it.
 
     Attributes
     ----------
@@ -44,7 +48,7 @@ class OverlapEstimate:
         |value at D - value at D / 2| where the contraction was truncated, 0 where it was exact.
     method : {"dense", "transverse", "boundary"}
     max_bond : int or None
-        D of a truncated contraction.
+        D of a truncated contraction, None of an exact one.
     """
 
     value: float
@@ -58,18 +62,41 @@ def true_overlap(
 ) -> OverlapEstimate:
     """f = Re Tr(M^H A) / (|M| |A|) of a factorization A with an MPO, at any size.
 
-    Exact where a dense product or a transverse contraction is cheap; otherwise target and core are
+    Exact where a dense product or a transverse contraction is cheap. Otherwise target and core are
     pulled towards each other and meet in the middle of the circuits, as MPOs of bond dimension
-    `max_bond`, and again at half of it for the estimate of the error.
+    `max_bond`, and again at half of it for an estimate of the error.
+
+    Parameters
+    ----------
+    factorization : Factorization
+        A = Q_L M' Q_R, of numpy, torch or jax; computed with numpy.
+    mpo : MatrixProductOperator
+        M, on the same legs.
+    max_bond : int
+        Bond dimension of a truncated contraction.
+
+    Returns
+    -------
+    OverlapEstimate
 
     Raises
     ------
     ValueError
         The MPO and the factorization have different legs, or `max_bond` is below 1.
+
+    Examples
+    --------
+    >>> import numpy as np, mpodis
+    >>> w = mpodis.compress(np.random.default_rng(0).normal(size=(16, 16)))
+    >>> found = mpodis.disentangle(w, depth=2, max_sweeps=3)
+    >>> estimate = true_overlap(found.factorization, w.mpo)
+    >>> estimate.method, estimate.error
+    ('dense', 0.0)
     """
     if max_bond < 1:
         raise ValueError(f"max_bond={max_bond} keeps nothing; use 1 or more")
-    tensors = site_tensors(mpo)
+    factorization = factorization.to_numpy()
+    tensors = [to_numpy(tensor) for tensor in site_tensors(mpo)]
     if tuple(c.shape[1:3] for c in tensors) != factorization.legs:
         raise ValueError(
             f"the target has legs {tuple(c.shape[1:3] for c in tensors)}, the factorization "
@@ -93,22 +120,39 @@ def true_overlap(
 def to_mpo(
     factorization: Factorization, *, max_bond: int = 256, cutoff: float = 1e-12
 ) -> MatrixProductOperator:
-    """Q_L M' Q_R as an MPO, at any size: the core pulled outward, layer by layer.
+    """Q_L M' Q_R as an MPO, at any size: the core is pushed outward layer by layer.
 
     Parameters
     ----------
     factorization : Factorization
     max_bond : int
-        Bond dimension at which it is truncated.
+        Bond dimension to which it is truncated.
     cutoff : float
         Schmidt values below `cutoff` times the largest of their bond are dropped.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Not a Factorization, or a `max_bond` below 1.
+
+    Examples
+    --------
+    >>> import numpy as np, mpodis
+    >>> w = np.random.default_rng(0).normal(size=(16, 16))
+    >>> found = mpodis.disentangle(mpodis.compress(w), depth=2, max_sweeps=3)
+    >>> mpo = to_mpo(found.factorization)
+    >>> np.allclose(mpo.to_dense(), found.factorization.to_dense())
+    True
     """
     if not isinstance(factorization, Factorization):
         raise TypeError(f"expected a Factorization, got {type(factorization).__name__}")
+    factorization = factorization.to_numpy()
     core, log_norm = left_canonical(site_tensors(factorization.core))
     core = spread_norm(core, 0.0)
-    # to pull through the adjoint circuits is to push through these
-    left, right = factorization.left.adjoint(), factorization.right.adjoint()
+    # pulling through the adjoint circuits is pushing through these
+    left, right = (
+        routed_circuit(circuit).adjoint() for circuit in (factorization.left, factorization.right)
+    )
     engine = BoundaryEnvironments(
         core,
         factorization.legs,
@@ -119,26 +163,34 @@ def to_mpo(
         truncation="svd",
     )
     engine.set(left.gates, core, right.gates)
-    tensors, log_size = left_canonical(engine.pulled_cores())
+    tensors, log_size = left_canonical(engine.pulled_tensors(max_bond))
     return mpo_from_tensors(spread_norm(tensors, log_size + log_norm))
 
 
 def estimate_form(
-    target: list, legs: Legs, ansatze: tuple[Ansatz, Ansatz], parts: tuple, *, max_bond: int
+    target: list[np.ndarray],
+    legs: Legs,
+    ansatze: tuple[Ansatz, Ansatz],
+    parts: tuple[Sequence[np.ndarray], Sequence[np.ndarray], Sequence[np.ndarray]],
+    *,
+    max_bond: int,
 ) -> OverlapEstimate:
     """h = Re Tr(G^H Q_L M' Q_R) for parts (left gates, core, right gates), see `true_overlap`."""
     left, core, right = parts
-    if max(padded_shape(legs)) <= DENSE:
-        engine = DenseEnvironments(target, legs, *ansatze)
-        engine.set(left, core, right)
+    routes = [routed(ansatz) for ansatz in ansatze]
+    local = routes[0].ansatz, routes[1].ansatz
+    routed_parts = routes[0].gates(left), core, routes[1].gates(right)
+    if max(padded_shape(legs)) <= DENSE_DIMENSION:
+        engine = DenseEnvironments(target, legs, *local)
+        engine.set(*routed_parts)
         return OverlapEstimate(engine.inner(), 0.0, "dense")
     network = Network.of(legs, *ansatze)
     sizes = network.sizes(bond_dimensions(target), bond_dimensions(core))
-    if column_path(network, sizes, limit=BOUNDARY) is not None:
+    if column_path(network, sizes, limit=TRANSVERSE_ENTRIES) is not None:
         engine = TransverseEnvironments(target, legs, *ansatze)
         engine.set(left, core, right)
         return OverlapEstimate(engine.inner(), 0.0, "transverse")
     half = max(1, max_bond // 2)
     with single_threaded(max_bond <= SMALL_BOND):
-        rough, fine = middle_overlaps(target, left, core, right, legs, *ansatze, max_bond=half)
+        rough, fine = middle_overlaps(target, *routed_parts, legs, *local, max_bond=half)
     return OverlapEstimate(fine, abs(fine - rough), "boundary", 2 * half)

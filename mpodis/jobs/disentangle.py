@@ -19,7 +19,7 @@ from mpodis.optimise.problem import Problem
 from mpodis.optimise.result import Disentangled
 from mpodis.options import DisentangleConfig, MatrixConfig
 from mpodis.sites import site_tensors
-from mpodis.structured.low_rank import low_rank, rank_for, truncation
+from mpodis.structured import low_rank, rank_for, truncated_mpo
 from mpodis.weights import Weight, load_weight
 
 __all__ = ["Prepared", "load_matrix", "prepare", "run"]
@@ -168,7 +168,7 @@ def _baselines(prepared: Prepared, options: DisentangleConfig, parameters: int) 
     rows = []
     for objective in options.objectives:
         weighted = objective == "activations"
-        cut = truncation(
+        cut = truncated_mpo(
             compressed.mpo,
             options.max_bond,
             shape=compressed.shape,

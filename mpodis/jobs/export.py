@@ -6,12 +6,12 @@ from pathlib import Path
 
 from mpodis.factorization import holds_factorization, load_factorization
 from mpodis.jobs.directory import JobDirectory
-from mpodis.quantum import Exported, export_circuits
+from mpodis.quantum import ExportedCircuits, export_circuits
 
 __all__ = ["export_run"]
 
 
-def export_run(source: Path, folder: Path, *, format: str = "qasm3") -> list[Exported]:
+def export_run(source: Path, folder: Path, *, format: str = "qasm3") -> list[ExportedCircuits]:
     """Export a factorization's file into `folder`, or all of a run into folders in it.
 
     The folders are named as the files in the run: ``folder/seed0/depth4-overlap``.

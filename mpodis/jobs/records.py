@@ -12,7 +12,7 @@ from mpodis.tables import Table
 if TYPE_CHECKING:
     from mpodis.factorization import Factorization
     from mpodis.optimise.result import Disentangled
-    from mpodis.structured.low_rank import Approximation
+    from mpodis.structured import Approximation
 
 __all__ = [
     "approximation_row",

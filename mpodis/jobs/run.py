@@ -36,9 +36,9 @@ from mpodis.nn import (
 )
 from mpodis.optimise.result import Disentangled
 from mpodis.options import RunConfig
-from mpodis.quantum import hybrid_layer
+from mpodis.quantum import execute_layer
 from mpodis.sites import mpo_to_dense
-from mpodis.structured.low_rank import Approximation, low_rank, rank_for, truncation, zero
+from mpodis.structured import Approximation, low_rank, rank_for, truncated_mpo, zero_matrix
 
 if TYPE_CHECKING:
     from quimb.tensor import MatrixProductOperator
@@ -212,11 +212,11 @@ def _baselines(
     All are fitted by the same objectives as the circuits.
     """
     rank = rank_for(parameters, layer.matrix.shape)
-    found: list[tuple[str, Approximation]] = [("-", zero(layer.matrix))]
+    found: list[tuple[str, Approximation]] = [("-", zero_matrix(layer.matrix))]
     for objective in options.objectives:
         moments, weighted = layer.moments(objective), objective != "overlap"
         found += [
-            (objective, truncation(mpo, options.max_bond, **moments, weighted=weighted)),
+            (objective, truncated_mpo(mpo, options.max_bond, **moments, weighted=weighted)),
             (objective, low_rank(layer.matrix, rank, **moments, weighted=weighted)),
         ]
     rows = []
@@ -250,7 +250,7 @@ def _execute(
     x, y = data.x_test[:count], data.y_test[:count]
     module = layer.factorized(factorization, objective)
     began = time.perf_counter()
-    measured = hybrid_layer(factorization, x, progbar=progbar)
+    measured = execute_layer(factorization, x, progbar=progbar)
     seconds = time.perf_counter() - began
     bias = layer.bias(objective, factorization.to_dense())
     if bias is not None:

@@ -1,4 +1,4 @@
-"""First and second moments of samples that are seen batch by batch, in full or of low rank."""
+"""First and second moments of samples that come batch by batch, in full or of low rank."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from torch import Tensor
 
 from mpodis.tables import Table, Tabular
 
-__all__ = ["LayerStatistics", "LowRankMoment", "Stream", "double"]
+__all__ = ["LayerStatistics", "LowRankMoment", "StreamedMoments"]
 
-_ROWS = 8192  # samples at a time that are cast to double precision
+_ROWS = 8192
+"""Samples that are cast to double precision at a time."""
 
 
 @dataclass(frozen=True, eq=False)
 class LowRankMoment:
-    """A second moment as factor^H factor + diag(residual), which agrees on the diagonal.
+    """A second moment approximated by factor^H factor + diag(residual), exact on the diagonal.
 
     Attributes
     ----------
@@ -26,7 +27,7 @@ class LowRankMoment:
     residual : array (features,)
         What the factor leaves out of the diagonal; not negative.
     error : float
-        The moment differs from this form by at most so much in the spectral norm.
+        Upper bound of the spectral norm of the difference from the moment itself.
     """
 
     factor: np.ndarray
@@ -34,17 +35,17 @@ class LowRankMoment:
     error: float
 
     def to_dense(self) -> np.ndarray:
-        """The form as a (features, features) array."""
+        """The approximation as a (features, features) array."""
         return self.factor.conj().T @ self.factor + np.diag(self.residual)
 
     @property
     def trace(self) -> float:
-        """That of the moment itself."""
+        """Trace of the moment itself."""
         return float(np.linalg.norm(self.factor) ** 2 + self.residual.sum())
 
     @property
     def square(self) -> float:
-        """Squared Frobenius norm of the form."""
+        """Squared Frobenius norm of the approximation."""
         gram = np.linalg.norm(self.factor @ self.factor.conj().T) ** 2
         cross = 2 * (np.abs(self.factor) ** 2).sum(axis=0) @ self.residual
         return float(gram + cross + self.residual @ self.residual)
@@ -57,12 +58,13 @@ class LayerStatistics(Tabular):
     Attributes
     ----------
     count : int
-        Samples seen.
+        Number of samples.
     mean : array (features,)
     about_mean : array (features, features) or LowRankMoment
         Second moment about the mean, E[(x - mean)^H (x - mean)].
     sensitivity : array (outputs, outputs) or None
-        E[g^H g] of the gradients of the log-likelihood, averaged over the samples.
+        E[g^H g] of the gradients g of the log-likelihood by the layer's outputs: their Fisher
+        information, averaged over the samples.
     """
 
     count: int
@@ -72,18 +74,18 @@ class LayerStatistics(Tabular):
 
     @property
     def centred(self) -> np.ndarray:
-        """The second moment about the mean, (features, features): see `second_moment`."""
+        """The second moment about the mean as (features, features), see `mpodis.second_moment`."""
         moment = self.about_mean
         return moment.to_dense() if isinstance(moment, LowRankMoment) else moment
 
     @property
     def covariance(self) -> np.ndarray:
-        """E[x^H x], (features, features): what `mpodis.disentangle` takes by this name."""
+        """E[x^H x], (features, features), as `mpodis.disentangle` takes it."""
         return self.centred + np.outer(self.mean.conj(), self.mean)
 
     @property
     def low_rank(self) -> LowRankMoment | None:
-        """E[x^H x] with the mean as one more row of the factor; None where it is held in full."""
+        """E[x^H x] with the mean as one more row of the factor; None without a `rank`."""
         moment = self.about_mean
         if not isinstance(moment, LowRankMoment):
             return None
@@ -91,6 +93,7 @@ class LayerStatistics(Tabular):
         return LowRankMoment(factor, moment.residual, moment.error)
 
     def table(self) -> Table:
+        """Size, mean, effective rank and condition of the second moment."""
         low_rank, condition = self.low_rank, None
         if low_rank is None:
             values = np.linalg.eigvalsh(self.covariance)
@@ -111,8 +114,8 @@ class LayerStatistics(Tabular):
             left = float(low_rank.residual.sum() / trace) if trace else 0.0
             rows += [
                 ("rank of the factor", len(low_rank.factor)),
-                ("share left to the diagonal", left),
-                ("error of the form, at most", low_rank.error),
+                ("share in the residual", left),
+                ("error, at most", low_rank.error),
             ]
         if self.sensitivity is not None:
             trace = np.trace(self.sensitivity).real
@@ -123,40 +126,57 @@ class LayerStatistics(Tabular):
         return Table(("layer inputs", "value"), rows, notes=notes)
 
 
-class Stream:
+class StreamedMoments:
     """Mean and second moment about it, updated by blocks of rows (Chan, Golub and LeVeque 1983).
 
-    With a `rank` the rows seen so far are kept as a factor of twice that many rows, cut back after
-    every block (Frequent Directions, arXiv 1501.01711, without its shrinkage). What a cut leaves
-    out is a positive part of the moment, so that the sum of its largest eigenvalues bounds
-    the spectral norm of all that is missing; so does its trace.
+    With a `rank` the rows seen so far are represented by a factor of twice that many rows, reduced
+    after every block (Frequent Directions, arXiv 1501.01711, without its shrinkage). What a
+    reduction leaves out is positive semidefinite, so that the sum of the largest eigenvalues left
+    out bounds the spectral norm of all that is missing; its trace is another bound.
+
+    Parameters
+    ----------
+    name : str
+        Of the layer, for error messages.
+    rank : int, optional
+        Default: the full second moment.
+
+    Raises
+    ------
+    ValueError
+        If the rank is below 1.
     """
 
     def __init__(self, name: str, rank: int | None = None) -> None:
         if rank is not None and rank < 1:
-            raise ValueError(f"rank={rank} keeps nothing; give 1 or more, or None for all")
+            raise ValueError(f"rank={rank} must be 1 or more, or None for the full moment")
         self.name, self.rank = name, rank
         self.count, self.missing = 0, 0.0
-        self.mean = self.scatter = self.factor = self.diagonal = None
+        self.mean: Tensor | None = None
 
     def add(self, x: Tensor) -> None:
-        """Samples (n, features)."""
+        """Add samples (n, features).
+
+        Raises
+        ------
+        ValueError
+            If entries are NaN or infinite.
+        """
         step = _ROWS if self.rank is None else max(256, 2 * self.rank)
         for block in x.split(step):
-            self._add(double(block))
+            if len(block):
+                self._add(to_double(block))
 
     def _add(self, x: Tensor) -> None:
         n = len(x)
-        if not n:
-            return
         bad = int((~torch.isfinite(x)).sum())
         if bad:
             raise ValueError(f"{bad} inputs of the layer {self.name!r} are NaN or infinite")
         mean = x.mean(dim=0)
         if self.mean is None:
             self.mean = torch.zeros_like(mean)
-            self.diagonal = self.scatter = 0.0
-            self.factor = x[:0]
+            self.scatter = x.new_zeros(()) if self.rank else torch.outer(self.mean, self.mean)
+            self.diagonal, self.factor = self.mean.real, x[:0]
         total = self.count + n
         shift = mean - self.mean
         rows = torch.cat([x - mean, math.sqrt(self.count * n / total) * shift[None]])
@@ -165,33 +185,41 @@ class Stream:
             self.scatter = self.scatter + rows.conj().T @ rows
         else:
             self.diagonal = self.diagonal + rows.abs().square().sum(dim=0)
-            self._cut(torch.cat([self.factor, rows]), 2 * self.rank)
+            self._reduce(torch.cat([self.factor, rows]), 2 * self.rank)
 
-    def _cut(self, rows: Tensor, keep: int) -> None:
-        """The factor of `keep` rows nearest to what these rows span."""
+    def _reduce(self, rows: Tensor, keep: int) -> None:
+        """Set the factor to `keep` rows, those with the nearest second moment to that of `rows`."""
         values, vectors = torch.linalg.eigh(rows @ rows.conj().T)
         self.factor = vectors[:, -keep:].conj().T @ rows
         if len(values) > keep:
             self.missing += max(0.0, values[-keep - 1].item())
 
     def statistics(self, sensitivity: np.ndarray | None = None) -> LayerStatistics:
-        if not self.count:
-            raise ValueError(f"the layer {self.name!r} received no samples, only empty batches")
+        """The moments of all samples added so far.
+
+        Raises
+        ------
+        ValueError
+            If there are none.
+        """
+        if self.mean is None:
+            raise ValueError(
+                f"the layer {self.name!r} received no samples, only empty batches; check the inputs"
+            )
         mean = self.mean.cpu().numpy()
         if self.rank is None:
             moment = (self.scatter / self.count).cpu().numpy()
             return LayerStatistics(self.count, mean, moment, sensitivity)
-        self._cut(self.factor, self.rank)
+        self._reduce(self.factor, self.rank)
         left = self.diagonal - self.factor.abs().square().sum(dim=0)
         residual = (left / self.count).clamp(min=0).cpu().numpy()
         factor = (self.factor / math.sqrt(self.count)).cpu().numpy()
         error = min(self.missing / self.count, float(residual.sum()))
-        return LayerStatistics(
-            self.count, mean, LowRankMoment(factor, residual, error), sensitivity
-        )
+        moment = LowRankMoment(factor, residual, error)
+        return LayerStatistics(self.count, mean, moment, sensitivity)
 
 
-def double(x: Tensor) -> Tensor:
+def to_double(x: Tensor) -> Tensor:
     """Detached, in float64 or complex128; on the CPU where the device has no such numbers."""
     x = x.detach()
     x = x.cpu() if x.device.type == "mps" else x

@@ -1,46 +1,82 @@
-"""Training a classifier reproducibly, and its accuracy."""
+"""Train a classifier reproducibly, train on ("heal") a changed network, and measure accuracy."""
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable, Iterable, Sized
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from mpodis.data import Dataset
 from mpodis.nn.activations import like_model
-from mpodis.nn.layers import Seed, torch_generator
-from mpodis.nn.steps import steps_for
+from mpodis.nn.adam_steps import adam_steps
+from mpodis.nn.linear import Seed, torch_generator
 from mpodis.progress import bar
 
 __all__ = [
+    "Recipe",
     "TrainingRecord",
     "accuracy",
+    "heal",
     "predict",
     "train_classifier",
 ]
 
-_EVALUATION_BATCH = 10_000  # images at a time where no gradient is needed
+Model = TypeVar("Model", bound=nn.Module)
+
+_EVALUATION_BATCH = 10_000
+"""Images that are run at a time where no gradient is needed."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings of `train_classifier` for one kind of network on one data set."""
+
+    epochs: int
+    learning_rate: float
+    batch_size: int
+
+
+def completed_recipe(recipe: Recipe | None, subject: str, **given: Any) -> Recipe:
+    """The recipe, with the given settings that are not None in the place of its own.
+
+    Raises
+    ------
+    ValueError
+        If there is no recipe for the subject and a setting is None; the message names all of them.
+    """
+    settings: dict[str, Any] = {
+        name: getattr(recipe, name, None) if value is None else value
+        for name, value in given.items()
+    }
+    missing = [name for name, value in settings.items() if value is None]
+    if missing:
+        raise ValueError(f"there is no recipe for {subject}; give {', '.join(missing)}")
+    return Recipe(**settings)
 
 
 @dataclass(frozen=True)
 class TrainingRecord:
-    """What happened in `train_classifier`, and with which settings.
+    """Settings and course of `train_classifier`.
 
     Attributes
     ----------
     losses : tuple of float
-        Mean cross entropy (nats) of every epoch, taken while the weights move.
+        Mean cross entropy (nats) over every epoch, during which the weights change.
     train_accuracy : float
         Percent, of the trained model on the training images.
     epochs, learning_rate, batch_size, seed
         The settings; seed is None where a numpy Generator was given.
     threads : int
-        Threads of torch; another number rounds differently, and so changes the last bits of a
-        step and in the end the accuracy by some tenths of a percent.
+        Threads of torch. Another number rounds differently: the last bits of each step change, and
+        in the end the accuracy by some tenths of a percent.
     note : str
         The data trained on, `Dataset.note`.
     seconds : float
@@ -59,7 +95,7 @@ class TrainingRecord:
 
 
 def train_classifier(
-    model: nn.Module,
+    model: Model,
     data: Dataset,
     *,
     epochs: int,
@@ -67,45 +103,59 @@ def train_classifier(
     batch_size: int,
     seed: Seed = 0,
     progbar: bool = False,
-) -> tuple[nn.Module, TrainingRecord]:
+) -> tuple[Model, TrainingRecord]:
     """Train on the training images with Adam, a cosine schedule and the cross entropy.
 
-    The model is changed in place and left in evaluation mode, where its parameters are. The seed
-    fixes the order of the images: the same seed, model and machine (with the same number of
-    threads) give the same bits. The global generators are not used; a model with dropout would.
+    The model is changed in place, on its own device, and left in evaluation mode. The seed
+    determines the order of the images: the same seed, model and machine (with the same number of
+    threads) give the same bits. No global generator is used, unless by the model (dropout).
 
     Parameters
     ----------
     model : torch.nn.Module
         From (n, features) to (n, classes) logits.
     data : Dataset
-        The test part is not looked at.
+        The test part is not used.
     epochs, batch_size : int
-        Passes over the data, and images per step (batches are made equal to within one).
+        Passes over the data, and images per step (batches differ by at most one image).
     learning_rate : float
-        At the start; it falls to 0 along a half cosine, step by step.
-    seed : int or numpy.random.Generator
-    progress : bool
+        Of the first step; it falls to 0 along a half cosine, step by step.
+    seed : int, numpy.random.Generator or torch.Generator
+    progbar : bool
         Show a progress bar with the loss.
 
     Returns
     -------
     model : torch.nn.Module
-        The one given.
+        The model given.
     record : TrainingRecord
 
     Raises
     ------
     ValueError
-        For settings that make no sense, or if the loss becomes infinite.
+        For settings that are not positive, or if the loss becomes infinite.
+
+    Examples
+    --------
+    >>> from mpodis.data import load_data
+    >>> from mpodis.nn import dense_network
+    >>> model, record = train_classifier(
+    ...     dense_network((64, 10), seed=0),
+    ...     load_data("digits"),
+    ...     epochs=1,
+    ...     learning_rate=0.03,
+    ...     batch_size=64,
+    ... )
+    >>> len(record.losses)
+    1
     """
     check_settings(learning_rate, epochs=epochs, batch_size=batch_size)
-    start = time.perf_counter()
+    began = time.perf_counter()
     generator = torch_generator(seed)
     x = like_model(model, data.x_train)
     y = torch.as_tensor(data.y_train, device=x.device)
     batches = math.ceil(len(x) / batch_size)
-    steps = steps_for(model, x, y, learning_rate=learning_rate, count=epochs * batches)
+    steps = adam_steps(model, x, y, learning_rate=learning_rate, count=epochs * batches)
     losses = []
     model.train()
     with bar(total=epochs, desc="training", enabled=progbar) as shown:
@@ -124,25 +174,34 @@ def train_classifier(
         seed=seed if isinstance(seed, int) else None,
         threads=torch.get_num_threads(),
         note=data.note,
-        seconds=time.perf_counter() - start,
+        seconds=time.perf_counter() - began,
     )
 
 
 @torch.no_grad()
 def predict(model: nn.Module, x: np.ndarray | Tensor) -> np.ndarray:
-    """Predicted class (int64) of every row of x, with the model in the mode it is in."""
+    """Predicted class (int64) of every row of x (n, features); the model's mode is kept."""
     rows = like_model(model, x).split(_EVALUATION_BATCH)
     return np.concatenate([model(batch).argmax(1).cpu().numpy() for batch in rows])
 
 
 def accuracy(model: nn.Module, x: np.ndarray | Tensor, y: np.ndarray) -> float:
-    """Percentage of the rows of x (n, features) that are given their label y (n,)."""
+    """Percentage of the rows of x (n, features) whose predicted class is their label y (n,).
+
+    Raises
+    ------
+    ValueError
+        If there are no images, or not as many labels.
+    """
     if len(x) != len(y) or len(x) == 0:
-        raise ValueError(f"{len(x)} images need as many labels, and at least one; got {len(y)}")
+        raise ValueError(
+            f"{len(x)} images need as many labels, and there must be one or more; got {len(y)}"
+        )
     return 100 * float(np.mean(predict(model, x) == np.asarray(y)))
 
 
 def check_loss(loss: float, epoch: int, learning_rate: float) -> None:
+    """A ValueError if training diverges."""
     if not math.isfinite(loss):
         raise ValueError(
             f"the loss is {loss} after epoch {epoch + 1}; lower learning_rate={learning_rate}"
@@ -150,8 +209,77 @@ def check_loss(loss: float, epoch: int, learning_rate: float) -> None:
 
 
 def check_settings(learning_rate: float, **counts: int) -> None:
+    """A ValueError for a learning rate that is not positive, or counts that are not."""
     for name, value in counts.items():
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
             raise ValueError(f"{name}={value!r} must be an integer of at least 1")
     if not 0 < learning_rate < math.inf:
         raise ValueError(f"learning_rate={learning_rate!r} must be positive, e.g. 0.01")
+
+
+def heal(
+    model: nn.Module,
+    loader: Iterable[tuple[Tensor, Tensor]],
+    *,
+    loss: Callable[[Tensor, Tensor], Tensor] = cross_entropy,
+    epochs: int = 1,
+    learning_rate: float = 1e-3,
+    progbar: bool = False,
+) -> list[float]:
+    """Train on a network whose layers were replaced, in place, with Adam and a half cosine.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        All its parameters are trained; it is left in evaluation mode.
+    loader : iterable of (inputs, targets)
+        Batches, as of a `torch.utils.data.DataLoader`; iterated over once an epoch, in its own
+        order.
+    loss : callable
+        Of outputs and targets.
+    epochs : int
+    learning_rate : float
+        Of the first step; it falls to 0.
+    progbar : bool
+        Show a progress bar with the loss.
+
+    Returns
+    -------
+    list of float
+        Mean loss over every epoch.
+
+    Raises
+    ------
+    ValueError
+        For settings that are not positive, an empty loader, or a loss that becomes infinite.
+    """
+    check_settings(learning_rate, epochs=epochs)
+    optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
+    device = next(model.parameters()).device
+    losses: list[float] = []
+    batches = len(loader) if isinstance(loader, Sized) else None
+    # with a loader of unknown length the learning rate falls from epoch to epoch
+    schedule = CosineAnnealingLR(optimizer, max(1, epochs * (batches or 1)))
+    model.train()
+    with bar(total=epochs, desc="healing", enabled=progbar) as shown:
+        for epoch in range(epochs):
+            total, count = 0.0, 0
+            for x, y in loader:
+                value = loss(model(x.to(device)), y.to(device))
+                optimizer.zero_grad()
+                value.backward()
+                optimizer.step()
+                if batches:
+                    schedule.step()
+                total, count = total + value.item() * len(x), count + len(x)
+            if not count:
+                raise ValueError(
+                    "the loader has no batches; give one that can be iterated over every epoch"
+                )
+            if not batches:
+                schedule.step()
+            losses.append(total / count)
+            check_loss(losses[-1], epoch, learning_rate)
+            shown.update(loss=losses[-1])
+    model.eval()
+    return losses

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 
@@ -23,6 +23,8 @@ from mpodis.optimise.state import State
 from mpodis.optimise.unitary import approximate_unitary
 
 __all__ = ["Stage", "advance", "constrained_gates", "grow", "plan", "standing", "winners"]
+
+Layers: TypeAlias = tuple[tuple[Placement, ...], ...]
 
 COARSE_DEPTH = 16
 """Depth from which on, every `BLOCK` layers, circuits that begin with wide gates are tried."""
@@ -128,18 +130,26 @@ def _coarse_stages(left: Ansatz, right: Ansatz) -> list[Stage]:
         "left": [left.layers[k : k + BLOCK] for k in range(0, left.depth, BLOCK)],
         "right": [right.layers[k : k + BLOCK] for k in range(0, right.depth, BLOCK)],
     }
-    now = {side: [(layer,) for layer in layers] for side, layers in wide.items()}
+    now: dict[str, list[Layers]] = {
+        side: [(layer,) for layer in layers] for side, layers in wide.items()
+    }
 
-    def ansatze() -> list[Ansatz]:
-        sides = (("left", left), ("right", right))
-        return [replace(ansatz, layers=sum(now[side], ())) for side, ansatz in sides]
+    def stage(begins: str, side: str = "", layer: int = -1) -> Stage:
+        layers = {name: sum(blocks, ()) for name, blocks in now.items()}
+        return Stage(
+            replace(left, layers=layers["left"]),
+            replace(right, layers=layers["right"]),
+            begins,
+            side,
+            layer,
+        )
 
-    stages = [Stage(*ansatze(), "coarse")]
+    stages = [stage("coarse")]
     for k in range(count):
         for side, block in (("left", k), ("right", count - 1 - k)):
             at = sum(len(layers) for layers in now[side][:block])
             now[side][block] = fine[side][block]
-            stages.append(Stage(*ansatze(), "compile", side, at))
+            stages.append(stage("compile", side, at))
     stages[-1] = replace(stages[-1], decides=True)
     return stages
 

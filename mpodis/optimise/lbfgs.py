@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy.linalg.blas import daxpy
+from scipy.linalg import get_blas_funcs
 from scipy.optimize import line_search
 
 from mpodis.circuit import Ansatz
@@ -22,6 +22,9 @@ from mpodis.gates import exponential, skew
 from mpodis.objectives import Loss
 
 __all__ = ["Lbfgs"]
+
+_axpy: Any = get_blas_funcs("axpy", dtype=np.float64)
+"""y + a x in place of y; less to do around it than a sum of arrays."""
 
 
 class Lbfgs:
@@ -147,12 +150,12 @@ class Lbfgs:
         pairs = list(zip(self.steps, self.differences, self.curvatures, strict=True))
         for step, difference, curvature in reversed(pairs):
             weights.append(step.dot(q) / curvature)
-            q = daxpy(difference, q, a=-weights[-1])
+            q = _axpy(difference, q, a=-weights[-1])
         if pairs:
             _, difference, curvature = pairs[-1]
             q *= curvature / difference.dot(difference)
         for (step, difference, curvature), weight in zip(pairs, reversed(weights), strict=True):
-            q = daxpy(step, q, a=weight - difference.dot(q) / curvature)
+            q = _axpy(step, q, a=weight - difference.dot(q) / curvature)
         return q
 
     def _point(self) -> tuple[list, list]:
@@ -207,12 +210,12 @@ def _sum(found: Gradient, side: str, numbers: Sequence[int]) -> np.ndarray:
     there = getattr(found, side)
     if len(numbers) == 1:
         return there[numbers[0]]
-    return sum((there[j] for j in numbers[1:]), there[numbers[0]])
+    return np.sum([there[j] for j in numbers], axis=0)
 
 
 def _like(derivative: np.ndarray, gate: np.ndarray) -> np.ndarray:
     """The derivative by a gate: for a real gate its real part."""
-    return derivative if gate.dtype.kind == "c" else derivative.real
+    return derivative if gate.dtype.kind == "c" else np.real(derivative)
 
 
 def _flatten(parts: Sequence) -> np.ndarray:

@@ -9,7 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from mpodis.circuit import Ansatz, Circuit, Placement, brickwall, embed, from_spec, identity_circuit
+from mpodis.circuit import (
+    Ansatz,
+    Circuit,
+    Placement,
+    as_circuit,
+    brickwall,
+    embed,
+    from_spec,
+    identity_circuit,
+)
 from mpodis.conventions import Legs, padded_shape, wires
 from mpodis.factorization import Factorization
 from mpodis.fit import embed_metric, pad_bonds
@@ -65,7 +74,7 @@ class Problem:
     sensitivity: np.ndarray | None = None
     initial: Point | None = None
 
-    @cached_property
+    @property
     def legs(self) -> Legs:
         return legs_of(self.tensors)
 
@@ -74,9 +83,13 @@ class Problem:
         return left_canonical(self.tensors)
 
     @cached_property
+    def _unit(self) -> list:
+        return spread_norm(self._canonical[0], 0.0)
+
+    @property
     def unit(self) -> list:
         """Site tensors of M / |M|, the norm spread over the sites."""
-        return spread_norm(self._canonical[0], 0.0)
+        return self._unit
 
     @property
     def log_norm(self) -> float:
@@ -133,6 +146,7 @@ class Problem:
         if len(shape) != 2 or min(shape) < 1 or shape[0] > padded[0] or shape[1] > padded[1]:
             raise ValueError(f"shape={shape} does not lie within the operator's {padded}")
         n_left, n_right = len(wires(legs, "left")), len(wires(legs, "right"))
+        left, right = _converted(left), _converted(right)
         left_ansatz = as_ansatz(left, n_left, group, "left")
         if right is None:
             if isinstance(left, Ansatz | Circuit) and n_left != n_right:
@@ -233,6 +247,12 @@ def _double(array: Any) -> np.ndarray:
         array = array.detach().cpu().numpy()
     array = np.asarray(array)
     return array.astype(np.complex128 if array.dtype.kind == "c" else np.float64, order="C")
+
+
+def _converted(side: Sides) -> Sides:
+    """quimb's circuit as one of ours; anything else as it is."""
+    ours = isinstance(side, Ansatz | Circuit | str | int | np.integer | float | list | None)
+    return side if ours else as_circuit(side)
 
 
 def as_ansatz(value: Sides, n: int, group: str, side: str) -> Ansatz:

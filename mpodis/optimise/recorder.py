@@ -10,7 +10,7 @@ import numpy as np
 
 from mpodis.circuit import Circuit
 from mpodis.conventions import crop, padded_shape, split
-from mpodis.environments.protocol import Environments, core_norm
+from mpodis.environments.protocol import Environments, core_norm, has_dense_operator
 from mpodis.factorization import dense_overlap, sandwich
 from mpodis.measures import (
     bond_spectra,
@@ -151,7 +151,7 @@ class Recorder:
 
     def _entropies(self, engine: Environments, problem: Problem) -> np.ndarray:
         """S_k of Q_L^H M Q_R^H (nats): the entanglement that the circuits leave."""
-        if engine.holds_dense:
+        if has_dense_operator(engine):
             pulled = engine.pulled(self._matrix)
         else:
             left, right = (circuit.adjoint() for circuit in _circuits(engine, problem))

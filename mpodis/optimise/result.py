@@ -56,8 +56,9 @@ class Disentangled(Tabular):
     Attributes
     ----------
     factorization : Factorization
-    status : {"exact", "converged", "truncated", "max_sweeps", "max_seconds", "interrupted", "unfinished"}
-        Why the search ended, see `ADVICE`.
+    status : str
+        Why the search ended: "exact", "converged", "truncated", "max_sweeps", "max_seconds",
+        "interrupted" (by Ctrl-C) or "unfinished" (as `load_run` found it).
     history : History
     options : SearchOptions
     init : int

@@ -84,6 +84,11 @@ class Search:
         if self.options.init == "auto":
             self.options = replace(self.options, init=self._automatic_init())
         self.loss: Loss[Any] = objective.loss(problem)
+        if self.options.method == "sweeps" and len(self.loss.polar_sides) < 2:
+            raise ValueError(
+                "method='sweeps' has no closed form for the gates of both sides under "
+                f"objective={objective.name!r}; use method='auto'"
+            )
         grown = self.options.init == "grown" and problem.initial is None
         self._whole = Stage(problem.left, problem.right, "guess")
         self.stages = plan(problem.left, problem.right) if grown else [self._whole]
@@ -133,11 +138,6 @@ class Search:
             raise ValueError(
                 f"objective={name!r} needs the dense operator; engine={options.engine!r} "
                 f"does not have it, use engine={next(iter(able))!r}"
-            )
-        if options.method == "sweeps" and len(self.objective.polar_sides) < 2:
-            raise ValueError(
-                "method='sweeps' has no closed form for the left gates under "
-                f"objective={name!r}; use method='auto'"
             )
         engine = next(iter(able)) if options.engine == "auto" else options.engine
         limit = able[engine].limit
@@ -251,10 +251,12 @@ class Search:
             raise ValueError("the search has not made a record yet; there is no result to return")
         stage, point, name = standing(self.stages, state)
         point = advance(stage, self._whole, point, seed=())
-        if self._run is not None and self._run.fits(self._whole):
+        if state.ended and self._run is not None and self._run.fits(self._whole):
             engine = self._run.engine
         else:
             engine = self.engine(self._whole)
+            if state.plan is not None:
+                engine.plan = state.plan
         bond = engine.max_bond
         with single_threaded(bond is not None and bond <= SMALL_BOND):
             return self._measured(engine, point, state, name, status)

@@ -78,7 +78,7 @@ class State:
     status: str = ""
     bond_level: int = 0
     checked: Point | None = None
-    checked_overlap: float = math.nan
+    checked_overlap: float = 0.0
     guess: int = 0
     refining: bool = False
     best: State | None = None
@@ -151,7 +151,7 @@ class State:
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray], numbers: dict, records: list) -> State:
         """The state that `to_arrays` described, with its history."""
-        values = dict(numbers) | {"records": list(records)}
+        values: dict[str, Any] = dict(numbers) | {"records": list(records)}
         for name in ("best", "incumbent"):
             if values[name] is not None:
                 own = {k[len(name) + 1 :]: x for k, x in arrays.items() if k.startswith(f"{name}/")}

@@ -90,7 +90,7 @@ def approximate_unitary(
     engine = DenseEnvironments(loss.target, ((2, 2),) * n, ansatz, nothing)
     updates = Updates.build(loss, engine, ansatz, nothing, core=False)
     bound = 1.0
-    if circuit_group(ansatz) == "SO" and np.linalg.det(target.real) < 0:
+    if circuit_group(ansatz) == "SO" and np.linalg.det(np.real(target)) < 0:
         bound = 1.0 - 2.0 / 2**n
     budget = UnitaryBudget(
         max_sweeps,

@@ -21,8 +21,14 @@ from mpodis.optimise.result import Disentangled
 from mpodis.options import NETWORK_OBJECTIVES
 from mpodis.paper.base import Experiment, Options, Panel, Piece, spread
 from mpodis.paper.networks import dataset, network
-from mpodis.structured import full_width, weighted_bound
-from mpodis.structured.low_rank import low_rank, rank_for, truncation, zero
+from mpodis.structured import (
+    activation_loss_bound,
+    full_width_gates,
+    low_rank,
+    rank_for,
+    truncated_mpo,
+    zero_matrix,
+)
 from mpodis.tables import Table
 
 if TYPE_CHECKING:
@@ -95,7 +101,7 @@ def _ours(*, data, data_dir, networks, seed, objective, depths, starts, max_swee
         left = brickwall(mpo.L, depth)
         found = _either(mpo, left, before, starts, same)
         before, parts = found, found.factorization.parameter_counts()
-        bound = weighted_bound(mpo, found.factorization.core, **moments)
+        bound = activation_loss_bound(mpo, found.factorization.core, **moments)
         rows.append(
             _row(
                 layer,
@@ -126,7 +132,10 @@ def _either(mpo, left, before: Disentangled | None, starts: int, same: dict) -> 
 def _baselines(*, data, data_dir, networks, seed, objective, depths) -> dict:
     layer, mpo = _layer(data, data_dir, networks, seed)
     options = layer.moments(objective) | {"weighted": objective != "overlap"}
-    found = [("nothing (W = 0)", zero(layer.matrix)), ("truncated", truncation(mpo, 1, **options))]
+    found = [
+        ("nothing (W = 0)", zero_matrix(layer.matrix)),
+        ("truncated", truncated_mpo(mpo, 1, **options)),
+    ]
     for depth in depths:
         parameters = 4 * mpo.L + 2 * brickwall(mpo.L, depth).n_parameters
         rank = rank_for(parameters, layer.matrix.shape)
@@ -145,7 +154,7 @@ def _baselines(*, data, data_dir, networks, seed, objective, depths) -> dict:
         for name, one in found
     ]
     moments = {} if objective == "overlap" else layer.moments(objective)
-    widest = full_width(mpo, 1, **moments, seed=seed)
+    widest = full_width_gates(mpo, 1, **moments, seed=seed)
     matrix = widest.factorization.to_dense()
     rows.append(
         _row(

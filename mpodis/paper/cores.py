@@ -22,7 +22,7 @@ from mpodis.mpo import compress
 from mpodis.optimise.result import Disentangled
 from mpodis.paper.base import Experiment, Options, Panel, Piece
 from mpodis.paper.layers import TrainedLayer, trained_layer
-from mpodis.structured.low_rank import truncation
+from mpodis.structured import truncated_mpo
 from mpodis.tables import Table
 
 __all__ = ["EXPERIMENT"]
@@ -105,7 +105,7 @@ def _plain(*, layer: str, seed: int, bond: int, core_bonds: list[int], **where) 
     rows = []
     for objective in OBJECTIVES:
         for core_bond in core_bonds:
-            cut = truncation(
+            cut = truncated_mpo(
                 whole.mpo, core_bond, covariance=covariance, weighted=objective == "activations"
             )
             rows.append(

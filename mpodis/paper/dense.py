@@ -83,7 +83,13 @@ FEW, MANY = (250, 550), 1100
 
 def pieces(options: Dense) -> list[Piece]:
     if options.network == "wide":
-        return wide.pieces(options)
+        return wide.pieces(
+            options,
+            objectives=options.objectives,
+            shares=options.shares,
+            max_sweeps=options.max_sweeps,
+            rounds=options.rounds,
+        )
     same = {k: getattr(options, k) for k in ("data", "data_dir", "networks")}
     effort = {k: getattr(options, k) for k in ("starts", "max_sweeps", "rounds")}
     ours = [

@@ -29,8 +29,7 @@ from mpodis.gates import gate_parameters, random_gate
 from mpodis.mpo import compress, mpo_to_dense, truncate
 from mpodis.paper.base import Experiment, Options, Panel, Piece, spread
 from mpodis.paper.networks import network
-from mpodis.quantum import gate_cost
-from mpodis.quantum.cost import BACKENDS
+from mpodis.quantum import BACKENDS, gate_cost
 from mpodis.tables import Table
 
 __all__ = ["EXPERIMENT"]

@@ -31,13 +31,19 @@ from mpodis.nn import (
     replace_layer,
     train_classifier,
 )
-from mpodis.nn.monarch import MonarchLinear
+from mpodis.nn.monarch_linear import MonarchLinear
 from mpodis.paper.base import Experiment, Options, Panel, Piece
 from mpodis.paper.implicit import mean_spread
 from mpodis.paper.networks import dataset, submodule, trained_dense
 from mpodis.paper.replacements import SO4, bricks, gate_count
-from mpodis.structured.low_rank import bond_for, low_rank, mpo_parameters, rank_for
-from mpodis.structured.monarch import monarch, monarch_sizes
+from mpodis.structured import (
+    bond_for,
+    low_rank,
+    monarch,
+    monarch_sizes,
+    mpo_parameters,
+    rank_for,
+)
 from mpodis.tables import Table
 
 __all__ = ["EXPERIMENT"]
@@ -179,7 +185,7 @@ def _mpo(**given) -> dict:
     setting = setting.padded()
     seen = setting.images.x_train[:SEEN]
     first = compress_module(
-        setting.model, {name: bond for name, (_, bond, _) in sizes.items()}, loader=seen, tol=TOL
+        setting.model, {name: bond for name, (_, bond, _) in sizes.items()}, inputs=seen, tol=TOL
     )
     result = {"seed": seed, "original": original, "images": setting.images.note}
     result["dense"] = sum(rows * columns for rows, columns in shapes.values())
@@ -190,7 +196,7 @@ def _mpo(**given) -> dict:
         hybrid, _ = disentangle_module(
             hybrid,
             name,
-            loader=seen,
+            inputs=seen,
             left=bricks(len(wires(legs, "left")), depth),
             right=bricks(len(wires(legs, "right")), depth).reversed(),
             max_bond=max(1, bond // 2),

@@ -20,8 +20,8 @@ from matplotlib.axes import Axes
 from mpodis.data import Dataset
 from mpodis.measures import entanglement
 from mpodis.nn import HybridLinear, MPOLinear, accuracy, train_classifier
-from mpodis.nn.layers import torch_generator
-from mpodis.nn.paper import ARCHITECTURES, Architecture
+from mpodis.nn.linear import torch_generator
+from mpodis.nn.paper_networks import ARCHITECTURES, Architecture
 from mpodis.paper.base import Experiment, Options, Panel, Piece
 from mpodis.paper.networks import dataset
 from mpodis.tables import Table
@@ -39,7 +39,7 @@ class Implicit(Options):
     Attributes
     ----------
     architecture : str, optional
-        Of `mpodis.nn.paper.ARCHITECTURES`; by default the one named like the data.
+        Of `mpodis.nn.paper_networks.ARCHITECTURES`; by default the one named like the data.
     rows : tuple of str
         Rows of the architecture; none: all.
     gates : float, optional
@@ -70,7 +70,7 @@ class Implicit(Options):
                 f"architecture {self.name!r} is not known; use one of {', '.join(ARCHITECTURES)}"
             )
         for row in self.rows:
-            ARCHITECTURES[self.name].stages(row)
+            ARCHITECTURES[self.name].layer_specs(row)
 
     @property
     def name(self) -> str:
@@ -130,7 +130,7 @@ def train_row(
     if (order != np.arange(len(order))).any():
         images = replace(images, x_train=images.x_train[:, order], x_test=images.x_test[:, order])
     generator = torch_generator(seed)
-    model = plan.network(row, scale=gates, batch=recipe["batch_size"], seed=generator)
+    model = plan.network(row, init_scale=gates, batch_size=recipe["batch_size"], seed=generator)
     model, training = train_classifier(model.to(device), images, **recipe, seed=generator)
     return {
         "row": row,

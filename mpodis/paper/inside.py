@@ -22,18 +22,18 @@ from mpodis.factorization import Factorization
 from mpodis.measures import second_moment
 from mpodis.mpo import truncate
 from mpodis.nn import (
+    CircuitLayer,
     HybridLinear,
     Recipe,
-    TrainedCircuit,
     accuracy,
     layer_inputs,
     replace_layer,
     train_classifier,
 )
-from mpodis.nn.layers import torch_generator
-from mpodis.nn.stacks import HybridNetwork, Stage
-from mpodis.nn.steps import steps_for
-from mpodis.nn.triangular import TriangularCircuit
+from mpodis.nn.adam_steps import adam_steps
+from mpodis.nn.hybrid_network import HybridNetwork, LayerSpec
+from mpodis.nn.linear import torch_generator
+from mpodis.nn.triangular_gates import TriangularCircuitLayer
 from mpodis.paper.networks import dataset, network
 
 __all__ = [
@@ -70,7 +70,7 @@ DRAWS = {
     "triangular, normal 2": ("triangular", 2.0),
     "triangular, uniform 0 to 1": ("triangular", None),
 }
-"""Exponent, and scale of the entries of t: ways to draw the gates, see `TriangularCircuit`."""
+"""Exponent, and scale of the entries of t: ways to draw the gates, see `TriangularCircuitLayer`."""
 
 
 @cache
@@ -91,18 +91,18 @@ def new_network(
     """2^sites -> 2^sites -> ReLU -> 10, `depth` layers of gates on each side of a product core."""
     lengths = [min(CUT, depth - k) for k in range(0, depth, CUT)] if cut else [depth]
     spec = " | ".join(f"{length}*2b" for length in lengths)
-    stages = (Stage(((2, 2),) * sites, 1, spec, spec), Stage(((2**sites, 10),)))
+    specs = (LayerSpec(((2, 2),) * sites, 1, spec, spec), LayerSpec(((2**sites, 10),)))
     generator = torch_generator(seed)
-    model = HybridNetwork(stages, batch=batch, seed=generator)
+    model = HybridNetwork(specs, batch_size=batch, seed=generator)
     if exponent == "triangular":
         layer: Any = model.layers[0]
         for side in (layer.left, layer.right):
             for k, circuit in enumerate(side):
-                side[k] = TriangularCircuit(circuit.ansatz, scale=scale, seed=generator)
+                side[k] = TriangularCircuitLayer(circuit.ansatz, init_scale=scale, seed=generator)
     return model
 
 
-def _circuits(model: Any) -> list[TrainedCircuit]:
+def _circuits(model: Any) -> list[CircuitLayer]:
     """The circuits of a network's first layer, left ones first."""
     layer = model.layers[0]
     return [*layer.left, *layer.right]
@@ -131,7 +131,7 @@ def layer_gradients(model: HybridNetwork, x, y) -> list[float]:
     return found
 
 
-def shape_of(circuits: Sequence[TrainedCircuit]) -> dict[str, float]:
+def shape_of(circuits: Sequence[CircuitLayer]) -> dict[str, float]:
     """How far 2-body gates are from orthogonal ones, and how ill-conditioned the circuits are.
 
     "distance" is the mean of |g^T g - 1| (Frobenius) over gates, "condition" the largest of the
@@ -245,12 +245,12 @@ def beginning(start: str, model, images: Dataset, *, depth: int, seed: int, **ef
         model.mpo.legs,
         left=left,
         right=left.reversed(),
-        scale=None,
+        init_scale=None,
         dtype=torch.float64,
         seed=torch_generator(seed),
     )
     with torch.no_grad():
-        layer.core.cores[0] *= model.mpo.weight().norm() / layer.core.weight().norm()
+        layer.core.site_tensors[0] *= model.mpo.weight().norm() / layer.core.weight().norm()
     return layer
 
 
@@ -289,7 +289,7 @@ def train_start(
     first, found = accuracy(model, images.x_test, images.y_test), {}
     for rate in rates:
         trained = copy.deepcopy(model)
-        steps = steps_for(trained, x, y, learning_rate=rate, count=checks[-1])
+        steps = adam_steps(trained, x, y, learning_rate=rate, count=checks[-1])
         rows, done = [(0, first)], 0
         for check in checks:
             trained.train()

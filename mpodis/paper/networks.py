@@ -50,7 +50,8 @@ def network(data: str, networks: str, seed: int) -> CompactTNN:
     """A trained network, in double precision and evaluation mode."""
     arrays, _ = load_arrays(_file(networks, data, seed))
     classes, features = np.shape(arrays["head.weight"])
-    bond = arrays["mpo.cores.0"].shape[-1]
+    (first,) = (a for name, a in arrays.items() if name.startswith("mpo.") and name.endswith(".0"))
+    bond = first.shape[-1]
     model = CompactTNN(inputs=features, bond=bond, classes=classes, seed=seed)
     model.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
     return model.double().eval()

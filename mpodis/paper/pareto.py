@@ -20,8 +20,7 @@ from mpodis.nn import layer_inputs
 from mpodis.paper.base import Experiment, Options, Panel, Piece, spread
 from mpodis.paper.networks import dataset, network
 from mpodis.plots import plot_pareto
-from mpodis.quantum import gate_cost
-from mpodis.quantum.cost import BACKENDS
+from mpodis.quantum import BACKENDS, gate_cost
 from mpodis.resynthesis import FAMILIES, ParetoFront, pareto
 from mpodis.tables import Table
 

@@ -24,9 +24,14 @@ from mpodis.optimise.result import Disentangled
 from mpodis.paper.base import Options
 from mpodis.paper.networks import submodule
 from mpodis.paper.rotations import as_rotations
-from mpodis.structured import Reordering, absorb_mean_into_bias, best_monarch, neuron_order
-from mpodis.structured.low_rank import low_rank
-from mpodis.structured.neuron_order import improve_permutation
+from mpodis.structured import (
+    Reordering,
+    absorb_mean_into_bias,
+    best_monarch,
+    improve_permutation,
+    low_rank,
+    neuron_order,
+)
 
 __all__ = [
     "ANGLES",
@@ -157,7 +162,7 @@ class Slot:
     @classmethod
     def of(cls, model: nn.Module, name: str, x, objective: str) -> Slot:
         """From the images x; "sensitivity" also weighs by the gradients of the loss."""
-        seen = collect_activations(model, name, x, sensitivity=objective == "sensitivity")
+        seen = collect_activations(model, name, x, with_sensitivity=objective == "sensitivity")
         linear = submodule(model, name)
         matrix, bias = (a.detach().numpy().T.copy() for a in (linear.weight, linear.bias))
         return cls(model, name, Layer(matrix, seen.centred, seen.sensitivity), seen.mean, bias)

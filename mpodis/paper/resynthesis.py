@@ -91,8 +91,10 @@ def _counted(
     given, tol = found.factorization, effort["tol"]
     circuits = [c for c in (given.left, given.right) if c.gates]
     near = [qiskit_approximation(circuit, tol=tol, seed=seed) for circuit in circuits]
-    alone = [resynthesise(circuit, seed=seed, **effort) for circuit in circuits]
-    layer = resynthesise(given, mpo, seed=seed, **effort)
+    options = {name: effort[name] for name in ("tol", "rounds", "trials")}
+    options |= {"n_searches": effort["orders"], "seed": seed}
+    alone = [resynthesise(circuit, **options) for circuit in circuits]
+    layer = resynthesise(given, mpo, **options)
     held = [one.circuit for one in alone]
     replaced = Factorization(held[0], given.core, held[1] if held[1:] else given.right, given.shape)
     row = {
@@ -115,8 +117,15 @@ def _counted(
         "front": layer.to_dict()["front"],
     }
     if sides == "both":
-        search = {"tol": tol, "orders": effort["orders"], "rounds": effort["rounds"]}
-        joint = compile_jointly(given.right, given.left, ways=effort["trials"], seed=seed, **search)
+        joint = compile_jointly(
+            given.right,
+            given.left,
+            tol=tol,
+            n_searches=effort["orders"],
+            rounds=effort["rounds"],
+            candidates=effort["trials"],
+            seed=seed,
+        )
         row["joint"] = {name: cost.two_qubit for name, cost in joint.costs.items()}
         row["joint_overlap"] = joint.overlap
     return row

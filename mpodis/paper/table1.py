@@ -26,7 +26,7 @@ from mpodis.measures import von_neumann_bound
 from mpodis.mpo import truncate
 from mpodis.paper.base import Experiment, Options, Panel, Piece, spread
 from mpodis.paper.networks import network
-from mpodis.structured import full_width
+from mpodis.structured import full_width_gates
 from mpodis.tables import Table
 
 __all__ = ["EXPERIMENT"]
@@ -134,7 +134,9 @@ def _layouts(n: int, width: int, group: str) -> dict[str, tuple[Ansatz, Ansatz]]
 def _aligned(mpo, core: str, group: str) -> Factorization:
     """Gates as wide as the operator that align its singular vectors with the core's."""
     first = truncate(mpo, max_bond=1).mpo
-    return full_width(mpo, first, update=core == "update", group=group, n_init=1).factorization
+    return full_width_gates(
+        mpo, first, update=core == "update", group=group, n_init=1
+    ).factorization
 
 
 def _values(record: dict, width: int, group: str, core: str, column: str) -> list[float]:

@@ -18,8 +18,7 @@ from mpodis.circuit.ansatz import brickwall
 from mpodis.circuit.circuit import Circuit
 from mpodis.gates import random_gate
 from mpodis.paper.base import Experiment, Options, Panel, Piece
-from mpodis.quantum import gate_cost
-from mpodis.quantum.cost import BACKENDS
+from mpodis.quantum import BACKENDS, gate_cost
 from mpodis.tables import Table
 
 __all__ = ["EXPERIMENT"]

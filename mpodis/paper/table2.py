@@ -30,11 +30,12 @@ from mpodis.nn import (
     collect_activations,
     train_classifier,
 )
-from mpodis.nn.layers import torch_generator
+from mpodis.nn.linear import torch_generator
 from mpodis.paper.base import Experiment, Options, Panel, Piece
 from mpodis.paper.implicit import mean_spread
 from mpodis.paper.networks import dataset, network, submodule
 from mpodis.quantum import (
+    BrickwallEncoding,
     Hypercube,
     Interference,
     NoisyRunner,
@@ -42,9 +43,10 @@ from mpodis.quantum import (
     ShotRunner,
     StatevectorRunner,
     Tomography,
-    hybrid_layer,
+    TreeEncoding,
+    execute_layer,
 )
-from mpodis.structured import full_width
+from mpodis.structured import full_width_gates
 from mpodis.tables import Table
 
 __all__ = ["EXPERIMENT"]
@@ -128,7 +130,8 @@ def _executions(options: Table2, row: str) -> dict[str, dict]:
             if row == "wide" and kind == "tomography":
                 found[f"tomography {shots}, {OPEN}"] = {"kind": kind, "shots": shots, "sign": 0}
     if row == "2-body":
-        for name, layers in (("FakeMontreal", NoisyRunner.encoding), (f"FakeMontreal, {TREE}", 0)):
+        bricks = BrickwallEncoding().layers
+        for name, layers in (("FakeMontreal", bricks), (f"FakeMontreal, {TREE}", 0)):
             found[name] = {"kind": "noise", "images": options.noisy_images, "encoding": layers}
     return found
 
@@ -138,7 +141,9 @@ def _runner(execution: dict, seed: int) -> Runner:
     if kind == "exact":
         return StatevectorRunner(threads=1)
     if kind == "noise":
-        return NoisyRunner(encoding=execution["encoding"], seed=seed, threads=1)
+        layers = execution["encoding"]
+        encoding = BrickwallEncoding(layers, seed) if layers else TreeEncoding()
+        return NoisyRunner(encoding=encoding, seed=seed, threads=1)
     sign = {"sign_shots": execution["sign"]} if "sign" in execution else {}
     return ShotRunner(READOUTS[kind](execution["shots"], **sign), seed=seed, threads=1)
 
@@ -150,7 +155,7 @@ def _run(*, data, data_dir, networks, images, depth, seed, row, name, execution)
     x, y = given.x_test[:count], given.y_test[:count]
     classical = np.argmax(_logits(model, x @ factorization.to_dense()), 1)
     began = time.perf_counter()
-    hidden = hybrid_layer(factorization, x, runner=_runner(execution, seed))
+    hidden = execute_layer(factorization, x, runner=_runner(execution, seed))
     seconds = time.perf_counter() - began
     executed = np.argmax(_logits(model, hidden), 1)
     return {
@@ -171,7 +176,7 @@ def _settings(execution: dict, factorization: Factorization) -> tuple[int, int]:
     """Circuits and shots of one image, of both sides."""
     runner = _runner(execution, 0)
     sides = (factorization.left.n, factorization.right.n)
-    return sum(map(runner.settings, sides)), sum(map(runner.shots_of, sides))
+    return sum(map(runner.n_circuits, sides)), sum(map(runner.n_shots, sides))
 
 
 @torch.no_grad()
@@ -185,12 +190,12 @@ def _wide(data: Dataset, networks: str, seed: int, depth: int):
     model = network(data.name, networks, seed)
     mpo = model.mpo.to_mpo()
     first = truncate(mpo, max_bond=1).mpo
-    return model, full_width(mpo, first, update=True, n_init=4).factorization
+    return model, full_width_gates(mpo, first, update=True, n_init=4).factorization
 
 
 def _two_body(data: Dataset, networks: str, seed: int, depth: int):
     model = network(data.name, networks, seed)
-    seen = collect_activations(model, "mpo", data.x_train, sensitivity=True)
+    seen = collect_activations(model, "mpo", data.x_train, with_sensitivity=True)
     found = disentangle(
         model.mpo.to_mpo(),
         left=depth,

@@ -73,7 +73,7 @@ class Trained(Options):
         Of `train_classifier`; None: those of `RECIPES`. A network that is trained on takes
         batches of this size, too.
     scale : float
-        Of the entries of t, see `TriangularCircuit`.
+        Of the entries of t, see `TriangularCircuitLayer`.
     checks : tuple of int
         Numbers of steps after which the accuracy of a network that is trained on is measured.
     heal_rates : tuple of float

@@ -24,12 +24,11 @@ from torch import nn
 from mpodis.conventions import qubit_legs
 from mpodis.data import Dataset
 from mpodis.nn import DENSE_RECIPES, accuracy, train_classifier
-from mpodis.paper.base import Piece, spread
+from mpodis.paper.base import Options, Piece, spread
 from mpodis.paper.networks import dataset, submodule, trained_dense
 from mpodis.paper.replacements import (
     METHODS,
     SO4,
-    Dense,
     Effort,
     Layer,
     Replacement,
@@ -41,8 +40,7 @@ from mpodis.paper.replacements import (
     plain_mpo,
     rank_matrix,
 )
-from mpodis.structured import Reordering
-from mpodis.structured.low_rank import bond_for, mpo_parameters, rank_for
+from mpodis.structured import Reordering, bond_for, mpo_parameters, rank_for
 from mpodis.tables import Table
 
 __all__ = ["draw", "draw_leads", "finding", "grid", "heal", "pieces", "tables"]
@@ -61,17 +59,24 @@ MONARCHS = {"n_init": 1, "iterations": 500}
 SCORES = ("accuracy", "healed")
 
 
-def pieces(options: Dense) -> list[Piece]:
+def pieces(
+    options: Options,
+    *,
+    objectives: Sequence[str],
+    shares: Sequence[float],
+    max_sweeps: int,
+    rounds: int,
+) -> list[Piece]:
     same = {k: getattr(options, k) for k in ("data", "data_dir", "networks")}
     quick = {
         "starts": 1,
-        "max_sweeps": max(1, options.max_sweeps // 4),
-        "rounds": options.rounds // 3,
+        "max_sweeps": max(1, max_sweeps // 4),
+        "rounds": rounds // 3,
     }
     patient = {
         "starts": 1,
-        "max_sweeps": max(1, options.max_sweeps * 2 // 5),
-        "rounds": options.rounds * 6,
+        "max_sweeps": max(1, max_sweeps * 2 // 5),
+        "rounds": rounds * 6,
         "between": 1,
     }
     return [
@@ -87,9 +92,9 @@ def pieces(options: Dense) -> list[Piece]:
                 "effort": patient if share < FEW else quick,
             },
         )
-        for objective in options.objectives
+        for objective in objectives
         for method in METHODS
-        for share in options.shares
+        for share in shares
         for seed in options.range
         if method != MPO or share >= FEW  # below they come with the circuits
     ]

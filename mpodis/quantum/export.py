@@ -1,8 +1,8 @@
 """Circuits as files: OpenQASM 3 and QPY, the global phase kept, and back again.
 
-Activations have a sign, so a circuit's global phase is no matter of taste. Qiskit's OpenQASM 3
-leaves it out, here it is a ``gphase`` statement; and its U differs from the specification's by a
-phase, so gates are written in rz, sx, x and cx, on which all agree. QPY keeps everything.
+Activations have a sign, so a circuit's global phase matters. Qiskit's OpenQASM 3 leaves it out;
+here it is a ``gphase`` statement. Qiskit's U differs from the specification's by a phase, so gates
+are written in rz, sx, x and cx, on which all agree. QPY keeps everything.
 """
 
 from __future__ import annotations
@@ -24,12 +24,11 @@ from mpodis import __version__
 from mpodis.circuit.circuit import Circuit
 from mpodis.factorization import Factorization
 from mpodis.files import read_json, write_atomic, write_json
-from mpodis.quantum.convert import to_qiskit
-from mpodis.quantum.exchange import from_qiskit
+from mpodis.quantum.convert import from_qiskit, to_qiskit
 from mpodis.tables import Table, Tabular
 
 __all__ = [
-    "Exported",
+    "ExportedCircuits",
     "export_circuits",
     "from_qasm3",
     "from_qpy",
@@ -42,12 +41,12 @@ BASIS = ("rz", "sx", "x", "cx")
 """Gates of the OpenQASM 3 files."""
 
 INDEX = "circuits.json"
-"""What lies beside the circuits of a folder: files, checksums, qubits, global phases."""
+"""File beside the circuits of a folder, with their file names, checksums, qubits and phases."""
 
 _FORMAT = "mpodis-circuits-1"
 _SUFFIX = {"qasm3": ".qasm", "qpy": ".qpy"}
-_CHECKED = 14  # qubits, up to which what is written is compared with the circuit
-_OLDEST_QPY = 13  # older ones may hold expressions in the serialisation of another library
+_CHECKED = 14  # largest number of qubits for which what is written is compared with the circuit
+_OLDEST_QPY = 13  # older versions may hold expressions in the serialisation of another library
 _CONVENTION = (
     "Row vectors y = x @ Q become column vectors: the device applies the transpose of Q, "
     "global phase included. Wire k, from the most significant bit, is qubit n-1-k."
@@ -55,15 +54,16 @@ _CONVENTION = (
 
 
 @dataclass(frozen=True)
-class Exported(Tabular):
-    """What was written; prints as a table.
+class ExportedCircuits(Tabular):
+    """The circuits that `export_circuits` has written; prints as a table.
 
     Attributes
     ----------
     folder : Path
     circuits : mapping
-        By name ("left" and "right", or "circuit"), as in `INDEX`; a side without qubits has the
-        file None. "deviation" is |U x - V x| of a random unit vector x, for up to 14 qubits.
+        By name ("left" and "right", or "circuit"), as in `INDEX`; the file of a side without
+        qubits is None. "deviation" is |U x - V x| for a random unit vector x, the circuit's
+        unitary U and the file's V, up to 14 qubits.
     """
 
     folder: Path
@@ -77,12 +77,12 @@ class Exported(Tabular):
             ("circuit", "file", "qubits", "1q", "2q", "wider", "depth", "phase", "deviation"),
             rows,
             title=f"written to {self.folder}",
-            notes=("deviation: of what the file does to a random unit vector, sign included",),
+            notes=("deviation: error of the file on a random unit vector, sign included",),
         )
 
 
 def to_qasm3(circuit: Circuit | QuantumCircuit) -> str:
-    """OpenQASM 3 of a circuit, in rz, sx, x and cx, all numbers in full.
+    """OpenQASM 3 of a circuit, in rz, sx, x and cx, with all digits of every number.
 
     Parameters
     ----------
@@ -91,12 +91,18 @@ def to_qasm3(circuit: Circuit | QuantumCircuit) -> str:
     Returns
     -------
     str
-        Its last statement is ``gphase(...)``, where the phase is not zero.
+        Its last statement is ``gphase(...)`` if the phase is not zero.
 
     Notes
     -----
-    Qiskit takes a 2-body gate for a simpler one that is within 1e-9 of its fidelity: gates that
-    nearly are the identity may be off by 1e-5 in an element. `export_circuits` says by how much.
+    Qiskit replaces a 2-body gate by a simpler one whose fidelity differs by less than 1e-9, so
+    elements of gates near the identity may be off by 1e-5. `export_circuits` measures by how much.
+
+    Examples
+    --------
+    >>> from mpodis import from_spec, identity_circuit
+    >>> print(to_qasm3(identity_circuit(from_spec("CNOT", 2))).splitlines()[-1])
+    cx q[1], q[0];
     """
     device = _in_basis(circuit)
     text = qasm3.dumps(device, disable_constants=True)
@@ -109,33 +115,32 @@ def to_qasm3(circuit: Circuit | QuantumCircuit) -> str:
 def from_qasm3(text: str) -> Circuit:
     """The `Circuit` of an OpenQASM 3 program, see `from_qiskit`.
 
-    Gates are Qiskit's: in a program of another source U (and what is made of it) is read with
-    Qiskit's phase, not with that of the specification.
+    Gates are Qiskit's: U, and gates defined by it, have Qiskit's phase, not the specification's.
 
     Raises
     ------
     ImportError
         Without qiskit-qasm3-import, which is in the extra ``mpodis[hardware]``.
     ValueError
-        If the text is no OpenQASM 3, or holds what is no gate.
+        If the text is not OpenQASM 3, or has an instruction that is not a gate.
     """
     try:
         from openqasm3.parser import QASM3ParsingError
         from qiskit_qasm3_import import ConversionError
     except ImportError as error:
         raise ImportError(
-            "to read OpenQASM 3 takes qiskit-qasm3-import: pip install mpodis[hardware]"
+            "reading OpenQASM 3 needs qiskit-qasm3-import: pip install mpodis[hardware]"
         ) from error
     try:
         device = qasm3.loads(text)
     except (QiskitError, QASM3ParsingError, ConversionError) as error:
         reason = " ".join(str(error).split()) or "its syntax is wrong"
-        raise ValueError(f"the text is no OpenQASM 3 that Qiskit can read: {reason}") from None
+        raise ValueError(f"the text is not OpenQASM 3 that Qiskit can read: {reason}") from None
     return from_qiskit(device)
 
 
 def to_qpy(circuit: Circuit | QuantumCircuit) -> bytes:
-    """QPY, the format of Qiskit, of a circuit with its gates whole, as matrices."""
+    """QPY, Qiskit's format, of a circuit; its gates are kept as matrices."""
     stream = io.BytesIO()
     qpy.dump(_device(circuit), stream)
     return stream.getvalue()
@@ -144,26 +149,26 @@ def to_qpy(circuit: Circuit | QuantumCircuit) -> bytes:
 def from_qpy(data: bytes) -> Circuit:
     """The `Circuit` of a QPY file with one circuit, see `from_qiskit`.
 
-    QPY is no pickle: it holds names and numbers. The one way in which old versions call another
-    library's reader is shut. A damaged file may still take all memory in Qiskit;
-    `load_circuits` checks files before it reads them.
+    QPY is not a pickle: it holds names and numbers. Files of old versions, which can call the
+    reader of another library, are refused. A damaged file may still exhaust the memory in Qiskit;
+    `load_circuits` compares checksums before it reads files.
 
     Raises
     ------
     ValueError
-        If the bytes are no QPY, of an old version, or hold another number of circuits.
+        If the bytes are not QPY, of an old version, or hold another number of circuits.
     """
     if data[:6] != b"QISKIT" or len(data) < 19:
-        raise ValueError("these bytes are no QPY: they do not begin with its header")
+        raise ValueError("these bytes are not QPY: they do not begin with its header")
     if data[6] < _OLDEST_QPY or data[18:19] == b"e":
         raise ValueError(
-            f"QPY of version {data[6]} is not read; write it again with Qiskit 1.3 or newer"
+            f"QPY of version {data[6]} is refused; write it again with Qiskit 1.3 or newer"
         )
     try:
         found = qpy.load(io.BytesIO(data))
     except (QiskitError, ValueError, TypeError, KeyError, LookupError, EOFError) as error:
-        reason = (str(error).strip("'\" \n") or "it is cut short").splitlines()[0]
-        raise ValueError(f"these bytes are no whole QPY ({reason})") from None
+        reason = (str(error).strip("'\" \n") or "it is truncated").splitlines()[0]
+        raise ValueError(f"these bytes are not a whole QPY file ({reason})") from None
     if len(found) != 1:
         raise ValueError(f"the QPY holds {len(found)} circuits; give one")
     return from_qiskit(found[0])
@@ -174,28 +179,28 @@ def export_circuits(
     folder: str | os.PathLike,
     *,
     format: str = "qasm3",
-) -> Exported:
-    """Write circuits, and `INDEX` beside them.
+) -> ExportedCircuits:
+    """Write circuits into a folder, and `INDEX` beside them.
 
     Parameters
     ----------
     source : Circuit, QuantumCircuit or Factorization
-        Of a factorization both sides are written, ``left`` and ``right``; its classical core is not
-        (`Factorization.save` keeps it).
+        Of a factorization both sides are written, ``left`` and ``right``, but not its classical
+        core (`Factorization.save` keeps it).
     folder : path
-        Made where it does not exist; must be empty.
+        Created if it does not exist; must be empty.
     format : {"qasm3", "qpy"}
         OpenQASM 3 in one- and two-qubit gates, or QPY with the gates as matrices.
 
     Returns
     -------
-    Exported
+    ExportedCircuits
 
     Raises
     ------
     ValueError
-        If the format is not known, the folder is not empty, a gate is not unitary, or a circuit of
-        Qiskit is none that `from_qiskit` reads.
+        If the format is not known, the folder is not empty, a gate is not unitary, or `from_qiskit`
+        cannot convert a Qiskit circuit.
     """
     if format not in _SUFFIX:
         raise ValueError(f"format={format!r} is not known; use one of {', '.join(_SUFFIX)}")
@@ -206,7 +211,7 @@ def export_circuits(
         circuits, shape = {"left": source.left, "right": source.right}, list(source.shape)
     else:
         circuits, shape = {"circuit": source}, None
-    # all that can go wrong with a circuit does so before anything is written
+    # circuits are converted before anything is written, in case one of them is refused
     meant = {
         name: from_qiskit(circuit) if isinstance(circuit, QuantumCircuit) else circuit
         for name, circuit in circuits.items()
@@ -232,7 +237,7 @@ def export_circuits(
         }
     index = {"format": _FORMAT, "version": __version__, "files": format, "shape": shape}
     write_json(folder / INDEX, index | {"convention": _CONVENTION, "circuits": found})
-    return Exported(folder, found)
+    return ExportedCircuits(folder, found)
 
 
 def load_circuits(folder: str | os.PathLike) -> dict[str, Circuit]:
@@ -243,12 +248,14 @@ def load_circuits(folder: str | os.PathLike) -> dict[str, Circuit]:
     FileNotFoundError
         If the folder has no `INDEX`, or a file of it is missing.
     ValueError
-        If a file is not what was written.
+        If a file has changed since it was written.
     """
     folder = Path(folder)
     index = read_json(folder / INDEX)
     if not isinstance(index, dict) or index.get("format") != _FORMAT:
-        raise ValueError(f"{folder / INDEX} was not written by export_circuits")
+        raise ValueError(
+            f"{folder / INDEX} was not written by export_circuits; give a folder that was"
+        )
     found = {}
     for name, entry in index["circuits"].items():
         if entry["file"] is None:
@@ -256,11 +263,11 @@ def load_circuits(folder: str | os.PathLike) -> dict[str, Circuit]:
             continue
         file = folder / Path(entry["file"]).name
         if not file.is_file():
-            raise FileNotFoundError(f"{file}, which {INDEX} names, is missing")
+            raise FileNotFoundError(f"{file}, which {INDEX} lists, is missing; export it again")
         data = file.read_bytes()
         if hashlib.sha256(data).hexdigest() != entry["sha256"]:
             raise ValueError(
-                f"{file} is not what was written: its checksum is another than in {INDEX}; "
+                f"{file} has changed since it was written: its checksum is not the one in {INDEX}; "
                 "export it again"
             )
         found[name] = from_qpy(data) if index["files"] == "qpy" else from_qasm3(data.decode())
@@ -268,7 +275,7 @@ def load_circuits(folder: str | os.PathLike) -> dict[str, Circuit]:
 
 
 def _content(circuit: Circuit | QuantumCircuit, format: str) -> tuple[QuantumCircuit, bytes]:
-    """The circuit as it stands in the file, and the file."""
+    """The circuit as it is written, and the content of its file."""
     if format == "qpy":
         return _device(circuit), to_qpy(circuit)
     device = _in_basis(circuit)
@@ -276,12 +283,13 @@ def _content(circuit: Circuit | QuantumCircuit, format: str) -> tuple[QuantumCir
 
 
 def _deviation(circuit: Circuit, device: QuantumCircuit) -> float | None:
+    """Error of `device` on a random unit vector, or None for too many qubits to simulate."""
     n = device.num_qubits
     if n > _CHECKED:
         return None
     x = np.random.default_rng(0).normal(size=(2, 2**n))
     x = (x[0] + 1j * x[1]) / np.linalg.norm(x)
-    seen = Statevector(x).evolve(device).data
+    seen = np.asarray(Statevector(x).evolve(device).data)
     return float(np.linalg.norm(seen - circuit.apply(x[None])[0]))
 
 
@@ -290,7 +298,7 @@ def _device(circuit: Circuit | QuantumCircuit) -> QuantumCircuit:
 
 
 def _in_basis(circuit: Circuit | QuantumCircuit) -> QuantumCircuit:
-    # not above level 1, where a permutation of the qubits may be left to a layout
+    # above level 1 a permutation of the qubits may be left to the layout
     device = _device(circuit)
     return transpile(device, basis_gates=list(BASIS), optimization_level=1, seed_transpiler=0)
 

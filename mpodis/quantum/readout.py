@@ -1,93 +1,208 @@
-"""Reading vectors, sign and all, from counts: tomography, interference, hypercube.
+"""Readouts: which circuits are measured to learn a state, and how the vector follows from counts.
 
-A state is measured up to a phase, and activations are real: every readout here fixes the sign
-(the phase) by a measured interference with a known reference. To have (|0> r + |1> y) / sqrt(2)
-without a controlled circuit, |0> Q^-1 r + |1> x is encoded in the place of x, with one qubit more,
-and Q acts on the others; the ancilla is then measured in the basis |0> +- |1>.
+A measured state is known up to a global phase, but activations have a sign. Every readout here
+takes the sign (or the phase) from a measured interference with a known reference state r, all of
+whose amplitudes are 2^(-n/2). The state (|0> r + |1> y) / sqrt(2) needs no controlled circuit: it
+is what Q makes of |0> Q^-1 r + |1> x, which is prepared in place of x on one qubit more. That
+qubit, the ancilla, is then measured in the basis X (Y for imaginary parts).
 
-The law of the counts is that of a noiseless device, sampled from the final state.
+A readout states its measurements once. How they are carried out is up to the caller: `ShotRunner`
+samples their outcomes from the exact state, `DeviceRunner` builds their circuits, and
+`inference_cost` counts them. A readout of one's own is a class with the members of `Readout`,
+registered with `register_readout`.
 """
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from functools import lru_cache
+from typing import ClassVar, Protocol, TypeVar
 
 import numpy as np
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import breadth_first_order, minimum_spanning_tree
 
-__all__ = ["Hypercube", "Interference", "Readout", "Tomography", "invert_counts"]
+__all__ = [
+    "READOUTS",
+    "Hypercube",
+    "Interference",
+    "Measurement",
+    "Readout",
+    "Tomography",
+    "count_circuits",
+    "count_shots",
+    "find_readout",
+    "invert_counts",
+    "register_readout",
+    "sample_readout",
+]
 
 _H = np.array([[1, 1], [1, -1]]) / np.sqrt(2)
 BASES = {"Z": np.eye(2), "X": _H, "Y": _H @ np.diag([1, -1j])}
-"""What is applied before a measurement in the computational basis."""
-
-
-class Readout(Protocol):
-    """A way to estimate the amplitudes of final states."""
-
-    def settings(self, n: int, *, is_complex: bool = False) -> int:
-        """Circuits that are measured for one vector of n qubits."""
-        ...
-
-    def shots_of(self, n: int, *, is_complex: bool = False) -> int:
-        """Shots that one vector takes."""
-        ...
-
-    def read(self, states: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Unit vectors (samples, 2^n) from counts on the states (samples, 2^n); real from real."""
-        ...
+"""The matrix that is applied before a measurement in the computational basis."""
 
 
 @dataclass(frozen=True)
-class Interference:
-    """One setting (two for complex vectors), absolute sign: counts of |r + y|^2 and |r - y|^2.
+class Measurement:
+    """Circuits that differ only in the bases in which their qubits are measured.
 
-    With a flat reference r every component is estimated alone, by maximum likelihood in closed
-    form: the roots of a cubic. Its error, (2^n - 1) / (2 shots) in 1 - |<y, estimate>|^2 where all
-    components are clear of +-r, is half that of the unbiased linear estimate, which complex
-    vectors get.
+    Attributes
+    ----------
+    purpose : str
+        What they are for, as a word for tables.
+    bases : tuple of str
+        One string for each circuit: "X", "Y" or "Z" for every qubit, the most significant first.
+    shots : int
+        Of each circuit.
+    with_reference : bool
+        Whether the state that is measured is (|0> r + |1> y) / sqrt(2) rather than y. The ancilla
+        is its most significant qubit.
+    """
+
+    purpose: str
+    bases: tuple[str, ...]
+    shots: int
+    with_reference: bool = False
+
+
+class Readout(Protocol):
+    """A way to estimate the amplitudes of a state from counts.
+
+    Attributes
+    ----------
+    name : str
+        By which `evaluate` and other functions find the readout. They call the class with
+        ``shots`` as the only argument, or none.
+    """
+
+    name: ClassVar[str]
+
+    def measurements(self, n: int, *, is_complex: bool = False) -> tuple[Measurement, ...]:
+        """What is measured to read one vector of 2^n amplitudes.
+
+        Raises
+        ------
+        ValueError
+            If the vector is complex and the readout is for real ones.
+        """
+        ...
+
+    def estimate(
+        self, frequencies: Sequence[np.ndarray], *, is_complex: bool = False
+    ) -> np.ndarray:
+        """The unit vector (2^n,), with its sign or phase, from the outcomes of all measurements.
+
+        Parameters
+        ----------
+        frequencies : sequence of array (circuits, outcomes)
+            Counts divided by shots, for each of `measurements`. An outcome is the number whose
+            most significant bit is the most significant qubit.
+        is_complex : bool
+            Whether the vector is complex; the estimate of a real one is real.
+        """
+        ...
+
+
+READOUTS: dict[str, Callable[..., Readout]] = {}
+"""Readouts by name."""
+
+_Class = TypeVar("_Class", bound=type[Readout])
+
+
+def register_readout(cls: _Class) -> _Class:
+    """Make a readout known by its `name`; usable as a decorator of the class.
+
+    Examples
+    --------
+    >>> @register_readout
+    ... class FewShots(Interference):
+    ...     name = "few shots"
+    >>> READOUTS["few shots"](shots=10).measurements(2)[0].shots
+    10
+    """
+    READOUTS[cls.name] = cls
+    return cls
+
+
+def find_readout(readout: str | Readout, *, shots: int | None = None) -> Readout:
+    """A readout, or the registered one of a name.
+
+    Parameters
+    ----------
+    readout : str or Readout
+    shots : int, optional
+        Of a readout that is named; by default its own.
+
+    Raises
+    ------
+    ValueError
+        If the name is not known, or a readout that is given would get other shots.
+    """
+    if not isinstance(readout, str):
+        if shots is not None:
+            raise ValueError(
+                f"{readout} has its own shots; shots={shots} is for a readout that is named"
+            )
+        return readout
+    if readout not in READOUTS:
+        raise ValueError(
+            f"readout={readout!r} is not known; use one of {', '.join(READOUTS)}, or add yours "
+            "with register_readout"
+        )
+    return READOUTS[readout]() if shots is None else READOUTS[readout](shots=shots)
+
+
+@register_readout
+@dataclass(frozen=True)
+class Interference:
+    """One circuit (two for complex vectors): outcomes |r + y|^2 / 4 and |r - y|^2 / 4.
+
+    As all amplitudes of r are equal, every amplitude of y is estimated by itself, by maximum
+    likelihood in closed form: the root of a cubic. The expected error 1 - |<y, estimate>|^2 is
+    (2^n - 1) / (2 shots) where all amplitudes are well away from +-2^(-n/2). This is half the
+    error of the unbiased linear estimate, which is used for complex vectors.
 
     Attributes
     ----------
     shots : int
-        In all settings together.
+        In all circuits together.
     """
 
+    name: ClassVar[str] = "interference"
     shots: int = 10_000
 
     def __post_init__(self) -> None:
         _check_shots(self.shots)
 
-    def settings(self, n: int, *, is_complex: bool = False) -> int:
-        return 2 if is_complex else 1
+    def measurements(self, n: int, *, is_complex: bool = False) -> tuple[Measurement, ...]:
+        return (_interference(self.name, n, self.shots, is_complex),)
 
-    def shots_of(self, n: int, *, is_complex: bool = False) -> int:
-        return self.shots
-
-    def read(self, states: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        found = [self._vector(state, rng) for state in states]
-        return np.reshape(found, states.shape)
-
-    def _vector(self, state: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        if np.iscomplexobj(state):
-            return _unit(linear_interference(state, self.shots, rng)[0], state)
-        return from_interference(*_interfered(state, self.shots, rng))
+    def estimate(
+        self, frequencies: Sequence[np.ndarray], *, is_complex: bool = False
+    ) -> np.ndarray:
+        (outcomes,) = frequencies
+        if is_complex:
+            return _normalised(linear_estimate(outcomes, is_complex=True))
+        first, second = np.split(outcomes[0], 2)
+        return _normalised(_most_likely(first, second))
 
 
+@register_readout
 @dataclass(frozen=True)
 class Tomography:
-    """All 3^n settings of Pauli bases, linear inversion, the leading eigenvector, and its sign.
+    """All 3^n settings of Pauli bases, linear inversion, and the leading eigenvector.
 
     Attributes
     ----------
     shots : int
         In each of the settings.
     sign_shots : int
-        Of the interference that fixes the sign or the phase; 0: the sign is left to chance.
+        Of the interference that determines the sign or the phase; 0 leaves it to chance.
     """
 
+    name: ClassVar[str] = "tomography"
     shots: int = 1024
     sign_shots: int = 2000
 
@@ -95,40 +210,38 @@ class Tomography:
         _check_shots(self.shots)
         _check_shots(self.sign_shots, least=0)
 
-    def settings(self, n: int, *, is_complex: bool = False) -> int:
-        return 3**n + (Interference().settings(n, is_complex=is_complex) if self.sign_shots else 0)
+    def measurements(self, n: int, *, is_complex: bool = False) -> tuple[Measurement, ...]:
+        settings = tuple("".join(setting) for setting in itertools.product(BASES, repeat=n))
+        main = Measurement(self.name, settings, self.shots)
+        return (main, *_sign_measurement(n, self.sign_shots, is_complex))
 
-    def shots_of(self, n: int, *, is_complex: bool = False) -> int:
-        return 3**n * self.shots + self.sign_shots
-
-    def read(self, states: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        found = np.empty_like(states)
-        for state, out in zip(states, found, strict=True):
-            probabilities = pauli_probabilities(state)
-            counts = _drawn(probabilities.reshape(-1, state.size), self.shots, rng)
-            rho = invert_counts(counts.reshape(probabilities.shape) / self.shots)
-            # a real vector: what is imaginary can only be noise
-            leading = np.linalg.eigh(rho if np.iscomplexobj(state) else rho.real)[1][:, -1]
-            out[:] = _with_sign(leading, state, self.sign_shots, rng)
-        return found
+    def estimate(
+        self, frequencies: Sequence[np.ndarray], *, is_complex: bool = False
+    ) -> np.ndarray:
+        outcomes, *sign = frequencies
+        n = _qubits(outcomes)
+        rho = invert_counts(outcomes.reshape((3,) * n + (2,) * n))
+        return _with_phase(leading_eigenvector(rho, is_complex=is_complex), sign, is_complex)
 
 
+@register_readout
 @dataclass(frozen=True)
 class Hypercube:
-    """n + 2 settings for a real vector: |y|, the products of neighbours, and the sign of all.
+    """n + 2 circuits for a real vector: magnitudes, products of neighbours, and the overall sign.
 
-    With a Hadamard gate on one qubit the counts hold y_i y_j for every pair of components that
-    differ in its bit alone. The largest products, a spanning tree of the hypercube, carry the
-    relative signs.
+    With a Hadamard gate on one qubit the outcomes hold y_i y_j for every pair of amplitudes whose
+    numbers differ in the bit of that qubit. The pairs are the edges of a hypercube; the largest
+    products form a spanning tree of it, which carries the relative signs.
 
     Attributes
     ----------
     shots : int
-        In each of the n + 1 settings.
+        In each of the first n + 1 circuits.
     sign_shots : int
-        Of the interference that fixes the sign; 0: it is left to chance.
+        Of the interference that determines the overall sign; 0 leaves it to chance.
     """
 
+    name: ClassVar[str] = "hypercube"
     shots: int = 2000
     sign_shots: int = 2000
 
@@ -136,51 +249,132 @@ class Hypercube:
         _check_shots(self.shots)
         _check_shots(self.sign_shots, least=0)
 
-    def settings(self, n: int, *, is_complex: bool = False) -> int:
-        _only_real(is_complex)
-        return n + 1 + (self.sign_shots > 0)
+    def measurements(self, n: int, *, is_complex: bool = False) -> tuple[Measurement, ...]:
+        if is_complex:
+            raise ValueError("the hypercube reads real vectors; use Tomography or Interference")
+        rotated = ("Z" * k + "X" + "Z" * (n - 1 - k) for k in range(n))
+        main = Measurement(self.name, ("Z" * n, *rotated), self.shots)
+        return (main, *_sign_measurement(n, self.sign_shots, is_complex))
 
-    def shots_of(self, n: int, *, is_complex: bool = False) -> int:
-        _only_real(is_complex)
-        return (n + 1) * self.shots + self.sign_shots
-
-    def read(self, states: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        _only_real(np.iscomplexobj(states))
-        found = [self._vector(state, rng) for state in states]
-        return np.reshape(found, states.shape)
-
-    def _vector(self, state: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        n = len(state).bit_length() - 1
-        size = np.sqrt(_drawn(state**2, self.shots, rng) / self.shots)
+    def estimate(
+        self, frequencies: Sequence[np.ndarray], *, is_complex: bool = False
+    ) -> np.ndarray:
+        outcomes, *sign = frequencies
+        n = _qubits(outcomes)
+        magnitudes = np.sqrt(outcomes[0])
         pairs, products = [], []
-        for k in range(n):
-            turned = _on_qubit(_H, state, k)
-            counts = _drawn(turned**2, self.shots, rng).reshape(2**k, 2, -1)
+        for k, rotated in enumerate(outcomes[1:]):
             number = np.arange(2**n).reshape(2**k, 2, -1)
             pairs.append(np.stack([number[:, 0].ravel(), number[:, 1].ravel()]))
-            products.append((counts[:, 0] - counts[:, 1]).ravel() / (2 * self.shots))
-        signs = _tree_signs(np.hstack(pairs), np.concatenate(products), int(size.argmax()), 2**n)
-        return _with_sign(_unit(size * signs, state), state, self.sign_shots, rng)
+            plus, minus = np.moveaxis(rotated.reshape(2**k, 2, -1), 1, 0)
+            products.append((plus - minus).ravel() / 2)
+        root = int(magnitudes.argmax())
+        signs = _tree_signs(np.hstack(pairs), np.concatenate(products), root, 2**n)
+        return _with_phase(_normalised(magnitudes * signs), sign, is_complex)
 
 
-def pauli_probabilities(state: np.ndarray) -> np.ndarray:
-    """(3,)*n + (2,)*n: outcomes of every setting, bases in the order of `BASES`.
+def count_circuits(readout: Readout, n: int, *, is_complex: bool = False) -> int:
+    """Number of circuits that a readout measures for one vector of n qubits."""
+    return sum(len(one.bases) for one in readout.measurements(n, is_complex=is_complex))
 
-    Of a state (2^n,) or of a density matrix (2^n, 2^n).
+
+def count_shots(readout: Readout, n: int, *, is_complex: bool = False) -> int:
+    """Number of shots that a readout takes for one vector of n qubits."""
+    return sum(len(one.bases) * one.shots for one in readout.measurements(n, is_complex=is_complex))
+
+
+def sample_readout(readout: Readout, states: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Read states on a noiseless device: outcomes are sampled from their exact probabilities.
+
+    Parameters
+    ----------
+    readout : Readout
+    states : array (samples, 2^n)
+        Unit vectors.
+    rng : numpy Generator
+
+    Returns
+    -------
+    array (samples, 2^n)
+        Estimated unit vectors, real for real states.
+
+    Examples
+    --------
+    >>> state = np.array([[0.6, -0.8]])
+    >>> sample_readout(Interference(1_000_000), state, np.random.default_rng(0)).round(2)
+    array([[ 0.6, -0.8]])
     """
-    n = len(state).bit_length() - 1
+    is_complex = np.iscomplexobj(states)
+    measurements = readout.measurements(_qubits(states), is_complex=is_complex)
+    found = np.empty_like(states)
+    for k, state in enumerate(states):
+        frequencies = [
+            rng.multinomial(one.shots, outcome_probabilities(one, state)) / one.shots
+            for one in measurements
+        ]
+        found[k] = readout.estimate(frequencies, is_complex=is_complex)
+    return found
+
+
+def outcome_probabilities(measurement: Measurement, state: np.ndarray) -> np.ndarray:
+    """Exact probabilities (circuits, outcomes) of a measurement of the state y, (2^n,)."""
+    if measurement.with_reference:
+        reference = np.full(len(state), len(state) ** -0.5)
+        state = np.concatenate([reference, state]) / 2**0.5
+    levels, rows = _shared_prefixes(measurement.bases)
+    amplitudes = state[None]
+    for k, (parents, names) in enumerate(levels):
+        amplitudes = amplitudes[parents].reshape(len(parents), 2**k, 2, -1)
+        if set(names) != {"Z"}:
+            matrices = np.stack([BASES[name] for name in names])[..., None, None]
+            if "Y" not in names:
+                matrices = np.real(matrices)
+            zero, one = amplitudes[:, :, 0], amplitudes[:, :, 1]
+            rotated = [matrices[:, i, 0] * zero + matrices[:, i, 1] * one for i in (0, 1)]
+            amplitudes = np.stack(rotated, axis=2)
+        amplitudes = amplitudes.reshape(len(parents), -1)
+    probabilities = np.abs(amplitudes[rows]) ** 2
+    return probabilities / probabilities.sum(axis=1, keepdims=True)
+
+
+@lru_cache(maxsize=32)
+def _shared_prefixes(
+    bases: tuple[str, ...],
+) -> tuple[list[tuple[list[int], list[str]]], list[int]]:
+    """How to rotate a state into many bases, qubit by qubit, sharing the work of equal prefixes.
+
+    Returns
+    -------
+    levels : list of (parents, names)
+        For every qubit, the prefixes that end there: which one of the level before each continues,
+        and the basis of its last qubit.
+    rows : list of int
+        The prefix of the last level that is each of the bases.
+    """
+    levels, known = [], {"": 0}
+    for k in range(len(bases[0])):
+        prefixes = list(dict.fromkeys(setting[: k + 1] for setting in bases))
+        levels.append(([known[one[:-1]] for one in prefixes], [one[-1] for one in prefixes]))
+        known = {one: i for i, one in enumerate(prefixes)}
+    return levels, [known[setting] for setting in bases]
+
+
+def pauli_probabilities(rho: np.ndarray) -> np.ndarray:
+    """Outcomes of all settings of a tomography of a density matrix (2^n, 2^n).
+
+    Returns
+    -------
+    array (3,)*n + (2,)*n
+        Bases of each qubit in the order of `BASES`, then its outcomes; qubit 0 is the most
+        significant.
+    """
+    n = _qubits(rho)
     bases = np.stack(list(BASES.values()))
-    order = [*range(0, 2 * n, 2), *range(1, 2 * n, 2)]
-    if state.ndim == 2:
-        effects = bases[..., :, None] * bases[..., None, :].conj()
-        tensor = state.reshape((2,) * (2 * n))
-        for k in range(n):  # row and column of the first qubit that is left
-            tensor = np.tensordot(tensor, effects, axes=((0, n - k), (2, 3)))
-        return tensor.real.transpose(order)
-    tensor = state.reshape((2,) * n).astype(np.complex128)
-    for _ in range(n):  # the first axis is used up, its basis and outcome come last
-        tensor = np.tensordot(tensor, bases, axes=((0,), (2,)))
-    return (np.abs(tensor) ** 2).transpose(order)
+    effects = bases[..., :, None] * bases[..., None, :].conj()
+    tensor = rho.reshape((2,) * (2 * n))
+    for k in range(n):  # contracts row and column of the first remaining qubit
+        tensor = np.tensordot(tensor, effects, axes=((0, n - k), (2, 3)))
+    return np.real(tensor).transpose([*range(0, 2 * n, 2), *range(1, 2 * n, 2)])
 
 
 def invert_counts(frequencies: np.ndarray) -> np.ndarray:
@@ -189,13 +383,22 @@ def invert_counts(frequencies: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     frequencies : array (3,)*n + (2,)*n
-        Of the outcomes of every setting, bases of a qubit in the order of `BASES` (Z, X, Y),
-        qubit 0 the most significant.
+        Of the outcomes of every setting, bases of a qubit in the order Z, X, Y, qubit 0 the most
+        significant.
 
     Returns
     -------
     array
-        Hermitian, of trace 1, positive only up to noise: least squares over all settings.
+        Hermitian and of trace 1, the least-squares solution over all settings. Noise can make it
+        slightly indefinite.
+
+    Examples
+    --------
+    A qubit in the state |0>, measured in Z, X and Y:
+
+    >>> invert_counts(np.array([[1.0, 0.0], [0.5, 0.5], [0.5, 0.5]])).real.round(6) + 0.0
+    array([[1., 0.],
+           [0., 0.]])
     """
     n = frequencies.ndim // 2
     dual = np.stack(
@@ -212,88 +415,79 @@ def invert_counts(frequencies: np.ndarray) -> np.ndarray:
     return tensor.transpose(rows).reshape(2**n, 2**n)
 
 
-def linear_interference(
-    state: np.ndarray, shots: int, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Unbiased estimate of every component from interference with a flat reference.
+def leading_eigenvector(rho: np.ndarray, *, is_complex: bool = False) -> np.ndarray:
+    """Eigenvector of the largest eigenvalue of a density matrix, up to its sign or phase.
 
-    Returns
-    -------
-    estimate : array (2^n,)
-        Complex for a complex state, whose imaginary part takes half of the shots.
-    variance : array (2^n,)
-        Of every component as measured (of both parts together).
+    That of a real vector is taken from the real part: the imaginary part can only be noise.
     """
-    if np.iscomplexobj(state):
-        halves = [
-            _in_phase(part, max(shots // 2, 1), rng, rest)
-            for part, rest in ((state.real, state.imag), (state.imag, state.real))
-        ]
-        (real, v_real), (imaginary, v_imaginary) = halves
-        return real + 1j * imaginary, v_real + v_imaginary
-    return _in_phase(state, shots, rng)
+    return np.linalg.eigh(rho if is_complex else np.real(rho))[1][:, -1]
 
 
-def _in_phase(part, shots: int, rng, rest=0.0) -> tuple:
-    """The part of y that is in phase with the reference, and its variance."""
-    flat = len(part) ** -0.5
-    first, second = _interfered(part, shots, rng, rest)
-    estimate = (first - second) / flat
-    return estimate, ((first + second) / flat**2 - estimate**2) / shots
-
-
-def _interfered(part, shots: int, rng, rest=0.0) -> tuple[np.ndarray, np.ndarray]:
-    """Frequencies of |r + y|^2 / 4 and |r - y|^2 / 4, r flat; `rest` is out of phase with it."""
-    flat = len(part) ** -0.5
-    both = np.concatenate([(flat + part) ** 2 + rest**2, (flat - part) ** 2 + rest**2])
-    return tuple(np.split(_drawn(both, shots, rng) / shots, 2))
-
-
-def from_interference(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """The unit vector (2^n,) that is likeliest, with its sign, of outcomes r + y and r - y.
+def linear_estimate(outcomes: np.ndarray, *, is_complex: bool = False) -> np.ndarray:
+    """Unbiased estimate (2^n,) of a vector from its interference with the reference.
 
     Parameters
     ----------
-    first, second : array (2^n,)
-        Frequencies with the ancilla in |0> and in |1>; r is flat.
+    outcomes : array (circuits, 2^(n+1))
+        Frequencies with the ancilla in the basis X and, for a complex vector, Y.
     """
-    return _unit(_likeliest(first, second, len(first) ** -0.5), first)
+    halves = outcomes.reshape(len(outcomes), 2, -1)
+    parts = (halves[:, 0] - halves[:, 1]) * halves.shape[-1] ** 0.5
+    return parts[0] + 1j * parts[1] if is_complex else parts[0]
 
 
-def _likeliest(first, second, flat: float) -> np.ndarray:
-    """argmax of f0 log (r + y)^2 + f1 log (r - y)^2 - y^2 / 2, component by component.
+def _interference(purpose: str, n: int, shots: int, is_complex: bool) -> Measurement:
+    """Interference with the reference; `shots` of all its circuits together."""
+    ancilla = ("X", "Y") if is_complex else ("X",)
+    bases = tuple(basis + "Z" * n for basis in ancilla)
+    return Measurement(purpose, bases, max(shots // len(bases), 1), with_reference=True)
 
-    The last term is the Lagrange multiplier of the norm at its true value. The slope vanishes at
-    y^3 - y (r^2 + 2 (f0 + f1)) + 2 r (f0 - f1) = 0, which has three real roots: one on either
+
+def _sign_measurement(n: int, shots: int, is_complex: bool) -> tuple[Measurement, ...]:
+    return (_interference("sign", n, shots, is_complex),) if shots else ()
+
+
+def _with_phase(
+    vector: np.ndarray, interference: Sequence[np.ndarray], is_complex: bool
+) -> np.ndarray:
+    """The vector with the sign or the phase that an interference shows, if one was measured."""
+    if not interference:
+        return vector
+    seen = np.vdot(vector, linear_estimate(interference[0], is_complex=is_complex))
+    if not is_complex:
+        return vector if seen >= 0 else -vector
+    return vector * (seen / abs(seen)) if seen else vector
+
+
+def _most_likely(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Amplitudes y that maximise f0 log (r + y)^2 + f1 log (r - y)^2 - y^2 / 2, one by one.
+
+    `first` and `second` are the frequencies f0 and f1 with the ancilla in |0> and |1>. The last
+    term carries the Lagrange multiplier of the norm, at its true value. The derivative vanishes
+    at y^3 - y (r^2 + 2 (f0 + f1)) + 2 r (f0 - f1) = 0, which has three real roots: one on either
     side of +-r and one between.
     """
-    p = flat**2 + 2 * (first + second)
-    q = 2 * flat * (first - second)
+    r = len(first) ** -0.5
+    p = r**2 + 2 * (first + second)
+    q = 2 * r * (first - second)
     angle = np.arccos(np.clip(-1.5 * q / p * np.sqrt(3 / p), -1, 1))
     k = np.arange(3)[:, None]
     roots = 2 * np.sqrt(p / 3) * np.cos((angle - 2 * np.pi * k) / 3)
     tiny = np.finfo(float).tiny
-    value = (
-        first * np.log((flat + roots) ** 2 + tiny)
-        + second * np.log((flat - roots) ** 2 + tiny)
+    likelihood = (
+        first * np.log((r + roots) ** 2 + tiny)
+        + second * np.log((r - roots) ** 2 + tiny)
         - roots**2 / 2
     )
-    return np.take_along_axis(roots, value.argmax(0)[None], 0)[0]
-
-
-def _with_sign(vector, state, shots: int, rng: np.random.Generator) -> np.ndarray:
-    """The vector with the phase of the state, as an interference of so many shots has it."""
-    if not shots:
-        return vector
-    seen = np.vdot(vector, linear_interference(state, shots, rng)[0])
-    if not np.iscomplexobj(state):
-        return vector if seen.real >= 0 else -vector
-    return vector * (seen / abs(seen) if seen else 1.0)
+    return np.take_along_axis(roots, likelihood.argmax(0)[None], 0)[0]
 
 
 def _tree_signs(pairs: np.ndarray, products: np.ndarray, root: int, size: int) -> np.ndarray:
-    """Signs along the spanning tree of the largest |products|; the root's is +1."""
-    # the tree is of least weight, and a weight of 0 would be no edge
+    """Signs along the spanning tree of the largest |products|; the sign of the root is +1.
+
+    `pairs` (2, edges) are the nodes that the edges connect, `products` (edges,) their values.
+    """
+    # the tree has the least total weight, and an edge of weight 0 would be left out
     weight = 2 * np.abs(products).max(initial=1e-300) - np.abs(products)
     tree = minimum_spanning_tree(csr_array((weight, pairs), shape=(size, size)))
     order, before = breadth_first_order(tree, root, directed=False)
@@ -305,29 +499,19 @@ def _tree_signs(pairs: np.ndarray, products: np.ndarray, root: int, size: int) -
     return signs
 
 
-def _on_qubit(gate, state, k: int) -> np.ndarray:
-    grouped = state.reshape(2**k, 2, -1)
-    return np.einsum("ij,ajb->aib", gate, grouped).reshape(state.shape)
+def _qubits(array: np.ndarray) -> int:
+    """n of an array whose last axis has length 2^n."""
+    return array.shape[-1].bit_length() - 1
 
 
-def _drawn(probabilities: np.ndarray, shots: int, rng: np.random.Generator) -> np.ndarray:
-    """Counts of settings (..., outcomes), so many shots in each."""
-    rows = probabilities.clip(0)
-    return rng.multinomial(shots, rows / rows.sum(-1, keepdims=True))
-
-
-def _unit(vector, like) -> np.ndarray:
+def _normalised(vector: np.ndarray) -> np.ndarray:
+    """The unit vector; a constant one where no counts were informative."""
     norm = np.linalg.norm(vector)
-    if norm == 0:  # no count told anything
-        vector, norm = np.ones_like(like), len(like) ** 0.5
+    if norm == 0:
+        return np.full_like(vector, len(vector) ** -0.5)
     return vector / norm
 
 
 def _check_shots(shots: int, *, least: int = 1) -> None:
     if isinstance(shots, bool) or not isinstance(shots, (int, np.integer)) or shots < least:
         raise ValueError(f"shots={shots!r} must be an integer of at least {least}")
-
-
-def _only_real(is_complex: bool) -> None:
-    if is_complex:
-        raise ValueError("the hypercube reads real vectors; use Tomography or Interference")

@@ -1,11 +1,14 @@
-"""Fewest CNOTs: counting, pruning, resynthesis, CNOT geometries, the front of overlap and CNOTs."""
+"""Circuits with the fewest CNOTs: counting, pruning, resynthesis, Pareto fronts.
 
-from mpodis.resynthesis.count import cnot_count, gate_cnots
-from mpodis.resynthesis.families import FAMILIES, pareto
-from mpodis.resynthesis.front import ParetoFront
-from mpodis.resynthesis.points import ParetoPoint
-from mpodis.resynthesis.resynthesis import Resynthesis, resynthesise
-from mpodis.resynthesis.search import prune
+`two_qubit_gates` counts and finds gates with fewer CNOTs, `rewriting` merges and compiles gates,
+`task` measures and optimises, `cnot_search` takes CNOTs out and puts them in elsewhere.
+"""
+
+from mpodis.resynthesis.cnot_search import prune
+from mpodis.resynthesis.front import ParetoFront, ParetoPoint
+from mpodis.resynthesis.pareto import FAMILIES, pareto
+from mpodis.resynthesis.resynthesise import Resynthesis, resynthesise
+from mpodis.resynthesis.two_qubit_gates import cnot_count, gate_cnots
 
 __all__ = [
     "FAMILIES",

@@ -1,11 +1,12 @@
-"""An operator, and how its factorizations are measured and improved."""
+"""An operator, the objective for its factorizations, and their optimisation."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -17,29 +18,108 @@ from mpodis.factorization import Factorization, dense_overlap
 from mpodis.fit import embed_metric, inner, mask_padding, weighted_loss
 from mpodis.measures import second_moment, singular_values, spectral_bound
 from mpodis.mpo import Compressed
+from mpodis.objectives import Objective, make_objective
+from mpodis.optimise.problem import as_seed
 from mpodis.optimise.result import Disentangled
-from mpodis.resynthesis.count import cnot_count
-from mpodis.resynthesis.points import ParetoPoint
-from mpodis.resynthesis.rewrite import simplified, tidied
+from mpodis.resynthesis.front import ParetoPoint
+from mpodis.resynthesis.rewriting import absorb_into_core, simplified
+from mpodis.resynthesis.two_qubit_gates import cnot_count
 from mpodis.sites import mpo_legs, mpo_to_dense, site_tensors
 
 if TYPE_CHECKING:
     from quimb.tensor import MatrixProductOperator
 
-__all__ = ["Task"]
+__all__ = ["DenseLoss", "Task", "check_count", "check_size"]
 
 LIMIT = 2**10
-"""Largest dimension of an operator: all gates are weighed through the dense matrix."""
-OBJECTIVES = ("overlap", "activations")
-QUICK = 4
-"""Sweeps that tell which of several ways is worth going."""
+"""Largest dimension of an operator: gates are compared through the dense matrix."""
+FEW_SWEEPS = 4
+"""Sweeps that tell which of several circuits is worth more sweeps."""
 ROUGH, FINE = 1e-3, 1e-4
-"""Relative gain over ten sweeps at which circuits on the way, and those that stay, are done."""
+"""Relative gain over ten sweeps at which intermediate circuits, and final ones, are converged."""
+
+
+class DenseLoss(Protocol):
+    """The loss of a dense approximation A of a dense operator M, both padded.
+
+    Attributes
+    ----------
+    target : array (rows, columns)
+        M.
+    metric : array (rows, rows) or None
+        Second moment of the inputs by which the core is fitted.
+    is_linear : bool
+        Whether the loss is linear in each gate, which then has a closed-form update.
+    """
+
+    @property
+    def target(self) -> np.ndarray: ...
+
+    @property
+    def metric(self) -> np.ndarray | None: ...
+
+    @property
+    def is_linear(self) -> bool: ...
+
+    def value(self, dense: np.ndarray) -> float:
+        """The loss, at the norm that the approximation has."""
+        ...
+
+    def descent(self, dense: np.ndarray) -> np.ndarray:
+        """Minus the derivative by conj(A), at fixed norm of A."""
+        ...
+
+    def permuted(self, rows: np.ndarray, columns: np.ndarray) -> DenseLoss:
+        """The loss for the operator with rows and columns in another order."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class DenseOverlapLoss:
+    """1 - f, f = Re Tr(M^H A) / (|M| |A|)."""
+
+    target: np.ndarray
+    metric: None = None
+    is_linear: bool = True
+
+    def value(self, dense: np.ndarray) -> float:
+        return 1.0 - dense_overlap(self.target, dense)
+
+    def descent(self, dense: np.ndarray) -> np.ndarray:
+        return self.target / (np.linalg.norm(self.target) * np.linalg.norm(dense))
+
+    def permuted(self, rows: np.ndarray, columns: np.ndarray) -> DenseOverlapLoss:
+        return DenseOverlapLoss(self.target[np.ix_(rows, columns)])
+
+
+@dataclass(frozen=True, eq=False)
+class DenseActivationsLoss:
+    """|C (M - A) S|^2 / |C M S|^2; without a sensitivity S leaves out the padded outputs."""
+
+    target: np.ndarray
+    metric: np.ndarray
+    sensitivity: np.ndarray | None
+    is_linear: bool = False
+
+    def value(self, dense: np.ndarray) -> float:
+        return weighted_loss(self.target, dense, self.metric, self.sensitivity)
+
+    def descent(self, dense: np.ndarray) -> np.ndarray:
+        error = self.metric @ (self.target - dense)
+        error = error if self.sensitivity is None else error @ self.sensitivity
+        return 2.0 * error / inner(self.target, self.target, self.metric, self.sensitivity)
+
+    def permuted(self, rows: np.ndarray, columns: np.ndarray) -> DenseActivationsLoss:
+        return DenseActivationsLoss(
+            self.target[np.ix_(rows, columns)],
+            self.metric[np.ix_(rows, rows)],
+            None if self.sensitivity is None else self.sensitivity[np.ix_(columns, columns)],
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """The operator, the objective, and the second moment of its inputs.
+    """The operator, the objective, and how circuits are optimised.
 
     Attributes
     ----------
@@ -47,19 +127,17 @@ class Task:
     shape : (inputs, outputs)
         Before zero padding.
     max_bond, seed : int
-    objective : {"overlap", "activations"}
-    covariance : array (inputs, inputs) or None
+    objective : Objective
     core : {"update", "fixed"}
-        Whether the core is improved and takes gates up that stand beside it, or stays.
+        Whether the core is optimised and absorbs one-qubit gates next to it.
     sides : tuple of {"left", "right"}
-        Where gates may be put in.
+        Circuits in which gates may be inserted.
     """
 
     mpo: MatrixProductOperator
     shape: tuple[int, int]
     max_bond: int
-    objective: str
-    covariance: np.ndarray | None
+    objective: Objective
     seed: int
     core: str = "update"
     sides: tuple[str, ...] = ("left", "right")
@@ -69,41 +147,34 @@ class Task:
         cls,
         mpo: MatrixProductOperator | Compressed,
         *,
-        shape: tuple[int, int] | None,
         max_bond: int,
-        objective: str,
-        inputs,
-        covariance,
-        seed: int | np.random.Generator,
+        shape: tuple[int, int] | None = None,
+        objective: str | Objective = "overlap",
+        inputs: np.ndarray | None = None,
+        covariance: np.ndarray | None = None,
+        seed: int | np.random.Generator = 0,
         core: str = "update",
         sides: tuple[str, ...] = ("left", "right"),
     ) -> Task:
-        """Check what a user gives; what only the disentangler needs it checks itself."""
+        """Check a user's arguments; those of `disentangle` alone are checked there."""
         if isinstance(mpo, Compressed):
             mpo, shape = mpo.mpo, shape or mpo.shape
         padded = padded_shape(mpo_legs(mpo))
-        if max(padded) > LIMIT:
-            raise ValueError(
-                f"the operator spans {padded}, beyond {LIMIT}, up to which gates are weighed; "
-                "`disentangle` takes larger ones"
-            )
-        if objective not in OBJECTIVES:
-            raise ValueError(
-                f"objective={objective!r} is not known; use one of {', '.join(OBJECTIVES)}"
-            )
+        check_size(padded)
         if inputs is not None and covariance is not None:
             raise ValueError("give inputs= or covariance=, not both")
         if inputs is not None:
             covariance = second_moment(inputs)
-        if objective == "activations" and covariance is None:
+        made = make_objective(objective, covariance=covariance)
+        if made.name not in LOSSES:
             raise ValueError(
-                "objective='activations' needs to know the layer's inputs; give inputs= or "
-                "covariance="
+                f"objective={made.name!r} has no loss of a dense matrix; use one of "
+                f"{', '.join(LOSSES)}"
             )
-        if isinstance(seed, np.random.Generator):
-            seed = int(seed.integers(2**63))
         shape = padded if shape is None else (int(shape[0]), int(shape[1]))
-        return cls(mpo, shape, max_bond, objective, covariance, seed, core, sides)
+        task = cls(mpo, shape, max_bond, made, as_seed(seed), core, sides)
+        _ = task.loss  # an objective without its inputs is refused here
+        return task
 
     @cached_property
     def legs(self) -> Legs:
@@ -120,96 +191,97 @@ class Task:
         return mpo_to_dense(self.mpo)
 
     @cached_property
-    def metrics(self) -> tuple:
-        """Second moments of inputs and outputs that weigh the loss; None where none does."""
-        if self.objective == "overlap":
-            return None, None
-        return self._moments
+    def loss(self) -> DenseLoss:
+        """The objective as a function of a dense, padded approximation."""
+        return LOSSES[self.objective.name](self)
 
-    @cached_property
-    def _moments(self) -> tuple:
-        """Of the padded inputs, and of those outputs that are not cropped."""
+    def activations_loss(self, sensitivity: np.ndarray | None = None) -> DenseActivationsLoss:
+        """The squared relative error of the activations, weighted by a sensitivity if given."""
+        if self.objective.covariance is None:
+            raise ValueError(
+                "objective='activations' needs to know the layer's inputs; give inputs= or "
+                "covariance="
+            )
         rows, columns = self.target.shape
-        mask = mask_padding(None, self.shape[1], self.legs)
-        if mask is not None:
-            mask = embed_metric(mask, columns, what="sensitivity")
-        return embed_metric(self.covariance, rows), mask
+        sensitivity = mask_padding(sensitivity, self.shape[1], self.legs)
+        if sensitivity is not None:
+            sensitivity = embed_metric(sensitivity, columns, what="sensitivity")
+        metric = embed_metric(self.objective.covariance, rows)
+        return DenseActivationsLoss(self.target, metric, sensitivity)
 
     @cached_property
-    def _values(self) -> np.ndarray:
+    def _activations_loss(self) -> DenseActivationsLoss:
+        return self.activations_loss()
+
+    @cached_property
+    def _singular_values(self) -> np.ndarray:
         return singular_values(self.target)
 
-    def loss(self, dense: np.ndarray) -> float:
-        """The objective for a dense, padded approximation at its present norm."""
-        if self.objective == "overlap":
-            return 1.0 - dense_overlap(self.target, dense)
-        return weighted_loss(self.target, dense, *self.metrics)
-
-    def descent(self, dense: np.ndarray) -> np.ndarray:
-        """Minus the derivative of the loss by the approximation, its norm held fixed."""
-        if self.objective == "overlap":
-            return self.target / (np.linalg.norm(self.target) * np.linalg.norm(dense))
-        metric, sensitivity = self.metrics
-        pull = metric @ (self.target - dense)
-        pull = pull if sensitivity is None else pull @ sensitivity
-        return 2.0 * pull / inner(self.target, self.target, metric, sensitivity)
-
-    def environments(self, given: Factorization) -> tuple[list, list]:
-        """Minus the derivatives of the loss by every gate, left and right, fixed ones too."""
-        pull = self.descent(given.padded_to_dense())
-        free = [_all_free(circuit.ansatz) for circuit in (given.left, given.right)]
-        engine = DenseEnvironments(pull, self.legs, *free)
+    def environments(self, given: Factorization) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Minus the derivatives of the loss by every gate, left and right, fixed ones included."""
+        slope = self.loss.descent(given.padded_to_dense())
+        left, right = (_all_free(circuit.ansatz) for circuit in (given.left, given.right))
+        engine = DenseEnvironments(slope, self.legs, left, right)
         engine.set(given.left.gates, site_tensors(given.core), given.right.gates)
         found = engine.gradient()
-        # a real gate feels the real part only
-        real = [circuit.ansatz.group != "U" for circuit in (given.left, given.right)]
-        sides = zip((found.left, found.right), real, strict=True)
-        return tuple([e.real if part else e for e in side] for side, part in sides)
+        # only the real part matters to a real gate
+        return (
+            [e if left.group == "U" else np.real(e) for e in found.left],
+            [e if right.group == "U" else np.real(e) for e in found.right],
+        )
 
     def point(self, given: Factorization, family: str) -> ParetoPoint:
-        """Measure a factorization; its norm is taken as it is."""
+        """Measure a factorization, at the norm that it has."""
         dense = given.padded_to_dense()
         error = math.nan
-        if self.covariance is not None:
-            error = math.sqrt(weighted_loss(self.target, dense, *self._moments))
+        if self.objective.covariance is not None:
+            error = math.sqrt(self._activations_loss.value(dense))
         return ParetoPoint(
             cnots=cnot_count(given),
             family=family,
-            loss=self.loss(dense),
+            loss=self.loss.value(dense),
             overlap=dense_overlap(self.target, dense),
-            bound=spectral_bound(self._values, singular_values(site_tensors(given.core))),
+            bound=spectral_bound(self._singular_values, singular_values(site_tensors(given.core))),
             activation_error=error,
             factorization=given,
         )
 
-    def tidied(self, given: Factorization) -> Factorization:
-        """The same operator with fewer gates; a fixed core takes none of them up."""
+    def simplified(self, given: Factorization) -> Factorization:
+        """The same operator with fewer gates; a core that is optimised absorbs the nearest ones."""
         if self.core == "update":
-            return tidied(given)
+            return absorb_into_core(given)
         return replace(given, left=simplified(given.left), right=simplified(given.right))
 
-    def begin(
+    def optimise(
         self,
         left: Ansatz,
         right: Ansatz,
         family: str,
         *,
         n_init: int,
-        sweeps: int,
+        max_sweeps: int,
         shallower: Factorization | None = None,
     ) -> ParetoPoint:
-        """Circuits of given places, from near the identity; or from fewer layers, if better."""
-        options = {"max_sweeps": sweeps, "tol": FINE}
-        found = [self._disentangle(left, right, init="identity", n_init=n_init, **options)]
+        """The best point of an ansatz from near the identity, or from a shallower factorization."""
+        found = [
+            self._disentangle(
+                left, right, init="identity", n_init=n_init, max_sweeps=max_sweeps, tol=FINE
+            )
+        ]
         if shallower is not None:
-            found.append(self._disentangle(left, right, init=shallower, n_init=1, **options))
+            found.append(
+                self._disentangle(
+                    left, right, init=shallower, n_init=1, max_sweeps=max_sweeps, tol=FINE
+                )
+            )
         return min((self.point(one, family) for one in found), key=lambda point: point.loss)
 
-    def settle(
-        self, given: Factorization, family: str, *, sweeps: int = QUICK, tol: float = ROUGH
+    def reoptimise(
+        self, given: Factorization, family: str, *, sweeps: int = FEW_SWEEPS, tol: float = ROUGH
     ) -> ParetoPoint:
-        """Improve all gates and the core together, from where they stand."""
-        quick = sweeps <= QUICK and self.objective == "overlap"
+        """The point that is reached from the gates and the core of a factorization."""
+        # a few sweeps suffice where every gate has a closed form
+        closed_form = sweeps <= FEW_SWEEPS and self.loss.is_linear
         found = self._disentangle(
             given.left.ansatz,
             given.right.ansatz,
@@ -217,11 +289,11 @@ class Task:
             n_init=1,
             max_sweeps=sweeps,
             tol=tol,
-            method="sweeps" if quick else "auto",
+            method="sweeps" if closed_form else "auto",
         )
         return self.point(found, family)
 
-    def _disentangle(self, left: Ansatz, right: Ansatz, **options) -> Factorization:
+    def _disentangle(self, left: Ansatz, right: Ansatz, **options: Any) -> Factorization:
         found: Disentangled = disentangle(
             self.mpo,
             left=left,
@@ -229,13 +301,36 @@ class Task:
             max_bond=self.max_bond,
             core=self.core,
             objective=self.objective,
-            covariance=self.covariance,
             engine="dense",
             shape=self.shape,
             seed=self.seed,
             **options,
         )
+        if found.status == "interrupted":
+            raise KeyboardInterrupt
         return found.factorization
+
+
+LOSSES: dict[str, Callable[[Task], DenseLoss]] = {
+    "overlap": lambda task: DenseOverlapLoss(task.target),
+    "activations": lambda task: task.activations_loss(task.objective.sensitivity),
+}
+"""The loss of a dense matrix for each objective that has one, by its name."""
+
+
+def check_size(padded: tuple[int, int]) -> None:
+    """Raise a ValueError if an operator is too large for its dense matrix."""
+    if max(padded) > LIMIT:
+        raise ValueError(
+            f"the operator spans {padded}, but gates are compared through dense matrices of up to "
+            f"{LIMIT} rows; `disentangle` takes larger operators"
+        )
+
+
+def check_count(name: str, value: object, low: int) -> None:
+    """Raise a ValueError unless an option is a whole number of at least `low`."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < low:
+        raise ValueError(f"{name}={value!r} must be a whole number, {low} or more")
 
 
 def _all_free(ansatz: Ansatz) -> Ansatz:

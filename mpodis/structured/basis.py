@@ -1,4 +1,7 @@
-"""Free rotations and the mean: what the layers around absorb without a change of the network."""
+"""Rotations of a layer that neighbouring layers absorb, and its mean, which the bias absorbs.
+
+The network computes the same function, but the layer becomes easier to approximate.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,13 @@ from mpodis.tables import Table, Tabular
 __all__ = ["HeadRotation", "absorb_mean_into_bias", "head_rotation", "pca_basis"]
 
 
-def pca_basis(covariance) -> np.ndarray:
-    """Rotation of the inputs to their principal components, the strongest first.
+def pca_basis(covariance: np.ndarray) -> np.ndarray:
+    """Rotation of the inputs to their principal components, the largest first.
 
     With the rotation R the inputs become ``x @ R``, a matrix W becomes ``R^H @ W`` and the
-    covariance ``R^H @ C @ R``, diagonal and descending. It is free where the layer before absorbs
-    it, e.g. on the residual stream of a transformer without elementwise gains in its norms.
+    covariance ``R^H @ C @ R``, diagonal and descending. It costs nothing where the layer before
+    can absorb it, e.g. on the residual stream of a transformer without elementwise gains in its
+    norms.
 
     Parameters
     ----------
@@ -29,6 +33,12 @@ def pca_basis(covariance) -> np.ndarray:
     -------
     array (inputs, inputs)
         Orthogonal (unitary); the largest entry of each column is real and positive.
+
+    Examples
+    --------
+    >>> pca_basis(np.diag([1.0, 4.0]))
+    array([[0., 1.],
+           [1., 0.]])
     """
     covariance = np.asarray(covariance)
     rows = len(covariance) if covariance.ndim else 0
@@ -39,7 +49,7 @@ def pca_basis(covariance) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class HeadRotation(Tabular):
-    """Changes of basis inside every query-key head that leave all scores as they are.
+    """Changes of basis inside every attention head that leave all scores unchanged.
 
     Attributes
     ----------
@@ -48,18 +58,18 @@ class HeadRotation(Tabular):
     key : array (heads, dim, dim)
         G^(-T), on the right of its key columns.
     values : array (heads, dim)
-        Singular values of Wq Wk^T of every head, in the measure that was balanced, descending.
+        Singular values of Wq Wk^T (with a covariance, of C Wq Wk^T C) of every head, descending.
     """
 
     query: np.ndarray
     key: np.ndarray
     values: np.ndarray
 
-    def rotate_query(self, array) -> np.ndarray:
+    def rotate_query(self, array: np.ndarray) -> np.ndarray:
         """Wq (inputs, heads * dim), its bias (heads * dim,) or queries, in the new basis."""
         return _blockwise(array, self.query)
 
-    def rotate_key(self, array) -> np.ndarray:
+    def rotate_key(self, array: np.ndarray) -> np.ndarray:
         """Wk (inputs, heads * dim), its bias (heads * dim,) or keys, in the new basis."""
         return _blockwise(array, self.key)
 
@@ -75,8 +85,15 @@ class HeadRotation(Tabular):
         )
 
 
-def head_rotation(wq, wk, *, heads: int, covariance=None, kind: str = "balanced") -> HeadRotation:
-    """Choose the free basis inside each head: Wq -> Wq G, Wk -> Wk G^(-T).
+def head_rotation(
+    wq: np.ndarray,
+    wk: np.ndarray,
+    *,
+    heads: int,
+    covariance: np.ndarray | None = None,
+    kind: str = "balanced",
+) -> HeadRotation:
+    """Choose the basis inside each head, Wq -> Wq G and Wk -> Wk G^(-T); scores are unchanged.
 
     The scores x Wq (x Wk)^T of a head do not change. Heads with rotary positions between the
     projections and the scores do not have this freedom.
@@ -88,7 +105,7 @@ def head_rotation(wq, wk, *, heads: int, covariance=None, kind: str = "balanced"
         columns h * dim to (h + 1) * dim - 1.
     heads : int
     covariance : array (inputs, inputs), optional
-        Measure queries and keys by the activations, |C Wq|, and not by |Wq|.
+        Weigh queries and keys by the activations: C Wq and C Wk in place of Wq and Wk.
     kind : {"balanced", "orthogonal"}
         "balanced": Wq G = U sqrt(s), Wk G^(-T) = V sqrt(s) with the SVD U s V^T of the head's
         Wq Wk^T, so that both have orthogonal columns of the same, descending norms.
@@ -102,7 +119,7 @@ def head_rotation(wq, wk, *, heads: int, covariance=None, kind: str = "balanced"
     ------
     ValueError
         Shapes that do not fit, an unknown kind, or a head whose queries or keys are linearly
-        dependent, which has no balanced basis.
+        dependent, so that it has no balanced basis.
     """
     wq, wk = check_matrix(wq), check_matrix(wk)
     if np.iscomplexobj(wq) or np.iscomplexobj(wk):
@@ -125,10 +142,15 @@ def head_rotation(wq, wk, *, heads: int, covariance=None, kind: str = "balanced"
     return HeadRotation(*map(np.stack, zip(*found, strict=True)))
 
 
-def absorb_mean_into_bias(matrix, approximation, mean, bias=None) -> np.ndarray:
-    """The bias of an approximated layer that answers the mean input exactly as before.
+def absorb_mean_into_bias(
+    matrix: np.ndarray,
+    approximation: np.ndarray,
+    mean: np.ndarray,
+    bias: np.ndarray | None = None,
+) -> np.ndarray:
+    """The bias b + mean @ (W - A) with which an approximated layer maps the mean input as before.
 
-    b + mean @ (W - A). The approximation then has only the centred inputs to get right: see
+    Only the centred inputs then cause errors: fit the approximation A to
     `second_moment(..., centred=True)`.
 
     Parameters
@@ -152,8 +174,12 @@ def absorb_mean_into_bias(matrix, approximation, mean, bias=None) -> np.ndarray:
     return bias + mean @ (matrix - approximation)
 
 
-def _balanced(q, k, head: int):
-    rq, rk = np.linalg.qr(q, mode="r"), np.linalg.qr(k, mode="r")
+Choice = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""G, G^(-T) and the singular values of a head."""
+
+
+def _balanced(q: np.ndarray, k: np.ndarray, head: int) -> Choice:
+    rq, rk = np.linalg.qr(q)[1], np.linalg.qr(k)[1]
     dim = rq.shape[1]
     for name, r in (("queries", rq), ("keys", rk)):
         spectrum = np.linalg.svd(r, compute_uv=False)
@@ -167,24 +193,25 @@ def _balanced(q, k, head: int):
     return query, np.linalg.inv(query).T, s
 
 
-def _orthogonal(q, k, head: int):
+def _orthogonal(q: np.ndarray, k: np.ndarray, head: int) -> Choice:
     _, vectors = np.linalg.eigh(q.T @ q + k.T @ k)
     vectors = vectors[:, ::-1]
     gate = vectors * _phases(vectors)
-    short = np.linalg.qr(q, mode="r") @ np.linalg.qr(k, mode="r").T
+    short = np.linalg.qr(q)[1] @ np.linalg.qr(k)[1].T
     values = np.zeros(q.shape[1])
     spectrum = np.linalg.svd(short, compute_uv=False)[: len(values)]
     values[: len(spectrum)] = spectrum
     return gate, gate, values
 
 
-def _phases(vectors) -> np.ndarray:
-    """Phases (signs) that make the largest entry of every column, none of them zero, positive."""
+def _phases(vectors: np.ndarray) -> np.ndarray:
+    """Phases (signs) that make the largest entry of every column positive."""
     largest = np.take_along_axis(vectors, np.abs(vectors).argmax(axis=0)[None], axis=0)[0]
     return largest.conj() / np.abs(largest)
 
 
-def _blockwise(array, gates) -> np.ndarray:
+def _blockwise(array: np.ndarray, gates: np.ndarray) -> np.ndarray:
+    """An array whose last axis is (heads * dim), times the gate of each head."""
     array = np.asarray(array)
     heads, dim, _ = gates.shape
     if array.ndim < 1 or array.shape[-1] != heads * dim:

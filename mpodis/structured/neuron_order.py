@@ -1,10 +1,10 @@
 """Search over the order of single rows and columns: inputs, outputs, hidden neurons.
 
-With the core fixed, what a permutation is worth has closed forms: of the side without a metric
-the best permutation is a linear assignment, of the other every swap of two has a known gain. So a
-core and an order are improved in turn, ALS sweep and permutation, and no step moves away from
-the target. It ends in a minimum near its start; the starts are the order given and recursive
-bisections, and shuffles of the best so far.
+With the core held, the change of the loss under a permutation has a closed form: on a side without
+a second moment the best permutation solves a linear assignment problem, on the other the change
+is known for every swap of two. So ALS sweeps of the core and permutations alternate, and none of
+them increases the distance to the target. This descends to a local minimum; it is run from the
+order given, from recursive bisections, and from partial shuffles of the best order so far.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from mpodis.conventions import Legs, check_legs, crop, pad, padded_shape, qubit_legs
 from mpodis.fit import (
-    als_core,
+    als_sweep,
     embed_metric,
     fit_core,
     inner,
@@ -28,29 +29,32 @@ from mpodis.fit import (
 )
 from mpodis.mpo import check_matrix, compress
 from mpodis.sites import mpo_from_tensors, mpo_to_dense, site_tensors, tensors_to_dense
-from mpodis.structured.reordering import Ordered, Reordering
+from mpodis.structured.reordering import FoundOrder, Reordering
 
-__all__ = ["bisection", "improve_permutation", "neuron_order"]
+if TYPE_CHECKING:
+    from quimb.tensor import MatrixProductOperator
+
+__all__ = ["improve_permutation", "neuron_order", "recursive_bisection"]
 
 
 def neuron_order(
-    matrix,
+    matrix: np.ndarray,
     *,
     max_bond: int,
     rows: bool = True,
     columns: bool = True,
-    covariance=None,
-    sensitivity=None,
+    covariance: np.ndarray | None = None,
+    sensitivity: np.ndarray | None = None,
     legs: Sequence[Sequence[int]] | None = None,
     restarts: int = 4,
     rounds: int = 60,
     seed: int | np.random.Generator = 0,
-) -> Ordered:
-    """The order of rows and columns in which the best core of a given bond loses least.
+) -> FoundOrder:
+    """Search for the order of rows and columns with the lowest loss at a given bond dimension.
 
-    Zero padding stays at the end, so that what is permuted is neurons only and the layers around
-    can absorb it (`mpodis.nn.order.absorb_permutation`). Where nobody else needs the order, pad
-    matrix and covariance first: the search may then spread the padding.
+    Zero padding stays at the end, so that only neurons are permuted and the neighbouring layers
+    can absorb the permutation (`mpodis.nn.absorb_permutation`). If they need not, pad matrix and
+    covariance first: the search may then move the padding, too.
 
     Parameters
     ----------
@@ -58,29 +62,37 @@ def neuron_order(
     max_bond : int
         Bond dimension of the core.
     rows, columns : bool
-        Which side may be reordered; the columns are the hidden neurons of a first layer.
+        Whether they may be reordered; the columns are the hidden neurons of a first layer.
     covariance : array (inputs, inputs), optional
         E[x^H x]; the loss is that of the activations, |C (M - core)|^2 / |C M|^2.
     sensitivity : array (outputs, outputs), optional
-        E[g^H g]; the loss is |C (M - core) S|^2 / |C M S|^2. It weighs the permutations; the
-        site tensors are fitted without it.
+        E[g^H g]; the loss is |C (M - core) S|^2 / |C M S|^2. Permutations are chosen with it,
+        but the core is fitted without it.
     legs : sequence of (input, output) dimensions, optional
         Default: qubits, see `qubit_legs`.
     restarts : int
-        Shuffles of a part of the best order, each followed by a descent.
+        Partial shuffles of the best order so far, each followed by a descent.
     rounds : int
-        Most pairs of an ALS sweep and a permutation in each descent.
+        The most pairs of an ALS sweep and a permutation in each descent.
     seed : int or numpy.random.Generator
 
     Returns
     -------
-    Ordered
-        Its `core` has the loss `after`; `before` is that of `fit_core` in the order given.
+    FoundOrder
+        Its `core` has the loss `after`; `before` is the loss of `fit_core` in the order given.
 
     Raises
     ------
     ValueError
-        Nothing to permute, a `max_bond` below 1, metrics or legs that do not fit.
+        Nothing to permute, a `max_bond` below 1, moments or legs that do not fit, C M S = 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> blocks = np.kron(np.eye(2), np.ones((2, 2)))
+    >>> found = neuron_order(blocks[[0, 2, 1, 3]], max_bond=1)
+    >>> found.before > 0.4, found.after < 1e-10
+    (True, True)
     """
     if not (rows or columns):
         raise ValueError("rows=False and columns=False leave nothing to permute; allow one of them")
@@ -90,35 +102,34 @@ def neuron_order(
         raise ValueError(f"restarts={restarts} must be 0 or more and rounds={rounds} 1 or more")
     matrix = check_matrix(matrix)
     n, m = matrix.shape
-    legs = qubit_legs(n, m) if legs is None else check_legs(legs)
-    pad(matrix, legs)  # legs that are too small raise here
-    if covariance is not None:
-        covariance = embed_metric(covariance, n)
-    if sensitivity is not None:
-        sensitivity = embed_metric(sensitivity, m, what="sensitivity")
-    native = _Placed(np.arange(n), np.arange(m), matrix, covariance, sensitivity)
-    size = inner(matrix, matrix, covariance, sensitivity)
-    if not size > 0:
-        raise ValueError("no activation feels this matrix (C M S = 0); check both metrics")
-    search = _Search(legs, max_bond, rows, columns, rounds)
+    checked = qubit_legs(n, m) if legs is None else check_legs(legs)
+    pad(matrix, checked)  # legs that are too small raise here
+    given = _Layer.build(matrix, covariance, sensitivity)
+    if not inner(matrix, matrix, given.covariance, given.sensitivity) > 0:
+        raise ValueError(
+            "the matrix maps all inputs to outputs of no weight (C M S = 0); check that covariance "
+            "and sensitivity belong to this layer"
+        )
+    search = _Search(checked, max_bond, rows, columns, rounds)
     rng = np.random.default_rng(seed)
-    starts = [native, *search.bisections(native)]
-    found = [search.descend(start) for start in starts]
-    best = min(found, key=lambda pair: pair[1])
+    found = [search.descend(layer) for layer in (given, *search.bisections(given))]
+    best, loss, tensors = min(found, key=lambda one: one[1])
     for k in range(restarts):
-        kicked = search.kicked(best[0], 0.5 ** (1 + k % 3), rng)
-        best = min(best, search.descend(kicked), key=lambda pair: pair[1])
-    before, core = search.fit(native)
-    after, fitted = search.fit(best[0], best[2])
+        shuffled = search.shuffled(best, 0.5 ** (1 + k % 3), rng)
+        best, loss, tensors = min(
+            (best, loss, tensors), search.descend(shuffled), key=lambda one: one[1]
+        )
+    before, core = search.fit(given)
+    after, fitted = search.fit(best, tensors)
     status = "search"
     if before <= after:
-        best, after, fitted, status = (native, before), before, core, "unchanged"
-    given = [name for name, x in (("C", covariance), ("S", sensitivity)) if x is not None]
-    weighed = f", weighted by {' and '.join(given)}" if given else ""
-    return Ordered(
-        Reordering(best[0].rows, best[0].columns),
-        legs,
-        f"loss at bond {max_bond}{weighed}",
+        best, after, fitted, status = given, before, core, "unchanged"
+    moments = [name for name, x in (("C", covariance), ("S", sensitivity)) if x is not None]
+    weighted = f", weighted by {' and '.join(moments)}" if moments else ""
+    return FoundOrder(
+        Reordering(best.rows, best.columns),
+        checked,
+        f"loss at bond {max_bond}{weighted}",
         before,
         after,
         search.sweeps,
@@ -128,24 +139,35 @@ def neuron_order(
 
 
 def improve_permutation(
-    matrix,
-    approximation,
+    matrix: np.ndarray,
+    approximation: np.ndarray,
     *,
     rows: bool = True,
     columns: bool = True,
-    covariance=None,
-    sensitivity=None,
+    covariance: np.ndarray | None = None,
+    sensitivity: np.ndarray | None = None,
 ) -> Reordering:
-    """An order of rows and columns that brings a matrix nearer to one that stays as it is.
+    """An order of rows and columns that brings a matrix nearer to a given approximation.
 
-    The step that `neuron_order` takes between two fits of its core, for fits of any other form. It
-    never makes |C (M - A) S| larger.
+    This is the step that `neuron_order` takes between two fits of its core, for approximations of
+    any other form. It never increases |C (M - A) S|.
 
     Parameters
     ----------
     matrix, approximation : array (inputs, outputs)
     rows, columns, covariance, sensitivity
         As for `neuron_order`.
+
+    Returns
+    -------
+    Reordering
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> reordering = improve_permutation(np.eye(2), np.eye(2)[::-1], columns=False)
+    >>> reordering.rows
+    array([1, 0])
     """
     matrix, approximation = check_matrix(matrix), check_matrix(approximation)
     if matrix.shape != approximation.shape:
@@ -153,19 +175,14 @@ def improve_permutation(
             f"a matrix of shape {matrix.shape} and an approximation of shape "
             f"{approximation.shape} cannot be compared"
         )
-    n, m = matrix.shape
-    if covariance is not None:
-        covariance = embed_metric(covariance, n)
-    if sensitivity is not None:
-        sensitivity = embed_metric(sensitivity, m, what="sensitivity")
-    native = _Placed(np.arange(n), np.arange(m), matrix, covariance, sensitivity)
-    found = _nearer_placed(native, approximation, rows=rows, columns=columns)
+    given = _Layer.build(matrix, covariance, sensitivity)
+    found = _nearer(given, approximation, rows=rows, columns=columns)
     return Reordering(found.rows, found.columns)
 
 
 @dataclass(frozen=True, eq=False)
-class _Placed:
-    """Matrix and metrics in some order, and that order: old numbers of the rows and columns."""
+class _Layer:
+    """A reordered matrix with its second moments, and the old numbers of its rows and columns."""
 
     rows: np.ndarray
     columns: np.ndarray
@@ -173,130 +190,150 @@ class _Placed:
     covariance: np.ndarray | None
     sensitivity: np.ndarray | None
 
-    def permuted(self, rows=None, columns=None) -> _Placed:
-        placed = self
+    @classmethod
+    def build(
+        cls, matrix: np.ndarray, covariance: np.ndarray | None, sensitivity: np.ndarray | None
+    ) -> _Layer:
+        """In the order given; the moments are checked."""
+        n, m = matrix.shape
+        if covariance is not None:
+            covariance = embed_metric(covariance, n)
+        if sensitivity is not None:
+            sensitivity = embed_metric(sensitivity, m, what="sensitivity")
+        return cls(np.arange(n), np.arange(m), matrix, covariance, sensitivity)
+
+    def permuted(self, rows: np.ndarray | None = None, columns: np.ndarray | None = None) -> _Layer:
+        layer = self
         if rows is not None:
-            metric = placed.covariance
-            placed = replace(
-                placed,
-                rows=placed.rows[rows],
-                matrix=placed.matrix[rows],
+            metric = layer.covariance
+            layer = replace(
+                layer,
+                rows=layer.rows[rows],
+                matrix=layer.matrix[rows],
                 covariance=None if metric is None else metric[np.ix_(rows, rows)],
             )
         if columns is not None:
-            placed = placed.transposed().permuted(rows=columns).transposed()
-        return placed
+            layer = layer.transposed().permuted(rows=columns).transposed()
+        return layer
 
-    def transposed(self) -> _Placed:
-        """Rows and columns change roles; M^H, so that complex metrics stay on their side."""
-        return _Placed(
+    def transposed(self) -> _Layer:
+        """Rows and columns exchanged, with M^H, so that complex moments stay on their side."""
+        return _Layer(
             self.columns, self.rows, self.matrix.conj().T, self.sensitivity, self.covariance
         )
 
 
 class _Search:
-    """Descents from given orders, all with the same legs, bond and sides."""
+    """Descents from given orders, all with the same legs, bond dimension and sides."""
 
     def __init__(self, legs: Legs, max_bond: int, rows: bool, columns: bool, rounds: int) -> None:
         self.legs, self.max_bond, self.rounds = legs, max_bond, rounds
         self.rows, self.columns = rows, columns
         self.sweeps = 0
 
-    def fit(self, placed: _Placed, start: Sequence | None = None):
-        """(loss, core) by `fit_core`."""
-        padded, metric = self._padded(placed)
-        start = None if start is None else mpo_from_tensors(start)
+    def fit(
+        self, layer: _Layer, tensors: Sequence[np.ndarray] | None = None
+    ) -> tuple[float, MatrixProductOperator]:
+        """(loss, core) by `fit_core`, from the site tensors given."""
+        padded, metric = self._padded(layer)
         core = fit_core(
             padded,
             max_bond=self.max_bond,
             legs=self.legs,
             metric=metric,
-            init=start,
+            init=None if tensors is None else mpo_from_tensors(tensors),
             max_sweeps=30 if max(padded.shape) > 256 else 200,
             tol=1e-6,
         )
-        return self._loss(placed, padded, mpo_to_dense(core)), core
+        return self._loss(layer, padded, mpo_to_dense(core)), core
 
-    def descend(self, placed: _Placed) -> tuple[_Placed, float, list]:
-        """(order, loss, site tensors) after ALS sweeps and permutations in turn, while they help."""
-        padded, metric = self._padded(placed)
-        start = compress(padded, legs=self.legs, max_bond=self.max_bond).mpo
-        tensors = pad_bonds(site_tensors(start), self.max_bond)
-        best = (placed, self._loss(placed, padded, tensors_to_dense(tensors)), tensors)
+    def descend(self, layer: _Layer) -> tuple[_Layer, float, list[np.ndarray]]:
+        """(layer, loss, site tensors) after alternating ALS sweeps and permutations."""
+        padded, metric = self._padded(layer)
+        truncated = compress(padded, legs=self.legs, max_bond=self.max_bond).mpo
+        tensors = pad_bonds(site_tensors(truncated), self.max_bond)
+        best = (layer, self._loss(layer, padded, tensors_to_dense(tensors)), tensors)
         for _ in range(self.rounds):
-            tensors = als_core(padded, tensors, metric=metric)
+            tensors = als_sweep(padded, tensors, metric=metric)
             self.sweeps += 1
             dense = tensors_to_dense(tensors)
-            fixed = crop(dense, placed.matrix.shape)
-            placed = _nearer_placed(placed, fixed, rows=self.rows, columns=self.columns)
-            padded, metric = self._padded(placed)
-            loss, before = self._loss(placed, padded, dense), best[1]
+            core = crop(dense, layer.matrix.shape)
+            layer = _nearer(layer, core, rows=self.rows, columns=self.columns)
+            padded, metric = self._padded(layer)
+            loss, before = self._loss(layer, padded, dense), best[1]
             if loss < before:
-                best = (placed, loss, tensors)
+                best = (layer, loss, tensors)
             if before - loss < 1e-4 * before:
                 break
         return best
 
-    def bisections(self, placed: _Placed) -> list[_Placed]:
+    def bisections(self, layer: _Layer) -> list[_Layer]:
         """Orders by recursive bisection of the rows and columns of C M S."""
-        weighted = placed.matrix
-        if placed.covariance is not None:
-            weighted = metric_root(placed.covariance) @ weighted
-        if placed.sensitivity is not None:
-            weighted = weighted @ metric_root(placed.sensitivity)
+        weighted = layer.matrix
+        if layer.covariance is not None:
+            weighted = metric_root(layer.covariance) @ weighted
+        if layer.sensitivity is not None:
+            weighted = weighted @ metric_root(layer.sensitivity)
         inputs, outputs = zip(*self.legs, strict=True)
         result = []
         for centred in (True, False):
-            rows = bisection(weighted, inputs, centred=centred) if self.rows else None
-            columns = bisection(weighted.T, outputs, centred=centred) if self.columns else None
-            result.append(placed.permuted(rows, columns))
+            rows = columns = None
+            if self.rows:
+                rows = recursive_bisection(weighted, inputs, centred=centred)
+            if self.columns:
+                columns = recursive_bisection(weighted.T, outputs, centred=centred)
+            result.append(layer.permuted(rows, columns))
         return result
 
-    def kicked(self, placed: _Placed, share: float, rng: np.random.Generator) -> _Placed:
+    def shuffled(self, layer: _Layer, share: float, rng: np.random.Generator) -> _Layer:
         """A share of the rows and columns shuffled among themselves."""
         orders = []
-        for allowed, size in zip((self.rows, self.columns), placed.matrix.shape, strict=True):
+        for allowed, size in zip((self.rows, self.columns), layer.matrix.shape, strict=True):
             order = np.arange(size)
             chosen = rng.permutation(size)[: math.ceil(share * size)]
             order[chosen] = rng.permutation(chosen)
             orders.append(order if allowed else None)
-        return placed.permuted(*orders)
+        return layer.permuted(*orders)
 
-    def _padded(self, placed: _Placed):
-        padded = pad(placed.matrix, self.legs)
-        extra = len(padded) - len(placed.matrix)
-        metric = placed.covariance
+    def _padded(self, layer: _Layer) -> tuple[np.ndarray, np.ndarray | None]:
+        """Matrix and covariance, padded."""
+        padded = pad(layer.matrix, self.legs)
+        extra = len(padded) - len(layer.matrix)
+        metric = layer.covariance
         return padded, None if metric is None else np.pad(metric, (0, extra))
 
-    def _loss(self, placed: _Placed, padded, dense) -> float:
+    def _loss(self, layer: _Layer, padded: np.ndarray, dense: np.ndarray) -> float:
         metrics = [
             None if metric is None else np.pad(metric, (0, size - len(metric)))
             for metric, size in zip(
-                (placed.covariance, placed.sensitivity), padded_shape(self.legs), strict=True
+                (layer.covariance, layer.sensitivity), padded_shape(self.legs), strict=True
             )
         ]
         return weighted_loss(padded, dense, *metrics)
 
 
-def bisection(vectors, dims: Sequence[int], *, centred: bool = True) -> np.ndarray:
-    """An order of vectors by recursive bisection along their leading direction.
+def recursive_bisection(
+    vectors: np.ndarray, dims: Sequence[int], *, centred: bool = True
+) -> np.ndarray:
+    """An order of vectors by recursive bisection along their first principal component.
 
-    At every level a block is sorted along its first principal component and cut where the next
-    leg cuts, so that a leading leg separates what differs most and the last one tells apart the
-    most alike. The directions of one level point the same way, which lines blocks up.
+    At every level a block is sorted along its first principal component and cut into as many
+    blocks as the next leg has values. The first leg then separates the vectors that differ most,
+    the last one those that differ least. All components of a level point the same way, so that
+    corresponding vectors of the blocks come in the same order.
 
     Parameters
     ----------
     vectors : array (n, features)
-    dims : dimensions of the legs, most significant first; their product is at least n
+    dims : sequence of int
+        Dimensions of the legs, most significant first; their product is at least n.
     centred : bool
-        Take the mean of a block off before its direction is determined.
+        Subtract the mean of a block before its component is computed.
 
     Returns
     -------
     array of int (n,)
     """
-    vectors = np.asarray(vectors)
     dims = [d for d in dims if d > 1]
     order = np.arange(len(vectors))
     blocks, size = [order], math.prod(dims)
@@ -306,17 +343,17 @@ def bisection(vectors, dims: Sequence[int], *, centred: bool = True) -> np.ndarr
         for block in blocks:
             inside = vectors[block]
             if len(block) > 1:
-                direction = _leading(inside - inside.mean(axis=0) if centred else inside)
+                direction = _principal(inside - inside.mean(axis=0) if centred else inside)
                 if reference is not None and np.vdot(reference, direction).real < 0:
                     direction = -direction
                 reference = direction if reference is None else reference
-                block = block[np.argsort((inside @ direction.conj()).real, kind="stable")]
+                block = block[np.argsort(np.real(inside @ direction.conj()), kind="stable")]
             following += [block[k : k + size] for k in range(0, len(block), size)]
         blocks = following
     return np.concatenate(blocks)
 
 
-def _leading(vectors) -> np.ndarray:
+def _principal(vectors: np.ndarray) -> np.ndarray:
     """First right singular vector (its conjugate transpose), largest entry positive."""
     if len(vectors) < vectors.shape[1]:
         _, u = np.linalg.eigh(vectors @ vectors.conj().T)
@@ -328,45 +365,52 @@ def _leading(vectors) -> np.ndarray:
     return -direction if direction[np.abs(direction).argmax()].real < 0 else direction
 
 
-def _nearer_placed(placed: _Placed, dense, *, rows: bool, columns: bool) -> _Placed:
-    """Bring the allowed sides nearer to a fixed (inputs, outputs) matrix."""
+def _nearer(layer: _Layer, dense: np.ndarray, *, rows: bool, columns: bool) -> _Layer:
+    """The layer with rows and columns permuted, as allowed, to be nearer to a dense matrix."""
     if columns:
-        moved = placed.transposed()
-        placed = moved.permuted(rows=_nearer(moved, dense.conj().T)).transposed()
+        transposed = layer.transposed()
+        layer = transposed.permuted(rows=_best_rows(transposed, dense.conj().T)).transposed()
     if rows:
-        placed = placed.permuted(rows=_nearer(placed, dense))
-    return placed
+        layer = layer.permuted(rows=_best_rows(layer, dense))
+    return layer
 
 
-def _nearer(placed: _Placed, dense) -> np.ndarray:
+def _best_rows(layer: _Layer, dense: np.ndarray) -> np.ndarray:
     """A permutation p of the rows for which |C_p (M_p - dense) S| is not larger than before."""
-    if placed.covariance is None:
-        felt = dense if placed.sensitivity is None else dense @ placed.sensitivity
-        gain = (felt.conj() @ placed.matrix.T).real  # (position, row)
+    if layer.covariance is None:
+        weighted = dense if layer.sensitivity is None else dense @ layer.sensitivity
+        gain: np.ndarray = np.real(weighted.conj() @ layer.matrix.T)  # (position, row)
         return linear_sum_assignment(gain, maximize=True)[1]
-    return _swaps(placed, dense)
+    return _swaps(layer.matrix, dense, layer.covariance, layer.sensitivity)
 
 
-def _swaps(placed: _Placed, dense, *, passes: int = 4) -> np.ndarray:
+def _swaps(
+    matrix: np.ndarray,
+    dense: np.ndarray,
+    c: np.ndarray,
+    s: np.ndarray | None,
+    *,
+    passes: int = 4,
+) -> np.ndarray:
     """Batches of disjoint swaps of rows, each batch checked to lower the loss.
 
-    In the frame of the rows a swap exchanges two rows b of the dense matrix, and the loss
-    changes by -2 Re u^T C (M - B) S d^H + (u^T C u) (d S d^H), u = e_i - e_j, d = b_j - b_i.
+    Seen from the rows, a swap exchanges two rows b of the dense matrix, and the loss changes by
+    -2 Re u^T C (M - B) S d^H + (u^T C u) (d S d^H), u = e_i - e_j, d = b_j - b_i.
     """
-    matrix, c, s = placed.matrix, placed.covariance, placed.sensitivity
     at = np.arange(len(matrix))  # position of every row
-    norms = c.diagonal().real
-    feel = norms[:, None] + norms - 2 * c.real
+    norms = np.real(c.diagonal())
+    weights = norms[:, None] + norms - 2 * np.real(c)  # u^T C u
     loss = inner(matrix - dense, matrix - dense, c, s)
     for _ in range(passes):
         b = dense[at]
         right = b if s is None else b @ s
-        pull = (c @ (matrix - b) @ right.conj().T).real
-        gram = (b @ right.conj().T).real
-        own, sizes = pull.diagonal(), gram.diagonal()
-        rise = feel * (sizes[:, None] + sizes - 2 * gram)
-        rise -= 2 * (pull + pull.T - own[:, None] - own)
-        pairs = _disjoint(rise, 1e-12 * abs(loss))
+        linear = np.real(c @ (matrix - b) @ right.conj().T)
+        gram = np.real(b @ right.conj().T)
+        own, sizes = linear.diagonal(), gram.diagonal()
+        change = weights * (sizes[:, None] + sizes - 2 * gram)
+        change -= 2 * (linear + linear.T - own[:, None] - own)
+        pairs = _disjoint(change, 1e-12 * abs(loss))
+        tried, lower = at, loss
         while pairs:
             tried = at.copy()
             i, j = np.array(pairs).T
@@ -375,18 +419,19 @@ def _swaps(placed: _Placed, dense, *, passes: int = 4) -> np.ndarray:
             lower = inner(off, off, c, s)
             if lower < loss:
                 break
-            pairs = pairs[: len(pairs) // 2]  # together they may hurt; the best alone cannot
+            # the changes do not add up: together they may raise the loss, the best one cannot
+            pairs = pairs[: len(pairs) // 2]
         else:
             break
         at, loss = tried, lower
     return np.argsort(at)
 
 
-def _disjoint(rise, least: float) -> list[tuple[int, int]]:
-    """Pairs that lower the loss by more than `least`, best first, none twice in a pair."""
-    upper = np.triu(rise, 1)
+def _disjoint(change: np.ndarray, least: float) -> list[tuple[int, int]]:
+    """Disjoint pairs whose swap lowers the loss by more than `least`, best first."""
+    upper = np.triu(change, 1)
     i, j = np.nonzero(upper < -least)
-    free, pairs = np.ones(len(rise), dtype=bool), []
+    free, pairs = np.ones(len(change), dtype=bool), []
     for k in np.argsort(upper[i, j], kind="stable"):
         a, b = int(i[k]), int(j[k])
         if free[a] and free[b]:

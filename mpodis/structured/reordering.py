@@ -1,4 +1,4 @@
-"""A permutation of rows and columns, and what a search for one returns."""
+"""Permutations of rows and columns, and the result of a search for one."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from mpodis.conventions import Legs, crop
 from mpodis.tables import Table, Tabular
@@ -13,24 +14,31 @@ from mpodis.tables import Table, Tabular
 if TYPE_CHECKING:
     from quimb.tensor import MatrixProductOperator
 
-__all__ = ["Ordered", "Reordering", "check_permutation"]
+__all__ = ["FoundOrder", "Reordering", "check_permutation"]
 
 
 @dataclass(frozen=True, eq=False)
 class Reordering(Tabular):
-    """Which old row and which old column stand where.
+    """A permutation of the rows and one of the columns of a matrix.
 
     Attributes
     ----------
     rows : array of int (inputs,)
         The new row i is the old row ``rows[i]``; inputs are reordered as ``x[..., rows]``.
     columns : array of int (outputs,)
-        The new column j is the old column ``columns[j]``; so are the outputs and the bias.
+        The new column j is the old column ``columns[j]``; outputs and bias are reordered alike.
 
     Raises
     ------
     ValueError
         If one of them is not a permutation of 0, ..., n - 1.
+
+    Examples
+    --------
+    >>> swapped = Reordering([1, 0], [0, 1])
+    >>> swapped.apply([[1, 2], [3, 4]])
+    array([[3, 4],
+           [1, 2]])
     """
 
     rows: np.ndarray
@@ -42,7 +50,7 @@ class Reordering(Tabular):
 
     @classmethod
     def identity(cls, shape: tuple[int, int]) -> Reordering:
-        """Everything stays where it is in a matrix of that shape."""
+        """The reordering that changes nothing in a matrix of that shape."""
         return cls(*map(np.arange, shape))
 
     @property
@@ -54,37 +62,38 @@ class Reordering(Tabular):
         return Reordering(np.argsort(self.rows), np.argsort(self.columns))
 
     def then(self, other: Reordering) -> Reordering:
-        """This one first, the other on what it gives."""
+        """This reordering, followed by another one."""
         if self.shape != other.shape:
             raise ValueError(f"reorderings of shapes {self.shape} and {other.shape} do not compose")
         return Reordering(self.rows[other.rows], self.columns[other.columns])
 
-    def apply(self, matrix) -> np.ndarray:
-        """The reordered matrix; one that is smaller is padded with zeros at its end first."""
+    def apply(self, matrix: np.ndarray) -> np.ndarray:
+        """The reordered matrix; a smaller one is first padded with zeros at its end."""
         return self._pad(np.asarray(matrix), self.shape)[np.ix_(self.rows, self.columns)]
 
-    def undo(self, matrix, *, shape: tuple[int, int] | None = None) -> np.ndarray:
+    def undo(self, matrix: np.ndarray, *, shape: tuple[int, int] | None = None) -> np.ndarray:
         """The matrix in its old order, cropped to `shape` where `apply` had padded it."""
         matrix = np.asarray(matrix)
         if matrix.shape != self.shape:
             raise ValueError(
-                f"a matrix of shape {matrix.shape} was not reordered to {self.shape}; "
-                "`undo` takes what has the shape that `apply` gives"
+                f"a matrix of shape {matrix.shape} cannot be a reordered one; `apply` returns, "
+                f"and `undo` takes, the shape {self.shape}"
             )
         return crop(self.inverse.apply(matrix), shape)
 
-    def covariance(self, metric) -> np.ndarray:
+    def covariance(self, metric: np.ndarray) -> np.ndarray:
         """E[x^H x] of the reordered inputs, (inputs, inputs)."""
         n = self.shape[0]
         return self._pad(np.asarray(metric), (n, n))[np.ix_(self.rows, self.rows)]
 
-    def sensitivity(self, metric) -> np.ndarray:
+    def sensitivity(self, metric: np.ndarray) -> np.ndarray:
         """E[g^H g] of the reordered outputs, (outputs, outputs)."""
         n = self.shape[1]
         return self._pad(np.asarray(metric), (n, n))[np.ix_(self.columns, self.columns)]
 
     @staticmethod
     def _pad(matrix: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+        """The matrix padded to a shape, or a ValueError if it is larger."""
         if matrix.ndim != 2 or matrix.shape[0] > shape[0] or matrix.shape[1] > shape[1]:
             raise ValueError(
                 f"an array of shape {matrix.shape} does not fit a reordering to {shape}"
@@ -102,25 +111,26 @@ class Reordering(Tabular):
 
 
 @dataclass(frozen=True, eq=False)
-class Ordered(Tabular):
-    """The order that a search found, and what it is worth.
+class FoundOrder(Tabular):
+    """The order that a search found, and the measure before and after.
 
     Attributes
     ----------
     reordering : Reordering
     legs : (input, output) dimension of every site of the reordered operator
     measure : str
-        What was made small.
+        What was minimised.
     before, after : float
         The measure in the order given, and in the one found; `after` is never larger.
     evaluations : int
-        Spectra or fits that the search took.
+        Number of spectra or fits that were computed.
     status : {"exact", "search", "unchanged"}
-        Whether `after` is the smallest there is, the best that was found, or `before`.
+        Whether `after` is the minimum, the lowest value that was found, or `before`.
     sites : pair of tuples of int, optional
-        Old site of every new row leg and of every new column leg; None for neurons.
+        Old site of every new row leg and of every new column leg; None if single rows and columns
+        were reordered.
     core : MatrixProductOperator, optional
-        The core of the reordered matrix to which `after` belongs, where the measure has one.
+        The core of the reordered matrix whose loss is `after`, if the measure is a loss.
     """
 
     reordering: Reordering
@@ -153,7 +163,7 @@ class Ordered(Tabular):
         return Table(("order", ""), rows)
 
 
-def check_permutation(order, *, what: str, size: int | None = None) -> np.ndarray:
+def check_permutation(order: ArrayLike, *, what: str, size: int | None = None) -> np.ndarray:
     """A read-only copy as integers, or a ValueError unless it permutes 0, ..., size - 1."""
     array = np.asarray(order)
     if array.ndim != 1 or array.size == 0 or array.dtype.kind not in "iu":

@@ -1,9 +1,9 @@
 """Search over the order of the sites.
 
-Most measures are sums over the bonds, and what a bond costs depends only on which legs stand left
-of it. So the cost of a set of legs is worked out once, and the best order is a shortest path that
-adds leg after leg: 2^n sets, or binomial(2n, n) where rows and columns move independently,
-instead of n! or (n!)^2 orders.
+Most measures are sums over the bonds, and the term of a bond depends only on the set of legs left
+of it. So the cost of each set is computed once, and the best order is a shortest path that adds
+one leg after the other: 2^n sets, or binomial(2n, n) where rows and columns are ordered
+independently, instead of n! or (n!)^2 orders.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +20,7 @@ from mpodis.conventions import Legs, check_legs, pad, qubit_legs
 from mpodis.fit import embed_metric, fit_core, metric_root, weighted_loss
 from mpodis.mpo import check_matrix
 from mpodis.sites import mpo_legs, mpo_to_dense
-from mpodis.structured.reordering import Ordered, Reordering
+from mpodis.structured.reordering import FoundOrder, Reordering
 
 if TYPE_CHECKING:
     from quimb.tensor import MatrixProductOperator
@@ -30,60 +31,71 @@ State = tuple[tuple[int, ...], tuple[int, ...]]
 """Old site of every row leg, and of every column leg."""
 
 MEASURES = ("entropy", "discarded", "loss")
-EXACT_TOGETHER, EXACT_APART = 8, 7  # most sites of an exact search: some seconds
+EXACT_TOGETHER, EXACT_APART = 8, 7
+"""The most sites of an exact search, which then takes a few seconds."""
+SLOW_STEPS = 20
+"""The most moves of an annealing by the loss, each of which is a fit."""
 
 
 def site_order(
-    operator,
+    operator: MatrixProductOperator | np.ndarray,
     *,
     legs: Sequence[Sequence[int]] | None = None,
     measure: str = "entropy",
     max_bond: int | None = None,
-    covariance=None,
+    covariance: np.ndarray | None = None,
     together: bool = True,
     restarts: int = 2,
     steps: int = 200,
     seed: int | np.random.Generator = 0,
-) -> Ordered:
+) -> FoundOrder:
     """The order of the sites with the least entanglement.
 
-    Exact for the sums over bonds up to 8 sites that move together, 7 where rows and columns move
-    independently; simulated annealing and pairwise swaps above, and for the loss.
+    Exact for the sums over bonds up to 8 sites, or 7 where rows and columns are ordered
+    independently; by simulated annealing and pairwise swaps for more sites and for the loss.
 
     Parameters
     ----------
     operator : MatrixProductOperator or array (rows, columns)
-        It is made dense. A matrix that its legs do not fill is padded with zeros, and so is
-        the reordering found.
+        An MPO is contracted to a matrix. A matrix smaller than its legs span is padded with zeros;
+        the reordering found is then one of the padded matrix.
     legs : sequence of (input, output) dimensions, optional
-        Of a dense operator; default: qubits, see `qubit_legs`.
+        Of a matrix; default: qubits, see `qubit_legs`.
     measure : {"entropy", "discarded", "loss"}
         "entropy": the sum of S_k over the bonds, nats. "discarded": the sum over the bonds of the
         weight beyond `max_bond` singular values, a bound on the squared relative error of a
         truncation. "loss": |C (M - core)|^2 / |C M|^2 of the core that `fit_core` finds in at most
-        60 sweeps; a fit for every order tried, so minutes at 6 sites and bond 8.
+        60 sweeps; this is a fit for every order tried, so minutes at 6 sites and bond 8.
     max_bond : int
         Bond dimension of the last two measures.
     covariance : array (inputs, inputs), optional
-        Weigh by the activations: entropy and discarded weight of C M with C^2 the covariance,
-        a stand-in for the loss, which is weighted as such.
+        C^2. Entropy and discarded weight are then those of C M, which approximates the effect on
+        the loss of the activations.
     together : bool
-        Move sites as a whole. Otherwise rows and columns are ordered independently, which a layer
-        allows whose inputs and outputs have nothing to do with each other.
+        Reorder sites as a whole. Otherwise rows and columns are ordered independently, which is
+        possible for a layer whose inputs and outputs are unrelated.
     restarts, steps : int
-        Of an annealing: starts from a random order beside the one from the order given, and
-        moves tried from each (at most 20 with the loss).
+        Of the annealing: runs from a random order in addition to that from the order given, and
+        the number of moves tried in each (at most 20 for the loss).
     seed : int or numpy.random.Generator
 
     Returns
     -------
-    Ordered
+    FoundOrder
         Its `sites` are the legs' old sites, its `legs` those of the reordered matrix.
 
     Raises
     ------
     ValueError
-        An unknown measure, a missing or idle `max_bond`, legs that do not fit.
+        An unknown measure, a `max_bond` that is missing or not used, legs that do not fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> pair = np.eye(4).reshape(16, 1) @ np.ones((1, 16))  # sites 0 and 2, 1 and 3 are entangled
+    >>> found = site_order(pair)
+    >>> found.sites[0]
+    (0, 2, 1, 3)
     """
     if measure not in MEASURES:
         raise ValueError(f"measure={measure!r} is not known; use one of {', '.join(MEASURES)}")
@@ -96,66 +108,74 @@ def site_order(
         raise ValueError(f"max_bond={max_bond} keeps nothing; use 1 or more")
     if restarts < 0 or steps < 0:
         raise ValueError(f"restarts={restarts} and steps={steps} must not be negative")
-    matrix, legs = _dense(operator, legs)
+    matrix, checked = _dense(operator, legs)
     metric = None if covariance is None else embed_metric(covariance, len(matrix))
-    rng = np.random.default_rng(seed)
-    native = (tuple(range(len(legs))),) * 2
-    cuts = _Cuts(_weighted(matrix, metric), legs, max_bond)
-    search = {"together": together, "rng": rng, "restarts": restarts, "steps": steps}
-    best, status = _order_by_cuts(cuts, native, **search)
-    cost: Callable[[State], float] = cuts.total
-    evaluations, core = len(cuts.known), None
+    native = (tuple(range(len(checked))), tuple(range(len(checked))))
+    cuts = _Cuts(_weighted(matrix, metric), checked, max_bond)
+    search = _Annealing(together, np.random.default_rng(seed), restarts, steps)
+    best, status = search.order_by_cuts(cuts, native)
     if measure == "loss":
-        fits = _Fits(matrix, legs, metric, max_bond)
-        cost, status = fits.loss, "search"
-        starts = [native, best]
+        assert max_bond is not None  # checked above
+        fits = _Fits(matrix, checked, metric, max_bond)
+        guesses = [native, best]
         if not together:
-            starts.append(_order_by_cuts(cuts, native, **(search | {"together": True}))[0])
-        best = _anneal(cost, starts, **(search | {"steps": min(steps, 20)}))
-        evaluations += len(fits.known)
-    if cost(native) <= cost(best):
-        best, status = native, status if status == "exact" else "unchanged"
-    if measure == "loss":
-        core = fits.fit(best)[1]
-    dims = tuple(zip(*legs, strict=True))
-    return Ordered(
-        Reordering(*(_numbers(d, order) for d, order in zip(dims, best, strict=True))),
-        _moved(legs, best),
+            guesses.append(replace(search, together=True).order_by_cuts(cuts, native)[0])
+        best = replace(search, steps=min(steps, SLOW_STEPS)).run(fits.loss, guesses)
+        before, after, status = fits.loss(native), fits.loss(best), "search"
+        evaluations = len(cuts.known) + len(fits.known)
+    else:
+        fits = None
+        evaluations = len(cuts.known)
+        before, after = cuts.total(native), cuts.total(best)
+    if before <= after:
+        best, after, status = native, before, status if status == "exact" else "unchanged"
+    return FoundOrder(
+        _reordering(checked, best),
+        _moved(checked, best),
         measure if covariance is None else f"{measure}, weighted",
-        cost(native),
-        cost(best),
+        before,
+        after,
         evaluations,
         status,
         best,
-        core,
+        None if fits is None else fits.fit(best)[1],
     )
 
 
-def _dense(operator, legs) -> tuple[np.ndarray, Legs]:
-    if hasattr(operator, "upper_ind"):
+def _dense(
+    operator: MatrixProductOperator | np.ndarray, legs: Sequence[Sequence[int]] | None
+) -> tuple[np.ndarray, Legs]:
+    """The padded matrix, and its legs."""
+    from quimb.tensor import MatrixProductOperator
+
+    if isinstance(operator, MatrixProductOperator):
         if legs is not None:
             raise ValueError("an MPO has its own legs; leave legs= out")
         return check_matrix(mpo_to_dense(operator)), mpo_legs(operator)
     matrix = check_matrix(operator)
-    legs = qubit_legs(*matrix.shape) if legs is None else check_legs(legs)
-    return pad(matrix, legs), legs
+    checked = qubit_legs(*matrix.shape) if legs is None else check_legs(legs)
+    return pad(matrix, checked), checked
 
 
-def _weighted(matrix, metric) -> np.ndarray:
+def _weighted(matrix: np.ndarray, metric: np.ndarray | None) -> np.ndarray:
+    """C M."""
     if metric is None:
         return matrix
     weighted = metric_root(metric) @ matrix
     if not weighted.any():
         raise ValueError(
-            "the layer answers none of the given inputs (C M = 0); check that the covariance "
+            "the matrix maps all given inputs to zero (C M = 0); check that the covariance "
             "belongs to this layer"
         )
     return weighted
 
 
-def _numbers(dims: Sequence[int], order: Sequence[int]) -> np.ndarray:
-    """Old number of every new row (or column) when its legs are reordered."""
-    return np.arange(math.prod(dims)).reshape(dims).transpose(order).ravel()
+def _reordering(legs: Legs, state: State) -> Reordering:
+    """The permutation of rows and columns when the legs are reordered."""
+    numbers = []
+    for dims, order in zip(zip(*legs, strict=True), state, strict=True):
+        numbers.append(np.arange(math.prod(dims)).reshape(dims).transpose(order).ravel())
+    return Reordering(numbers[0], numbers[1])
 
 
 def _moved(legs: Legs, state: State) -> Legs:
@@ -163,12 +183,12 @@ def _moved(legs: Legs, state: State) -> Legs:
 
 
 class _Cuts:
-    """Cost of the bond right of a set of row legs and a set of column legs, worked out once.
+    """Cost of the bond right of a set of row legs and a set of column legs, computed once.
 
-    Sets are bit masks; a set and its complement share their bond.
+    Sets are bit masks; a set and its complement have the same cost.
     """
 
-    def __init__(self, matrix, legs: Legs, max_bond: int | None) -> None:
+    def __init__(self, matrix: np.ndarray, legs: Legs, max_bond: int | None) -> None:
         self.n, self.max_bond = len(legs), max_bond
         self.dims = [i for i, _ in legs] + [o for _, o in legs]
         self.tensor = (matrix / np.linalg.norm(matrix)).reshape(self.dims)
@@ -182,7 +202,7 @@ class _Cuts:
         return self.known[key]
 
     def total(self, state: State) -> float:
-        """Sum over the bonds."""
+        """The sum over the bonds of an order."""
         rows = columns = 0
         result = 0.0
         for r, c in list(zip(*state, strict=True))[:-1]:
@@ -206,36 +226,33 @@ class _Cuts:
 
 
 class _Fits:
-    """The best core of every order and its loss, worked out once."""
+    """The best core of every order and its loss, computed once."""
 
-    def __init__(self, matrix, legs: Legs, metric, max_bond: int) -> None:
+    def __init__(
+        self, matrix: np.ndarray, legs: Legs, metric: np.ndarray | None, max_bond: int
+    ) -> None:
         self.matrix, self.legs, self.metric, self.max_bond = matrix, legs, metric, max_bond
-        self.dims = tuple(zip(*legs, strict=True))
         self.known: dict[State, tuple[float, MatrixProductOperator]] = {}
 
-    def _reordered(self, state: State):
-        numbers = (_numbers(d, order) for d, order in zip(self.dims, state, strict=True))
-        moved = Reordering(*numbers)
-        metric = None if self.metric is None else moved.covariance(self.metric)
-        return moved.apply(self.matrix), metric
-
     def fit(self, state: State) -> tuple[float, MatrixProductOperator]:
+        """(loss, core) of an order."""
         if state not in self.known:
-            matrix, metric = self._reordered(state)
-            options = {"max_bond": self.max_bond, "max_sweeps": 60, "tol": 1e-8}
-            core = fit_core(matrix, legs=_moved(self.legs, state), metric=metric, **options)
+            moved = _reordering(self.legs, state)
+            matrix = moved.apply(self.matrix)
+            metric = None if self.metric is None else moved.covariance(self.metric)
+            core = fit_core(
+                matrix,
+                max_bond=self.max_bond,
+                legs=_moved(self.legs, state),
+                metric=metric,
+                max_sweeps=60,
+                tol=1e-8,
+            )
             self.known[state] = weighted_loss(matrix, mpo_to_dense(core), metric), core
         return self.known[state]
 
     def loss(self, state: State) -> float:
         return self.fit(state)[0]
-
-
-def _order_by_cuts(cuts: _Cuts, native: State, *, together: bool, **search) -> tuple[State, str]:
-    n = cuts.n
-    if n <= (EXACT_TOGETHER if together else EXACT_APART):
-        return _shortest_path(cuts, together), "exact"
-    return _anneal(cuts.total, [native], together=together, **search), "search"
 
 
 def _shortest_path(cuts: _Cuts, together: bool) -> State:
@@ -259,57 +276,74 @@ def _shortest_path(cuts: _Cuts, together: bool) -> State:
     return best
 
 
-def _anneal(
-    cost: Callable[[State], float],
-    starts: Sequence[State],
-    *,
-    together: bool,
-    rng: np.random.Generator,
-    restarts: int,
-    steps: int,
-) -> State:
-    """Simulated annealing from every start and some random ones, then swaps while they help."""
-    n = len(starts[0][0])
-    if n < 2:
-        return starts[0]
-    starts = list(starts)
-    for _ in range(restarts):
-        rows, columns = (tuple(rng.permutation(n).tolist()) for _ in range(2))
-        starts.append((rows, rows) if together else (rows, columns))
-    best = min(starts, key=cost)
-    for start in starts:
-        state, hot = start, 0.1 * cost(start)
-        for step in range(steps):
-            temperature = hot * 0.01 ** (step / steps)
-            # mostly neighbours: their swap changes one bond
-            i = int(rng.integers(n - 1))
-            j = i + 1 if rng.random() < 0.7 else int(rng.integers(n))
-            tried = _swapped(state, i, j, "both" if together else _SIDES[rng.integers(3)])
-            rise = cost(tried) - cost(state)
-            if rise <= 0 or rng.random() < math.exp(-rise / max(temperature, 1e-300)):
-                state = tried
-            if cost(state) < cost(best):
-                best = state
-    return _descend(cost, best, together)
+@dataclass(frozen=True)
+class _Annealing:
+    """Search for an order by simulated annealing, followed by swaps while they help.
 
+    Attributes
+    ----------
+    together : bool
+    rng : numpy.random.Generator
+    restarts, steps : int
+        See `site_order`.
+    """
 
-def _descend(cost: Callable[[State], float], state: State, together: bool) -> State:
-    n = len(state[0])
-    improved = True
-    while improved:
-        improved = False
-        for i, j in itertools.combinations(range(n), 2):
-            for side in ("both",) if together else _SIDES:
+    together: bool
+    rng: np.random.Generator
+    restarts: int
+    steps: int
+
+    def order_by_cuts(self, cuts: _Cuts, native: State) -> tuple[State, str]:
+        """The order of least total cost and its status; exact for few sites."""
+        if cuts.n <= (EXACT_TOGETHER if self.together else EXACT_APART):
+            return _shortest_path(cuts, self.together), "exact"
+        return self.run(cuts.total, [native]), "search"
+
+    def run(self, cost: Callable[[State], float], guesses: Sequence[State]) -> State:
+        """The best order found from the initial guesses and from random orders."""
+        n = len(guesses[0][0])
+        if n < 2:
+            return guesses[0]
+        guesses = list(guesses)
+        for _ in range(self.restarts):
+            rows, columns = (tuple(self.rng.permutation(n).tolist()) for _ in range(2))
+            guesses.append((rows, rows) if self.together else (rows, columns))
+        best = min(guesses, key=cost)
+        for guess in guesses:
+            state, hot = guess, 0.1 * cost(guess)
+            for step in range(self.steps):
+                temperature = hot * 0.01 ** (step / self.steps)
+                # mostly neighbours: their swap changes one bond
+                i = int(self.rng.integers(n - 1))
+                j = i + 1 if self.rng.random() < 0.7 else int(self.rng.integers(n))
+                side = "both" if self.together else _SIDES[self.rng.integers(3)]
                 tried = _swapped(state, i, j, side)
-                if cost(tried) < cost(state):
-                    state, improved = tried, True
-    return state
+                rise = cost(tried) - cost(state)
+                if rise <= 0 or self.rng.random() < math.exp(-rise / max(temperature, 1e-300)):
+                    state = tried
+                if cost(state) < cost(best):
+                    best = state
+        return self._descended(cost, best)
+
+    def _descended(self, cost: Callable[[State], float], state: State) -> State:
+        """Swap pairs of legs until no swap lowers the cost."""
+        n = len(state[0])
+        improved = True
+        while improved:
+            improved = False
+            for i, j in itertools.combinations(range(n), 2):
+                for side in ("both",) if self.together else _SIDES:
+                    tried = _swapped(state, i, j, side)
+                    if cost(tried) < cost(state):
+                        state, improved = tried, True
+        return state
 
 
 _SIDES = ("both", "rows", "columns")
 
 
 def _swapped(state: State, i: int, j: int, side: str) -> State:
+    """An order with two legs of a side, or of both, exchanged."""
     result = []
     for name, order in zip(("rows", "columns"), state, strict=True):
         order = list(order)

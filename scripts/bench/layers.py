@@ -47,7 +47,7 @@ WARM = 50.0
 def hybrid(qubits: int, depth: int, batch: int, plan: str | None) -> HybridLinear:
     spec = f"{depth}*2b"
     legs = ((2, 2),) * qubits
-    return HybridLinear(legs, BOND, left=spec, right=spec, batch=batch, plan=plan, seed=0)
+    return HybridLinear(legs, BOND, left=spec, right=spec, batch_size=batch, plan=plan, seed=0)
 
 
 class GateByGate(nn.Module):
@@ -77,7 +77,7 @@ class FromTheLeft(nn.Module):
         self.layer = layer
 
     def forward(self, x):
-        first, *rest = self.layer.cores
+        first, *rest = self.layer.site_tensors
         weight = first[0]  # (inputs, outputs, bond)
         for core in rest:
             weight = torch.tensordot(weight, core, 1).transpose(1, 2)
@@ -110,7 +110,7 @@ class Einsum(nn.Module):
         add(layer.left[0], now)
         inner = [next(letters) for _ in range(n)]
         bonds = [next(letters) for _ in range(n + 1)]
-        for k, core in enumerate(layer.core.cores):
+        for k, core in enumerate(layer.core.site_tensors):
             terms.append(bonds[k] + now[k] + inner[k] + bonds[k + 1])
             arrays.append(core)
         add(layer.right[0], inner)

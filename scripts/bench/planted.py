@@ -71,7 +71,7 @@ def solve(n: int, depth: int, bond: int | None, n_init: int, init_sweeps: int, s
         "bond": max(target.bond_sizes()),
         "hidden overlap": true_overlap(hidden, target).value,
         "overlap": found.overlap,
-        "engine": found.settings.engine,
+        "engine": found.options.engine,
         "status": found.status,
         "sweeps": len(found.history),
         "init": found.init,

@@ -43,7 +43,9 @@ from mpodis.quantum import (
     ShotRunner,
     Tomography,
     amplitude_encoding,
+    count_shots,
     invert_counts,
+    sample_readout,
 )
 from mpodis.tables import Table
 
@@ -147,8 +149,8 @@ def infidelities(n: int, samples: int) -> dict:
         shots, means = [], []
         for total in totals:
             readout = made(n, total)
-            read = readout.read(states, np.random.default_rng([total, n]))
-            shots.append(readout.shots_of(n))
+            read = sample_readout(readout, states, np.random.default_rng([total, n]))
+            shots.append(count_shots(readout, n))
             means.append(float(np.mean(1 - (read * states).sum(1) ** 2)))
         slope = float(np.polyfit(np.log(shots), np.log(means), 1)[0])
         found[name] = {"shots": shots, "infidelity": means, "slope": slope}

@@ -1,7 +1,7 @@
 """Time and memory of the boundary engine, predicted from its plan before anything is allocated.
 
-The constants are of one core of an AMD EPYC with OpenBLAS; elsewhere all times scale about alike,
-which is enough to choose between engines.
+The constants were measured on one core of an AMD EPYC with OpenBLAS. Elsewhere all times scale by
+about the same factor, so that they still decide between engines.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from collections.abc import Sequence
 
 from mpodis.circuit.ansatz import Ansatz
 from mpodis.conventions import Legs
-from mpodis.environments.boundary.layers import Block, Step, plan_steps
+from mpodis.environments.boundary.steps import Block, Step, plan_steps
 
-__all__ = ["estimate"]
+__all__ = ["sweep_cost"]
 
 GEMM = 30e9
 """Flops a second of matrix products in double precision; twice that in single."""
@@ -25,22 +25,23 @@ SVD = 2e-9
 COPY = 2e-9
 """Seconds for the elements of a block that are copied and scaled, all copies together."""
 BLOCK = 60e-6
-"""Seconds of calls for a block without gates; twice that with gates."""
+"""Seconds of overhead for a block without gates; twice that with gates."""
 SPLIT = 60e-6
-"""Seconds of calls for every decomposition."""
+"""Seconds of overhead for every decomposition."""
 UPDATE = 35e-6
 """Seconds for the update of a small gate, its environment included."""
 TURNS = 4
-"""Updates of a gate whose partner moves too, as the engine does by default."""
+"""Updates of a gate in turns with one of the other side, the default of the engine."""
 COPIES = 8
-"""Arrays of the size of the largest block that are alive at once."""
+"""Arrays of the size of the largest block that are held at once."""
 SLACK = 1.3
-"""What the allocator takes beyond what is asked for, and a MiB of small objects."""
+"""Ratio of the memory that the allocator takes to what is asked for; a MiB of small objects is
+added."""
 
 Bonds = list[int]
 
 
-def estimate(
+def sweep_cost(
     legs: Legs,
     left: Ansatz,
     right: Ansatz,
@@ -56,18 +57,20 @@ def estimate(
     Parameters
     ----------
     legs, left, right
-    target_bonds, core_bonds : bond dimensions between the sites
+    target_bonds, core_bonds : sequence of int
+        Bond dimensions between the sites.
     max_bond : int
+        D of the boundaries.
     complex : bool
     dtype : {"float64", "float32"}
     """
     steps = plan_steps(legs, left, right)
     pulled = [[1, *target_bonds, 1]]  # bonds of S_0, S_1, ...
     for step in steps:
-        pulled.append(_grown(step, pulled[-1], max_bond))
+        pulled.append(_bonds_after(step, pulled[-1], max_bond))
     pushed = [[1, *core_bonds, 1]]  # bonds of T_K, T_{K-1}, ..., then turned round
     for step in reversed(steps):
-        pushed.append(_grown(step, pushed[-1], max_bond))
+        pushed.append(_bonds_after(step, pushed[-1], max_bond))
     pushed.reverse()
     speed = (2 if dtype == "float32" else 1) / (4 if complex else 1)
     seconds = 0.0
@@ -78,8 +81,8 @@ def estimate(
     return seconds, SLACK * item * _entries(legs, steps, pulled, pushed) + 2**20
 
 
-def _grown(step: Step, bonds: Bonds, max_bond: int) -> Bonds:
-    """Bonds after a step."""
+def _bonds_after(step: Step, bonds: Bonds, max_bond: int) -> Bonds:
+    """Bond dimensions after a step."""
     bonds = [min(b, max_bond) for b in bonds]
     for block in step.blocks:
         sizes = [i * o for i, o in block.legs]
@@ -102,6 +105,7 @@ def _seconds(
 def _block_seconds(
     block: Block, fixed: Bonds, moving: Bonds, reached: Bonds, max_bond: int, speed: float
 ) -> float:
+    """The share of one block in `_seconds`."""
     here = slice(block.start, block.stop + 1)
     sizes = [i * o for i, o in block.legs]
     v, f, r = moving[here], fixed[here], reached[here]
@@ -126,7 +130,7 @@ def _block_seconds(
 
 
 def _merging(sizes: Sequence[int], bonds: Sequence[int]) -> int:
-    """Multiplications for the sites of a block."""
+    """Multiplications for the product of the sites of a block."""
     return sum(
         bonds[0] * math.prod(sizes[:j]) * bonds[j] * sizes[j] * bonds[j + 1]
         for j in range(1, len(sizes))
@@ -134,6 +138,7 @@ def _merging(sizes: Sequence[int], bonds: Sequence[int]) -> int:
 
 
 def _updates(block: Block) -> float:
+    """Updates of a block, in units of that of a small gate."""
     free = [side for side in ("left", "right") if block.is_free(side)]
     turns = TURNS if len(free) == 2 else 1
     dims = {"left": block.inputs, "right": block.outputs}
@@ -141,6 +146,7 @@ def _updates(block: Block) -> float:
 
 
 def _decomposition(rows: int, columns: int, max_bond: int, speed: float) -> float:
+    """Seconds for the truncation of a matrix."""
     small = min(rows, columns)
     if small <= max_bond:
         return SVD * rows * columns * small / min(speed, 1)
@@ -149,7 +155,7 @@ def _decomposition(rows: int, columns: int, max_bond: int, speed: float) -> floa
 
 
 def _entries(legs: Legs, steps: Sequence[Step], pulled: list[Bonds], pushed: list[Bonds]) -> int:
-    """Numbers that are held at once: the boundaries, and what is made of the largest step."""
+    """Numbers that are held at once: all boundaries, and the temporaries of the largest step."""
 
     def size(bonds: Bonds) -> int:
         return sum(

@@ -2,9 +2,9 @@
 
 Time-evolving block decimation in Hastings' form (arXiv 0903.3253): the sites B are isometric from
 the right, the weights are the Schmidt values of every bond. Unitary gates on separate blocks leave
-the bonds between the blocks as they are, so every block is truncated on its own, at its canonical
-centre weights * B B, without a decomposition on the way from one block to the next, and blocks of
-one shape are treated as a stack.
+the bonds between the blocks as they are. So every block is truncated on its own, at its canonical
+centre weights * B B, no decomposition leads from one block to the next, and blocks of one shape
+are stacked.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from autoray import do
-from scipy.linalg import lapack
+from scipy.linalg import get_lapack_funcs
 
-from mpodis.environments.arrays import Home
-from mpodis.environments.boundary.layers import Block, Step
+from mpodis.conventions import Array
+from mpodis.environments.arrays import Backend
+from mpodis.environments.boundary.steps import Block, Step
 from mpodis.sites import left_canonical
 
 __all__ = ["METHODS", "Boundary", "Truncation", "canonical"]
@@ -29,15 +31,14 @@ OVERSAMPLING = 8
 NOISE = 0.1
 """Gaussian part of the sketch, relative to the part that is guessed."""
 STACK = 2**16
-"""Bytes of a stack of blocks beyond which numpy is as fast on them one by one."""
+"""Bytes of a stack of blocks beyond which numpy is as fast on single blocks."""
 TINY = 1e-30
 
-_QR = {
-    "f": (lapack.sgeqrf, lapack.sorgqr),
-    "d": (lapack.dgeqrf, lapack.dorgqr),
-    "F": (lapack.cgeqrf, lapack.cungqr),
-    "D": (lapack.zgeqrf, lapack.zungqr),
+_QR: dict[str, Any] = {
+    kind: get_lapack_funcs(("geqrf", names), dtype=np.dtype(kind))
+    for kind, names in (("f", "orgqr"), ("d", "orgqr"), ("F", "ungqr"), ("D", "ungqr"))
 }
+_CHOLESKY: dict[str, Any] = {kind: get_lapack_funcs("potrf", dtype=np.dtype(kind)) for kind in "dD"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,27 +50,28 @@ class Boundary:
     sites : list of arrays (left bond, input, output, right bond)
         Isometric from the right, as far as truncation left them so.
     weights : list of arrays (bond,) or (bond, bond)
-        Left of every site, and right of the last: the Schmidt values, descending, or another root
-        of the Gram matrix of what is to the left. They say what counts, up to a factor, and are
-        no part of the MPO.
+        Of the bond left of every site, and of the one right of the last: the Schmidt values,
+        descending, or another root of the Gram matrix of the sites to the left. They weigh the
+        truncation, up to a factor, and are not part of the MPO.
     log : float
     """
 
-    sites: list
-    weights: list
+    sites: list[Array]
+    weights: list[Array]
     log: float
 
     @property
     def bonds(self) -> tuple[int, ...]:
+        """Bond dimensions between neighbouring sites."""
         return tuple(len(w) for w in self.weights[1:-1])
 
 
-def canonical(tensors: Sequence, cutoff: float) -> Boundary:
-    """Numpy site tensors in canonical form, without Schmidt values below `cutoff` times the largest."""
+def canonical(tensors: Sequence[np.ndarray], cutoff: float) -> Boundary:
+    """Site tensors in canonical form, without Schmidt values below `cutoff` times the largest."""
     sites, log = left_canonical(tensors)
     weights = [np.ones(1)] * (len(sites) + 1)
-    if log == -math.inf:  # zero, whatever its sites
-        return Boundary([0 * core[:1, ..., :1] for core in sites], weights, 0.0)
+    if log == -math.inf:  # the zero operator
+        return Boundary([0 * site[:1, ..., :1] for site in sites], weights, 0.0)
     for k in range(len(sites) - 1, 0, -1):
         a, i, o, b = sites[k].shape
         u, s, vh = np.linalg.svd(sites[k].reshape(a, -1), full_matrices=False)
@@ -84,24 +86,29 @@ def canonical(tensors: Sequence, cutoff: float) -> Boundary:
 
 @dataclass(eq=False)
 class Truncation:
-    """How bonds are kept at `max_bond`.
+    """How bonds are truncated to `max_bond`.
 
     Attributes
     ----------
     max_bond : int
     cutoff : float
-        Schmidt values below `cutoff` times the largest of their bond are dropped where the
-        decomposition resolves them.
+        Schmidt values below `cutoff` times the largest of their bond are dropped, as far as the
+        method resolves them.
     method : {"svd", "gram", "random"}
-        Full decomposition, eigenvectors of the Gram matrix, or a randomised range finder. Where a
-        block's matrix has no more than `max_bond` rows or columns, it is always the first.
-    home : Home
+        Full decomposition, eigenvectors of the Gram matrix, or a randomised range finder. A matrix
+        of no more than `max_bond` rows or columns always gets the full decomposition.
+    backend : Backend
+
+    Raises
+    ------
+    ValueError
+        A `max_bond` below 1, a cutoff outside [0, 1), an unknown method.
     """
 
     max_bond: int
     cutoff: float
     method: str
-    home: Home
+    backend: Backend
     _sketches: dict = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -114,15 +121,15 @@ class Truncation:
                 f"truncation={self.method!r} is not known; use one of {', '.join(METHODS)}"
             )
 
-    def absorb(self, boundary: Boundary, step: Step, turned: Sequence) -> Boundary:
-        """The boundary after a step; `turned` are its blocks (a, P, b) with the gates applied."""
+    def absorb(self, boundary: Boundary, step: Step, blocks: Sequence[Array]) -> Boundary:
+        """The boundary after a step; `blocks` (a, P, b) are its blocks with the gates applied."""
         sites, weights = list(boundary.sites), list(boundary.weights)
         bound = self.max_bond
         for k, w in enumerate(weights):
-            if len(w) > bound:  # bonds between blocks, sorted: the weakest go
+            if len(w) > bound:  # between blocks; sorted, so that the smallest are cut off
                 weights[k] = w[:bound]
         groups: dict[tuple, list] = {}
-        for block, x in zip(step.blocks, turned, strict=True):
+        for block, x in zip(step.blocks, blocks, strict=True):
             x = x[:bound, :, :bound]
             if len(block.legs) == 1:
                 sites[block.start] = x.reshape(x.shape[0], *block.legs[0], -1)
@@ -136,16 +143,22 @@ class Truncation:
                 self._split(group[k : k + size], boundary, sites, weights)
         return Boundary(sites, weights, boundary.log)
 
-    def _stack_size(self, x) -> int:
-        """Blocks to a stack: as many as there are on a device, a cache full of them here."""
-        if not isinstance(x, np.ndarray):
+    def _stack_size(self, x: Array) -> int:
+        """Blocks per stack: all of them on a torch device, as many as fit the cache in numpy."""
+        if self.backend.device is not None:
             return 2**31
         size = STACK // x.nbytes
         return size if size >= 4 else 1  # small stacks gain less than single blocks
 
-    def _split(self, group: Sequence, old: Boundary, sites: list, weights: list) -> None:
+    def _split(
+        self,
+        group: Sequence[tuple[Block, Array]],
+        old: Boundary,
+        sites: list[Array],
+        weights: list[Array],
+    ) -> None:
         """Decompose a stack of blocks of one shape into sites, from the right to the left."""
-        first: Block = group[0][0]
+        first = group[0][0]
         blocks = [block for block, _ in group]
         n, a = len(group), group[0][1].shape[0]
         rest = _stack([x for _, x in group])  # (n, a, p1 p2 .., b)
@@ -168,7 +181,7 @@ class Truncation:
         for m, block in enumerate(blocks):
             sites[block.start] = rest[m]
 
-    def _cut(self, outer, rest, guess):
+    def _cut(self, outer: Array, rest: Array, guess: Array | None) -> tuple[Array, list, Array]:
         """`right_space` of outer @ rest, weights of norm 1, and rest @ space."""
         centre = _weighted(outer, rest).reshape(rest.shape)
         space, values = self.right_space(centre, guess)
@@ -176,18 +189,21 @@ class Truncation:
         size = (abs(flat) ** 2).sum(-1) ** 0.5 + TINY  # truncation must not add up in scale
         return space, [w / s for w, s in zip(values, size, strict=True)], rest @ space
 
-    def _near_cut(self, outer, rest, guess):
+    def _near_cut(
+        self, outer: Array, rest: Array, guess: Array | None
+    ) -> tuple[Array, Array, Array] | None:
         """`_cut` by a step of subspace iteration from the guess, for one numpy matrix.
 
-        What is kept is not sorted, so that no eigenvectors are needed, and `outer` enters by its
-        Gram matrix, which is smaller than the centre. None where it does not apply.
+        The vectors that are kept are not sorted, so that no eigenvectors are needed, and `outer`
+        enters by its Gram matrix, which is smaller than the centre. None where that is singular,
+        or where there is no guess, a stack of several matrices, or nothing to truncate.
         """
         bound = self.max_bond
         if guess is None or min(rest.shape[1:]) <= bound or not _is_single(rest):
             return None
-        outer, rest, guess = outer[0], rest[0], guess[0, :bound]
+        outer, rest, near = outer[0], rest[0], guess[0, :bound]
         sketch = self._noise(rest[None], bound)[0].copy()
-        sketch[: len(guess)] += guess
+        sketch[: len(near)] += near
         image = (rest @ dagger(sketch)).reshape(len(outer), -1)
         image = dagger(outer) @ outer @ image if outer.ndim == 2 else (outer**2)[:, None] * image
         space = isometry((dagger(rest) @ image.reshape(-1, bound))[None])
@@ -195,28 +211,28 @@ class Truncation:
         root = _root(_weighted(outer[None], cut).reshape(cut.shape))
         return None if root is None else (space, root[None], cut[None])
 
-    def _guess(self, old: Sequence, b: int, basis):
+    def _guess(self, old: Sequence[Array], b: int, basis: Array | None) -> Array | None:
         """Right Schmidt vectors as they were before the step, (n, r, p b).
 
         They hardly turn where gates are near the identity, and the range finder starts from them.
         """
         if self.method != "random":
             return None
-        if basis is None:  # the bond on the right may have been cut, in one block more than another
+        if basis is None:  # the bond on the right may have been truncated
             site = _stack([x[..., :b] for x in old])
             return site.reshape(*site.shape[:2], -1)
         site = _stack(old)
         n, r = site.shape[:2]
         return (site.reshape(n, -1, site.shape[-1]) @ basis).reshape(n, r, -1)
 
-    def right_space(self, centre, guess=None):
+    def right_space(self, centre: Array, guess: Array | None = None) -> tuple[Array, Array]:
         """Leading right space of a stack of matrices, and the weights of its vectors.
 
         Parameters
         ----------
         centre : array (n, rows, columns)
         guess : array (n, r, columns), optional
-            Rows that the Schmidt vectors may be near to; the most important first, of norm 1.
+            Rows of norm 1 that the Schmidt vectors may be near to, the most important first.
 
         Returns
         -------
@@ -237,50 +253,52 @@ class Truncation:
         keep = min(self.max_bond, self._count(values))
         return space[:, :, :keep], values[:, :keep]
 
-    def _count(self, values) -> int:
-        """The most values of a stack above the cutoff."""
+    def _count(self, values: Array) -> int:
+        """The largest number of values above the cutoff in a matrix of the stack."""
         return max(1, int((values > self.cutoff * values[:, :1]).sum(-1).max()))
 
-    def _sketch(self, centre, guess):
-        """(n, p, columns): the guess with some noise, and Gaussian rows; the same in every run."""
+    def _sketch(self, centre: Array, guess: Array | None) -> Array:
+        """Guess plus noise, then Gaussian rows, (n, p, columns); the same in every run."""
         p = min(self.max_bond + OVERSAMPLING, *centre.shape[1:])
         noise = self._noise(centre, p)
         if guess is None:
             return noise
-        guess = guess[:, :p]
-        near, far = noise[:, : guess.shape[1]], noise[:, guess.shape[1] :]
-        # the rows beyond the guess look where it does not
-        return do("concatenate", (guess + near, far - (far @ dagger(guess)) @ guess), axis=1)
+        known = guess[:, :p]
+        near, far = noise[:, : known.shape[1]], noise[:, known.shape[1] :]
+        # the rows beyond the guess are orthogonal to it
+        return do("concatenate", (known + near, far - (far @ dagger(known)) @ known), axis=1)
 
-    def _noise(self, centre, p: int):
-        """(1, p, columns)"""
+    def _noise(self, centre: Array, p: int) -> Array:
+        """Gaussian rows, (1, p, columns)."""
         columns = centre.shape[2]
         key = (p, columns, is_complex(centre))
         if key not in self._sketches:
             rng = np.random.default_rng((p, columns))
             noise = NOISE * rng.normal(size=(1, p, columns)) / math.sqrt(columns)
-            self._sketches[key] = self.home.put(noise + 0j if key[2] else noise)
+            self._sketches[key] = self.backend.to_device(noise + 0j if key[2] else noise)
         return self._sketches[key]
 
 
-def conj(x):
-    """The conjugate, in memory of its own; a real array as it is."""
+def conj(x: Array) -> Array:
+    """The conjugate as a copy; a real array unchanged."""
     kind = getattr(x.dtype, "kind", None)
     if kind is None:  # a torch tensor
         return x.conj().resolve_conj()
     return x.conj() if kind == "c" else x
 
 
-def dagger(x):
+def dagger(x: Array) -> Array:
+    """The adjoint of every matrix of a stack."""
     return conj(x.swapaxes(-1, -2))
 
 
-def is_complex(x) -> bool:
+def is_complex(x: Array) -> bool:
+    """Whether an array of numpy or torch is complex."""
     kind = getattr(x.dtype, "kind", None)
     return x.is_complex() if kind is None else kind == "c"
 
 
-def isometry(x):
+def isometry(x: Array) -> Array:
     """Orthonormal basis of the columns of a stack of tall matrices."""
     if not isinstance(x, np.ndarray) or len(x) > 1:
         return do("linalg.qr", x)[0]
@@ -289,31 +307,31 @@ def isometry(x):
     return orgqr(packed, tau, overwrite_a=1)[0][None]
 
 
-def _is_single(x) -> bool:
-    """Whether a stack is one numpy matrix, on which LAPACK is called without wrappers."""
+def _is_single(x: Array) -> bool:
+    """Whether a stack is one numpy matrix, for which LAPACK is called directly."""
     return isinstance(x, np.ndarray) and len(x) == 1
 
 
-def _root(x):
+def _root(x: np.ndarray) -> np.ndarray | None:
     """A root of the Gram matrix of x, of norm 1; None where that is singular."""
     kind, x = x.dtype, x.astype(np.result_type(x, np.float64), copy=False)
     gram = dagger(x) @ x
-    potrf = lapack.zpotrf if gram.dtype.kind == "c" else lapack.dpotrf
-    root, info = potrf(gram)  # upper: root^H root
+    root, info = _CHOLESKY[gram.dtype.char](gram)  # upper: root^H root
     return None if info else (root / math.sqrt(gram.trace().real)).astype(kind)
 
 
-def _weighted(weights, x):
+def _weighted(weights: Array, x: Array) -> Array:
     """diag(weights) or weights @ a stack of (a, ...) matrices, as a stack of (a, -1) ones."""
     x = x.reshape(*weights.shape[:2], -1)
     return weights @ x if weights.ndim == 3 else weights[:, :, None] * x
 
 
-def _eigenvectors(x):
+def _eigenvectors(x: Array) -> tuple[Array, Array]:
     """Right singular vectors and values of a stack, descending, from the Gram matrices."""
     values, vectors = do("linalg.eigh", -(dagger(x) @ x))
     return vectors, abs(values) ** 0.5
 
 
-def _stack(arrays: Sequence):
+def _stack(arrays: Sequence[Array]) -> Array:
+    """Arrays along a new first axis."""
     return arrays[0][None] if len(arrays) == 1 else do("stack", arrays)

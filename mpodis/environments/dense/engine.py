@@ -1,14 +1,14 @@
 """Dense engine: gates are pulled through the 2^l x 2^l operator. Exact, any depth.
 
-A gate is orthogonal (or unitary), so what was applied is un-applied instead of being cached. With
-Y = A G^H the form is Re Tr(Y); going through the left gates in order, Y -> g^H Y takes a gate out,
-a partial trace is its environment, and Y -> Y g passes it on to the other side. The right gates
-are the left ones of the transposed network, A^T conj(G), whose gates are transposed ("turned").
+A gate is orthogonal (or unitary), so a gate that was applied is un-applied instead of being cached.
+With Y = A G^H the form is Re Tr(Y); going through the left gates in order, Y -> g^H Y takes a gate
+out, a partial trace is its environment, and Y -> Y g passes it on to the other side. The right
+gates are the left ones of the transposed network, A^T conj(G), whose gates are transposed.
 
 Y is never made by a product of large matrices: the right circuit, the core and the left circuit
-are applied to G^H by rows, a panel of columns at a time. Above 6 wires gates go in tiles, see
-`tiles`; how the products are laid out is in `pulling`. Gradients of up to 6 wires go layer by
-layer instead, see `layered`.
+are applied to G^H by rows, a panel of columns at a time. Above 5 wires gates go in tiles, see
+`plan`; `products` says how the products are laid out. Up to 6 wires, gradients and the operators
+themselves are computed layer by layer instead, see `layers`.
 """
 
 from __future__ import annotations
@@ -20,27 +20,52 @@ import numpy as np
 
 from mpodis.circuit.ansatz import Ansatz
 from mpodis.circuit.circuit import apply_rows
-from mpodis.conventions import Legs, padded_shape
-from mpodis.environments.arrays import Home
-from mpodis.environments.dense.layered import layered_entries
-from mpodis.environments.dense.layout import Layout
-from mpodis.environments.dense.pulling import Place, adjoint, conjugate
-from mpodis.environments.dense.tiles import OTHER, PANEL, SLAB, plan_sides, walk_seconds
-from mpodis.environments.dense.work import SMALL, Work, group_matrices
-from mpodis.environments.protocol import Gradient, Update, accept_core, check_sides
-from mpodis.fit import als_core, core_gradient, full_bonds
-from mpodis.sites import tensors_to_dense
+from mpodis.conventions import Array, Legs, padded_shape
+from mpodis.environments.dense.layers import WIDEST, LayeredCircuit, layered_entries
+from mpodis.environments.dense.plan import (
+    OTHER,
+    PANEL,
+    SLAB,
+    ProductPlan,
+    plan_sides,
+    tile_sweep_seconds,
+)
+from mpodis.environments.dense.products import (
+    DenseBackend,
+    PanelProduct,
+    TileSweep,
+    adjoint,
+    conjugate,
+    group_matrices,
+)
+from mpodis.environments.protocol import (
+    DenseOperatorEnvironments,
+    EngineOptions,
+    Estimate,
+    Gradient,
+    ProblemSize,
+    Target,
+    Update,
+    accept_core,
+    check_local,
+    check_sides,
+)
+from mpodis.fit import als_sweep, core_gradient, full_bonds
+from mpodis.mpo import compress
+from mpodis.sites import site_tensors, tensors_to_dense
 
-__all__ = ["DenseEnvironments", "estimate"]
+__all__ = ["DenseEnvironments", "sweep_cost"]
 
-LIMIT = 2**13
-"""Largest dimension of an operator that is held dense."""
-FLOOR = 2**23
+SMALL = 2**6
+"""Largest dimension for which a product of dense matrices beats applying the circuits."""
+ALS_MATRICES = 4.5
+"""Matrices of the operator's size that the dense ALS of the core holds, measured."""
+SMALL_ARRAYS = 2**23
 """Bytes of everything that is small."""
 
 
-class DenseEnvironments:
-    """Environments through the dense operator, see `base.Environments`.
+class DenseEnvironments(DenseOperatorEnvironments):
+    """Environments through the dense operator, see `DenseOperatorEnvironments`.
 
     Parameters
     ----------
@@ -48,22 +73,27 @@ class DenseEnvironments:
     legs, left, right
     tile : int or None
         Wires of a tile; 0 goes gate by gate (left gates in placement order, right ones in the
-        reversed order), None does what is fastest: gradients of up to 6 wires layer by layer.
-    device, dtype
-        Where the large arrays live and in which precision, see `arrays.Home`.
+        reversed order), None does what is fastest.
+    device : str or None
+        Torch device of the large arrays; None computes with numpy.
+    dtype : {"float64", "float32"}
+        Precision of the large arrays. Environments are given in double precision.
+
+    Raises
+    ------
+    ValueError
+        An ansatz or a target that does not fit the legs, or an operator that is too large.
     """
 
+    name = "dense"
     exact = True
-
     holds_dense = True
     parallel = True
     limit = 2**13
-    plan = None
-    max_bond = None
 
     def __init__(
         self,
-        target,
+        target: Target,
         legs: Legs,
         left: Ansatz,
         right: Ansatz,
@@ -73,282 +103,377 @@ class DenseEnvironments:
         dtype: str = "float64",
     ) -> None:
         check_sides(legs, left, right)
-        rows, columns = padded_shape(legs)
-        if max(rows, columns) > LIMIT:
-            raise ValueError(
-                f"the dense engine would hold {rows} x {columns} matrices, beyond {LIMIT}; "
-                "use engine='boundary', or 'transverse' for shallow circuits"
-            )
-        target = tensors_to_dense(target) if isinstance(target, list) else target
-        if tuple(target.shape) != (rows, columns):
-            raise ValueError(f"the target is {target.shape}, its legs span {(rows, columns)}")
-        self._target, self._legs, self._home = target, legs, Home(device, dtype)
-        self._sides, self._tile = plan_sides(left, right, tile), tile
+        check_local(left, right)
+        if max(padded_shape(legs)) > self.limit:
+            remedy = "use engine='boundary', or 'transverse' for shallow circuits"
+            raise ValueError(f"{self._refusal(legs)}; {remedy}")
+        matrix = target if isinstance(target, np.ndarray) else tensors_to_dense(target)
+        if tuple(matrix.shape) != padded_shape(legs):
+            raise ValueError(f"the target is {matrix.shape}, its legs span {padded_shape(legs)}")
+        if tile is not None and tile < 0:
+            raise ValueError(f"tile={tile} must be >= 0; use 0 for no tiles, None to plan")
+        self._target, self._legs, self._tile = matrix, legs, tile
+        self._ansatz = {"left": left, "right": right}
+        self._device, self._dtype = device, dtype
+        widest = max((p.width for a in (left, right) for p in a.placements), default=0)
+        self._in_layers = (
+            tile is None
+            and device is None
+            and dtype == "float64"
+            and max(matrix.shape) <= SMALL
+            and widest <= WIDEST
+        )
         self.left, self.right, self.core = [], [], []
-        self._fused: dict[str, list | None] = dict.fromkeys(OTHER)
+        self._key: tuple | None = None  # what backend and workspace were made for
+        self._backend = DenseBackend(device, dtype, is_complex=False)
+        self._layers: dict[str, LayeredCircuit] = {}
+        self._work: _Workspace | None = None
+        self._tile_matrices: dict[str, list | None] = dict.fromkeys(OTHER)
         self._circuits: dict[str, np.ndarray | None] = dict.fromkeys(OTHER)
-        self._groups: list | None = None
-        self._work: Work | None = None
-        self._form: float | None = None  # what `inner` gives, where a sweep has found it
-        self._checked = False  # whether the work fits what was set
-        self._is_pulled = False  # whether the work's matrix holds conj(Q_L^H G Q_R^H)
+        self._core_matrices: list | None = None
+        self._form: float | None = None  # h, where it is known
+        self._is_pulled = False  # whether the workspace's matrix holds conj(Q_L^H G Q_R^H)
+
+    @classmethod
+    def estimate(cls, problem: ProblemSize, options: EngineOptions) -> Estimate:
+        """A sweep, and the dense ALS of the core, whose temporaries are in double precision."""
+        legs, entries = problem.legs, math.prod(padded_shape(problem.legs))
+        if max(padded_shape(legs)) > cls.limit:  # entries may be more than a float can count
+            size = 2.0 ** min(math.log2(problem.itemsize) + math.log2(entries), 1000.0)
+            return Estimate(cls.name, True, math.inf, size, cls._refusal(legs))
+        seconds, size = sweep_cost(
+            legs,
+            problem.left,
+            problem.right,
+            core_bonds=problem.core_bonds,
+            complex=problem.is_complex,
+            dtype=options.dtype,
+        )
+        return Estimate(cls.name, True, seconds, size + ALS_MATRICES * problem.itemsize * entries)
+
+    @classmethod
+    def build(
+        cls, target: Target, legs: Legs, left: Ansatz, right: Ansatz, options: EngineOptions
+    ) -> DenseEnvironments:
+        return cls(target, legs, left, right, device=options.device, dtype=options.dtype)
+
+    @classmethod
+    def _refusal(cls, legs: Legs) -> str:
+        """Why an operator beyond the limit cannot be held dense."""
+        dimensions = padded_shape(legs)
+        shown = " x ".join(str(d) if d < 2**20 else f"2^{d.bit_length() - 1}" for d in dimensions)
+        return f"the dense engine would hold {shown} matrices, beyond {cls.limit}"
 
     def set(
         self,
-        left: Sequence | None = None,
-        core: Sequence | None = None,
-        right: Sequence | None = None,
+        left: Sequence[np.ndarray] | None = None,
+        core: Sequence[np.ndarray] | None = None,
+        right: Sequence[np.ndarray] | None = None,
     ) -> None:
         for side, gates in (("left", left), ("right", right)):
             if gates is not None:
                 setattr(self, side, list(gates))
-                self._fused[side] = self._circuits[side] = None
+                self._tile_matrices[side] = self._circuits[side] = None
                 self._is_pulled = False
         if core is not None:
-            self.core, self._groups = list(core), None
-        self._form, self._checked = None, False
+            self.core, self._core_matrices = list(core), None
+        self._form = None
+        arrays = (self._target, *self.left, *self.core, *self.right)
+        is_complex = any(array.dtype.kind == "c" for array in arrays)
+        key = (is_complex, tuple(tensor.shape for tensor in self.core))
+        if key != self._key:  # all plans depend on these
+            self._key, self._work, self._layers = key, None, {}
+            self._backend = DenseBackend(self._device, self._dtype, is_complex)
+            self._core_matrices, self._is_pulled = None, False
+            self._tile_matrices, self._circuits = dict.fromkeys(OTHER), dict.fromkeys(OTHER)
 
     def inner(self) -> float:
         if self._form is None:
-            work = self._ready()
-            if work.layered and not self._is_pulled:
+            if self._in_layers and not self._is_pulled:
                 self._form = float(np.vdot(self._target, self.dense()).real)
                 return self._form
+            work = self._workspace()
             if self._is_pulled:
-                matrix, chain = work.matrix(self._target.shape), work.chain("core")
-                matrices = self._core_matrices()
+                matrix, name = work.matrix(self._target.shape), "core"
+                matrices = self._matrices_of_core()
             else:
-                matrix, chain = work.target, work.chain("dense")
-                matrices = self._whole_matrices()
+                matrix, name = work.target, "dense"
+                matrices = self._matrices_of_all()
             self._form = sum(
                 float((matrix[:, columns] * panel).sum().real)
-                for columns, panel in chain.panels(matrices, None)
+                for columns, panel in work.product(name).panels(matrices, None)
             )
         return self._form
 
     def sweep(self, updates: Mapping[str, Update], *, core: bool = False) -> None:
+        """The left side first; every free gate is updated once."""
         unknown = sorted(set(updates) - set(OTHER))
         if unknown:
             raise ValueError(f"there is no side {unknown[0]!r}; a sweep knows 'left' and 'right'")
         for side in OTHER:
             if side in updates:
                 update = updates[side]
-                self._walk(side, lambda j, environment, gate, u=update: u(environment, gate))
+                self._sweep_side(side, lambda j, environment, gate, u=update: u(environment, gate))
         if core:
             accept_core(self)
 
     def gradient(self, scale: float = 1.0) -> Gradient:
-        if self._ready().layered:
-            return self._layered_gradient(self._target, self.dense(), scale)
-        return self._gradient(None, None).times(scale)
+        if self._in_layers:
+            return self.gradient_towards(self.dense(), self._target * scale)
+        return self._tiled_gradient(None, None).times(scale)
 
-    def gradient_towards(self, dense, target) -> Gradient:
-        """`gradient` for another target; `dense` is A, which the caller has at hand."""
-        if self._ready().layered:
-            return self._layered_gradient(target, dense)
-        return self._gradient(target, dense)
-
-    def _gradient(self, target, dense) -> Gradient:
-        found = {side: [None] * len(getattr(self, side)) for side in OTHER}
-        for side, environments in found.items():
-
-            def keep(j, environment, gate, environments=environments):
-                environments[j] = environment
-                return gate
-
-            self._walk(side, keep, target, dense)
-        if target is None:
-            inner = self.inner()
-        else:
-            inner = float(np.vdot(target, dense).real)
-            self._form = None  # the walks have left that of the other target
-        core = core_gradient(self.pulled(target), self.core)
-        return Gradient(inner, found["left"], found["right"], core)
-
-    def _layered_gradient(self, target, dense, scale: float = 1.0) -> Gradient:
-        target = target if scale == 1.0 else target * scale
-        bra, layered = adjoint(target), self._ready().layered
-        left, right = (self._circuit(side) for side in OTHER)
+    def gradient_towards(self, dense: np.ndarray, target: np.ndarray) -> Gradient:
+        if not self._in_layers:
+            return self._tiled_gradient(target, dense)
+        left, right, bra = self._circuit("left"), self._circuit("right"), adjoint(target)
         return Gradient(
             float(np.vdot(target, dense).real),
-            layered["left"].environments(dense @ bra),
-            layered["right"].environments(bra @ dense),
+            self._layers["left"].environments(dense @ bra),
+            self._layers["right"].environments(bra @ dense),
             core_gradient(adjoint(left) @ target @ adjoint(right), self.core),
         )
 
-    def _circuit(self, side: str):
-        """Q_L or Q_R."""
-        if self._circuits[side] is None:
-            layered = self._ready().layered[side]
-            layered.load(getattr(self, side))
-            self._circuits[side] = layered.to_dense()
-        return self._circuits[side]
+    def _tiled_gradient(self, target: np.ndarray | None, dense: np.ndarray | None) -> Gradient:
+        """Sweeps that keep every gate; `target` None is that of the engine."""
+        found = {side: [None] * len(getattr(self, side)) for side in OTHER}
+        for side, environments in found.items():
 
-    def fitted_core(self) -> list:
-        work = self._ready()
+            def keep(
+                j: int, environment: np.ndarray, gate: np.ndarray, environments: list = environments
+            ) -> np.ndarray:
+                environments[j] = environment
+                return gate
+
+            self._sweep_side(side, keep, target, dense)
+        if target is None or dense is None:
+            inner = self.inner()
+        else:
+            inner = float(np.vdot(target, dense).real)
+            self._form = None  # the sweeps have left that of the other target
+        core = core_gradient(self.pulled(target), self.core)
+        return Gradient(inner, found["left"], found["right"], core)
+
+    def _circuit(self, side: str) -> np.ndarray:
+        """Q_L or Q_R, made layer by layer."""
+        found = self._circuits[side]
+        if found is None:
+            if side not in self._layers:
+                ansatz, is_complex = self._ansatz[side], self._backend.kind.kind == "c"
+                self._layers[side] = LayeredCircuit(
+                    ansatz.placements, ansatz.n, side, is_complex=is_complex
+                )
+            self._layers[side].load(getattr(self, side))
+            found = self._circuits[side] = self._layers[side].to_dense()
+        return found
+
+    def fitted_core(self) -> list[np.ndarray]:
+        work = self._workspace()
         matrix = work.matrix(self._target.shape)
         if not self._is_pulled:
             self._pull(work.target, np.transpose, matrix)
             self._is_pulled = True
-        return als_core(conjugate(work.place.get(matrix)), self.core)
+        return als_sweep(conjugate(self._backend.to_numpy(matrix)), self.core)
 
-    def dense(self):
-        """A = Q_L M' Q_R, (rows, columns)."""
-        work = self._ready()
-        if work.layered:
+    def pulled_tensors(self, max_bond: int) -> list[np.ndarray]:
+        return site_tensors(compress(self.pulled(), legs=self._legs, max_bond=max_bond).mpo)
+
+    def dense(self) -> np.ndarray:
+        if self._in_layers:
             return self._circuit("left") @ tensors_to_dense(self.core) @ self._circuit("right")
-        out = work.place.empty(self._target.size).reshape(self._target.shape)
-        work.chain("dense").run(self._whole_matrices(), None, out)
-        return work.place.get(out)
+        out = self._backend.empty(self._target.size).reshape(self._target.shape)
+        self._workspace().product("dense").run(self._matrices_of_all(), None, out)
+        return self._backend.to_numpy(out)
 
-    def pulled(self, matrix=None):
-        """Q_L^H X Q_R^H of the target, or of another matrix."""
-        work = self._ready()
-        if work.layered:
+    def pulled(self, matrix: np.ndarray | None = None) -> np.ndarray:
+        if self._in_layers:
             matrix = self._target if matrix is None else matrix
             return adjoint(self._circuit("left")) @ matrix @ adjoint(self._circuit("right"))
-        out = work.place.empty(self._target.size).reshape(self._target.shape)
+        out = self._backend.empty(self._target.size).reshape(self._target.shape)
         if matrix is None:
-            self._pull(work.target, np.transpose, out)
-            return conjugate(work.place.get(out))
-        self._pull(work.place.put(matrix), adjoint, out)
-        return work.place.get(out)
+            self._pull(self._workspace().target, np.transpose, out)
+            return conjugate(self._backend.to_numpy(out))
+        self._pull(self._backend.to_device(matrix), adjoint, out)
+        return self._backend.to_numpy(out)
 
-    def pulled_metric(self, metric):
-        """Q_L^H X Q_L of a (rows, rows) matrix."""
-        work = self._ready()
-        if work.layered:
+    def pulled_metric(self, metric: np.ndarray) -> np.ndarray:
+        if self._in_layers:
             return adjoint(self._circuit("left")) @ metric @ self._circuit("left")
-        out = work.place.empty(metric.size).reshape(metric.shape)
-        work.pull("left", self._matrices("left", adjoint), work.place.put(metric), out)
-        work.pull("left", self._matrices("left", np.transpose), out.T, out.T)
-        return work.place.get(out)
+        out = self._backend.empty(metric.size).reshape(metric.shape)
+        pull = self._workspace().pull
+        pull("left", self._matrices_of("left", adjoint), self._backend.to_device(metric), out)
+        pull("left", self._matrices_of("left", np.transpose), out.T, out.T)
+        return self._backend.to_numpy(out)
 
-    def _pull(self, source, form: Callable, out) -> None:
-        """out <- the circuits taken off a (rows, columns) matrix, their tiles in some form."""
-        work = self._ready()
-        work.pull("left", self._matrices("left", form), source, out)
-        work.pull("right", self._matrices("right", form), out.T, out.T)
+    def _pull(self, source: Array, form: Callable, out: Array) -> None:
+        """out <- the circuits taken off a (rows, columns) matrix; `form` inverts a tile."""
+        pull = self._workspace().pull
+        pull("left", self._matrices_of("left", form), source, out)
+        pull("right", self._matrices_of("right", form), out.T, out.T)
 
-    def _walk(self, side: str, offer: Callable, target=None, dense=None) -> None:
-        """Take out, offer and pass on every gate of a side, the outermost first.
+    def _sweep_side(
+        self,
+        side: str,
+        renew: Callable[[int, np.ndarray, np.ndarray], np.ndarray],
+        target: np.ndarray | None = None,
+        dense: np.ndarray | None = None,
+    ) -> None:
+        """Take out, renew and pass on every free gate of a side, the outermost tile first.
 
-        `offer` is (placement, environment, gate) -> new gate.
+        Parameters
+        ----------
+        side : {"left", "right"}
+        renew : callable
+            (placement, environment, gate) -> new gate.
+        target, dense : arrays (rows, columns), optional
+            Another target, and A.
         """
-        part, work = self._sides[side], self._ready()
-        if not part.hulls:
+        work = self._workspace()
+        if not work.sides[side].regions:
             return
-        self._load(side, target, dense)
-        gates, fused = getattr(self, side), self._fuse(side)
-        self._fused[side] = self._circuits[side] = self._form = None  # should an update raise
-        # Re Tr(g y) = Re Tr(E^H g); turned, it is the transposed gate that stands there
-        turn = np.transpose if part.turned else np.asarray
-        environment_of = conjugate if part.turned else adjoint
-        form = 0.0
+        self._prepare(side, target, dense)
+        gates, matrices = getattr(self, side), self._matrices_of_tiles(side)
+        # these depend on the gates; an update may raise
+        self._tile_matrices[side] = self._circuits[side] = self._form = None
+        # Re Tr(g y) = Re Tr(E^H g); in the transposed network the gates are transposed
+        turn = np.transpose if side == "right" else np.asarray
+        environment_of = conjugate if side == "right" else adjoint
 
-        def renew(k: int, traced):
-            nonlocal form
-            tile, nest = part.tiles[k], work.nests[side][k]
+        def renew_turned(j: int, traced: np.ndarray) -> np.ndarray:
+            gates[j] = renew(j, environment_of(traced), gates[j])
+            return turn(gates[j])
 
-            def renew_gate(position: int, traced):
-                j = tile.gates[position]
-                gates[j] = offer(j, environment_of(traced), gates[j])
-                return turn(gates[j])
+        form = work.sweeps[side].run(matrices, [turn(gate) for gate in gates], renew_turned)
+        self._tile_matrices[side], self._form = matrices, form
 
-            if nest is None:
-                new = renew_gate(0, traced)
-            else:
-                new = nest.run([turn(gates[j]) for j in tile.gates], fused[k], traced, renew_gate)
-            form = (new.T * traced).sum().real
-            return new
-
-        work.walks[side].run(fused, renew)
-        self._fused[side], self._form = fused, float(form)
-
-    def _load(self, side: str, target, dense) -> None:
+    def _prepare(self, side: str, target: np.ndarray | None, dense: np.ndarray | None) -> None:
         """Put Y_1, in which all tiles of a side stand but the first, into the work's matrix."""
-        work, part = self._ready(), self._sides[side]
-        y = work.matrix((part.size, part.size))
+        work, to_device, turned = self._workspace(), self._backend.to_device, side == "right"
+        part, own = work.sides[side], self._matrices_of_tiles(side)
+        y = work.matrix((2**part.n, 2**part.n))
         self._is_pulled = False
-        if dense is not None and max(self._target.shape) <= SMALL:
-            product = conjugate(target).T @ dense if part.turned else dense @ adjoint(target)
-            first = self._fuse(side)[0]
-            product = apply_rows(
-                adjoint(first), product.T if part.turned else product, part.tiles[0].first
-            )
-            y[...] = work.place.put(product)
+        if target is not None and dense is not None and max(self._target.shape) <= SMALL:
+            product = conjugate(target).T @ dense if turned else dense @ adjoint(target)
+            product = product.T if turned else product
+            tile = part.tiles[0]
+            wires = range(tile.first, tile.first + tile.width)
+            y[...] = to_device(apply_rows(adjoint(own[0]), product, wires))
             return
-        source = work.source(side) if target is None else work.place.put_conjugate(target)
-        if target is not None and side == "left":
-            source = source.T
-        work.chain(side).run(self._chain_matrices(side), source, y)
-
-    def _fuse(self, side: str) -> list:
-        """The matrix of every tile of a side, turned on the right."""
-        if self._fused[side] is None:
-            part, nests = self._sides[side], self._ready().nests[side]
-            gates = [gate.T if part.turned else gate for gate in getattr(self, side)]
-            self._fused[side] = [
-                gates[tile.gates[0]] if nest is None else nest.fuse([gates[j] for j in tile.gates])
-                for tile, nest in zip(part.tiles, nests, strict=True)
-            ]
-        return self._fused[side]
-
-    def _matrices(self, side: str, form: Callable) -> list:
-        put = self._ready().place.put
-        return [put(form(matrix)) for matrix in self._fuse(side)]
-
-    def _chain_matrices(self, side: str) -> list:
-        """Of the other side's tiles, the core and the own tiles, for the chain that loads a side.
-
-        Inner tiles have gone into the core's.
-        """
-        work = self._ready()
-        theirs, own = self._fuse(OTHER[side]), self._fuse(side)
+        if target is None:
+            source = work.target if turned else work.transposed
+        else:
+            source = to_device(conjugate(target))
+            source = source if turned else source.T
+        theirs = self._matrices_of_tiles(OTHER[side])
         tiles = {(False, k): matrix.T for k, matrix in enumerate(theirs)}
         tiles |= {(True, k): matrix for k, matrix in enumerate(own)}
-        groups, (before, after) = work.layout.groups[side], work.layout.tiles[side]
+        before, after = work.plan.tiles[side]  # the others have gone into the core's matrices
+        groups = work.plan.groups[side]
+        matrices = [
+            *(to_device(tiles[False, k]) for k in before),
+            *group_matrices(self.core, groups, side, self._backend, tiles),
+            *(to_device(tiles[True, k]) for k in after),
+        ]
+        work.product(side).run(matrices, source, y)
+
+    def _matrices_of_tiles(self, side: str) -> list[np.ndarray]:
+        """The matrix of every tile of a side, transposed on the right."""
+        found = self._tile_matrices[side]
+        if found is None:
+            gates = [gate.T if side == "right" else gate for gate in getattr(self, side)]
+            sweep = self._workspace().sweeps[side]
+            found = self._tile_matrices[side] = [
+                gates[tile.gates[0]] if inside is None else inside.run(gates)
+                for tile, inside in zip(sweep.tiles, sweep.inside, strict=True)
+            ]
+        return found
+
+    def _matrices_of(self, side: str, form: Callable) -> list[Array]:
+        """The matrices of a side's tiles on the device, in some form."""
+        return [self._backend.to_device(form(m)) for m in self._matrices_of_tiles(side)]
+
+    def _matrices_of_core(self) -> list[Array]:
+        if self._core_matrices is None:
+            groups = self._workspace().plan.groups["core"]
+            self._core_matrices = group_matrices(self.core, groups, "left", self._backend, {})
+        return self._core_matrices
+
+    def _matrices_of_all(self) -> list[Array]:
+        """Of all factors of A, the last first."""
         return [
-            *(work.place.put(tiles[False, k]) for k in before),
-            *group_matrices(self.core, groups, side, work.place, tiles),
-            *(work.place.put(tiles[True, k]) for k in after),
+            *self._matrices_of("right", np.transpose),
+            *self._matrices_of_core(),
+            *self._matrices_of("left", np.asarray)[::-1],
         ]
 
-    def _core_matrices(self) -> list:
-        if self._groups is None:
-            work = self._ready()
-            groups = work.layout.groups["core"]
-            self._groups = group_matrices(self.core, groups, "left", work.place)
-        return self._groups
-
-    def _whole_matrices(self) -> list:
-        return [
-            *self._matrices("right", np.transpose),
-            *self._core_matrices(),
-            *self._matrices("left", np.asarray)[::-1],
-        ]
-
-    def _ready(self) -> Work:
-        """The buffers and plans, made anew for a core of other bonds or complex numbers."""
-        if self._checked:
-            return self._work
-        arrays = (self._target, *self.left, *self.core, *self.right)
-        is_complex = any(array.dtype.kind == "c" for array in arrays)
-        shapes = tuple(core.shape for core in self.core)
-        if self._work is None or self._work.key != (is_complex, shapes):
-            self._work, self._groups, self._is_pulled = None, None, False
-            self._fused, self._circuits = dict.fromkeys(OTHER), dict.fromkeys(OTHER)
-            place = Place(self._home, is_complex)
-            slabs = (place.slab, place.panel)
-            layout = Layout(self._sides, shapes, *slabs, together=self._tile != 0)
-            self._work = Work(self._sides, layout, place, self._target, (is_complex, shapes))
-            if self._tile is None:
-                self._work.plan_layers()
-        self._checked = True
+    def _workspace(self) -> _Workspace:
+        """Plans and buffers for the present bonds, made when they are first needed."""
+        if self._work is None:
+            ansatze = (self._ansatz["left"], self._ansatz["right"])
+            shapes = [tensor.shape for tensor in self.core]
+            self._work = _Workspace(self._target, ansatze, shapes, self._tile, self._backend)
         return self._work
 
 
-def estimate(
+class _Workspace:
+    """Plans and buffers for a core of given shapes and numbers that are real or complex.
+
+    Attributes
+    ----------
+    sides : dict of SidePlan
+    plan : ProductPlan
+    target, transposed : arrays
+        conj(G), and its transpose, from which the products of the two sides start.
+    sweeps : dict of TileSweep
+    """
+
+    def __init__(
+        self,
+        target: np.ndarray,
+        ansatze: tuple[Ansatz, Ansatz],
+        shapes: Sequence[tuple[int, int, int, int]],
+        tile: int | None,
+        backend: DenseBackend,
+    ) -> None:
+        self.backend, self.sides = backend, plan_sides(*ansatze, tile)
+        self.plan = ProductPlan(self.sides, shapes, backend.slab, backend.panel, absorb=tile != 0)
+        self.target = backend.to_device(conjugate(target))
+        self.transposed = self.target.T
+        self._matrix = backend.empty(max(target.shape) ** 2)
+        self._scratch = [backend.empty(self.plan.scratch) for _ in range(2)]
+        buffers = (self._matrix, backend.empty(self.plan.traced), self._scratch)
+        if self.plan.scratch >= len(self._matrix):  # one panel is all, and is read where it lies
+            self.transposed = backend.to_device(conjugate(np.ascontiguousarray(target.T)))
+        self.sweeps = {
+            name: TileSweep(backend, side, *buffers) for name, side in self.sides.items()
+        }
+        self._products: dict[str | tuple[str, int], PanelProduct] = {}
+
+    def matrix(self, shape: tuple[int, int]) -> Array:
+        """The large buffer as a matrix; every sweep works in it."""
+        return self._matrix[: math.prod(shape)].reshape(shape)
+
+    def product(self, name: str) -> PanelProduct:
+        """The product that makes Y_1 of a side ("left", "right"), A ("dense") or M' ("core")."""
+        if name not in self._products:
+            width = 2 ** self.sides["left" if name == "left" else "right"].n
+            factors = self.plan.factors[name]
+            self._products[name] = PanelProduct(self.backend, factors, width, self._scratch)
+        return self._products[name]
+
+    def pull(self, side: str, matrices: Sequence[Array], source: Array, out: Array) -> None:
+        """out <- the tiles of a side, one after the other, @ source."""
+        factors, width = self.plan.tile_factors[side], source.shape[1]
+        if not factors:
+            if source is not out:
+                out[...] = source
+            return
+        if (side, width) not in self._products:
+            product = PanelProduct(self.backend, factors, width, self._scratch)
+            self._products[side, width] = product
+        self._products[side, width].run(matrices, source, out)
+
+
+def sweep_cost(
     legs: Legs,
     left: Ansatz,
     right: Ansatz,
@@ -377,19 +502,19 @@ def estimate(
     bonds = [1, *bonds, 1]
     shapes = [(bonds[k], i, o, bonds[k + 1]) for k, (i, o) in enumerate(legs)]
     sides = plan_sides(left, right, tile)
-    layout = Layout(sides, shapes, SLAB, PANEL, together=tile != 0)
+    plan = ProductPlan(sides, shapes, SLAB, PANEL, absorb=tile != 0)
     scale = (4.0 if complex else 1.0) * (0.5 if dtype == "float32" else 1.0)
     seconds = 0.0
-    for side, part in sides.items():
-        panels = part.size // layout.panels[side]
-        chain = (link.seconds(part.size, panels, scale) for link in layout.links[side])
-        seconds += sum(chain) + walk_seconds(part.tiles, part.places, part.n, scale=scale)
+    for name, side in sides.items():
+        width = 2**side.n
+        panels = width // plan.panels[name]
+        seconds += sum(factor.seconds(width, panels, scale) for factor in plan.factors[name])
+        seconds += tile_sweep_seconds(side.tiles, side.regions, scale=scale)
     given = 16 if complex else 8
     size = given // (2 if dtype == "float32" else 1)
-    largest = max(part.size for part in sides.values())
-    target = math.prod(padded_shape(legs))
-    copies = (complex or dtype == "float32") + (layout.scratch >= largest**2)
-    entries = copies * target + largest**2 + 2 * layout.scratch + layout.traced + layout.entries
+    target, largest = math.prod(padded_shape(legs)), max(padded_shape(legs))
+    copies = (complex or dtype == "float32") + (plan.scratch >= largest**2)
+    entries = copies * target + largest**2 + 2 * plan.scratch + plan.traced + plan.entries
     if tile is None and largest <= SMALL:
-        entries += sum(layered_entries(part.places, part.n) for part in sides.values())
-    return seconds, given * target + size * entries + FLOOR
+        entries += sum(layered_entries(side.places, side.n) for side in sides.values())
+    return seconds, given * target + size * entries + SMALL_ARRAYS

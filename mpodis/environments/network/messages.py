@@ -14,18 +14,38 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
 from mpodis.environments.network.pairwise import plan_pair
 
-__all__ = ["Messages", "message_indices"]
+__all__ = ["MessagePassing", "Messages", "message_indices"]
 
 SAFE = 1e100
 """Messages whose norm leaves [1/SAFE, SAFE] are rescaled."""
 
 
-class Messages:
+class Messages(Protocol):
+    """Environments of the tensors ("leaves") of a closed network."""
+
+    def set(self, leaf: int, array: np.ndarray) -> None:
+        """Give a tensor its value."""
+        ...
+
+    def environment(self, leaf: int) -> tuple[np.ndarray, float]:
+        """Contraction of all other tensors, over the tensor's indices: (array, log of a factor)."""
+        ...
+
+    def prepare(self, leaves: Sequence[int]) -> None:
+        """Compute several environments together, where that saves time."""
+
+    def value(self, leaf: int) -> complex:
+        """The whole network, closed at a tensor."""
+        ...
+
+
+class MessagePassing(Messages):
     """Messages along a contraction tree of a closed network of at least three tensors.
 
     Parameters
@@ -37,7 +57,7 @@ class Messages:
     ssa_path : sequence of pairs
         Contraction tree in static single assignment form: tensors are 0..n-1, step i makes n + i.
     order : function, optional
-        (set of indices) -> tuple: the order of the indices on an inner edge; by default, the
+        (indices) -> sequence: the order of the indices on an inner edge; by default, the
         order in which the contraction makes them.
     """
 
@@ -47,10 +67,10 @@ class Messages:
         sizes: Mapping[str, int],
         ssa_path: Sequence[tuple[int, int]],
         *,
-        order: Callable | None = None,
+        order: Callable[[list[str]], Sequence[str]] | None = None,
     ) -> None:
         n = len(indices)
-        self._arrays: list = [None] * n
+        self._arrays: list[Any] = [None] * n
         self._cache: dict[tuple[int, int], tuple[np.ndarray, float]] = {}
         self._around, legs = _unrooted(indices, ssa_path, order)
         self._plans = {}
@@ -59,42 +79,38 @@ class Messages:
             around = self._around[u]
             for v in around:
                 a, b = (w for w in around if w != v)
-                ins = [legs[u, w] for w in (a, b)]
-                self._plans[u, v] = (a, b, plan_pair(*ins, legs[u, v], sizes))
+                contract = plan_pair(legs[u, a], legs[u, b], legs[u, v], sizes)
+                self._plans[u, v] = (a, b, contract)
         self.nodes = len(inner)
         edges = [x for (u, v), x in legs.items() if u < v]
         self.entries = sum(math.prod(sizes[i] for i in x) for x in edges)
         self.flops = sum(_flops([legs[u, w] for w in self._around[u]], sizes) for u in inner)
 
-    def copy(self) -> Messages:
+    def copy(self) -> MessagePassing:
         """The same plan without any values."""
         other = copy.copy(self)
         other._arrays, other._cache = [None] * len(self._arrays), {}
         return other
 
-    def set(self, leaf: int, array) -> None:
-        """Give a tensor its value; forgets every message that depends on it."""
+    def set(self, leaf: int, array: np.ndarray) -> None:
+        """Give a tensor its value, and forget every message that depends on it."""
         self._arrays[leaf] = array
         stack = [(leaf, self._around[leaf][0])]
         while stack:
             u, v = stack.pop()
             self._cache.pop((u, v), None)
-            if v >= len(self._arrays):  # what was made of a message that is gone is gone too
+            if v >= len(self._arrays):  # messages that were made of this one
                 stack += [(v, w) for w in self._around[v] if w != u and (v, w) in self._cache]
 
     def environment(self, leaf: int) -> tuple[np.ndarray, float]:
-        """Contraction of all other tensors, over the tensor's indices: (array, log of a factor)."""
         return self._message(self._around[leaf][0], leaf)
 
-    def prepare(self, leaves: Sequence[int]) -> None:
-        """Make environments ready that will be asked for together; here they are at hand."""
-
     def value(self, leaf: int) -> complex:
-        """The whole network, closed at a leaf."""
         array, log_scale = self.environment(leaf)
         return np.dot(array.reshape(-1), self._arrays[leaf].reshape(-1)) * math.exp(log_scale)
 
     def _message(self, u: int, v: int) -> tuple[np.ndarray, float]:
+        """The message u -> v, and the log of a factor."""
         n = len(self._arrays)
         stack = [(u, v)]
         while stack:  # no recursion: chains are longer than Python's stack
@@ -118,14 +134,19 @@ class Messages:
         return self._cache[u, v]
 
 
-def message_indices(indices, ssa_path, sizes) -> tuple[list[tuple[str, ...]], int]:
-    """Indices of the message on every edge of a tree, and flops of one message a node."""
+def message_indices(
+    indices: Sequence[Sequence[str]],
+    ssa_path: Sequence[tuple[int, int]],
+    sizes: Mapping[str, int],
+) -> tuple[list[tuple[str, ...]], int]:
+    """Indices of the message on every edge of a tree, and flops of one message per inner node."""
     around, legs = _unrooted(indices, ssa_path, None)
     flops = sum(_flops([legs[u, w] for w in around[u]], sizes) for u in around if u >= len(indices))
     return [x for (u, v), x in legs.items() if u < v], flops
 
 
-def _safe(array, log_scale: float) -> tuple[np.ndarray, float]:
+def _safe(array: np.ndarray, log_scale: float) -> tuple[np.ndarray, float]:
+    """A message, rescaled where its norm is huge or tiny."""
     flat = array.reshape(-1)
     square = abs(np.vdot(flat, flat))
     if SAFE**-2 < square < SAFE**2 or square == 0.0:
@@ -134,7 +155,11 @@ def _safe(array, log_scale: float) -> tuple[np.ndarray, float]:
     return (array / largest, log_scale + math.log(largest)) if largest > 0 else (array, log_scale)
 
 
-def _unrooted(indices, ssa_path, order):
+def _unrooted(
+    indices: Sequence[Sequence[str]],
+    ssa_path: Sequence[tuple[int, int]],
+    order: Callable[[list[str]], Sequence[str]] | None,
+) -> tuple[dict[int, list[int]], dict[tuple[int, int], tuple[str, ...]]]:
     """Neighbours of every node, and the index order on every edge (both directions alike)."""
     n = len(indices)
     order_of: dict[int, tuple[str, ...]] = {u: tuple(x) for u, x in enumerate(indices)}
@@ -157,4 +182,5 @@ def _unrooted(indices, ssa_path, order):
 
 
 def _flops(legs: Sequence[Sequence[str]], sizes: Mapping[str, int]) -> int:
+    """Of the contraction at a node whose edges have these indices."""
     return 2 * math.prod(sizes[i] for i in {i for x in legs for i in x})

@@ -11,34 +11,66 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from mpodis.circuit.ansatz import Ansatz
+from mpodis.conventions import Legs
+from mpodis.environments.network.engine import NetworkEnvironments, half_sweep_cost
 from mpodis.environments.network.geometry import Key, Network
-from mpodis.environments.network.messages import Messages
-from mpodis.environments.network.walk import WalkEnvironments, walk_cost
+from mpodis.environments.network.messages import MessagePassing
+from mpodis.environments.protocol import EngineOptions, Estimate, ProblemSize, Target
 
 __all__ = ["TransverseEnvironments", "column_path"]
 
-FUSED = 16
-"""Legs that gates fused into one may have, as a dimension: products of 16 x 16 run at speed."""
-WORTH = 2**9
+FUSED_LEGS = 16
+"""Largest dimension of the legs of gates that are fused: products of 16 x 16 run at speed."""
+FUSING_BOUNDARY = 2**9
 """Boundaries below this size gain nothing from fused gates."""
-
-
-IN_PLACE = 1.6
+IN_PLACE_SPEED = 1.6
 """How much faster gates act in place than tensors of any shape are contracted."""
 
 
-class TransverseEnvironments(WalkEnvironments):
-    """Environments column by column, see `walk.WalkEnvironments`."""
+class TransverseEnvironments(NetworkEnvironments):
+    """Environments column by column, see `NetworkEnvironments`."""
 
-    def _plan(self, sizes: Mapping[str, int]) -> tuple[Messages, list[Key]]:
+    name = "transverse"
+    parallel = True
+
+    @classmethod
+    def estimate(cls, problem: ProblemSize, options: EngineOptions) -> Estimate:
+        """Where one boundary alone exceeds the memory: its bytes, and an infinite time."""
+        network = Network.of(problem.legs, problem.left, problem.right)
+        sizes = network.sizes(problem.target_bonds, problem.core_bonds)
+        units = column_path(network, sizes, limit=options.budget / problem.itemsize)
+        if units is None:
+            size = problem.itemsize * largest_boundary(network, sizes)
+            return Estimate(cls.name, True, math.inf, size)
+        leaf = {key: k for k, key in enumerate(network.indices)}
+        messages = MessagePassing(
+            list(network.indices.values()), sizes, chain_path(units, leaf), order=sorted
+        )
+        seconds, size = half_sweep_cost(
+            messages.nodes,
+            messages.flops,
+            messages.entries,
+            problem.itemsize,
+            speed=IN_PLACE_SPEED,
+        )
+        return Estimate(cls.name, True, seconds, size)
+
+    @classmethod
+    def build(
+        cls, target: Target, legs: Legs, left: Ansatz, right: Ansatz, options: EngineOptions
+    ) -> TransverseEnvironments:
+        return cls(target, legs, left, right)
+
+    def _plan_messages(self, sizes: Mapping[str, int]) -> tuple[MessagePassing, list[Key]]:
         units = column_path(self.network, sizes)
-        path = chain_path(units, self._leaf)
-        place = self.network.place
-        messages = Messages(
+        assert units is not None  # there is no limit
+        position = self.network.position
+        messages = MessagePassing(
             list(self.network.indices.values()),
             sizes,
-            path,
-            order=lambda indices: sorted(indices, key=lambda i: (place[i], i)),
+            chain_path(units, self._leaf),
+            order=lambda indices: sorted(indices, key=lambda i: (position[i], i)),
         )
         free = {*self.network.free, *(key for key in self._leaf if key[0] == "core")}
         return messages, [key for unit in units for key in unit if key in free]
@@ -52,12 +84,12 @@ def column_path(
     Within a column, what leaves the smallest boundary comes first.
     """
     columns: list[list[Key]] = [[] for _ in network.legs]
-    for key, site in network.site.items():
-        columns[site].append(key)
+    for key, column in network.column.items():
+        columns[column].append(key)
     open_legs: set[str] = set()
     units = []
     for keys in columns:
-        waiting = _fused(network, keys, worth=_size(open_legs, sizes) >= WORTH)
+        waiting = _fused(network, keys, fusing=_size(open_legs, sizes) >= FUSING_BOUNDARY)
         legs = [_legs(network, unit) for unit in waiting]
         while waiting:
             after = [_size(open_legs ^ own, sizes) for own in legs]
@@ -69,15 +101,15 @@ def column_path(
     return units
 
 
-def _fused(network: Network, keys: list[Key], *, worth: bool) -> list[tuple[Key, ...]]:
-    """The tensors of a column, gates that follow each other on the same wires in groups."""
+def _fused(network: Network, keys: list[Key], *, fusing: bool) -> list[tuple[Key, ...]]:
+    """Tensors of a column; with `fusing`, consecutive gates on the same wires are one."""
     units: list[tuple[Key, ...]] = []
     for key in keys:
         side = key[0]
-        if worth and side in ("left", "right") and units and units[-1][-1][0] == side:
+        if fusing and side in ("left", "right") and units and units[-1][-1][0] == side:
             wires = [network.ansatz[side].placements[j].wires for _, j in (*units[-1], key)]
             legs = len(units[-1]) + 1
-            if len(set(wires)) == 1 and 2 ** (legs * len(wires[0])) <= FUSED:
+            if len(set(wires)) == 1 and 2 ** (legs * len(wires[0])) <= FUSED_LEGS:
                 units[-1] = (*units[-1], key)
                 continue
         units.append((key,))
@@ -85,6 +117,7 @@ def _fused(network: Network, keys: list[Key], *, worth: bool) -> list[tuple[Key,
 
 
 def _legs(network: Network, unit: tuple[Key, ...]) -> set[str]:
+    """Indices that stick out of a unit."""
     legs: set[str] = set()
     for key in unit:
         legs ^= set(network.indices[key])
@@ -92,11 +125,12 @@ def _legs(network: Network, unit: tuple[Key, ...]) -> set[str]:
 
 
 def _size(indices: set[str], sizes: Mapping[str, int]) -> int:
+    """Entries of a tensor over these indices."""
     return math.prod(sizes[i] for i in indices)
 
 
 def chain_path(units: list[tuple[Key, ...]], leaf: Mapping[Key, int]) -> list[tuple[int, int]]:
-    """The tree of a chain: units made first, each then joined to the boundary."""
+    """SSA path of a contraction from left to right: each unit first, then with the boundary."""
     path: list[tuple[int, int]] = []
     last = len(leaf)
 
@@ -113,23 +147,6 @@ def chain_path(units: list[tuple[Key, ...]], leaf: Mapping[Key, int]) -> list[tu
     return path
 
 
-def estimate(
-    network: Network, sizes: Mapping[str, int], itemsize: int, memory: float
-) -> tuple[float, float]:
-    """Seconds for offering every gate its environment once, and bytes of the messages.
-
-    Where a boundary alone exceeds the memory, the largest boundary and an infinite time.
-    """
-    units = column_path(network, sizes, limit=memory / itemsize)
-    if units is None:
-        return math.inf, itemsize * largest_boundary(network, sizes)
-    leaf = {key: k for k, key in enumerate(network.indices)}
-    messages = Messages(
-        list(network.indices.values()), sizes, chain_path(units, leaf), order=sorted
-    )
-    return walk_cost(messages.nodes, messages.flops, messages.entries, itemsize, speed=IN_PLACE)
-
-
 def largest_boundary(network: Network, sizes: Mapping[str, int]) -> float:
     """Entries of the largest boundary between two columns, by counting the legs of the gates."""
     bits = [0.0] * max(1, len(network.legs) - 1)
@@ -137,8 +154,8 @@ def largest_boundary(network: Network, sizes: Mapping[str, int]) -> float:
         for k in range(len(network.legs) - 1):
             bits[k] += math.log2(sizes[network.indices[part, k][3]])
     for side, j in network.free:
-        on = network.on[side]
-        gate = [on[w] for w in network.ansatz[side].placements[j].wires]
+        sites = network.sites[side]
+        gate = sorted(sites[w] for w in network.ansatz[side].placements[j].wires)
         for k in range(gate[0], gate[-1]):
             before = sum(site <= k for site in gate)
             bits[k] += 2 * min(before, len(gate) - before)

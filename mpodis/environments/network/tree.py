@@ -1,7 +1,7 @@
-"""Tree engine: the closed network along cotengra's hyper-optimised contraction tree. Exact.
+"""Tree engine: the closed network along a contraction tree that cotengra has found. Exact.
 
 The cost grows with the tree width of the network and not with 2^l or 4^d: the engine for irregular
-circuits and wide gates, and a check on the others. The tree is searched once for a geometry; a
+circuits and wide gates, and a check on the others. The tree is searched once per geometry; a
 whole sweep then costs a few contractions of the network (see `messages`). Where the messages do
 not fit the memory, indices are sliced: every slice has its own, smaller messages, an environment
 is the sum over slices, and slices can run in parallel, on any executor.
@@ -14,18 +14,23 @@ import importlib.util
 import itertools
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from mpodis.circuit.ansatz import Ansatz
 from mpodis.conventions import Legs
+from mpodis.environments.network.engine import SMALL_ARRAYS, NetworkEnvironments, half_sweep_cost
 from mpodis.environments.network.geometry import Key, Network
-from mpodis.environments.network.messages import Messages, message_indices
-from mpodis.environments.network.walk import FLOOR, WalkEnvironments, walk_cost
+from mpodis.environments.network.messages import MessagePassing, Messages, message_indices
+from mpodis.environments.protocol import EngineOptions, Estimate, ProblemSize, Target
 
 __all__ = ["TreeEnvironments", "search_path"]
+
+Path: TypeAlias = "Sequence[tuple[int, int]]"
+"""Pairs of tensors in static single assignment form: tensors are 0..n-1, step i makes n + i."""
 
 MEMORY = 2**31
 """Bytes that the messages of one slice may take, unless the caller says otherwise."""
@@ -33,12 +38,20 @@ MAX_SLICES = 2**12
 TRIALS = 24
 """Batches of greedy trees."""
 HOPELESS = 1e3
-"""Seconds a walk beyond which no better search will help."""
-SEARCHES = ("greedy", "hyper")
+"""Seconds per half sweep beyond which no longer search will help."""
+WORTH_SEARCHING = 5e-3
+"""An automatic choice searches for a tree where no other exact engine is faster than so many
+seconds."""
+MOST_TENSORS = 1500
+"""Tensors beyond which an automatic choice does not search: it takes long and finds nothing that
+fits."""
+SEARCH_SECONDS = 2e-3
+"""Seconds of a search per tensor; in an estimate they are spread over `SWEEPS` sweeps."""
+SWEEPS = 200
 
 
-class TreeEnvironments(WalkEnvironments):
-    """Environments along a searched contraction tree, see `walk.WalkEnvironments`.
+class TreeEnvironments(NetworkEnvironments):
+    """Environments along a searched contraction tree, see `NetworkEnvironments`.
 
     Parameters
     ----------
@@ -49,71 +62,120 @@ class TreeEnvironments(WalkEnvironments):
     executor : optional
         Anything with ``submit(function, *arguments)`` that returns a future: a pool of
         `concurrent.futures` or a Dask client. Slices run on it; by default one after the other.
-    path : dict, optional
-        A tree found earlier (the attribute `path` of another engine): nothing is searched.
-    search, trials, seed
+    plan : dict, optional
+        A tree found earlier (the attribute `plan` of another engine): nothing is searched.
+    optimize, trials, seed
         How a tree is searched, see `search_path`.
     """
 
-    parallel = False
+    name = "tree"
 
     def __init__(
         self,
-        target,
+        target: Target,
         legs: Legs,
         left: Ansatz,
         right: Ansatz,
         *,
         memory: int = MEMORY,
-        executor=None,
-        path: dict | None = None,
-        search: str = "greedy",
+        executor: Any = None,
+        plan: dict[str, Any] | None = None,
+        optimize: Any = None,
         trials: int = TRIALS,
         seed: int = 0,
     ) -> None:
         super().__init__(target, legs, left, right)
         self.memory, self.executor = memory, executor
-        self.plan, self._search = path, {"search": search, "trials": trials, "seed": seed}
+        self.plan, self._search = plan, {"optimize": optimize, "trials": trials, "seed": seed}
 
-    def _plan(self, sizes: Mapping[str, int]) -> tuple[Messages, list[Key]]:
+    @classmethod
+    def estimate(cls, problem: ProblemSize, options: EngineOptions) -> Estimate:
+        """Along the tree that the engine will find, unless a short search says it is hopeless.
+
+        Slices are allowed for: each gate then takes a contraction of its own.
+        """
+        network = Network.of(problem.legs, problem.left, problem.right)
+        sizes = network.sizes(problem.target_bonds, problem.core_bonds)
+        indices, itemsize = list(network.indices.values()), problem.itemsize
+        seconds, size, path = math.inf, 0.0, ()
+        searches = [options.optimize] if options.optimize else [None, None]
+        for optimize, trials in zip(searches, (2, TRIALS)[-len(searches) :], strict=True):
+            path = search_path(indices, sizes, optimize=optimize, trials=trials, seed=options.seed)
+            seconds, size = path_cost(indices, sizes, path, itemsize)
+            if seconds > HOPELESS:
+                break
+        if size > options.budget:
+            try:
+                sliced = _slices(indices, sizes, path, _message_bytes(options) // itemsize)
+            except ValueError:
+                return Estimate(cls.name, True, math.inf, size)
+            seconds, size = path_cost(indices, sizes | dict.fromkeys(sliced, 1), path, itemsize)
+            seconds *= math.prod(sizes[i] for i in sliced) * len(network.free)
+        return Estimate(cls.name, True, seconds + SEARCH_SECONDS * len(indices) / SWEEPS, size)
+
+    @classmethod
+    def is_worth_estimating(cls, problem: ProblemSize, quickest: float) -> bool:
+        network = Network.of(problem.legs, problem.left, problem.right)
+        return len(network.indices) <= MOST_TENSORS and quickest > WORTH_SEARCHING
+
+    @classmethod
+    def build(
+        cls, target: Target, legs: Legs, left: Ansatz, right: Ansatz, options: EngineOptions
+    ) -> TreeEnvironments:
+        return cls(
+            target,
+            legs,
+            left,
+            right,
+            memory=_message_bytes(options),
+            executor=options.executor,
+            optimize=options.optimize,
+            seed=options.seed,
+        )
+
+    def _plan_messages(self, sizes: Mapping[str, int]) -> tuple[Messages, list[Key]]:
         indices = list(self.network.indices.values())
-        key = [[*names, *(sizes[i] for i in names)] for names in indices]
-        if self.plan is None or self.plan["network"] != key:
-            ssa_path = search_path(indices, sizes, **self._search)
+        shapes = [[*names, *(sizes[i] for i in names)] for names in indices]
+        plan = self.plan
+        if plan is None or plan["network"] != shapes:
+            path = search_path(indices, sizes, **self._search)
             kinds = [x.dtype.itemsize for x in (*self._target, *self.left, *self.right, *self.core)]
-            sliced = _slices(indices, sizes, ssa_path, self.memory // max(kinds))
-            self.plan = {
-                "network": key,
-                "ssa_path": [list(pair) for pair in ssa_path],
-                "sliced": sliced,
+            plan = self.plan = {
+                "network": shapes,
+                "ssa_path": [list(pair) for pair in path],
+                "sliced": _slices(indices, sizes, path, self.memory // max(kinds)),
             }
-        ssa_path = [tuple(pair) for pair in self.plan["ssa_path"]]
-        sliced = tuple(self.plan["sliced"])
-        walked = _walking_order(len(indices), ssa_path)
-        keys = list(self.network.indices)
-        free = set(self.network.free)
-        order = [keys[leaf] for leaf in walked if keys[leaf] in free]
+        path = [(a, b) for a, b in plan["ssa_path"]]
+        keys, free = list(self.network.indices), set(self.network.free)
+        order = [keys[leaf] for leaf in _depth_first(len(indices), path) if keys[leaf] in free]
         order += [("core", k) for k in range(len(self.core))]
-        if sliced:
-            return SlicedMessages(indices, sizes, ssa_path, sliced, self.executor), order
-        return Messages(indices, sizes, ssa_path), order
+        if plan["sliced"]:
+            return SlicedMessages(indices, sizes, path, plan["sliced"], self.executor), order
+        return MessagePassing(indices, sizes, path), order
 
 
-class SlicedMessages:
-    """`Messages` with some indices held fixed, summed over their values.
+class SlicedMessages(Messages):
+    """`MessagePassing` with some indices held fixed, summed over their values.
 
-    Nothing is kept between two environments: that is what saves the memory.
+    Nothing is kept between two environments, which is what saves the memory.
     """
 
-    def __init__(self, indices, sizes, ssa_path, sliced: Sequence[str], executor) -> None:
+    def __init__(
+        self,
+        indices: Sequence[Sequence[str]],
+        sizes: Mapping[str, int],
+        path: Path,
+        sliced: Sequence[str],
+        executor: Any,
+    ) -> None:
         self._indices = tuple(tuple(names) for names in indices)
-        self._sizes, self._path = tuple(sorted(sizes.items())), tuple(ssa_path)
+        self._sizes, self._path = tuple(sorted(sizes.items())), tuple(path)
         self._sliced, self._executor = tuple(sliced), executor
         self._arrays: list = [None] * len(indices)
         self._known: dict[int, tuple[np.ndarray, float]] = {}
         self.slices = list(itertools.product(*(range(sizes[i]) for i in sliced)))
 
-    def set(self, leaf: int, array) -> None:
+    def set(self, leaf: int, array: np.ndarray) -> None:
         self._arrays[leaf] = array
         self._known = {}
 
@@ -123,7 +185,7 @@ class SlicedMessages:
         return self._known[leaf]
 
     def prepare(self, leaves: Sequence[int]) -> None:
-        """All of them at once, one pass over the slices."""
+        """In one pass over the slices."""
         self._known |= self._environments(leaves)
 
     def value(self, leaf: int) -> complex:
@@ -152,10 +214,11 @@ class SlicedMessages:
                 sums[leaf][where] += array.reshape(sums[leaf][where].shape)
         return {leaf: (array, 0.0) for leaf, array in sums.items()}
 
-    def _dtype(self):
+    def _dtype(self) -> np.dtype:
         return np.result_type(*self._arrays)
 
-    def _slice(self, at: Mapping[str, int]) -> list:
+    def _slice(self, at: Mapping[str, int]) -> list[np.ndarray]:
+        """All tensors at fixed values of the sliced indices."""
         dims = dict(self._sizes)
         return [
             array.reshape([dims[i] for i in names])[tuple(at.get(i, slice(None)) for i in names)]
@@ -164,13 +227,26 @@ class SlicedMessages:
 
 
 @lru_cache(maxsize=8)
-def _slice_plan(indices, sizes, path, sliced) -> Messages:
+def _slice_plan(
+    indices: tuple, sizes: tuple, path: tuple, sliced: tuple[str, ...]
+) -> MessagePassing:
+    """Messages of a network without the indices that are held fixed."""
     gone = set(sliced)
-    return Messages([[i for i in names if i not in gone] for names in indices], dict(sizes), path)
+    return MessagePassing(
+        [tuple(i for i in names if i not in gone) for names in indices], dict(sizes), path
+    )
 
 
-def contract_slice(indices, sizes, path, sliced, values, arrays, leaves) -> list:
-    """Environments of some leaves in one slice; a function that can be sent anywhere."""
+def contract_slice(
+    indices: tuple,
+    sizes: tuple,
+    path: tuple,
+    sliced: tuple[str, ...],
+    values: tuple[int, ...],
+    arrays: list[np.ndarray],
+    leaves: Sequence[int],
+) -> list[np.ndarray]:
+    """Environments of some tensors in one slice; a function that can be sent anywhere."""
     messages = _slice_plan(indices, sizes, path, sliced).copy()
     for leaf, array in enumerate(arrays):
         messages.set(leaf, array)
@@ -182,77 +258,109 @@ def contract_slice(indices, sizes, path, sliced, values, arrays, leaves) -> list
 
 
 def search_path(
-    indices,
+    indices: Sequence[Sequence[str]],
     sizes: Mapping[str, int],
     *,
-    search: str = "greedy",
+    optimize: Any = None,
     trials: int = TRIALS,
     seed: int = 0,
-) -> list[tuple[int, int]]:
+) -> Path:
     """A contraction tree of the closed network by cotengra, as an SSA path.
-
-    The tree along which a walk costs least (see `walk.walk_cost`) is taken.
 
     Parameters
     ----------
     indices, sizes
-        As for `Messages`.
-    search : {"greedy", "hyper"}
-        `trials` batches of randomised greedy trees (milliseconds each where cotengrust is
-        installed), or these and cotengra's hyper-optimiser over kahypar's partitions (seconds).
-        Both repeat with the seed. (Greedy trials inside the hyper-optimiser do not, whatever their
-        seed, which is why they stand apart here.)
+        As for `MessagePassing`.
+    optimize : optional
+        None or "greedy": `trials` batches of randomised greedy trees (milliseconds each where
+        cotengrust is installed), of which the one is taken whose half sweep costs least.
+        "hyper": these, and cotengra's `HyperOptimizer` over kahypar's partitions, or over its own
+        label propagation where kahypar is not installed (seconds to minutes).
+        Or whatever cotengra takes as `optimize`: the name of a preset, an optimizer, a path (pairs
+        of positions in a list from which two tensors are taken and to which their product is
+        appended, as cotengra and opt_einsum write them) or a `ContractionTree`. Tensors are
+        numbered as in `Network.indices`.
+    trials, seed : int
+        "greedy" and "hyper" over kahypar repeat with the seed. (Greedy trials inside the
+        hyper-optimiser do not, whatever their seed, which is why they stand apart here.)
+
+    Raises
+    ------
+    ValueError
+        A preset that cotengra does not know, or a path or tree of another network.
     """
-    if search not in SEARCHES:
-        raise ValueError(f"search={search!r} is not known; use one of {', '.join(SEARCHES)}")
     if len(indices) == 2:
         return [(0, 1)]
-    return _searched(tuple(tuple(x) for x in indices), tuple(sizes.items()), search, trials, seed)
+    if isinstance(optimize, list | tuple):
+        optimize = tuple(tuple(pair) for pair in optimize)
+    names = tuple(tuple(x) for x in indices)
+    return _searched(names, tuple(sizes.items()), optimize, trials, seed)
 
 
 @lru_cache(maxsize=8)  # whoever chose the engine has just searched for the same network
-def _searched(indices, sizes, search: str, trials: int, seed: int) -> list[tuple[int, int]]:
+def _searched(indices: tuple, sizes: tuple, optimize: Any, trials: int, seed: int) -> Path:
     import cotengra as ctg
 
-    sizes = dict(sizes)
-    names = {name: ctg.get_symbol(k) for k, name in enumerate(sizes)}
-    inputs = [tuple(names[i] for i in x) for x in indices]
-    dims = {names[i]: size for i, size in sizes.items()}
-    optimizers = [
-        ctg.RandomGreedyOptimizer(max_repeats=8, seed=seed + k, parallel=False)
-        for k in range(trials)
-    ]
-    if search == "hyper":
-        if not importlib.util.find_spec("kahypar"):
-            raise ImportError("search='hyper' needs kahypar; pip install kahypar, or 'greedy'")
-        optimizers.append(
-            ctg.HyperOptimizer(
-                methods=["kahypar"],
-                minimize="combo",
-                max_repeats=trials,
-                parallel=False,
-                optlib="random",
-                seed=seed,
-            )
-        )
-    paths = []
+    symbols = {name: ctg.get_symbol(k) for k, (name, _) in enumerate(sizes)}
+    inputs = [tuple(symbols[i] for i in x) for x in indices]
+    dims = {symbols[i]: size for i, size in sizes}
     with _seeded(seed):
-        for optimizer in optimizers:
-            tree = optimizer.search(inputs, (), dims)
-            paths.append([tuple(pair) for pair in tree.get_ssa_path()])
-    return min(paths, key=lambda path: path_cost(indices, sizes, path)[0])
+        if optimize not in (None, "greedy", "hyper"):
+            if isinstance(optimize, tuple):
+                _check_count(1 + sum(len(step) - 1 for step in optimize), len(inputs))
+            try:
+                tree = ctg.array_contract_tree(inputs, (), dims, optimize=optimize)
+                path = [(a, b) for a, b in tree.get_ssa_path()]
+            except (KeyError, IndexError, TypeError) as error:
+                raise ValueError(
+                    f"optimize={optimize!r} is no contraction of these {len(inputs)} tensors "
+                    f"({error!r}); use 'greedy', 'hyper', or what cotengra takes"
+                ) from None
+            _check_count(len(path) + 1, len(inputs))
+            return path
+        serial: dict[str, Any] = {"parallel": False}  # cotengra's annotation knows strings only
+        optimizers: list[Any] = [
+            ctg.RandomGreedyOptimizer(max_repeats=8, seed=seed + k, **serial) for k in range(trials)
+        ]
+        if optimize == "hyper":
+            optimizers.append(
+                ctg.HyperOptimizer(
+                    methods=["kahypar" if importlib.util.find_spec("kahypar") else "labels"],
+                    minimize="combo",
+                    max_repeats=trials,
+                    **serial,
+                    optlib="random",
+                    seed=seed,
+                )
+            )
+        paths = [
+            [(a, b) for a, b in optimizer.search(inputs, (), dims).get_ssa_path()]
+            for optimizer in optimizers
+        ]
+    return min(paths, key=lambda path: path_cost(indices, dict(sizes), path)[0])
 
 
-def path_cost(indices, sizes: Mapping[str, int], path, itemsize: int = 8) -> tuple[float, float]:
-    """`walk_cost` along a tree, without planning the contractions."""
+def _check_count(contracted: int, tensors: int) -> None:
+    """Refuse a path or tree of another network."""
+    if contracted != tensors:
+        raise ValueError(
+            f"optimize= contracts {contracted} tensors, the network has {tensors}; search the "
+            "path for this network, or use 'greedy' or 'hyper'"
+        )
+
+
+def path_cost(
+    indices: Sequence[Sequence[str]], sizes: Mapping[str, int], path: Path, itemsize: int = 8
+) -> tuple[float, float]:
+    """`half_sweep_cost` along a tree, without planning the contractions."""
     edges, flops = message_indices(indices, path, sizes)
     entries = sum(math.prod(sizes[i] for i in names) for names in edges)
-    return walk_cost(len(path) - 1, flops, entries, itemsize)
+    return half_sweep_cost(len(path) - 1, flops, entries, itemsize)
 
 
 @contextlib.contextmanager
-def _seeded(seed: int):
-    """Python's random state, which cotengra draws from, for a while; then as it was."""
+def _seeded(seed: int) -> Iterator[None]:
+    """Seed Python's global random state, from which cotengra draws, and restore it at the end."""
     state = random.getstate()
     random.seed(seed)
     try:
@@ -261,39 +369,16 @@ def _seeded(seed: int):
         random.setstate(state)
 
 
-def estimate(
-    network: Network, sizes: Mapping[str, int], itemsize: int, budget: float, seed: int
-) -> tuple[float, float]:
-    """Seconds for offering every gate its environment once, and bytes of the messages.
-
-    Of the tree that the engine will find, unless a quick search says that it is hopeless. Slices
-    are allowed for: each gate then takes a contraction of its own.
-    """
-    indices = list(network.indices.values())
-    for trials in (2, TRIALS):
-        path = search_path(indices, sizes, trials=trials, seed=seed)
-        seconds, size = path_cost(indices, sizes, path, itemsize)
-        if seconds > HOPELESS:
-            break
-    if size <= budget:
-        return seconds, size
-    try:
-        sliced = _slices(indices, sizes, path, room(budget) // itemsize)
-    except ValueError:
-        return math.inf, size
-    seconds, size = path_cost(indices, sizes | dict.fromkeys(sliced, 1), path, itemsize)
-    count = math.prod(sizes[i] for i in sliced)
-    return seconds * count * len(network.free), size
+def _message_bytes(options: EngineOptions) -> int:
+    """Bytes of the budget that are left for messages."""
+    return max(2**16, int(options.budget - SMALL_ARRAYS))
 
 
-def room(budget: float) -> int:
-    """Bytes of a budget that are left for messages."""
-    return max(2**16, int(budget - FLOOR))
-
-
-def _slices(indices, sizes, ssa_path, entries: int) -> list[str]:
+def _slices(
+    indices: Sequence[Sequence[str]], sizes: Mapping[str, int], path: Path, entries: int
+) -> list[str]:
     """Indices to hold fixed so that the messages of a slice have at most so many entries."""
-    edges, _ = message_indices(indices, ssa_path, sizes)
+    edges, _ = message_indices(indices, path, sizes)
     left, sliced = dict(sizes), []
     while True:
         weights: dict[str, int] = {}
@@ -304,7 +389,7 @@ def _slices(indices, sizes, ssa_path, entries: int) -> list[str]:
             for i in names:
                 if left[i] > 1:
                     weights[i] = weights.get(i, 0) + size
-        if 2 * total <= entries:  # both directions may be alive
+        if 2 * total <= entries:  # messages of both directions may be held
             return sliced
         # the index that most of what is stored has in common
         sliced.append(max(weights, key=lambda i: (weights[i], i)))
@@ -317,10 +402,10 @@ def _slices(indices, sizes, ssa_path, entries: int) -> list[str]:
             )
 
 
-def _walking_order(n: int, ssa_path: Sequence[tuple[int, int]]) -> list[int]:
+def _depth_first(n: int, path: Path) -> list[int]:
     """Leaves in depth-first order: neighbours in the tree follow each other."""
-    children = {n + step: pair for step, pair in enumerate(ssa_path)}
-    stack, leaves = [n + len(ssa_path) - 1], []
+    children = {n + step: pair for step, pair in enumerate(path)}
+    stack, leaves = [n + len(path) - 1], []
     while stack:
         node = stack.pop()
         if node < n:

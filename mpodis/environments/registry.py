@@ -1,0 +1,83 @@
+"""The engines by name."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from mpodis.circuit.ansatz import Ansatz
+from mpodis.conventions import Legs
+from mpodis.environments.boundary.engine import BoundaryEnvironments
+from mpodis.environments.dense.engine import DenseEnvironments
+from mpodis.environments.network.transverse import TransverseEnvironments
+from mpodis.environments.network.tree import TreeEnvironments
+from mpodis.environments.protocol import EngineOptions, Environments, Target
+from mpodis.environments.routed import RoutedEnvironments
+
+__all__ = ["ENGINES", "build_engine", "engine_named", "register_engine"]
+
+E = TypeVar("E", bound=Environments)
+
+ENGINES: dict[str, type[Environments]] = {}
+"""Engine classes by name, in the order in which ``engine="auto"`` asks for their estimates."""
+
+
+def register_engine(engine: type[E]) -> type[E]:
+    """Add an engine class under its `name`; also a class decorator.
+
+    From then on ``engine="auto"`` compares it with the others and ``engine=name`` takes it.
+
+    Parameters
+    ----------
+    engine : class that implements `Environments`
+
+    Raises
+    ------
+    ValueError
+        Another engine has this name, or the name is "auto".
+
+    Examples
+    --------
+    >>> @register_engine
+    ... class Mine(Environments):
+    ...     name = "mine"
+    ...     exact = True
+    >>> ENGINES.pop("mine").__name__
+    'Mine'
+    """
+    if engine.name == "auto" or ENGINES.get(engine.name, engine) is not engine:
+        raise ValueError(f"the engine name {engine.name!r} is taken; choose another one")
+    ENGINES[engine.name] = engine
+    return engine
+
+
+def engine_named(engine: str) -> type[Environments]:
+    """The class of an engine, or a ValueError with the names that are known."""
+    if engine not in ENGINES:
+        raise ValueError(f"engine={engine!r} is not known; use one of {', '.join(ENGINES)}")
+    return ENGINES[engine]
+
+
+register_engine(DenseEnvironments)
+register_engine(TransverseEnvironments)
+register_engine(TreeEnvironments)
+register_engine(BoundaryEnvironments)
+
+
+def build_engine(
+    engine: str,
+    target: Target,
+    legs: Legs,
+    left: Ansatz,
+    right: Ansatz,
+    *,
+    options: EngineOptions,
+) -> Environments:
+    """An engine by its name, with the options that concern it.
+
+    Gates on wires that are not neighbours are kept where the engine can, else they are routed by
+    SWAPs.
+    """
+    kind = engine_named(engine)
+    if kind.any_wires or (left.is_local and right.is_local):
+        return kind.build(target, legs, left, right, options)
+    return RoutedEnvironments.around(kind, target, legs, left, right, options)

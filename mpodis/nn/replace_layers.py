@@ -1,0 +1,202 @@
+"""From a trained network to one of MPO layers, and from there to one of hybrid layers."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from mpodis.disentangling import disentangle
+from mpodis.fit import fit_core
+from mpodis.mpo import compress
+from mpodis.nn.activations import Inputs, collect_activations
+from mpodis.nn.hybrid_linear import HybridLinear
+from mpodis.nn.mpo_linear import MPOLinear
+from mpodis.nn.submodules import find_layer, replace_layer
+from mpodis.optimise.result import Disentangled
+
+__all__ = ["PointwiseConv", "compress_module", "disentangle_module"]
+
+
+class PointwiseConv(nn.Module):
+    """A 1 x 1 convolution by a layer on the channels: (n, channels, ...) to (n, channels', ...).
+
+    Parameters
+    ----------
+    layer : torch.nn.Module
+        From (..., inputs) to (..., outputs).
+    stride : tuple of int
+        Of the spatial axes.
+    """
+
+    def __init__(self, layer: nn.Module, stride: tuple[int, ...] = (1, 1)) -> None:
+        super().__init__()
+        self.layer, self.stride = layer, tuple(stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The convolution of a batch (n, channels, ...)."""
+        x = x[(..., *(slice(None, None, step) for step in self.stride))]
+        return self.layer(x.movedim(-1 - len(self.stride), -1)).movedim(-1, -1 - len(self.stride))
+
+    def extra_repr(self) -> str:
+        return f"stride={self.stride}"
+
+
+def compress_module(
+    model: nn.Module,
+    layers: Mapping[str, int | Mapping[str, Any]],
+    *,
+    inputs: Inputs | None = None,
+    tol: float = 1e-6,
+) -> nn.Module:
+    """A copy of a network in which the weights of some layers are MPOs of small bond dimension.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Left as it is.
+    layers : mapping of names to bond dimensions or options
+        Dotted names of `torch.nn.Linear` layers and 1 x 1 convolutions; options are those of
+        `mpodis.compress`: ``legs, max_bond, rel_error, cutoff, align``.
+    inputs : array or tensor (samples, ...), or iterable of batches, optional
+        Inputs of the network, see `collect_activations`: each MPO is then the one with the least
+        error of the layer's outputs, in a network whose earlier layers (in the order named) have
+        been replaced. Without them, it is the one with the least error of the matrix.
+    tol : float
+        Relative gain at which this fit stops, see `mpodis.fit_core`. For large layers that are
+        healed afterwards, 1e-4 is faster and good enough.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For names that the network does not have, and layers without a weight matrix.
+
+    Examples
+    --------
+    >>> from mpodis.nn import dense_network
+    >>> model = dense_network((16, 8, 4), seed=0)
+    >>> compress_module(model, {"0": 2, "2": {"max_bond": 1}})[0].bonds
+    (2, 2, 2)
+    """
+    for name, given in layers.items():
+        layer = find_layer(model, name)
+        matrix, bias = _matrix(layer, name)
+        options: dict[str, Any] = (
+            dict(given) if isinstance(given, Mapping) else {"max_bond": int(given)}
+        )
+        found = compress(matrix, **options)
+        mpo = found.mpo
+        if inputs is not None and mpo.L > 1:
+            bond = max(mpo.bond_sizes())
+            metric = collect_activations(model, name, inputs).covariance
+            exact = compress(matrix, legs=found.legs).mpo
+            mpo = fit_core(exact, max_bond=bond, metric=metric, tol=tol)
+        dtype = next(layer.parameters()).dtype
+        compressed = MPOLinear.from_mpo(mpo, shape=found.shape, bias=bias, dtype=dtype)
+        model = replace_layer(model, name, _on_channels(layer, compressed))
+    return model if layers else copy.deepcopy(model)
+
+
+def disentangle_module(
+    model: nn.Module,
+    name: str,
+    *,
+    inputs: Inputs | None = None,
+    with_sensitivity: bool = False,
+    batch_size: int = 256,
+    plan: str | None = None,
+    optimize: Any = None,
+    **options: Any,
+) -> tuple[nn.Module, Disentangled]:
+    """A copy in which an MPO layer is a `HybridLinear`, initially the explicit solution.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Left as it is.
+    name : str
+        Of an `MPOLinear`, or of the layer by which `compress_module` replaced a convolution.
+    inputs : array or tensor (samples, ...), or iterable of batches, optional
+        Inputs of the network, see `collect_activations`: the distance that is minimised is then
+        that of the layer's activations.
+    with_sensitivity : bool
+        Also weight errors of the outputs by the Fisher information there.
+    batch_size, plan, optimize
+        See `HybridLinear`.
+    **options
+        Of `mpodis.disentangle`: ``left``, ``max_bond``, ``seed``, ...
+
+    Returns
+    -------
+    model : torch.nn.Module
+    found : Disentangled
+        The explicit solution; until it is trained, the new layer computes its factorization.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the network has no such layer, or the layer is not an `MPOLinear`.
+
+    Examples
+    --------
+    >>> from mpodis.nn import dense_network
+    >>> small = compress_module(dense_network((16, 16, 4), seed=0), {"0": 4})
+    >>> hybrid, found = disentangle_module(small, "0", depth=2, max_bond=1, seed=0)
+    >>> hybrid[0].core.bonds
+    (1, 1, 1)
+    """
+    layer = find_layer(model, name)
+    pointwise = isinstance(layer, PointwiseConv)
+    linear = layer.layer if pointwise else layer
+    if not isinstance(linear, MPOLinear):
+        raise TypeError(
+            f"{name!r} is a {type(linear).__name__}, not an MPOLinear; use compress_module first"
+        )
+    if inputs is not None:
+        # the inner layer of a convolution receives its inputs with the channels on the last axis
+        inner = f"{name}.layer" if pointwise else name
+        seen = collect_activations(model, inner, inputs, with_sensitivity=with_sensitivity)
+        moments = {"covariance": seen.covariance, "sensitivity": seen.sensitivity}
+        options = {"objective": "activations", **moments} | options
+    found = disentangle(linear.to_mpo(), shape=(linear.inputs, linear.outputs), **options)
+    hybrid = HybridLinear.from_factorization(
+        found.factorization,
+        bias=None if linear.bias is None else linear.bias.detach(),
+        dtype=linear.dtype,
+        batch_size=batch_size,
+        plan=plan,
+        optimize=optimize,
+    )
+    module = PointwiseConv(hybrid, layer.stride) if pointwise else hybrid
+    return replace_layer(model, name, module), found
+
+
+def _matrix(layer: nn.Module, name: str) -> tuple[np.ndarray, Tensor | None]:
+    """(inputs, outputs) and the bias of a linear layer or a 1 x 1 convolution."""
+    if isinstance(layer, nn.Linear):
+        weight = layer.weight
+    elif isinstance(layer, nn.modules.conv._ConvNd):
+        pointwise = set(layer.kernel_size) == {1} and layer.groups == 1
+        padded = not isinstance(layer.padding, str) and any(layer.padding)
+        if not pointwise or padded:
+            raise ValueError(
+                f"{name!r} is a convolution with kernel {layer.kernel_size}, groups "
+                f"{layer.groups} and padding {layer.padding}; only 1 x 1 convolutions without "
+                "padding and groups are matrices"
+            )
+        weight = layer.weight.flatten(1)
+    else:
+        raise TypeError(
+            f"{name!r} is a {type(layer).__name__}; give a torch.nn.Linear or a 1 x 1 convolution"
+        )
+    bias = None if layer.bias is None else layer.bias.detach()
+    return weight.detach().cpu().double().numpy().T.copy(), bias
+
+
+def _on_channels(layer: nn.Module, linear: nn.Module) -> nn.Module:
+    """The linear layer, as a convolution where it replaces one."""
+    convolution = isinstance(layer, nn.modules.conv._ConvNd)
+    return PointwiseConv(linear, layer.stride) if convolution else linear

@@ -1,0 +1,451 @@
+"""What error of the activations circuits around a core can reach.
+
+A lower bound from the singular values of the core, and the best that is found with gates as wide
+as the operator.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+
+from mpodis.circuit.ansatz import Ansatz, Placement
+from mpodis.circuit.circuit import Circuit, random_circuit
+from mpodis.conventions import crop, padded_shape, qubit_legs, wires
+from mpodis.environments import DenseEnvironments
+from mpodis.factorization import Factorization
+from mpodis.fit import embed_metric, fit_core, mask_padding
+from mpodis.gates import polar, polar_update
+from mpodis.mpo import Compressed, check_matrix
+from mpodis.objectives import ActivationsLoss
+from mpodis.optimise.lbfgs import Lbfgs
+from mpodis.sites import (
+    left_canonical,
+    legs_of,
+    mpo_from_tensors,
+    mpo_legs,
+    mpo_to_dense,
+    site_tensors,
+    spread_norm,
+    tensors_to_dense,
+)
+from mpodis.tables import Table, Tabular
+
+if TYPE_CHECKING:
+    from quimb.tensor import MatrixProductOperator
+
+__all__ = ["FullWidthGates", "activation_loss_bound", "full_width_gates"]
+
+
+# --- the lower bound
+
+
+def activation_loss_bound(
+    target: MatrixProductOperator | Compressed | np.ndarray,
+    core: MatrixProductOperator | np.ndarray,
+    *,
+    covariance: np.ndarray | None = None,
+    sensitivity: np.ndarray | None = None,
+    shape: tuple[int, int] | None = None,
+    levels: int = 48,
+) -> float:
+    """A lower bound on the loss of the activations, whatever the circuits around a core.
+
+    The loss is the minimum over Q_L, Q_R and a > 0 of |C (M - a Q_L T Q_R) S|^2 / |C M S|^2. The
+    larger of two lower bounds is returned; both are functions of a and of the singular values t of
+    the core T alone:
+
+    - With P_k the projector onto the k leading eigenvectors of C^2, C^2 is the sum over k of
+      (c_k^2 - c_{k+1}^2) P_k; S^2 likewise, with projectors R_l. The distance is then a sum of
+      plain distances |P_k (M - A) R_l|^2. Each is at least the distance of the singular values
+      (Mirsky), and the values of P_k A R_l interlace with a t.
+    - |C M S - C A S| is at least the distance of the singular values, too, where those of C A S
+      lie between the limits that Horn's inequalities set: sigma_{i+j-1}(XY) <= sigma_i(X)
+      sigma_j(Y), and the reverse for the smallest.
+
+    Without moments and padding the first bound is 1 minus the squared von Neumann bound, which
+    circuits reach. The faster the moments decay, the lower both are. The bound is 0, and says
+    nothing, if the singular values of every part of M lie in the intervals allowed by the core.
+
+    Parameters
+    ----------
+    target : MatrixProductOperator, Compressed or array (rows, columns)
+        M.
+    core : MatrixProductOperator, array (rows, columns), or array of singular values
+    covariance, sensitivity : array (inputs, inputs) and (outputs, outputs), optional
+        C^2 and S^2; by default all inputs and outputs count alike. Padding never counts.
+    shape : (inputs, outputs), optional
+        Of the matrix before zero padding, where `target` does not know it.
+    levels : int
+        The most projectors on either side. With fewer than there are eigenvalues, C^2 and S^2 are
+        replaced by smaller ones, and the bound is lower.
+
+    Returns
+    -------
+    float
+        Between 0 and 1.
+
+    Raises
+    ------
+    ValueError
+        If the core does not fit the target, or C M S = 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> print(f"{activation_loss_bound(np.diag([2.0, 1.0]), [1.0, 0.0]):.4f}")
+    0.2000
+    """
+    if levels < 1:
+        raise ValueError(f"levels={levels} must be 1 or more")
+    matrix = _matrix(target, shape)
+    values, size = _singular_values(core, matrix.shape)
+    if not values[0] > 0:
+        return 1.0
+    covariance = np.eye(matrix.shape[0]) if covariance is None else covariance
+    sensitivity = np.eye(matrix.shape[1]) if sensitivity is None else sensitivity
+    c, u = _descending(embed_metric(covariance, matrix.shape[0]))
+    s, v = _descending(embed_metric(sensitivity, matrix.shape[1], what="sensitivity"))
+    rotated = u.conj().T @ matrix @ v
+    weighted = np.sqrt(c)[:, None] * rotated * np.sqrt(s)
+    square = float(np.linalg.norm(weighted) ** 2)
+    if not square > 1e-28 * c[0] * s[0] * np.linalg.norm(matrix) ** 2:
+        raise ValueError(
+            "the matrix maps all given inputs to zero (C M S = 0); check that the moments belong "
+            "to this layer"
+        )
+    values = np.concatenate([values, np.zeros(max(size) + max(matrix.shape))])
+    distances = [
+        _distances_of_blocks(rotated, values, size, c, s, levels),
+        _distances_of_product(weighted, values, size, c, s),
+    ]
+    # lowered by more than the tolerance of the search over a
+    lowest = _lowest(distances) / square * (1 - 1e-6) - 1e-12
+    return float(np.clip(lowest, 0.0, 1.0))
+
+
+@dataclass(frozen=True, eq=False)
+class _IntervalDistance:
+    """Weighted squared distance of values from intervals [a low, a high], a function of a."""
+
+    weights: np.ndarray
+    values: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+    def __call__(self, a: float) -> float:
+        off = np.maximum(self.values - a * self.high, 0) + np.maximum(a * self.low - self.values, 0)
+        return float(self.weights @ off**2)
+
+
+def _distances_of_blocks(
+    rotated: np.ndarray,
+    t: np.ndarray,
+    size: tuple[int, int],
+    c: np.ndarray,
+    s: np.ndarray,
+    levels: int,
+) -> _IntervalDistance:
+    """Singular values of the leading blocks of M in the eigenbases, and how t interlaces."""
+    parts = []
+    for k, weight_k in _steps(c, levels):
+        for m, weight_m in _steps(s, levels):
+            values = np.linalg.svd(rotated[:k, :m], compute_uv=False)
+            missing = size[0] - k + size[1] - m
+            n = len(values)
+            weights = np.full(n, weight_k * weight_m)
+            parts.append((weights, values, t[missing : missing + n], t[:n]))
+    return _IntervalDistance(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+
+
+def _steps(values: np.ndarray, levels: int) -> list[tuple[int, float]]:
+    """(k, height) of step functions over 1..k whose sum is at most the descending values."""
+    ends = np.unique(np.geomspace(1, len(values), levels).round().astype(int))
+    if len(values) <= levels:
+        ends = np.arange(1, len(values) + 1)
+    heights = values[ends - 1] - np.append(values[ends[1:] - 1], 0.0)
+    pairs = zip(ends.tolist(), heights.tolist(), strict=True)
+    return [(k, h) for k, h in pairs if h > 1e-15 * values[0]]
+
+
+def _distances_of_product(
+    weighted: np.ndarray, t: np.ndarray, size: tuple[int, int], c: np.ndarray, s: np.ndarray
+) -> _IntervalDistance:
+    """Singular values of C M S, and the intervals in which those of C A S lie."""
+    values = np.linalg.svd(weighted, compute_uv=False)
+    # on padded inputs and outputs C and S are zero
+    c, s = (np.pad(np.sqrt(x), (0, n - len(x))) for x, n in zip((c, s), size, strict=True))
+    n = min(size)
+    high = _product_limits(_product_limits(c, t[:n], n, np.min, 0), s, n, np.min, 0)
+    low = _product_limits(c, t[:n], n, np.max, size[0] - 1)
+    low = _product_limits(low, s, n, np.max, size[1] - 1)
+    return _IntervalDistance(np.ones(len(values)), values, low[: len(values)], high[: len(values)])
+
+
+def _product_limits(
+    x: np.ndarray, y: np.ndarray, count: int, choose: Callable, shift: int
+) -> np.ndarray:
+    """Horn's limits on singular values: choose over i + j = k + shift of x_i y_j, for k from 0."""
+    found = np.zeros(count)
+    for k in range(count):
+        total = k + shift
+        i = np.arange(max(0, total - len(y) + 1), min(len(x), total + 1))
+        found[k] = choose(x[i] * y[total - i]) if len(i) else 0.0
+    return found
+
+
+def _lowest(distances: Sequence[_IntervalDistance]) -> float:
+    """The minimum over a > 0 of the larger distance, a convex function of a."""
+    ratios = []
+    for distance in distances:
+        positive = (distance.high > 0) & (distance.values > 0)
+        ratios.append(distance.values[positive] / distance.high[positive])
+    logs = np.log(np.concatenate(ratios))
+    found: Any = minimize_scalar(
+        lambda x: max(distance(math.exp(x)) for distance in distances),
+        bounds=(logs.min() - 1e-3, logs.max() + 1e-3),
+        method="bounded",
+        options={"xatol": 1e-10, "maxiter": 500},
+    )
+    return float(found.fun)
+
+
+def _matrix(
+    target: MatrixProductOperator | Compressed | np.ndarray, shape: tuple[int, int] | None
+) -> np.ndarray:
+    """M, (inputs, outputs), without padding."""
+    from quimb.tensor import MatrixProductOperator
+
+    if isinstance(target, Compressed):
+        target, shape = target.mpo, shape or target.shape
+    if isinstance(target, MatrixProductOperator):
+        return mpo_to_dense(target, shape=shape)
+    return crop(check_matrix(target), shape)
+
+
+def _singular_values(
+    core: MatrixProductOperator | np.ndarray, shape: tuple[int, int]
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """Descending singular values of a core, and the (padded) size of the operator."""
+    from quimb.tensor import MatrixProductOperator
+
+    if isinstance(core, MatrixProductOperator):
+        core = mpo_to_dense(core)
+    core = np.asarray(core)
+    if core.ndim == 1:
+        size = padded_shape(qubit_legs(*shape))
+        values = np.sort(np.abs(core))[::-1]
+        if len(values) > min(size):
+            raise ValueError(f"{len(values)} singular values are too many for a {size} operator")
+    else:
+        rows, columns = core.shape
+        size, values = (rows, columns), np.linalg.svd(core, compute_uv=False)
+    if any(n < d for n, d in zip(size, shape, strict=True)):
+        raise ValueError(f"the core spans {size}, too small for a matrix of shape {shape}")
+    return values, size
+
+
+def _descending(metric: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    values, vectors = np.linalg.eigh(metric)
+    return values[::-1].clip(min=0), vectors[:, ::-1]
+
+
+# --- gates as wide as the operator
+
+
+@dataclass(frozen=True, eq=False)
+class FullWidthGates(Tabular):
+    """The best that was found with one gate on either side, as wide as the operator.
+
+    Attributes
+    ----------
+    loss : float
+        |C (M - A) S|^2 / |C M S|^2. A reference for narrower gates, not a bound on them.
+    bound : float
+        `activation_loss_bound` of the core, which the loss cannot be below.
+    init : str
+        The initial guess from which it was found.
+    factorization : Factorization
+    """
+
+    loss: float
+    bound: float
+    init: str
+    factorization: Factorization
+
+    def table(self) -> Table:
+        rows = [
+            ("loss, best found", self.loss),
+            ("loss, lower bound for its core", self.bound),
+            ("relative error of the activations", math.sqrt(self.loss)),
+            ("init", self.init),
+        ]
+        return Table(("full-width gates", ""), rows)
+
+
+def full_width_gates(
+    target: MatrixProductOperator | Compressed,
+    core: MatrixProductOperator | int,
+    *,
+    update: bool = True,
+    covariance: np.ndarray | None = None,
+    sensitivity: np.ndarray | None = None,
+    shape: tuple[int, int] | None = None,
+    group: str = "SO",
+    n_init: int = 3,
+    iterations: int = 300,
+    seed: int | np.random.Generator = 0,
+) -> FullWidthGates:
+    """Search for the lowest loss of the activations with gates as wide as the operator.
+
+    The initial guesses are gates that align the singular vectors of core and operator, which is
+    the optimum without moments; gates that align them with those of C^2 M S^2; the identity; and
+    then random gates. From each, the updates that have closed forms alternate with Riemannian
+    L-BFGS over both gates (and the core).
+
+    Parameters
+    ----------
+    target : MatrixProductOperator or Compressed
+        The operator M on qubit legs.
+    core : MatrixProductOperator or int
+        M', or its bond dimension: then M' is first fitted to M without circuits.
+    update : bool
+        Optimise the core at its bond dimension, too; otherwise only its norm.
+    covariance, sensitivity : array (inputs, inputs) and (outputs, outputs), optional
+        C^2 and S^2; by default all inputs and outputs count alike.
+    shape : (inputs, outputs), optional
+        Of the matrix before zero padding, where `target` does not know it.
+    group : {"SO", "O", "U"}
+    n_init, iterations : int
+        Number of initial guesses, and the most L-BFGS iterations in each of ten rounds from each.
+    seed : int or numpy Generator
+        Of the random gates.
+
+    Returns
+    -------
+    FullWidthGates
+    """
+    if n_init < 1:
+        raise ValueError(f"n_init={n_init} must be 1 or more")
+    if isinstance(target, Compressed):
+        target, shape = target.mpo, shape or target.shape
+    tensors, log_norm = left_canonical(site_tensors(target))
+    legs = legs_of(tensors)
+    shape = padded_shape(legs) if shape is None else shape
+    metric = np.eye(shape[0]) if covariance is None else covariance
+    if isinstance(core, int | np.integer):
+        core = fit_core(target, max_bond=int(core), metric=metric)
+    if mpo_legs(core) != legs:
+        raise ValueError(f"the core has legs {mpo_legs(core)}, the operator {legs}")
+    loss = ActivationsLoss(
+        spread_norm(tensors, 0.0), metric, mask_padding(sensitivity, shape[1], legs)
+    )
+    first = site_tensors(core)
+    left, right = (_one_gate(len(wires(legs, side)), group) for side in ("left", "right"))
+    rng, found = np.random.default_rng(seed), []
+    for number in range(n_init):
+        name, gates = _initial_guess(number, loss, tensors_to_dense(first), left, right, rng=rng)
+        engine = DenseEnvironments(loss.target, legs, left, right)
+        engine.set(gates[0], first, gates[1])
+        value = _descend(loss, engine, left, right, update=update, iterations=iterations)
+        found.append((value, name, list(engine.left), list(engine.core), list(engine.right)))
+    value, name, left_gates, tensors, right_gates = min(found, key=lambda one: one[0])
+    tensors, log_size = left_canonical(tensors)
+    core = mpo_from_tensors(spread_norm(tensors, log_size + log_norm))
+    return FullWidthGates(
+        value,
+        activation_loss_bound(
+            target, core, covariance=covariance, sensitivity=sensitivity, shape=shape
+        ),
+        name,
+        Factorization(
+            Circuit(left, tuple(left_gates)), core, Circuit(right, tuple(right_gates)), shape
+        ),
+    )
+
+
+def _descend(
+    loss: ActivationsLoss,
+    engine: DenseEnvironments,
+    left: Ansatz,
+    right: Ansatz,
+    *,
+    update: bool,
+    iterations: int,
+) -> float:
+    """Rounds of closed forms and L-BFGS; the norm of a fixed core is optimised in between."""
+    updates = {
+        "left": partial(polar_update, group=left.group),
+        "right": partial(polar_update, group=right.group),
+    }
+    engine.set(core=loss.scaled_core(engine))
+    value = loss.value(engine)
+    for _ in range(10):
+        before = value
+        loss.sweep(engine, updates, core=update)
+        engine.set(core=loss.scaled_core(engine))
+        Lbfgs(loss, engine, left, right, free_core=update).run(iterations)
+        _align(loss, engine, left, right)
+        value = loss.value(engine)
+        if before - value < 1e-3 * before:
+            break
+    return value
+
+
+def _align(loss: ActivationsLoss, engine: DenseEnvironments, left: Ansatz, right: Ansatz) -> None:
+    """Align the singular vectors with those of the core as it is now, if that lowers the loss."""
+    kept = (engine.left, engine.core, engine.right)
+    value = loss.value(engine)
+    for number in (0, 1):
+        gates = _initial_guess(number, loss, tensors_to_dense(kept[1]), left, right)[1]
+        engine.set(gates[0], kept[1], gates[1])
+        engine.set(core=loss.scaled_core(engine))
+        if loss.value(engine) < value:
+            kept, value = (engine.left, engine.core, engine.right), loss.value(engine)
+    engine.set(*kept)
+
+
+def _one_gate(n: int, group: str) -> Ansatz:
+    return Ansatz(n, ((Placement(tuple(range(n))),),) if n else (), group)
+
+
+def _initial_guess(
+    number: int,
+    loss: ActivationsLoss,
+    core: np.ndarray,
+    left: Ansatz,
+    right: Ansatz,
+    *,
+    rng: np.random.Generator | None = None,
+) -> tuple[str, tuple[list, list]]:
+    """Name of an initial guess, and the gates of both sides."""
+    if number > 1:
+        name, scale = ("identity", 0.0) if number == 2 else (f"random {number - 2}", None)
+        gates = [list(random_circuit(side, seed=rng, scale=scale).gates) for side in (left, right)]
+        return name, (gates[0], gates[1])
+    name = "aligned" if number == 0 else "aligned, weighted"
+    u, _, vh = np.linalg.svd(loss.matrix if number == 0 else loss.target)
+    u_core, _, vh_core = np.linalg.svd(core)
+    right_gates = [gate.conj().T for gate in _aligned(vh.conj().T, vh_core.conj().T, right)]
+    return name, (_aligned(u, u_core, left), right_gates)
+
+
+def _aligned(of_target: np.ndarray, of_core: np.ndarray, side: Ansatz) -> list[np.ndarray]:
+    """The gate that takes a core's singular vectors to the target's; none on a side of no wires.
+
+    In SO a determinant of -1 is corrected in the direction of the smallest singular value.
+    """
+    if not side.n:
+        return []
+    if side.group == "U":
+        return [(of_target @ of_core.conj().T).astype(complex)]
+    of_target, of_core = np.real(of_target), np.real(of_core)  # the operators are real
+    if side.group == "SO" and np.linalg.det(of_target) * np.linalg.det(of_core) < 0:
+        of_target = np.column_stack([of_target[:, :-1], -of_target[:, -1]])
+    return [polar(of_target @ of_core.T, group=side.group)]

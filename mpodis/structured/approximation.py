@@ -1,0 +1,88 @@
+"""A matrix that replaces a layer's, with its size and its errors."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from mpodis.factorization import dense_overlap
+from mpodis.fit import embed_metric, inner
+from mpodis.mpo import check_matrix
+from mpodis.tables import Table, Tabular
+
+__all__ = ["Approximation", "zero_matrix"]
+
+
+@dataclass(frozen=True, eq=False)
+class Approximation(Tabular):
+    """A matrix that replaces a layer's, with its size and its errors.
+
+    Attributes
+    ----------
+    name : str
+    matrix : array (inputs, outputs)
+    parameters : int
+    overlap : float
+        Cosine between the approximation A and the target M; 0 where A is zero.
+    relative_error : float
+        |M - A| / |M|.
+    activation_error : float
+        |X M - X A| / |X M|; NaN without a covariance, or where X M = 0.
+    """
+
+    name: str
+    matrix: np.ndarray
+    parameters: int
+    overlap: float
+    relative_error: float
+    activation_error: float
+
+    @classmethod
+    def of(
+        cls,
+        target: np.ndarray,
+        matrix: np.ndarray,
+        *,
+        name: str,
+        parameters: int,
+        covariance: np.ndarray | None = None,
+    ) -> Approximation:
+        """Measure how far a matrix is from its target."""
+        return cls(
+            name,
+            matrix,
+            parameters,
+            overlap=dense_overlap(target, matrix) if matrix.any() else 0.0,
+            relative_error=float(np.linalg.norm(target - matrix) / np.linalg.norm(target)),
+            activation_error=_activation_error(target, matrix, covariance),
+        )
+
+    def table(self) -> Table:
+        rows = [
+            ("parameters", self.parameters),
+            ("overlap f", self.overlap),
+            ("relative error of the matrix", self.relative_error),
+            ("relative error of the activations", self.activation_error),
+        ]
+        return Table((self.name, ""), rows)
+
+
+def zero_matrix(matrix: np.ndarray) -> Approximation:
+    """The layer replaced by zeros: what an approximation has to beat in the first place."""
+    matrix = check_matrix(matrix)
+    return Approximation("zero", np.zeros_like(matrix), 0, 0.0, 1.0, 1.0)
+
+
+def _activation_error(
+    target: np.ndarray, matrix: np.ndarray, covariance: np.ndarray | None
+) -> float:
+    if covariance is None:
+        return math.nan
+    covariance = embed_metric(covariance, len(target))
+    whole, off = inner(target, target, covariance), target - matrix
+    if not whole > 1e-28 * np.abs(covariance).max() * np.linalg.norm(target) ** 2:
+        return math.nan  # the layer maps all inputs to zero
+    # an error of zero comes out as a rounding error of either sign
+    return math.sqrt(max(0.0, inner(off, off, covariance)) / whole)

@@ -1,0 +1,126 @@
+"""The best MPO of a given bond dimension with no circuits around it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mpodis.circuit.ansatz import Ansatz
+from mpodis.conventions import Legs, check_legs, crop, padded_shape, wires
+from mpodis.environments import DenseEnvironments
+from mpodis.fit import fit_core, full_bonds, mask_padding
+from mpodis.measures import count_parameters
+from mpodis.objectives import ActivationsLoss
+from mpodis.optimise.lbfgs import Lbfgs
+from mpodis.sites import (
+    left_canonical,
+    legs_of,
+    mpo_from_tensors,
+    mpo_legs,
+    mpo_to_dense,
+    site_tensors,
+    spread_norm,
+)
+from mpodis.structured.approximation import Approximation
+
+if TYPE_CHECKING:
+    from quimb.tensor import MatrixProductOperator
+
+__all__ = ["bond_for", "mpo_parameters", "truncated_mpo"]
+
+ITERATIONS = 1000
+"""The most L-BFGS iterations of a core under a sensitivity."""
+
+
+def truncated_mpo(
+    mpo: MatrixProductOperator,
+    max_bond: int,
+    *,
+    shape: tuple[int, int] | None = None,
+    covariance: np.ndarray | None = None,
+    sensitivity: np.ndarray | None = None,
+    weighted: bool = True,
+) -> Approximation:
+    """The best MPO of a given bond dimension, by the plain or by a weighted distance.
+
+    By ALS. A sensitivity leaves no closed form: L-BFGS then goes on from the ALS optima of the
+    plain and of the covariance-weighted distance, and the lower end is taken.
+
+    Parameters
+    ----------
+    mpo : MatrixProductOperator
+    max_bond : int
+    shape : (inputs, outputs), optional
+        Of the matrix before zero padding.
+    covariance, sensitivity : array (inputs, inputs) and (outputs, outputs), optional
+        Second moments C^2 and S^2 of the distance |C (M - A) S|.
+    weighted : bool
+        False: fit by |M - A|, and use the covariance only to measure the error.
+    """
+    if weighted and covariance is not None and shape is not None:
+        sensitivity = mask_padding(sensitivity, shape[1], mpo_legs(mpo))
+    core = fit_core(mpo, max_bond=max_bond, metric=covariance if weighted else None)
+    if weighted and sensitivity is not None:
+        plain = fit_core(mpo, max_bond=max_bond)
+        core = _fitted_to_sensitivity(mpo, (core, plain), covariance, sensitivity)
+    target, matrix = (crop(mpo_to_dense(x), shape) for x in (mpo, core))
+    return Approximation.of(
+        target,
+        matrix,
+        name=f"truncated MPO, chi {max_bond}",
+        parameters=count_parameters(core),
+        covariance=covariance,
+    )
+
+
+def bond_for(parameters: int, legs: Sequence[Sequence[int]], *, below: bool = False) -> int:
+    """The lowest bond dimension whose MPO on these legs has at least so many parameters.
+
+    It is never larger than an MPO on these legs can use. With `below` the highest with at most so
+    many, and a ValueError where there is none.
+
+    >>> bond_for(40, ((2, 2),) * 3), bond_for(40, ((2, 2),) * 3, below=True)
+    (3, 2)
+    """
+    checked, bond = check_legs(legs), 1
+    largest = max(full_bonds(checked, math.prod(padded_shape(checked))), default=1)
+    if below and parameters < mpo_parameters(checked, 1):
+        raise ValueError(
+            f"{parameters} parameters are too few for bond dimension 1, which takes "
+            f"{mpo_parameters(checked, 1)}"
+        )
+    while bond < largest and mpo_parameters(checked, bond) < parameters:
+        bond += 1
+    return bond - 1 if below and mpo_parameters(checked, bond) > parameters else bond
+
+
+def mpo_parameters(legs: Legs, max_bond: int) -> int:
+    """Numbers stored in an MPO on these legs, its bonds no larger than they can be used."""
+    bonds = [1, *full_bonds(legs, max_bond), 1]
+    return sum(a * i * o * b for a, (i, o), b in zip(bonds, legs, bonds[1:], strict=False))
+
+
+def _fitted_to_sensitivity(
+    mpo: MatrixProductOperator,
+    guesses: Sequence[MatrixProductOperator],
+    covariance: np.ndarray | None,
+    sensitivity: np.ndarray,
+) -> MatrixProductOperator:
+    """The best core that L-BFGS finds from several initial guesses, with no gates around it."""
+    tensors, log_norm = left_canonical(site_tensors(mpo))
+    legs = legs_of(tensors)
+    covariance = np.eye(padded_shape(legs)[0]) if covariance is None else covariance
+    loss = ActivationsLoss(spread_norm(tensors, 0.0), covariance, sensitivity)
+    left, right = (Ansatz(len(wires(legs, side)), ()) for side in ("left", "right"))
+    found = []
+    for guess in guesses:
+        engine = DenseEnvironments(loss.target, legs, left, right)
+        core, log_size = left_canonical(site_tensors(guess))
+        engine.set([], spread_norm(core, log_size - log_norm), [])
+        value = Lbfgs(loss, engine, left, right).run(ITERATIONS)
+        core, log_size = left_canonical(engine.core)
+        found.append((value, spread_norm(core, log_size + log_norm)))
+    return mpo_from_tensors(min(found, key=lambda pair: pair[0])[1])
