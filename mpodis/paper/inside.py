@@ -95,7 +95,7 @@ def new_network(
     generator = torch_generator(seed)
     model = HybridNetwork(specs, batch_size=batch, seed=generator)
     if exponent == "triangular":
-        layer = submodule(model, "layers.0")
+        layer = submodule(model, "layer1")
         for side in (layer.left, layer.right):
             for k, circuit in enumerate(side):
                 side[k] = TriangularCircuitLayer(circuit.ansatz, init_scale=scale, seed=generator)
@@ -104,7 +104,7 @@ def new_network(
 
 def _circuits(model: nn.Module) -> list[CircuitLayer]:
     """The circuits of the first layer, left ones first."""
-    layer = submodule(model, "layers.0")
+    layer = submodule(model, "layer1")
     return [*layer.left, *layer.right]
 
 
