@@ -27,7 +27,7 @@ _HOME = {
         "tie_gates",
     ),
     "direct": ("CircuitFactors", "circuit_qr", "circuit_svd"),
-    "disentangling": ("disentangle", "resume"),
+    "disentangling": ("disentangle", "load_run", "resume"),
     "encodings": (
         "EncodedVector",
         "EncodedVectors",
@@ -52,6 +52,7 @@ _HOME = {
         "von_neumann_bound",
     ),
     "mpo": ("Compressed", "canonical_form", "compress", "from_linear", "truncate"),
+    "objectives": ("Activations", "Overlap", "register_objective"),
     "optimise.result": ("Disentangled", "History"),
     "resynthesis": (
         "ParetoFront",

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mpodis import __version__
-from mpodis.jobs import JOBS, REPRODUCE, Job, load_job
+from mpodis.jobs import JOBS, REPRODUCE, Job, load_job, open_job
 from mpodis.options import Config, ReproduceConfig, load_options
 
 if TYPE_CHECKING:
@@ -257,9 +257,8 @@ def show(run_dir: Run) -> None:
 @app.command()
 def resume(run_dir: Run, quiet: Quiet = False) -> None:
     """Go on with a run that was interrupted; what is done is not done again."""
-    from mpodis.jobs.directory import JobDirectory
 
-    directory, title, options = JobDirectory.open(run_dir)
+    directory, title, options = open_job(run_dir)
     job = load_job(title)
     prepared = None if directory.has_ended else job.prepare(options)
     _finish(directory, job, options, prepared, quiet=quiet)

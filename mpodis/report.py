@@ -13,8 +13,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 
 from mpodis.files import write_atomic
-from mpodis.jobs import REPRODUCE, load_job
-from mpodis.jobs.directory import JobDirectory
+from mpodis.jobs import REPRODUCE, load_job, open_job
 from mpodis.tables import Table
 
 __all__ = ["figure_of", "render", "tables"]
@@ -54,7 +53,7 @@ def _title(results: dict) -> str:
 
 def render(directory: str | os.PathLike) -> Path:
     """Write `report.html` and `figures/*.png` of a finished job; returns the page's path."""
-    folder, title, options = JobDirectory.open(directory)
+    folder, title, options = open_job(directory)
     job, results = load_job(title), folder.results()
     (folder.path / "figures").mkdir(exist_ok=True)
     figures, blocks = job.figures(results), []

@@ -8,8 +8,7 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
-from mpodis.jobs import load_job
-from mpodis.jobs.directory import JobDirectory
+from mpodis.jobs import load_job, open_job
 from mpodis.report import tables
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -109,7 +108,7 @@ def check_page_holds(directory, *, count):
     assert len(shown) == count
     for table in shown:
         assert table._repr_html_() in text
-    _, _, config = JobDirectory.open(directory.path)
+    _, _, config = open_job(directory.path)
     words = "".join(Page(text).text)
     for key, value in config.to_dict().items():
         assert f"{key} = {value!r}" in words

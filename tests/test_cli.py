@@ -2,6 +2,10 @@
 
 import json
 import re
+import signal
+import subprocess
+import sys
+import time
 import tomllib
 from dataclasses import fields
 from pathlib import Path
@@ -13,8 +17,8 @@ import typer
 from jobs import everything, process
 from mpodis import __version__, cli
 from mpodis.jobs import disentangle as layer_job
+from mpodis.jobs import open_job
 from mpodis.jobs import run as main_job
-from mpodis.jobs.directory import JobDirectory
 from mpodis.options import DisentangleConfig, ParetoConfig, ReproduceConfig, RunConfig, load_options
 from mpodis.report import tables
 from reference import random_matrix
@@ -261,7 +265,7 @@ def test_a_layer_from_the_file_to_the_report(mpodis):
     flags = ("--inputs", "x.npy", "--objectives", "overlap,activations", "--out", "deep/run")
     code, out, err = mpodis("disentangle", "w.npy", *flags, *QUICK)
     assert (code, err) == (0, "")
-    directory, job, config = JobDirectory.open("deep/run")
+    directory, job, config = open_job("deep/run")
     # whole paths, so that `resume` finds the files from any folder
     assert (job, config.file, config.left) == ("disentangle", str(Path("w.npy").resolve()), "1")
     assert config.inputs == str(Path("x.npy").resolve())
@@ -286,7 +290,7 @@ def test_the_main_job_from_the_command_line(mpodis):
         "run", *flags, "--n-init", 1, "--max-sweeps", 1, "--quiet", "--out", "run"
     )
     assert (code, err) == (0, "")
-    directory, job, config = JobDirectory.open("run")
+    directory, job, config = open_job("run")
     assert (job, config.depths) == ("run", (1,))
     assert all(str(table) in out for table in tables(directory.results()))
     assert Path("run/report.html").is_file()
@@ -325,6 +329,34 @@ def test_resume_goes_on_and_then_only_shows(mpodis, monkeypatch):
     assert mpodis("resume", "run")[:2] == (0, out)
     after = everything()
     assert all(after[path] == when for path, when in before.items())
+
+
+@pytest.mark.no_cover
+def test_ctrl_c_stops_a_job_without_results(mpodis):
+    """`disentangle` alone would answer Ctrl-C with what it has, which is no result of a job."""
+    np.save("w.npy", random_matrix((64, 64)))
+    flags = ("--depth", "8", "--init", "identity", "--tol", "0", "--max-sweeps", "1000000")
+    code = "from mpodis.cli import main; main()"
+    child = subprocess.Popen(
+        [sys.executable, "-c", code, "disentangle", "w.npy", *flags, "--out", "run"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        limit = time.monotonic() + 60
+        while not Path("run/overlap/config.json").exists():
+            assert child.poll() is None
+            assert time.monotonic() < limit
+            time.sleep(0.01)
+        time.sleep(0.5)
+    finally:
+        child.send_signal(signal.SIGINT)
+        _, err = child.communicate(timeout=60)
+    assert child.returncode == 130
+    assert err.endswith("mpodis: interrupted; go on with `mpodis resume RUN`\n")
+    assert not Path("run/results.json").exists()
+    assert mpodis("show", "run")[0] == 1
 
 
 def interrupt(*arguments, **options):

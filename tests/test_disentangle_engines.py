@@ -6,15 +6,19 @@ from functools import cache
 
 import numpy as np
 import pytest
+import quimb.tensor as qtn
 from numpy.testing import assert_allclose, assert_array_equal
 
-from mpodis.disentangling import disentangle
+from mpodis.circuit import Ansatz, Circuit, circuit_from_quimb
+from mpodis.disentangling import disentangle, resume
 from mpodis.environments import ENGINES
+from mpodis.factorization import Factorization
 from mpodis.files import read_json
 from mpodis.mpo import compress
 from mpodis.optimise import recorder
 from mpodis.options import SearchOptions
 from mpodis.sites import mpo_from_tensors, mpo_to_dense, site_tensors
+from mpodis.store import RunStore
 from reference import overlap, random_cores, random_matrix
 from searching import Stepper, build
 
@@ -203,3 +207,59 @@ def test_bonds_of_the_operator_may_be_unequal_and_beyond_that_of_the_boundaries(
     dense = overlap(mpo_to_dense(mpo), found.factorization.padded_to_dense())
     assert_allclose(found.overlap, dense, atol=1e-10)
     assert found.overlap > found.history.column("true_overlap")[0] > 0
+
+
+@pytest.mark.parametrize("optimize", ["greedy", "hyper", "optimizer", "path"])
+def test_the_contraction_path_is_the_users_choice(optimize, tmp_path):
+    import cotengra as ctg
+    from cotengra.pathfinders.path_basic import ssa_to_linear
+
+    mpo = operator_of(6)
+    options = {"depth": 1, "engine": "tree", "n_init": 1, "max_sweeps": 3, "init": "identity"}
+    plain = disentangle(mpo, **options)
+    given = optimize
+    if optimize == "optimizer":
+        given = ctg.RandomGreedyOptimizer(max_repeats=4, seed=3, parallel=False)
+    if optimize == "path":
+        disentangle(mpo, **options, run_dir=tmp_path / "plain")
+        path = RunStore(tmp_path / "plain").load().plan["ssa_path"]
+        given = ssa_to_linear(path, len(path) + 1)
+    found = disentangle(mpo, **options, optimize=given, run_dir=tmp_path / "run")
+    # gates are visited along the tree: the same beginning, and about as good an end
+    f = [run.history.column("overlap") for run in (found, plain)]
+    assert_allclose(f[0][0], f[1][0], atol=1e-10)
+    assert_allclose(f[0][-1], f[1][-1], atol=2e-2)
+    assert found.options.optimize == (optimize if isinstance(given, str) else None)
+    # the path is stored, so that a resumed run repeats it whatever found it
+    assert RunStore(tmp_path / "run").load().plan["ssa_path"]
+    assert_array_equal(
+        resume(tmp_path / "run").factorization.to_dense(), found.factorization.to_dense()
+    )
+
+
+def operator_of(n):
+    rng = np.random.default_rng(n)
+    sizes = [1, *[3] * (n - 1), 1]
+    return mpo_from_tensors([rng.normal(size=(sizes[k], 2, 2, sizes[k + 1])) for k in range(n)])
+
+
+@pytest.mark.parametrize("engine", ["dense", "transverse", "tree", "boundary"])
+def test_circuits_of_quimb_are_places_and_initial_guess(engine):
+    circuit = qtn.Circuit(4)
+    for q in range(4):
+        circuit.ry(0.3 + q, q)
+    circuit.cx(0, 1)
+    circuit.cx(3, 1)  # not neighbours
+    circuit.rxx(0.7, 2, 3)
+    left = circuit_from_quimb(circuit)
+    core = mpo_from_tensors([np.diag([1.0, 0.3 * k]).reshape(1, 2, 2, 1) for k in range(1, 5)])
+    nothing = Circuit(Ansatz(4, (), left.ansatz.group), ())
+    hidden = Factorization(left, core, nothing, (16, 16))
+    mpo = compress(hidden.to_dense()).mpo
+    options = {"n_init": 1, "max_sweeps": 2, "engine": engine, "environment_bond": 16}
+    found = disentangle(mpo, left=circuit, right=nothing, **options)
+    assert len(found.factorization.left.gates) == len(left.gates)
+    # it begins where the circuit is: the core is all there is to find
+    assert_allclose(found.history.column("overlap")[0], 1.0, atol=1e-6)
+    with pytest.raises(ValueError, match="init= is another initial guess"):
+        disentangle(mpo, left=circuit, init=hidden, **options)

@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from mpodis.circuit.ansatz import brickwall
 from mpodis.circuit.circuit import random_circuit
 from mpodis.conventions import qubit_legs
-from mpodis.environments import ENGINES
+from mpodis.environments import ENGINES, has_dense_operator
 from mpodis.fit import als_sweep
 from mpodis.gates import polar
 from mpodis.mpo import compress
@@ -164,6 +164,39 @@ def test_every_engine_fits_the_core_of_the_dense_als(name, kind):
     expected = dense_from_cores(als_sweep(pulled, s.cores))
     assert_allclose(fitted, expected, rtol=0, atol=1e-10 * np.linalg.norm(pulled))
     assert overlap(pulled, fitted) >= overlap(pulled, dense_from_cores(s.cores)) - TOL
+
+
+@every_engine
+@every_case
+def test_pulled_tensors_are_those_of_the_dense_pulled_matrix(name, kind):
+    s = setup(name)
+    engine, size = engine_at(name, kind), TOL * np.linalg.norm(s.pulled)
+    found = engine.pulled_tensors(4096)
+    assert tuple(c.shape[1:3] for c in found) == tuple(s.legs)
+    assert_allclose(dense_from_cores(found), s.pulled, rtol=0, atol=10 * size)
+    if engine.exact:
+        cut = engine.pulled_tensors(2)
+        assert max(c.shape[3] for c in cut) <= 2
+        # what is kept of an operator is never larger than it, and points along it
+        product = inner(dense_from_cores(cut), s.pulled)
+        assert 0 < product <= np.linalg.norm(s.pulled) ** 2 + size
+
+
+@every_engine
+def test_engines_say_what_they_can_do(kind):
+    engine = engine_at("16x6", kind)
+    assert engine.name == kind
+    assert engine.exact == (kind != "boundary")
+    assert engine.holds_dense == has_dense_operator(engine) == (kind == "dense")
+    assert engine.parallel == (kind in ("dense", "transverse"))
+    assert (engine.plan is not None) == (kind == "tree")
+    if engine.exact:
+        assert engine.max_bond is None
+        message = f"engine '{kind}' is exact and cannot be truncated to max_bond=8; use engine='b"
+        with pytest.raises(ValueError, match=message):
+            engine.set_max_bond(8)
+    else:
+        assert build(setup("16x6"), kind).max_bond == 4096
 
 
 @every_engine

@@ -27,6 +27,7 @@ from jobs import (
 from mpodis import disentangle, load_factorization, low_rank
 from mpodis.circuit.ansatz import brickwall
 from mpodis.data import load_data
+from mpodis.jobs import open_job
 from mpodis.jobs import run as main_job
 from mpodis.jobs.directory import JobDirectory
 from mpodis.jobs.run_page import tables as main_tables
@@ -326,7 +327,7 @@ def test_a_killed_process_ends_the_same(finished, tmp_path):
         process.communicate()
     assert process.returncode == -signal.SIGKILL
     assert not (path / "results.json").exists()
-    directory, job, config = JobDirectory.open(path)
+    directory, job, config = open_job(path)
     assert (job, config) == ("run", single)
     do("run", config, directory)
     found, whole = (without_clock(job.results())["networks"] for job in (directory, finished))

@@ -1,11 +1,14 @@
-"""Contraction trees, messages along them, and the two engines that walk: transverse and tree."""
+"""Contraction trees, messages along them, and the two network engines: transverse and tree."""
 
+import importlib.util
 import itertools
+import json
 import math
 import multiprocessing
 import random
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
+import cotengra as ctg
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -13,7 +16,13 @@ from numpy.testing import assert_allclose, assert_array_equal
 from mpodis.circuit.ansatz import brickwall, staircase
 from mpodis.circuit.circuit import random_circuit
 from mpodis.circuit.spec import from_spec
-from mpodis.environments import TransverseEnvironments, TreeEnvironments
+from mpodis.environments import (
+    EngineOptions,
+    ProblemSize,
+    TransverseEnvironments,
+    TreeEnvironments,
+    build_engine,
+)
 from mpodis.environments.network import transverse, tree
 from mpodis.environments.network.geometry import Network
 from mpodis.environments.network.messages import MessagePassing
@@ -291,26 +300,100 @@ def test_a_path_is_searched_once_and_can_be_handed_on(monkeypatch):
     assert len(searched) == 3
 
 
+def closed(n=6, depth=3):
+    """Indices and sizes of a closed network."""
+    network = Network.of(((2, 2),) * n, brickwall(n, depth), brickwall(n, depth).reversed())
+    return list(network.indices.values()), network.sizes([3] * (n - 1), [2] * (n - 1))
+
+
 @pytest.mark.parametrize("how", ["greedy", "hyper"])
 def test_searches_repeat_and_leave_the_global_random_state_alone(how):
     if how == "hyper":
         pytest.importorskip("kahypar")
-    network = Network.of(((2, 2),) * 6, brickwall(6, 3), brickwall(6, 3))
-    sizes = network.sizes([4] * 5, [1] * 5)
+    indices, sizes = closed()
     before = random.getstate()
-    indices = list(network.indices.values())
-    paths = [tree.search_path(indices, sizes, optimize=how, trials=4, seed=3) for _ in range(2)]
+    paths = []
+    for _ in range(2):
+        tree._searched.cache_clear()
+        paths.append(tree.search_path(indices, sizes, optimize=how, trials=4, seed=3))
     assert random.getstate() == before
     assert paths[0] == paths[1]
-    assert len(paths[0]) == len(network.indices) - 1
+    assert len(paths[0]) == len(indices) - 1
 
 
-def test_a_search_that_cannot_be_is_refused(monkeypatch):
-    with pytest.raises(ValueError, match="search='best' is not known; use one of greedy, hyper"):
-        engine(TreeEnvironments, 4, 1, engine={"optimize": "best"})
-    monkeypatch.setattr(tree.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ImportError, match="needs kahypar; pip install kahypar, or 'greedy'"):
-        engine(TreeEnvironments, 4, 1, engine={"optimize": "hyper"})
+def linear_path(indices, sizes):
+    """A path from left to right, as opt_einsum writes it: the product goes to the end."""
+    return [(0, 1), *((0, k) for k in range(len(indices) - 2, 0, -1))]
+
+
+def tree_of(indices, sizes):
+    return ctg.array_contract_tree(indices, (), sizes, optimize="greedy")
+
+
+OPTIMIZE = {
+    "none": lambda *_: None,
+    "greedy": lambda *_: "greedy",
+    "hyper": lambda *_: "hyper",
+    "preset": lambda *_: "random-greedy",
+    "optimizer": lambda *_: ctg.RandomGreedyOptimizer(max_repeats=2, seed=0, parallel=False),
+    "hyper-optimizer": lambda *_: ctg.HyperOptimizer(
+        methods=["greedy"], max_repeats=2, parallel=False, optlib="random"
+    ),
+    "path": linear_path,
+    "tree": tree_of,
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZE)
+def test_every_kind_of_optimize_reaches_the_engine(name, monkeypatch):
+    monkeypatch.setattr(tree, "TRIALS", 2)
+    n, depth = 4, 2
+    legs, target, core, (left, right) = many(n, depth)
+    optimize = OPTIMIZE[name](*closed(n, depth))
+    options = EngineOptions(optimize=optimize)
+    found = build_engine("tree", target, legs, left.ansatz, right.ansatz, options=options)
+    found.set(left.gates, core, right.gates)
+    reference = engine(TransverseEnvironments, n, depth)
+    assert_allclose(found.inner(), reference.inner(), rtol=1e-11)
+    plan = [tuple(pair) for pair in found.plan["ssa_path"]]
+    assert json.loads(json.dumps(found.plan)) == found.plan
+    if name == "path":  # each product is made of the one before and the next tensor
+        count = len(found.network.indices)
+        assert [set(pair) for pair in plan] == [
+            {0, 1},
+            *({k + 2, k + count} for k in range(count - 2)),
+        ]
+    if name == "tree":
+        assert plan == [tuple(pair) for pair in optimize.get_ssa_path()]
+    problem = ProblemSize(legs, left.ansatz, right.ansatz, (3,) * (n - 1), (2,) * (n - 1), False)
+    estimate = TreeEnvironments.estimate(problem, options)
+    assert 0 < estimate.seconds < 1
+    assert estimate.bytes > 0
+
+
+@pytest.mark.parametrize(
+    "optimize",
+    ["best", [(0, 1)], [(0, 1), (5, 99)], tree_of(*closed(4, 1))],
+    ids=["name", "short path", "other tensors", "tree of another network"],
+)
+def test_what_is_no_contraction_of_the_network_is_refused(optimize):
+    with pytest.raises(ValueError, match=r"optimize=.*(tensors|contraction)"):
+        engine(TreeEnvironments, 6, 3, engine={"optimize": optimize})
+
+
+def test_hyper_uses_the_methods_of_cotengra_where_kahypar_is_missing(monkeypatch):
+    tree._searched.cache_clear()
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        tree.importlib.util, "find_spec", lambda name: None if name == "kahypar" else find(name)
+    )
+    used = []
+    optimizer = ctg.HyperOptimizer
+    monkeypatch.setattr(
+        ctg, "HyperOptimizer", lambda **options: used.append(options) or optimizer(**options)
+    )
+    engine(TreeEnvironments, 4, 2, engine={"optimize": "hyper", "trials": 2})
+    assert [options["methods"] for options in used] == [["labels"]]
 
 
 @pytest.mark.parametrize("kind", [TransverseEnvironments, TreeEnvironments])

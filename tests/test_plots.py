@@ -81,7 +81,6 @@ def test_it_makes_its_own_figure(name):
     assert first.get_xlabel() or name == "plot_costs"  # whose parts say what they are
     assert first.get_ylabel() or name == "plot_accuracies"  # likewise the rows
     assert texts(first)
-    first.figure.canvas.draw()
 
 
 def test_entropies_by_bond_with_their_bound():

@@ -9,6 +9,7 @@ its flags follow from that. An experiment of `mpodis.paper` is a job of its own.
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from mpodis.jobs.directory import JobDirectory
     from mpodis.tables import Table
 
-__all__ = ["JOBS", "REPRODUCE", "Figure", "Job", "ModuleJob", "load_job"]
+__all__ = ["JOBS", "REPRODUCE", "Figure", "Job", "ModuleJob", "load_job", "open_job"]
 
 
 @dataclass(frozen=True)
@@ -126,3 +127,17 @@ def load_job(title: str) -> Job:
     if title not in JOBS:
         raise ValueError(f"job {title!r} is not known; use one of {', '.join(JOBS)}")
     return JOBS[title]
+
+
+def open_job(path: str | os.PathLike) -> tuple[JobDirectory, str, Config]:
+    """An existing directory, the title of its job and the job's options.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        See `JobDirectory.open`.
+    """
+    from mpodis.jobs.directory import JobDirectory  # takes numpy, which `mpodis --help` does not
+
+    directory, title, stored = JobDirectory.open(path)
+    return directory, title, load_job(title).options.from_dict(stored)

@@ -13,7 +13,6 @@ from typing import Any
 
 from mpodis import __version__
 from mpodis.files import read_json, write_json
-from mpodis.jobs import load_job
 from mpodis.options import Config
 
 __all__ = ["JobDirectory", "interrupts_raise"]
@@ -51,8 +50,10 @@ class JobDirectory:
         return cls(path)
 
     @classmethod
-    def open(cls, path: str | os.PathLike) -> tuple[JobDirectory, str, Config]:
-        """An existing directory, the title of its job and the job's options.
+    def open(cls, path: str | os.PathLike) -> tuple[JobDirectory, str, dict]:
+        """An existing directory, the title of its job and the options as they are stored.
+
+        `mpodis.jobs.open_job` makes an object of the options.
 
         Raises
         ------
@@ -73,8 +74,7 @@ class JobDirectory:
             )
         if found != FORMAT:
             raise ValueError(f"{path} is not the directory of a job of this package")
-        job = load_job(record["job"])
-        return cls(path), record["job"], job.options.from_dict(record["config"])
+        return cls(path), record["job"], record.get("config", {})
 
     def has_stage(self, name: str) -> bool:
         return self._stage_file(name).exists()

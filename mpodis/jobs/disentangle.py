@@ -15,12 +15,14 @@ from mpodis.jobs.directory import JobDirectory
 from mpodis.jobs.records import approximation_row, costs, trajectory
 from mpodis.measures import entanglement, second_moment
 from mpodis.mpo import Compressed, check_matrix, compress
+from mpodis.optimise.problem import Problem
 from mpodis.optimise.result import Disentangled
 from mpodis.options import DisentangleConfig, MatrixConfig
+from mpodis.sites import site_tensors
 from mpodis.structured import low_rank, rank_for, truncated_mpo
 from mpodis.weights import Weight, load_weight
 
-__all__ = ["Prepared", "prepare", "run"]
+__all__ = ["Prepared", "load_matrix", "prepare", "run"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +34,21 @@ class Prepared:
     covariance: np.ndarray | None
 
 
-def prepare(options: MatrixConfig) -> Prepared:
+def prepare(options: DisentangleConfig) -> Prepared:
+    """Read and compress the matrix, and check that the circuits fit it.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As `load_matrix`, or if a circuit does not fit the matrix.
+    """
+    prepared = load_matrix(options)
+    tensors = site_tensors(prepared.compressed.mpo)
+    Problem.build(tensors, *_circuits(options), group=options.group)
+    return prepared
+
+
+def load_matrix(options: MatrixConfig) -> Prepared:
     """Read the matrix and its inputs, and compress it.
 
     Raises
@@ -64,11 +80,13 @@ def run(
 ) -> dict:
     """Disentangle by every objective, as far as that is not done, and store the results."""
     compressed, rows = prepared.compressed, []
+    left, right = _circuits(options)
     with _processes(options.n_jobs) as executor:
         for objective in options.objectives:
             found = disentangle(
                 compressed,
-                **_circuits(options),
+                left=left,
+                right=right,
                 **_search(options, objective),
                 covariance=prepared.covariance,
                 group=options.group,
@@ -97,12 +115,11 @@ def run(
     )
 
 
-def _circuits(options: DisentangleConfig) -> dict[str, Any]:
-    """The circuits, as `disentangle` takes them."""
-    if options.left is None and options.right is None:
-        return {"depth": options.depth or options.DEPTH}
-    sides = {"left": options.left or str(options.DEPTH), "right": options.right}
-    return {side: _depth_or_spec(text) for side, text in sides.items() if text is not None}
+def _circuits(options: DisentangleConfig) -> tuple[int | str, int | str | None]:
+    """The left and the right circuit, as `disentangle` takes them."""
+    depth = options.DEPTH if options.depth is None else options.depth
+    left = depth if options.left is None else _depth_or_spec(options.left)
+    return left, None if options.right is None else _depth_or_spec(options.right)
 
 
 def _depth_or_spec(text: str) -> int | str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -60,7 +60,7 @@ class LayerInNetwork:
         self.centred = second_moment(inputs, centred=True)
         self.sensitivity = output_sensitivity(model, "mpo", data.x_train)
 
-    def moments(self, objective: str) -> dict[str, np.ndarray]:
+    def moments(self, objective: str) -> dict[str, Any]:
         """Moments by which an objective weighs errors; under "sensitivity" about the mean."""
         if objective == "sensitivity":
             return {"covariance": self.centred, "sensitivity": self.sensitivity}

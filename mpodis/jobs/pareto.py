@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from mpodis.jobs.directory import JobDirectory
-from mpodis.jobs.disentangle import Prepared, prepare
+from mpodis.jobs.disentangle import Prepared, load_matrix
 from mpodis.options import ParetoConfig
 from mpodis.resynthesis import FAMILIES, pareto
 
 __all__ = ["prepare", "run"]
+
+prepare = load_matrix
 
 
 def run(

@@ -255,6 +255,8 @@ class Search:
             engine = self._run.engine
         else:
             engine = self.engine(self._whole)
+            if state.plan is not None:
+                engine.plan = state.plan
         bond = engine.max_bond
         with single_threaded(bond is not None and bond <= SMALL_BOND):
             return self._measured(engine, point, state, name, status)

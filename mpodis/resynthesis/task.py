@@ -306,6 +306,8 @@ class Task:
             seed=self.seed,
             **options,
         )
+        if found.status == "interrupted":
+            raise KeyboardInterrupt
         return found.factorization
 
 

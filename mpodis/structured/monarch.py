@@ -123,7 +123,7 @@ def monarch(
     layout = FactorLayout.build(digits, rank, reverse=reverse)
     target = layout.reorder(pad(matrix, digits))
     factors = nearest_factors(layout, target)
-    moments = _embedded(matrix.shape, covariance, sensitivity) if weighted else (None, None)
+    moments = _checked_moments(matrix.shape, covariance, sensitivity) if weighted else (None, None)
     if len(digits) > 2 or any(moment is not None for moment in moments):
         distance = WeightedDistance(layout, target, matrix.shape, *moments)
         fits = [
@@ -244,7 +244,7 @@ def best_monarch(
             f"{matrix.size} parameters; lower parameters="
         )
     limit = slack * max(parameters, min(size.parameters for size in sizes))
-    moments = _embedded(matrix.shape, covariance, sensitivity)
+    moments = _checked_moments(matrix.shape, covariance, sensitivity)
 
     def fitted(
         size: MonarchSize, n_init: int, max_sweeps: int, iterations: int
@@ -270,7 +270,7 @@ def best_monarch(
     return min(full, key=lambda pair: pair[0])[1]
 
 
-def _embedded(
+def _checked_moments(
     shape: tuple[int, int], covariance: np.ndarray | None, sensitivity: np.ndarray | None
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
     """Both moments, checked and padded to the shape, where they are given."""

@@ -32,7 +32,6 @@ from mpodis.environments.dense.plan import (
 )
 from mpodis.environments.dense.products import (
     DenseBackend,
-    GateSweep,
     PanelProduct,
     TileSweep,
     adjoint,
@@ -105,11 +104,9 @@ class DenseEnvironments(DenseOperatorEnvironments):
     ) -> None:
         check_sides(legs, left, right)
         check_local(left, right)
-        refused = self._refusal(legs)
-        if refused:
-            raise ValueError(
-                f"{refused}; use engine='boundary', or 'transverse' for shallow circuits"
-            )
+        if max(padded_shape(legs)) > self.limit:
+            remedy = "use engine='boundary', or 'transverse' for shallow circuits"
+            raise ValueError(f"{self._refusal(legs)}; {remedy}")
         matrix = target if isinstance(target, np.ndarray) else tensors_to_dense(target)
         if tuple(matrix.shape) != padded_shape(legs):
             raise ValueError(f"the target is {matrix.shape}, its legs span {padded_shape(legs)}")
@@ -141,10 +138,9 @@ class DenseEnvironments(DenseOperatorEnvironments):
     def estimate(cls, problem: ProblemSize, options: EngineOptions) -> Estimate:
         """A sweep, and the dense ALS of the core, whose temporaries are in double precision."""
         legs, entries = problem.legs, math.prod(padded_shape(problem.legs))
-        refused = cls._refusal(legs)
-        if refused:  # entries may be more than a float can count
+        if max(padded_shape(legs)) > cls.limit:  # entries may be more than a float can count
             size = 2.0 ** min(math.log2(problem.itemsize) + math.log2(entries), 1000.0)
-            return Estimate(cls.name, True, math.inf, size, refused)
+            return Estimate(cls.name, True, math.inf, size, cls._refusal(legs))
         seconds, size = sweep_cost(
             legs,
             problem.left,
@@ -163,11 +159,9 @@ class DenseEnvironments(DenseOperatorEnvironments):
 
     @classmethod
     def _refusal(cls, legs: Legs) -> str:
-        """Why an operator is too large to be held dense; empty if it is not."""
-        shape = padded_shape(legs)
-        if max(shape) <= cls.limit:
-            return ""
-        shown = " x ".join(str(d) if d < 2**20 else f"2^{d.bit_length() - 1}" for d in shape)
+        """Why an operator beyond the limit cannot be held dense."""
+        dimensions = padded_shape(legs)
+        shown = " x ".join(str(d) if d < 2**20 else f"2^{d.bit_length() - 1}" for d in dimensions)
         return f"the dense engine would hold {shown} matrices, beyond {cls.limit}"
 
     def set(
@@ -225,13 +219,19 @@ class DenseEnvironments(DenseOperatorEnvironments):
 
     def gradient(self, scale: float = 1.0) -> Gradient:
         if self._in_layers:
-            return self._layered_gradient(self._target * scale, self.dense())
+            return self.gradient_towards(self.dense(), self._target * scale)
         return self._tiled_gradient(None, None).times(scale)
 
     def gradient_towards(self, dense: np.ndarray, target: np.ndarray) -> Gradient:
-        if self._in_layers:
-            return self._layered_gradient(target, dense)
-        return self._tiled_gradient(target, dense)
+        if not self._in_layers:
+            return self._tiled_gradient(target, dense)
+        left, right, bra = self._circuit("left"), self._circuit("right"), adjoint(target)
+        return Gradient(
+            float(np.vdot(target, dense).real),
+            self._layers["left"].environments(dense @ bra),
+            self._layers["right"].environments(bra @ dense),
+            core_gradient(adjoint(left) @ target @ adjoint(right), self.core),
+        )
 
     def _tiled_gradient(self, target: np.ndarray | None, dense: np.ndarray | None) -> Gradient:
         """Sweeps that keep every gate; `target` None is that of the engine."""
@@ -252,15 +252,6 @@ class DenseEnvironments(DenseOperatorEnvironments):
             self._form = None  # the sweeps have left that of the other target
         core = core_gradient(self.pulled(target), self.core)
         return Gradient(inner, found["left"], found["right"], core)
-
-    def _layered_gradient(self, target: np.ndarray, dense: np.ndarray) -> Gradient:
-        left, right, bra = self._circuit("left"), self._circuit("right"), adjoint(target)
-        return Gradient(
-            float(np.vdot(target, dense).real),
-            self._layers["left"].environments(dense @ bra),
-            self._layers["right"].environments(bra @ dense),
-            core_gradient(adjoint(left) @ target @ adjoint(right), self.core),
-        )
 
     def _circuit(self, side: str) -> np.ndarray:
         """Q_L or Q_R, made layer by layer."""
@@ -337,37 +328,22 @@ class DenseEnvironments(DenseOperatorEnvironments):
             Another target, and A.
         """
         work = self._workspace()
-        part = work.sides[side]
-        if not part.regions:
+        if not work.sides[side].regions:
             return
         self._prepare(side, target, dense)
         gates, matrices = getattr(self, side), self._matrices_of_tiles(side)
-        # should an update raise, what depended on the gates is gone
+        # these depend on the gates; an update may raise
         self._tile_matrices[side] = self._circuits[side] = self._form = None
-        # Re Tr(g y) = Re Tr(E^H g); on the right it is the transposed gate that stands there
+        # Re Tr(g y) = Re Tr(E^H g); in the transposed network the gates are transposed
         turn = np.transpose if side == "right" else np.asarray
         environment_of = conjugate if side == "right" else adjoint
-        form = 0.0
 
-        def renew_tile(k: int, traced: np.ndarray) -> np.ndarray:
-            nonlocal form
-            tile, inside = part.tiles[k], work.gate_sweep(side, k)
+        def renew_turned(j: int, traced: np.ndarray) -> np.ndarray:
+            gates[j] = renew(j, environment_of(traced), gates[j])
+            return turn(gates[j])
 
-            def renew_gate(position: int, traced: np.ndarray) -> np.ndarray:
-                j = tile.gates[position]
-                gates[j] = renew(j, environment_of(traced), gates[j])
-                return turn(gates[j])
-
-            if inside is None:
-                new = renew_gate(0, traced)
-            else:
-                turned = [turn(gates[j]) for j in tile.gates]
-                new = inside.run(turned, matrices[k].dot(traced), renew_gate)
-            form = (new.T * traced).sum().real
-            return new
-
-        work.tile_sweep(side).run(matrices, renew_tile)
-        self._tile_matrices[side], self._form = matrices, float(form)
+        form = work.sweeps[side].run(matrices, [turn(gate) for gate in gates], renew_turned)
+        self._tile_matrices[side], self._form = matrices, form
 
     def _prepare(self, side: str, target: np.ndarray | None, dense: np.ndarray | None) -> None:
         """Put Y_1, in which all tiles of a side stand but the first, into the work's matrix."""
@@ -403,12 +379,12 @@ class DenseEnvironments(DenseOperatorEnvironments):
         """The matrix of every tile of a side, transposed on the right."""
         found = self._tile_matrices[side]
         if found is None:
-            work = self._workspace()
             gates = [gate.T if side == "right" else gate for gate in getattr(self, side)]
-            found = self._tile_matrices[side] = []
-            for k, tile in enumerate(work.sides[side].tiles):
-                inside, own = work.gate_sweep(side, k), [gates[j] for j in tile.gates]
-                found.append(own[0] if inside is None else inside.run(own))
+            sweep = self._workspace().sweeps[side]
+            found = self._tile_matrices[side] = [
+                gates[tile.gates[0]] if inside is None else inside.run(gates)
+                for tile, inside in zip(sweep.tiles, sweep.inside, strict=True)
+            ]
         return found
 
     def _matrices_of(self, side: str, form: Callable) -> list[Array]:
@@ -447,6 +423,7 @@ class _Workspace:
     plan : ProductPlan
     target, transposed : arrays
         conj(G), and its transpose, from which the products of the two sides start.
+    sweeps : dict of TileSweep
     """
 
     def __init__(
@@ -463,12 +440,13 @@ class _Workspace:
         self.transposed = self.target.T
         self._matrix = backend.empty(max(target.shape) ** 2)
         self._scratch = [backend.empty(self.plan.scratch) for _ in range(2)]
-        self._traced = backend.empty(self.plan.traced)
+        buffers = (self._matrix, backend.empty(self.plan.traced), self._scratch)
         if self.plan.scratch >= len(self._matrix):  # one panel is all, and is read where it lies
             self.transposed = backend.to_device(conjugate(np.ascontiguousarray(target.T)))
+        self.sweeps = {
+            name: TileSweep(backend, side, *buffers) for name, side in self.sides.items()
+        }
         self._products: dict[str | tuple[str, int], PanelProduct] = {}
-        self._tile_sweeps: dict[str, TileSweep] = {}
-        self._gate_sweeps: dict[tuple[str, int], GateSweep | None] = {}
 
     def matrix(self, shape: tuple[int, int]) -> Array:
         """The large buffer as a matrix; every sweep works in it."""
@@ -493,27 +471,6 @@ class _Workspace:
             product = PanelProduct(self.backend, factors, width, self._scratch)
             self._products[side, width] = product
         self._products[side, width].run(matrices, source, out)
-
-    def tile_sweep(self, side: str) -> TileSweep:
-        """The sweep over the tiles of a side."""
-        if side not in self._tile_sweeps:
-            part = self.sides[side]
-            free = [any(part.places[j].fixed is None for j in tile.gates) for tile in part.tiles]
-            buffers = (self._matrix, self._traced, self._scratch)
-            self._tile_sweeps[side] = TileSweep(
-                self.backend, part.tiles, part.regions, free, *buffers
-            )
-        return self._tile_sweeps[side]
-
-    def gate_sweep(self, side: str, k: int) -> GateSweep | None:
-        """The sweep over the gates of a tile; None where it has one gate only."""
-        if (side, k) not in self._gate_sweeps:
-            part, is_complex = self.sides[side], self.backend.kind.kind == "c"
-            tile = part.tiles[k]
-            several = len(tile.gates) > 1
-            sweep = GateSweep(tile, part.places, is_complex) if several else None
-            self._gate_sweeps[side, k] = sweep
-        return self._gate_sweeps[side, k]
 
 
 def sweep_cost(

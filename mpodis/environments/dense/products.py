@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from autoray import do
@@ -25,6 +25,7 @@ from mpodis.environments.dense.plan import (
     Factor,
     Group,
     Region,
+    SidePlan,
     Tile,
     piece_rows,
     row_length,
@@ -40,6 +41,9 @@ __all__ = [
     "conjugate",
     "group_matrices",
 ]
+
+Renew: TypeAlias = Callable[[int, np.ndarray], np.ndarray]
+"""(placement, operator whose trace with the gate is the form) -> new gate."""
 
 STRIP = 8
 """Columns that are transposed at once: numbers in a line of the cache."""
@@ -295,27 +299,37 @@ class TileSweep:
     Parameters
     ----------
     backend : DenseBackend
-    tiles : sequence of Tile
-    regions : sequence of (first wire, number of wires)
-        What is left at each step, see `plan.remaining_regions`; their number is that of the steps.
-    free : sequence of bool
-        Whether a tile is to be renewed.
+    side : SidePlan
     matrix, traced : flat arrays
         Where the operator comes in, and where its traces go.
     scratch : pair of flat arrays
+
+    Attributes
+    ----------
+    tiles : sequence of Tile
+    inside : list of GateSweep or None
+        Sweeps over the gates of the tiles; None for a tile of one gate.
     """
 
     def __init__(
         self,
         backend: DenseBackend,
-        tiles: Sequence[Tile],
-        regions: Sequence[Region],
-        free: Sequence[bool],
+        side: SidePlan,
         matrix: Array,
         traced: Array,
         scratch: Sequence[Array],
     ) -> None:
         self._backend, self._scratch, self._steps = backend, scratch, []
+        tiles, regions, places = side.tiles, side.regions, side.places
+        is_complex = backend.kind.kind == "c"
+        self.tiles, self.inside = (
+            tiles,
+            [
+                GateSweep(tile, places, is_complex) if len(tile.gates) > 1 else None
+                for tile in tiles
+            ],
+        )
+        free = [any(places[j].fixed is None for j in tile.gates) for tile in tiles]
         here, there = matrix, traced
         for k, (first, n) in enumerate(regions):
             tile = tiles[k]
@@ -376,22 +390,35 @@ class TileSweep:
                 pieces.append(_Piece(jobs, passed, summed, total_view, out, *products))
         return pieces
 
-    def run(self, matrices: list, renew: Callable[[int, np.ndarray], np.ndarray]) -> None:
-        """Go through the tiles.
+    def run(self, matrices: list, gates: list, renew: Renew) -> float:
+        """Renew all free gates.
 
         Parameters
         ----------
         matrices : list of arrays
             The matrices of all tiles; those of free tiles are replaced.
+        gates : list of arrays
+            All gates; free ones are replaced.
         renew : callable
-            (k, traced Y_k) -> new matrix of tile k.
+            (placement, operator whose trace with the gate is the form) -> new gate.
+
+        Returns
+        -------
+        float
+            The form after the last update.
         """
         to_device, to_numpy = self._backend.to_device, self._backend.to_numpy
-        for k, (free, traced, right, pieces) in enumerate(self._steps):
+        form = 0.0
+        for k, (free, view, right, pieces) in enumerate(self._steps):
             if free:
-                matrices[k] = renew(k, to_numpy(self._backend.sum_last(traced)))
+                traced, inside = to_numpy(self._backend.sum_last(view)), self.inside[k]
+                if inside is None:
+                    matrices[k] = renew(self.tiles[k].gates[0], traced)
+                else:
+                    matrices[k] = inside.run(gates, matrices[k].dot(traced), renew)
+                form = float((matrices[k].T * traced).sum().real)
             if right is None:
-                return
+                break
             right_matrix = to_device(right.matrix(matrices[k]))
             left_matrix = to_device(adjoint(matrices[k + 1]))
             for inputs, passed, summed, total, out, columns, rows in pieces:
@@ -405,6 +432,7 @@ class TileSweep:
                             total += part
                         fresh = False
                 rows(left_matrix, summed, out)
+        return form
 
 
 class _GateStep(NamedTuple):
@@ -447,7 +475,7 @@ class GateSweep:
         self._one, self._size = np.eye(size, dtype=backend.kind), size
         self._both, self._passed = (backend.empty(2 * size**2).reshape(-1, size) for _ in range(2))
         free = [places[j].fixed is None for j in tile.gates]
-        self._steps = []
+        self._gates, self._steps = tile.gates, []
         for k, j in enumerate(tile.gates):
             first, width = places[j].wires[0] - tile.first, places[j].width
             take_out = traced = None
@@ -465,18 +493,18 @@ class GateSweep:
         self,
         gates: list,
         traced: np.ndarray | None = None,
-        renew: Callable[[int, np.ndarray], np.ndarray] | None = None,
+        renew: Renew | None = None,
     ) -> np.ndarray:
-        """The product of the gates, the first on the left; they are renewed before if asked for.
+        """The product of the tile's gates, the first on the left; before, they may be renewed.
 
         Parameters
         ----------
         gates : list of arrays
-            Renewed in place.
+            All gates of the circuit; those of the tile are renewed in place.
         traced : array, optional
             The tile's matrix times its traced operator.
         renew : callable, optional
-            (number in the tile, traced operator) -> new gate.
+            As for `TileSweep.run`.
         """
         both, passed, size = self._both, self._passed, self._size
         if traced is None:
@@ -484,15 +512,15 @@ class GateSweep:
         else:
             passed[:size] = traced
         passed[size:] = self._one
-        for k, step in enumerate(self._steps):
+        for j, step in zip(self._gates, self._steps, strict=True):
             if renew is not None and step.take_out is not None:
                 product, x, out = step.take_out
-                product(adjoint(gates[k]), x, out)
+                product(adjoint(gates[j]), x, out)
             both[size:] = passed[size:]
             if renew is not None and step.traced is not None:
-                gates[k] = renew(k, np.add.reduce(step.traced, axis=(2, 3)))
+                gates[j] = renew(j, np.add.reduce(step.traced, axis=(2, 3)))
             product, x, out = step.pass_on
-            step.right.multiply(product, x, step.right.matrix(gates[k]), out)
+            step.right.multiply(product, x, step.right.matrix(gates[j]), out)
         return passed[size:].copy()
 
 

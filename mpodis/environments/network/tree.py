@@ -306,18 +306,17 @@ def _searched(indices: tuple, sizes: tuple, optimize: Any, trials: int, seed: in
     dims = {symbols[i]: size for i, size in sizes}
     with _seeded(seed):
         if optimize not in (None, "greedy", "hyper"):
+            if isinstance(optimize, tuple):
+                _check_count(1 + sum(len(step) - 1 for step in optimize), len(inputs))
             try:
                 tree = ctg.array_contract_tree(inputs, (), dims, optimize=optimize)
                 path = [(a, b) for a, b in tree.get_ssa_path()]
-            except (KeyError, IndexError, TypeError, UserWarning) as error:
+            except (KeyError, IndexError, TypeError) as error:
                 raise ValueError(
                     f"optimize={optimize!r} is no contraction of these {len(inputs)} tensors "
                     f"({error!r}); use 'greedy', 'hyper', or what cotengra takes"
                 ) from None
-            if len(path) != len(inputs) - 1:
-                raise ValueError(
-                    f"optimize= contracts {len(path) + 1} tensors, the network has {len(inputs)}"
-                )
+            _check_count(len(path) + 1, len(inputs))
             return path
         serial: dict[str, Any] = {"parallel": False}  # cotengra's annotation knows strings only
         optimizers: list[Any] = [
@@ -339,6 +338,15 @@ def _searched(indices: tuple, sizes: tuple, optimize: Any, trials: int, seed: in
             for optimizer in optimizers
         ]
     return min(paths, key=lambda path: path_cost(indices, dict(sizes), path)[0])
+
+
+def _check_count(contracted: int, tensors: int) -> None:
+    """Refuse a path or tree of another network."""
+    if contracted != tensors:
+        raise ValueError(
+            f"optimize= contracts {contracted} tensors, the network has {tensors}; search the "
+            "path for this network, or use 'greedy' or 'hyper'"
+        )
 
 
 def path_cost(

@@ -1,0 +1,120 @@
+"""Ctrl-C, and runs that are read or continued before they have ended."""
+
+import signal
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+import mpodis.disentangling as run_module
+from mpodis import compress, disentangle, load_run, resume
+from mpodis.optimise.search import Search
+from reference import random_matrix
+from runs import assert_same_result, lines
+
+OPTIONS = {"depth": 2, "n_init": 2, "init_sweeps": 3, "max_sweeps": 12, "tol": 0.0}
+
+
+def operator():
+    return compress(random_matrix((8, 8), seed=1)).mpo
+
+
+@pytest.fixture
+def pressed_after(monkeypatch):
+    """Presses Ctrl-C while so many records were made, as often as asked."""
+
+    def press(count, times=1):
+        records = Search.records
+
+        def interrupted(self, state):
+            for k, record in enumerate(records(self, state)):
+                if k == count - 1:
+                    for _ in range(times):
+                        signal.raise_signal(signal.SIGINT)
+                yield record
+
+        monkeypatch.setattr(Search, "records", interrupted)
+
+    return press
+
+
+@pytest.mark.parametrize("init", ["identity", "grown"])
+def test_ctrl_c_returns_the_best_result_so_far(pressed_after, init, caplog):
+    pressed_after(6)
+    found = disentangle(operator(), **OPTIONS, init=init)
+    assert found.status == "interrupted"
+    assert len(found.history) == 6
+    assert_allclose(found.loss, found.history.column("loss").min(), atol=1e-9)
+    assert_allclose(found.factorization.overlap(operator()), found.overlap, atol=1e-12)
+    messages = [record.message for record in caplog.records]
+    assert "press Ctrl-C again to stop at once" in messages[0]
+    assert "go on with init=<this result>" in messages[1]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_second_ctrl_c_raises(pressed_after):
+    pressed_after(3, times=2)
+    with pytest.raises(KeyboardInterrupt):
+        disentangle(operator(), **OPTIONS)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_an_interrupted_run_is_resumed_to_the_same_result(
+    pressed_after, tmp_path, caplog, monkeypatch
+):
+    alone, records = disentangle(operator(), **OPTIONS), Search.records
+    pressed_after(7)
+    stopped = disentangle(operator(), **OPTIONS, run_dir=tmp_path)
+    monkeypatch.setattr(Search, "records", records)
+    assert f"go on with mpodis.resume('{tmp_path}')" in caplog.text
+    read = load_run(tmp_path)
+    assert read.status == "unfinished"
+    assert len(read.history) == len(stopped.history) == 7
+    assert_array_equal(read.factorization.to_dense(), stopped.factorization.to_dense())
+    assert_same_result(resume(tmp_path), alone)
+
+
+def test_a_run_can_be_read_at_any_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(run_module, "CHECKPOINT_SECONDS", 0.0)
+    alone = disentangle(operator(), **OPTIONS, run_dir=tmp_path / "alone")
+    seen, records = [], Search.records
+
+    def read_between(self, state):
+        for k, record in enumerate(records(self, state)):
+            if k == 8:  # the checkpoints of the records before are there
+                files = {file: file.read_bytes() for file in tmp_path.glob("run/*")}
+                monkeypatch.setattr(Search, "records", records)
+                seen.append(load_run(tmp_path / "run"))
+                assert {file: file.read_bytes() for file in tmp_path.glob("run/*")} == files
+            yield record
+
+    monkeypatch.setattr(Search, "records", read_between)
+    found = disentangle(operator(), **OPTIONS, run_dir=tmp_path / "run")
+    assert [one.status for one in seen] == ["unfinished"]
+    assert len(seen[0].history) == 8
+    assert_allclose(seen[0].factorization.overlap(operator()), seen[0].overlap, atol=1e-12)
+    assert_same_result(found, alone)
+    assert_same_result(load_run(tmp_path / "run"), alone)
+
+
+def test_what_cannot_be_read_is_said(tmp_path):
+    with pytest.raises(FileNotFoundError, match="is no run: it has no config.json"):
+        load_run(tmp_path)
+    disentangle(operator(), **OPTIONS, run_dir=tmp_path)
+    for file in tmp_path.glob("checkpoint*"):
+        file.unlink()
+    with pytest.raises(ValueError, match="has no checkpoint yet"):
+        load_run(tmp_path)
+
+
+def test_resume_takes_other_limits(tmp_path):
+    options = OPTIONS | {"init": "identity", "method": "sweeps"}
+    short = disentangle(operator(), **(options | {"max_sweeps": 4}), run_dir=tmp_path)
+    assert short.status == "max_sweeps"
+    longer = resume(tmp_path, max_sweeps=9)
+    assert_same_result(longer, disentangle(operator(), **(options | {"max_sweeps": 9})))
+    assert load_run(tmp_path).options.max_sweeps == 9
+    assert len(lines(tmp_path)) == len(longer.history)
+    timed = resume(tmp_path, max_sweeps=400, max_seconds=longer.seconds + 1e-6)
+    assert timed.status == "max_seconds"
+    assert np.isfinite(timed.overlap)
