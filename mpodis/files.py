@@ -76,7 +76,7 @@ def save_arrays(
         array = np.asarray(array, order="C")  # the format scrambles strided arrays silently
         if array.dtype.kind == "c":
             complex_names.append(name)
-            array = np.stack([array.real, array.imag], axis=-1)
+            array = np.stack([np.real(array), np.imag(array)], axis=-1)
         plain[name] = array
     header = {**(metadata or {}), _COMPLEX: json.dumps(complex_names)}
     data = save(plain, metadata=header)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
 
 __all__ = ["Bar", "bar", "track"]
@@ -84,7 +84,7 @@ def bar(*, total: int | None, desc: str, enabled: bool = True) -> Iterator[Bar]:
 
 def track(items: Iterable, *, desc: str, total: int | None = None, enabled: bool = True):
     """Iterate over `items` under a `Bar`."""
-    if total is None and hasattr(items, "__len__"):
+    if total is None and isinstance(items, Sized):
         total = len(items)
     with bar(total=total, desc=desc, enabled=enabled) as shown:
         for item in items:

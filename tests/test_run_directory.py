@@ -7,7 +7,7 @@ from types import ModuleType
 import pytest
 
 from jobs import Killed, dies, do
-from mpodis.jobs import JOBS, Figure, ModuleJob
+from mpodis.jobs import JOBS, Figure, ModuleJob, open_job
 from mpodis.jobs.directory import JobDirectory
 from mpodis.options import Config, DisentangleConfig, RunConfig, option
 from mpodis.report import render
@@ -25,7 +25,7 @@ def test_a_page_is_made_of_finished_jobs_only(tmp_path):
 def test_a_directory_knows_its_job_and_config(tmp_path):
     for job, options in (("run", MAIN), ("disentangle", DisentangleConfig(file="w.npy"))):
         JobDirectory.create(tmp_path / "deep" / job, job, options)
-        directory, found, stored = JobDirectory.open(str(tmp_path / "deep" / job))
+        directory, found, stored = open_job(str(tmp_path / "deep" / job))
         assert (directory.path, found, stored) == (tmp_path / "deep" / job, job, options)
         assert not directory.has_begun()
 
@@ -77,14 +77,14 @@ def test_sweeps_count_as_begun(tmp_path):
 def test_a_directory_of_something_else(tmp_path, content, message):
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(ValueError, match=message):
-        JobDirectory.open(tmp_path)
+        open_job(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["", "absent", "file"])
 def test_no_directory_of_a_job(tmp_path, name):
     (tmp_path / "file").touch()
     with pytest.raises(FileNotFoundError, match="is no run directory: it has no config.json"):
-        JobDirectory.open(tmp_path / name)
+        open_job(tmp_path / name)
 
 
 # --- a job from outside the package
@@ -109,7 +109,7 @@ def test_a_job_is_a_line_in_the_registry(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "table", page)
     monkeypatch.setitem(JOBS, "bake", ModuleJob(Loaf, "oven", "table"))
     directory = JobDirectory.create(tmp_path / "run", "bake", Loaf(minutes=2))
-    _, title, options = JobDirectory.open(tmp_path / "run")
+    _, title, options = open_job(tmp_path / "run")
     do(title, options, directory)
     text = render(directory.path).read_text()
     for words in ("<h1>Bread</h1>", "A line.", "<td>120</td>", "minutes = 2"):
