@@ -306,7 +306,8 @@ def _searched(indices: tuple, sizes: tuple, optimize: Any, trials: int, seed: in
     with _seeded(seed):
         if optimize not in (None, "greedy", "hyper"):
             try:
-                tree = ctg.array_contract_tree(inputs, (), dims, optimize=optimize)
+                chosen: Any = optimize  # its type stubs know names only
+                tree = ctg.array_contract_tree(inputs, (), dims, optimize=chosen)
                 path = [(a, b) for a, b in tree.get_ssa_path()]
             except (KeyError, IndexError, TypeError) as error:
                 raise ValueError(
