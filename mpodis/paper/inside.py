@@ -95,16 +95,16 @@ def new_network(
     generator = torch_generator(seed)
     model = HybridNetwork(specs, batch_size=batch, seed=generator)
     if exponent == "triangular":
-        layer = submodule(model, "layer1")
+        layer: Any = model.layers[0]
         for side in (layer.left, layer.right):
             for k, circuit in enumerate(side):
                 side[k] = TriangularCircuitLayer(circuit.ansatz, init_scale=scale, seed=generator)
     return model
 
 
-def _circuits(model: nn.Module) -> list[CircuitLayer]:
+def _circuits(model: Any) -> list[CircuitLayer]:
     """The circuits of the first layer, left ones first."""
-    layer = submodule(model, "layer1")
+    layer = model.layers[0]
     return [*layer.left, *layer.right]
 
 
