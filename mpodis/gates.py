@@ -197,8 +197,6 @@ for _gate in (
 ):
     register_gate(_gate)
 
-FIXED = {name: gate.matrix for name, gate in _REGISTRY.items()}
-
 
 def check_group(group: str) -> str:
     """The group's name, or a ValueError with those that are known."""

@@ -9,12 +9,19 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from mpodis import (
+    Ansatz,
     Factorization,
+    Gate,
+    Placement,
     brickwall,
     compress,
     disentangle,
+    from_spec,
+    gates,
+    load_factorization,
     load_run,
     random_circuit,
+    register_gate,
     register_objective,
 )
 from mpodis.environments import (
@@ -144,6 +151,50 @@ def test_engine_names_are_unique_and_unknown_ones_are_refused():
     mpo = compress(np.eye(4))
     with pytest.raises(ValueError, match="engine='plain' is not known; use one of auto, dense"):
         disentangle(mpo, depth=1, engine="plain")
+
+
+# --- a gate and a pattern
+
+
+@pytest.fixture
+def fswap(monkeypatch):
+    """The fermionic SWAP, registered for one test."""
+    monkeypatch.setattr("mpodis.gates._REGISTRY", dict(gates._REGISTRY))
+    matrix = np.eye(4)[[0, 2, 1, 3]] @ np.diag([1, 1, 1, -1])
+    return register_gate(Gate("FSWAP", matrix, n_cnots=2))
+
+
+def test_a_gate(fswap, tmp_path):
+    left = from_spec("1b + FSWAP + 1b", 3)
+    assert [place.fixed for place in left.layers[1]] == ["FSWAP"]
+    hidden = random_circuit(left, seed=0)
+    assert_array_equal(hidden.gates[3], fswap.matrix)
+    mpo = compress(hidden.to_dense() @ np.diag(np.arange(1.0, 9))).mpo
+    options = {"right": Ansatz(3, ()), "max_bond": 2, "n_init": 4, "seed": 0}
+    found = disentangle(mpo, left="1b + fswaps + 1b", **options)
+    assert_array_equal(found.factorization.left.gates[3], fswap.matrix)
+    assert_allclose(found.overlap, overlap(mpo.to_dense(), found.factorization.to_dense()))
+    found.factorization.save(tmp_path / "found.safetensors")
+    again = load_factorization(tmp_path / "found.safetensors")
+    assert again.left.ansatz == left
+
+
+def ring(n, depth):
+    """Pairs of neighbours on a ring of wires: any function that returns an Ansatz is a pattern."""
+    pairs = [(k, (k + 1) % n) for k in range(n)]
+    layers = [tuple(map(Placement, pairs[parity::2])) for parity in (0, 1)]
+    return Ansatz(n, tuple(layers[t % 2] for t in range(depth)))
+
+
+@pytest.mark.parametrize("engine", ["dense", "transverse"])
+def test_a_pattern(engine):
+    mpo = compress(random_matrix((16, 16), seed=3)).mpo
+    options = {"engine": engine, "max_sweeps": 40, "n_init": 1, "seed": 0}
+    found = disentangle(mpo, left=ring(4, 2), right=ring(4, 2), **options)
+    assert found.factorization.left.ansatz == ring(4, 2)
+    assert_allclose(found.overlap, overlap(mpo.to_dense(), found.factorization.to_dense()))
+    # the ring holds the brickwall, whose outer wires stay alone in every second layer
+    assert found.overlap > disentangle(mpo, depth=2, **options).overlap
 
 
 # --- a readout

@@ -13,7 +13,7 @@ from mpodis.conventions import qubit_legs
 from mpodis.data import load_data
 from mpodis.factorization import Factorization
 from mpodis.fit import weighted_loss
-from mpodis.gates import FIXED, random_gate
+from mpodis.gates import named_gate, random_gate
 from mpodis.nn import accuracy, dense_network
 from mpodis.paper import replacements
 from mpodis.paper.replacements import (
@@ -49,7 +49,7 @@ def rotation(angle):
 
 def from_angles(a, b):
     """The formula of the module."""
-    cnot = FIXED["CNOT"]
+    cnot = named_gate("CNOT").matrix
     outer, middle, inner = (
         np.kron(rotation(s), rotation(t)) for s, t in ((b[0], a[0]), (a[1], b[1]), (b[2], a[2]))
     )
@@ -61,7 +61,7 @@ SPECIAL = {
     "minus one": -np.eye(4),
     "product": np.kron(rotation(0.3), rotation(-1.2)),
     "SWAP and a sign": np.diag([1.0, 1, 1, -1])[[0, 2, 1, 3]],
-    "two CNOTs": FIXED["CNOT"] @ FIXED["CNOT"][::-1, ::-1],
+    "two CNOTs": named_gate("CNOT").matrix @ named_gate("CNOT").matrix[::-1, ::-1],
 }
 
 

@@ -17,7 +17,7 @@ from mpodis.circuit.ansatz import Ansatz, Placement
 from mpodis.circuit.circuit import Circuit
 from mpodis.conventions import wires
 from mpodis.factorization import Factorization
-from mpodis.gates import FIXED
+from mpodis.gates import named_gate
 from mpodis.sites import mpo_from_tensors, site_tensors
 
 __all__ = ["as_rotations", "gate_angles"]
@@ -94,7 +94,8 @@ def _rewritten(circuit: Circuit) -> tuple[Circuit, list[np.ndarray]]:
         singles = tuple(Placement((wire,)) for pair in pairs for wire in pair)
         cnots = tuple(Placement(pair, "CNOT") for pair in pairs)
         layers += [singles, cnots, singles, cnots]
-        values += [*outer, *[FIXED["CNOT"]] * len(pairs), *inner, *[FIXED["CNOT"]] * len(pairs)]
+        matrices = [named_gate("CNOT").matrix] * len(pairs)
+        values += [*outer, *matrices, *inner, *matrices]
     return Circuit(Ansatz(circuit.n, tuple(layers)), tuple(values)), left_over
 
 

@@ -4,13 +4,13 @@
     python scripts/bench/engines.py --out notebooks/records/engines.json --plot engines.png
     python scripts/bench/engines.py --quick
 
-Every figure is the time for offering every gate of both circuits its environment once and updating
-it: a sweep of the dense engine, half a walk there and back of the transverse and the tree engine,
-a half sweep of the boundary engine. `naive` is what one would write with quimb: the closed network
-without one gate, contracted gate after gate along a path that was searched beforehand; where
-circuits have many gates it is measured on some of them and scaled up. The problem is an MPO of
-bond dimension 4, Gaussian, and a product core; gates are in SO(4), near the identity; the update
-is the polar one. Engines are timed in turn, and the median over the rounds is taken.
+Every figure is the time for giving every gate of both circuits its environment once and updating
+it: a sweep of the dense engine, half a sweep of the transverse, the tree and the boundary engine.
+`naive` is what one would write with quimb: the closed network without one gate, contracted gate
+after gate along a path that was searched beforehand; where circuits have many gates it is measured
+on some of them and scaled up. The problem is an MPO of bond dimension 4, Gaussian, and a product
+core; gates are in SO(4), near the identity; the update is the polar one. Engines are timed in turn,
+and the median over the rounds is taken.
 
 `--prototypes DIR` times the prototypes in the same run too, where their files are at hand.
 """
@@ -74,10 +74,10 @@ class Problem:
     def __init__(self, n: int, depth: int, *, bond: int = 4, seed: int = 0) -> None:
         rng = np.random.default_rng(seed)
         bonds = [1, *[bond] * (n - 1), 1]
-        cores = [rng.normal(size=(bonds[k], 2, 2, bonds[k + 1])) for k in range(n)]
+        tensors = [rng.normal(size=(bonds[k], 2, 2, bonds[k + 1])) for k in range(n)]
         self.n, self.depth = n, depth
         self.legs = ((2, 2),) * n
-        self.target = _unit(cores)
+        self.target = _unit(tensors)
         self.core = _unit(site_tensors(truncate(mpo_from_tensors(self.target), max_bond=1).mpo))
         left = brickwall(n, depth, fill=False)
         self.circuits = [
@@ -93,9 +93,9 @@ class Problem:
         return engine
 
 
-def _unit(cores):
-    cores = right_canonical(left_canonical(cores)[0])[0]
-    return spread_norm(cores, 0.0)
+def _unit(tensors):
+    tensors = right_canonical(left_canonical(tensors)[0])[0]
+    return spread_norm(tensors, 0.0)
 
 
 def update(environment, gate):

@@ -112,7 +112,7 @@ class NetworkEnvironments(Environments):
             self._put(key, getattr(self, key[0])[key[1]])
 
     def inner(self) -> float:
-        # where the last walk ended, so that all that is needed is at hand
+        # at the tensor where the last sweep ended: its messages are known
         first = self._order[0] if self._order else ("core", 0)
         return float(np.real(self._messages.value(self._leaf[first])))
 

@@ -6,7 +6,7 @@ of the part on u's side, so that the message into a leaf is the environment of i
 message follows from the two others that arrive at its node and is kept until a tensor behind it
 changes. Walking over the leaves in the order of the tree, each update redoes what lies between
 one leaf and the next: a whole sweep, with the newest values everywhere, costs two or three
-contractions of the network, however many tensors it has.
+contractions of the network, whatever the number of tensors.
 """
 
 from __future__ import annotations

@@ -1,33 +1,36 @@
 """Contraction of two tensors with the index orders planned beforehand.
 
-Every index stands on exactly two of the three tensors of a contraction: what both inputs carry is
-summed over, the rest is the output. A plan is a function of two arrays; it looks nothing up and
-copies as little as the orders allow.
+Every index belongs to exactly two of the three tensors of a contraction: indices of both inputs
+are summed over, the others are those of the output. A plan is a function of two arrays; it looks
+nothing up and copies as little as the orders allow.
 
-The tensors on a long chain are large and what joins them is small (a gate, a site), so that two
-patterns deserve their own code, for the large tensors X and Y on both sides of a small Z:
+In a contraction from site to site the boundaries are large and the tensors that join them are
+small (a gate, a site). Two patterns therefore have code of their own, for the large tensors X and
+Y on both sides of a small Z:
 
     inside   X [pre, K, post]   Y [pre, N, post]   Z [K, N]: a gate acts in place
-    ends     X [K1, mid, K2]    Y [N1, mid, N2]    Z [K1, K2, N1, N2]: a site closes the ring
+    ends     X [K1, mid, K2]    Y [N1, mid, N2]    Z [K1, K2, N1, N2]: a site of core or target
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
 
 import numpy as np
 
 __all__ = ["plan_pair"]
 
-Indices = Sequence[str]
+Indices: TypeAlias = Sequence[str]
+Plan: TypeAlias = Callable[[np.ndarray, np.ndarray], np.ndarray]
 SMALL_BATCH = 8
-"""Below this many columns a batch of matrix products is slower than one product with a kron."""
+"""Below this many columns a batch of matrix products is slower than one Kronecker product."""
 KRON = 64
-"""Largest matrix that is worth being blown up by an identity."""
+"""Largest dimension of such a Kronecker product with an identity."""
 
 
-def plan_pair(a: Indices, b: Indices, out: Indices, sizes: Mapping[str, int]) -> Callable:
+def plan_pair(a: Indices, b: Indices, out: Indices, sizes: Mapping[str, int]) -> Plan:
     """A function (array over a, array over b) -> C-contiguous array over `out`.
 
     Arrays are taken in any shape that holds their indices in the order given.
@@ -43,10 +46,11 @@ def plan_pair(a: Indices, b: Indices, out: Indices, sizes: Mapping[str, int]) ->
 
 
 def _size(indices: Indices, sizes: Mapping[str, int]) -> int:
+    """Entries of a tensor over these indices."""
     return math.prod(sizes[i] for i in indices)
 
 
-def _inside(x: Indices, y: Indices):
+def _inside(x: Indices, y: Indices) -> tuple[Indices, Indices, Indices, Indices] | None:
     """(pre, K, N, post) if x = pre K post and y = pre N post with nothing else in common."""
     common = set(x) & set(y)
     p = 0
@@ -60,7 +64,7 @@ def _inside(x: Indices, y: Indices):
     return x[:p], x[p : len(x) - q], y[p : len(y) - q], x[len(x) - q :]
 
 
-def _ends(x: Indices, y: Indices):
+def _ends(x: Indices, y: Indices) -> tuple[Indices, Indices, Indices, Indices, Indices] | None:
     """(K1, K2, N1, N2, mid) if x = K1 mid K2 and y = N1 mid N2 with nothing else in common."""
     common = set(x) & set(y)
     if not common:
@@ -73,8 +77,10 @@ def _ends(x: Indices, y: Indices):
     return x[: at[0]], x[stop[0] :], y[: at[1]], y[stop[1] :], mids[0]
 
 
-def _plan_apply(big: Indices, small: Indices, out: Indices, sizes):
-    """Large times small: the small tensor replaces K by N in the large one's order."""
+def _plan_apply(
+    big: Indices, small: Indices, out: Indices, sizes: Mapping[str, int]
+) -> Plan | None:
+    """Large times small: the small tensor replaces K by N in the order of the large one."""
     found = _inside(big, out)
     if found:
         pre, k, n, post = found
@@ -93,7 +99,7 @@ def _plan_apply(big: Indices, small: Indices, out: Indices, sizes):
         k1, k2, n1, n2, mid = found
         turn = plan_transpose(small, [*n1, *k1, *k2, *n2], sizes)
         f, e, g, h, m = (_size(x, sizes) for x in (n1, k1, k2, n2, mid))
-        if f * e > 16:  # the batch would do in many small products what one transposition saves
+        if f * e > 16:  # many small products would take longer than a transposition
             return None
         if e == 1:
             return lambda x, z: x.reshape(m, g) @ turn(z).reshape(f, g, h)
@@ -101,8 +107,8 @@ def _plan_apply(big: Indices, small: Indices, out: Indices, sizes):
     return None
 
 
-def _plan_close(x: Indices, y: Indices, out: Indices, sizes):
-    """Two large tensors onto a small one, their common legs summed over."""
+def _plan_close(x: Indices, y: Indices, out: Indices, sizes: Mapping[str, int]) -> Plan | None:
+    """Two large tensors with a small result."""
     found = _inside(x, y)
     if found:
         pre, k, n, post = found
@@ -114,7 +120,7 @@ def _plan_close(x: Indices, y: Indices, out: Indices, sizes):
             return lambda a, b: turn(a.reshape(size_k, s) @ b.reshape(size_n, s).T)
         if s < SMALL_BATCH and max(size_k, size_n) * s <= KRON:
             # the diagonal blocks of one product
-            def blocks(a, b):
+            def blocks(a: np.ndarray, b: np.ndarray) -> np.ndarray:
                 full = a.reshape(p, size_k * s).T @ b.reshape(p, size_n * s)
                 return turn(np.einsum("ksns->kn", full.reshape(size_k, s, size_n, s)))
 
@@ -135,7 +141,7 @@ def _plan_close(x: Indices, y: Indices, out: Indices, sizes):
     return None
 
 
-def _plan_general(a: Indices, b: Indices, out: Indices, sizes):
+def _plan_general(a: Indices, b: Indices, out: Indices, sizes: Mapping[str, int]) -> Plan:
     """Transpose both to matrices, multiply, transpose back."""
     shared = [i for i in a if i in set(b)]
     free_a = [i for i in a if i not in set(shared)]
@@ -147,11 +153,13 @@ def _plan_general(a: Indices, b: Indices, out: Indices, sizes):
     return lambda x, y: turn_out(turn_a(x).reshape(m, k) @ turn_b(y).reshape(k, n))
 
 
-def plan_transpose(given: Indices, wanted: Indices, sizes: Mapping[str, int]) -> Callable:
+def plan_transpose(
+    given: Indices, wanted: Indices, sizes: Mapping[str, int]
+) -> Callable[[np.ndarray], np.ndarray]:
     """A function that brings an array from one index order into another.
 
-    Neighbours that stay neighbours move as one axis: a tensor of twenty qubits is a matrix or a
-    stack of matrices to the copy.
+    Neighbours that stay neighbours move as one axis, so that a tensor of twenty qubits is copied
+    as a matrix or a stack of matrices.
     """
     given, wanted = list(given), list(wanted)
     if given == wanted:

@@ -231,10 +231,8 @@ def _slice_plan(
     indices: tuple, sizes: tuple, path: tuple, sliced: tuple[str, ...]
 ) -> MessagePassing:
     """Messages of a network without the indices that are held fixed."""
-    gone = set(sliced)
-    return MessagePassing(
-        [tuple(i for i in names if i not in gone) for names in indices], dict(sizes), path
-    )
+    kept = [tuple(i for i in names if i not in sliced) for names in indices]
+    return MessagePassing(kept, dict(sizes), path)
 
 
 def contract_slice(
@@ -265,7 +263,7 @@ def search_path(
     trials: int = TRIALS,
     seed: int = 0,
 ) -> Path:
-    """A contraction tree of the closed network by cotengra, as an SSA path.
+    """A contraction tree of the closed network, found by cotengra, as an SSA path.
 
     Parameters
     ----------
@@ -282,7 +280,7 @@ def search_path(
         numbered as in `Network.indices`.
     trials, seed : int
         "greedy" and "hyper" over kahypar repeat with the seed. (Greedy trials inside the
-        hyper-optimiser do not, whatever their seed, which is why they stand apart here.)
+        hyper-optimiser do not, whatever their seed; that is why they are run apart.)
 
     Raises
     ------
@@ -292,12 +290,13 @@ def search_path(
     if len(indices) == 2:
         return [(0, 1)]
     if isinstance(optimize, list | tuple):
-        optimize = tuple(tuple(pair) for pair in optimize)
+        optimize = tuple(tuple(step) for step in optimize)
+        _check_count(1 + sum(len(step) - 1 for step in optimize), len(indices))
     names = tuple(tuple(x) for x in indices)
     return _searched(names, tuple(sizes.items()), optimize, trials, seed)
 
 
-@lru_cache(maxsize=8)  # whoever chose the engine has just searched for the same network
+@lru_cache(maxsize=8)  # estimate and engine search the same network
 def _searched(indices: tuple, sizes: tuple, optimize: Any, trials: int, seed: int) -> Path:
     import cotengra as ctg
 
@@ -306,10 +305,9 @@ def _searched(indices: tuple, sizes: tuple, optimize: Any, trials: int, seed: in
     dims = {symbols[i]: size for i, size in sizes}
     with _seeded(seed):
         if optimize not in (None, "greedy", "hyper"):
-            if isinstance(optimize, tuple):
-                _check_count(1 + sum(len(step) - 1 for step in optimize), len(inputs))
             try:
-                tree = ctg.array_contract_tree(inputs, (), dims, optimize=optimize)
+                chosen: Any = optimize  # its type stubs know names only
+                tree = ctg.array_contract_tree(inputs, (), dims, optimize=chosen)
                 path = [(a, b) for a, b in tree.get_ssa_path()]
             except (KeyError, IndexError, TypeError) as error:
                 raise ValueError(
@@ -341,7 +339,7 @@ def _searched(indices: tuple, sizes: tuple, optimize: Any, trials: int, seed: in
 
 
 def _check_count(contracted: int, tensors: int) -> None:
-    """Refuse a path or tree of another network."""
+    """Raise a ValueError for a path or tree of another number of tensors."""
     if contracted != tensors:
         raise ValueError(
             f"optimize= contracts {contracted} tensors, the network has {tensors}; search the "
