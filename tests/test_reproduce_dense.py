@@ -98,7 +98,7 @@ def test_every_method_has_its_points_under_every_objective(record):
 
 def test_an_order_that_is_searched_is_never_further_off(record):
     pairs = (("plain-MPO", "MPO-order-given"), ("chi1", "given-chi1"))
-    for objective, names in itertools.product(dense.OBJECTIVES, pairs):
+    for objective, names in itertools.product(replacements.OBJECTIVES, pairs):
         searched, given = (
             record["pieces"][f"{objective}-{name}-seed0"]["rows"][0] for name in names
         )

@@ -88,7 +88,7 @@ def test_the_papers_way_is_a_new_run_of_plain_sweeps_at_each_depth(record, mpo):
     assert_allclose(row["overlap"][1], alone.overlap, atol=1e-12)
     assert_allclose(row["s_avg"][1], alone.entropies_after.mean(), atol=1e-12)
     phases = alone.path("phase").tolist()
-    assert phases == ["start"] + ["sweep"] * TINY.sweeps
+    assert phases == ["init"] + ["sweep"] * TINY.sweeps
 
 
 def test_the_core_of_the_papers_way_is_that_of_the_truncated_operator(record, mpo):

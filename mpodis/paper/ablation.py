@@ -32,6 +32,7 @@ LADDER: dict[str, dict[str, Any]] = {
 }
 """Settings by idea; what is not named is the default of `disentangle`."""
 GROWN = "+ grown"
+GROWTH: dict[str, Any] = {"init": "grown"}
 VARIANTS: dict[str, dict[str, Any]] = {
     "over-relaxed sweeps": _PAPER | {"core": "update", "init": "identity", "relaxation": 0.5},
     "four entropic starts": {"init": "entropic"},
@@ -90,7 +91,7 @@ def _one(*, data: str, networks: str, seed: int, depth: int, idea: str, settings
 def _grown(*, data: str, networks: str, seed: int, depth: int) -> dict:
     mpo = network(data, networks, seed).mpo.to_mpo()
     began = time.process_time()
-    found = disentangle(mpo, left=brickwall(mpo.L, depth), seed=seed, init="grown")
+    found = disentangle(mpo, left=brickwall(mpo.L, depth), seed=seed, **GROWTH)
     # of the processor: others may be at work on the machine
     share = (time.process_time() - began) / found.seconds
     best = {

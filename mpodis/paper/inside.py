@@ -8,10 +8,10 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 from torch.nn.functional import cross_entropy
 
 from mpodis.circuit.ansatz import brickwall
@@ -34,7 +34,7 @@ from mpodis.nn.adam_steps import adam_steps
 from mpodis.nn.hybrid_network import HybridNetwork, LayerSpec
 from mpodis.nn.linear import torch_generator
 from mpodis.nn.triangular_gates import TriangularCircuitLayer
-from mpodis.paper.networks import dataset, network, submodule
+from mpodis.paper.networks import dataset, network
 
 __all__ = [
     "CUT",
@@ -95,16 +95,16 @@ def new_network(
     generator = torch_generator(seed)
     model = HybridNetwork(specs, batch_size=batch, seed=generator)
     if exponent == "triangular":
-        layer = submodule(model, "layers.0")
+        layer: Any = model.layers[0]
         for side in (layer.left, layer.right):
             for k, circuit in enumerate(side):
                 side[k] = TriangularCircuitLayer(circuit.ansatz, init_scale=scale, seed=generator)
     return model
 
 
-def _circuits(model: nn.Module) -> list[CircuitLayer]:
+def _circuits(model: Any) -> list[CircuitLayer]:
     """The circuits of the first layer, left ones first."""
-    layer = submodule(model, "layers.0")
+    layer = model.layers[0]
     return [*layer.left, *layer.right]
 
 
@@ -119,7 +119,8 @@ def layer_gradients(model: HybridNetwork, x, y) -> list[float]:
     found: list[float] = []
     for circuit in _circuits(probe):
         squares: dict[int, float] = {}  # by placement
-        for width, parameter in submodule(circuit, "generators").items():
+        generators: Any = circuit.generators
+        for width, parameter in generators.items():
             places = [j for j, p in enumerate(circuit.ansatz.placements) if p.width == int(width)]
             sums = parameter.grad.square().sum(1).tolist()
             squares |= dict(zip(places, sums, strict=True))
