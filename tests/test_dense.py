@@ -254,6 +254,17 @@ def test_an_update_that_raises_leaves_a_usable_engine():
     close(engine.inner(), Twin(s, engine).form(), 1e-11 * s.scale)
 
 
+def test_gradients_of_few_wires_plan_no_tiles(monkeypatch):
+    monkeypatch.setattr(dense_module, "plan_sides", None)
+    s, engine = setup("mirror"), engine_of("mirror", {})
+    engine.gradient()
+    engine.gradient_towards(engine.dense(), s.target)
+    engine.pulled_metric(s.target @ s.target.T)
+    close(engine.inner(), twin("mirror").form(), 1e-11 * s.scale)
+    with pytest.raises(TypeError, match="not callable"):
+        engine.sweep({"left": lambda e, gate: gate})
+
+
 def test_a_sweep_allocates_nothing_large():
     n = 9
     legs = ((2, 2),) * n
