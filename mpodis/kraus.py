@@ -15,6 +15,7 @@ from mpodis.conventions import crop, pad, padded_shape
 from mpodis.disentangling import disentangle
 from mpodis.factorization import Factorization, dense_overlap
 from mpodis.fit import embed_metric, weighted_loss
+from mpodis.gates import named_gate
 from mpodis.measures import second_moment
 from mpodis.mpo import Compressed, compress
 from mpodis.optimise.problem import as_seed
@@ -78,11 +79,14 @@ class KrausEnsemble(Tabular):
 
 
 def count_cnots(ansatz: Ansatz) -> int | None:
-    """CNOTs of a circuit of 1- and 2-body gates; None with wider ones, which a compiler decides."""
-    if any(place.width > 2 for place in ansatz.placements):
-        return None
-    pairs = [place for place in ansatz.placements if place.width == 2]
-    return sum(1 if place.fixed else CNOTS[ansatz.group] for place in pairs)
+    """CNOTs of a circuit; None if it has gates for which only a compiler can tell."""
+    free = {1: 0, 2: CNOTS[ansatz.group]}
+    counts = [
+        named_gate(place.fixed).n_cnots if place.fixed else free.get(place.width)
+        for place in ansatz.placements
+    ]
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None
 
 
 def kraus_ensemble(

@@ -74,6 +74,8 @@ def test_cnots_are_counted():
     assert count_cnots(brickwall(4, 2)) == 2 * 3
     assert count_cnots(brickwall(4, 2, group="U")) == 3 * 3
     assert count_cnots(from_spec("1b + CNOT + 2b", 4)) == 2 + 2
+    assert count_cnots(from_spec("CZ + SWAP + 1b", 4)) == 2 * 1 + 3
+    assert count_cnots(from_spec("iSWAP + 2b", 4, group="U")) == 2 * 2 + 3
     assert count_cnots(brickwall(4, 1, 3)) is None
     assert count_cnots(Ansatz(3, ())) == 0
     wide = kraus_ensemble(compress(random_matrix((8, 8), False, 0)), left="3b", terms=1, **QUICK)
