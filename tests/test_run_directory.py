@@ -7,7 +7,7 @@ from types import ModuleType
 import pytest
 
 from jobs import Killed, dies, do
-from mpodis.jobs import JOBS, Figure, ModuleJob, open_job, open_job
+from mpodis.jobs import JOBS, Figure, ModuleJob, open_job
 from mpodis.jobs.directory import JobDirectory
 from mpodis.options import Config, DisentangleConfig, RunConfig, option
 from mpodis.report import render
