@@ -1,4 +1,4 @@
-"""Files: atomic writes, arrays as safetensors (complex too), JSON. No pickle is ever read."""
+"""Files: atomic writes, JSON, and arrays (complex ones too) as safetensors, never as pickles."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +24,7 @@ _COMPLEX = "mpodis.complex"
 
 
 def write_atomic(path: str | os.PathLike, content: bytes | str) -> None:
-    """Write to a temporary file beside `path`, flush it to disk, and put it in its place."""
+    """Write a temporary file beside `path`, flush it to disk, and rename it to `path`."""
     path = Path(path)
     data = content.encode() if isinstance(content, str) else content
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
@@ -40,16 +41,25 @@ def write_atomic(path: str | os.PathLike, content: bytes | str) -> None:
 
 
 def _umask() -> int:
+    """The permissions that new files do not get."""
     mask = os.umask(0)
     os.umask(mask)
     return mask
 
 
-def write_json(path: str | os.PathLike, value) -> None:
+def write_json(path: str | os.PathLike, value: Any) -> None:
+    """Write a value as JSON, atomically; NaN and infinities are allowed."""
     write_atomic(path, json.dumps(value, indent=2, allow_nan=True) + "\n")
 
 
-def read_json(path: str | os.PathLike):
+def read_json(path: str | os.PathLike) -> Any:
+    """The value of a JSON file.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is no such file, or it is not JSON.
+    """
     try:
         return json.loads(Path(path).read_text())
     except FileNotFoundError:
@@ -64,16 +74,21 @@ def save_arrays(
     *,
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Write named arrays as safetensors, atomically, and check that they read back.
+    """Write named arrays as safetensors, atomically, and check that they can be read back.
 
-    Complex arrays, which the format refuses, are stored as a real array with a last axis of 2
-    and listed in the metadata.
+    Complex arrays, which the format does not have, are stored as real arrays with a last axis of
+    2 and listed in the metadata.
+
+    Raises
+    ------
+    OSError
+        If the format has changed an array.
     """
     from safetensors.numpy import load, save
 
     plain, complex_names = {}, []
-    for name, array in arrays.items():
-        array = np.asarray(array, order="C")  # the format scrambles strided arrays silently
+    for name, value in arrays.items():
+        array: Any = np.asarray(value, order="C")  # the format scrambles strided arrays silently
         if array.dtype.kind == "c":
             complex_names.append(name)
             array = np.stack([np.real(array), np.imag(array)], axis=-1)
@@ -88,7 +103,13 @@ def save_arrays(
 
 
 def load_arrays(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Arrays and metadata of a safetensors file; complex arrays of `save_arrays` restored."""
+    """Arrays and metadata of a safetensors file, complex arrays as `save_arrays` had them.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is no such file, or it is incomplete or of another format.
+    """
     from safetensors import SafetensorError, safe_open
 
     path = Path(path)
@@ -103,13 +124,13 @@ def load_arrays(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[st
         raise ValueError(f"{path} is not a whole safetensors file ({reason})") from None
     for name in json.loads(metadata.pop(_COMPLEX, "[]")):
         pairs = arrays[name]
-        # a view, since x + 1j * y loses the sign of zeros and what is beside an infinity
+        # a view, since x + 1j * y loses signs of zeros, and a part whose other part is infinite
         arrays[name] = pairs.view(np.result_type(pairs, np.complex64))[..., 0]
     return arrays, metadata
 
 
 def array_metadata(path: str | os.PathLike) -> dict[str, str]:
-    """Metadata of a safetensors file, its arrays left where they are; empty for another file."""
+    """Metadata of a safetensors file without reading its arrays; empty for any other file."""
     from safetensors import SafetensorError, safe_open
 
     try:

@@ -1,4 +1,4 @@
-"""One progress bar for the whole package: a bar on a terminal, plain lines elsewhere."""
+"""The progress bar of the package: a bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -6,23 +6,26 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
+from typing import TypeVar
 
 __all__ = ["Bar", "bar", "track"]
 
+T = TypeVar("T")
+
 
 class Bar:
-    """A `tqdm` bar on a terminal; a line every few seconds where there is none.
+    """A `tqdm` bar on a terminal; elsewhere a line of text every few seconds.
 
     Parameters
     ----------
-    total
-        Number of steps, or None where it is not known.
-    desc
-        What is being counted.
-    enabled
+    total : int or None
+        Number of steps, if it is known.
+    desc : str
+        What is counted.
+    enabled : bool
         False shows nothing.
-    every
-        Seconds between two lines when the output is not a terminal.
+    every : float
+        Seconds between two lines of text.
     """
 
     def __init__(
@@ -42,7 +45,7 @@ class Bar:
             )
 
     def update(self, n: int = 1, **figures: float | str) -> None:
-        """Advance by `n` steps and show the figures that matter (overlap, loss)."""
+        """Advance by `n` steps and show figures such as the overlap."""
         self.done += n
         if figures:
             self.figures = ", ".join(
@@ -57,17 +60,18 @@ class Bar:
             print(self.line(), file=self._stream, flush=True)
 
     def line(self) -> str:
-        """The state as one plain line, with the time left where the total is known."""
+        """The state as one line of text, with the time left if the total is known."""
         seconds = time.monotonic() - self._began
         text = f"{self.desc}: {self.done}" + (f"/{self.total}" if self.total else "")
         if self.figures:
             text += f", {self.figures}"
         text += f", {seconds:.0f} s"
-        if self.total and self.done:
+        if self.total and 0 < self.done <= self.total:
             text += f", about {seconds / self.done * (self.total - self.done):.0f} s left"
         return text
 
     def close(self) -> None:
+        """Remove the bar from the terminal."""
         if self._bar is not None:
             self._bar.close()
 
@@ -82,8 +86,10 @@ def bar(*, total: int | None, desc: str, enabled: bool = True) -> Iterator[Bar]:
         shown.close()
 
 
-def track(items: Iterable, *, desc: str, total: int | None = None, enabled: bool = True):
-    """Iterate over `items` under a `Bar`."""
+def track(
+    items: Iterable[T], *, desc: str, total: int | None = None, enabled: bool = True
+) -> Iterator[T]:
+    """Iterate over `items` and show a `Bar`; by default `total` is their length, if any."""
     if total is None and isinstance(items, Sized):
         total = len(items)
     with bar(total=total, desc=desc, enabled=enabled) as shown:

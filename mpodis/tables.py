@@ -1,4 +1,4 @@
-"""Plain tables: results as text, as HTML in Jupyter and as CSV, from one description."""
+"""Tables: results as text, as HTML in Jupyter and as CSV."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numbers
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -18,8 +19,11 @@ from mpodis.files import write_atomic
 __all__ = ["Table", "Tabular", "number"]
 
 
-def number(value, digits: int = 4) -> str:
-    """A cell: floats to `digits` significant digits, counts with separators, None as a dash."""
+def number(value: Any, digits: int = 4) -> str:
+    """The text of a cell: floats to `digits` significant digits, counts with separators.
+
+    None and NaN are a dash.
+    """
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "-"
     if isinstance(value, bool | np.bool | str):
@@ -39,6 +43,7 @@ class Table:
     notes: Sequence[str] = ()
 
     def cells(self) -> list[list[str]]:
+        """The text of every cell."""
         return [[number(cell) for cell in row] for row in self.rows]
 
     def __str__(self) -> str:
@@ -62,7 +67,7 @@ class Table:
         Parameters
         ----------
         path : path, optional
-            Where the text is written, too.
+            File to which the text is also written.
         """
         stream = io.StringIO()
         writer = csv.writer(stream, lineterminator="\n")
@@ -84,13 +89,14 @@ class Table:
 
 
 class Tabular:
-    """Prints, shows and writes itself as its `table()`."""
+    """A result that is printed, shown in Jupyter and written as its `table()`."""
 
     def __init_subclass__(cls) -> None:
-        # before `dataclass` makes one that lists every number of every array
+        # `dataclass` would make one that lists every number of every array
         cls.__repr__ = cls.__str__
 
     def table(self) -> Table:
+        """The result as a table."""
         raise NotImplementedError
 
     def to_csv(self, path: str | os.PathLike | None = None) -> str:

@@ -1,4 +1,4 @@
-"""The dense engine: tiles, buffers, places and precisions against dense numpy.
+"""The dense engine: tiles, buffers, devices and precisions against dense numpy.
 
 What it shares with the other engines is in test_environments.py.
 """
@@ -387,7 +387,7 @@ print(used / expected)
         (10, 4, True, "float64", None),
         (10, 8, True, "float32", None),
         (11, 4, False, "float32", None),
-        pytest.param((12, 4, False, "float64", None), marks=pytest.mark.slow),
+        (12, 4, False, "float64", None),
     ],
     ids=str,
 )

@@ -96,3 +96,9 @@ def test_what_is_missing_is_found(tmp_path):
         "mpodis.nn.none",
         "mpodis.none",
     ]
+
+
+def test_the_citation_is_of_this_version():
+    from mpodis import __version__
+
+    assert f"\nversion: {__version__}\n" in (ROOT / "CITATION.cff").read_text()

@@ -122,6 +122,7 @@ def test_the_tree_prepares_every_real_vector_with_its_signs(n):
     for state, angles in zip(states, tree.angles(states), strict=True):
         prepared = Statevector(tree.circuit.assign_parameters(angles)).data
         assert_allclose(prepared, state, atol=1e-12)
+    assert_allclose(Statevector(tree.bound(states[0])).data, states[0], atol=1e-12)
     assert tree.circuit.count_ops().get("cx", 0) == 2**n - 2
     assert tree.circuit.num_parameters == 2**n - 1
 

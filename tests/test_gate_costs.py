@@ -8,11 +8,13 @@ from numpy.testing import assert_allclose
 from qiskit import QuantumCircuit
 from qiskit.providers.fake_provider import GenericBackendV2
 
-from mpodis.circuit.ansatz import Ansatz, brickwall
+from mpodis import cnot_count
+from mpodis.circuit.ansatz import Ansatz, Placement, brickwall
 from mpodis.circuit.circuit import Circuit, identity_circuit, random_circuit
+from mpodis.circuit.routing import routed_circuit
 from mpodis.circuit.spec import from_spec
 from mpodis.factorization import Factorization
-from mpodis.gates import random_gate
+from mpodis.gates import named_gate, random_gate
 from mpodis.mpo import compress
 from mpodis.quantum import (
     BACKENDS,
@@ -99,6 +101,31 @@ def test_a_line_of_qubits_runs_a_brickwall_without_swaps():
     found = gate_cost(circuit, backend=line)
     assert found.optimization_level == 3
     assert found.two_qubit == gate_cost(circuit).two_qubit == 20
+
+
+@pytest.mark.parametrize(("wires", "swaps"), [((0, 3), 4), ((2, 0), 2), ((1, 2), 0)])
+def test_swaps_for_distant_wires_are_counted_on_a_line(wires, swaps):
+    circuit = random_circuit(Ansatz(4, ((Placement(wires),),)), seed=0)
+    assert gate_cost(circuit).two_qubit == 2
+    routed = routed_circuit(circuit)
+    assert cnot_count(routed) == 2 + 3 * swaps
+    assert gate_cost(routed, optimization_level=0).two_qubit == 2 + 3 * swaps
+    # Qiskit may choose other qubits of the device, so that the wires are neighbours
+    line = GenericBackendV2(4, ["u", "cx"], coupling_map=[(i, i + 1) for i in range(3)], seed=0)
+    fixed = backends.transpiled(
+        to_qiskit(circuit), line, optimization_level=1, seed=0, layout=[0, 1, 2, 3]
+    )
+    assert 2 + 3 * swaps // 2 <= fixed.num_nonlocal_gates() <= 2 + 3 * swaps
+
+
+@pytest.mark.parametrize(
+    ("name", "cx"), [("CNOT", 1), ("CZ", 1), ("SWAP", 3), ("iSWAP", 2), ("ECR", 1)]
+)
+def test_a_registered_gate_costs_what_it_states(name, cx):
+    circuit = identity_circuit(Ansatz(3, ((Placement((2, 0), name),),), "U"))
+    # from level 2 on Qiskit renumbers qubits in place of a SWAP
+    assert gate_cost(circuit, optimization_level=1).two_qubit == cx
+    assert named_gate(name).n_cnots == cnot_count(circuit) == cx
 
 
 @pytest.fixture(scope="module")

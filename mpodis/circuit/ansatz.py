@@ -9,10 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mpodis.gates import check_group, gate_parameters, named_gate
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = [
     "Ansatz",
@@ -86,7 +90,19 @@ class Ansatz:
         Number of wires (qubits).
     layers : tuple of tuple of Placement
     group : {"SO", "O", "U"}
-        Real with determinant +1, real orthogonal, or complex unitary.
+        Free gates are real with determinant +1, real orthogonal, or complex unitary.
+
+    Raises
+    ------
+    ValueError
+        Layers whose gates overlap or leave the wires, complex fixed gates in a real circuit, or
+        tied gates of different numbers of wires.
+
+    Examples
+    --------
+    >>> layers = ((Placement((0, 1)), Placement((2, 3), "CZ")), (Placement((3, 0)),))
+    >>> print(Ansatz(4, layers))
+    4 wires, 2 layers (2 x 2b, 1 x CZ, 1 not on neighbours), SO
     """
 
     n: int
@@ -125,7 +141,7 @@ class Ansatz:
 
     @property
     def free(self) -> list[list[int]]:
-        """Numbers of the placements of every free gate: one, or those of a tie."""
+        """Numbers of the placements of every free gate: one, or all of a tie."""
         ties = self.ties
         return [
             [j] if place.tie is None else ties[place.tie]
@@ -135,7 +151,7 @@ class Ansatz:
 
     @property
     def placements(self) -> tuple[Placement, ...]:
-        """All placements in the order in which a row vector meets them."""
+        """All placements in the order in which they act on a row vector."""
         return tuple(p for layer in self.layers for p in layer)
 
     @property
@@ -150,12 +166,12 @@ class Ansatz:
 
     @property
     def n_parameters(self) -> int:
-        """Real parameters of the free gates."""
+        """Number of real parameters of the free gates."""
         widths = (self.placements[numbers[0]].width for numbers in self.free)
         return sum(gate_parameters(width, self.group) for width in widths)
 
     def reversed(self) -> Ansatz:
-        """Layers in the opposite order: the places of the adjoint circuit."""
+        """The ansatz of the adjoint circuit: layers in the opposite order."""
         return Ansatz(self.n, self.layers[::-1], self.group)
 
     def __str__(self) -> str:
@@ -166,8 +182,8 @@ class Ansatz:
         tied += f", {apart} not on neighbours" if apart else ""
         return f"{self.n} wires, {self.depth} layers ({counts or 'no gates'}{tied}), {self.group}"
 
-    def draw(self, ax=None):
-        """Draw wires and gates, time from left to right.
+    def draw(self, ax: Axes | None = None) -> Axes:
+        """Draw wires and gates, layer by layer from left to right.
 
         Parameters
         ----------
@@ -187,7 +203,7 @@ class Ansatz:
 def brickwall(
     n: int, depth: int, width: int = 2, *, parity: int = 0, group: str = "SO", fill: bool = True
 ) -> Ansatz:
-    """Alternating layers of gates of `width`, every second one shifted by half a gate.
+    """Layers of gates on `width` neighbouring wires, every second one shifted by half a gate.
 
     Parameters
     ----------
@@ -196,12 +212,25 @@ def brickwall(
     depth : int
         Number of layers, 1 or more.
     width : int
-        Wires of a gate, 1 to n.
+        Number of wires of a gate, 1 to n.
     parity : {0, 1}
-        Parity of the first layer: 1 starts with the shifted one.
+        Parity of the first layer; 1 is the shifted one.
+    group : {"SO", "O", "U"}
+        Of the gates.
     fill : bool
-        Cover the wires that the bricks leave over with narrower gates. A width that does not
-        divide n otherwise leaves wires idle, which costs more overlap than the wide gates gain.
+        Put narrower gates on the wires that are left over at the ends of a layer. Otherwise a
+        width that does not divide n leaves wires without a gate, which costs more overlap than
+        wide gates gain.
+
+    Raises
+    ------
+    ValueError
+        If a number is out of its range.
+
+    Examples
+    --------
+    >>> [[place.wires for place in layer] for layer in brickwall(4, 2).layers]
+    [[(0, 1), (2, 3)], [(0,), (1, 2), (3,)]]
     """
     check_depth(depth)
     check_width(width, n)
@@ -213,7 +242,7 @@ def brickwall(
 def brick_layer(
     n: int, width: int, parity: int, *, fill: bool = True, fixed: str | None = None
 ) -> tuple[Placement, ...]:
-    """One layer: gates from wire 0 on, or shifted so that they join those of the other parity."""
+    """One layer of a brickwall: gates from wire 0 on, or shifted so that they join those."""
     shift = width // 2
     if n - shift < width:  # half a gate does not fit: shift by the remainder instead
         shift = n % width
@@ -229,10 +258,16 @@ def brick_layer(
 
 
 def circuit_group(*circuits: Ansatz) -> str:
-    """Group of the whole matrices Q of some ansätze: what the von Neumann bound may use.
+    """The group that contains the matrices Q of all circuits of these ansätze.
 
-    A gate on fewer wires than its circuit acts on an even number of copies, so that its
-    determinant there is +1: with 3 wires or more all real circuits of 2-body gates are in SO.
+    A real gate on fewer wires than its circuit is repeated an even number of times in Q, where
+    its determinant is therefore +1: with 3 wires or more all real circuits of two-wire gates are
+    in SO. `von_neumann_bound` is tighter for SO.
+
+    Examples
+    --------
+    >>> circuit_group(brickwall(3, 2, group="O")), circuit_group(brickwall(2, 1, group="O"))
+    ('SO', 'O')
     """
     if any(ansatz.group == "U" for ansatz in circuits):
         return "U"
@@ -248,7 +283,7 @@ def circuit_group(*circuits: Ansatz) -> str:
 
 
 def staircase(n: int, depth: int, width: int = 2, *, group: str = "SO") -> Ansatz:
-    """`depth` staircases: gates of `width` on wires 0.., 1.., 2.., one after the other."""
+    """Gates of `width` on wires from 0, from 1, from 2 ... on, in this order, `depth` times."""
     check_depth(depth)
     check_width(width, n)
     steps = tuple((Placement(tuple(range(a, a + width))),) for a in range(n - width + 1))
@@ -269,15 +304,20 @@ def earliest_layers(placements: Sequence[Placement]) -> list[list[int]]:
 
 
 def tie_gates(ansatz: Ansatz, *, by: str = "layer") -> Ansatz:
-    """The ansatz with gates that share their values, fixed ones left aside.
+    """The ansatz with free gates that share their values.
 
     Parameters
     ----------
     ansatz : Ansatz
     by : {"layer", "parity", "mirror"}
-        All gates of a width in a layer are one gate; or all of those in every other layer, so that
-        the circuit is translation invariant in time, too; or the first and the last of a layer are
-        one, the second and the last but one, and so on, the middle one stays alone.
+        "layer": all gates of the same width in a layer are one gate. "parity": also all of those
+        in every second layer. "mirror": the first and the last gate of a layer are one, the
+        second and the last but one, and so on.
+
+    Examples
+    --------
+    >>> tie_gates(brickwall(6, 4)).n_parameters  # 6 for the pairs of a layer, 1 for its ends
+    26
     """
     if by not in ("layer", "parity", "mirror"):
         raise ValueError(f"by={by!r} is not known; use 'layer', 'parity' or 'mirror'")
@@ -291,10 +331,12 @@ def tie_gates(ansatz: Ansatz, *, by: str = "layer") -> Ansatz:
 
 
 def _tied(name: str, place: Placement) -> Placement:
+    """The placement with a tie for its width, unless it is fixed."""
     return place if place.fixed else replace(place, tie=f"{name}:{place.width}b")
 
 
 def _mirrored(t: int, layer: Sequence[Placement]) -> Iterator[Placement]:
+    """Layer t with the first and the last gate of every width tied, the second and so on."""
     alike = [(place.fixed, place.width) for place in layer]
     for k, place in enumerate(layer):
         same = [j for j, one in enumerate(alike) if one == alike[k]]

@@ -1,9 +1,9 @@
-"""A first guess that looks at entanglement alone: gates that lower the entropies bond by bond.
+"""Initial gates that lower the entanglement entropies of the operator, bond by bond.
 
-Before any core is thought of, each gate is turned towards the smallest second Renyi entropy of the
-bonds it crosses, -log Tr rho^2, by the iterated polar update of Hauschild et al.
+Without regard to a core, each gate is turned towards the smallest second Renyi entropy,
+-log Tr rho^2, of the bonds it crosses, by the iterated polar update of Hauschild et al.
 (arXiv 1711.01288, Sec. III). Layers are taken from the outermost inwards, left and right gates in
-turn. The purity is convex in the gate, so that no update lowers it.
+turn. The purity Tr rho^2 is convex in the gate, so that no update lowers it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mpodis.gates import polar_update
 __all__ = ["lower_entropies"]
 
 ROUNDS = 20
-"""Times that every gate of a layer, and that of the other side, is offered its update."""
+"""How often every gate of a layer, on either side, is updated."""
 
 
 def lower_entropies(
@@ -39,8 +39,15 @@ def lower_entropies(
         M, padded to its legs.
     ansatze, gates : dict of "left" and "right"
         Circuits, and the gates to begin with. Fixed and tied gates stay as they are.
+    rounds : int
+        How often every gate of a layer is updated.
+
+    Returns
+    -------
+    dict of "left" and "right"
+        Lists of gates.
     """
-    pulled = _Pulled(matrix, legs)
+    pulled = _PulledOperator(matrix, legs)
     found = {side: list(gates[side]) for side in gates}
     for layer in range(max(ansatz.depth for ansatz in ansatze.values())):
         places = [
@@ -48,19 +55,21 @@ def lower_entropies(
         ]
         for side, j in places:
             pulled.apply(side, ansatze[side].placements[j].wires, found[side][j])
-        # neighbours first, whichever side they are on: they feel each other
+        # gates on neighbouring wires one after the other, whichever side they are on
         places.sort(key=lambda at: ansatze[at[0]].placements[at[1]].wires)
         for _ in range(rounds):
             for side, j in places:
                 place = ansatze[side].placements[j]
                 if place.fixed is not None or place.tie is not None or place.width == 1:
                     continue
-                found[side][j] = pulled.turn(side, place.wires, ansatze[side].group, found[side][j])
+                found[side][j] = pulled.update(
+                    side, place.wires, ansatze[side].group, found[side][j]
+                )
     return found
 
 
 def _numbers(ansatz: Ansatz, side: str, layer: int) -> range:
-    """Placements of the layer that is so many layers away from the operator's legs."""
+    """Numbers of the placements in the layer at this distance from the operator's legs."""
     layers = ansatz.layers if side == "left" else ansatz.layers[::-1]
     if layer >= len(layers):
         return range(0)
@@ -69,8 +78,8 @@ def _numbers(ansatz: Ansatz, side: str, layer: int) -> range:
     return range(first, first + len(layers[layer]))
 
 
-class _Pulled:
-    """Q_L^H M Q_R^H with the gates so far, as a tensor of all row legs and then all column legs."""
+class _PulledOperator:
+    """Q_L^H M Q_R^H with the gates so far: a tensor of all row legs, then all column legs."""
 
     def __init__(self, matrix: np.ndarray, legs: Legs) -> None:
         self.n = len(legs)
@@ -83,13 +92,13 @@ class _Pulled:
         return tuple(sites if side == "left" else [self.n + site for site in sites])
 
     def apply(self, side: str, at: Sequence[int], gate: np.ndarray) -> None:
-        """g^H on rows, or on columns: what is left once the gate is taken out."""
+        """Remove a gate: apply its adjoint to the rows, or to the columns."""
         self._act(self._axes(side, at), gate.conj().T if side == "left" else gate.conj())
 
-    def turn(self, side: str, at: Sequence[int], group: str, gate: np.ndarray) -> np.ndarray:
-        """The gate after one update, which is taken out in place of the old one."""
+    def update(self, side: str, at: Sequence[int], group: str, gate: np.ndarray) -> np.ndarray:
+        """Update a gate that was removed; returns it, and removes the new one instead."""
         axes = self._axes(side, at)
-        slope = self._rows(self._slope(side, at), axes, len(gate))
+        slope = self._rows(self._purity_gradient(side, at), axes, len(gate))
         step = slope @ self._rows(self.tensor, axes, len(gate)).conj().T
         best = polar_update(step, gate, group=group)
         self._act(axes, best)
@@ -104,13 +113,13 @@ class _Pulled:
         turned = matrix @ moved.reshape(len(matrix), -1)
         self.tensor = np.moveaxis(turned.reshape(moved.shape), range(len(axes)), axes)
 
-    def _slope(self, side: str, at: Sequence[int]) -> np.ndarray:
-        """Derivative (but for a factor of 4) of the purities of the bonds that the gate crosses."""
+    def _purity_gradient(self, side: str, at: Sequence[int]) -> np.ndarray:
+        """A quarter of the derivative of the purities of the bonds that the gate crosses."""
         sites = [self._wires[side][w] for w in at]
         order = [axis for site in range(self.n) for axis in (site, self.n + site)]
         by_site = self.tensor.transpose(order)
         total = np.zeros_like(by_site)
-        for bond in range(sites[0] + 1, sites[-1] + 1):
+        for bond in range(min(sites) + 1, max(sites) + 1):
             x = by_site.reshape(math.prod(by_site.shape[: 2 * bond]), -1)
             tall = x.shape[0] > x.shape[1]
             cubed = x @ (x.conj().T @ x) if tall else (x @ x.conj().T) @ x

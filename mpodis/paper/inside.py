@@ -103,7 +103,7 @@ def new_network(
 
 
 def _circuits(model: Any) -> list[CircuitLayer]:
-    """The circuits of a network's first layer, left ones first."""
+    """The circuits of the first layer, left ones first."""
     layer = model.layers[0]
     return [*layer.left, *layer.right]
 

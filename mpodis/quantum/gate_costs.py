@@ -113,7 +113,10 @@ def gate_cost(
     trials: int = 4,
     seed: int | np.random.Generator = 0,
 ) -> HardwareCost:
-    """Transpile and count gates.
+    """Transpile and count gates, those of SWAPs that the device's connections need included.
+
+    On the logical device, which connects all qubits, gates on distant wires need no SWAPs; for a
+    line of qubits count ``routed_circuit(circuit)`` there, or give a backend that is one.
 
     Parameters
     ----------
@@ -176,7 +179,7 @@ def with_cost(
 
 
 def default_level(backend: str | BackendV2) -> int:
-    """Qiskit's optimization level where none is given."""
+    """Qiskit's optimization level for a backend, unless one is given."""
     return 1 if backend == "logical" else 3
 
 

@@ -321,42 +321,46 @@ def outcome_probabilities(measurement: Measurement, state: np.ndarray) -> np.nda
     if measurement.with_reference:
         reference = np.full(len(state), len(state) ** -0.5)
         state = np.concatenate([reference, state]) / 2**0.5
-    levels, rows = _shared_prefixes(measurement.bases)
+    levels, rows = _shared_suffixes(measurement.bases)
     amplitudes = state[None]
-    for k, (parents, names) in enumerate(levels):
-        amplitudes = amplitudes[parents].reshape(len(parents), 2**k, 2, -1)
-        if set(names) != {"Z"}:
-            matrices = np.stack([BASES[name] for name in names])[..., None, None]
-            if "Y" not in names:
-                matrices = np.real(matrices)
-            zero, one = amplitudes[:, :, 0], amplitudes[:, :, 1]
-            rotated = [matrices[:, i, 0] * zero + matrices[:, i, 1] * one for i in (0, 1)]
-            amplitudes = np.stack(rotated, axis=2)
-        amplitudes = amplitudes.reshape(len(parents), -1)
-    probabilities = np.abs(amplitudes[rows]) ** 2
+    for k, (parents, matrices) in enumerate(levels):
+        # (suffix, bits before the qubit, its bit, bits after it)
+        amplitudes = amplitudes[parents].reshape(len(parents), -1, 2, 2**k)
+        if matrices is not None:
+            amplitudes = matrices @ amplitudes
+    amplitudes = amplitudes.reshape(len(amplitudes), -1)[rows]
+    probabilities = np.real(amplitudes) ** 2
+    if np.iscomplexobj(amplitudes):
+        probabilities += np.imag(amplitudes) ** 2
     return probabilities / probabilities.sum(axis=1, keepdims=True)
 
 
 @lru_cache(maxsize=32)
-def _shared_prefixes(
+def _shared_suffixes(
     bases: tuple[str, ...],
-) -> tuple[list[tuple[list[int], list[str]]], list[int]]:
-    """How to rotate a state into many bases, qubit by qubit, sharing the work of equal prefixes.
+) -> tuple[list[tuple[np.ndarray, np.ndarray | None]], np.ndarray]:
+    """How to rotate a state into many bases, qubit by qubit, sharing the work of equal suffixes.
 
     Returns
     -------
-    levels : list of (parents, names)
-        For every qubit, the prefixes that end there: which one of the level before each continues,
-        and the basis of its last qubit.
-    rows : list of int
-        The prefix of the last level that is each of the bases.
+    levels : list of (parents, matrices)
+        For every qubit, the last one first, the suffixes that begin there: which one of the level
+        before each extends, and the matrices (suffixes, 1, 2, 2) of its first basis; None if
+        all are Z.
+    rows : array of int
+        The suffix of the last level that is each of the bases.
     """
     levels, known = [], {"": 0}
-    for k in range(len(bases[0])):
-        prefixes = list(dict.fromkeys(setting[: k + 1] for setting in bases))
-        levels.append(([known[one[:-1]] for one in prefixes], [one[-1] for one in prefixes]))
-        known = {one: i for i, one in enumerate(prefixes)}
-    return levels, [known[setting] for setting in bases]
+    for k in reversed(range(len(bases[0]))):
+        suffixes = list(dict.fromkeys(setting[k:] for setting in bases))
+        names = {one[0] for one in suffixes}
+        matrices = np.stack([BASES[one[0]] for one in suffixes])[:, None]
+        if "Y" not in names:  # real states stay real
+            matrices = np.real(matrices)
+        parents = np.array([known[one[1:]] for one in suffixes])
+        levels.append((parents, matrices if names != {"Z"} else None))
+        known = {one: i for i, one in enumerate(suffixes)}
+    return levels, np.array([known[setting] for setting in bases])
 
 
 def pauli_probabilities(rho: np.ndarray) -> np.ndarray:

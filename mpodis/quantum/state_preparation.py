@@ -201,6 +201,10 @@ class AmplitudeTree:
         found = [level @ _uniformly_controlled(k).T for k, level in enumerate(levels)]
         return np.concatenate(found, axis=1)
 
+    def bound(self, state: Array) -> QuantumCircuit:
+        """The circuit that prepares one real unit vector (2^n,)."""
+        return self.circuit.assign_parameters(self.angles(np.asarray(state)[None])[0])
+
 
 def _gray(i: int) -> int:
     return i ^ (i >> 1)
