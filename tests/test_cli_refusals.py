@@ -76,7 +76,10 @@ REFUSED = {
         "disentangle w.npy --left 7b",
         "a gate on 7 wires does not fit a circuit of 3; use widths from 1 to 3",
     ),
-    "unknown spec": ("disentangle w.npy --left brick", "gate 'brick' in the circuit spec 'brick' is not known"),
+    "unknown spec": (
+        "disentangle w.npy --left brick",
+        "gate 'brick' in the circuit spec 'brick' is not known",
+    ),
     "unknown right": ("disentangle w.npy --right 2b+", r"cannot read the circuit spec '2b\+'"),
     "unknown group": ("disentangle w.npy --group SU", "group='SU' is not known"),
     "unknown method": ("disentangle w.npy --method adam", "method='adam' is not known; use one of"),
