@@ -74,9 +74,12 @@ REFUSED = {
     "depth twice": ("disentangle w.npy --depth 2 --left 2b", "depth=2 describes both circuits"),
     "wide gate": (
         "disentangle w.npy --left 7b",
-        "a gate of 7 wires does not fit an operator of 3; use widths from 1 to 3",
+        "a gate on 7 wires does not fit a circuit of 3; use widths from 1 to 3",
     ),
-    "unknown spec": ("disentangle w.npy --left brick", "cannot read the circuit spec 'brick'"),
+    "unknown spec": (
+        "disentangle w.npy --left brick",
+        "gate 'brick' in the circuit spec 'brick' is not known",
+    ),
     "unknown right": ("disentangle w.npy --right 2b+", r"cannot read the circuit spec '2b\+'"),
     "unknown group": ("disentangle w.npy --group SU", "group='SU' is not known"),
     "unknown method": ("disentangle w.npy --method adam", "method='adam' is not known; use one of"),
@@ -100,7 +103,7 @@ REFUSED = {
         "run --depths two",
         "depths='two' does not fit: Input should be",
     ),
-    "wide gates": ("run --width 7", "a gate of 7 wires does not fit an operator of 6"),
+    "wide gates": ("run --width 7", "a gate on 7 wires does not fit a circuit of 6"),
     "main group": ("run --group SU", "group='SU' is not known"),
     "complex group": ("run --group U", "group='U' is not known; use one of SO, O"),
     "main objective": ("run --objectives fidelity", "objectives='fidelity' is not known"),
