@@ -19,6 +19,7 @@ import numpy as np
 from autoray import astype, do, get_common_dtype, get_dtype_name, infer_backend
 
 __all__ = [
+    "COMPLEX",
     "Array",
     "Legs",
     "as_like",
@@ -37,6 +38,9 @@ __all__ = [
 
 Array: TypeAlias = Any
 """An array of numpy, torch, jax or another library that autoray knows."""
+
+COMPLEX = {"float32": "complex64", "float64": "complex128"}
+"""The complex dtype of each precision."""
 
 Legs: TypeAlias = tuple[tuple[int, int], ...]
 """(input, output) dimension of every site."""
@@ -168,11 +172,15 @@ def to_numpy(array: Array) -> np.ndarray:
     return do("to_numpy", array)
 
 
-def as_like(array: np.ndarray, other: Array) -> Array:
-    """A numpy array in the backend and precision and on the device of another; complex stays."""
-    dtype = get_dtype_name(other)
-    if array.dtype.kind == "c":
-        dtype = {"float32": "complex64", "float64": "complex128"}.get(dtype, dtype)
+def as_like(array: np.ndarray, other: Array, *, dtype: str | None = None) -> Array:
+    """A numpy array in the backend and on the device of another one.
+
+    Its dtype is the one given, or has the precision of the other array; complex stays complex.
+    """
+    if dtype is None:
+        dtype = get_dtype_name(other)
+        if array.dtype.kind == "c":
+            dtype = COMPLEX.get(dtype, dtype)
     array = array.astype(dtype, copy=False)
     if infer_backend(other) == "torch":
         return do("asarray", array, like=other).to(other.device)

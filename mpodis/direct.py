@@ -23,8 +23,8 @@ import numpy as np
 
 from mpodis.circuit import Ansatz, Circuit, random_circuit
 from mpodis.conventions import Legs, crop, pad, qubit_legs, split, wires
-from mpodis.environments import DenseEnvironments
 from mpodis.environments.protocol import DenseOperatorEnvironments, Gradient, Update
+from mpodis.environments.registry import dense_engine
 from mpodis.factorization import sandwich
 from mpodis.mpo import check_matrix
 from mpodis.optimise.descend import Budget, Updates, descend
@@ -294,7 +294,7 @@ def _factorized(
 ) -> CircuitFactors:
     norm = float(np.linalg.norm(padded))
     loss = MaskedLoss(padded / norm, legs, mask)
-    engine = DenseEnvironments(loss.target, legs, *ansatze)
+    engine = dense_engine(loss.target, legs, *ansatze)
     tied = any(ansatz.ties for ansatz in ansatze)
     method = "lbfgs" if tied else "auto"
     updates = Updates.build(loss, engine, *ansatze, method=method, core=False)

@@ -282,23 +282,23 @@ def _sweep(states: np.ndarray, gates: list[np.ndarray], wires: list[int]) -> np.
     """Update all gates in place, from the last to the first and back; returns the overlaps."""
     samples = len(states)
 
-    def updated(j: int, before: np.ndarray, behind: np.ndarray) -> np.ndarray:
-        """Update gate j between the state before it and the target pulled back behind it."""
-        before, behind = (
+    def updated(j: int, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+        """Update gate j between the state before it and the target after it."""
+        before, after = (
             v.reshape(len(v), 2 ** wires[j], 4, -1).swapaxes(1, 2).reshape(len(v), 4, -1)
-            for v in (before, behind)
+            for v in (before, after)
         )
-        environment = before @ behind.swapaxes(1, 2)
+        environment = before @ after.swapaxes(1, 2)
         gates[j] = polar(environment, group="SO")
         return (environment * gates[j]).sum((1, 2))
 
     zero = np.eye(1, states.shape[1])
-    before, behind = _forward(gates, wires, zero), [states]
+    before, after = _forward(gates, wires, zero), [states]
     for j in reversed(range(len(gates))):
-        updated(j, before[j], behind[-1])
-        behind.append(_applied(behind[-1], gates[j], wires[j]))
+        updated(j, before[j], after[-1])
+        after.append(_applied(after[-1], gates[j], wires[j]))
     here, overlap = np.repeat(zero, samples, 0), np.ones(samples)
-    for j, rest in enumerate(behind[-2::-1]):
+    for j, rest in enumerate(after[-2::-1]):
         overlap = updated(j, here, rest)
         here = _applied(here, gates[j].swapaxes(1, 2), wires[j])
     return overlap

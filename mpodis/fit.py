@@ -13,10 +13,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from autoray import do
+from autoray import astype, do, get_dtype_name
 from scipy.optimize import minimize
 
 from mpodis.conventions import (
+    COMPLEX,
     Array,
     Legs,
     as_like,
@@ -82,7 +83,8 @@ def fit_core(
     Parameters
     ----------
     target : MatrixProductOperator or array (rows, columns)
-        Its backend, dtype and device are those of the result.
+        Its backend, dtype and device are those of the result; with a metric of double precision
+        the fit itself has it, too.
     max_bond : int
     legs : sequence of (input, output), optional
         Legs of a dense target.
@@ -120,9 +122,10 @@ def fit_core(
             raise ValueError("a dense target needs legs=; see `qubit_legs`")
         legs = check_legs(legs)
         dense = pad(dense, legs)
+    dtype = get_dtype_name(dense)
     if metric is not None:
-        metric = as_like(embed_metric(to_numpy(metric), dense.shape[0]), dense)
-        dense, metric = promoted([dense, metric])
+        moment = embed_metric(to_numpy(metric), dense.shape[0])
+        dense, metric = promoted([dense, as_like(moment, dense, dtype=str(moment.dtype))])
     if init is None:
         init = truncate(compress(dense, legs=legs).mpo, max_bond=max_bond).mpo
         if metric is not None:
@@ -140,7 +143,7 @@ def fit_core(
             f"init has bond dimensions {bond_dimensions(tensors)}, above max_bond={max_bond}; "
             "`truncate` it first"
         )
-    tensors = pad_bonds(tensors, max_bond)
+    *tensors, dense = promoted([*pad_bonds(tensors, max_bond), dense])
     best = weighted_loss(dense, tensors_to_dense(tensors), metric)
     for _ in range(max_sweeps):
         swept = als_sweep(dense, tensors, metric=metric)
@@ -149,7 +152,9 @@ def fit_core(
             tensors, best = swept, loss
         if before - loss < tol:
             break
-    return mpo_from_tensors(tensors)
+    if "complex" in get_dtype_name(dense):
+        dtype = COMPLEX.get(dtype, dtype)
+    return mpo_from_tensors([astype(site, dtype) for site in tensors])
 
 
 def weighted_loss(

@@ -107,7 +107,8 @@ def pytest_collection_modifyitems(config, items):
     items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))  # files stay together
     collected = set()
     for item in items:
-        names = {f"{item.path.stem}::{name}" for name in (item.name, item.originalname)}
+        both = (item.name, getattr(item, "originalname", item.name))  # doctests have one
+        names = {f"{item.path.stem}::{name}" for name in both}
         collected |= names
         if names & SLOW:
             item.add_marker(pytest.mark.slow)

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from mpodis import brickwall, compress, disentangle, engine_estimates, to_mpo, true_overlap
+from mpodis import (
+    brickwall,
+    circuit_qr,
+    compress,
+    disentangle,
+    engine_estimates,
+    synthesise,
+    to_mpo,
+    true_overlap,
+)
 from mpodis.circuit.ansatz import Ansatz, Placement
 from mpodis.circuit.circuit import random_circuit
 from mpodis.environments import (
@@ -192,6 +201,18 @@ def test_disentangle_finds_a_hidden_circuit_on_every_engine(engine, objective, c
     assert overlap(matrix, found.factorization.to_dense()) > 1 - 1e-4
     if engine in ("dense", "boundary"):  # back and forth, but for two pairs that cancel
         assert "take 6 SWAPs" in caplog.text
+
+
+def test_synthesis_and_circuit_qr_take_gates_on_any_wires():
+    ansatz = Ansatz(4, ((at(0, 2), at(3, 1)), (at(0, 1, fixed="CNOT"), at(3, 2))))
+    hidden = random_circuit(ansatz, seed=0).to_dense()
+    found = synthesise(hidden, ansatz, seed=0)
+    assert found.circuit.ansatz == ansatz
+    assert overlap(hidden, found.circuit.to_dense()) > 1 - 1e-8
+    triangle = np.triu(random_matrix((16, 16), seed=1))
+    factors = circuit_qr(hidden @ triangle, ansatz, n_init=8, tol=1e-8, seed=0)
+    assert factors.left.ansatz == ansatz
+    assert_allclose(factors.to_dense(), hidden @ triangle, atol=1e-2 * np.linalg.norm(triangle))
 
 
 def test_estimates_count_the_swaps_and_the_true_overlap_is_exact():

@@ -1,4 +1,4 @@
-"""`fit_core`: singular metrics, starts, options, and never worse than a truncation."""
+"""`fit_core`: singular metrics, initial guesses, options, and never worse than a truncation."""
 
 import numpy as np
 import pytest
@@ -20,8 +20,8 @@ from reference import CASES, overlap, pad, problem, random_cores, random_matrix,
 def test_inputs_that_span_little(complex_, rank):
     target = random_matrix((16, 16), complex_)
     metric = random_metric(16, complex_, rank)
-    start = truncate(compress(target).mpo, max_bond=2)
-    before = weighted_distance(target, start.to_dense(), metric)
+    init = truncate(compress(target).mpo, max_bond=2)
+    before = weighted_distance(target, init.to_dense(), metric)
     found = mpo_to_dense(fit_core(target, legs=QUBITS, max_bond=2, metric=metric))
     assert weighted_distance(target, found, metric) <= before
     # what no activation reaches stays of ordinary size
@@ -33,8 +33,8 @@ def test_what_no_activation_reaches_stays_as_it_was():
     target = random_matrix((8, 4))
     metric = np.kron(np.diag([1.0, 0.0]), random_metric(4))
     legs = ((2, 1), (2, 2), (2, 2))
-    start = mpo_from_tensors(pad_bonds(random_cores(legs, 2, seed=4), 99))
-    found = mpo_to_dense(fit_core(target, legs=legs, max_bond=99, metric=metric, init=start))
+    init = mpo_from_tensors(pad_bonds(random_cores(legs, 2, seed=4), 99))
+    found = mpo_to_dense(fit_core(target, legs=legs, max_bond=99, metric=metric, init=init))
     assert weighted_distance(target, found, metric) < 1e-12
     assert_allclose(found[:4], target[:4], atol=1e-4)
     assert np.isfinite(found).all()
@@ -92,8 +92,8 @@ def test_the_weighted_fit_takes_the_better_start():
         plain = fit_core(target, legs=legs, **options)
         losses = [weighted_distance(target, mpo_to_dense(x), metric) for x in (cut, plain)]
         better.append(np.argmin(losses))
-        start = (cut, plain)[better[-1]]
-        expected = fit_core(target, legs=legs, metric=metric, init=start, **options)
+        init = (cut, plain)[better[-1]]
+        expected = fit_core(target, legs=legs, metric=metric, init=init, **options)
         found = fit_core(target, legs=legs, metric=metric, **options)
         assert_allclose(mpo_to_dense(found), mpo_to_dense(expected), atol=1e-12)
         assert weighted_distance(target, mpo_to_dense(found), metric) <= min(losses) + 1e-12
@@ -128,16 +128,14 @@ def test_an_mpo_and_its_matrix_have_the_same_fit():
 
 def test_a_start_is_taken_as_it_is():
     target = random_matrix((16, 16))
-    start = mpo_from_tensors(random_cores(QUBITS, 1, seed=3))
-    still = fit_core(target, legs=QUBITS, max_bond=2, init=start, max_sweeps=0)
-    assert_allclose(mpo_to_dense(still), mpo_to_dense(start), atol=1e-13)
+    init = mpo_from_tensors(random_cores(QUBITS, 1, seed=3))
+    still = fit_core(target, legs=QUBITS, max_bond=2, init=init, max_sweeps=0)
+    assert_allclose(mpo_to_dense(still), mpo_to_dense(init), atol=1e-13)
     assert bond_dimensions(site_tensors(still)) == (2, 2, 2)
     losses = [
         weighted_distance(
             target,
-            mpo_to_dense(
-                fit_core(target, legs=QUBITS, max_bond=2, init=start, max_sweeps=n, tol=0)
-            ),
+            mpo_to_dense(fit_core(target, legs=QUBITS, max_bond=2, init=init, max_sweeps=n, tol=0)),
         )
         for n in (0, 1, 2, 10)
     ]

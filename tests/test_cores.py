@@ -135,11 +135,11 @@ def test_a_descent_never_moves_away_and_begins_anywhere(complex_, descending):
     target, cores, metric = setting(QUBITS, complex_, True)
     zeros = [np.zeros_like(core) for core in cores]
     grown = pad_bonds(site_tensors(truncate(mpo_from_tensors(cores), max_bond=1).mpo), 2)
-    for start in (cores, zeros, grown):
-        start = pad_bonds(start, 2)
-        swept = als_sweep(target, start, metric=metric)
-        assert [c.shape for c in swept] == [c.shape for c in start]
-        assert loss_of(target, swept, metric) < loss_of(target, start, metric)
+    for init in (cores, zeros, grown):
+        init = pad_bonds(init, 2)
+        swept = als_sweep(target, init, metric=metric)
+        assert [c.shape for c in swept] == [c.shape for c in init]
+        assert loss_of(target, swept, metric) < loss_of(target, init, metric)
     rank_one = fit_core(target, legs=QUBITS, max_bond=1, metric=metric)
     assert loss_of(target, swept, metric) < loss_of(target, site_tensors(rank_one), metric)
 

@@ -1,4 +1,4 @@
-"""The dense engine: tiles, buffers, places and precisions against dense numpy.
+"""The dense engine: tiles, buffers, devices and precisions against dense numpy.
 
 What it shares with the other engines is in test_environments.py.
 """

@@ -57,7 +57,7 @@ def test_the_engine_is_chosen_and_stays_with_the_run(tmp_path, monkeypatch):
     options = {"left": 1, "n_init": 1, "max_sweeps": 2, "run_dir": tmp_path / "run"}
     first = disentangle(mpo, **options)
     assert first.options.engine == "transverse"
-    assert read_json(tmp_path / "run" / "config.json")["settings"]["engine"] == "transverse"
+    assert read_json(tmp_path / "run" / "config.json")["options"]["engine"] == "transverse"
     # on a machine that would choose another one, the run goes on with its own
     monkeypatch.setattr(choose_module, "PATIENCE", 0.0)
     again = disentangle(mpo, **options | {"max_sweeps": 3})

@@ -252,7 +252,7 @@ def test_a_job_of_one_objective_and_without_execution(tmp_path):
 
 
 def test_circuits_that_do_not_fit_are_noticed_before_anything_is_trained():
-    with pytest.raises(ValueError, match="a gate of 7 wires does not fit an operator of 6"):
+    with pytest.raises(ValueError, match="a gate on 7 wires does not fit a circuit of 6"):
         main_job.prepare(RunConfig(width=7))
 
 

@@ -12,7 +12,7 @@ from mpodis.circuit.ansatz import Ansatz
 from mpodis.circuit.routing import routed, routed_circuit
 from mpodis.conventions import Legs, padded_shape, to_numpy
 from mpodis.environments.arrays import SMALL_BOND, single_threaded
-from mpodis.environments.boundary.engine import BoundaryEnvironments, middle_overlaps
+from mpodis.environments.boundary.engine import BoundaryEnvironments, middle_overlap
 from mpodis.environments.dense.engine import DenseEnvironments
 from mpodis.environments.network.geometry import Network
 from mpodis.environments.network.transverse import TransverseEnvironments, column_path
@@ -192,5 +192,8 @@ def estimate_form(
         return OverlapEstimate(engine.inner(), 0.0, "transverse")
     half = max(1, max_bond // 2)
     with single_threaded(max_bond <= SMALL_BOND):
-        rough, fine = middle_overlaps(target, *routed_parts, legs, *local, max_bond=half)
+        rough, fine = (
+            middle_overlap(target, *routed_parts, legs, *local, max_bond=bond)
+            for bond in (half, 2 * half)
+        )
     return OverlapEstimate(fine, abs(fine - rough), "boundary", 2 * half)

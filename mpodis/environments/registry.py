@@ -10,10 +10,16 @@ from mpodis.environments.boundary.engine import BoundaryEnvironments
 from mpodis.environments.dense.engine import DenseEnvironments
 from mpodis.environments.network.transverse import TransverseEnvironments
 from mpodis.environments.network.tree import TreeEnvironments
-from mpodis.environments.protocol import EngineOptions, Environments, Target
+from mpodis.environments.protocol import (
+    DenseOperatorEnvironments,
+    EngineOptions,
+    Environments,
+    Target,
+    has_dense_operator,
+)
 from mpodis.environments.routed import RoutedEnvironments
 
-__all__ = ["ENGINES", "build_engine", "engine_named", "register_engine"]
+__all__ = ["ENGINES", "build_engine", "dense_engine", "engine_named", "register_engine"]
 
 E = TypeVar("E", bound=Environments)
 
@@ -81,3 +87,12 @@ def build_engine(
     if kind.any_wires or (left.is_local and right.is_local):
         return kind.build(target, legs, left, right, options)
     return RoutedEnvironments.around(kind, target, legs, left, right, options)
+
+
+def dense_engine(
+    target: Target, legs: Legs, left: Ansatz, right: Ansatz
+) -> DenseOperatorEnvironments:
+    """The dense engine with its default options, for circuits on any wires."""
+    engine = build_engine("dense", target, legs, left, right, options=EngineOptions())
+    assert has_dense_operator(engine)
+    return engine

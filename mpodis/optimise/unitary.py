@@ -9,8 +9,8 @@ from functools import partial
 import numpy as np
 
 from mpodis.circuit import Ansatz, Circuit, circuit_group, random_circuit
-from mpodis.environments import DenseEnvironments
 from mpodis.environments.protocol import Environments
+from mpodis.environments.registry import dense_engine
 from mpodis.mpo import compress
 from mpodis.objectives import OverlapLoss
 from mpodis.optimise.descend import Budget, Updates, descend
@@ -87,7 +87,7 @@ def approximate_unitary(
     dtype = np.complex128 if ansatz.group == "U" else np.float64
     core = [np.eye(2, dtype=dtype).reshape(1, 2, 2, 1)] * n
     loss = UnitaryLoss(site_tensors(compress(target.astype(dtype)).mpo))
-    engine = DenseEnvironments(loss.target, ((2, 2),) * n, ansatz, nothing)
+    engine = dense_engine(loss.target, ((2, 2),) * n, ansatz, nothing)
     updates = Updates.build(loss, engine, ansatz, nothing, core=False)
     bound = 1.0
     if circuit_group(ansatz) == "SO" and np.linalg.det(np.real(target)) < 0:

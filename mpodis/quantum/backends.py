@@ -206,7 +206,7 @@ class DeviceTranspiler:
     def batches(
         self, states: np.ndarray, circuits: Sequence[QuantumCircuit]
     ) -> Iterator[Iterator[list[QuantumCircuit]]]:
-        """Every circuit behind the preparation of every state, `BATCH` states at a time.
+        """Every circuit after the preparation of every state, `BATCH` states at a time.
 
         Yields
         ------
@@ -217,7 +217,7 @@ class DeviceTranspiler:
         unbound: dict[int, QuantumCircuit] = {}  # transpiled once, its parameters still free
         layouts: dict[int, list[int]] = {}
 
-        def behind(prepared: PreparedStates, k: int) -> list[QuantumCircuit]:
+        def after(prepared: PreparedStates, k: int) -> list[QuantumCircuit]:
             wholes = [composed(first, circuits[k]) for first in prepared.circuits]
             if prepared.parameters is not None:
                 if k not in unbound:
@@ -229,4 +229,4 @@ class DeviceTranspiler:
 
         for begin in range(0, len(states), BATCH):
             prepared = self.encoding.prepare(states[begin : begin + BATCH])
-            yield map(partial(behind, prepared), range(len(circuits)))
+            yield map(partial(after, prepared), range(len(circuits)))

@@ -111,10 +111,10 @@ def absorb_core(factorization: Factorization) -> Factorization:
         )
     parts = [_decomposed(tensor[0, :, :, 0]) for tensor in tensors]
     group = "U" if any(np.iscomplexobj(tensor) for tensor in tensors) else "SO"
-    before = [parts[k][0] for k in wires(factorization.legs, "left")]
-    behind = [parts[k][2] for k in wires(factorization.legs, "right")]
-    left = merge(factorization.left, _singles(before, group))
-    right = merge(_singles(behind, group), factorization.right)
+    u_factors = [parts[k][0] for k in wires(factorization.legs, "left")]
+    v_factors = [parts[k][2] for k in wires(factorization.legs, "right")]
+    left = merge(factorization.left, _singles(u_factors, group))
+    right = merge(_singles(v_factors, group), factorization.right)
     core = mpo_from_tensors([s[None, :, :, None] for _, s, _ in parts])
     return Factorization(_in_group(left), core, _in_group(right), factorization.shape)
 

@@ -141,9 +141,9 @@ def _is_power_of_two(dimension: int) -> bool:
 
 
 def composed(first: QuantumCircuit, second: QuantumCircuit) -> QuantumCircuit:
-    """The second Qiskit circuit behind the first one, on the same qubits."""
+    """The first Qiskit circuit and then the second one, on the same qubits."""
     found = first.compose(second)
-    assert found is not None  # which it is only where the first one is changed
+    assert found is not None  # it is None only with inplace=True
     return found
 
 

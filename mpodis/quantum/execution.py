@@ -111,7 +111,7 @@ def execute_layer(
 
 
 def _log_cost(runner: Runner, n: int, vectors: int, is_complex: bool) -> None:
-    """Log what is about to be run: on a device this is what is charged for."""
+    """Log the circuits and shots before they are run: on a device these are charged for."""
     circuits = runner.n_circuits(n, is_complex=is_complex)
     shots = runner.n_shots(n, is_complex=is_complex)
     log.info(

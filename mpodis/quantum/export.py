@@ -45,7 +45,7 @@ INDEX = "circuits.json"
 
 _FORMAT = "mpodis-circuits-1"
 _SUFFIX = {"qasm3": ".qasm", "qpy": ".qpy"}
-_CHECKED = 14  # largest number of qubits for which what is written is compared with the circuit
+_CHECKED = 14  # largest number of qubits for which a file is compared with the circuit
 _OLDEST_QPY = 13  # older versions may hold expressions in the serialisation of another library
 _CONVENTION = (
     "Row vectors y = x @ Q become column vectors: the device applies the transpose of Q, "

@@ -179,7 +179,7 @@ def with_cost(
 
 
 def default_level(backend: str | BackendV2) -> int:
-    """Qiskit's optimization level where none is given."""
+    """Qiskit's optimization level for a backend, unless one is given."""
     return 1 if backend == "logical" else 3
 
 

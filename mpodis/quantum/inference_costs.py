@@ -184,7 +184,7 @@ def inference_cost(
     backend, optimization_level, trials, seed
         As in `gate_cost`.
     x : array (inputs,), optional
-        The sample; default Gaussian. On the right, what it has become there is encoded.
+        The sample; default Gaussian. On the right the result of Q_L and the core is encoded.
     progbar : bool
         Show a progress bar.
 
@@ -276,7 +276,7 @@ class _Device:
         measurement: Measurement,
         encoding: Encoding,
     ) -> InferenceRow:
-        """Costs of one measurement of one vector behind one circuit."""
+        """Costs of one measurement of one vector after one circuit."""
         executed, states = to_qiskit(circuit), vector[None]
         if measurement.with_reference:
             executed, states = with_reference(executed, states)

@@ -324,7 +324,7 @@ def outcome_probabilities(measurement: Measurement, state: np.ndarray) -> np.nda
     levels, rows = _shared_suffixes(measurement.bases)
     amplitudes = state[None]
     for k, (parents, matrices) in enumerate(levels):
-        # (suffix, bits before the qubit, its bit, bits behind it)
+        # (suffix, bits before the qubit, its bit, bits after it)
         amplitudes = amplitudes[parents].reshape(len(parents), -1, 2, 2**k)
         if matrices is not None:
             amplitudes = matrices @ amplitudes

@@ -10,7 +10,6 @@ gates of both sides on the same sites are updated in turns on their common envir
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -43,7 +42,7 @@ from mpodis.environments.protocol import (
 from mpodis.mpo import compress
 from mpodis.sites import legs_of, site_tensors, spread_norm
 
-__all__ = ["BoundaryEnvironments", "middle_overlap", "middle_overlaps"]
+__all__ = ["BoundaryEnvironments", "middle_overlap"]
 
 OTHER = {"left": "right", "right": "left"}
 
@@ -357,8 +356,8 @@ def middle_overlap(
 ) -> float:
     """h = Re Tr(G^H Q_L M' Q_R), target and core pulled towards each other by half the steps.
 
-    In double precision, without environments: each side is truncated as little as possible.
-    `middle_overlaps` shows the effect of the truncation.
+    In double precision, without environments: each side is truncated as little as possible. The
+    result at twice the bond dimension differs by about the error.
     """
     backend = Backend()
     truncated = Truncation(max_bond, cutoff, truncation, backend)
@@ -375,12 +374,6 @@ def middle_overlap(
         ket = absorb(ket, step, gates, truncated, adjoint=False)
     value, log = inner_product(bra, ket)
     return value.real * safe_exp(log)
-
-
-def middle_overlaps(*args: Any, max_bond: int = 64, **options: Any) -> tuple[float, float]:
-    """`middle_overlap` at `max_bond` and at twice that; they differ by about the error."""
-    first, second = (middle_overlap(*args, max_bond=d, **options) for d in (max_bond, 2 * max_bond))
-    return first, second
 
 
 def _target_tensors(target: Target, legs: Legs) -> list[np.ndarray]:
