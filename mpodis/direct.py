@@ -110,27 +110,27 @@ def circuit_qr(
     """W ~ Q R with a circuit Q and an upper triangular R that stays classical.
 
     The better the circuit, the less of Q^H W lies below the diagonal. R holds half of W's numbers,
-    and so captures about f = .71 of any W at any Q.
+    so that f is about .71 on average for a random square W at any Q.
 
     Parameters
     ----------
     matrix : array (inputs, outputs)
         W, in the row action, zero-padded to powers of two.
     circuit : Ansatz, int or str
-        Of the inputs: places of the gates, the depth of a brickwall of 2-body gates, or a spec.
+        Of the inputs: placements of the gates, the depth of a brickwall of 2-body gates, or a spec.
     group : {"SO", "O", "U"}
-        Of the gates, where `circuit` is no `Ansatz` that says it.
+        Of the gates, where `circuit` is not an `Ansatz`, which says it.
     n_init, init_sweeps : int
-        Of so many initial guesses, every second one random, the best after `init_sweeps` sweeps
+        Of `n_init` initial guesses, every second one random, the best after `init_sweeps` sweeps
         is refined.
     max_sweeps, tol
-        Stop after so many sweeps, or when ten lower 1 - f by less than `tol` of it.
+        Stop after this many sweeps, or when ten lower 1 - f by less than `tol` of it.
     seed : int or numpy Generator
 
     Raises
     ------
     ValueError
-        For what is no matrix, a circuit that does not fit, or options out of range.
+        For what is not a matrix, a circuit that does not fit, or options out of range.
     """
     began = time.perf_counter()
     padded, shape, legs = _padded(matrix)
@@ -226,6 +226,9 @@ class MaskedLoss:
 
     def value(self, engine: DenseOperatorEnvironments) -> float:
         return 1.0 - float(np.linalg.norm(self.middle(engine)))
+
+    def overlap(self, value: float) -> float:
+        return 1.0 - value
 
     def sweep(
         self, engine: DenseOperatorEnvironments, updates: Mapping[str, Update], *, core: bool

@@ -20,7 +20,7 @@ from mpodis.factorization import Factorization
 from mpodis.measures import second_moment
 from mpodis.mpo import Compressed
 from mpodis.objectives import Objective, make_objective
-from mpodis.optimise.problem import Problem, Sides, as_seed
+from mpodis.optimise.problem import CircuitLike, Problem, as_seed
 from mpodis.optimise.result import ADVICE, Disentangled
 from mpodis.optimise.search import Search
 from mpodis.options import SearchOptions
@@ -43,8 +43,8 @@ def disentangle(
     mpo: MatrixProductOperator | Compressed,
     *,
     depth: int | None = None,
-    left: Sides = None,
-    right: Sides = None,
+    left: CircuitLike = None,
+    right: CircuitLike = None,
     max_bond: int = 1,
     objective: str | Objective = "overlap",
     inputs: np.ndarray | None = None,
@@ -110,7 +110,8 @@ def disentangle(
         circuits); "tree" (the network contracted along a searched path: irregular circuits);
         "boundary" (truncated boundary MPOs, for what is wide and deep). "auto" takes the cheapest
         exact one within the memory and a few seconds a sweep, else "boundary"; see
-        `engine_estimates`. In a sweep all but "dense" offer each gate its environment twice.
+        `engine_estimates`. In a sweep the dense engine updates each gate once, the network engines
+        twice, the boundary engine two to eight times.
     optimize : optional
         How the tree engine finds its contraction path: "greedy" or "hyper" (cotengra's
         HyperOptimizer, over kahypar's partitions where it is installed), a cotengra optimizer, a
@@ -128,7 +129,7 @@ def disentangle(
         Bytes that an engine may take; by default most of what is available.
     executor : optional
         Anything with ``submit``, a pool of `concurrent.futures` or a Dask client. Initial guesses
-        are explored there side by side, one thread each (dense and transverse engine), and the
+        are explored there in parallel, one thread each (dense and transverse engine), and the
         tree engine runs the slices of a network there that does not fit the memory in one piece.
     init : {"auto", "identity", "random", "entropic", "grown"}, Factorization or Disentangled
         Gates begin near the identity or Haar-random, or are turned first, from near the identity,
@@ -145,12 +146,12 @@ def disentangle(
         that are given: 0), later ones further away. Of `n_init` initial guesses, each followed for
         `init_sweeps` sweeps, the best is refined.
     n_perturbed : int
-        Growing circuits also try so many initial guesses around what was found before.
+        Number of further initial guesses of growing circuits, around what was found before.
     relaxation : float
         Over-relaxation of the sweeps: how far a gate goes beyond its polar factor, as a fraction
         of the step to it (see `mpodis.gates.polar_update`); 0 is the plain update.
     max_sweeps, tol, max_seconds
-        Stop after so many sweeps (ten L-BFGS iterations count as one; a layer that is added to
+        Stop after this many sweeps (ten L-BFGS iterations count as one; a layer that is added to
         circuits that grow gets a fifth of them), when ten sweeps lower the loss by less than the
         fraction `tol`, or after a time (which makes the result depend on the machine's speed).
     group : {"SO", "O", "U"}
@@ -172,7 +173,7 @@ def disentangle(
     Raises
     ------
     ValueError
-        Options that are not known, circuits that do not fit the operator, legs that are no
+        Options that are not known, circuits that do not fit the operator, legs that are not
         qubits, "activations" without inputs, an operator too large for the engine or the memory.
 
     Examples
@@ -228,7 +229,9 @@ def disentangle(
     return _run(search, store, progbar=progbar)
 
 
-def both_sides(depth: int | None, left: Sides, right: Sides) -> tuple[Sides, Sides]:
+def both_sides(
+    depth: int | None, left: CircuitLike, right: CircuitLike
+) -> tuple[CircuitLike, CircuitLike]:
     """The circuits that `depth`, or `left` and `right`, describe."""
     if depth is None:
         if left is None:
@@ -251,8 +254,8 @@ def _given(init: str | Factorization | Disentangled) -> Factorization | None:
         return init
     if init == "given" or not isinstance(init, str):
         raise TypeError(
-            f"init={init!r} is no initial guess; give a name, a Factorization, or a result to go "
-            "on from"
+            f"init={init!r} is not an initial guess; give a name, a Factorization, or a result "
+            "to go on from"
         )
     return None
 
@@ -262,6 +265,7 @@ def resume(
     *,
     max_sweeps: int | None = None,
     max_seconds: float | None = None,
+    objective: Objective | None = None,
     optimize: Any = None,
     executor: Executor | None = None,
     progbar: bool = False,
@@ -276,21 +280,39 @@ def resume(
         As for `disentangle`.
     max_sweeps, max_seconds : optional
         Other limits; a run that had ended at its limit goes on.
+    objective : Objective, optional
+        The object that the run was begun with, where a name does not stand for it.
     optimize, executor, progbar
         As for `disentangle`.
     """
     store, problem, options = RunStore.read(run_dir)
-    options = store.with_limits(options, max_sweeps=max_sweeps, max_seconds=max_seconds)
+    options = store.save_limits(options, max_sweeps=max_sweeps, max_seconds=max_seconds)
     search = Search(
-        problem, options, make_objective(options.objective), optimize=optimize, executor=executor
+        problem, options, _stored(options, objective), optimize=optimize, executor=executor
     )
     return _run(search, store, progbar=progbar)
 
 
-def load_run(run_dir: str | os.PathLike) -> Disentangled:
+def _stored(options: SearchOptions, given: Objective | None) -> Objective:
+    """The objective of a stored run."""
+    if given is None:
+        return make_objective(options.objective)
+    if given.name != options.objective:
+        raise ValueError(
+            f"objective={given.name!r} was given, the run has the objective {options.objective!r}"
+        )
+    return given
+
+
+def load_run(run_dir: str | os.PathLike, *, objective: Objective | None = None) -> Disentangled:
     """The result of a run that goes on, was stopped or has ended; nothing is computed or written.
 
     The status of a run that has not ended is "unfinished".
+
+    Parameters
+    ----------
+    run_dir, objective
+        As for `resume`.
 
     Raises
     ------
@@ -301,7 +323,7 @@ def load_run(run_dir: str | os.PathLike) -> Disentangled:
     state = store.load()
     if state is None:
         raise ValueError(f"{run_dir} has no checkpoint yet; read it again later, or `resume` it")
-    search = Search(problem, options, make_objective(options.objective))
+    search = Search(problem, options, _stored(options, objective))
     return search.result(state, status="" if state.ended else "unfinished")
 
 
@@ -309,7 +331,7 @@ def _run(search: Search, store: RunStore | None, *, progbar: bool) -> Disentangl
     state = search.begin()
     if store is not None:
         state = store.load() or state
-        search.raise_limits(state)
+        search.reopen_if_limits_allow(state)
         store.cut_history(state)
     saved, stopped = time.monotonic(), False
     title = f"disentangle ({search.options.objective})"
@@ -318,7 +340,7 @@ def _run(search: Search, store: RunStore | None, *, progbar: bool) -> Disentangl
         _interrupts() as interrupted,
     ):
         shown.done = len(state.records)
-        for record in search.records(state):
+        for record in search.run(state):
             shown.update(len(state.records) - shown.done, **_shown(record))
             if store is not None and time.monotonic() - saved >= CHECKPOINT_SECONDS:
                 store.save(state)

@@ -103,9 +103,9 @@ def kraus_ensemble(
 ) -> KrausEnsemble:
     """Fit a sum of factorizations to an operator, Eq. 1 of arXiv 2509.06653v1 with k > 1.
 
-    Each term is fitted to what the others leave: first one after the other, then in `rounds` in
-    turn, from where it stands and for up to `init_sweeps` sweeps. No step raises the loss, since
-    the loss of a term is that of the sum.
+    Each term is fitted to what the others leave: first sequentially, then in `rounds` rounds over
+    all terms, each from where it stands and for up to `init_sweeps` sweeps. No step raises the
+    loss, since the loss of a term is that of the sum.
 
     Parameters
     ----------
@@ -115,8 +115,8 @@ def kraus_ensemble(
     objective, inputs, covariance, shape, seed
         As for `disentangle`.
     **options
-        Every other option of `disentangle`, for each term; `init` is "identity" and `max_sweeps`
-        100 unless given.
+        Every other option of `disentangle` but `sensitivity` and `run_dir`, for each term; `init`
+        is "identity" and `max_sweeps` 100 unless given.
 
     Raises
     ------
@@ -136,11 +136,15 @@ def kraus_ensemble(
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise ValueError(f"{name}={value!r} must be a whole number, {least} or more")
     known = inspect.signature(disentangle).parameters
-    unknown = sorted(set(options) - set(known))
+    unknown = sorted(set(options) - set(known) | set(options) & {"sensitivity", "run_dir"})
     if unknown:
         raise TypeError(
             f"kraus_ensemble() got an unexpected option {unknown[0]!r}; it takes those of "
-            "`disentangle`"
+            "`disentangle` but sensitivity and run_dir"
+        )
+    if objective not in ("overlap", "activations"):
+        raise ValueError(
+            f"objective={objective!r} is not known to sums; use 'overlap' or 'activations'"
         )
     options = {"init": "identity", "max_sweeps": 100} | options
     init_sweeps = options.get("init_sweeps", known["init_sweeps"].default)

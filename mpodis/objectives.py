@@ -94,7 +94,7 @@ class Loss(Protocol[Engine]):
     target : array (rows, columns) or list of site tensors
         G of the engine's linear form.
     polar_sides : tuple of str
-        Sides whose gates have a closed-form update, the polar factor of their environment.
+        CircuitLike whose gates have a closed-form update, the polar factor of their environment.
     """
 
     @property
@@ -104,6 +104,10 @@ class Loss(Protocol[Engine]):
     def polar_sides(self) -> tuple[str, ...]: ...
 
     def value(self, engine: Engine) -> float: ...
+
+    def overlap(self, value: float) -> float | None:
+        """The overlap f at a value of the loss, where the one says the other."""
+        ...
 
     def gradient(self, engine: Engine) -> tuple[float, Gradient]:
         """The loss, and minus its derivatives: the environments along which it falls."""
@@ -238,9 +242,10 @@ OBJECTIVES: dict[str, type] = {Overlap.name: Overlap, Activations.name: Activati
 
 
 def register_objective(kind: type) -> type:
-    """Let `objective=kind.name` stand for ``kind()``, or for one made from stored second moments.
+    """Let `objective=kind.name` stand for ``kind()``, in `disentangle` and when a run is resumed.
 
-    The constructor of `kind` must take ``covariance=`` and, where it uses it, ``sensitivity=``.
+    Where `inputs=`, `covariance=` or `sensitivity=` shall be given beside the name, the constructor
+    must take ``covariance=`` and ``sensitivity=``.
     """
     OBJECTIVES[kind.name] = kind
     return kind
@@ -282,6 +287,9 @@ class OverlapLoss:
     def value(self, engine: Environments) -> float:
         return 1.0 - engine.inner() / core_norm(engine.core)
 
+    def overlap(self, value: float) -> float:
+        return 1.0 - value
+
     def sweep(self, engine: Environments, updates: Mapping[str, Update], *, core: bool) -> None:
         engine.sweep(updates, core=core)
 
@@ -290,7 +298,7 @@ class OverlapLoss:
         square = np.vdot(engine.core[0], norms[0]).real
         found = engine.gradient(1.0 / math.sqrt(square))
         f = found.inner
-        # d f = <E - (f / |T|) dT|T|, dT> / |T|
+        # with T = M': d f = Re <E - (f / |T|) d|T| / dT, dT> / |T|
         core = [e - n * (f / square) for e, n in zip(found.core, norms, strict=True)]
         return 1.0 - f, replace(found, core=core)
 
@@ -304,7 +312,8 @@ class OverlapLoss:
 class ActivationsLoss:
     """|C (M - A) S|^2 / |C M S|^2 for second moments C^2 of the inputs and S^2 of the gradients.
 
-    Without S it is |C (M - A)|^2 / |C M|^2; with S no gate and no site has a closed form.
+    Without S it is |C (M - A)|^2 / |C M|^2; with S no gate has a closed-form update, and the core
+    is left to L-BFGS.
 
     Parameters
     ----------
@@ -338,6 +347,9 @@ class ActivationsLoss:
     def value(self, engine: DenseOperatorEnvironments) -> float:
         error = self.matrix - engine.dense()
         return float(np.vdot(error, self._weighted(error)).real)
+
+    def overlap(self, value: float) -> None:
+        return None
 
     def gradient(self, engine: DenseOperatorEnvironments) -> tuple[float, Gradient]:
         dense = engine.dense()

@@ -69,7 +69,7 @@ class RunStore:
         Raises
         ------
         ValueError
-            The directory holds another run, or a checkpoint that nothing belongs to.
+            The directory holds another run, or a checkpoint without its config.json.
         """
         path = Path(path)
         config = _described(problem, options)
@@ -89,7 +89,7 @@ class RunStore:
         stale = [file.name for file in path.glob("checkpoint*.safetensors")]
         if stale:
             raise ValueError(
-                f"{path} has a {stale[0]} but no config.json to say whose it is; choose another "
+                f"{path} has a {stale[0]} but no config.json to identify it; choose another "
                 "run_dir, or delete this one"
             )
         path.mkdir(parents=True, exist_ok=True)
@@ -104,16 +104,16 @@ class RunStore:
         Raises
         ------
         FileNotFoundError, ValueError
-            There is no run, it was written by another version, or its files do not belong together.
+            There is no run, its format is an earlier one, or its files do not belong together.
         """
         path = Path(path)
         if not (path / "config.json").is_file():
-            raise FileNotFoundError(f"{path} is no run: it has no config.json")
+            raise FileNotFoundError(f"{path} is not a run: it has no config.json")
         config = read_json(path / "config.json")
         if config.get("format") in OLD_FORMATS:
             raise ValueError(
-                f"{path} was written by version 0.1.0 of mpodis, whose runs cannot be continued; "
-                "go on with that version, or run it again"
+                f"{path} has an earlier file format, which cannot be continued; use the version of "
+                "mpodis that wrote it, or run it again"
             )
         if config.get("format") != FORMAT:
             raise ValueError(f"{path} is not a run of `disentangle`")
@@ -137,8 +137,8 @@ class RunStore:
             raise ValueError(f"the arrays of {path} do not belong to its config.json")
         return cls(path), problem, SearchOptions.from_dict(config["options"])
 
-    def with_limits(self, options: SearchOptions, **limits: float | None) -> SearchOptions:
-        """The options with other limits, which are stored, too; those that are None stay."""
+    def save_limits(self, options: SearchOptions, **limits: float | None) -> SearchOptions:
+        """Store other limits; returns the options with them. Those that are None stay."""
         given = {name: value for name, value in limits.items() if value is not None}
         if not given:
             return options

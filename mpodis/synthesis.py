@@ -18,9 +18,9 @@ __all__ = ["Synthesis", "check_unitary", "synthesise"]
 
 ADVICE = {
     "exact": "the target is reproduced",
-    "determinant": "the target's determinant is -1 and that of these circuits +1: no start helps; "
-    "gates as wide as the target with group='O' reach it",
-    "converged": "no start went further; more layers, or more starts, may",
+    "determinant": "the target's determinant is -1 and that of these circuits +1: no initial guess "
+    "helps; gates as wide as the target with group='O' reach it",
+    "converged": "no initial guess went further; more layers, or a larger n_init, may",
 }
 
 
@@ -34,10 +34,10 @@ class Synthesis(Tabular):
     overlap : float
         f = Re Tr(W^H Q) / 2^n; 1 when Q is the target, sign and phase included.
     bound : float
-        What f can be: 1, or 1 - 2^(1-n) where the determinants differ.
+        Upper bound on f: 1, or 1 - 2^(1-n) where the determinants differ.
     status : {"exact", "determinant", "converged"}
     n_init, sweeps : int
-        What it took, ten L-BFGS iterations counting as a sweep.
+        Initial guesses and sweeps that were needed, ten L-BFGS iterations counting as a sweep.
     seconds : float
     """
 
@@ -92,18 +92,18 @@ def synthesise(
     """The circuit of given places that is nearest to an orthogonal or unitary matrix.
 
     Sweeps of polar updates, handed over to Riemannian L-BFGS when they crawl, from the identity,
-    from near it and from random gates, until one start is exact or none is left.
+    from near it and from random gates, until one of them is exact.
 
     Parameters
     ----------
     target : array (2^n, 2^n) or Circuit
         W, in the row action.
     circuit : Ansatz, int or str
-        Places of the gates, the depth of a brickwall of 2-body gates, or a spec ("2b + CNOT").
+        Placements of the gates, the depth of a brickwall of 2-body gates, or a spec ("2b + CNOT").
     group : {"SO", "O", "U"}
-        Of the gates, where `circuit` is no `Ansatz` that says it.
+        Of the gates, where `circuit` is not an `Ansatz`, which says it.
     n_init, max_sweeps : int
-        Starts that are tried, and the most sweeps from each.
+        The most initial guesses, and the most sweeps from each.
     tol : float
         1 - f at which the target counts as reproduced.
     seed : int, sequence of int, or numpy Generator

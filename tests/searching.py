@@ -20,7 +20,7 @@ class Stepper:
     def __init__(self, problem, options, state=None):
         self.search = Search(problem, options, make_objective(options.objective))
         self.state = self.search.begin() if state is None else state
-        self._records = self.search.records(self.state)
+        self._records = self.search.run(self.state)
 
     def step(self):
         """The next record, or None at the end."""

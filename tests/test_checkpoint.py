@@ -165,7 +165,7 @@ def test_killed_at_any_file_operation(tmp_path, monkeypatch):
         if (path / "config.json").exists():
             result = resume(path)
         else:  # killed before it began
-            with pytest.raises(FileNotFoundError, match="is no run: it has no config.json"):
+            with pytest.raises(FileNotFoundError, match="is not a run: it has no config.json"):
                 resume(path)
             result = disentangle(operator(8, 8), **OPTIONS, run_dir=path)
         assert_same_result(result, alone)

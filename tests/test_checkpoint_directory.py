@@ -47,7 +47,7 @@ def test_a_finished_run_is_only_read(tmp_path, monkeypatch):
     x = random_matrix((20, 8), seed=2)
     given = {**OPTIONS, "run_dir": tmp_path, "inputs": x, "objective": "activations"}
     first = disentangle(operator(8, 8), **given)
-    monkeypatch.setattr(Search, "open", None)
+    monkeypatch.setattr(Search, "open_stage", None)
     for again in (resume(tmp_path), disentangle(operator(8, 8), **given), resume(str(tmp_path))):
         assert_same_result(again, first)
         assert again.seconds == first.seconds
@@ -79,9 +79,9 @@ def test_another_run_in_the_same_directory_is_an_error(tmp_path, change, named):
 
 
 def test_a_directory_that_is_no_run_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match="nowhere is no run: it has no config.json"):
+    with pytest.raises(FileNotFoundError, match="nowhere is not a run: it has no config.json"):
         resume(tmp_path / "nowhere")
-    with pytest.raises(FileNotFoundError, match="is no run: it has no config.json"):
+    with pytest.raises(FileNotFoundError, match="is not a run: it has no config.json"):
         resume(tmp_path)
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ValueError, match="is not a run of `disentangle`"):

@@ -120,9 +120,9 @@ REFUSED = {
     "full directory": ("disentangle w.npy --out full", "full is not empty; choose another"),
     "directory is a file": ("run --out w.npy", "w.npy is not empty; choose another"),
     # runs
-    "show no run": ("show empty", "empty is no run directory: it has no config.json"),
-    "show nothing": ("show absent", "absent is no run directory"),
-    "resume no run": ("resume full", "full is no run directory"),
+    "show no run": ("show empty", "empty is not a run directory: it has no config.json"),
+    "show nothing": ("show absent", "absent is not a run directory"),
+    "resume no run": ("resume full", "full is not a run directory"),
     "show unfinished": (
         "show unfinished",
         "the job in unfinished has not ended; go on with `mpodis resume unfinished`",

@@ -124,7 +124,7 @@ def test_errors_name_the_value_and_the_remedy(options, text):
 @pytest.mark.parametrize("left", [True, 2.0, [2]])
 def test_what_is_no_circuit_is_refused(left):
     with pytest.raises(
-        TypeError, match="is no circuit; give an Ansatz, a Circuit, a depth, or a spec like"
+        TypeError, match="is not a circuit; give an Ansatz, a Circuit, a depth, or a spec like"
     ):
         disentangle(operator(8, 8), left=left)
 

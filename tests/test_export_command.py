@@ -65,7 +65,7 @@ def test_what_cannot_be_exported(mpodis, run):
     Path("notes.safetensors").write_text("no arrays")
     cases = {
         ("absent", "--out", "o"): "there is no file absent",
-        ("empty", "--out", "o"): "empty is no run directory",
+        ("empty", "--out", "o"): "empty is not a run directory",
         ("run/other.safetensors", "--out", "o"): "does not hold a factorization",
         ("notes.safetensors", "--out", "o"): "is not a whole safetensors file",
         ("run", "--out", "run"): "run is not empty; choose another folder",

@@ -24,7 +24,7 @@ def pressed_after(monkeypatch):
     """Presses Ctrl-C while so many records were made, as often as asked."""
 
     def press(count, times=1):
-        records = Search.records
+        records = Search.run
 
         def interrupted(self, state):
             for k, record in enumerate(records(self, state)):
@@ -33,7 +33,7 @@ def pressed_after(monkeypatch):
                         signal.raise_signal(signal.SIGINT)
                 yield record
 
-        monkeypatch.setattr(Search, "records", interrupted)
+        monkeypatch.setattr(Search, "run", interrupted)
 
     return press
 
@@ -62,10 +62,10 @@ def test_a_second_ctrl_c_raises(pressed_after):
 def test_an_interrupted_run_is_resumed_to_the_same_result(
     pressed_after, tmp_path, caplog, monkeypatch
 ):
-    alone, records = disentangle(operator(), **OPTIONS), Search.records
+    alone, records = disentangle(operator(), **OPTIONS), Search.run
     pressed_after(7)
     stopped = disentangle(operator(), **OPTIONS, run_dir=tmp_path)
-    monkeypatch.setattr(Search, "records", records)
+    monkeypatch.setattr(Search, "run", records)
     assert f"go on with mpodis.resume('{tmp_path}')" in caplog.text
     read = load_run(tmp_path)
     assert read.status == "unfinished"
@@ -77,18 +77,18 @@ def test_an_interrupted_run_is_resumed_to_the_same_result(
 def test_a_run_can_be_read_at_any_time(tmp_path, monkeypatch):
     monkeypatch.setattr(run_module, "CHECKPOINT_SECONDS", 0.0)
     alone = disentangle(operator(), **OPTIONS, run_dir=tmp_path / "alone")
-    seen, records = [], Search.records
+    seen, records = [], Search.run
 
     def read_between(self, state):
         for k, record in enumerate(records(self, state)):
             if k == 8:  # the checkpoints of the records before are there
                 files = {file: file.read_bytes() for file in tmp_path.glob("run/*")}
-                monkeypatch.setattr(Search, "records", records)
+                monkeypatch.setattr(Search, "run", records)
                 seen.append(load_run(tmp_path / "run"))
                 assert {file: file.read_bytes() for file in tmp_path.glob("run/*")} == files
             yield record
 
-    monkeypatch.setattr(Search, "records", read_between)
+    monkeypatch.setattr(Search, "run", read_between)
     found = disentangle(operator(), **OPTIONS, run_dir=tmp_path / "run")
     assert [one.status for one in seen] == ["unfinished"]
     assert len(seen[0].history) == 8
@@ -98,7 +98,7 @@ def test_a_run_can_be_read_at_any_time(tmp_path, monkeypatch):
 
 
 def test_what_cannot_be_read_is_said(tmp_path):
-    with pytest.raises(FileNotFoundError, match="is no run: it has no config.json"):
+    with pytest.raises(FileNotFoundError, match="is not a run: it has no config.json"):
         load_run(tmp_path)
     disentangle(operator(), **OPTIONS, run_dir=tmp_path)
     for file in tmp_path.glob("checkpoint*"):

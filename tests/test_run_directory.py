@@ -83,7 +83,7 @@ def test_a_directory_of_something_else(tmp_path, content, message):
 @pytest.mark.parametrize("name", ["", "absent", "file"])
 def test_no_directory_of_a_job(tmp_path, name):
     (tmp_path / "file").touch()
-    with pytest.raises(FileNotFoundError, match="is no run directory: it has no config.json"):
+    with pytest.raises(FileNotFoundError, match="is not a run directory: it has no config.json"):
         open_job(tmp_path / name)
 
 

@@ -298,9 +298,9 @@ def test_given_starts_that_do_not_fit():
         disentangle(operator(3), depth=2, init=first)
     with pytest.raises(ValueError, match="has no placement for a gate"):
         disentangle(mpo, depth=1, init=first)
-    with pytest.raises(TypeError, match="init=3 is no initial guess; give a name"):
+    with pytest.raises(TypeError, match="init=3 is not an initial guess; give a name"):
         disentangle(mpo, depth=1, init=3)
-    with pytest.raises(TypeError, match="init='given' is no initial guess"):
+    with pytest.raises(TypeError, match="init='given' is not an initial guess"):
         disentangle(mpo, depth=1, init="given")
     flipped = Ansatz(4, ((Placement((0, 1)),),), "O")
     left = Circuit(flipped, (np.diag([1.0, 1, 1, -1]),))

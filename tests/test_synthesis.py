@@ -79,7 +79,7 @@ def test_errors_name_the_value_and_the_remedy():
     with pytest.raises(ValueError, match="the circuit ansatz has 4 wires, the operator 3"):
         synthesise(target, brickwall(4, 2))
     with pytest.raises(
-        TypeError, match=r"circuit=1.5 is no circuit; give an Ansatz, a Circuit, a depth"
+        TypeError, match=r"circuit=1.5 is not a circuit; give an Ansatz, a Circuit, a depth"
     ):
         synthesise(target, 1.5)
     with pytest.raises(ValueError, match="n_init=0 must be a whole number, 1 or more"):

@@ -64,7 +64,7 @@ class JobDirectory:
         """
         path = Path(path)
         if not (path / "config.json").is_file():
-            raise FileNotFoundError(f"{path} is no run directory: it has no config.json")
+            raise FileNotFoundError(f"{path} is not a run directory: it has no config.json")
         record = read_json(path / "config.json")
         found = record.get("format") if isinstance(record, dict) else None
         if found == EARLIER:

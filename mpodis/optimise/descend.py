@@ -1,4 +1,4 @@
-"""One descent: sweeps of closed-form updates and L-BFGS in turns, from where a state stands."""
+"""One descent: sweeps of closed-form updates and L-BFGS alternately, from where a state stands."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Updates:
         The closed-form update of a gate, see `mpodis.gates.polar_update`.
     lbfgs : Lbfgs
     method : {"auto", "sweeps", "lbfgs"}
-        Both in turns, or one of them alone.
+        Both alternately, or one of them alone.
     core : bool
         Whether the core is updated, too.
     """
@@ -167,7 +167,7 @@ def _advance(loss: Loss[Any], engine: Environments, state: State, updates: Updat
         state.phase = "init"
         return loss.value(engine)
     if state.phase == "init":
-        # where one side has no closed form, sweeps alone would run into a corner
+        # where one side has no closed form, sweeps alone would get stuck
         both = len(loss.polar_sides) == 2
         sweeps = updates.method == "sweeps" or (updates.method == "auto" and both)
         state.phase = "sweep" if sweeps else "lbfgs"
@@ -207,7 +207,7 @@ def _decide(
             state.status = "converged"
         elif stalled:
             state.phase = "sweep"  # the closed-form updates may still find something
-    _explored(state, budget)
+    _mark_explored(state, budget)
 
 
 def _decide_truncated(
@@ -227,17 +227,17 @@ def _decide_truncated(
     limit = budget.limit(state)
     verdict = ""
     if stalled or limit or (len(state.losses) - 1) % monitor.every == 0:
-        record["true_overlap"], verdict = monitor.check(state, engine, 1.0 - state.losses[-1])
+        record["true_overlap"], verdict = monitor.check(state, engine, record["overlap"])
     if limit:
         state.status = limit
     elif verdict == "exhausted":
         state.status = "truncated"
     elif stalled and not verdict and not monitor.raise_bond(state, engine):
         state.status = "converged"
-    _explored(state, budget)
+    _mark_explored(state, budget)
 
 
-def _explored(state: State, budget: Budget) -> None:
+def _mark_explored(state: State, budget: Budget) -> None:
     sweeps = len(state.losses) - 1
     if not state.status and budget.init_sweeps is not None and sweeps >= budget.init_sweeps:
         state.status = "explored"

@@ -115,7 +115,7 @@ def _part(left: Ansatz, right: Ansatz, k: int) -> tuple[Ansatz, Ansatz]:
 
 def _can_begin_coarse(left: Ansatz, right: Ansatz, depth: int) -> bool:
     sides = (left, right)
-    wide = all(side.depth == depth and side.n >= COARSE for side in sides)
+    wide = all(side.depth == depth and side.n >= COARSE and side.is_local for side in sides)
     return wide and all(p.width <= 2 for side in sides for p in side.placements)
 
 
@@ -198,10 +198,10 @@ def _compiled(circuit: Circuit, ansatz: Ansatz, layer: int, seed: Sequence[int])
     return [*circuit.gates[:before], *fill, *circuit.gates[after:]]
 
 
-class StageRun(Protocol):
-    """A stage with its engine, as `Search.open` makes it."""
+class StageSearch(Protocol):
+    """The search of one stage, with an engine of its own."""
 
-    def records(self, state: State) -> Iterator[dict]:
+    def run(self, state: State) -> Iterator[dict]:
         """Restarts and descents of the stage, from where the state stands."""
         ...
 
@@ -213,12 +213,12 @@ class StageRun(Protocol):
 def grow(
     stages: Sequence[Stage],
     state: State,
-    open_stage: Callable[[Stage, State], StageRun],
+    open_stage: Callable[[Stage, State], StageSearch],
     count: Callable[[Stage], int],
     *,
     seed: int,
 ) -> Iterator[dict]:
-    """Go through the stages from where the state stands; yields the records of their descents.
+    """Run the stages from where the state stands; yields the records of their descents.
 
     Parameters
     ----------
@@ -233,14 +233,14 @@ def grow(
     """
     while not state.ended:
         stage = stages[state.stage]
-        run = open_stage(stage, state)
-        yield from run.records(state)
+        search = open_stage(stage, state)
+        yield from search.run(state)
         enough = state.status == "max_seconds"
         enough |= state.status == "exact" and state.incumbent is None
         if enough or state.stage + 1 == len(stages):
             state.ended = state.status
             return
-        _begin_next(stages, state, run.loss(), count, seed)
+        _begin_next(stages, state, search.loss(), count, seed)
 
 
 def _begin_next(

@@ -88,7 +88,7 @@ def place_initial_guess(
     dtype = np.result_type(*core, *left, *right)
     engine.set(left, [np.asarray(tensor, dtype=dtype) for tensor in core], right)
     if fitted:
-        # a core made for trivial circuits says nothing about other ones
+        # a core made for trivial circuits is a poor guess for others
         engine.set(core=loss.best_core(engine))
     engine.set(core=loss.scaled_core(engine))
 

@@ -1,9 +1,9 @@
 """Riemannian L-BFGS over all gates and the core together.
 
-A gate moves as g exp(X) with X skew-Hermitian. Directions are kept in the Lie algebra, in the frame
-that moves along with the gate, where parallel transport along the geodesic changes nothing. The
-two-loop recursion is therefore the flat one, on one real vector; the core's site tensors are plain
-coordinates in it. The line search is SciPy's strong Wolfe search along the geodesic.
+A gate moves as g exp(X) with X skew-Hermitian. Directions are kept in the Lie algebra: vectors are
+transported by left translation, an isometry, so that their coordinates stay. The two-loop recursion
+is therefore the flat one, on one real vector; the core's site tensors are plain coordinates in it.
+The line search is SciPy's strong Wolfe search along the geodesic.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mpodis.objectives import Loss
 __all__ = ["Lbfgs"]
 
 _axpy: Any = get_blas_funcs("axpy", dtype=np.float64)
-"""y + a x in place of y; less to do around it than a sum of arrays."""
+"""y + a x in place of y, with less overhead than array expressions."""
 
 
 class Lbfgs:
@@ -69,7 +69,7 @@ class Lbfgs:
         self.forget()
 
     def run(self, iterations: int) -> float:
-        """Do up to so many iterations, fewer where no step lowers the loss; returns the loss."""
+        """Run at most `iterations` iterations, fewer where no step helps; returns the loss."""
         if not self._variables and not self.free_core:
             return self.loss.value(self.engine)
         point = self._point()
@@ -109,7 +109,7 @@ class Lbfgs:
         self.remember([], [])
 
     def remember(self, steps: Sequence[np.ndarray], differences: Sequence[np.ndarray]) -> None:
-        """Take over these pairs."""
+        """Set the pairs."""
         self.steps, self.differences = list(steps), list(differences)
         self.curvatures = [x @ y for x, y in zip(steps, differences, strict=True)]
 

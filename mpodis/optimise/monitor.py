@@ -26,7 +26,7 @@ DROP = 1e-4
 DEVIATION = 2e-3
 """Relative error of the engine's own overlap above which its bond dimension is too small."""
 MARGIN = 3
-"""A schedule begins where D is at least so many times the bond dimension of the operator: below,
+"""A schedule begins where D is at least this many times the bond dimension of the operator: below,
 sweeps were seen to lose overlap (5e-4 at D = 2 chi), from there on not."""
 
 

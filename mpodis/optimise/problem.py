@@ -26,10 +26,10 @@ from mpodis.mpo import truncate
 from mpodis.objectives import Objective
 from mpodis.sites import bond_dimensions, left_canonical, legs_of, site_tensors, spread_norm
 
-__all__ = ["Point", "Problem", "Sides", "as_ansatz", "as_seed"]
+__all__ = ["Point", "Problem", "CircuitLike", "as_ansatz", "as_seed"]
 
-Sides = Any
-"""A circuit of one side: an `Ansatz`, a `Circuit`, quimb's `Circuit`, a depth or a spec."""
+CircuitLike = Any
+"""Describes a circuit: an `Ansatz`, a `Circuit`, quimb's `Circuit`, a depth or a spec."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,8 +114,8 @@ class Problem:
     def build(
         cls,
         tensors: Sequence,
-        left: Sides,
-        right: Sides = None,
+        left: CircuitLike,
+        right: CircuitLike = None,
         *,
         group: str = "SO",
         shape: Sequence[int] | None = None,
@@ -234,10 +234,12 @@ def _check_gate(place: Placement, gate: np.ndarray, group: str) -> None:
     if place.fixed is not None:
         return
     if group != "U" and gate.dtype.kind == "c":
-        raise ValueError(f"init= has a complex gate on wires {place.wires}; use group='U'")
+        raise ValueError(
+            f"the initial guess has a complex gate on wires {place.wires}; use group='U'"
+        )
     if group == "SO" and np.linalg.det(gate) < 0:
         raise ValueError(
-            f"init= has a gate of determinant -1 on wires {place.wires}; use group='O'"
+            f"the initial guess has a gate of determinant -1 on wires {place.wires}; use group='O'"
         )
 
 
@@ -249,13 +251,13 @@ def _double(array: Any) -> np.ndarray:
     return array.astype(np.complex128 if array.dtype.kind == "c" else np.float64, order="C")
 
 
-def _converted(side: Sides) -> Sides:
+def _converted(side: CircuitLike) -> CircuitLike:
     """quimb's circuit as one of ours; anything else as it is."""
     ours = isinstance(side, Ansatz | Circuit | str | int | np.integer | float | list | None)
     return side if ours else as_circuit(side)
 
 
-def as_ansatz(value: Sides, n: int, group: str, side: str) -> Ansatz:
+def as_ansatz(value: CircuitLike, n: int, group: str, side: str) -> Ansatz:
     """The placements of a circuit: those that are given, or a brickwall of a depth or a spec."""
     if isinstance(value, Circuit):
         value = value.ansatz
@@ -265,8 +267,8 @@ def as_ansatz(value: Sides, n: int, group: str, side: str) -> Ansatz:
         return value
     if isinstance(value, bool) or not isinstance(value, str | int | np.integer):
         raise TypeError(
-            f"{side}={value!r} is no circuit; give an Ansatz, a Circuit, a depth, or a spec like "
-            "'2b + CNOT'"
+            f"{side}={value!r} is not a circuit; give an Ansatz, a Circuit, a depth, or a spec "
+            "like '2b + CNOT'"
         )
     if n == 0:
         return Ansatz(0, (), group)

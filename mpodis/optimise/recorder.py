@@ -19,7 +19,7 @@ from mpodis.measures import (
     spectral_bound,
     tensor_entropies,
 )
-from mpodis.objectives import Loss, OverlapLoss
+from mpodis.objectives import Loss
 from mpodis.optimise.problem import Problem
 from mpodis.optimise.state import State
 from mpodis.sites import mpo_from_tensors, tensors_to_dense
@@ -75,7 +75,7 @@ class Recorder:
             Bond dimension D of an engine that truncates.
         """
         value, sides = state.losses[-1], (problem.left, problem.right)
-        overlap = 1.0 - value if isinstance(loss, OverlapLoss) else None
+        overlap = loss.overlap(value)
         bound = s_avg = error = math.nan
         if self._is_small:
             bound = spectral_bound(self._values, singular_values(engine.core))

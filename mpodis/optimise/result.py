@@ -16,8 +16,8 @@ __all__ = ["ADVICE", "Disentangled", "History"]
 
 ADVICE = {
     "exact": "the target is reproduced to rounding",
-    "converged": "the loss has stopped falling; more gates or a larger max_bond would lower it",
-    "truncated": "the truncated environments no longer point uphill; raise environment_bond",
+    "converged": "the loss has stopped falling; more gates or a larger max_bond may lower it",
+    "truncated": "the truncated environments no longer improve the overlap; raise environment_bond",
     "max_sweeps": "still falling when max_sweeps was reached; raise it to go on",
     "max_seconds": "still falling when max_seconds was reached; raise it to go on",
     "interrupted": "stopped by the user; resume(run_dir), or init=<this result>, goes on",

@@ -35,7 +35,7 @@ PREPARATION = {"tol": 1e-3, "init_sweeps": 20}
 """Options of the stages between wide gates and the circuit, which only prepare the next stage."""
 PREPARATION_SWEEPS = 20
 GROWTH_SHARE = 5
-"""A stage that only adds a layer takes one in so many of the sweeps, unless it is compared."""
+"""A stage that only adds a layer gets `max_sweeps` divided by this, unless it is compared."""
 GROWN_WIRES = 8
 """The most wires of circuits that grow unless the options say so."""
 ENTROPIC = 2**11
@@ -53,7 +53,7 @@ class Search:
     optimize : optional
         How the tree engine searches contraction paths, see `disentangle`.
     executor : optional
-        Anything with ``submit``; initial guesses are explored on it side by side.
+        Anything with ``submit``; initial guesses are explored on it in parallel.
 
     Attributes
     ----------
@@ -86,8 +86,13 @@ class Search:
         self.loss: Loss[Any] = objective.loss(problem)
         if self.options.method == "sweeps" and len(self.loss.polar_sides) < 2:
             raise ValueError(
-                "method='sweeps' has no closed form for the gates of both sides under "
-                f"objective={objective.name!r}; use method='auto'"
+                "method='sweeps' needs closed-form updates on both sides, which "
+                f"objective={objective.name!r} does not have; use method='auto'"
+            )
+        if not ENGINES[self.options.engine].exact and self.loss.overlap(0.0) is None:
+            raise ValueError(
+                f"engine={self.options.engine!r} truncates, and its checks know the overlap only; "
+                f"objective={objective.name!r} needs an exact engine, 'transverse' or 'tree'"
             )
         grown = self.options.init == "grown" and problem.initial is None
         self._whole = Stage(problem.left, problem.right, "guess")
@@ -110,20 +115,17 @@ class Search:
                 f"init='entropic' needs the dense operator, and a dimension of {problem.size} "
                 f"is beyond {ENTROPIC}; use init='identity'"
             )
-        engine = options.engine
-        if self.objective.needs_dense:
-            engine = self._dense_engine(options)
-        else:
-            engine = choose(
-                problem.legs,
-                problem.left,
-                problem.right,
-                target_bonds=bond_dimensions(problem.unit),
-                max_bond=options.max_bond,
-                complex=problem.is_complex,
-                options=self._engine_options(options),
-                engine=engine,
-            ).engine
+        engine = self._dense_engine(options) if self.objective.needs_dense else options.engine
+        engine = choose(
+            problem.legs,
+            problem.left,
+            problem.right,
+            target_bonds=bond_dimensions(problem.unit),
+            max_bond=options.max_bond,
+            complex=problem.is_complex,
+            options=self._engine_options(options),
+            engine=engine,
+        ).engine
         if options.method == "lbfgs" and not ENGINES[engine].exact:
             raise ValueError(
                 f"L-BFGS (and with it tied gates) needs exact gradients, and engine={engine!r} "
@@ -196,7 +198,7 @@ class Search:
         initial = self.problem.initial if len(self.stages) == 1 else None
         return State(names=list(range(n_init)), n_names=n_init, initial=initial)
 
-    def raise_limits(self, state: State) -> None:
+    def reopen_if_limits_allow(self, state: State) -> None:
         """Let a search that had ended at a limit go on, if the limit is a larger one now."""
         if state.ended in ("max_sweeps", "max_seconds"):
             budget = _budget(self.stage_options(self.stages[state.stage]))
@@ -204,7 +206,7 @@ class Search:
                 state.ended = state.status = ""
                 state.refining = True
 
-    def records(self, state: State) -> Iterator[dict]:
+    def run(self, state: State) -> Iterator[dict]:
         """Search from where a state stands; yields the record of every sweep.
 
         The state may be stored after any record; `state.ended` says at the end why it ended.
@@ -212,12 +214,12 @@ class Search:
         return grow(
             self.stages,
             state,
-            self.open,
+            self.open_stage,
             lambda stage: self.stage_options(stage).n_init,
             seed=self.options.seed,
         )
 
-    def open(self, stage: Stage, state: State) -> StageRun:
+    def open_stage(self, stage: Stage, state: State) -> StageRun:
         """A stage with its engine, which stands where the state does."""
         self._run = StageRun(self, stage)
         if state.point is not None:
@@ -288,7 +290,7 @@ class Search:
         tensors = spread_norm(tensors, log_norm + problem.log_norm)
         return Disentangled(
             factorization=Factorization(left, mpo_from_tensors(tensors), right, problem.shape),
-            status=status or state.ended or "max_sweeps",
+            status=status or state.ended,
             history=History(tuple(state.records)),
             options=self.options,
             init=name,
@@ -329,7 +331,7 @@ class StageRun:
     def loss(self) -> float:
         return self._search.loss.value(self.engine)
 
-    def records(self, state: State) -> Iterator[dict]:
+    def run(self, state: State) -> Iterator[dict]:
         """Restarts and descents of the stage, from where the state stands."""
         count, executor = self._options.n_init, self._search._executor
         untouched = not (state.guess or state.phase or state.refining)
@@ -410,6 +412,8 @@ class StageRun:
             if found.best is not None and found.best_loss < state.best_loss:
                 state.best, state.best_loss = found.best, found.best_loss
             if found.status == "exact":
+                for other in tasks:
+                    other.cancel()
                 break  # the others are left aside, as they would be one by one
         assert state.best is not None
         state.continue_from(state.best)

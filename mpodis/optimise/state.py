@@ -121,7 +121,7 @@ class State:
         self.continue_from(replace(State(), guess=guess))
 
     def continue_from(self, other: State) -> None:
-        """Take over the descent of another state."""
+        """Continue the descent of another state."""
         for name in _DESCENT:
             value = getattr(other, name)
             setattr(self, name, list(value) if isinstance(value, list) else value)
