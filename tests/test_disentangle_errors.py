@@ -52,12 +52,15 @@ ERRORS = [
     ({"seed": -1}, "seed=-1 must be a whole number, 0 or more"),
     ({"seed": "x"}, "seed='x' must be a whole number"),
     ({"seed": True}, "seed=True must be a whole number"),
-    ({"method": "sweeps", **SECOND}, "no closed form for the left gates .* use method='auto'"),
+    (
+        {"method": "sweeps", "covariance": np.eye(8), **SECOND},
+        "closed-form updates on both sides, which .* use method='auto'",
+    ),
     ({"engine": "tree", **SECOND}, "engine='tree' does not have it, use engine='dense'"),
     ({"group": "SU"}, "group='SU' is not known; use one of SO, O, U"),
     ({"left": 0}, "depth=0 must be 1 or more layers"),
-    ({"left": "4b"}, "a gate of 4 wires does not fit an operator of 3; use widths from 1 to 3"),
-    ({"left": "two"}, "cannot read the circuit spec 'two'"),
+    ({"left": "4b"}, "a gate on 4 wires does not fit a circuit of 3; use widths from 1 to 3"),
+    ({"left": "two"}, "gate 'two' in the circuit spec 'two' is not known; use one of CNOT, CZ"),
     ({"left": brickwall(4, 1)}, "the left ansatz has 4 wires, the operator 3"),
     ({"right": brickwall(4, 1)}, "the right ansatz has 4 wires, the operator 3"),
     (
@@ -75,7 +78,7 @@ ERRORS = [
     ({"covariance": np.triu(np.ones((8, 8)))}, "the covariance is not Hermitian; give"),
     ({"covariance": -np.eye(8)}, "the covariance has a negative eigenvalue -1"),
     ({"covariance": np.full((8, 8), np.nan)}, "the covariance is zero everywhere, NaN or inf"),
-    ({"sensitivity": np.eye(8)}, "sensitivity= weighs the activations; give inputs= or cov"),
+    ({"sensitivity": np.eye(8)}, "sensitivity= weighs the activations; use objective='activations'"),
     (
         {"inputs": np.eye(8), "sensitivity": np.eye(4), **SECOND},
         r"the sensitivity has shape \(4, 4\), the layer 8 outputs",
@@ -95,7 +98,7 @@ ERRORS = [
     ({"mpo": wide_mpo(), "engine": "dense"}, "would hold 16384 x 16384 matrices, beyond 8192; eng"),
     ({"mpo": wide_mpo(), "memory": 1.0}, "no engine fits this problem: .* Use fewer layers"),
     ({"mpo": wide_mpo(), **SECOND}, "a dimension of 16384 is beyond 8192; use objective='overlap'"),
-    ({"memory": 0}, "memory=0 must be a number of bytes, or None"),
+    ({"memory": 0}, "memory=0 must be a positive number, or None"),
     ({"dtype": "half"}, "dtype='half' is not known; use one of float32, float64"),
     (
         {"device": "abacus", "engine": "dense"},
@@ -138,7 +141,7 @@ def test_what_is_no_mpo_is_refused():
 
 def test_unknown_settings_are_an_error():
     assert SearchOptions.from_dict(SearchOptions(tol=0.5).to_dict()) == SearchOptions(tol=0.5)
-    with pytest.raises(ValueError, match="unknown setting 'depth'; known are core, device"):
+    with pytest.raises(ValueError, match="unknown option 'depth'; known are core, device"):
         SearchOptions.from_dict({"depth": 3})
     # numbers of numpy become those that JSON knows
     settings = SearchOptions(max_bond=np.int64(3), tol=np.float32(0.5))

@@ -273,6 +273,9 @@ class DistanceLoss:
     def value(self, engine):
         return float(np.linalg.norm(self.target - engine.dense()) ** 2)
 
+    def overlap(self, value):
+        return None
+
     def gradient(self, engine):
         dense = engine.dense()
         error = self.target - dense
