@@ -319,5 +319,5 @@ def test_an_objective(distance, tmp_path):
     again = disentangle(mpo, objective=Distance(), **options)
     assert_array_equal(again.factorization.to_dense(), found.factorization.to_dense())
     assert load_run(tmp_path).loss == found.loss
-    with pytest.raises(ValueError, match="method='sweeps' has no closed form for the gates"):
+    with pytest.raises(ValueError, match="method='sweeps' needs closed-form updates"):
         disentangle(mpo, objective=Distance(), **(options | {"method": "sweeps"}))
