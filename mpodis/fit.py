@@ -286,7 +286,7 @@ def _right_blocks(tensors: Sequence[Array]) -> list[Array]:
 
 
 def core_gradient(pulled: Array, tensors: Sequence[Array]) -> list[Array]:
-    """Environment of every site of the core: dh/d conj(site) for h = Re Tr(pulled^H core).
+    """Environment of every site of the core, for h = Re Tr(pulled^H core).
 
     `pulled` is a matrix (rows, columns), such as Q_L^H M Q_R^H.
     """

@@ -215,7 +215,7 @@ def polar(environment: Array, *, group: str = "O") -> Array:
     Parameters
     ----------
     environment : array (..., n, n)
-        E = dL/d conj(g); of a stack each matrix by itself.
+        E, the gradient by the gate; of a stack each matrix by itself.
     group : {"SO", "O", "U"}
 
     Returns

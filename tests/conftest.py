@@ -28,7 +28,7 @@ SLOW = {
     "test_dense::test_memory_is_what_was_estimated[(10, 8, False, 'float64', 0)]",
     "test_dense::test_memory_is_what_was_estimated[(12, 4, False, 'float64', None)]",
     "test_device::test_noise_costs_and_fitted_bricks_cost_less",
-    "test_device::test_without_noise_only_shots_are_between[tomography-all to all]",
+    "test_device::test_without_noise_only_shots_make_a_difference[tomography-all to all]",
     "test_disentangle::test_gates_as_wide_as_the_operator_reach_the_bound[SO-4]",
     "test_disentangle::test_planted_unitary_circuits_are_found[1]",
     "test_disentangle_engines::test_a_drop_of_the_truth_brings_the_last_good_gates_back",

@@ -78,7 +78,10 @@ ERRORS = [
     ({"covariance": np.triu(np.ones((8, 8)))}, "the covariance is not Hermitian; give"),
     ({"covariance": -np.eye(8)}, "the covariance has a negative eigenvalue -1"),
     ({"covariance": np.full((8, 8), np.nan)}, "the covariance is zero everywhere, NaN or inf"),
-    ({"sensitivity": np.eye(8)}, "sensitivity= weighs the activations; use objective='activations'"),
+    (
+        {"sensitivity": np.eye(8)},
+        "sensitivity= weighs the activations; use objective='activations'",
+    ),
     (
         {"inputs": np.eye(8), "sensitivity": np.eye(4), **SECOND},
         r"the sensitivity has shape \(4, 4\), the layer 8 outputs",

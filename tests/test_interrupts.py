@@ -19,6 +19,14 @@ def operator():
     return compress(random_matrix((8, 8), seed=1)).mpo
 
 
+@pytest.fixture(autouse=True)
+def _ctrl_c_raises():
+    """Processes that a script has put into the background ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture
 def pressed_after(monkeypatch):
     """Presses Ctrl-C while so many records were made, as often as asked."""

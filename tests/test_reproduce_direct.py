@@ -82,15 +82,14 @@ def test_every_method_has_a_row_for_every_depth(record):
 
 
 def test_free_classical_parts_beat_given_factors(record):
-    f = {
-        (p["layer"], p["method"]): p["rows"][-1]["overlap"]
-        for p in record["pieces"].values()
-        if "rows" in p
-    }
-    assert all(f[layer, "USV"] > f[layer, USV_GIVEN] for layer in LAYERS)
-    # after three sweeps one layer may go either way
-    gains = [f[layer, "QR"] - f[layer, "QR, Q given"] for layer in LAYERS]
-    assert np.mean(gains) > 0.02
+    for layer in LAYERS:
+        f = {
+            p["method"]: p["rows"][-1]["overlap"]
+            for p in record["pieces"].values()
+            if p["layer"] == layer and "rows" in p
+        }
+        assert f["USV"] > f[USV_GIVEN]
+        assert f["QR"] > f["QR, Q given"]
 
 
 def test_the_operators_are_described(record, networks):

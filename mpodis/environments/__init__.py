@@ -3,7 +3,9 @@
 `protocol` says what an engine offers, `registry` which engines there are, `choose` which of them
 a problem gets. `dense` holds whole operators; `network` contracts the closed tensor network, site
 by site (`transverse`) or along a searched tree (`tree`); `boundary` pulls MPOs through the
-circuits and truncates them. `overlap` measures a result independently of the engine that found it.
+circuits and truncates them. `routed` brings gates on wires that are not neighbours to engines that
+keep neighbours only, `arrays` holds devices and threads. `overlap` measures a result independently
+of the engine that found it.
 """
 
 from mpodis.environments.boundary.engine import BoundaryEnvironments

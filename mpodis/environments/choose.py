@@ -30,7 +30,7 @@ __all__ = ["choose", "engine_estimates"]
 log = logging.getLogger(__name__)
 
 PATIENCE = 3.0
-"""Seconds a sweep of an exact engine may take; beyond, an engine that truncates is preferred."""
+"""Seconds in which an exact engine must update every gate once; else one that truncates is used."""
 
 
 def engine_estimates(
@@ -42,7 +42,10 @@ def engine_estimates(
     environment_bond: int = 32,
     memory: float | None = None,
 ) -> Table:
-    """A table of what each engine would take; `disentangle(engine="auto")` picks from it.
+    """A table of what each engine would take, from which `disentangle(engine="auto")` would pick.
+
+    `disentangle` asks with the last `environment_bond` of its schedule. The tree engine is left out
+    where searching its contraction path cannot pay.
 
     Parameters
     ----------
@@ -97,7 +100,7 @@ def engine_estimates(
         )
         for e in _estimates(problem, options)
     ]
-    return Table(("engine", "", "seconds a sweep", "MiB", "can be used"), rows)
+    return Table(("engine", "", "seconds, every gate once", "MiB", "can be used"), rows)
 
 
 def choose(
@@ -157,7 +160,7 @@ def choose(
         if e is not best
     )
     log.info(
-        "engine %s: %s, about %.2g s a sweep and %.0f MiB (%s)",
+        "engine %s: %s, about %.2g s for every gate once and %.0f MiB (%s)",
         best.engine,
         "exact" if best.exact else f"truncated to {options.environment_bond}",
         best.seconds,

@@ -1,8 +1,9 @@
 """What an environment engine offers, and what the choice between engines asks of it.
 
 An engine holds a target G and the factors of A = Q_L M' Q_R, and evaluates the linear form
-h = Re Tr(G^H A). The environment of a gate g is E = dh/d conj(g), so that h = Re Tr(E^H g): the
-array itself, element by element, not its transpose (arXiv 2509.06653v1, Eq. 3 with its dagger).
+h = Re Tr(G^H A). The environment of a gate g is the E with h = Re Tr(E^H g), the gradient of h for
+the scalar product Re Tr(A^H B): the array itself, element by element, not its transpose
+(arXiv 2509.06653v1, Eq. 3 with its dagger).
 With G = M / (|M| |M'|) the form is the overlap f.
 
 A new engine subclasses `Environments` and is registered with `registry.register_engine`.
@@ -11,6 +12,7 @@ A new engine subclasses `Environments` and is registered with `registry.register
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol, TypeAlias, TypeGuard
@@ -193,7 +195,7 @@ class Environments(Protocol):
     holds_dense : bool
         Whether the engine is also a `DenseOperatorEnvironments`.
     parallel : bool
-        Whether it is small enough for several initial guesses to be searched side by side.
+        Whether it is small enough for several initial guesses to be searched in parallel.
     limit : float
         Largest dimension of an operator that the engine takes.
     left, right : list of arrays (2^w, 2^w)
@@ -218,6 +220,7 @@ class Environments(Protocol):
     plan: dict[str, Any] | None = None
 
     @classmethod
+    @abstractmethod
     def estimate(cls, problem: ProblemSize, options: EngineOptions) -> Estimate:
         """Time and memory that the engine would take; nothing large is allocated."""
         ...
@@ -232,6 +235,7 @@ class Environments(Protocol):
         return True
 
     @classmethod
+    @abstractmethod
     def build(
         cls, target: Target, legs: Legs, left: Ansatz, right: Ansatz, options: EngineOptions
     ) -> Environments:
@@ -256,37 +260,43 @@ class Environments(Protocol):
             "use engine='boundary'"
         )
 
+    @abstractmethod
     def set(
         self,
         left: Sequence[np.ndarray] | None = None,
         core: Sequence[np.ndarray] | None = None,
         right: Sequence[np.ndarray] | None = None,
     ) -> None:
-        """Take over gates and core; what is not given stays."""
+        """Set gates and core; those that are not given stay."""
         ...
 
+    @abstractmethod
     def inner(self) -> float:
         """h = Re Tr(G^H Q_L M' Q_R)."""
         ...
 
+    @abstractmethod
     def sweep(self, updates: Mapping[str, Update], *, core: bool = False) -> None:
         """Update the free gates of the sides that are named ("left", "right") one by one.
 
         Each gate is updated at least once, from the environment that the newest other gates make,
-        in the order that suits the engine. With `core`, the core gets its best values too, and the
-        overlap h / |M'| does not drop by that. The outcome depends on target, gates and core
+        in the order that suits the engine. With `core`, the core gets its best values too, which
+        never lowers the overlap h / |M'|. The outcome depends on target, gates and core
         alone, so that a resumed run repeats the one that was interrupted.
         """
         ...
 
+    @abstractmethod
     def gradient(self, scale: float = 1.0) -> Gradient:
         """Environments of `scale` times h, of all factors at the same point."""
         ...
 
+    @abstractmethod
     def fitted_core(self) -> list[np.ndarray]:
         """The core after one sweep of ALS towards Q_L^H G Q_R^H."""
         ...
 
+    @abstractmethod
     def pulled_tensors(self, max_bond: int) -> list[np.ndarray]:
         """Site tensors of Q_L^H G Q_R^H.
 
@@ -299,18 +309,22 @@ class Environments(Protocol):
 class DenseOperatorEnvironments(Environments, Protocol):
     """Environments of an engine that also works with dense (rows, columns) operators."""
 
+    @abstractmethod
     def dense(self) -> np.ndarray:
         """A = Q_L M' Q_R, (rows, columns)."""
         ...
 
+    @abstractmethod
     def pulled(self, matrix: np.ndarray | None = None) -> np.ndarray:
         """Q_L^H X Q_R^H for a matrix X (rows, columns), by default the target."""
         ...
 
+    @abstractmethod
     def pulled_metric(self, metric: np.ndarray) -> np.ndarray:
         """Q_L^H C Q_L for a matrix C (rows, rows)."""
         ...
 
+    @abstractmethod
     def gradient_towards(self, dense: np.ndarray, target: np.ndarray) -> Gradient:
         """`gradient` for another target; `dense` is A, which the caller has at hand."""
         ...

@@ -16,6 +16,7 @@ from mpodis.environments.protocol import (
     DenseOperatorEnvironments,
     EngineOptions,
     Environments,
+    Estimate,
     Gradient,
     ProblemSize,
     Target,
@@ -68,6 +69,18 @@ class RoutedEnvironments(DenseOperatorEnvironments):
         log.info("engine %s: gates on wires apart take %d SWAPs", kind.name, swaps)
         engine = kind.build(target, legs, routes[0].ansatz, routes[1].ansatz, options)
         return cls(engine, *routes)
+
+    @classmethod
+    def estimate(cls, problem: ProblemSize, options: EngineOptions) -> Estimate:
+        """Asked of the engine inside; this class is in no register."""
+        raise NotImplementedError("ask the engine inside for its estimate")
+
+    @classmethod
+    def build(
+        cls, target: Target, legs: Legs, left: Ansatz, right: Ansatz, options: EngineOptions
+    ) -> RoutedEnvironments:
+        """`around` takes the class of the engine inside as well."""
+        raise NotImplementedError("use RoutedEnvironments.around")
 
     @property
     def n_swaps(self) -> int:

@@ -119,7 +119,7 @@ def trained_layer(
         return TrainedLayer(kept("dense", model, lambda: fitted(model)), "0", images)
     model = trained_layer("dense", seed=seed, bond=bond, **where).model.float()
     first = submodule(model, "0")
-    mpo = compress(first.weight.T, max_bond=bond).mpo
+    mpo = compress(first.weight.detach().numpy().T, max_bond=bond).mpo
     model = replace_layer(model, "0", MPOLinear.from_mpo(mpo, bias=first.bias))
     return TrainedLayer(kept(f"healed{bond}", model, lambda: fitted(model)), "0", images)
 

@@ -21,7 +21,7 @@ Pulled: TypeAlias = tuple[Sequence[np.ndarray], float]
 
 
 def core_environments(pulled: Pulled, core: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """dh/d conj(site) of every site of the core, h = Re <pulled|core>."""
+    """Environment of every site of the core, for h = Re <pulled|core>."""
     sites, log = pulled
     blocks = _right_blocks(sites, core)
     left, found = np.ones((1, 1)), []

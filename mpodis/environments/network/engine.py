@@ -194,7 +194,7 @@ class NetworkEnvironments(Environments):
         return None
 
     def _environment(self, key: Key) -> np.ndarray:
-        """dh/d conj of one tensor, in its shape."""
+        """Environment of one tensor, in its shape."""
         raw, log_scale = self._messages.environment(self._leaf[key])
         shape = self._get(*key).shape
         raw = raw.reshape(shape)
