@@ -110,7 +110,7 @@ def test_a_schedule_of_bond_dimensions_is_followed_and_the_truth_checked():
 
 def test_a_drop_of_the_truth_brings_the_last_good_gates_back(monkeypatch):
     mpo, _ = deep()
-    bonds = {"engine": "boundary", "environment_bond": (8, 16)}
+    bonds = {"engine": "boundary", "environment_bond": (16, 32)}
     run = Stepper(build(mpo, 4), SearchOptions(**bonds, n_init=1, max_sweeps=40, seed=1))
     state, loss = run.state, run.search.loss
     while sum(np.isfinite(r["true_overlap"]) for r in state.records) < 3:
