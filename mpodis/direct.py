@@ -28,7 +28,7 @@ from mpodis.environments.registry import dense_engine
 from mpodis.factorization import sandwich
 from mpodis.mpo import check_matrix
 from mpodis.optimise.descend import Budget, Updates, descend
-from mpodis.optimise.problem import as_ansatz, as_seed
+from mpodis.optimise.problem import CircuitLike, as_ansatz, as_seed
 from mpodis.optimise.restarts import explore
 from mpodis.optimise.state import State
 from mpodis.tables import Table, Tabular
@@ -98,7 +98,7 @@ class CircuitFactors(Tabular):
 
 def circuit_qr(
     matrix,
-    circuit: Ansatz | int | str,
+    circuit: CircuitLike,
     *,
     group: str = "SO",
     n_init: int = 4,
@@ -116,8 +116,9 @@ def circuit_qr(
     ----------
     matrix : array (inputs, outputs)
         W, in the row action, zero-padded to powers of two.
-    circuit : Ansatz, int or str
-        Of the inputs: placements of the gates, the depth of a brickwall of 2-body gates, or a spec.
+    circuit : Ansatz, Circuit, quimb Circuit, int or str
+        Of the inputs: placements of the gates (of a circuit nothing else counts), the depth of a
+        brickwall of 2-body gates, or a spec.
     group : {"SO", "O", "U"}
         Of the gates, where `circuit` is not an `Ansatz`, which says it.
     n_init, init_sweeps : int

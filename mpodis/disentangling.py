@@ -19,7 +19,7 @@ import numpy as np
 from mpodis.factorization import Factorization
 from mpodis.measures import second_moment
 from mpodis.mpo import Compressed
-from mpodis.objectives import Objective, make_objective
+from mpodis.objectives import OBJECTIVES, Objective, make_objective
 from mpodis.optimise.problem import CircuitLike, Problem, as_seed
 from mpodis.optimise.result import ADVICE, Disentangled
 from mpodis.optimise.search import Search
@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 
 CHECKPOINT_SECONDS = 5.0
 """Time between two checkpoints of a run with a directory."""
+UNLIMITED = 2.0**60
+"""Bytes of memory, where the engine that was chosen before is to be built in any case."""
 
 
 def disentangle(
@@ -87,7 +89,8 @@ def disentangle(
         Layers of a brickwall of 2-body gates on either side; instead of `left` and `right`.
     left, right : Ansatz, Circuit, quimb Circuit, int or str
         Circuits: an `Ansatz`, the depth of a brickwall of 2-body gates, or a spec ("2b + CNOT").
-        A circuit is also the initial guess. `right` is by default the mirror image of `left`.
+        A circuit is also the initial guess. `right` is by default the mirror image of `left`,
+        with gates that begin as the identity.
     max_bond : int
         Bond dimension chi' of the core M'.
     objective : {"overlap", "activations"} or Objective
@@ -223,6 +226,13 @@ def disentangle(
     )
     if run_dir is not None and engine == "auto":
         options = replace(options, engine=RunStore.engine_of(run_dir) or "auto")
+    if problem.initial is not None and options.init != "given":
+        if init != "auto":
+            raise ValueError(
+                f"init={init!r} and a circuit in left= or right= are two initial guesses; give "
+                "its ansatz (circuit.ansatz), or leave out init="
+            )
+        options = replace(options, init="given")
     # everything is checked here, before a directory is made
     search = Search(problem, options, goal, optimize=optimize, executor=executor)
     store = None if run_dir is None else RunStore.open(run_dir, problem, search.options)
@@ -272,7 +282,8 @@ def resume(
 ) -> Disentangled:
     """Go on with a run that was interrupted, or give the result of one that had ended.
 
-    The gates are, bit by bit, those that the run would have had if left alone.
+    The gates of a run that was interrupted are, bit by bit, those that it would have had if left
+    alone. A run that `max_seconds` stopped among its initial guesses goes on with the best of them.
 
     Parameters
     ----------
@@ -283,7 +294,7 @@ def resume(
     objective : Objective, optional
         The object that the run was begun with, where a name does not stand for it.
     optimize, executor, progbar
-        As for `disentangle`.
+        As for `disentangle`; an `optimize` that is an object is not stored and must be given again.
     """
     store, problem, options = RunStore.read(run_dir)
     options = store.save_limits(options, max_sweeps=max_sweeps, max_seconds=max_seconds)
@@ -323,8 +334,12 @@ def load_run(run_dir: str | os.PathLike, *, objective: Objective | None = None) 
     state = store.load()
     if state is None:
         raise ValueError(f"{run_dir} has no checkpoint yet; read it again later, or `resume` it")
-    search = Search(problem, options, _stored(options, objective))
-    return search.result(state, status="" if state.ended else "unfinished")
+    # neither the device nor the memory that the run needs must be here
+    search = Search(
+        problem, replace(options, device=None, memory=UNLIMITED), _stored(options, objective)
+    )
+    result = search.result(state, status="" if state.ended else "unfinished")
+    return replace(result, options=options)
 
 
 def _run(search: Search, store: RunStore | None, *, progbar: bool) -> Disentangled:
@@ -339,6 +354,7 @@ def _run(search: Search, store: RunStore | None, *, progbar: bool) -> Disentangl
         bar(total=search.total, desc=title, enabled=progbar) as shown,
         _interrupts() as interrupted,
     ):
+        search.interrupted = interrupted
         shown.done = len(state.records)
         for record in search.run(state):
             shown.update(len(state.records) - shown.done, **_shown(record))
@@ -353,7 +369,11 @@ def _run(search: Search, store: RunStore | None, *, progbar: bool) -> Disentangl
     status = "interrupted" if stopped and not state.ended else state.ended
     result = search.result(state, status=status)
     if status == "interrupted":
-        way = "init=<this result>" if store is None else f"mpodis.resume({str(store.path)!r})"
+        named = OBJECTIVES.get(search.objective.name) is type(search.objective)
+        objective = "" if named else ", objective=<the same object>"
+        way = "init=<this result>"
+        if store is not None:
+            way = f"mpodis.resume({str(store.path)!r}{objective})"
         log.warning("interrupted at f = %.6f; go on with %s", result.overlap, way)
     log.debug("disentangled: f %.6f, %s (%s)", result.overlap, status, ADVICE[status])
     return result

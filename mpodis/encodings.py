@@ -157,6 +157,8 @@ def layered_encoding(
         max_sweeps=max_sweeps,
         seed=seed,
     )
+    if refined.status == "interrupted":
+        raise KeyboardInterrupt  # a shorter search must not pass for one that has ended
     better = _encoded(refined.factorization.right, state)
     return max(whole, better, key=lambda one: one.fidelity)
 

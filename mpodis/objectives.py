@@ -94,7 +94,7 @@ class Loss(Protocol[Engine]):
     target : array (rows, columns) or list of site tensors
         G of the engine's linear form.
     polar_sides : tuple of str
-        CircuitLike whose gates have a closed-form update, the polar factor of their environment.
+        Sides whose gates have a closed-form update, the polar factor of their environment.
     """
 
     @property
@@ -180,6 +180,7 @@ class Overlap:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "covariance", _moment(self.inputs, self.covariance))
+        object.__setattr__(self, "inputs", None)  # the samples may be large, and are done with
 
     def loss(self, operator: Operator) -> OverlapLoss:
         return OverlapLoss(operator.unit)
@@ -212,6 +213,7 @@ class Activations:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "covariance", _moment(self.inputs, self.covariance))
+        object.__setattr__(self, "inputs", None)  # the samples may be large, and are done with
 
     def loss(self, operator: Operator) -> ActivationsLoss:
         covariance = operator.covariance

@@ -75,6 +75,7 @@ class RunStore:
         config = _described(problem, options)
         if (path / "config.json").exists():
             there = read_json(path / "config.json")
+            _refuse_earlier(path, there)
             if isinstance(there.get("options"), dict):
                 limits = {name: config["options"][name] for name in LIMITS}
                 there["options"] |= limits
@@ -110,11 +111,7 @@ class RunStore:
         if not (path / "config.json").is_file():
             raise FileNotFoundError(f"{path} is not a run: it has no config.json")
         config = read_json(path / "config.json")
-        if config.get("format") in OLD_FORMATS:
-            raise ValueError(
-                f"{path} has an earlier file format, which cannot be continued; use the version of "
-                "mpodis that wrote it, or run it again"
-            )
+        _refuse_earlier(path, config)
         if config.get("format") != FORMAT:
             raise ValueError(f"{path} is not a run of `disentangle`")
         arrays, _ = load_arrays(path / "problem.safetensors")
@@ -191,6 +188,14 @@ class RunStore:
         if len(lines) < count:
             raise ValueError(f"history.jsonl has {len(lines)} lines, but {count} were written")
         return [json.loads(line) for line in lines[:count]]
+
+
+def _refuse_earlier(path: Path, config: dict) -> None:
+    if config.get("format") in OLD_FORMATS:
+        raise ValueError(
+            f"{path} has an earlier file format, which cannot be continued; use the version of "
+            "mpodis that wrote it, or run it again in another directory"
+        )
 
 
 def _described(problem: Problem, options: SearchOptions) -> dict:

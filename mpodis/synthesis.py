@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mpodis.circuit import Ansatz, Circuit
+from mpodis.circuit import Circuit
 from mpodis.mpo import check_matrix
-from mpodis.optimise.problem import as_ansatz
+from mpodis.optimise.problem import CircuitLike, as_ansatz
 from mpodis.optimise.unitary import approximate_unitary
 from mpodis.tables import Table, Tabular
 
@@ -81,7 +81,7 @@ def check_unitary(matrix, what: str) -> tuple[np.ndarray, int]:
 
 def synthesise(
     target,
-    circuit: Ansatz | int | str,
+    circuit: CircuitLike,
     *,
     group: str = "SO",
     n_init: int = 20,
@@ -98,8 +98,9 @@ def synthesise(
     ----------
     target : array (2^n, 2^n) or Circuit
         W, in the row action.
-    circuit : Ansatz, int or str
-        Placements of the gates, the depth of a brickwall of 2-body gates, or a spec ("2b + CNOT").
+    circuit : Ansatz, Circuit, quimb Circuit, int or str
+        Placements of the gates (of a circuit nothing else counts), the depth of a brickwall of
+        2-body gates, or a spec ("2b + CNOT").
     group : {"SO", "O", "U"}
         Of the gates, where `circuit` is not an `Ansatz`, which says it.
     n_init, max_sweeps : int

@@ -147,6 +147,15 @@ def cases():
         "activations, rectangular": lambda: disentangled(
             rectangular, left=3, objective="activations", inputs=few, max_bond=2
         ),
+        "activations, to the end": lambda: disentangled(
+            rectangular,
+            left=2,
+            objective="activations",
+            inputs=few,
+            init="identity",
+            tol=0.01,
+            max_sweeps=200,
+        ),
         "sensitivity": lambda: disentangled(
             square, left=3, objective="activations", inputs=inputs, sensitivity=sensitivity
         ),

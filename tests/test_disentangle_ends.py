@@ -1,6 +1,7 @@
 """How a run ends: its status, its history, and what it prints and logs."""
 
 import logging
+import time
 from functools import cache
 from html import escape
 
@@ -10,6 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from mpodis.disentangling import disentangle
 from mpodis.mpo import compress
+from mpodis.optimise import search
 from mpodis.optimise.result import ADVICE, Disentangled, History
 from mpodis.options import SearchOptions
 from reference import random_matrix
@@ -118,3 +120,27 @@ def test_it_logs_and_shows_progress(caplog, capsys):
         disentangle(operator(8, 8), depth=1, progbar=True, **QUICK)
     assert "max_sweeps (still falling when max_sweeps was reached" in caplog.text
     assert capsys.readouterr().out == ""
+
+
+def test_the_time_of_initial_guesses_counts(monkeypatch):
+    place = search.place_initial_guess
+
+    def slow(*args, **options):
+        time.sleep(0.2)
+        place(*args, **options)
+
+    monkeypatch.setattr(search, "place_initial_guess", slow)
+    found = disentangle(operator(8, 8).mpo, depth=1, init="random", n_init=3, max_seconds=0.1)
+    assert (found.status, len(found.history)) == ("max_seconds", 1)
+    assert found.seconds > 0.2
+
+
+def test_a_real_initial_guess_of_a_complex_operator_gets_a_complex_core():
+    mpo = operator(8, 8, is_complex=True).mpo
+    real = disentangle(operator(8, 8).mpo, depth=1, max_sweeps=3)
+    sides = {side: getattr(real.factorization, side).ansatz for side in ("left", "right")}
+    found = [
+        disentangle(mpo, **sides, init=real, method=method, max_sweeps=300, tol=1e-8).loss
+        for method in ("auto", "lbfgs")
+    ]
+    assert_allclose(found[0], found[1], atol=1e-6)

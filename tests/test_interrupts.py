@@ -1,6 +1,7 @@
 """Ctrl-C, and runs that are read or continued before they have ended."""
 
 import signal
+from concurrent.futures import Future
 
 import numpy as np
 import pytest
@@ -8,7 +9,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import mpodis.disentangling as run_module
 from mpodis import compress, disentangle, load_run, resume
-from mpodis.optimise.search import Search
+from mpodis.files import read_json, write_json
+from mpodis.optimise.search import Search, StageRun
 from reference import random_matrix
 from runs import assert_same_result, lines
 
@@ -60,6 +62,40 @@ def test_ctrl_c_returns_the_best_result_so_far(pressed_after, init, caplog):
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+class Waiting:
+    """An executor that finishes one task; Ctrl-C comes while the search waits for the second."""
+
+    def __init__(self):
+        self.cancelled = 0
+
+    def submit(self, function, *arguments):
+        future = Future()
+        if arguments[-1].guess == 0:
+            future.set_result(function(*arguments))
+            return future
+        future.cancel = self.cancel
+        future.result = self.interrupt
+        return future
+
+    def cancel(self):
+        self.cancelled += 1
+
+    def interrupt(self, timeout):
+        signal.raise_signal(signal.SIGINT)
+        raise TimeoutError
+
+
+def test_ctrl_c_while_initial_guesses_are_explored_in_parallel(tmp_path):
+    options = OPTIONS | {"n_init": 4, "init": "identity"}
+    executor = Waiting()
+    found = disentangle(operator(), **options, executor=executor, run_dir=tmp_path)
+    assert found.status == "interrupted"
+    assert executor.cancelled == 3
+    assert found.init == 0
+    assert len(found.history) == 4
+    assert_same_result(resume(tmp_path), disentangle(operator(), **options))
+
+
 def test_a_second_ctrl_c_raises(pressed_after):
     pressed_after(3, times=2)
     with pytest.raises(KeyboardInterrupt):
@@ -105,6 +141,23 @@ def test_a_run_can_be_read_at_any_time(tmp_path, monkeypatch):
     assert_same_result(load_run(tmp_path / "run"), alone)
 
 
+def test_a_run_can_be_read_without_its_device_and_memory(tmp_path):
+    found = disentangle(operator(), **OPTIONS, run_dir=tmp_path)
+    config = read_json(tmp_path / "config.json")
+    config["options"] |= {"device": "cuda:7", "memory": 1.0}
+    write_json(tmp_path / "config.json", config)
+    read = load_run(tmp_path)
+    assert_allclose(read.loss, found.loss, atol=1e-14)
+    assert read.options.device == "cuda:7"
+
+
+def test_a_truncating_run_reads_with_the_bond_it_ended_at(tmp_path):
+    options = OPTIONS | {"engine": "boundary", "environment_bond": (4, 16), "init": "identity"}
+    mpo = compress(random_matrix((64, 64), seed=2), max_bond=2).mpo
+    found = disentangle(mpo, **options, run_dir=tmp_path)
+    assert load_run(tmp_path).loss == found.loss
+
+
 def test_what_cannot_be_read_is_said(tmp_path):
     with pytest.raises(FileNotFoundError, match="is not a run: it has no config.json"):
         load_run(tmp_path)
@@ -126,3 +179,25 @@ def test_resume_takes_other_limits(tmp_path):
     timed = resume(tmp_path, max_sweeps=400, max_seconds=longer.seconds + 1e-6)
     assert timed.status == "max_seconds"
     assert np.isfinite(timed.overlap)
+
+
+def test_a_run_of_several_stages_goes_on_when_it_is_given_more_time(tmp_path, monkeypatch):
+    options = OPTIONS | {"init": "grown", "max_sweeps": 1, "n_init": 1}
+    alone = disentangle(operator(), **options)
+    # the clock strikes with the last sweep of the first stage
+    monkeypatch.setattr(StageRun, "_measure", slow_at(2, StageRun._measure))
+    stopped = disentangle(operator(), **options, max_seconds=100.0, run_dir=tmp_path)
+    assert (stopped.status, len(stopped.history)) == ("max_seconds", 2)
+    found = resume(tmp_path, max_seconds=1e6)
+    assert found.status == alone.status
+    assert_allclose(found.loss, alone.loss, atol=1e-12)
+    assert len(found.history) == len(alone.history)
+
+
+def slow_at(count, measure):
+    def measured(self, state):
+        if len(state.records) == count - 1:
+            state.seconds += 1000.0
+        return measure(self, state)
+
+    return measured

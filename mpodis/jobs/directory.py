@@ -124,8 +124,9 @@ def interrupts_raise() -> Iterator[None]:
     The results of a job must not hold a search that was stopped; `mpodis resume` goes on with it.
     """
     before = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or before is None:
-        yield  # only the main thread may set handlers
+    in_main = threading.current_thread() is threading.main_thread()
+    if not in_main or before is not signal.default_int_handler:
+        yield  # others handle Ctrl-C, or ignore it
         return
     signal.signal(signal.SIGINT, _raise)
     try:

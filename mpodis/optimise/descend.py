@@ -171,6 +171,7 @@ def _advance(loss: Loss[Any], engine: Environments, state: State, updates: Updat
         both = len(loss.polar_sides) == 2
         sweeps = updates.method == "sweeps" or (updates.method == "auto" and both)
         state.phase = "sweep" if sweeps else "lbfgs"
+        state.used_lbfgs = not sweeps
     if state.phase == "lbfgs":
         return updates.lbfgs.run(ITERATIONS)
     loss.sweep(engine, updates.polar, core=updates.core)

@@ -85,7 +85,7 @@ def place_initial_guess(
                 {"left": left, "right": right},
             )
             left, right = found["left"], found["right"]
-    dtype = np.result_type(*core, *left, *right)
+    dtype = np.result_type(*core, *left, *right, *problem.tensors)
     engine.set(left, [np.asarray(tensor, dtype=dtype) for tensor in core], right)
     if fitted:
         # a core made for trivial circuits is a poor guess for others

@@ -226,7 +226,7 @@ def _embedded(circuit: Circuit, problem: Problem, side: str) -> list:
     for tie, numbers in ansatz.ties.items():
         first, *others = (gates[j] for j in numbers)
         if any(np.abs(gate - first).max() > 1e-12 for gate in others):
-            raise ValueError(f"init= has different gates on the {side} that are tied as {tie}")
+            raise ValueError(f"the initial guess has different gates on the {side} tied as {tie}")
     return gates
 
 
@@ -259,6 +259,7 @@ def _converted(side: CircuitLike) -> CircuitLike:
 
 def as_ansatz(value: CircuitLike, n: int, group: str, side: str) -> Ansatz:
     """The placements of a circuit: those that are given, or a brickwall of a depth or a spec."""
+    value = _converted(value)
     if isinstance(value, Circuit):
         value = value.ansatz
     if isinstance(value, Ansatz):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import multiprocessing
+import signal
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from dataclasses import replace
 from functools import cached_property
@@ -38,6 +41,8 @@ GROWTH_SHARE = 5
 """A stage that only adds a layer gets `max_sweeps` divided by this, unless it is compared."""
 GROWN_WIRES = 8
 """The most wires of circuits that grow unless the options say so."""
+WAIT_SECONDS = 0.2
+"""How long a wait for an executor does not notice Ctrl-C."""
 ENTROPIC = 2**11
 """Largest dimension of an operator whose entropies an initial guess can lower."""
 
@@ -62,6 +67,9 @@ class Search:
     loss : Loss
     stages : list of Stage
         One, unless the circuits grow.
+    interrupted : callable
+        Whether Ctrl-C was pressed; the wait for an executor asks it. Between records it is up to
+        the caller to stop.
 
     Raises
     ------
@@ -99,6 +107,7 @@ class Search:
         self.stages = plan(problem.left, problem.right) if grown else [self._whole]
         self._recorder = Recorder(problem)
         self._run: StageRun | None = None
+        self.interrupted: Callable[[], bool] = lambda: False
 
     def _chosen(self, options: SearchOptions) -> SearchOptions:
         """The options with an engine and a method that fit the problem."""
@@ -201,9 +210,9 @@ class Search:
     def reopen_if_limits_allow(self, state: State) -> None:
         """Let a search that had ended at a limit go on, if the limit is a larger one now."""
         if state.ended in ("max_sweeps", "max_seconds"):
-            budget = _budget(self.stage_options(self.stages[state.stage]))
-            if not budget.limit(state):
-                state.ended = state.status = ""
+            limit = _budget(self.stage_options(self.stages[state.stage])).limit(state)
+            if limit != state.ended:  # time is left again, perhaps without a sweep of this stage
+                state.ended, state.status = "", limit
                 state.refining = True
 
     def run(self, state: State) -> Iterator[dict]:
@@ -253,12 +262,18 @@ class Search:
             raise ValueError("the search has not made a record yet; there is no result to return")
         stage, point, name = standing(self.stages, state)
         point = advance(stage, self._whole, point, seed=())
-        if state.ended and self._run is not None and self._run.fits(self._whole):
+        over = bool(state.ended) or status == "interrupted"
+        if over and self._run is not None and self._run.fits(self._whole):
             engine = self._run.engine
         else:
+            self._run = self._run if not over else None  # two engines may not fit the memory
             engine = self.engine(self._whole)
             if state.plan is not None:
                 engine.plan = state.plan
+        if not engine.exact:
+            engine.set_max_bond(
+                TruncationMonitor(self.problem, self.options.environment_bond).bond(state)
+            )
         bond = engine.max_bond
         with single_threaded(bond is not None and bond <= SMALL_BOND):
             return self._measured(engine, point, state, name, status)
@@ -371,18 +386,21 @@ class StageRun:
         return record(self._search.loss, self.engine, state, self._problem, bond)
 
     def _place(self, state: State) -> None:
+        began = time.perf_counter()
         if self._monitor is not None:
             self._monitor.begin(state, self.engine)
-        place_initial_guess(
-            state.guess,
-            state.name,
-            self.engine,
-            self._search.loss,
-            self._problem,
-            self._options,
-            around=state.initial,
-            core=[] if state.initial and state.initial.core else self._search.first_core,
-        )
+        with single_threaded(self._monitor is not None and self._monitor.is_small(state)):
+            place_initial_guess(
+                state.guess,
+                state.name,
+                self.engine,
+                self._search.loss,
+                self._problem,
+                self._options,
+                around=state.initial,
+                core=[] if state.initial and state.initial.core else self._search.first_core,
+            )
+        state.seconds += time.perf_counter() - began
 
     def return_to(self, state: State) -> None:
         """Put the engine where a state stands."""
@@ -406,29 +424,52 @@ class StageRun:
             one = replace(state.descent(), guess=guess, initial=state.initial, stage=state.stage)
             work = (search.problem, search.options, search.objective, self._stage, one)
             tasks.append(executor.submit(_explored, *work))
+        found: State | None = None
         for task in tasks:
-            found: State = task.result()
+            answer = self._wait(task)
+            if answer is None:
+                break
+            found = answer
             state.records += found.records
             if found.best is not None and found.best_loss < state.best_loss:
                 state.best, state.best_loss = found.best, found.best_loss
             if found.status == "exact":
-                for other in tasks:
-                    other.cancel()
                 break  # the others are left aside, as they would be one by one
+        for task in tasks:
+            task.cancel()
+        state.seconds += time.perf_counter() - began
+        if self._search.interrupted():
+            if found is not None:  # a run that is resumed goes on with the next initial guess
+                state.continue_from(found)
+                yield from state.records[known:]
+            return
         assert state.best is not None
         state.continue_from(state.best)
         state.refining = True
         self._return_to_first_bond(state)
-        state.seconds += time.perf_counter() - began
         if state.status == "explored":
             state.status = ""
         yield from state.records[known:]
+
+    def _wait(self, task: Any) -> State | None:
+        """What a task of an executor has found; None if Ctrl-C is pressed before."""
+        while not self._search.interrupted():
+            try:
+                return task.result(timeout=WAIT_SECONDS)
+            except TimeoutError:
+                if task.done():
+                    raise
+        return None
 
 
 def _explored(
     problem: Problem, options: SearchOptions, objective: Objective, stage: Stage, state: State
 ) -> State:
     """A state whose initial guess was explored; to be run on an executor."""
+    in_main = threading.current_thread() is threading.main_thread()
+    if in_main and multiprocessing.parent_process() is not None:
+        # Ctrl-C reaches every process of a terminal; the one that waits decides
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     search = Search(problem, options, objective)
     with single_threaded(True):  # the others keep the other processors busy
         StageRun(search, stage).explore(state)
