@@ -151,7 +151,7 @@ def test_a_given_start_is_tied_or_refused():
     core = mpo_from_tensors([np.eye(2).reshape(1, 2, 2, 1)] * 4)
     loose = Circuit(tied, random_circuit(wall, seed=0).gates)
     given = Factorization(loose, core, identity_circuit(tied.reversed()), (16, 16))
-    with pytest.raises(ValueError, match="different gates on the left that are tied as 0:2b"):
+    with pytest.raises(ValueError, match="different gates on the left tied as 0:2b"):
         disentangle(mpo, left=tied, init=given)
     first = disentangle(mpo, left=tied, n_init=1, max_sweeps=2)
     again = disentangle(mpo, left=tied, init=first, n_init=2, init_sweeps=2, max_sweeps=4)
