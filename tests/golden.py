@@ -1,8 +1,8 @@
 """Results of the searches for fixed seeds, to tell whether a search still goes the same way.
 
 `python tests/golden.py` writes `golden.json` anew. The file that is committed was made before the
-searches were put onto one loop; `test_golden.py` compares. Runs are short: rounding has no time to
-grow.
+searches were put onto one loop ("activations, to the end" after it, with the loss of before);
+`test_golden.py` compares. Runs are short: rounding has no time to grow.
 """
 
 import json
