@@ -146,7 +146,9 @@ def kraus_ensemble(
         raise ValueError(
             f"objective={objective!r} is not known to sums; use 'overlap' or 'activations'"
         )
-    options = {"init": "identity", "max_sweeps": 100} | options
+    given = [options.get(side) for side in ("left", "right")]
+    described = all(isinstance(side, Ansatz | int | str | None) for side in given)
+    options = {"init": "identity" if described else "auto", "max_sweeps": 100} | options
     init_sweeps = options.get("init_sweeps", known["init_sweeps"].default)
     tol = options.get("tol", known["tol"].default)
     first_seed = as_seed(seed)
@@ -175,6 +177,8 @@ def kraus_ensemble(
         changed = options
         if again is not None:
             changed = options | {"init": again, "n_init": 1, "max_sweeps": init_sweeps}
+            # a circuit that was given is the initial guess of the first fits only
+            changed |= {"depth": None, "left": again.left.ansatz, "right": again.right.ansatz}
         found = disentangle(
             compress(rest, legs=legs).mpo,
             objective=objective,

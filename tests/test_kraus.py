@@ -53,6 +53,14 @@ def test_a_planted_sum_is_found():
     assert two.loss < 0.1 * one.loss
 
 
+def test_terms_may_begin_at_a_circuit():
+    circuit = random_circuit(brickwall(3, 2), seed=3, scale=0.1)
+    mpo = compress(random_matrix((8, 8), False, 2))
+    found = kraus_ensemble(mpo, left=circuit, rounds=2, **QUICK)
+    assert found.terms[0].left.ansatz == circuit.ansatz
+    assert max(np.diff([1.0, *found.first, *found.losses])) <= 1e-12
+
+
 def test_it_stops_where_nothing_is_left():
     found = kraus_ensemble(compress(product(3, 0)), depth=1, terms=3)
     assert len(found.terms) == 1
