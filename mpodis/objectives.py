@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import InitVar, dataclass, replace
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -48,7 +48,7 @@ __all__ = [
 ]
 
 
-Engine = TypeVar("Engine", bound=Environments, contravariant=True)
+EngineT = TypeVar("EngineT", bound=Environments, contravariant=True)
 """The engines that a loss works with: all, or those that hold the dense operator."""
 
 
@@ -86,7 +86,7 @@ class Operator(Protocol):
     def is_complex(self) -> bool: ...
 
 
-class Loss(Protocol[Engine]):
+class Loss(Protocol[EngineT]):
     """A function of the gates and the core that an engine holds, and its closed-form updates.
 
     Attributes
@@ -103,25 +103,25 @@ class Loss(Protocol[Engine]):
     @property
     def polar_sides(self) -> tuple[str, ...]: ...
 
-    def value(self, engine: Engine) -> float: ...
+    def value(self, engine: EngineT) -> float: ...
 
     def overlap(self, value: float) -> float | None:
         """The overlap f at a value of the loss, where the one says the other."""
         ...
 
-    def gradient(self, engine: Engine) -> tuple[float, Gradient]:
+    def gradient(self, engine: EngineT) -> tuple[float, Gradient]:
         """The loss, and minus its derivatives: the environments along which it falls."""
         ...
 
-    def sweep(self, engine: Engine, updates: Mapping[str, Update], *, core: bool) -> None:
+    def sweep(self, engine: EngineT, updates: Mapping[str, Update], *, core: bool) -> None:
         """Apply every closed-form update once: to the gates of `polar_sides`, and to the core."""
         ...
 
-    def best_core(self, engine: Engine) -> list:
+    def best_core(self, engine: EngineT) -> list:
         """The core after one ALS sweep at the present gates."""
         ...
 
-    def scaled_core(self, engine: Engine) -> list:
+    def scaled_core(self, engine: EngineT) -> list:
         """The core, rescaled to the norm that minimises the loss."""
         ...
 
@@ -172,15 +172,14 @@ class Overlap:
     'overlap'
     """
 
-    inputs: np.ndarray | None = None
+    inputs: InitVar[np.ndarray | None] = None
     covariance: np.ndarray | None = None
     name = "overlap"
     needs_dense = False
     sensitivity = None
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "covariance", _moment(self.inputs, self.covariance))
-        object.__setattr__(self, "inputs", None)  # the samples may be large, and are done with
+    def __post_init__(self, inputs: np.ndarray | None) -> None:
+        object.__setattr__(self, "covariance", _moment(inputs, self.covariance))
 
     def loss(self, operator: Operator) -> OverlapLoss:
         return OverlapLoss(operator.unit)
@@ -205,15 +204,14 @@ class Activations:
     True
     """
 
-    inputs: np.ndarray | None = None
+    inputs: InitVar[np.ndarray | None] = None
     covariance: np.ndarray | None = None
     sensitivity: np.ndarray | None = None
     name = "activations"
     needs_dense = True
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "covariance", _moment(self.inputs, self.covariance))
-        object.__setattr__(self, "inputs", None)  # the samples may be large, and are done with
+    def __post_init__(self, inputs: np.ndarray | None) -> None:
+        object.__setattr__(self, "covariance", _moment(inputs, self.covariance))
 
     def loss(self, operator: Operator) -> ActivationsLoss:
         covariance = operator.covariance

@@ -33,9 +33,9 @@ __all__ = [
     "read_options",
 ]
 
-OBJECTIVES = ("overlap", "activations")
+OPERATOR_OBJECTIVES = ("overlap", "activations")
 """Objectives of the jobs that take a matrix from a file."""
-NETWORK_OBJECTIVES = (*OBJECTIVES, "sensitivity")
+NETWORK_OBJECTIVES = (*OPERATOR_OBJECTIVES, "sensitivity")
 """Objectives of a layer inside a trained network."""
 
 
@@ -229,8 +229,11 @@ def _read(name: str, value: object, kind: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class _Search(Config):
-    """How to search for circuits and core, whatever is minimised."""
+class CommonSearchOptions(Config):
+    """How to search for circuits and core, whatever is minimised.
+
+    `SearchOptions` and the jobs of the command line that search inherit these fields.
+    """
 
     panel: ClassVar[str] = "Search"
 
@@ -324,16 +327,17 @@ class _Search(Config):
 
     def search(self, objective: str) -> SearchOptions:
         """These options with an objective."""
-        shared = {f.name: getattr(self, f.name) for f in fields(_Search)}
+        shared = {f.name: getattr(self, f.name) for f in fields(CommonSearchOptions)}
         return SearchOptions(**shared, objective=objective)
 
 
 @dataclass(frozen=True)
-class SearchOptions(_Search):
+class SearchOptions(CommonSearchOptions):
     """How to disentangle; see `disentangle` for what each option means.
 
     An objective is known to its registry (`mpodis.objectives`) and not checked here, options that
-    do not go together are noticed by the search.
+    do not go together are noticed by the search. A field of this class alone gets no flag on the
+    command line: a job there searches for several objectives.
 
     Examples
     --------
@@ -355,7 +359,7 @@ class SearchOptions(_Search):
 
 
 @dataclass(frozen=True)
-class RunConfig(_Search):
+class RunConfig(CommonSearchOptions):
     """Train a network, disentangle its MPO layer, execute the circuits, and report it all.
 
     Example: mpodis run --data mnist --data-dir DIR --repeats 5 --depths 4,8
@@ -380,8 +384,10 @@ class RunConfig(_Search):
         NETWORK_OBJECTIVES, "Objectives, one search for each.", choices=NETWORK_OBJECTIVES
     )
     execute: int = option(-1, "Test images whose circuits Aer executes; -1 takes all.", least=-1)
-    init: str = like(_Search, "init", "identity")
-    seed: int = like(_Search, "seed", 0, help="Seed of the first network and its searches.")
+    init: str = like(CommonSearchOptions, "init", "identity")
+    seed: int = like(
+        CommonSearchOptions, "seed", 0, help="Seed of the first network and its searches."
+    )
 
     def search(self, objective: str) -> SearchOptions:
         """Options of the search by an objective; "sensitivity" weighs that of the activations."""
@@ -428,7 +434,7 @@ class MatrixConfig(Config):
 
 
 @dataclass(frozen=True)
-class DisentangleConfig(_Search, MatrixConfig):
+class DisentangleConfig(CommonSearchOptions, MatrixConfig):
     """Compress and disentangle a matrix of your own.
 
     Example: mpodis disentangle w.npy --depth 8 --max-bond 2 --dtype float32
@@ -444,7 +450,7 @@ class DisentangleConfig(_Search, MatrixConfig):
     right: str | None = option(None, "Right circuit; by default the mirror image of the left one.")
     group: str = option("SO", "Group of the gates.", choices=("SO", "O", "U"))
     objectives: tuple[str, ...] = option(
-        ("overlap",), "Objectives, one search for each.", choices=OBJECTIVES
+        ("overlap",), "Objectives, one search for each.", choices=OPERATOR_OBJECTIVES
     )
     n_jobs: int = option(1, "Processes that try initial guesses side by side.", least=1)
 
@@ -469,7 +475,7 @@ class ParetoConfig(MatrixConfig):
     panel: ClassVar[str] = "Front"
 
     max_bond: int = like(SearchOptions, "max_bond", 1)
-    objective: str = like(SearchOptions, "objective", "overlap", choices=OBJECTIVES)
+    objective: str = like(SearchOptions, "objective", "overlap", choices=OPERATOR_OBJECTIVES)
     families: tuple[str, ...] = option(
         (), "Default all: SO(4),O(4),scaffold,CNOTs alone,pruned,searched."
     )

@@ -127,8 +127,8 @@ def test_the_same_seed_reads_the_same():
 
 def test_the_description_names_the_backend_and_all_that_results_depend_on():
     assert repr(DeviceRunner("FakeMontrealV2", seed=3)) == (
-        "DeviceRunner(backend='FakeMontrealV2', readout=Interference(shots=10000), "
-        "encoding=BrickwallEncoding(layers=8, seed=0), trials=4, optimization_level=3, seed=3)"
+        "DeviceRunner(backend='FakeMontrealV2', encoding=BrickwallEncoding(layers=8, seed=0), "
+        "trials=4, optimization_level=3, seed=3, readout=Interference(shots=10000))"
     )
     assert f"backend={LINE.name!r}" in repr(DeviceRunner(LINE))
 

@@ -26,8 +26,8 @@ from mpodis import (
 )
 from mpodis.environments import (
     ENGINES,
+    Engine,
     EngineOptions,
-    Environments,
     Estimate,
     Gradient,
     build_engine,
@@ -41,7 +41,7 @@ from reference import dense_from_cores, embed, overlap, random_matrix
 # --- an engine
 
 
-class PlainEngine(Environments):
+class PlainEngine(Engine):
     """Every environment from scratch, by dense matrices of all gates."""
 
     name, exact = "plain", True

@@ -16,6 +16,7 @@ from mpodis.environments.network.tree import TreeEnvironments
 from mpodis.environments.overlap import OverlapEstimate, to_mpo, true_overlap
 from mpodis.environments.protocol import (
     DenseOperatorEnvironments,
+    Engine,
     EngineOptions,
     Environments,
     Estimate,
@@ -30,6 +31,7 @@ __all__ = [
     "BoundaryEnvironments",
     "DenseEnvironments",
     "DenseOperatorEnvironments",
+    "Engine",
     "EngineOptions",
     "Environments",
     "Estimate",

@@ -6,7 +6,7 @@ the scalar product Re Tr(A^H B): the array itself, element by element, not its t
 (arXiv 2509.06653v1, Eq. 3 with its dagger).
 With G = M / (|M| |M'|) the form is the overlap f.
 
-A new engine subclasses `Environments` and is registered with `registry.register_engine`.
+A new engine subclasses `Engine` and is registered with `registry.register_engine`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from mpodis.sites import left_canonical
 
 __all__ = [
     "DenseOperatorEnvironments",
+    "Engine",
     "EngineOptions",
     "Environments",
     "Estimate",
@@ -189,15 +190,10 @@ class Environments(Protocol):
         What ``engine=`` calls it.
     exact : bool
         Whether form and environments are exact but for rounding.
-    any_wires : bool
-        Whether the engine keeps gates on wires that are not neighbours in ascending order. Others
-        get such circuits with SWAPs, see `routed.RoutedEnvironments`.
     holds_dense : bool
         Whether the engine is also a `DenseOperatorEnvironments`.
     parallel : bool
         Whether it is small enough for several initial guesses to be searched in parallel.
-    limit : float
-        Largest dimension of an operator that the engine takes.
     left, right : list of arrays (2^w, 2^w)
         Present gates, in the order of the placements; to be read, and replaced by `set`.
     core : list of arrays (left bond, input, output, right bond)
@@ -210,37 +206,12 @@ class Environments(Protocol):
 
     name: ClassVar[str]
     exact: ClassVar[bool]
-    any_wires: ClassVar[bool] = False
     holds_dense: ClassVar[bool] = False
     parallel: ClassVar[bool] = False
-    limit: ClassVar[float] = math.inf
     left: list[np.ndarray]
     right: list[np.ndarray]
     core: list[np.ndarray]
     plan: dict[str, Any] | None = None
-
-    @classmethod
-    @abstractmethod
-    def estimate(cls, problem: ProblemSize, options: EngineOptions) -> Estimate:
-        """Time and memory that the engine would take; nothing large is allocated."""
-        ...
-
-    @classmethod
-    def is_worth_estimating(cls, problem: ProblemSize, quickest: float) -> bool:
-        """Whether ``engine="auto"`` should ask for an estimate.
-
-        `quickest` is the time of the quickest exact engine that was asked before. An engine whose
-        estimate is itself a search says no where it has little to win.
-        """
-        return True
-
-    @classmethod
-    @abstractmethod
-    def build(
-        cls, target: Target, legs: Legs, left: Ansatz, right: Ansatz, options: EngineOptions
-    ) -> Environments:
-        """An engine with the options that concern it."""
-        ...
 
     @property
     def max_bond(self) -> int | None:
@@ -303,6 +274,45 @@ class Environments(Protocol):
         An engine that computes them exactly cuts bonds above `max_bond`, one that truncates gives
         them at its own bond dimension.
         """
+        ...
+
+
+class Engine(Environments, Protocol):
+    """Environments of a class that is chosen by its name or by its estimate.
+
+    Attributes
+    ----------
+    any_wires : bool
+        Whether the engine keeps gates on wires that are not neighbours in ascending order. Others
+        get such circuits with SWAPs, see `routed.RoutedEnvironments`.
+    limit : float
+        Largest dimension of an operator that the engine takes.
+    """
+
+    any_wires: ClassVar[bool] = False
+    limit: ClassVar[float] = math.inf
+
+    @classmethod
+    @abstractmethod
+    def estimate(cls, problem: ProblemSize, options: EngineOptions) -> Estimate:
+        """Time and memory that the engine would take; nothing large is allocated."""
+        ...
+
+    @classmethod
+    def is_worth_estimating(cls, problem: ProblemSize, quickest: float) -> bool:
+        """Whether ``engine="auto"`` should ask for an estimate.
+
+        `quickest` is the time of the quickest exact engine that was asked before. An engine whose
+        estimate is itself a search says no where it has little to win.
+        """
+        return True
+
+    @classmethod
+    @abstractmethod
+    def build(
+        cls, target: Target, legs: Legs, left: Ansatz, right: Ansatz, options: EngineOptions
+    ) -> Environments:
+        """An engine with the options that concern it."""
         ...
 
 

@@ -12,6 +12,7 @@ from mpodis.environments.network.transverse import TransverseEnvironments
 from mpodis.environments.network.tree import TreeEnvironments
 from mpodis.environments.protocol import (
     DenseOperatorEnvironments,
+    Engine,
     EngineOptions,
     Environments,
     Target,
@@ -21,9 +22,9 @@ from mpodis.environments.routed import RoutedEnvironments
 
 __all__ = ["ENGINES", "build_engine", "dense_engine", "engine_named", "register_engine"]
 
-E = TypeVar("E", bound=Environments)
+E = TypeVar("E", bound=Engine)
 
-ENGINES: dict[str, type[Environments]] = {}
+ENGINES: dict[str, type[Engine]] = {}
 """Engine classes by name, in the order in which ``engine="auto"`` asks for their estimates."""
 
 
@@ -34,7 +35,7 @@ def register_engine(engine: type[E]) -> type[E]:
 
     Parameters
     ----------
-    engine : class that implements `Environments`
+    engine : class that implements `Engine`
 
     Raises
     ------
@@ -44,7 +45,7 @@ def register_engine(engine: type[E]) -> type[E]:
     Examples
     --------
     >>> @register_engine
-    ... class Mine(Environments):
+    ... class Mine(Engine):
     ...     name = "mine"
     ...     exact = True
     >>> ENGINES.pop("mine").__name__
@@ -56,7 +57,7 @@ def register_engine(engine: type[E]) -> type[E]:
     return engine
 
 
-def engine_named(engine: str) -> type[Environments]:
+def engine_named(engine: str) -> type[Engine]:
     """The class of an engine, or a ValueError with the names that are known."""
     if engine not in ENGINES:
         raise ValueError(f"engine={engine!r} is not known; use one of {', '.join(ENGINES)}")
@@ -92,7 +93,7 @@ def build_engine(
 def dense_engine(
     target: Target, legs: Legs, left: Ansatz, right: Ansatz
 ) -> DenseOperatorEnvironments:
-    """The dense engine with its default options, for circuits on any wires."""
+    """The dense engine with its default options; distant gates get SWAPs, as in `build_engine`."""
     engine = build_engine("dense", target, legs, left, right, options=EngineOptions())
     assert has_dense_operator(engine)
     return engine

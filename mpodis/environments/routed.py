@@ -14,9 +14,9 @@ from mpodis.circuit.routing import Routed, routed
 from mpodis.conventions import Legs
 from mpodis.environments.protocol import (
     DenseOperatorEnvironments,
+    Engine,
     EngineOptions,
     Environments,
-    Estimate,
     Gradient,
     ProblemSize,
     Target,
@@ -56,7 +56,7 @@ class RoutedEnvironments(DenseOperatorEnvironments):
     @classmethod
     def around(
         cls,
-        kind: type[Environments],
+        kind: type[Engine],
         target: Target,
         legs: Legs,
         left: Ansatz,
@@ -69,18 +69,6 @@ class RoutedEnvironments(DenseOperatorEnvironments):
         log.info("engine %s: gates on wires apart take %d SWAPs", kind.name, swaps)
         engine = kind.build(target, legs, routes[0].ansatz, routes[1].ansatz, options)
         return cls(engine, *routes)
-
-    @classmethod
-    def estimate(cls, problem: ProblemSize, options: EngineOptions) -> Estimate:
-        """Asked of the engine inside; this class is in no register."""
-        raise NotImplementedError("ask the engine inside for its estimate")
-
-    @classmethod
-    def build(
-        cls, target: Target, legs: Legs, left: Ansatz, right: Ansatz, options: EngineOptions
-    ) -> RoutedEnvironments:
-        """`around` takes the class of the engine inside as well."""
-        raise NotImplementedError("use RoutedEnvironments.around")
 
     @property
     def n_swaps(self) -> int:
@@ -167,7 +155,7 @@ class RoutedEnvironments(DenseOperatorEnvironments):
         return replace(gradient, left=left, right=right)
 
 
-def routed_problem(engine: type[Environments], problem: ProblemSize) -> ProblemSize:
+def routed_problem(engine: type[Engine], problem: ProblemSize) -> ProblemSize:
     """The problem as an engine class gets it: with SWAPs, unless it keeps gates on any wires."""
     if engine.any_wires:
         return problem

@@ -266,7 +266,8 @@ class Search:
         if over and self._run is not None and self._run.fits(self._whole):
             engine = self._run.engine
         else:
-            self._run = self._run if not over else None  # two engines may not fit the memory
+            if over:
+                self._run = None  # two engines may not fit the memory
             engine = self.engine(self._whole)
             if state.plan is not None:
                 engine.plan = state.plan

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import KW_ONLY, dataclass, field, fields
 from functools import lru_cache
 from typing import Protocol
 
@@ -199,9 +199,24 @@ class ShotRunner:
 
 @dataclass(frozen=True, repr=False)
 class _OnBackend:
-    """A runner with a backend, whose repr has the backend's name in its place."""
+    """A runner that transpiles for a backend; its repr shows the backend by name."""
 
     backend: str | BackendV2
+    _: KW_ONLY
+    encoding: str | Encoding
+    trials: int = 4
+    optimization_level: int = 3
+    seed: int = 0
+
+    @property
+    def _transpiler(self) -> DeviceTranspiler:
+        return DeviceTranspiler(
+            self.backend,
+            find_encoding(self.encoding),
+            self.trials,
+            self.optimization_level,
+            self.seed,
+        )
 
     def __repr__(self) -> str:
         values = {one.name: getattr(self, one.name) for one in fields(self) if one.repr}
@@ -234,24 +249,11 @@ class DeviceRunner(_OnBackend):
     backend: str | BackendV2
     readout: str | Readout = field(default_factory=Interference)
     sampler: BaseSamplerV2 | None = field(default=None, repr=False)
-    encoding: str | Encoding = field(default_factory=lambda: BrickwallEncoding(8))
-    trials: int = 4
-    optimization_level: int = 3
-    seed: int = 0
+    encoding: str | Encoding = field(default_factory=lambda: BrickwallEncoding(8), kw_only=True)
 
     def __post_init__(self) -> None:
         find_readout(self.readout)  # raises for an unknown name
         _ = self._transpiler  # checks the options
-
-    @property
-    def _transpiler(self) -> DeviceTranspiler:
-        return DeviceTranspiler(
-            self.backend,
-            find_encoding(self.encoding),
-            self.trials,
-            self.optimization_level,
-            self.seed,
-        )
 
     def n_circuits(self, n: int, *, is_complex: bool = False) -> int:
         return count_circuits(find_readout(self.readout), n, is_complex=is_complex)
@@ -344,10 +346,7 @@ class NoisyRunner(_OnBackend):
     backend: str | BackendV2 = "FakeMontrealV2"
     shots: int | None = None
     sign_shots: int = 2000
-    encoding: str | Encoding = field(default_factory=BrickwallEncoding)
-    trials: int = 4
-    optimization_level: int = 3
-    seed: int = 0
+    encoding: str | Encoding = field(default_factory=BrickwallEncoding, kw_only=True)
     threads: int = field(default=0, repr=False)
 
     def __post_init__(self) -> None:
@@ -357,16 +356,6 @@ class NoisyRunner(_OnBackend):
         if self.shots is not None and self.shots < 1:
             raise ValueError(f"shots={self.shots} must be 1 or more, or None")
         _ = self._transpiler  # checks the other options
-
-    @property
-    def _transpiler(self) -> DeviceTranspiler:
-        return DeviceTranspiler(
-            self.backend,
-            find_encoding(self.encoding),
-            self.trials,
-            self.optimization_level,
-            self.seed,
-        )
 
     def n_circuits(self, n: int, *, is_complex: bool = False) -> int:
         """Circuits of the tomography (one for an exact density matrix) and of the sign."""

@@ -28,8 +28,8 @@ from mpodis.environments.boundary.fit import als_core_mpo, core_environments
 from mpodis.environments.boundary.steps import Block, plan_steps
 from mpodis.environments.boundary.truncation import Boundary, Truncation, canonical
 from mpodis.environments.protocol import (
+    Engine,
     EngineOptions,
-    Environments,
     Estimate,
     Gradient,
     ProblemSize,
@@ -47,7 +47,7 @@ __all__ = ["BoundaryEnvironments", "middle_overlap"]
 OTHER = {"left": "right", "right": "left"}
 
 
-class BoundaryEnvironments(Environments):
+class BoundaryEnvironments(Engine):
     """Environments through truncated boundary MPOs, see `Environments`.
 
     Parameters

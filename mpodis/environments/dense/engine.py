@@ -40,6 +40,7 @@ from mpodis.environments.dense.products import (
 )
 from mpodis.environments.protocol import (
     DenseOperatorEnvironments,
+    Engine,
     EngineOptions,
     Estimate,
     Gradient,
@@ -64,7 +65,7 @@ SMALL_ARRAYS = 2**23
 """Bytes of everything that is small."""
 
 
-class DenseEnvironments(DenseOperatorEnvironments):
+class DenseEnvironments(DenseOperatorEnvironments, Engine):
     """Environments through the dense operator, see `DenseOperatorEnvironments`.
 
     Parameters

@@ -16,7 +16,7 @@ from mpodis.conventions import Legs
 from mpodis.environments.boundary.engine import BoundaryEnvironments
 from mpodis.environments.network.geometry import Key, Network
 from mpodis.environments.network.messages import Messages
-from mpodis.environments.protocol import Environments, Gradient, Target, Update, check_sides
+from mpodis.environments.protocol import Engine, Gradient, Target, Update, check_sides
 from mpodis.mpo import compress
 from mpodis.sites import bond_dimensions, left_canonical, legs_of, right_canonical, site_tensors
 
@@ -47,7 +47,7 @@ def half_sweep_cost(
     return 2 * nodes * MESSAGE_SECONDS + factor * work, 2.0 * entries * itemsize + SMALL_ARRAYS
 
 
-class NetworkEnvironments(Environments):
+class NetworkEnvironments(Engine):
     """Exact environments by messages along a contraction tree, see `Environments`.
 
     A subclass says which tree (`_plan_messages`) and in which order its leaves are visited.
