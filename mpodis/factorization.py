@@ -28,6 +28,7 @@ from mpodis.sites import (
 from mpodis.tables import Table, Tabular
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from quimb.tensor import MatrixProductOperator, TensorNetwork
 
 __all__ = ["Factorization", "holds_factorization", "load_factorization"]
@@ -106,6 +107,26 @@ class Factorization(Tabular):
         if a.shape != b.shape:
             raise ValueError(f"the target spans {a.shape}, the factorization {b.shape}")
         return dense_overlap(a, b)
+
+    def draw(self, ax: Axes | None = None) -> Axes:
+        """Draw Q_L, the core and Q_R from left to right, the core's bonds by their dimension.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+            Default: a new figure.
+
+        Returns
+        -------
+        matplotlib Axes
+        """
+        from mpodis.circuit.drawing import draw_factorization
+
+        left, right = (
+            (wires(self.legs, side), circuit.ansatz.layers)
+            for side, circuit in (("left", self.left), ("right", self.right))
+        )
+        return draw_factorization(left, bond_dimensions(site_tensors(self.core)), right, ax)
 
     def tensor_network(self) -> TensorNetwork:
         """The operator as a quimb network with outer indices ``k{i}`` and ``b{i}``.

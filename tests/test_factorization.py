@@ -5,9 +5,10 @@ import json
 import numpy as np
 import pytest
 import quimb.tensor as qtn
+from matplotlib.patches import Rectangle
 from numpy.testing import assert_allclose, assert_array_equal
 
-from mpodis.circuit.ansatz import Ansatz, brickwall
+from mpodis.circuit.ansatz import Ansatz, Placement, brickwall
 from mpodis.circuit.circuit import Circuit, identity_circuit, random_circuit
 from mpodis.circuit.spec import from_spec
 from mpodis.factorization import (
@@ -294,3 +295,28 @@ def test_the_file_says_what_it_is(tmp_path):
     _, header = load_arrays(tmp_path / "a")
     assert header["format"].startswith("mpodis-factorization")
     assert json.loads(header["shape"]) == [7, 8]
+
+
+# --- drawing
+
+
+def test_draw_shows_the_gates_at_their_sites_and_the_bonds_of_the_core():
+    legs = ((2, 2), (2, 1), (2, 2))  # the right circuit has no wire at the second site
+    left = random_circuit(brickwall(3, 2), seed=0)
+    right = random_circuit(Ansatz(2, ((Placement((0, 1)),),)), seed=1)
+    tensors = random_cores(legs, 2, False)
+    made = Factorization(left, mpo_from_tensors(tensors), right, (8, 4))
+    ax = made.draw()
+    gates = [patch for patch in ax.patches if isinstance(patch, Rectangle)]
+    assert len(gates) == len(left.gates) + len(right.gates)
+    assert len(ax.patches) - len(gates) == 3  # site tensors
+    assert len(ax.lines) == 3 + 2 + 2 + 1  # wires, bonds, dots of the gate that skips a site
+    assert gates[-1].get_bbox().y1 - gates[-1].get_bbox().y0 == pytest.approx(2.6)
+    bare = Factorization(
+        identity_circuit(Ansatz(3, ())),
+        mpo_from_tensors(random_cores(legs, 1, False)),
+        right,
+        (8, 4),
+    )
+    assert [text.get_text() for text in bare.draw().texts] == ["$M'$", "$Q_R$"]
+    assert len(bare.draw().lines) == 3 + 2 + 1

@@ -1,4 +1,4 @@
-"""Drawings of circuits with matplotlib."""
+"""Drawings of circuits and factorizations with matplotlib."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from mpodis.gates import named_gate
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["draw_layers"]
+    from mpodis.circuit.ansatz import Placement
+
+__all__ = ["draw_factorization", "draw_layers"]
 
 Placed: TypeAlias = tuple[tuple[int, ...], str | None]
 """Wires of a gate, and its name if it is fixed."""
@@ -29,6 +31,9 @@ SYMBOLS = {
 }
 """Markers, one above the other, of the symbols of a `Gate`."""
 
+CORE = "0.25"
+"""Colour of the tensors of a core."""
+
 
 def draw_layers(n: int, layers: Sequence[Sequence[Placed]], ax: Axes | None = None) -> Axes:
     """Draw n wires and the gates on them, layer by layer from left to right.
@@ -44,17 +49,71 @@ def draw_layers(n: int, layers: Sequence[Sequence[Placed]], ax: Axes | None = No
         ax = plt.subplots(figsize=size, layout="constrained")[1]
     for wire in range(n):
         ax.plot([-0.6, len(layers) - 0.4], [wire, wire], color="0.6", lw=1, zorder=0)
-    for t, parts in enumerate(columns):
-        for k, part in enumerate(parts):
-            x = t + (k + 0.5) / len(parts) - 0.5
-            for wires, name in part:
-                _draw_gate(ax, wires, name, x, 0.3 / len(parts))
+    _draw_columns(ax, columns)
     ax.set(xlim=(-0.8, len(layers) - 0.2), ylim=(n - 0.4, -0.6), xlabel="layer")
     ax.set_xticks(range(len(layers)))
     ax.set_yticks(range(n))
     ax.set_ylabel("wire")
     ax.spines[:].set_visible(False)
     return ax
+
+
+def draw_factorization(
+    left: tuple[Sequence[int], Sequence[Sequence[Placement]]],
+    bonds: Sequence[int],
+    right: tuple[Sequence[int], Sequence[Sequence[Placement]]],
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw Q_L, the core M' and Q_R of a row vector's way from left to right.
+
+    Parameters
+    ----------
+    left, right : (sites, layers)
+        The site of each wire of a circuit, and its layers of placements.
+    bonds : sequence of int
+        Bond dimensions between the sites of the core; bonds of dimension 1 are not drawn.
+    """
+    import matplotlib.pyplot as plt
+    from matplotlib.patches import Circle
+
+    n = len(bonds) + 1
+    columns = [
+        [_columns([(tuple(sites[w] for w in p.wires), p.fixed) for p in layer]) for layer in layers]
+        for sites, layers in (left, right)
+    ]
+    centre = float(len(columns[0]))
+    end = centre + len(columns[1])
+    if ax is None:
+        size = (1.6 + 0.55 * (end + 1), 0.9 + 0.42 * n)
+        ax = plt.subplots(figsize=size, layout="constrained")[1]
+    for sites, (begin, stop) in ((left[0], (-0.8, centre)), (right[0], (centre, end + 0.8))):
+        for site in sites:
+            ax.plot([begin, stop], [site, site], color="0.6", lw=1, zorder=0)
+    _draw_columns(ax, columns[0])
+    _draw_columns(ax, columns[1], centre + 1)
+    for site, bond in enumerate(bonds):
+        if bond > 1:
+            ax.plot(
+                [centre] * 2, [site, site + 1], color=CORE, lw=1.5 + bond.bit_length(), zorder=0
+            )
+    for site in range(n):
+        ax.add_patch(Circle((centre, site), 0.28, facecolor=CORE, edgecolor="k", lw=0.8))
+    names = ((centre - 1) / 2, "$Q_L$"), (centre, "$M'$"), ((centre + 1 + end) / 2, "$Q_R$")
+    for (x, name), drawn in zip(names, (columns[0], True, columns[1]), strict=True):
+        if drawn:
+            ax.text(x, -0.75, name, ha="center", va="bottom")
+    ax.set(xlim=(-0.9, end + 0.9), ylim=(n - 0.4, -1.4), aspect="equal")
+    ax.set_axis_off()
+    return ax
+
+
+def _draw_columns(ax: Axes, columns: Sequence[list[list[Placed]]], begin: float = 0.0) -> None:
+    """Draw layers of gates, one at each whole number from `begin` on."""
+    for t, parts in enumerate(columns):
+        for k, part in enumerate(parts):
+            x = begin + t + (k + 0.5) / len(parts) - 0.5
+            for wires, name in part:
+                _draw_gate(ax, wires, name, x, 0.3 / len(parts))
 
 
 def _columns(layer: Sequence[Placed]) -> list[list[Placed]]:
