@@ -51,7 +51,7 @@ _HOME = {
         "second_moment",
         "von_neumann_bound",
     ),
-    "mpo": ("Compressed", "canonical_form", "compress", "from_linear", "truncate"),
+    "mpo": ("Compressed", "as_mpo", "canonical_form", "compress", "truncate"),
     "objectives": ("Activations", "Overlap", "register_objective"),
     "optimise.result": ("Disentangled", "History"),
     "resynthesis": (

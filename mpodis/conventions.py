@@ -26,6 +26,7 @@ __all__ = [
     "check_legs",
     "crop",
     "fuse",
+    "in_one_backend",
     "pad",
     "padded_shape",
     "promoted",
@@ -185,6 +186,13 @@ def as_like(array: np.ndarray, other: Array, *, dtype: str | None = None) -> Arr
     if infer_backend(other) == "torch":
         return do("asarray", array, like=other).to(other.device)
     return do("asarray", array, like=other)
+
+
+def in_one_backend(arrays: Sequence[Array]) -> list[Array]:
+    """The arrays as they are; in numpy where they come from several libraries."""
+    if len({infer_backend(array) for array in arrays}) > 1:
+        return [to_numpy(array) for array in arrays]
+    return list(arrays)
 
 
 def promoted(arrays: Sequence[Array]) -> list[Array]:

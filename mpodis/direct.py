@@ -21,14 +21,21 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mpodis.circuit import Ansatz, Circuit, random_circuit
+from mpodis.circuit import (
+    Ansatz,
+    Circuit,
+    CircuitLike,
+    as_ansatz,
+    both_ansatze,
+    random_circuit,
+)
 from mpodis.conventions import Legs, crop, pad, qubit_legs, split, wires
 from mpodis.environments.protocol import DenseOperatorEnvironments, Gradient, Update
 from mpodis.environments.registry import dense_engine
 from mpodis.factorization import sandwich
 from mpodis.mpo import check_matrix
 from mpodis.optimise.descend import Budget, Updates, descend
-from mpodis.optimise.problem import CircuitLike, as_ansatz, as_seed
+from mpodis.optimise.problem import as_seed
 from mpodis.optimise.restarts import explore
 from mpodis.optimise.state import State
 from mpodis.tables import Table, Tabular
@@ -171,20 +178,10 @@ def circuit_svd(
     """
     began = time.perf_counter()
     padded, shape, legs = _padded(matrix)
-    n_left, n_right = (len(wires(legs, side)) for side in ("left", "right"))
-    u = as_ansatz(left, n_left, group, "left")
-    if right is not None:
-        v = as_ansatz(right, n_right, group, "right")
-    elif isinstance(left, Ansatz) and n_left != n_right:
-        raise ValueError(
-            f"the left ansatz has {n_left} wires and cannot be mirrored onto {n_right}; "
-            "give right= too"
-        )
-    else:
-        v = as_ansatz(left, n_right, group, "right").reversed()
+    ansatze = both_ansatze(legs, left, right, group=group)
     effort = _Effort(n_init, init_sweeps, max_sweeps, tol, as_seed(seed))
     mask = np.eye(*padded.shape, dtype=bool)
-    return _factorized(padded, shape, legs, (u, v), mask, effort, began)
+    return _factorized(padded, shape, legs, ansatze, mask, effort, began)
 
 
 @dataclass(frozen=True)

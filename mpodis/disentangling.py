@@ -12,24 +12,22 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from mpodis.circuit import CircuitLike, sides_of_depth
 from mpodis.factorization import Factorization
 from mpodis.measures import second_moment
-from mpodis.mpo import Compressed
+from mpodis.mpo import Operator, as_compressed
 from mpodis.objectives import OBJECTIVES, Objective, make_objective
-from mpodis.optimise.problem import CircuitLike, Problem, as_seed
+from mpodis.optimise.problem import Problem, as_seed
 from mpodis.optimise.result import ADVICE, Disentangled
 from mpodis.optimise.search import Search
 from mpodis.options import SearchOptions
 from mpodis.progress import bar
 from mpodis.sites import site_tensors
 from mpodis.store import RunStore
-
-if TYPE_CHECKING:
-    from quimb.tensor import MatrixProductOperator
 
 __all__ = ["disentangle", "load_run", "resume"]
 
@@ -42,7 +40,7 @@ UNLIMITED = 2.0**60
 
 
 def disentangle(
-    mpo: MatrixProductOperator | Compressed,
+    operator: Operator,
     *,
     depth: int | None = None,
     left: CircuitLike = None,
@@ -83,8 +81,8 @@ def disentangle(
 
     Parameters
     ----------
-    mpo : MatrixProductOperator or Compressed
-        The operator M on qubit legs.
+    operator : array (inputs, outputs), torch layer, Compressed or MatrixProductOperator
+        M, see `as_mpo`; an MPO must have qubit legs.
     depth : int
         Layers of a brickwall of 2-body gates on either side; instead of `left` and `right`.
     left, right : Ansatz, Circuit, quimb Circuit, int or str
@@ -161,7 +159,7 @@ def disentangle(
         Group of the free gates, where `left` and `right` are not an `Ansatz` that says it.
     seed : int or numpy Generator
     shape : (inputs, outputs), optional
-        Of the matrix before zero padding, where `mpo` does not know it.
+        Of the matrix before zero padding, where `operator` is an MPO that does not know it.
     run_dir : path, optional
         Directory for the problem, the checkpoint and the history. If it holds a checkpoint of
         the same call, the run goes on from there, also with another `max_sweeps` or
@@ -182,9 +180,10 @@ def disentangle(
     Examples
     --------
     >>> import mpodis, numpy as np
-    >>> mpo = mpodis.compress(np.random.default_rng(0).normal(size=(8, 8))).mpo
-    >>> mpodis.disentangle(mpo, depth=2, max_sweeps=20).overlap > 0.5
-    True
+    >>> matrix = np.random.default_rng(0).normal(size=(8, 6))
+    >>> run = mpodis.disentangle(matrix, depth=2, max_sweeps=20)
+    >>> run.overlap > 0.5, run.factorization.to_dense().shape
+    (True, (8, 6))
     """
     if inputs is not None:
         if covariance is not None:
@@ -213,13 +212,13 @@ def disentangle(
         max_seconds=max_seconds,
         seed=as_seed(seed),
     )
-    if isinstance(mpo, Compressed):
-        mpo, shape = mpo.mpo, shape or mpo.shape
+    sides = sides_of_depth(depth, left, right)
+    given = as_compressed(operator)
     problem = Problem.build(
-        site_tensors(mpo),
-        *both_sides(depth, left, right),
+        site_tensors(given.mpo),
+        *sides,
         group=group,
-        shape=shape,
+        shape=shape or given.shape,
         objective=goal,
         initial=_given(init),
         max_bond=max_bond,
@@ -237,23 +236,6 @@ def disentangle(
     search = Search(problem, options, goal, optimize=optimize, executor=executor)
     store = None if run_dir is None else RunStore.open(run_dir, problem, search.options)
     return _run(search, store, progbar=progbar)
-
-
-def both_sides(
-    depth: int | None, left: CircuitLike, right: CircuitLike
-) -> tuple[CircuitLike, CircuitLike]:
-    """The circuits that `depth`, or `left` and `right`, describe."""
-    if depth is None:
-        if left is None:
-            raise TypeError("give depth=, the number of layers on either side, or left=")
-        return left, right
-    if left is not None or right is not None:
-        raise TypeError(
-            "depth= describes both circuits; leave it out where left= or right= is given"
-        )
-    if isinstance(depth, bool) or not isinstance(depth, int | np.integer):
-        raise TypeError(f"depth={depth!r} must be a number of layers")
-    return int(depth), None
 
 
 def _given(init: str | Factorization | Disentangled) -> Factorization | None:

@@ -14,9 +14,19 @@ from autoray import do
 
 from mpodis.circuit.ansatz import Ansatz, Placement
 from mpodis.circuit.circuit import Circuit, sandwich
-from mpodis.conventions import Array, Legs, crop, padded_shape, promoted, to_numpy, wires
+from mpodis.conventions import (
+    Array,
+    Legs,
+    crop,
+    in_one_backend,
+    padded_shape,
+    promoted,
+    to_numpy,
+    wires,
+)
 from mpodis.files import array_metadata, load_arrays, save_arrays
 from mpodis.measures import count_parameters
+from mpodis.mpo import Operator, as_mpo
 from mpodis.sites import (
     bond_dimensions,
     mpo_from_tensors,
@@ -95,15 +105,15 @@ class Factorization(Tabular):
         core = mpo_from_tensors([to_numpy(site) for site in site_tensors(self.core)])
         return Factorization(left, core, right, self.shape)
 
-    def overlap(self, target: MatrixProductOperator) -> float:
-        """f of Eq. 2 with an MPO on the same legs, through the dense matrix.
+    def overlap(self, target: Operator) -> float:
+        """f of Eq. 2 with an operator (see `as_mpo`) on the same legs, through the dense matrix.
 
         Raises
         ------
         ValueError
             If the target has another size.
         """
-        a, b = mpo_to_dense(target), self.padded_to_dense()
+        a, b = mpo_to_dense(as_mpo(target)), self.padded_to_dense()
         if a.shape != b.shape:
             raise ValueError(f"the target spans {a.shape}, the factorization {b.shape}")
         return dense_overlap(a, b)
@@ -290,6 +300,7 @@ def _core_tensors(network: TensorNetwork) -> list[Array]:
 
 def dense_overlap(a: Array, b: Array) -> float:
     """Re Tr(A^H B) / (|A| |B|) of dense matrices."""
+    a, b = in_one_backend([a, b])
     if isinstance(a, np.ndarray):
         return float(np.vdot(a, b).real / (np.linalg.norm(a) * np.linalg.norm(b)))
     a, b = promoted([a, b])

@@ -26,17 +26,24 @@ from mpodis.conventions import (
     pad,
     padded_shape,
     promoted,
+    qubit_legs,
     split,
     to_numpy,
 )
-from mpodis.mpo import check_array, compress, truncate
+from mpodis.mpo import (
+    Compressed,
+    Operator,
+    as_mpo,
+    check_array,
+    compress,
+    mpo_or_matrix,
+    truncate,
+)
 from mpodis.sites import (
     bond_dimensions,
-    is_mpo,
     legs_of,
     mirrored,
     mpo_from_tensors,
-    mpo_legs,
     mpo_to_dense,
     right_canonical,
     site_tensors,
@@ -69,12 +76,12 @@ __all__ = [
 
 
 def fit_core(
-    target: MatrixProductOperator | Array,
+    target: Operator,
     *,
     max_bond: int,
     legs: Legs | None = None,
     metric: Array | None = None,
-    init: MatrixProductOperator | None = None,
+    init: Operator | None = None,
     max_sweeps: int = 200,
     tol: float = 1e-12,
 ) -> MatrixProductOperator:
@@ -82,12 +89,12 @@ def fit_core(
 
     Parameters
     ----------
-    target : MatrixProductOperator or array (rows, columns)
-        Its backend, dtype and device are those of the result; with a metric of double precision
-        the fit itself has it, too.
+    target : array (inputs, outputs), torch layer, Compressed or MatrixProductOperator
+        See `as_mpo`. Its backend, dtype and device are those of the result; with a metric of
+        double precision the fit itself has it, too.
     max_bond : int
     legs : sequence of (input, output), optional
-        Legs of a dense target.
+        Legs of a dense target; by default qubits, see `qubit_legs`.
     metric : array (inputs, inputs), optional
         Second moment of the inputs. The distance is then |C (target - core)| with C its square
         root, the error of the activations.
@@ -100,27 +107,26 @@ def fit_core(
     Raises
     ------
     ValueError
-        A `max_bond` below 1, a dense target without legs, an initial guess of other legs or larger
-        bond dimension, or a metric that is not one.
+        A `max_bond` below 1, an initial guess of other legs or larger bond dimension, or a metric
+        that is not one.
 
     Examples
     --------
     >>> import numpy as np
-    >>> from mpodis import compress, overlap, truncate
-    >>> mpo = compress(np.random.default_rng(0).normal(size=(16, 16))).mpo
-    >>> plain, fitted = truncate(mpo, max_bond=1).mpo, fit_core(mpo, max_bond=1)
-    >>> overlap(mpo, fitted) > overlap(mpo, plain)
+    >>> from mpodis import overlap, truncate
+    >>> matrix = np.random.default_rng(0).normal(size=(16, 16))
+    >>> plain, fitted = truncate(matrix, max_bond=1), fit_core(matrix, max_bond=1)
+    >>> overlap(matrix, fitted) > overlap(matrix, plain)
     True
     """
     if max_bond < 1:
         raise ValueError(f"max_bond={max_bond} keeps nothing; use 1 or more")
-    if is_mpo(target):
-        legs, dense = mpo_legs(target), mpo_to_dense(target)
+    found = mpo_or_matrix(target)
+    if isinstance(found, Compressed):
+        legs, dense = found.legs, mpo_to_dense(found.mpo)
     else:
-        dense = check_array(target)
-        if legs is None:
-            raise ValueError("a dense target needs legs=; see `qubit_legs`")
-        legs = check_legs(legs)
+        dense = check_array(found)
+        legs = qubit_legs(*dense.shape) if legs is None else check_legs(legs)
         dense = pad(dense, legs)
     dtype = get_dtype_name(dense)
     if metric is not None:
@@ -135,7 +141,7 @@ def fit_core(
             init = min(
                 init, plain, key=lambda core: weighted_loss(dense, mpo_to_dense(core), metric)
             )
-    tensors = site_tensors(init)
+    tensors = site_tensors(as_mpo(init))
     if legs_of(tensors) != legs:
         raise ValueError(f"init has legs {legs_of(tensors)}, the target {legs}")
     if max(bond_dimensions(tensors), default=1) > max_bond:

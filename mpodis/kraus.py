@@ -6,7 +6,7 @@ import inspect
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -17,13 +17,10 @@ from mpodis.factorization import Factorization, dense_overlap
 from mpodis.fit import embed_metric, weighted_loss
 from mpodis.gates import named_gate
 from mpodis.measures import second_moment
-from mpodis.mpo import Compressed, compress
+from mpodis.mpo import Operator, as_compressed, compress
 from mpodis.optimise.problem import as_seed
-from mpodis.sites import mpo_legs, mpo_to_dense
+from mpodis.sites import mpo_to_dense
 from mpodis.tables import Table, Tabular
-
-if TYPE_CHECKING:
-    from quimb.tensor import MatrixProductOperator
 
 __all__ = ["KrausEnsemble", "kraus_ensemble"]
 
@@ -90,7 +87,7 @@ def count_cnots(ansatz: Ansatz) -> int | None:
 
 
 def kraus_ensemble(
-    mpo: MatrixProductOperator | Compressed,
+    operator: Operator,
     *,
     terms: int = 2,
     rounds: int = 5,
@@ -109,8 +106,8 @@ def kraus_ensemble(
 
     Parameters
     ----------
-    mpo : MatrixProductOperator or Compressed
-        The operator M on qubit legs, up to 11 qubits.
+    operator : array (inputs, outputs), torch layer, Compressed or MatrixProductOperator
+        M, see `as_mpo`, of up to 11 qubits; an MPO must have qubit legs.
     terms, rounds : int
     objective, inputs, covariance, shape, seed
         As for `disentangle`.
@@ -128,8 +125,8 @@ def kraus_ensemble(
     Examples
     --------
     >>> import mpodis, numpy as np
-    >>> mpo = mpodis.compress(np.random.default_rng(0).normal(size=(8, 8))).mpo
-    >>> len(mpodis.kraus_ensemble(mpo, depth=1, rounds=1, max_sweeps=5).terms)
+    >>> matrix = np.random.default_rng(0).normal(size=(8, 8))
+    >>> len(mpodis.kraus_ensemble(matrix, depth=1, rounds=1, max_sweeps=5).terms)
     2
     """
     for name, value, least in (("terms", terms, 1), ("rounds", rounds, 0)):
@@ -152,16 +149,14 @@ def kraus_ensemble(
     init_sweeps = options.get("init_sweeps", known["init_sweeps"].default)
     tol = options.get("tol", known["tol"].default)
     first_seed = as_seed(seed)
-    if isinstance(mpo, Compressed):
-        mpo, shape = mpo.mpo, shape or mpo.shape
-    legs = mpo_legs(mpo)
+    compressed = as_compressed(operator, shape=shape)
+    legs, whole_shape = compressed.legs, compressed.shape
     if max(padded_shape(legs)) > DENSE:
         raise ValueError(
             f"the operator spans {padded_shape(legs)}; sums are fitted up to {DENSE}, beyond use "
             "one term (`disentangle`)"
         )
-    whole_shape = padded_shape(legs) if shape is None else shape
-    whole = mpo_to_dense(mpo)
+    whole = mpo_to_dense(compressed.mpo)
     if inputs is not None:
         if covariance is not None:
             raise ValueError("give inputs= or covariance=, not both")

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from autoray import do
 
-from mpodis.conventions import Array, padded_shape, promoted, to_numpy
+from mpodis.conventions import Array, in_one_backend, padded_shape, promoted, to_numpy
 from mpodis.gates import check_group
+from mpodis.mpo import Compressed, Operator, as_mpo, check_array, mpo_or_matrix
 from mpodis.sites import (
     bond_dimensions,
-    is_mpo,
     left_canonical,
     legs_of,
     site_tensors,
@@ -43,16 +43,16 @@ __all__ = [
 ]
 
 
-def log_norm(mpo: MatrixProductOperator) -> float:
-    """Natural logarithm of the Frobenius norm."""
-    return left_canonical(site_tensors(mpo))[1]
+def log_norm(operator: Operator) -> float:
+    """Natural logarithm of the Frobenius norm of an operator in any form, see `as_mpo`."""
+    return left_canonical(site_tensors(as_mpo(operator)))[1]
 
 
-def overlap(a: MatrixProductOperator, b: MatrixProductOperator) -> float:
+def overlap(a: Operator, b: Operator) -> float:
     """f = Re Tr(A^H B) / (|A| |B|), Eq. 2 of arXiv 2509.06653v1 with the dagger it leaves out.
 
     It is the cosine of the angle between two operators of the same legs: 1 if they are equal up to
-    a positive factor.
+    a positive factor. Either may have any of the forms of `as_mpo`.
 
     Raises
     ------
@@ -62,12 +62,10 @@ def overlap(a: MatrixProductOperator, b: MatrixProductOperator) -> float:
     Examples
     --------
     >>> import numpy as np
-    >>> from mpodis import compress
-    >>> mpo = compress(np.diag(np.arange(1.0, 9))).mpo
-    >>> round(overlap(mpo, mpo), 12)
-    1.0
+    >>> round(overlap(np.diag([2.0, 1.0]), np.eye(2)), 4)
+    0.9487
     """
-    return tensors_overlap(site_tensors(a), site_tensors(b))
+    return tensors_overlap(site_tensors(as_mpo(a)), site_tensors(as_mpo(b)))
 
 
 def tensors_overlap(a: Sequence[Array], b: Sequence[Array]) -> float:
@@ -77,7 +75,7 @@ def tensors_overlap(a: Sequence[Array], b: Sequence[Array]) -> float:
             f"the operators have different legs, {legs_of(a)} and {legs_of(b)}; "
             "compress both with the same `legs`"
         )
-    tensors = promoted([*a, *b])
+    tensors = promoted(in_one_backend([*a, *b]))
     a, log_a = left_canonical(tensors[: len(a)])
     b, log_b = left_canonical(tensors[len(a) :])
     for norm in (log_a, log_b):
@@ -96,13 +94,13 @@ def tensors_overlap(a: Sequence[Array], b: Sequence[Array]) -> float:
     return complex(env[0, 0]).real * math.exp(log_size)  # the last env is a phase
 
 
-def bond_spectra(operator: Array) -> tuple[np.ndarray, ...]:
+def bond_spectra(operator: Operator) -> tuple[np.ndarray, ...]:
     """Normalised singular values, descending, of every bipartition (below Eq. 5).
 
     Parameters
     ----------
-    operator : MatrixProductOperator or array (rows, columns)
-        A dense matrix has qubit legs.
+    operator : array (inputs, outputs), torch layer, Compressed or MatrixProductOperator
+        A dense matrix has qubit legs, see `as_mpo`.
 
     Returns
     -------
@@ -113,7 +111,7 @@ def bond_spectra(operator: Array) -> tuple[np.ndarray, ...]:
     ValueError
         If the operator is zero everywhere.
     """
-    return _spectra(_site_tensors(operator))
+    return _spectra(site_tensors(as_mpo(operator)))
 
 
 def _spectra(tensors: Sequence[Array]) -> tuple[np.ndarray, ...]:
@@ -128,15 +126,6 @@ def _spectra(tensors: Sequence[Array]) -> tuple[np.ndarray, ...]:
         spectra.append(to_numpy(s).astype(float))
         tensors[i - 1] = do("tensordot", tensors[i - 1], u * s, axes=1)
     return tuple(s / np.linalg.norm(s) for s in reversed(spectra))
-
-
-def _site_tensors(operator: Array) -> list[Array]:
-    """Site tensors of an MPO, or of a dense matrix on qubit legs."""
-    if is_mpo(operator):
-        return site_tensors(operator)
-    from mpodis.mpo import compress
-
-    return site_tensors(compress(operator).mpo)
 
 
 def entropy(spectrum: np.ndarray) -> float:
@@ -200,8 +189,8 @@ class Entanglement(Tabular):
         )
 
 
-def entanglement(operator: Array) -> Entanglement:
-    """Spectra and entropies of an MPO, or of a dense matrix on qubit legs, see `bond_spectra`.
+def entanglement(operator: Operator) -> Entanglement:
+    """Spectra and entropies of a matrix, a layer or an MPO, see `as_mpo` and `bond_spectra`.
 
     Examples
     --------
@@ -209,7 +198,7 @@ def entanglement(operator: Array) -> Entanglement:
     >>> entanglement(np.eye(8)).average
     0.0
     """
-    tensors = _site_tensors(operator)
+    tensors = site_tensors(as_mpo(operator))
     return Entanglement(_spectra(tensors), bond_dimensions(tensors))
 
 
@@ -218,24 +207,31 @@ def max_average_entropy(bonds: Sequence[int]) -> float:
     return float(np.mean([math.log(chi) for chi in bonds])) if len(bonds) else 0.0
 
 
-def von_neumann_bound(a: Array, b: Array, *, group: str = "U") -> float:
+def von_neumann_bound(a: Operator, b: Operator, *, group: str = "U") -> float:
     """sum_i s_i(A) s_i(B) / (|A| |B|): no circuits around B reach a larger overlap with A.
 
     This is von Neumann's trace inequality; gates as wide as the operator reach it.
 
     Parameters
     ----------
-    a, b : MatrixProductOperator or array (rows, columns)
+    a, b : array (inputs, outputs), torch layer, Compressed or MatrixProductOperator
+        A dense matrix may have any shape and is not padded.
     group : {"SO", "O", "U"}
         Group of the circuits' matrices, see `circuit_group`. Between real square operators with
         determinants of opposite sign, circuits of determinant +1 ("SO") reach no more than
         sum_i s_i t_i - 2 s_min t_min (Miranda and Thompson, Linear Algebra Appl. 1993).
     """
     check_group(group)
-    a, b = (site_tensors(x) if is_mpo(x) else x for x in (a, b))
+    a, b = (_tensors_or_matrix(x) for x in (a, b))
     s, t = singular_values(a), singular_values(b)
     opposite = group == "SO" and _determinant_sign(a, s) * _determinant_sign(b, t) < 0
     return spectral_bound(s, t, opposite=opposite)
+
+
+def _tensors_or_matrix(operator: Operator) -> list[Array] | Array:
+    """Site tensors of what is an MPO, else the dense matrix."""
+    found = mpo_or_matrix(operator)
+    return site_tensors(found.mpo) if isinstance(found, Compressed) else check_array(found)
 
 
 def spectral_bound(s: np.ndarray, t: np.ndarray, *, opposite: bool = False) -> float:

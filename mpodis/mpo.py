@@ -1,11 +1,11 @@
-"""Dense matrix <-> matrix product operator; canonical form; truncation with its exact error."""
+"""What users call an operator as an MPO; canonical form; truncation with its exact error."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from autoray import astype, do, get_dtype_name, infer_backend
@@ -23,8 +23,8 @@ from mpodis.conventions import (
 )
 from mpodis.sites import (
     bond_dimensions,
+    is_mpo,
     left_canonical,
-    legs_of,
     mpo_from_tensors,
     mpo_legs,
     mpo_to_dense,
@@ -38,7 +38,18 @@ from mpodis.tables import Table, Tabular
 if TYPE_CHECKING:
     from quimb.tensor import MatrixProductOperator
 
-__all__ = ["Compressed", "canonical_form", "compress", "from_linear", "truncate"]
+__all__ = [
+    "Compressed",
+    "Operator",
+    "as_compressed",
+    "as_mpo",
+    "canonical_form",
+    "compress",
+    "truncate",
+]
+
+Operator: TypeAlias = Any
+"""A linear map that users give in the form in which they have it, see `as_mpo`."""
 
 ROUNDING = 45
 """Relative singular values of so many machine epsilons are noise (1e-14 in double precision)."""
@@ -101,8 +112,80 @@ class Compressed(Tabular):
         )
 
 
+def as_mpo(operator: Operator) -> MatrixProductOperator:
+    """A linear map as quimb's MPO, in whatever form it is given.
+
+    What is no MPO becomes one on qubit legs, zero-padded to powers of two and not truncated, as
+    `compress` makes it. `entanglement`, `disentangle`, `overlap`, `truncate`, the bounds and other
+    functions that take an operator take the same forms.
+
+    Parameters
+    ----------
+    operator : array, torch layer, Compressed or MatrixProductOperator
+        - A dense matrix (inputs, outputs) of numpy, torch or jax, whose backend, dtype and device
+          the MPO keeps (half precision becomes single), or anything with a method `to_dense` that
+          returns one, such as a `Factorization`.
+        - A layer with a weight: `torch.nn.Linear`, whose (outputs, inputs) is transposed, or a
+          layer of `mpodis.nn`; an `MPOLinear` keeps its legs. The weight is copied to numpy, the
+          bias is not part of the operator.
+        - A `Compressed` or an MPO, which is returned as it is.
+
+    Raises
+    ------
+    TypeError
+        For anything else, such as a whole network.
+    ValueError
+        Not a matrix, NaN or infinite entries, or all zeros.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> as_mpo(np.eye(8)).bond_sizes()
+    [1, 1]
+    """
+    return as_compressed(operator).mpo
+
+
+def as_compressed(operator: Operator, *, shape: tuple[int, int] | None = None) -> Compressed:
+    """`as_mpo` together with the shape before zero padding, or with the one that is given."""
+    found = mpo_or_matrix(operator)
+    if not isinstance(found, Compressed):
+        found = compress(found)
+    return found if shape is None else replace(found, shape=shape)
+
+
+def mpo_or_matrix(operator: Operator) -> Compressed | Array:
+    """A `Compressed` where the operator is an MPO, else its matrix (inputs, outputs), unchecked."""
+    if isinstance(operator, Compressed):
+        return operator
+    if isinstance(operator, list | tuple) or hasattr(operator, "__array__"):
+        return operator
+    if is_mpo(operator):
+        return Compressed(operator, padded_shape(mpo_legs(operator)), 0.0)
+    if hasattr(operator, "to_mpo"):  # an MPOLinear
+        return Compressed(operator.to_mpo(), (operator.inputs, operator.outputs), 0.0)
+    weight: Any = getattr(operator, "weight", None)
+    if callable(weight) and hasattr(operator, "inputs"):  # another layer of mpodis.nn
+        return check_matrix(weight())
+    # torch.nn.Linear and its like; other weights, such as an Embedding's, have their inputs first
+    features = getattr(operator, "out_features", None), getattr(operator, "in_features", None)
+    if weight is not None and tuple(getattr(weight, "shape", ())) == features:
+        return check_matrix(weight.T)
+    if hasattr(operator, "to_dense") and not hasattr(operator, "tensor_map"):  # quimb's networks
+        return operator.to_dense()
+    hint = ""
+    if hasattr(operator, "coefs_"):
+        hint = "; of this network give a matrix, such as coefs_[0]"
+    elif callable(getattr(operator, "children", None)):
+        hint = "; of a network give one layer, such as model.fc1 or model[0]"
+    raise TypeError(
+        f"{type(operator).__name__} is not read as an operator: give a matrix (inputs, outputs), a "
+        f"torch.nn.Linear, a quimb MatrixProductOperator or a Compressed{hint}"
+    )
+
+
 def compress(
-    matrix: Array,
+    operator: Operator,
     *,
     legs: Sequence[Sequence[int]] | None = None,
     max_bond: int | None = None,
@@ -110,14 +193,13 @@ def compress(
     rel_error: float | None = None,
     align: str = "centre",
 ) -> Compressed:
-    """Turn a dense (inputs, outputs) matrix into an MPO by TT-SVD.
+    """Turn a dense (inputs, outputs) matrix or a layer into an MPO by TT-SVD.
 
     Parameters
     ----------
-    matrix : array (inputs, outputs)
-        Real or complex, of numpy, torch or jax, whose backend, dtype and device the MPO keeps
-        (half precision becomes single). `torch.nn.Linear.weight` must be transposed, or use
-        `from_linear`.
+    operator : array (inputs, outputs), torch layer, Compressed or MatrixProductOperator
+        Real or complex, see `as_mpo`. What is an MPO already is truncated, see `truncate`, unless
+        `legs` are given.
     legs : sequence of (input, output) dimensions, optional
         One pair per site, e.g. ((7, 4), (2, 2), (7, 4)). Default: qubits, see `qubit_legs`.
     max_bond : int, optional
@@ -136,6 +218,8 @@ def compress(
 
     Raises
     ------
+    TypeError
+        If it is none of these forms.
     ValueError
         Not a matrix, NaN or infinite entries, all zeros, legs that are too small, or a
         `max_bond` below 1.
@@ -146,7 +230,10 @@ def compress(
     >>> compress(np.outer(np.arange(1.0, 9), np.ones(8))).bonds
     (2, 2)
     """
-    matrix = check_array(matrix)
+    found = mpo_or_matrix(operator)
+    if isinstance(found, Compressed) and legs is None:
+        return truncate(found, max_bond=max_bond, cutoff=cutoff, rel_error=rel_error)
+    matrix = check_array(found)
     shape = (int(matrix.shape[0]), int(matrix.shape[1]))
     sites = qubit_legs(*shape, align=align) if legs is None else check_legs(legs)
     largest = float(do("max", do("abs", matrix)))  # divided by first: squares of 1e200 overflow
@@ -159,42 +246,8 @@ def compress(
     return Compressed(mpo_from_tensors(tensors), shape, error)
 
 
-def from_linear(
-    linear: Any,
-    *,
-    legs: Sequence[Sequence[int]] | None = None,
-    max_bond: int | None = None,
-    cutoff: float | None = None,
-    rel_error: float | None = None,
-    align: str = "centre",
-) -> Compressed:
-    """`compress` the weight of a `torch.nn.Linear`, transposed to (inputs, outputs).
-
-    The weight is copied to numpy. The bias is not part of the operator.
-
-    Raises
-    ------
-    TypeError
-        If the layer has no 2-d weight.
-    """
-    weight = getattr(linear, "weight", None)
-    if weight is None or weight.ndim != 2:
-        raise TypeError(
-            f"{type(linear).__name__} has no 2-d weight; give a torch.nn.Linear, "
-            "or its matrix to `compress`"
-        )
-    return compress(
-        check_matrix(weight.T),
-        legs=legs,
-        max_bond=max_bond,
-        cutoff=cutoff,
-        rel_error=rel_error,
-        align=align,
-    )
-
-
 def truncate(
-    mpo: MatrixProductOperator,
+    operator: Operator,
     *,
     max_bond: int | None = None,
     cutoff: float | None = None,
@@ -203,14 +256,22 @@ def truncate(
     """An MPO of smaller bond dimension, by SVDs at the canonical centre, and its exact error.
 
     The paper's M' (Sec. IV.1) is `truncate(mpo, max_bond=1)`. It is only quasi-optimal; see
-    `mpodis.fit_core` for the variational one. The parameters are those of `compress`.
+    `mpodis.fit_core` for the variational one.
+
+    Parameters
+    ----------
+    operator : MatrixProductOperator, Compressed, array or torch layer
+        See `as_mpo`. The error is that of its MPO, padding included.
+    max_bond, cutoff, rel_error
+        As for `compress`.
 
     Raises
     ------
     ValueError
         If the MPO is zero everywhere, or a parameter is out of range.
     """
-    tensors, log_norm = left_canonical(site_tensors(mpo))
+    given = as_compressed(operator)
+    tensors, log_norm = left_canonical(site_tensors(given.mpo))
     if log_norm == -math.inf:
         raise ValueError("the MPO is zero everywhere; nothing to truncate")
     cut = _Cut(max_bond, cutoff, rel_error)
@@ -223,13 +284,11 @@ def truncate(
         tensors[i] = vh[:keep].reshape(keep, *legs, right)
         tensors[i - 1] = do("tensordot", tensors[i - 1], u[:, :keep] * s[:keep], axes=1)
     tensors = spread_norm(tensors, log_norm)
-    return Compressed(
-        mpo_from_tensors(tensors), padded_shape(legs_of(tensors)), math.sqrt(discarded)
-    )
+    return Compressed(mpo_from_tensors(tensors), given.shape, math.sqrt(discarded))
 
 
-def canonical_form(mpo: MatrixProductOperator, *, centre: int = 0) -> MatrixProductOperator:
-    """The same operator with site tensors that are isometric left and right of site `centre`.
+def canonical_form(operator: Operator, *, centre: int = 0) -> MatrixProductOperator:
+    """The operator, see `as_mpo`, with site tensors that are isometric around site `centre`.
 
     Raises
     ------
@@ -238,7 +297,7 @@ def canonical_form(mpo: MatrixProductOperator, *, centre: int = 0) -> MatrixProd
     OverflowError
         If the norm, which the tensor at the centre gets, is not a floating-point number.
     """
-    tensors = site_tensors(mpo)
+    tensors = site_tensors(as_mpo(operator))
     if not -len(tensors) <= centre < len(tensors):
         raise ValueError(f"centre={centre} is not one of the {len(tensors)} sites")
     centre %= len(tensors)
@@ -256,19 +315,22 @@ def canonical_form(mpo: MatrixProductOperator, *, centre: int = 0) -> MatrixProd
     return mpo_from_tensors(tensors)
 
 
-def check_array(matrix: Array) -> Array:
+def check_array(operator: Operator) -> Array:
     """A finite, non-zero matrix of floating-point numbers, in the backend that it came in.
 
-    Integers become double precision, half precision single. Gradients are not followed.
+    Layers and MPOs, see `as_mpo`, become dense, without padding. Integers become double precision,
+    half precision single. Gradients are not followed.
 
     Raises
     ------
     ValueError
         If it is something else.
     """
+    found = mpo_or_matrix(operator)
+    matrix = found.to_dense() if isinstance(found, Compressed) else found
     if infer_backend(matrix) == "torch":
         matrix = matrix.detach()
-    if infer_backend(matrix) == "builtins":  # nested lists
+    if infer_backend(matrix) in ("builtins", "pandas"):  # nested lists, data frames
         matrix = np.asarray(matrix)
     dtype = get_dtype_name(matrix)
     if dtype == "bool" or "int" in dtype:
@@ -296,9 +358,9 @@ def check_array(matrix: Array) -> Array:
     return matrix
 
 
-def check_matrix(matrix: Array) -> np.ndarray:
+def check_matrix(operator: Operator) -> np.ndarray:
     """`check_array`, converted to numpy."""
-    return to_numpy(check_array(matrix))
+    return to_numpy(check_array(operator))
 
 
 class _Cut:

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mpodis.circuit import Circuit
+from mpodis.circuit import Circuit, CircuitLike, as_ansatz
 from mpodis.mpo import check_matrix
-from mpodis.optimise.problem import CircuitLike, as_ansatz
 from mpodis.optimise.unitary import approximate_unitary
 from mpodis.tables import Table, Tabular
 

@@ -137,13 +137,29 @@ def test_estimates_tell_time_memory_and_what_is_refused():
     assert all("would" in row[4] for row in tight)
 
 
+def test_estimates_take_what_disentangle_takes():
+    matrix = random_matrix((60, 12))
+    left, right = brickwall(6, 3), brickwall(4, 3).reversed()
+    expected = engine_estimates(compress(matrix).mpo, left=left, right=right)
+    assert engine_estimates(matrix, depth=3).rows == expected.rows
+    assert engine_estimates(matrix, left="3*2b").rows == expected.rows
+    square = engine_estimates(np.eye(16), left=brickwall(4, 3))  # mirrored where right is left out
+    assert square.rows == engine_estimates(np.eye(16), depth=3).rows
+
+
 MPO4 = mpo_from_tensors(random_cores(((2, 2),) * 4, 2, seed=1))
 
 
 @pytest.mark.parametrize(
     ("options", "error", "text"),
     [
-        ({"left": 2}, TypeError, r"left=2 is not an Ansatz; make one with `brickwall\(n, depth\)`"),
+        (
+            {"left": 2.5},
+            TypeError,
+            r"left=2.5 is not a circuit; give an Ansatz, a Circuit, a depth",
+        ),
+        ({"depth": 2}, TypeError, "depth= describes both circuits; leave it out where left="),
+        ({"left": None}, TypeError, "give depth=, the number of layers on either side, or left="),
         ({"right": brickwall(3, 1)}, ValueError, "the right ansatz has 3 wires, the operator 4"),
         ({"max_bond": 0}, ValueError, "^max_bond=0 keeps nothing; use 1 or more"),
         (
@@ -152,17 +168,13 @@ MPO4 = mpo_from_tensors(random_cores(((2, 2),) * 4, 2, seed=1))
             "environment_bond=0 keeps nothing; use 1 or more",
         ),
         ({"memory": -1}, ValueError, "memory=-1 must be a number of bytes above 0, or None"),
-        (
-            {"mpo": np.eye(4)},
-            TypeError,
-            "got ndarray; turn a dense matrix into one with `compress`",
-        ),
+        ({"operator": "W"}, TypeError, "str is not read as an operator: give a matrix"),
     ],
 )
 def test_estimates_refuse_what_they_cannot_use(options, error, text):
-    options = {"mpo": MPO4, "left": brickwall(4, 2), "right": brickwall(4, 2)} | options
+    options = {"operator": MPO4, "left": brickwall(4, 2), "right": brickwall(4, 2)} | options
     with pytest.raises(error, match=text):
-        engine_estimates(options.pop("mpo"), **options)
+        engine_estimates(**options)
 
 
 def test_overlaps_and_mpos_refuse_what_they_cannot_use():

@@ -185,7 +185,6 @@ def test_a_complex_metric_makes_the_core_complex():
     ("options", "message"),
     [
         ({"max_bond": 0, "legs": QUBITS}, "max_bond=0 keeps nothing; use 1 or more"),
-        ({"max_bond": 1}, "a dense target needs legs=; see `qubit_legs`"),
         ({"max_bond": 1, "legs": ((2, 2), (2, 2))}, "span a 4 x 4 matrix, too small"),
         ({"max_bond": 1, "legs": [2, 2]}, "is not a sequence of"),
     ],

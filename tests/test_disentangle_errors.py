@@ -135,13 +135,6 @@ def test_what_is_no_circuit_is_refused(left):
         disentangle(operator(8, 8), left=left)
 
 
-def test_what_is_no_mpo_is_refused():
-    with pytest.raises(
-        TypeError, match="got ndarray; turn a dense matrix into one with `compress`"
-    ):
-        disentangle(np.eye(8), depth=1)
-
-
 def test_unknown_settings_are_an_error():
     assert SearchOptions.from_dict(SearchOptions(tol=0.5).to_dict()) == SearchOptions(tol=0.5)
     with pytest.raises(ValueError, match="unknown option 'depth'; known are core, device"):

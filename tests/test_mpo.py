@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal, assert_array_less
 
 from mpodis.conventions import to_numpy
 from mpodis.disentangling import disentangle
-from mpodis.mpo import Compressed, canonical_form, compress, from_linear, truncate
+from mpodis.mpo import Compressed, canonical_form, compress, truncate
 from mpodis.sites import (
     left_canonical,
     mirrored,
@@ -134,7 +134,7 @@ def test_size_does_not_matter(size):
         (np.zeros((2, 4)), r"the matrix of shape \(2, 4\) is zero everywhere"),
         (np.array([[1, np.nan], [np.inf, 0]]), "2 of 4 entries of the matrix are NaN or infinite"),
         (np.array([["a"]]), "expected numbers, got an array of dtype <U1"),
-        (None, "expected numbers, got an array of dtype object"),
+        (np.array([[None]]), "expected numbers, got an array of dtype object"),
     ],
 )
 def test_what_is_not_a_matrix(matrix, message):
@@ -169,10 +169,10 @@ def test_legs_and_alignments_that_do_not_fit():
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_from_linear_takes_the_transpose(bias):
+def test_a_linear_layer_is_transposed(bias):
     with torch.random.fork_rng():
         layer = torch.nn.Linear(12, 5, bias=bias)
-    found = from_linear(layer)
+    found = compress(layer)
     assert found.shape == (12, 5)
     assert_allclose(found.to_dense(), layer.weight.detach().numpy().T, atol=1e-6)
     x = torch.linspace(-1, 1, 24).reshape(2, 12)
@@ -180,7 +180,7 @@ def test_from_linear_takes_the_transpose(bias):
     assert_allclose(y, layer(x).detach().numpy(), atol=1e-5)
 
 
-def test_from_linear_passes_its_options_on():
+def test_options_are_those_of_its_matrix():
     with torch.random.fork_rng():
         layer = torch.nn.Linear(98, 32, dtype=torch.float64)
     matrix = layer.weight.detach().numpy().T
@@ -189,15 +189,9 @@ def test_from_linear_passes_its_options_on():
         {"align": "left", "rel_error": 0.3},
         {"cutoff": 0.2},
     ):
-        found, expected = from_linear(layer, **options), compress(matrix, **options)
+        found, expected = compress(layer, **options), compress(matrix, **options)
         assert found.legs == expected.legs
         assert_array_equal(found.to_dense(), expected.to_dense())
-
-
-@pytest.mark.parametrize("layer", [torch.nn.ReLU(), torch.nn.BatchNorm1d(3), np.ones((2, 2))])
-def test_from_linear_needs_a_linear_layer(layer):
-    with pytest.raises(TypeError, match=f"{type(layer).__name__} has no 2-d weight; give a torch"):
-        from_linear(layer)
 
 
 # --- how much is kept

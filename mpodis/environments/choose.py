@@ -11,19 +11,17 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from mpodis.circuit.ansatz import Ansatz
+from mpodis.circuit.sides import CircuitLike, both_ansatze, sides_of_depth
 from mpodis.conventions import Legs
 from mpodis.environments.protocol import EngineOptions, Estimate, ProblemSize, check_sides
 from mpodis.environments.registry import ENGINES, engine_named
 from mpodis.environments.routed import routed_problem
 from mpodis.fit import full_bonds
+from mpodis.mpo import Operator, as_mpo
 from mpodis.sites import bond_dimensions, legs_of, site_tensors
 from mpodis.tables import Table
-
-if TYPE_CHECKING:
-    from quimb.tensor import MatrixProductOperator
 
 __all__ = ["choose", "engine_estimates"]
 
@@ -34,10 +32,12 @@ PATIENCE = 3.0
 
 
 def engine_estimates(
-    mpo: MatrixProductOperator,
+    operator: Operator,
     *,
-    left: Ansatz,
-    right: Ansatz,
+    depth: int | None = None,
+    left: CircuitLike = None,
+    right: CircuitLike = None,
+    group: str = "SO",
     max_bond: int = 1,
     environment_bond: int = 32,
     memory: float | None = None,
@@ -49,10 +49,8 @@ def engine_estimates(
 
     Parameters
     ----------
-    mpo : MatrixProductOperator
-        The operator M.
-    left, right : Ansatz
-        The circuits.
+    operator, depth, left, right, group
+        The operator and the circuits, as for `disentangle`.
     max_bond : int
         Bond dimension chi' of the core.
     environment_bond : int
@@ -63,32 +61,27 @@ def engine_estimates(
     Raises
     ------
     TypeError, ValueError
-        Not an MPO or not an Ansatz, an ansatz of another size, a bond dimension below 1, or a
+        Not an operator or not a circuit, an ansatz of another size, a bond dimension below 1, or a
         memory that is not positive.
 
     Examples
     --------
     >>> import numpy as np, mpodis
-    >>> mpo = mpodis.compress(np.eye(16), max_bond=2).mpo
-    >>> circuit = mpodis.brickwall(4, 2)
-    >>> table = engine_estimates(mpo, left=circuit, right=circuit)
+    >>> table = engine_estimates(np.eye(16), depth=2)
     >>> [row[0] for row in table.rows]
     ['dense', 'transverse', 'boundary']
     """
-    for side, ansatz in (("left", left), ("right", right)):
-        if not isinstance(ansatz, Ansatz):
-            raise TypeError(
-                f"{side}={ansatz!r} is not an Ansatz; make one with `brickwall(n, depth)`"
-            )
-    tensors = site_tensors(mpo)
+    given = sides_of_depth(depth, left, right)
+    tensors = site_tensors(as_mpo(operator))
     legs = legs_of(tensors)
-    check_sides(legs, left, right)
+    ansatze = both_ansatze(legs, *given, group=group)
     if max_bond < 1:
         raise ValueError(f"max_bond={max_bond} keeps nothing; use 1 or more")
     options = EngineOptions(environment_bond=environment_bond, memory=memory)
-    is_complex = any(c.dtype.kind == "c" for c in tensors) or "U" in (left.group, right.group)
+    is_complex = any("complex" in str(tensor.dtype) for tensor in tensors)
+    is_complex |= any(ansatz.group == "U" for ansatz in ansatze)
     problem = ProblemSize(
-        legs, left, right, bond_dimensions(tensors), tuple(full_bonds(legs, max_bond)), is_complex
+        legs, *ansatze, bond_dimensions(tensors), tuple(full_bonds(legs, max_bond)), is_complex
     )
     rows = [
         (

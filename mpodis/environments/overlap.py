@@ -18,6 +18,7 @@ from mpodis.environments.network.geometry import Network
 from mpodis.environments.network.transverse import TransverseEnvironments, column_path
 from mpodis.environments.protocol import core_norm
 from mpodis.factorization import Factorization
+from mpodis.mpo import Operator, as_mpo
 from mpodis.sites import (
     bond_dimensions,
     left_canonical,
@@ -58,9 +59,9 @@ class OverlapEstimate:
 
 
 def true_overlap(
-    factorization: Factorization, mpo: MatrixProductOperator, *, max_bond: int = 64
+    factorization: Factorization, operator: Operator, *, max_bond: int = 64
 ) -> OverlapEstimate:
-    """f = Re Tr(M^H A) / (|M| |A|) of a factorization A with an MPO, at any size.
+    """f = Re Tr(M^H A) / (|M| |A|) of a factorization A with an operator M, at any size.
 
     Exact where a dense product or a transverse contraction is cheap. Otherwise target and core are
     pulled towards each other and meet in the middle of the circuits, as MPOs of bond dimension
@@ -70,8 +71,8 @@ def true_overlap(
     ----------
     factorization : Factorization
         A = Q_L M' Q_R, of numpy, torch or jax; computed with numpy.
-    mpo : MatrixProductOperator
-        M, on the same legs.
+    operator : array (inputs, outputs), torch layer, Compressed or MatrixProductOperator
+        M, see `as_mpo`, on the same legs.
     max_bond : int
         Bond dimension of a truncated contraction.
 
@@ -82,21 +83,21 @@ def true_overlap(
     Raises
     ------
     ValueError
-        The MPO and the factorization have different legs, or `max_bond` is below 1.
+        The operator and the factorization have different legs, or `max_bond` is below 1.
 
     Examples
     --------
     >>> import numpy as np, mpodis
-    >>> w = mpodis.compress(np.random.default_rng(0).normal(size=(16, 16)))
+    >>> w = np.random.default_rng(0).normal(size=(16, 16))
     >>> found = mpodis.disentangle(w, depth=2, max_sweeps=3)
-    >>> estimate = true_overlap(found.factorization, w.mpo)
+    >>> estimate = true_overlap(found.factorization, w)
     >>> estimate.method, estimate.error
     ('dense', 0.0)
     """
     if max_bond < 1:
         raise ValueError(f"max_bond={max_bond} keeps nothing; use 1 or more")
     factorization = factorization.to_numpy()
-    tensors = [to_numpy(tensor) for tensor in site_tensors(mpo)]
+    tensors = [to_numpy(tensor) for tensor in site_tensors(as_mpo(operator))]
     if tuple(c.shape[1:3] for c in tensors) != factorization.legs:
         raise ValueError(
             f"the target has legs {tuple(c.shape[1:3] for c in tensors)}, the factorization "
@@ -139,7 +140,7 @@ def to_mpo(
     --------
     >>> import numpy as np, mpodis
     >>> w = np.random.default_rng(0).normal(size=(16, 16))
-    >>> found = mpodis.disentangle(mpodis.compress(w), depth=2, max_sweeps=3)
+    >>> found = mpodis.disentangle(w, depth=2, max_sweeps=3)
     >>> mpo = to_mpo(found.factorization)
     >>> np.allclose(mpo.to_dense(), found.factorization.to_dense())
     True

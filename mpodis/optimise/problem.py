@@ -12,24 +12,21 @@ import numpy as np
 from mpodis.circuit import (
     Ansatz,
     Circuit,
+    CircuitLike,
     Placement,
-    as_circuit,
-    brickwall,
+    both_ansatze,
     embed,
-    from_spec,
+    from_quimb,
     identity_circuit,
 )
-from mpodis.conventions import Legs, padded_shape, wires
+from mpodis.conventions import Legs, padded_shape
 from mpodis.factorization import Factorization
 from mpodis.fit import embed_metric, pad_bonds
 from mpodis.mpo import truncate
 from mpodis.objectives import Objective
 from mpodis.sites import bond_dimensions, left_canonical, legs_of, site_tensors, spread_norm
 
-__all__ = ["Point", "Problem", "CircuitLike", "as_ansatz", "as_seed"]
-
-CircuitLike = Any
-"""Describes a circuit: an `Ansatz`, a `Circuit`, quimb's `Circuit`, a depth or a spec."""
+__all__ = ["Point", "Problem", "as_seed"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,25 +142,17 @@ class Problem:
         shape = padded if shape is None else tuple(int(d) for d in shape)
         if len(shape) != 2 or min(shape) < 1 or shape[0] > padded[0] or shape[1] > padded[1]:
             raise ValueError(f"shape={shape} does not lie within the operator's {padded}")
-        n_left, n_right = len(wires(legs, "left")), len(wires(legs, "right"))
-        left, right = _converted(left), _converted(right)
-        left_ansatz = as_ansatz(left, n_left, group, "left")
-        if right is None:
-            if isinstance(left, Ansatz | Circuit) and n_left != n_right:
-                raise ValueError(
-                    f"the left ansatz has {n_left} wires and cannot be mirrored onto {n_right}; "
-                    "give right= too"
-                )
-            right_ansatz = as_ansatz(left, n_right, group, "right").reversed()
-        else:
-            right_ansatz = as_ansatz(right, n_right, group, "right")
+        left_ansatz, right_ansatz = both_ansatze(legs, left, right, group=group)
         covariance = sensitivity = None
         if objective is not None:
             covariance, sensitivity = _moments(objective, shape)
         found = cls(tensors, left_ansatz, right_ansatz, shape, covariance, sensitivity)
         if not np.isfinite(found.log_norm):
             raise ValueError("the MPO is zero everywhere; there is nothing to disentangle")
-        given = [side if isinstance(side, Circuit) else None for side in (left, right)]
+        given = [
+            circuit if isinstance(circuit, Circuit) else None
+            for circuit in (from_quimb(left), from_quimb(right))
+        ]
         if initial is not None:
             if any(given):
                 raise ValueError("left= or right= is a circuit and init= is another initial guess")
@@ -249,33 +238,6 @@ def _double(array: Any) -> np.ndarray:
         array = array.detach().cpu().numpy()
     array = np.asarray(array)
     return array.astype(np.complex128 if array.dtype.kind == "c" else np.float64, order="C")
-
-
-def _converted(side: CircuitLike) -> CircuitLike:
-    """quimb's circuit as one of ours; anything else as it is."""
-    ours = isinstance(side, Ansatz | Circuit | str | int | np.integer | float | list | None)
-    return side if ours else as_circuit(side)
-
-
-def as_ansatz(value: CircuitLike, n: int, group: str, side: str) -> Ansatz:
-    """The placements of a circuit: those that are given, or a brickwall of a depth or a spec."""
-    value = _converted(value)
-    if isinstance(value, Circuit):
-        value = value.ansatz
-    if isinstance(value, Ansatz):
-        if value.n != n:
-            raise ValueError(f"the {side} ansatz has {value.n} wires, the operator {n}")
-        return value
-    if isinstance(value, bool) or not isinstance(value, str | int | np.integer):
-        raise TypeError(
-            f"{side}={value!r} is not a circuit; give an Ansatz, a Circuit, a depth, or a spec "
-            "like '2b + CNOT'"
-        )
-    if n == 0:
-        return Ansatz(0, (), group)
-    if isinstance(value, str):
-        return from_spec(value, n, group=group)
-    return brickwall(n, int(value), min(2, n), group=group)
 
 
 def as_seed(seed: int | np.random.Generator) -> int:

@@ -22,7 +22,13 @@ from mpodis.environments import DenseEnvironments
 from mpodis.factorization import Factorization
 from mpodis.fit import embed_metric, fit_core, mask_padding
 from mpodis.gates import polar, polar_update
-from mpodis.mpo import Compressed, check_matrix
+from mpodis.mpo import (
+    Compressed,
+    Operator,
+    as_compressed,
+    check_matrix,
+    mpo_or_matrix,
+)
 from mpodis.objectives import ActivationsLoss
 from mpodis.optimise.lbfgs import Lbfgs
 from mpodis.sites import (
@@ -47,8 +53,8 @@ __all__ = ["FullWidthGates", "activation_loss_bound", "full_width_gates"]
 
 
 def activation_loss_bound(
-    target: MatrixProductOperator | Compressed | np.ndarray,
-    core: MatrixProductOperator | np.ndarray,
+    target: Operator,
+    core: Operator,
     *,
     covariance: np.ndarray | None = None,
     sensitivity: np.ndarray | None = None,
@@ -75,9 +81,9 @@ def activation_loss_bound(
 
     Parameters
     ----------
-    target : MatrixProductOperator, Compressed or array (rows, columns)
-        M.
-    core : MatrixProductOperator, array (rows, columns), or array of singular values
+    target : array (inputs, outputs), torch layer, Compressed or MatrixProductOperator
+        M, see `as_mpo`.
+    core : the same, padded, or an array of singular values
     covariance, sensitivity : array (inputs, inputs) and (outputs, outputs), optional
         C^2 and S^2; by default all inputs and outputs count alike. Padding never counts.
     shape : (inputs, outputs), optional
@@ -216,28 +222,15 @@ def _lowest(distances: Sequence[_IntervalDistance]) -> float:
     return float(found.fun)
 
 
-def _matrix(
-    target: MatrixProductOperator | Compressed | np.ndarray, shape: tuple[int, int] | None
-) -> np.ndarray:
+def _matrix(target: Operator, shape: tuple[int, int] | None) -> np.ndarray:
     """M, (inputs, outputs), without padding."""
-    from quimb.tensor import MatrixProductOperator
-
-    if isinstance(target, Compressed):
-        target, shape = target.mpo, shape or target.shape
-    if isinstance(target, MatrixProductOperator):
-        return mpo_to_dense(target, shape=shape)
     return crop(check_matrix(target), shape)
 
 
-def _singular_values(
-    core: MatrixProductOperator | np.ndarray, shape: tuple[int, int]
-) -> tuple[np.ndarray, tuple[int, int]]:
+def _singular_values(core: Operator, shape: tuple[int, int]) -> tuple[np.ndarray, tuple[int, int]]:
     """Descending singular values of a core, and the (padded) size of the operator."""
-    from quimb.tensor import MatrixProductOperator
-
-    if isinstance(core, MatrixProductOperator):
-        core = mpo_to_dense(core)
-    core = np.asarray(core)
+    found = mpo_or_matrix(core)
+    core = np.asarray(mpo_to_dense(found.mpo) if isinstance(found, Compressed) else found)
     if core.ndim == 1:
         size = padded_shape(qubit_legs(*shape))
         values = np.sort(np.abs(core))[::-1]
@@ -290,7 +283,7 @@ class FullWidthGates(Tabular):
 
 
 def full_width_gates(
-    target: MatrixProductOperator | Compressed,
+    target: Operator,
     core: MatrixProductOperator | int,
     *,
     update: bool = True,
@@ -311,8 +304,8 @@ def full_width_gates(
 
     Parameters
     ----------
-    target : MatrixProductOperator or Compressed
-        The operator M on qubit legs.
+    target : array (inputs, outputs), torch layer, Compressed or MatrixProductOperator
+        M, see `as_mpo`; an MPO must have qubit legs.
     core : MatrixProductOperator or int
         M', or its bond dimension: then M' is first fitted to M without circuits.
     update : bool
@@ -333,11 +326,10 @@ def full_width_gates(
     """
     if n_init < 1:
         raise ValueError(f"n_init={n_init} must be 1 or more")
-    if isinstance(target, Compressed):
-        target, shape = target.mpo, shape or target.shape
+    given = as_compressed(target, shape=shape)
+    target, shape = given.mpo, given.shape
     tensors, log_norm = left_canonical(site_tensors(target))
     legs = legs_of(tensors)
-    shape = padded_shape(legs) if shape is None else shape
     metric = np.eye(shape[0]) if covariance is None else covariance
     if isinstance(core, int | np.integer):
         core = fit_core(target, max_bond=int(core), metric=metric)

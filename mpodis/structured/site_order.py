@@ -18,8 +18,8 @@ import numpy as np
 
 from mpodis.conventions import Legs, check_legs, pad, qubit_legs
 from mpodis.fit import embed_metric, fit_core, metric_root, weighted_loss
-from mpodis.mpo import check_matrix
-from mpodis.sites import mpo_legs, mpo_to_dense
+from mpodis.mpo import Compressed, Operator, check_matrix, mpo_or_matrix
+from mpodis.sites import mpo_to_dense
 from mpodis.structured.reordering import FoundOrder, Reordering
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ SLOW_STEPS = 20
 
 
 def site_order(
-    operator: MatrixProductOperator | np.ndarray,
+    operator: Operator,
     *,
     legs: Sequence[Sequence[int]] | None = None,
     measure: str = "entropy",
@@ -56,7 +56,7 @@ def site_order(
 
     Parameters
     ----------
-    operator : MatrixProductOperator or array (rows, columns)
+    operator : array (inputs, outputs), torch layer, Compressed or MatrixProductOperator
         An MPO is contracted to a matrix. A matrix smaller than its legs span is padded with zeros;
         the reordering found is then one of the padded matrix.
     legs : sequence of (input, output) dimensions, optional
@@ -142,17 +142,14 @@ def site_order(
     )
 
 
-def _dense(
-    operator: MatrixProductOperator | np.ndarray, legs: Sequence[Sequence[int]] | None
-) -> tuple[np.ndarray, Legs]:
+def _dense(operator: Operator, legs: Sequence[Sequence[int]] | None) -> tuple[np.ndarray, Legs]:
     """The padded matrix, and its legs."""
-    from quimb.tensor import MatrixProductOperator
-
-    if isinstance(operator, MatrixProductOperator):
+    found = mpo_or_matrix(operator)
+    if isinstance(found, Compressed):
         if legs is not None:
             raise ValueError("an MPO has its own legs; leave legs= out")
-        return check_matrix(mpo_to_dense(operator)), mpo_legs(operator)
-    matrix = check_matrix(operator)
+        return check_matrix(mpo_to_dense(found.mpo)), found.legs
+    matrix = check_matrix(found)
     checked = qubit_legs(*matrix.shape) if legs is None else check_legs(legs)
     return pad(matrix, checked), checked
 

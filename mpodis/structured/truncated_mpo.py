@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mpodis.circuit.ansatz import Ansatz
-from mpodis.conventions import Legs, check_legs, crop, padded_shape, wires
+from mpodis.conventions import Legs, check_legs, padded_shape, wires
 from mpodis.environments import DenseEnvironments
 from mpodis.fit import fit_core, full_bonds, mask_padding
 from mpodis.measures import count_parameters
+from mpodis.mpo import Operator, as_compressed
 from mpodis.objectives import ActivationsLoss
 from mpodis.optimise.lbfgs import Lbfgs
 from mpodis.sites import (
     left_canonical,
     legs_of,
     mpo_from_tensors,
-    mpo_legs,
     mpo_to_dense,
     site_tensors,
     spread_norm,
@@ -36,7 +36,7 @@ ITERATIONS = 1000
 
 
 def truncated_mpo(
-    mpo: MatrixProductOperator,
+    operator: Operator,
     max_bond: int,
     *,
     shape: tuple[int, int] | None = None,
@@ -51,22 +51,25 @@ def truncated_mpo(
 
     Parameters
     ----------
-    mpo : MatrixProductOperator
+    operator : array (inputs, outputs), torch layer, Compressed or MatrixProductOperator
+        See `as_mpo`.
     max_bond : int
     shape : (inputs, outputs), optional
-        Of the matrix before zero padding.
+        Of the matrix before zero padding, where `operator` is an MPO that does not know it.
     covariance, sensitivity : array (inputs, inputs) and (outputs, outputs), optional
         Second moments C^2 and S^2 of the distance |C (M - A) S|.
     weighted : bool
         False: fit by |M - A|, and use the covariance only to measure the error.
     """
-    if weighted and covariance is not None and shape is not None:
-        sensitivity = mask_padding(sensitivity, shape[1], mpo_legs(mpo))
+    given = as_compressed(operator, shape=shape)
+    mpo = given.mpo
+    if weighted and covariance is not None:
+        sensitivity = mask_padding(sensitivity, given.shape[1], given.legs)
     core = fit_core(mpo, max_bond=max_bond, metric=covariance if weighted else None)
     if weighted and sensitivity is not None:
         plain = fit_core(mpo, max_bond=max_bond)
         core = _fitted_to_sensitivity(mpo, (core, plain), covariance, sensitivity)
-    target, matrix = (crop(mpo_to_dense(x), shape) for x in (mpo, core))
+    target, matrix = (mpo_to_dense(x, shape=given.shape) for x in (mpo, core))
     return Approximation.of(
         target,
         matrix,
