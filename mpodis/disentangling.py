@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from mpodis import advice
 from mpodis.circuit import CircuitLike, sides_of_depth
 from mpodis.factorization import Factorization
 from mpodis.measures import second_moment
@@ -321,7 +322,8 @@ def load_run(run_dir: str | os.PathLike, *, objective: Objective | None = None) 
         problem, replace(options, device=None, memory=UNLIMITED), _stored(options, objective)
     )
     result = search.result(state, status="" if state.ended else "unfinished")
-    return replace(result, options=options)
+    said = advice.remarks(problem, search.objective, result)
+    return replace(result, options=options, remarks=said)
 
 
 def _run(search: Search, store: RunStore | None, *, progbar: bool) -> Disentangled:
@@ -350,6 +352,7 @@ def _run(search: Search, store: RunStore | None, *, progbar: bool) -> Disentangl
         store.save(state)
     status = "interrupted" if stopped and not state.ended else state.ended
     result = search.result(state, status=status)
+    result = replace(result, remarks=advice.remarks(search.problem, search.objective, result))
     if status == "interrupted":
         named = OBJECTIVES.get(search.objective.name) is type(search.objective)
         objective = "" if named else ", objective=<the same object>"
@@ -358,6 +361,7 @@ def _run(search: Search, store: RunStore | None, *, progbar: bool) -> Disentangl
             way = f"mpodis.resume({str(store.path)!r}{objective})"
         log.warning("interrupted at f = %.6f; go on with %s", result.overlap, way)
     log.debug("disentangled: f %.6f, %s (%s)", result.overlap, status, ADVICE[status])
+    advice.warn(result)
     return result
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from mpodis.advice import unheard
 from mpodis.circuit.ansatz import Ansatz, brickwall, staircase
 from mpodis.circuit.circuit import Circuit
 from mpodis.conventions import Array
@@ -147,16 +148,17 @@ def layered_encoding(
     zero = [np.eye(1, 2).reshape(1, 1, 2, 1)] * n
     nothing = Circuit(Ansatz(0, (), ansatz.group), ())
     init = Factorization(nothing, mpo_from_tensors(zero), whole.circuit, (1, 2**n))
-    refined = disentangle(
-        compress(state[None], legs=((1, 2),) * n).mpo,
-        left=nothing.ansatz,
-        right=ansatz,
-        group=ansatz.group,
-        core="fixed",
-        init=init,
-        max_sweeps=max_sweeps,
-        seed=seed,
-    )
+    with unheard():
+        refined = disentangle(
+            compress(state[None], legs=((1, 2),) * n).mpo,
+            left=nothing.ansatz,
+            right=ansatz,
+            group=ansatz.group,
+            core="fixed",
+            init=init,
+            max_sweeps=max_sweeps,
+            seed=seed,
+        )
     if refined.status == "interrupted":
         raise KeyboardInterrupt  # a shorter search must not pass for one that has ended
     better = _encoded(refined.factorization.right, state)

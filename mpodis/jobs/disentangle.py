@@ -153,6 +153,7 @@ def _row(found: Disentangled, directory: JobDirectory) -> dict:
         "gates": parts["left gates"] + parts["right gates"],
         **trajectory(found),
         "status": found.status,
+        "remarks": list(found.remarks),
         "seconds": found.seconds,
         "costs": directory.stage(
             f"{objective}-costs", lambda: costs(found.factorization, found.options.seed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+from dataclasses import replace
 
 from mpodis.jobs import Figure
 from mpodis.jobs.records import baseline_row, comparison, gates_table, mean
@@ -35,7 +36,9 @@ def tables(results: dict) -> list[Table]:
     ]
     rows = [original, *ours, *map(baseline_row, results["baselines"])]
     gates = [gates_table(run["costs"], run["objective"]) for run in runs]
-    return [comparison(rows, results["compression"], without=("accuracy", "change")), *gates]
+    table = comparison(rows, results["compression"], without=("accuracy", "change"))
+    notes = [f"{run['objective']}: {said}" for run in runs for said in run.get("remarks", ())]
+    return [replace(table, notes=notes), *gates]
 
 
 def figures(results: dict) -> dict[str, Figure]:

@@ -82,6 +82,9 @@ class Disentangled(Tabular):
     seconds : float
     winners : tuple of int
         Number of the initial guess that won each stage.
+    remarks : tuple of str
+        What does not work and what to do about it, in sentences: circuits that raise S_avg, a
+        result that is worse than a zero matrix, or than another form with as few parameters.
     """
 
     factorization: Factorization
@@ -99,6 +102,7 @@ class Disentangled(Tabular):
     entropies_after: np.ndarray
     seconds: float
     winners: tuple[int, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     def path(self, name: str) -> np.ndarray:
         """A column of the history along what was kept, stage after stage."""
@@ -146,7 +150,7 @@ class Disentangled(Tabular):
             ("seconds", self.seconds),
             ("status", self.status),
         ]
-        return Table(("disentangled", ""), rows, notes=(ADVICE[self.status],))
+        return Table(("disentangled", ""), rows, notes=(ADVICE[self.status], *self.remarks))
 
 
 def _mean(values: np.ndarray) -> float:

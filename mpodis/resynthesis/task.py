@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from mpodis.advice import unheard
 from mpodis.circuit.ansatz import Ansatz
 from mpodis.conventions import Legs, padded_shape, wires
 from mpodis.disentangling import disentangle
@@ -294,18 +295,19 @@ class Task:
         return self.point(found, family)
 
     def _disentangle(self, left: Ansatz, right: Ansatz, **options: Any) -> Factorization:
-        found: Disentangled = disentangle(
-            self.mpo,
-            left=left,
-            right=right,
-            max_bond=self.max_bond,
-            core=self.core,
-            objective=self.objective,
-            engine="dense",
-            shape=self.shape,
-            seed=self.seed,
-            **options,
-        )
+        with unheard():
+            found: Disentangled = disentangle(
+                self.mpo,
+                left=left,
+                right=right,
+                max_bond=self.max_bond,
+                core=self.core,
+                objective=self.objective,
+                engine="dense",
+                shape=self.shape,
+                seed=self.seed,
+                **options,
+            )
         if found.status == "interrupted":
             raise KeyboardInterrupt
         return found.factorization

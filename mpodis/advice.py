@@ -1,0 +1,265 @@
+"""What a result of `disentangle` is not good for, in plain sentences, and what to do about it.
+
+Circuits that converge may still be useless: they may entangle the operator further, be worse than a
+zero matrix, or be beaten by a matrix of low rank with as few parameters. Each of these is compared
+in the measure that was optimised.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+import numpy as np
+
+from mpodis.conventions import crop
+from mpodis.fit import fit_core, metric_root, weighted_loss
+from mpodis.measures import overlap
+from mpodis.mpo import truncate
+from mpodis.objectives import Activations, Objective, Overlap
+from mpodis.optimise.problem import Problem
+from mpodis.optimise.result import Disentangled
+from mpodis.sites import bond_dimensions, mpo_from_tensors, mpo_to_dense, tensors_to_dense
+from mpodis.structured.low_rank import rank_for
+from mpodis.structured.truncated_mpo import bond_for, mpo_parameters
+
+__all__ = ["remarks", "unheard", "warn"]
+
+log = logging.getLogger(__name__)
+
+RISE = 0.01
+"""S_avg has risen if it is higher by more than this, in nats."""
+LITTLE = 0.9
+"""Relative error above which a result is hardly better than zero."""
+CLEARLY = 0.98
+"""Something else is better if its error is at most this fraction of that of the circuits."""
+SMALL = 1e-3
+"""Relative error of a result below which nothing is said of what else might be better."""
+DECOMPOSED = 2**10
+"""Dimension up to which low rank is compared: its error takes one SVD, well under a second."""
+FITTED = 2**8
+"""Dimension up to which an MPO is fitted for comparison."""
+FIT_SWEEPS = 5
+
+_heard: ContextVar[bool] = ContextVar("remarks_are_logged", default=True)
+
+
+@contextmanager
+def unheard() -> Iterator[None]:
+    """Results inside are steps of a larger computation: their remarks are not logged."""
+    token = _heard.set(False)
+    try:
+        yield
+    finally:
+        _heard.reset(token)
+
+
+def warn(found: Disentangled) -> None:
+    """Log the remarks of a result as one warning."""
+    if found.remarks and _heard.get():
+        log.warning("%s", "\n".join(found.remarks))
+
+
+def remarks(problem: Problem, objective: Objective, found: Disentangled) -> tuple[str, ...]:
+    """What does not work in a result, one sentence or two each.
+
+    Parameters
+    ----------
+    problem : Problem
+    objective : Objective
+        What was minimised. Alternatives are compared for `Overlap` and `Activations` only.
+    found : Disentangled
+        Its own remarks are not read.
+
+    Returns
+    -------
+    tuple of str
+        Empty where nothing is wrong.
+    """
+    said = [
+        _of_entropies(found, objective),
+        _of_the_operator(found),
+        _of_activations(found, objective),
+        _of_little(problem, objective, found),
+        _of_alternatives(problem, objective, found),
+    ]
+    return tuple(sentence for sentence in said if sentence)
+
+
+def _of_entropies(found: Disentangled, objective: Objective) -> str:
+    before, after = found.entropies_before, found.entropies_after
+    if not before.size or not np.isfinite([*before, *after]).all():
+        return ""
+    low, high = float(before.mean()), float(after.mean())
+    if high - low <= RISE:
+        return ""
+    said = f"The circuits entangle the operator: S_avg rises from {low:.2f} to {high:.2f} nats"
+    if isinstance(objective, Activations):
+        return (
+            f"{said}. The objective is the error of the activations, which does not count it; "
+            "objective='overlap' or init='entropic' lowers S_avg."
+        )
+    return (
+        f"{said}. Use more layers (depth=), a larger max_bond, or init='entropic', or order the "
+        "neurons first (mpodis.neuron_order)."
+    )
+
+
+def _of_the_operator(found: Disentangled) -> str:
+    if not found.relative_error > 1.0:
+        return ""
+    said = (
+        f"As an operator a zero matrix is better: the relative error is {found.relative_error:.2f},"
+        " that of zero is 1."
+    )
+    if math.isnan(found.activation_error):
+        return f"{said} Use more layers (depth=) or a larger max_bond."
+    return (
+        f"{said} Only for inputs like those that were given does it come near the layer (relative "
+        f"error {found.activation_error:.2f} of their activations); if it must hold for others, "
+        "use objective='overlap', or give more of them."
+    )
+
+
+def _of_activations(found: Disentangled, objective: Objective) -> str:
+    if not found.activation_error > 1.0:
+        return ""
+    remedy = "objective='activations'"
+    if isinstance(objective, Activations):
+        remedy = "more layers (depth=) or a larger max_bond"
+    return (
+        f"For the given inputs a zero matrix is better: the relative error of the activations is "
+        f"{found.activation_error:.2f}, that of zero is 1. Use {remedy}."
+    )
+
+
+def _of_little(problem: Problem, objective: Objective, found: Disentangled) -> str:
+    """Whether the measure that was optimised is hardly better than that of a zero matrix."""
+    measured = _optimised(problem, objective, found)
+    if measured is None or not measured[1] > LITTLE:
+        return ""
+    what, error = measured
+    wants = "use more layers (depth=) or a larger max_bond"
+    if isinstance(objective, Overlap):
+        wants += "; for a layer whose inputs are known, objective='activations' asks for less"
+    return (
+        f"Little of the layer is left: the relative error of {what} is {error:.2f}, that of a zero "
+        f"matrix is 1. {wants[0].upper()}{wants[1:]}."
+    )
+
+
+def _optimised(
+    problem: Problem, objective: Objective, found: Disentangled
+) -> tuple[str, float] | None:
+    """What was optimised, and its relative error; None for an objective that is not known here.
+
+    With the best norm of the core the squared error of an operator of overlap f is 1 - f^2.
+    """
+    if isinstance(objective, Overlap):
+        return "the operator", math.sqrt(max(0.0, 1.0 - found.overlap**2))
+    if not isinstance(objective, Activations):
+        return None
+    what = "the activations"
+    if problem.sensitivity is not None:
+        what += ", weighted by the sensitivity,"
+    return what, math.sqrt(max(0.0, found.loss))
+
+
+# --- alternatives of at most as many parameters
+
+
+@dataclass(frozen=True, eq=False)
+class _Measure:
+    """The layer, and by which error it was approximated: |C (M - A) S| / |C M S|."""
+
+    problem: Problem
+    covariance: np.ndarray | None
+    sensitivity: np.ndarray | None
+
+    def low_rank(self, rank: int) -> float:
+        """The lowest error of a matrix of a rank (Eckart and Young)."""
+        problem = self.problem
+        matrix = crop(tensors_to_dense(problem.unit), problem.shape)
+        if self.sensitivity is not None:
+            matrix = matrix @ metric_root(self.sensitivity)
+        if self.covariance is None:
+            weights = np.linalg.svd(matrix, compute_uv=False)[::-1] ** 2
+        else:
+            gram = matrix.conj().T @ (self.covariance @ matrix)
+            weights = np.linalg.eigvalsh(gram).clip(min=0)
+        return math.sqrt(weights[: max(0, len(weights) - rank)].sum() / weights.sum())
+
+    def mpo(self, bond: int) -> float:
+        """About the lowest error of an MPO of a bond dimension, without circuits."""
+        problem = self.problem
+        target = mpo_from_tensors(problem.unit)
+        core = truncate(target, max_bond=bond).mpo
+        if problem.size <= FITTED:
+            core = fit_core(
+                target, max_bond=bond, metric=self.covariance, init=core, max_sweeps=FIT_SWEEPS
+            )
+        if self.covariance is None:
+            return math.sqrt(max(0.0, 1.0 - overlap(target, core) ** 2))
+        matrices = (crop(mpo_to_dense(x), problem.shape) for x in (target, core))
+        return math.sqrt(max(0.0, weighted_loss(*matrices, self.covariance, self.sensitivity)))
+
+
+def _of_alternatives(problem: Problem, objective: Objective, found: Disentangled) -> str:
+    """Whether low rank or a plain MPO of at most as many parameters has a lower error."""
+    measured = _optimised(problem, objective, found)
+    if measured is None or problem.size > DECOMPOSED:
+        return ""
+    if min(problem.shape) == 1:
+        return ""  # a state, which nobody replaces by a smaller layer
+    what, error = measured
+    if error < SMALL:
+        return ""
+    weighted = isinstance(objective, Activations)
+    measure = _Measure(
+        problem,
+        problem.covariance if weighted else None,
+        problem.sensitivity if weighted else None,
+    )
+    parameters = sum(found.factorization.parameter_counts().values())
+    if parameters >= math.prod(problem.shape):
+        return (
+            f"Circuits and core have {parameters:,} parameters, the matrix has "
+            f"{math.prod(problem.shape):,}: as a smaller layer this is none."
+        )
+    others = []
+    if parameters >= sum(problem.shape):
+        rank = rank_for(parameters, problem.shape, below=True)
+        low = f"a matrix of rank {rank} ({rank * sum(problem.shape):,} parameters)"
+        others.append((measure.low_rank(rank), low, "mpodis.low_rank"))
+    if parameters >= mpo_parameters(problem.legs, 1) and _can_fit_mpo(problem, objective):
+        bond = bond_for(parameters, problem.legs, below=True)
+        # at its own bond dimension the MPO is the operator that was given
+        if bond < max(bond_dimensions(problem.unit), default=1):
+            count = mpo_parameters(problem.legs, bond)
+            plain = f"an MPO of bond dimension {bond} without circuits ({count:,})"
+            others.append((measure.mpo(bond), plain, "mpodis.truncated_mpo"))
+    better = [(e, name, by) for e, name, by in others if e <= CLEARLY * error]
+    if not better:
+        return ""
+    least, name, by = min(better)
+    return (
+        f"With no more parameters than these {parameters:,}, {name} is better: its relative error "
+        f"of {what} is {least:.3f}, that of the circuits {error:.3f}. As a smaller layer, use "
+        f"{by} instead; for circuits, {_what_helps(objective, found, least)}."
+    )
+
+
+def _can_fit_mpo(problem: Problem, objective: Objective) -> bool:
+    return isinstance(objective, Overlap) or problem.size <= FITTED
+
+
+def _what_helps(objective: Objective, found: Disentangled, error: float) -> str:
+    """Which of depth and core holds the circuits back, as far as the bound says it."""
+    order = "order the neurons first (mpodis.neuron_order)"
+    if isinstance(objective, Overlap) and found.bound**2 < 1.0 - error**2:
+        return f"a larger max_bond is needed, for deeper ones cannot do better with it, or {order}"
+    return f"use more layers (depth=), a larger max_bond, or {order}"
