@@ -16,7 +16,6 @@ from mpodis.conventions import crop, pad, padded_shape
 from mpodis.disentangling import disentangle
 from mpodis.factorization import Factorization, dense_overlap
 from mpodis.fit import embed_metric, weighted_loss
-from mpodis.gates import named_gate
 from mpodis.measures import second_moment
 from mpodis.mpo import Operator, as_compressed, compress
 from mpodis.optimise.problem import as_seed
@@ -29,8 +28,6 @@ log = logging.getLogger(__name__)
 
 DENSE = 2**11
 """Dimension up to which the residual of a sum is made as a dense matrix."""
-CNOTS = {"SO": 2, "O": 3, "U": 3}
-"""CNOTs of a free 2-body gate."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +62,7 @@ class KrausEnsemble(Tabular):
     def table(self) -> Table:
         rows, before = [], 1.0
         for k, (term, loss) in enumerate(zip(self.terms, self.first, strict=True)):
-            left, right = (count_cnots(side.ansatz) for side in (term.left, term.right))
+            left, right = (side.ansatz.n_cnots for side in (term.left, term.right))
             count = None if left is None or right is None else left + right
             gain = (before - loss) / count if count else None
             parameters = sum(term.parameter_counts().values())
@@ -74,17 +71,6 @@ class KrausEnsemble(Tabular):
         rows.append(("together", self.loss, before - self.loss, None, None, None))
         head = ("term", "loss", "gain", "parameters", "CX", "gain per CX")
         return Table(head, rows, notes=(f"overlap of the sum {self.overlap:.6f}",))
-
-
-def count_cnots(ansatz: Ansatz) -> int | None:
-    """CNOTs of a circuit; None if it has gates for which only a compiler can tell."""
-    free = {1: 0, 2: CNOTS[ansatz.group]}
-    counts = [
-        named_gate(place.fixed).n_cnots if place.fixed else free.get(place.width)
-        for place in ansatz.placements
-    ]
-    known = [count for count in counts if count is not None]
-    return sum(known) if len(known) == len(counts) else None
 
 
 def kraus_ensemble(

@@ -28,6 +28,7 @@ from mpodis.sites import (
 from mpodis.tables import Table, Tabular
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from quimb.tensor import MatrixProductOperator
 
 __all__ = [
@@ -174,6 +175,12 @@ class Entanglement(Tabular):
     def maximum(self) -> float:
         """The largest S_avg that these bond dimensions allow (Eq. 6)."""
         return max_average_entropy(self.bonds)
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw S_k of every bond below log chi_k, see `mpodis.plots.plot_entropies`."""
+        from mpodis.plots import plot_entropies
+
+        return plot_entropies(self, ax=ax)
 
     def table(self) -> Table:
         """A row for every bond, and the average."""

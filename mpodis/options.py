@@ -117,6 +117,33 @@ class Config:
             for entry in value if isinstance(value, tuple) else (value,):
                 _check(f.name, entry, f.metadata)
 
+    def __init_subclass__(cls) -> None:
+        # `dataclass` would make one that lists every default
+        cls.__repr__ = Config.__repr__
+
+    def __repr__(self) -> str:
+        given = ", ".join(f"{name}={value!r}" for name, value in self.changed().items())
+        return f"{type(self).__name__}({given})"
+
+    def _repr_html_(self) -> str:
+        from mpodis.tables import Table
+
+        changed = self.changed()
+        rows = [(f.name, str(getattr(self, f.name)), str(f.default)) for f in fields(self)]
+        first = [row for row in rows if row[0] in changed]
+        rest = [row[:2] for row in rows if row[0] not in changed]
+        return (
+            Table(("option", "value", "default"), first, title=type(self).__name__)._repr_html_()
+            + f"<details><summary>{len(rest)} options have their defaults</summary>"
+            + Table(("option", "default"), rest)._repr_html_()
+            + "</details>"
+        )
+
+    def changed(self) -> dict[str, Any]:
+        """The options that do not have their default."""
+        values = ((f, getattr(self, f.name)) for f in fields(self))
+        return {f.name: value for f, value in values if value != f.default}
+
     @property
     def label(self) -> str:
         """How the name of a run directory begins; a time follows."""

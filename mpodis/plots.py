@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from matplotlib.axes import Axes
-
-if TYPE_CHECKING:
-    from mpodis.optimise.result import Disentangled
 
 __all__ = [
     "plot_accuracies",
@@ -29,6 +26,38 @@ _LABELS = {
 }
 
 
+@runtime_checkable
+class Entangled(Protocol):
+    """What is drawn of an `Entanglement`, which draws itself and is defined above this module."""
+
+    @property
+    def entropies(self) -> np.ndarray: ...
+
+    @property
+    def bonds(self) -> tuple[int, ...]: ...
+
+
+@runtime_checkable
+class Run(Protocol):
+    """What is drawn of a `Disentangled`, which draws itself, too."""
+
+    @property
+    def factorization(self) -> Any: ...
+
+    @property
+    def entropies_before(self) -> np.ndarray: ...
+
+    @property
+    def entropies_after(self) -> np.ndarray: ...
+
+    @property
+    def activation_error(self) -> float: ...
+
+    def path(self, name: str) -> np.ndarray: ...
+
+    def by_depth(self) -> dict[int, dict]: ...
+
+
 def _axes(ax: Axes | None, size: tuple[float, float] = (5.2, 3.4)) -> Axes:
     if ax is None:
         import matplotlib.pyplot as plt
@@ -38,8 +67,7 @@ def _axes(ax: Axes | None, size: tuple[float, float] = (5.2, 3.4)) -> Axes:
 
 
 def plot_entropies(
-    entropies: Mapping[str, Sequence[float]],
-    *,
+    *operators: Entangled | Run | Mapping[str, Entangled | Run | Sequence[float]],
     maximum: Sequence[float] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
@@ -47,21 +75,78 @@ def plot_entropies(
 
     Parameters
     ----------
-    entropies : mapping of label to S_k
+    *operators : Entanglement, Disentangled, or mapping of label to these or to S_k
+        A result of `disentangle` stands for two curves, before and after; the curve before is left
+        out where it has been drawn already.
     maximum : log chi_k of every bond, optional
-        Drawn as a step line (Eq. 6).
+        Drawn as a step line (Eq. 6). By default that of the operator, where one `Entanglement` is
+        given and no result.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mpodis import disentangle, entanglement
+    >>> matrix = np.random.default_rng(0).normal(size=(8, 8))
+    >>> run = disentangle(matrix, depth=2, max_sweeps=5)
+    >>> ax = plot_entropies(entanglement(matrix), run)
+    >>> [text.get_text() for text in ax.get_legend().get_texts()]
+    ['M', 'after the circuits']
     """
     ax = _axes(ax)
-    for k, (label, values) in enumerate(entropies.items()):
+    given = _labelled(operators, lambda x: "after the circuits" if isinstance(x, Run) else "M")
+    if maximum is None and len(given) == 1 and isinstance(given[0][1], Entangled):
+        maximum = np.log(given[0][1].bonds)
+    curves = _entropy_curves(given)
+    for k, (label, values) in enumerate(curves):
         style: dict[str, Any] = {"color": "k", "lw": 2} if k == 0 else {}
         ax.plot(_bonds(values), values, marker="o", ms=4, label=label, **style)
     if maximum is not None:
         where = _bonds(maximum)
         ax.step(where, maximum, where="mid", color="0.5", ls=":", label=r"$\log\chi_k$ of M")
     ax.set(xlabel="bond k", ylabel="$S_k$ (nats)", ylim=(0, None))
-    ax.set_xticks(_bonds(max(entropies.values(), key=len)))
+    ax.set_xticks(_bonds(max((values for _, values in curves), key=len)))
     ax.legend(fontsize="small")
     return ax
+
+
+def _labelled(given: Sequence[Any], label: Callable[[Any], str]) -> list[tuple[str, Any]]:
+    """Pairs of label and value: those of mappings, and a name with a number for other values."""
+    pairs: list[tuple[str, Any]] = []
+    alone = [label(value) for value in given if not isinstance(value, Mapping)]
+    counts: dict[str, int] = {}
+    for value in given:
+        if isinstance(value, Mapping):
+            pairs += value.items()
+            continue
+        name = label(value)
+        counts[name] = counts.get(name, 0) + 1
+        several = alone.count(name) > 1
+        pairs.append((f"{name} {counts[name]}".strip() if several else name, value))
+    if not pairs:
+        raise ValueError("there is nothing to draw; give at least one result")
+    return pairs
+
+
+def _entropy_curves(given: Sequence[tuple[str, Any]]) -> list[tuple[str, np.ndarray]]:
+    """S_k under labels, of a result before and after the circuits; no curve before it twice."""
+    before = [np.asarray(value.entropies_before) for _, value in given if isinstance(value, Run)]
+    shared = all(_close(values, before[0]) for values in before)
+    curves: list[tuple[str, np.ndarray]] = []
+    for label, value in given:
+        if not isinstance(value, Run):
+            values = value.entropies if isinstance(value, Entangled) else value
+            curves.append((label, np.asarray(values)))
+            continue
+        first = np.asarray(value.entropies_before)
+        if not any(_close(first, values) for _, values in curves):
+            curves.append(("M" if shared else f"{label}, before", first))
+        curves.append((label if shared else f"{label}, after", np.asarray(value.entropies_after)))
+    return curves
+
+
+def _close(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether two curves look the same."""
+    return a.shape == b.shape and np.allclose(a, b, atol=1e-5)
 
 
 def _bonds(values: Sequence[float]) -> np.ndarray:
@@ -70,8 +155,7 @@ def _bonds(values: Sequence[float]) -> np.ndarray:
 
 
 def plot_history(
-    histories: Mapping[str, Disentangled | Mapping[str, Sequence[float]]],
-    *,
+    *runs: Run | Mapping[str, Run | Mapping[str, Sequence[float]]],
     column: str = "overlap",
     ax: Axes | None = None,
 ) -> Axes:
@@ -81,25 +165,27 @@ def plot_history(
 
     Parameters
     ----------
-    histories : mapping of label to results or columns
+    *runs : Disentangled, or mapping of label to these or to columns
         A result stands for its run from the best initial guess; columns are "sweep", `column`
         and, beside the overlap, "bound", see `mpodis.History`.
     column : str
         Column to draw, e.g. "overlap", "s_avg", "activations" or "loss".
     """
     ax = _axes(ax)
-    bound = column == "overlap"
-    for label, history in histories.items():
-        names = (column, "bound") if bound else (column,)
+    with_bound = False
+    for label, history in _labelled(runs, lambda _: "run" if len(runs) > 1 else ""):
+        names = (column, "bound") if column == "overlap" else (column,)
         if isinstance(history, Mapping):
             columns, sweeps = history, history["sweep"]
         else:
             columns = {name: history.path(name) for name in names}
             sweeps = range(len(columns[column]))
-        (line,) = ax.plot(sweeps, columns[column], label=label)
-        if bound:
+        text = label or _LABELS.get(column, column)
+        (line,) = ax.plot(sweeps, columns[column], label=text)
+        if column == "overlap" and not np.isnan(columns["bound"]).all():
             ax.plot(sweeps, columns["bound"], ls=":", color=line.get_color(), lw=1)
-    if bound:
+            with_bound = True
+    if with_bound:
         ax.plot([], [], ls=":", color="0.4", label="von Neumann bound")
     ax.set(xlabel="sweep", ylabel=_LABELS.get(column, column))
     ax.legend(fontsize="small")
@@ -107,9 +193,10 @@ def plot_history(
 
 
 def plot_depth(
-    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    runs: Run | Iterable[Run] | Mapping[str, Any],
     *,
-    ylabel: str,
+    column: str = "overlap",
+    ylabel: str | None = None,
     reference: tuple[str, float] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
@@ -117,20 +204,75 @@ def plot_depth(
 
     Parameters
     ----------
-    curves : mapping of label to (depths, values)
+    runs : Disentangled, sequence of these, or mapping of label to either or to (depths, values)
+        Results of several depths are a curve. So is one result whose circuits have grown, with a
+        value for each depth that they had (`Disentangled.by_depth`).
+    column : {"overlap", "s_avg", "activations", "loss"}
+        What is drawn of results: f, S_avg after the circuits, the relative error of the
+        activations, or the objective.
+    ylabel : str, optional
+        By default the name of the column.
     reference : (label, value), optional
-        A horizontal line.
+        A horizontal line. By default the S_avg of M, where S_avg is drawn of results.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mpodis import disentangle
+    >>> matrix = np.random.default_rng(0).normal(size=(8, 8))
+    >>> runs = [disentangle(matrix, depth=depth, max_sweeps=5) for depth in (1, 2)]
+    >>> ax = plot_depth(runs, column="s_avg")
+    >>> [int(depth) for depth in ax.get_xticks()]
+    [1, 2]
     """
     ax = _axes(ax)
+    if isinstance(runs, Mapping):
+        given = dict(runs)
+    else:
+        given = {"": [runs] if isinstance(runs, Run) else list(runs)}
+    curves, before = {}, set()
+    for label, value in given.items():
+        if isinstance(value, Run):
+            value = [value]
+        if len(value) and all(isinstance(run, Run) for run in value):
+            before |= {round(float(np.mean(run.entropies_before)), 9) for run in value}
+            value = _depth_curve(value, column)
+        curves[label] = value
+    if reference is None and column == "s_avg" and len(before) == 1:
+        reference = ("M", before.pop())
+    ylabel = _LABELS.get(column, column) if ylabel is None else ylabel
     for k, (label, (depths, values)) in enumerate(curves.items()):
-        colour = COLOURS.get(label, f"C{len(COLOURS) + k}")
-        ax.plot(depths, values, marker="o", label=label, color=colour)
+        colour = COLOURS.get(label, f"C{len(COLOURS) + k}" if label else "C0")
+        ax.plot(depths, values, marker="o", label=label or ylabel, color=colour)
     if reference is not None:
         ax.axhline(reference[1], color="k", ls="--", lw=1, label=reference[0])
     ax.set(xlabel="layers a side", ylabel=ylabel)
     ax.set_xticks(sorted({d for depths, _ in curves.values() for d in depths}))
     ax.legend(fontsize="small")
     return ax
+
+
+def _depth_curve(runs: Sequence[Run], column: str) -> tuple[list[int], list[float]]:
+    """Depths, ascending, and a column of the results; of one that has grown, at every depth."""
+    if len(runs) == 1 and len(records := runs[0].by_depth()) > 1:
+        return list(records), [record[column] for record in records.values()]
+    found = sorted(
+        (max(run.factorization.left.ansatz.depth, run.factorization.right.ansatz.depth), k)
+        for k, run in enumerate(runs)
+    )
+    return [depth for depth, _ in found], [_final(runs[k], column) for _, k in found]
+
+
+def _final(run: Run, column: str) -> float:
+    """What a result reached."""
+    match column:
+        case "s_avg":
+            return float(np.mean(run.entropies_after))
+        case "activations":
+            return run.activation_error
+        case "overlap" | "loss":
+            return getattr(run, column)
+    raise ValueError(f"column={column!r} is not known; use overlap, s_avg, activations or loss")
 
 
 def plot_accuracies(

@@ -1,4 +1,4 @@
-"""Tables: results as text, as HTML in Jupyter and as CSV."""
+"""Tables: results as text, as HTML in Jupyter, as CSV and as pandas DataFrames."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ import numbers
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mpodis.files import write_atomic
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["Table", "Tabular", "number"]
 
@@ -77,6 +80,16 @@ class Table:
             write_atomic(path, stream.getvalue())
         return stream.getvalue()
 
+    def to_dataframe(self) -> pd.DataFrame:
+        """The columns and rows as a pandas DataFrame, numbers in full.
+
+        A column without a name, as of a table of properties, is called "value".
+        """
+        import pandas as pd
+
+        columns = [column or "value" for column in self.columns]
+        return pd.DataFrame([list(row) for row in self.rows], columns=columns)
+
     def _repr_html_(self) -> str:
         head = "".join(f"<th>{html.escape(c)}</th>" for c in self.columns)
         body = "".join(
@@ -102,6 +115,10 @@ class Tabular:
     def to_csv(self, path: str | os.PathLike | None = None) -> str:
         """The table as CSV, see `Table.to_csv`."""
         return self.table().to_csv(path)
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """The table as a pandas DataFrame, see `Table.to_dataframe`."""
+        return self.table().to_dataframe()
 
     def __str__(self) -> str:
         return str(self.table())

@@ -10,7 +10,7 @@ from mpodis.circuit.ansatz import Ansatz, brickwall
 from mpodis.circuit.circuit import random_circuit
 from mpodis.circuit.spec import from_spec
 from mpodis.disentangling import disentangle
-from mpodis.kraus import count_cnots, kraus_ensemble
+from mpodis.kraus import kraus_ensemble
 from mpodis.mpo import compress
 from reference import circuit_matrix, overlap, random_matrix, relative_error
 
@@ -79,13 +79,13 @@ def test_the_activations_weigh_the_loss():
 
 
 def test_cnots_are_counted():
-    assert count_cnots(brickwall(4, 2)) == 2 * 3
-    assert count_cnots(brickwall(4, 2, group="U")) == 3 * 3
-    assert count_cnots(from_spec("1b + CNOT + 2b", 4)) == 2 + 2
-    assert count_cnots(from_spec("CZ + SWAP + 1b", 4)) == 2 * 1 + 3
-    assert count_cnots(from_spec("iSWAP + 2b", 4, group="U")) == 2 * 2 + 3
-    assert count_cnots(brickwall(4, 1, 3)) is None
-    assert count_cnots(Ansatz(3, ())) == 0
+    assert brickwall(4, 2).n_cnots == 2 * 3
+    assert brickwall(4, 2, group="U").n_cnots == 3 * 3
+    assert from_spec("1b + CNOT + 2b", 4).n_cnots == 2 + 2
+    assert from_spec("CZ + SWAP + 1b", 4).n_cnots == 2 * 1 + 3
+    assert from_spec("iSWAP + 2b", 4, group="U").n_cnots == 2 * 2 + 3
+    assert brickwall(4, 1, 3).n_cnots is None
+    assert Ansatz(3, ()).n_cnots == 0
     wide = kraus_ensemble(compress(random_matrix((8, 8), False, 0)), left="3b", terms=1, **QUICK)
     assert wide.table().rows[0][4] is None
 

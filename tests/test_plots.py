@@ -1,5 +1,7 @@
 """Figures: drawn on the Axes given, returned, labelled, and true to the numbers."""
 
+from functools import cache
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -93,6 +95,77 @@ def test_entropies_by_bond_with_their_bound():
     assert ax.get_ylim()[0] == 0
     assert "nats" in ax.get_ylabel()
     assert set(lines(plot_entropies(ENTROPIES))) == set(ENTROPIES)
+
+
+@cache
+def run_of(seed=0, depth=2, **options):
+    matrix = random_matrix((8, 8), seed=seed)
+    if "inputs_seed" in options:
+        options["inputs"] = random_matrix((40, 8), seed=options.pop("inputs_seed"))
+    return disentangle(matrix, depth=depth, **{"n_init": 1, "max_sweeps": 3} | options)
+
+
+def test_entropies_of_an_operator_below_their_bound():
+    found = entanglement(random_matrix((8, 4)))
+    for ax in (found.plot(), plot_entropies(found)):
+        assert_array_equal(lines(ax)["M"], [[1, 2], found.entropies])
+        assert_allclose(lines(ax)[r"$\log\chi_k$ of M"][1], np.log(found.bonds))
+
+
+def test_entropies_of_operators_and_results():
+    matrix, run = random_matrix((8, 8), seed=0), run_of()
+    found = lines(plot_entropies(entanglement(matrix), run))  # before is that of the operator
+    assert list(found) == ["M", "after the circuits"]
+    assert_allclose(found["M"][1], run.entropies_before, atol=1e-12)
+    assert_array_equal(found["after the circuits"][1], run.entropies_after)
+    assert list(lines(plot_entropies(run))) == ["M", "after the circuits"]
+    deeper = run_of(depth=3)
+    found = lines(plot_entropies({"depth 2": run, "depth 3": deeper}))
+    assert list(found) == ["M", "depth 2", "depth 3"]
+    assert_array_equal(found["depth 3"][1], deeper.entropies_after)
+    other = run_of(seed=1)
+    found = lines(plot_entropies({"fc1": run, "fc2": other, "noise": [1.0, 2.0, 1.0]}))
+    assert list(found) == ["fc1, before", "fc1, after", "fc2, before", "fc2, after", "noise"]
+    assert_array_equal(found["fc2, before"][1], other.entropies_before)
+    assert list(lines(plot_entropies(entanglement(matrix), entanglement(np.eye(8))))) == [
+        "M 1",
+        "M 2",
+    ]
+    with pytest.raises(ValueError, match="nothing to draw; give at least one result"):
+        plot_entropies()
+
+
+def test_a_result_draws_what_it_minimised():
+    run = run_of()
+    ax = run.plot()
+    assert_array_equal(lines(ax)["overlap f"][1], run.path("overlap"))
+    dotted = next(line for line in ax.get_lines() if line.get_linestyle() == ":")
+    assert_array_equal(dotted.get_ydata(), run.path("bound"))
+    felt = run_of(objective="activations", inputs_seed=3)
+    (values,) = (y for _, y in lines(felt.plot()).values())
+    assert_array_equal(values, felt.path("activations"))
+    assert "von Neumann bound" not in texts(felt.plot())
+    assert texts(plot_history(run, felt)) == ["run 1", "run 2", "von Neumann bound"]
+
+
+def test_depth_curves_of_results():
+    runs = [run_of(depth=depth) for depth in (3, 1, 2)]
+    overlaps = [runs[k].overlap for k in (1, 2, 0)]
+    for given in (runs, {"overlap f": runs}):
+        (found,) = lines(plot_depth(given)).values()
+        assert_array_equal(found, [[1, 2, 3], overlaps])
+    ax = plot_depth(runs, column="s_avg")
+    found = lines(ax)
+    assert_allclose(found["$S_{avg}$ (nats)"][1][0], runs[1].entropies_after.mean())
+    assert_allclose(found["M"][1], runs[0].entropies_before.mean())  # a level line
+    grown = run_of(depth=3, init="grown")
+    found = lines(plot_depth({"grown": grown, "stored": ([1, 2], [0.5, 0.6])}))
+    by_depth = grown.by_depth()
+    assert_array_equal(found["grown"][0], list(by_depth))
+    assert_array_equal(found["grown"][1], [record["overlap"] for record in by_depth.values()])
+    assert_array_equal(found["stored"], [[1, 2], [0.5, 0.6]])
+    with pytest.raises(ValueError, match="column='chi' is not known; use overlap, s_avg"):
+        plot_depth(runs, column="chi")
 
 
 def test_history_of_stored_columns():

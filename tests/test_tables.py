@@ -87,6 +87,20 @@ def test_a_dataclass_is_represented_by_its_table():
     assert repr(Result(np.zeros(1000))) == str(TABLE)
 
 
+def test_a_dataframe_holds_the_numbers_in_full():
+    @dataclass(frozen=True)
+    class Result(Tabular):
+        def table(self):
+            return TABLE
+
+    frame = Result().to_dataframe()
+    assert frame.to_dict("list")["bond"] == ["1", "average", "a & b"]
+    np.testing.assert_equal(frame["S (nats)"].to_numpy(), [0.123456, np.nan, 12345])
+    properties = Table(("compressed", ""), [("sites", 3)]).to_dataframe()
+    assert properties.to_dict("records") == [{"compressed": "sites", "value": 3}]
+    assert Table(("a", "b"), []).to_dataframe().columns.tolist() == ["a", "b"]
+
+
 def test_csv_holds_the_numbers_in_full(tmp_path):
     @dataclass(frozen=True)
     class Result(Tabular):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mpodis.gates import check_group, gate_parameters, named_gate
+from mpodis.tables import Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,6 +28,11 @@ __all__ = [
     "staircase",
     "tie_gates",
 ]
+
+FREE_CNOTS = {"SO": 2, "O": 3, "U": 3}
+"""CNOTs that any gate on two wires needs, by its group (quant-ph/0308045v3)."""
+DRAWN_GATES = 150
+"""Gates up to which Jupyter shows a drawing of a circuit."""
 
 
 @dataclass(frozen=True)
@@ -170,17 +176,56 @@ class Ansatz:
         widths = (self.placements[numbers[0]].width for numbers in self.free)
         return sum(gate_parameters(width, self.group) for width in widths)
 
+    @property
+    def n_cnots(self) -> int | None:
+        """CNOTs that any gates on these placements need; None where only a compiler can tell."""
+        free = {1: 0, 2: FREE_CNOTS[self.group]}
+        counts = [
+            named_gate(place.fixed).n_cnots if place.fixed else free.get(place.width)
+            for place in self.placements
+        ]
+        known = [count for count in counts if count is not None]
+        return sum(known) if len(known) == len(counts) else None
+
     def reversed(self) -> Ansatz:
         """The ansatz of the adjoint circuit: layers in the opposite order."""
         return Ansatz(self.n, self.layers[::-1], self.group)
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
+        return f"Ansatz({self})"
+
+    @property
+    def _gates(self) -> str:
+        """How many gates of each width or name there are."""
         widths = [p.fixed or f"{p.width}b" for p in self.placements]
-        counts = ", ".join(f"{widths.count(w)} x {w}" for w in sorted(set(widths)))
+        return ", ".join(f"{widths.count(w)} x {w}" for w in sorted(set(widths))) or "no gates"
+
+    def _repr_html_(self) -> str:
+        from mpodis.circuit.drawing import svg_of_layers
+
+        rows = [
+            ("wires", self.n),
+            ("layers", self.depth),
+            ("gates", self._gates),
+            ("CNOTs, at most", self.n_cnots),
+            ("parameters", self.n_parameters),
+            ("group", self.group),
+        ]
+        drawing = ""
+        if self.placements and len(self.placements) <= DRAWN_GATES:
+            drawing = svg_of_layers(self.n, self._placed)
+        return Table(("circuit", ""), rows)._repr_html_() + drawing
+
+    @property
+    def _placed(self) -> list[list[tuple[tuple[int, ...], str | None]]]:
+        """Wires and name of the gates of every layer, for drawings."""
+        return [[(place.wires, place.fixed) for place in layer] for layer in self.layers]
+
+    def __str__(self) -> str:
         tied = f", {len(self.ties)} ties" if self.ties else ""
         apart = sum(not place.is_local for place in self.placements)
         tied += f", {apart} not on neighbours" if apart else ""
-        return f"{self.n} wires, {self.depth} layers ({counts or 'no gates'}{tied}), {self.group}"
+        return f"{self.n} wires, {self.depth} layers ({self._gates}{tied}), {self.group}"
 
     def draw(self, ax: Axes | None = None) -> Axes:
         """Draw wires and gates, layer by layer from left to right.
@@ -196,8 +241,7 @@ class Ansatz:
         """
         from mpodis.circuit.drawing import draw_layers
 
-        layers = [[(place.wires, place.fixed) for place in layer] for layer in self.layers]
-        return draw_layers(self.n, layers, ax)
+        return draw_layers(self.n, self._placed, ax)
 
 
 def brickwall(

@@ -257,6 +257,12 @@ class Circuit:
         """Draw the placements, see `Ansatz.draw`."""
         return self.ansatz.draw(ax)
 
+    def __repr__(self) -> str:
+        return f"Circuit({self.ansatz})"
+
+    def _repr_html_(self) -> str:
+        return self.ansatz._repr_html_()
+
 
 def _wire_in(name: str, side: str) -> int | None:
     """The wire in the name of an index inside a circuit, "{side}{wire},{layer}"."""

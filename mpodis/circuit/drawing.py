@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from mpodis.circuit.ansatz import Placement
 
-__all__ = ["draw_factorization", "draw_layers"]
+__all__ = ["draw_factorization", "draw_layers", "svg_of_layers"]
 
 Placed: TypeAlias = tuple[tuple[int, ...], str | None]
 """Wires of a gate, and its name if it is fixed."""
@@ -30,6 +30,18 @@ SYMBOLS = {
     "swap": ({"marker": "x", "ms": 7, "mec": "k"},),
 }
 """Markers, one above the other, of the symbols of a `Gate`."""
+
+HEX = {
+    "C0": "#1f77b4",
+    "C1": "#ff7f0e",
+    "C2": "#2ca02c",
+    "C3": "#d62728",
+    "C4": "#9467bd",
+    "C5": "#8c564b",
+}
+"""These colours in an SVG."""
+STEP, ROW = 24, 18
+"""Pixels from layer to layer and from wire to wire of an SVG."""
 
 CORE = "0.25"
 """Colour of the tensors of a core."""
@@ -105,6 +117,52 @@ def draw_factorization(
     ax.set(xlim=(-0.9, end + 0.9), ylim=(n - 0.4, -1.4), aspect="equal")
     ax.set_axis_off()
     return ax
+
+
+def svg_of_layers(n: int, layers: Sequence[Sequence[Placed]]) -> str:
+    """The drawing of `draw_layers` as a small SVG, without axes, for notebooks."""
+    width, height = STEP * (len(layers) + 1), ROW * n
+    wires = "".join(f"M0 {_pixel(wire)}h{width}" for wire in range(n))
+    boxes: dict[str, str] = {}
+    lines, marks = "", ""
+    for t, layer in enumerate(layers):
+        parts = _columns(layer)
+        for k, part in enumerate(parts):
+            x = round(STEP * (t + 0.5 + (k + 0.5) / len(parts)), 1)
+            half = round(0.3 * STEP / len(parts), 1)
+            for where, name in part:
+                top, bottom = _pixel(min(where)), _pixel(max(where))
+                gate = named_gate(name) if name else None
+                if gate is not None and gate.symbols:
+                    lines += f"M{x:g} {top}V{bottom}"
+                    pairs = zip(where, gate.symbols, strict=True)
+                    marks += "".join(_svg_symbol(x, _pixel(wire), kind) for wire, kind in pairs)
+                    continue
+                colour = "#ccc" if gate is not None else HEX[COLOURS.get(len(where), WIDER)]
+                box = f"M{x - half:g} {top - 6}h{2 * half:g}V{bottom + 6}h{-2 * half:g}z"
+                boxes[colour] = boxes.get(colour, "") + box
+                if bottom - top >= ROW * len(where):  # it skips wires
+                    marks += "".join(_svg_symbol(x, _pixel(wire), "control") for wire in where)
+    filled = "".join(f'<path d="{path}" fill="{c}" stroke="none"/>' for c, path in boxes.items())
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" fill="none" '
+        f'stroke="currentColor"><path d="{wires}" stroke="#999"/>{filled}'
+        f'<path d="{lines}"/>{marks}</svg>'
+    )
+
+
+def _pixel(wire: int) -> int:
+    """Vertical position of a wire in an SVG."""
+    return ROW * wire + ROW // 2
+
+
+def _svg_symbol(x: float, y: int, kind: str) -> str:
+    """A dot, a circle with a plus, or a cross."""
+    if kind == "control":
+        return f'<circle cx="{x:g}" cy="{y}" r="2.5" fill="currentColor"/>'
+    if kind == "target":
+        return f'<circle cx="{x:g}" cy="{y}" r="5"/><path d="M{x - 5:g} {y}h10M{x:g} {y - 5}v10"/>'
+    return f'<path d="M{x - 4:g} {y - 4}l8 8m-8 0l8-8"/>'
 
 
 def _draw_columns(ax: Axes, columns: Sequence[list[list[Placed]]], begin: float = 0.0) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,7 +13,13 @@ from mpodis.factorization import Factorization
 from mpodis.options import SearchOptions
 from mpodis.tables import Table, Tabular
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 __all__ = ["ADVICE", "Disentangled", "History"]
+
+SUMMARY_ROWS = 12
+"""Rows of a history that is printed."""
 
 ADVICE = {
     "exact": "the target is reproduced to rounding",
@@ -26,8 +33,11 @@ ADVICE = {
 
 
 @dataclass(frozen=True)
-class History:
-    """One record per sweep, as dictionaries and as columns.
+class History(Tabular):
+    """One record per sweep, as dictionaries, as columns and as a table.
+
+    It prints itself as a summary, a row for every initial guess of every stage; `to_csv` and
+    `to_dataframe` have all records.
 
     A record holds: stage (of circuits that grow, else 0), depth and width (of its deepest circuit
     and its widest gate), init (number of the initial guess), sweep (of this guess and stage), phase
@@ -41,6 +51,37 @@ class History:
 
     def __len__(self) -> int:
         return len(self.records)
+
+    def table(self) -> Table:
+        """A row for every record."""
+        columns = tuple(self.records[0]) if self.records else ()
+        return Table(columns, [tuple(record.values()) for record in self.records])
+
+    def summary(self) -> Table:
+        """A row for every initial guess of every stage: where it ended; the latest twelve."""
+        last: dict[tuple[int, int], dict] = {}
+        counts: dict[tuple[int, int], int] = {}
+        for record in self.records:
+            key = record["stage"], record["init"]
+            last[key] = record
+            counts[key] = counts.get(key, 0) + 1
+        names = ("loss", "overlap", "bound", "s_avg", "activations")
+        shown = [name for name in names if any(r[name] == r[name] for r in last.values())]
+        rows = [
+            (str(record["depth"]), record["init"] + 1, counts[key], *(record[n] for n in shown))
+            for key, record in last.items()
+        ]
+        title = f"history, {len(self)} records"
+        left_out = len(rows) - SUMMARY_ROWS
+        notes = (f"{left_out} earlier rows are left out",) if left_out > 0 else ()
+        head = ("depth", "initial guess", "records", *shown)
+        return Table(head, rows[-SUMMARY_ROWS:], title=title, notes=notes)
+
+    def __str__(self) -> str:
+        return str(self.summary())
+
+    def _repr_html_(self) -> str:
+        return self.summary()._repr_html_()
 
     def column(self, name: str, *, init: int | None = None) -> np.ndarray:
         """Values of a column, of all initial guesses or of one."""
@@ -127,6 +168,17 @@ class Disentangled(Tabular):
             if record["loss"] < best["loss"]:
                 found[record["depth"]] = record
         return dict(sorted(found.items()))
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw what the search minimised, sweep by sweep: the overlap beside its bound, or the
+        error of the activations; see `mpodis.plots.plot_history`.
+
+        Entropies before and after are drawn by `mpodis.plots.plot_entropies`.
+        """
+        from mpodis.plots import plot_history
+
+        column = "activations" if self.options.objective == "activations" else "overlap"
+        return plot_history(self, column=column, ax=ax)
 
     @property
     def converged(self) -> bool:
