@@ -264,9 +264,22 @@ def test_layers_that_are_no_matrices(layers, error, message):
         compress_module(network("convolution")[0], layers)
 
 
-def test_only_mpo_layers_are_disentangled():
-    with pytest.raises(TypeError, match="'0' is a Linear, not an MPOLinear; use compress_module"):
-        disentangle_module(network("perceptron")[0], "0", left=1)
+@every_case
+def test_a_layer_that_is_no_mpo_is_disentangled_as_it_is(case):
+    model, (name, *_) = network(case)
+    options = {"depth": 2, "n_init": 1, "max_sweeps": 3, "inputs": images()[0]}
+    hybrid, found = disentangle_module(model, name, **options)
+    _, expected = disentangle_module(compress_module(model, {name: {}}), name, **options)
+    assert_allclose(found.factorization.to_dense(), expected.factorization.to_dense(), atol=1e-12)
+    assert isinstance(module(hybrid, name), HybridLinear)
+    assert type(model.get_submodule(name)) in (nn.Linear, nn.Conv2d)  # the model itself is left
+    with pytest.raises(TypeError, match="give a torch.nn.Linear or a 1 x 1 convolution"):
+        disentangle_module(hybrid, name, depth=1)
+
+
+def test_what_has_no_matrix_is_not_disentangled():
+    with pytest.raises(TypeError, match="'2' is a ReLU; give a torch.nn.Linear or a 1 x 1"):
+        disentangle_module(network("perceptron")[0], "2", depth=1)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from torch import Tensor, nn
@@ -111,14 +111,15 @@ def disentangle_module(
     optimize: Any = None,
     **options: Any,
 ) -> tuple[nn.Module, Disentangled]:
-    """A copy in which an MPO layer is a `HybridLinear`, initially the explicit solution.
+    """A copy in which a layer is a `HybridLinear`, initially the explicit solution.
 
     Parameters
     ----------
     model : torch.nn.Module
         Left as it is.
     name : str
-        Of an `MPOLinear`, or of the layer by which `compress_module` replaced a convolution.
+        Of an `MPOLinear` or of the layer by which `compress_module` replaced a convolution; or of a
+        `torch.nn.Linear` or 1 x 1 convolution, which first becomes an MPO that is not truncated.
     inputs : array or tensor (samples, ...), or iterable of batches, optional
         Inputs of the network, see `collect_activations`: the distance that is minimised is then
         that of the layer's activations.
@@ -138,23 +139,22 @@ def disentangle_module(
     Raises
     ------
     ValueError, TypeError
-        If the network has no such layer, or the layer is not an `MPOLinear`.
+        If the network has no such layer, or the layer has no weight matrix.
 
     Examples
     --------
     >>> from mpodis.nn import dense_network
-    >>> small = compress_module(dense_network((16, 16, 4), seed=0), {"0": 4})
-    >>> hybrid, found = disentangle_module(small, "0", depth=2, max_bond=1, seed=0)
+    >>> model = dense_network((16, 16, 4), seed=0)
+    >>> hybrid, found = disentangle_module(model, "0", depth=2, max_bond=1, seed=0)
     >>> hybrid[0].core.bonds
     (1, 1, 1)
     """
     layer = find_layer(model, name)
+    if not isinstance(layer.layer if isinstance(layer, PointwiseConv) else layer, MPOLinear):
+        model = compress_module(model, {name: {}})  # exact, or an error: not a matrix
+        layer = find_layer(model, name)
     pointwise = isinstance(layer, PointwiseConv)
-    linear = layer.layer if pointwise else layer
-    if not isinstance(linear, MPOLinear):
-        raise TypeError(
-            f"{name!r} is a {type(linear).__name__}, not an MPOLinear; use compress_module first"
-        )
+    linear = cast("MPOLinear", layer.layer if pointwise else layer)
     if inputs is not None:
         # the inner layer of a convolution receives its inputs with the channels on the last axis
         inner = f"{name}.layer" if pointwise else name
