@@ -164,13 +164,13 @@ def mpo_or_matrix(operator: Operator) -> Compressed | Array:
         return Compressed(operator, padded_shape(mpo_legs(operator)), 0.0)
     if hasattr(operator, "to_mpo"):  # an MPOLinear
         return Compressed(operator.to_mpo(), (operator.inputs, operator.outputs), 0.0)
-    weight: Any = getattr(operator, "weight", None)
+    weight = getattr(operator, "weight", None)
     if callable(weight) and hasattr(operator, "inputs"):  # another layer of mpodis.nn
         return check_matrix(weight())
     # torch.nn.Linear and its like; other weights, such as an Embedding's, have their inputs first
     features = getattr(operator, "out_features", None), getattr(operator, "in_features", None)
-    if weight is not None and tuple(getattr(weight, "shape", ())) == features:
-        return check_matrix(weight.T)
+    if tuple(getattr(weight, "shape", ())) == features:
+        return check_matrix(operator.weight.T)
     if hasattr(operator, "to_dense") and not hasattr(operator, "tensor_map"):  # quimb's networks
         return operator.to_dense()
     hint = ""

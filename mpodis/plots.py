@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -95,7 +96,7 @@ def plot_entropies(
     ax = _axes(ax)
     given = _labelled(operators, lambda x: "after the circuits" if isinstance(x, Run) else "M")
     if maximum is None and len(given) == 1 and isinstance(given[0][1], Entangled):
-        maximum = np.log(given[0][1].bonds)
+        maximum = [math.log(chi) for chi in given[0][1].bonds]
     curves = _entropy_curves(given)
     for k, (label, values) in enumerate(curves):
         style: dict[str, Any] = {"color": "k", "lw": 2} if k == 0 else {}
@@ -149,7 +150,7 @@ def _close(a: np.ndarray, b: np.ndarray) -> bool:
     return a.shape == b.shape and np.allclose(a, b, atol=1e-5)
 
 
-def _bonds(values: Sequence[float]) -> np.ndarray:
+def _bonds(values: Sequence[float] | np.ndarray) -> np.ndarray:
     """Numbers of the bonds that have these values, from 1 on."""
     return np.arange(1, len(values) + 1)
 

@@ -54,6 +54,8 @@ SLOW = {
     "test_notebooks::test_runs[02_large_depth]",
     "test_notebooks::test_runs[04_landscape]",
     "test_notebooks::test_runs[05_quantum_execution]",
+    "test_own_layer::test_accuracy_of_a_torch_network",
+    "test_own_layer::test_entropies_and_accuracy_of_a_scikit_learn_network",
     "test_replace_layers_transformer::test_all_its_linear_layers_are_compressed_healed_and_disentangled",
     "test_reproduce::test_pieces_are_stored_and_not_done_again[2]",
     "test_reproduce_dense::test_both_layers_are_replaced_within_their_share",
