@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import json
 import math
 import os
 import tomllib
@@ -152,6 +153,22 @@ class Config:
     def to_dict(self) -> dict[str, Any]:
         """All options, ready for JSON."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+    def to_toml(self) -> str:
+        """All options that have a value, as `load_options` reads them from a file.
+
+        TOML has no null: an option without a value is left out, as one that was not given.
+
+        >>> print(ReproduceConfig(seeds=3).to_toml(), end="")
+        data = "digits"
+        seed = 0
+        seeds = 3
+        workers = 2
+        """
+        given = {name: value for name, value in self.to_dict().items() if value is not None}
+        # JSON's texts, numbers and lists are those of TOML, but for one control character
+        lines = (f"{name} = {json.dumps(v, ensure_ascii=False)}\n" for name, v in given.items())
+        return "".join(lines).replace("\x7f", "\\u007f")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:

@@ -282,37 +282,36 @@ def plot_accuracies(
     reference: tuple[str, float] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Accuracies (%) as horizontal bars, coloured by objective.
+    """Accuracies (%) as horizontal bars, in groups; every bar names its number and objective.
 
     Parameters
     ----------
     rows : sequence of (label, objective, accuracy)
+        Bars of a label stand together. An objective "-" is not written.
     reference : (label, accuracy), optional
         Of the untouched network.
     """
-    ax = _axes(ax, (6.4, 0.9 + 0.28 * len(rows)))
-    places = np.arange(len(rows))[::-1]
-    ax.barh(places, [r[2] for r in rows], color=[COLOURS.get(r[1], "0.7") for r in rows])
-    for place, (_, _, value) in zip(places, rows, strict=True):
-        # inside the bar where it is long enough, so that the reference line crosses no number
-        inside = value > 20
-        ax.text(
-            value - 1 if inside else value + 1,
-            place,
-            f"{value:.1f}",
-            va="center",
-            ha="right" if inside else "left",
-            color="white" if inside else "k",
-            fontsize="small",
-        )
+    groups: dict[str, list[tuple[str, float]]] = {}
+    for label, objective, accuracy in rows:
+        groups.setdefault(label, []).append((objective, accuracy))
+    ax = _axes(ax, (6.4, 0.9 + 0.26 * (len(rows) + len(groups) / 2)))
+    place, middles = 0.0, []
+    for bars in groups.values():
+        middles.append(place + (len(bars) - 1) / 2)
+        for objective, accuracy in bars:
+            # pale, so that black letters can be read on every colour
+            ax.barh(place, accuracy, 0.9, color=COLOURS.get(objective, "0.7"), alpha=0.55)
+            name = f"{accuracy:.1f}" if objective == "-" else f"{accuracy:.1f}  {objective}"
+            ax.text(1, place, name, va="center", fontsize="small")
+            place += 1
+        place += 0.5
     if reference is not None:
-        ax.axvline(reference[1], color="k", ls="--", lw=1, label=reference[0])
-    for objective, colour in COLOURS.items():
-        if any(r[1] == objective for r in rows):
-            ax.barh([0], [0], color=colour, label=objective)
-    ax.set_yticks(places, [r[0] for r in rows])
-    ax.set(xlabel="test accuracy (%)", xlim=(0, 103))
-    ax.legend(fontsize="small", loc="lower center", bbox_to_anchor=(0.35, 1.0), ncols=4)
+        ax.axvline(reference[1], color="k", ls="--", lw=1)
+        name = f"{reference[0]} {reference[1]:.1f}"
+        ax.annotate(name, (reference[1], 1), xycoords=("data", "axes fraction"), xytext=(0, 3),
+                    textcoords="offset points", ha="right", fontsize="small")  # fmt: skip
+    ax.set_yticks(middles, list(groups))
+    ax.set(xlabel="test accuracy (%)", xlim=(0, 100), ylim=(place - 0.5, -1))
     return ax
 
 

@@ -318,5 +318,5 @@ def test_draw_shows_the_gates_at_their_sites_and_the_bonds_of_the_core():
         right,
         (8, 4),
     )
-    assert [text.get_text() for text in bare.draw().texts] == ["$M'$", "$Q_R$"]
+    assert [text.get_text() for text in bare.draw().texts] == ["$M$′", "$Q_R$"]
     assert len(bare.draw().lines) == 3 + 2 + 1

@@ -18,9 +18,10 @@ from mpodis import report
 from mpodis.cli import main
 from mpodis.jobs import REPRODUCE
 from mpodis.jobs.directory import JobDirectory
+from mpodis.jobs.records import spread
 from mpodis.options import read_options
 from mpodis.paper import EXPERIMENTS, load_experiment
-from mpodis.paper.base import Experiment, Options, Panel, Piece, spread
+from mpodis.paper.base import Experiment, Options, Panel, Piece
 from mpodis.paper.networks import network
 from mpodis.paper.running import command_line, run_experiment
 from mpodis.paper.table1 import Table1

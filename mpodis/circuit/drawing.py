@@ -110,7 +110,7 @@ def draw_factorization(
             )
     for site in range(n):
         ax.add_patch(Circle((centre, site), 0.28, facecolor=CORE, edgecolor="k", lw=0.8))
-    names = ((centre - 1) / 2, "$Q_L$"), (centre, "$M'$"), ((centre + 1 + end) / 2, "$Q_R$")
+    names = ((centre - 1) / 2, "$Q_L$"), (centre, "$M$′"), ((centre + 1 + end) / 2, "$Q_R$")
     for (x, name), drawn in zip(names, (columns[0], True, columns[1]), strict=True):
         if drawn:
             ax.text(x, -0.75, name, ha="center", va="bottom")

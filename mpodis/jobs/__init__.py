@@ -12,6 +12,7 @@ import importlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mpodis.options import Config, DisentangleConfig, ParetoConfig, RunConfig
@@ -27,10 +28,21 @@ __all__ = ["JOBS", "REPRODUCE", "Figure", "Job", "ModuleJob", "load_job", "open_
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure of a report: a function that draws it on an Axes, and its caption."""
+    """A figure of a report.
+
+    Attributes
+    ----------
+    draw : callable
+        Draws it on an Axes.
+    caption : str
+    size : (float, float)
+        Width and height in inches. Figures that are wider than the default have the whole width
+        of the page.
+    """
 
     draw: Callable[[Axes], object]
     caption: str
+    size: tuple[float, float] = (5.2, 3.4)
 
 
 class Job(Protocol):
@@ -56,12 +68,16 @@ class Job(Protocol):
         """The results as tables."""
         ...
 
-    def figures(self, results: dict) -> dict[str, Figure]:
-        """The results as figures, by the names of their files."""
+    def figures(self, results: dict, folder: Path) -> dict[str, Figure]:
+        """The results, and the circuits in the job's directory, as figures by their file names."""
+        ...
+
+    def verdict(self, results: dict) -> tuple[str, ...]:
+        """What was reached in one sentence or two, then what must be said against it."""
         ...
 
     def introduction(self, results: dict) -> tuple[str, str]:
-        """Title of the page, and a text in HTML that stands above its figures."""
+        """Title of the page, and a text in HTML that stands below the verdict."""
         ...
 
 
@@ -75,7 +91,7 @@ class ModuleJob:
     work : str
         Module with `prepare` and `run`.
     page : str
-        Module with `tables`, `figures` and `introduction`.
+        Module with `tables`, `figures`, `verdict` and `introduction`.
     """
 
     options: type[Config]
@@ -92,8 +108,11 @@ class ModuleJob:
     def tables(self, results: dict) -> list[Table]:
         return importlib.import_module(self.page).tables(results)
 
-    def figures(self, results: dict) -> dict[str, Figure]:
-        return importlib.import_module(self.page).figures(results)
+    def figures(self, results: dict, folder: Path) -> dict[str, Figure]:
+        return importlib.import_module(self.page).figures(results, folder)
+
+    def verdict(self, results: dict) -> tuple[str, ...]:
+        return importlib.import_module(self.page).verdict(results)
 
     def introduction(self, results: dict) -> tuple[str, str]:
         return importlib.import_module(self.page).introduction(results)

@@ -1,24 +1,33 @@
-"""Tables, figures and introduction of `mpodis pareto`."""
+"""Tables, figures and verdict of `mpodis pareto`."""
 
 from __future__ import annotations
 
 import html
 from collections.abc import Sequence
+from pathlib import Path
 
 from mpodis.jobs import Figure
+from mpodis.jobs.records import circuit_figure, listed
 from mpodis.plots import plot_pareto
 from mpodis.tables import Table
 
-__all__ = ["best_within", "figures", "introduction", "tables"]
+__all__ = ["best_within", "figures", "introduction", "tables", "verdict"]
 
 STEPS = 8
 """Numbers of CNOTs at which the families are compared."""
+OVERLAPS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
+ERRORS = (0.7, 0.5, 0.3, 0.2, 0.1, 0.05)
+"""Overlaps, or errors of the activations, for which the verdict says the CNOTs."""
+QUOTED = 3
+"""How many of them, the best that are reached."""
+BRICKWALL = "SO(4)"
+"""Family with which the front is compared: brickwalls of free gates."""
 
 
 def tables(results: dict) -> list[Table]:
     """The front, and the families beside it."""
     value = "overlap" if results["objective"] == "overlap" else "activation_error"
-    front = sorted((p for p in results["points"] if not p["dominated"]), key=lambda p: p["cnots"])
+    front = _front(results)
     columns = ("cnots", "overlap", "bound", "activation_error", "family")
     rows = [(str(p["cnots"]), *(p[name] for name in columns[1:])) for p in front]
     most = front[-1]["cnots"]
@@ -55,12 +64,12 @@ def best_within(
     return None if best is None else best[value]
 
 
-def figures(results: dict) -> dict[str, Figure]:
-    """The front, by the activations' error where that is the objective, and by the overlap."""
+def figures(results: dict, folder: Path) -> dict[str, Figure]:
+    """The front, by the objective and by the overlap, and the circuits of its best point."""
     values = {"overlap": "overlap f"}
     if results["objective"] == "activations":
         values = {"activation_error": "relative error of the activations"} | values
-    return {
+    fronts = {
         name: Figure(
             lambda ax, name=name: plot_pareto(results["points"], value=name, ax=ax),
             f"{what.capitalize()} against CNOTs of both circuits; the line is the front, circuits "
@@ -68,6 +77,45 @@ def figures(results: dict) -> dict[str, Figure]:
         )
         for name, what in values.items()
     }
+    best = min(_front(results), key=lambda p: p["loss"])
+    return fronts | circuit_figure(
+        folder / "front" / f"{best['cnots']}.safetensors",
+        f"The best point of the front, {best['cnots']} CNOTs ({best['family']}): Q_L, the core M' "
+        "and Q_R, a row of inputs coming from the left.",
+    )
+
+
+def _front(results: dict) -> list[dict]:
+    """The points that no other dominates, by CNOTs."""
+    return sorted((p for p in results["points"] if not p["dominated"]), key=lambda p: p["cnots"])
+
+
+def verdict(results: dict) -> tuple[str, ...]:
+    """The CNOTs of some overlaps, the best overlap, and the CNOTs of brickwalls for the same."""
+    if results["objective"] == "overlap":
+        key, what, possible = "overlap", "an overlap", OVERLAPS
+    else:
+        key, what, possible = "activation_error", "a relative error of the activations", ERRORS
+    front = _front(results)
+    best = min(front, key=lambda p: p["loss"])
+    end = f"the best that was found is {best[key]:.3f} with {best['cnots']:,} CNOTs"
+    levels = [level for level in possible if _cnots(front, key, level) is not None][-QUOTED:]
+    if not levels:
+        return (f"No circuits that were tried reach {what} of {possible[0]:g}; {end}.",)
+    takes = listed([f"{_cnots(front, key, level):,} for {level:g}" for level in levels])
+    found = [f"CNOTs for {what}: {takes}; {end}."]
+    walls = [p for p in results["points"] if p["family"] == BRICKWALL]
+    if walls:
+        counts = [_cnots(walls, key, level) for level in levels]
+        each = ["more than were tried" if count is None else f"{count:,}" for count in counts]
+        found.append(f"Brickwalls of free two-qubit gates take {listed(each)}.")
+    return tuple(found)
+
+
+def _cnots(points: Sequence[dict], key: str, level: float) -> int | None:
+    """The fewest CNOTs of points as good as a level; None where there are none."""
+    sign = 1 if key == "overlap" else -1
+    return min((p["cnots"] for p in points if sign * p[key] >= sign * level), default=None)
 
 
 def introduction(results: dict) -> tuple[str, str]:

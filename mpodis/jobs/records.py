@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mpodis.jobs import Figure
 from mpodis.tables import Table
 
 if TYPE_CHECKING:
@@ -17,13 +20,23 @@ if TYPE_CHECKING:
 __all__ = [
     "approximation_row",
     "baseline_row",
+    "circuit_figure",
     "comparison",
     "costs",
     "gates_table",
+    "listed",
     "mean",
+    "rises",
+    "spread",
     "trajectory",
 ]
 
+FEWEST = 3
+"""Cases from which on something is concluded from them."""
+DRAWN = 2000
+"""Most gates of circuits that are drawn; a browser is slow with more."""
+RISE = 0.02
+"""S_avg rises if it does by more than this fraction, and by more than so many nats."""
 HISTORY = (
     "sweep",
     "phase",
@@ -111,3 +124,35 @@ def baseline_row(row: dict) -> dict:
 def mean(values: Sequence[float]) -> float:
     """Mean over the bonds; a single site has none."""
     return float(np.mean(values)) if values else 0.0
+
+
+def spread(values: Sequence[float], digits: int = 3) -> str:
+    """Median (least to most), for tables and paragraphs."""
+    middle, least, most = (
+        f"{x:.{digits}f}" for x in (statistics.median(values), min(values), max(values))
+    )
+    return middle if len(values) == 1 else f"{middle} ({least} to {most})"
+
+
+def listed(parts: Sequence[str]) -> str:
+    """A, B and C."""
+    *most, last = parts
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def rises(before: float, after: float) -> bool:
+    """Whether S_avg rises by more than a search's tolerance; False where it is NaN."""
+    return after - before > RISE * max(1.0, before)
+
+
+def circuit_figure(file: Path, caption: str) -> dict[str, Figure]:
+    """The figure of the factorization in a file; none of circuits that are too large for it."""
+    from mpodis.factorization import load_factorization  # printing records takes no quimb
+
+    found = load_factorization(file)
+    sides = (found.left.ansatz, found.right.ansatz)
+    if not 0 < sum(len(side.placements) for side in sides) <= DRAWN:
+        return {}
+    columns, wires = 1 + sum(side.depth for side in sides), max(side.n for side in sides)
+    size = (0.45 * (columns + 0.8), 0.45 * (wires + 1.0))  # no margins at equal scales
+    return {"circuits": Figure(found.draw, caption, size)}

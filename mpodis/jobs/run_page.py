@@ -1,4 +1,4 @@
-"""Tables, figures and introduction of `mpodis run`."""
+"""Tables, figures and verdict of `mpodis run`."""
 
 from __future__ import annotations
 
@@ -6,11 +6,22 @@ import html
 import math
 import statistics
 from collections.abc import Sequence
+from pathlib import Path
 
 from matplotlib.axes import Axes
 
 from mpodis.jobs import Figure
-from mpodis.jobs.records import baseline_row, comparison, gates_table, mean
+from mpodis.jobs.records import (
+    FEWEST,
+    baseline_row,
+    circuit_figure,
+    comparison,
+    gates_table,
+    listed,
+    mean,
+    rises,
+    spread,
+)
 from mpodis.plots import (
     COLOURS,
     plot_accuracies,
@@ -21,7 +32,7 @@ from mpodis.plots import (
 )
 from mpodis.tables import Table
 
-__all__ = ["figures", "introduction", "tables"]
+__all__ = ["figures", "introduction", "tables", "verdict"]
 
 
 def tables(results: dict) -> list[Table]:
@@ -112,8 +123,8 @@ def _execution_table(networks: Sequence[dict]) -> Table:
     )
 
 
-def figures(results: dict) -> dict[str, Figure]:
-    """Of the first network: accuracy, overlap and entropies against depth, history, gates."""
+def figures(results: dict, folder: Path) -> dict[str, Figure]:
+    """Of the first network: accuracy, circuits, curves against depth, entropies, history, gates."""
     network = results["networks"][0]
     base, rows = network["accuracy"]["original"], network["rows"]
     objectives = list(dict.fromkeys(row["objective"] for row in rows))
@@ -136,17 +147,25 @@ def figures(results: dict) -> dict[str, Figure]:
         ax.plot([], [], ls=":", color="0.4", label="von Neumann bound")
         ax.legend(fontsize="small")
 
-    deepest = max(row["depth"] for row in rows)
+    deepest = _deepest(network)
     runs = {f"depth {deepest}, {o}": network["runs"][f"depth{deepest}-{o}"] for o in objectives}
     before = network["mpo"]["entropies"]
     entropies = {"M": before} | {name: found["entropies"] for name, found in runs.items()}
     histories = {name: found["history"] for name, found in runs.items()}
     accuracies = [(_name(r), r["objective"], r["accuracy"]) for r in (*rows, *network["baselines"])]
     maximum = [math.log(chi) for chi in network["mpo"]["bonds"]]
-    return {
+    size = (5.2, 1.0 + 0.21 * len(accuracies))
+    circuits = circuit_figure(
+        folder / f"seed{network['seed']}" / f"depth{deepest}-{objectives[0]}.safetensors",
+        "What stands for the layer: Q_L, the core M' and Q_R at the largest depth, a row of "
+        "inputs coming from the left. Boxes are gates; they act on the same wires under every "
+        "objective.",
+    )
+    return circuits | {
         "accuracy": Figure(
             lambda ax: plot_accuracies(accuracies, reference=("original", base), ax=ax),
             f"Test accuracy with the MPO layer replaced, no retraining. {seed}",
+            size,
         ),
         "overlap": Figure(
             overlaps, f"Overlap against depth (Fig. 4, top left), with its bound. {seed}"
@@ -173,6 +192,102 @@ def figures(results: dict) -> dict[str, Figure]:
     }
 
 
+def verdict(results: dict) -> tuple[str, ...]:
+    """Points of accuracy lost at the largest depth beside low rank of as many parameters."""
+    networks = results["networks"]
+    deepest = _deepest(networks[0])
+    ours: dict[str, list[dict]] = {}
+    for network in networks:
+        for row in network["rows"]:
+            if row["depth"] == deepest:
+                ours.setdefault(row["objective"], []).append(row)
+    ranks = {
+        objective: [_low_rank(network, objective) for network in networks] for objective in ours
+    }
+    bases = [network["accuracy"]["original"] for network in networks]
+
+    def lost(rows: Sequence[dict]) -> list[float]:
+        return [base - row["accuracy"] for base, row in zip(bases, rows, strict=True)]
+
+    parts = [f"{spread(lost(rows), 2)} under {objective}" for objective, rows in ours.items()]
+    others = [spread(lost(ranks[objective]), 2) for objective in ours]
+    notes = [f"medians (least to most) of {len(networks)} networks"] if len(networks) > 1 else []
+    if any(x < 0 for rows in ours.values() for x in lost(rows)):
+        notes.append("a negative number is a gain")
+    noted = f" ({'; '.join(notes)})" if notes else ""
+    first = next(iter(ours))
+    low, used = ranks[first][0]["parameters"], ours[first][0]["core"] + ours[first][0]["gates"]
+    found = [
+        f"Points of test accuracy lost with circuits of depth {deepest} in place of the layer, "
+        f"from {spread(bases, 2)} %: {listed(parts)}{noted}.",
+        f"With a matrix of low rank of at least as many parameters ({low:,}; circuits and core "
+        f"{used:,}): {listed(others)}.",
+    ]
+    if len(networks) < FEWEST:
+        count = "One network is" if len(networks) == 1 else f"{len(networks)} networks are"
+        found.append(f"{count} too few to say which is better in general; use --repeats 5 or more.")
+    else:
+        each = []
+        for objective, rows in ours.items():
+            pairs = zip(lost(rows), lost(ranks[objective]), strict=True)
+            each.append(f"{sum(a < b for a, b in pairs)} under {objective}")
+        found.append(
+            f"Circuits cost less than low rank in so many of {len(networks)} networks: "
+            f"{listed(each)}."
+        )
+    layer = networks[0]["mpo"]["parameters"]
+    if layer < used:
+        found.append(
+            f"The layer itself is an MPO of {layer:,} parameters: circuits make it one that a "
+            "quantum computer executes, not a smaller one."
+        )
+    return (*found, *_warnings(networks, ours))
+
+
+def _seeds(networks: Sequence[dict]) -> str:
+    seeds = [str(network["seed"]) for network in networks]
+    return (
+        f"Network of seed {seeds[0]}" if len(seeds) == 1 else f"Networks of seeds {listed(seeds)}"
+    )
+
+
+def _deepest(network: dict) -> int:
+    return max(row["depth"] for row in network["rows"])
+
+
+def _low_rank(network: dict, objective: str) -> dict:
+    """The record of low rank under an objective."""
+    (found,) = (
+        row
+        for row in network["baselines"]
+        if row["objective"] == objective and row["name"].startswith("low rank")
+    )
+    return found
+
+
+def _warnings(networks: Sequence[dict], ours: dict[str, list[dict]]) -> list[str]:
+    """Where entropies rise, or a zero matrix is nearer to the layer."""
+    found = []
+    for objective, rows in ours.items():
+        before = [mean(network["mpo"]["entropies"]) for network in networks]
+        after = [row["s_avg"] for row in rows]
+        risen = sum(rises(a, b) for a, b in zip(before, after, strict=True))
+        if risen:
+            found.append(
+                f"Under {objective} S_avg rises in {risen} of {len(rows)} networks, from "
+                f"{spread(before, 2)} to {spread(after, 2)} nats."
+            )
+        for key, what in (("relative_error", "operator"), ("activation_error", "activations")):
+            errors = [row[key] for row in rows]
+            worse = sum(error > 1 for error in errors)
+            if worse:
+                found.append(
+                    f"Under {objective} the relative error of the {what} is above 1, that of a "
+                    f"zero matrix, in {worse} of {len(rows)} networks: {spread(errors, 2)}."
+                )
+    return found
+
+
 def introduction(results: dict) -> tuple[str, str]:
     """Title, what was trained, and what the objectives mean."""
     network = results["networks"][0]
@@ -182,13 +297,12 @@ def introduction(results: dict) -> tuple[str, str]:
         f"<p>Data: {html.escape(results['data']['note'])}. Training settings: "
         f"{network['training']['epochs']} epochs, learning rate "
         f"{network['training']['learning_rate']}, batches of {network['training']['batch_size']}."
-        f" Networks: seeds {', '.join(str(n['seed']) for n in results['networks'])}.</p>"
+        f" {_seeds(results['networks'])}.</p>"
         "<p>M is the trained layer; Q_L M' Q_R replaces it without retraining. "
         "<i>overlap</i> maximises Re Tr(M^H A)/(|M||A|) (Eq. 2 of arXiv 2509.06653v1); "
         "<i>activations</i> minimises |X M - X A| for the training images X; <i>sensitivity</i> "
         "weighs this error by the gradients of the network's loss and lets a bias carry the mean "
-        "of the inputs, for every method alike. A large loss of accuracy under the overlap is "
-        "what the method gives, and is shown as it is.</p>"
+        "of the inputs, for every method alike.</p>"
     )
     if execution["images"]:
         text += (

@@ -16,7 +16,8 @@ from matplotlib.axes import Axes
 
 from mpodis.circuit.ansatz import brickwall
 from mpodis.disentangling import disentangle
-from mpodis.paper.base import Experiment, Options, Panel, Piece, spread
+from mpodis.jobs.records import spread
+from mpodis.paper.base import Experiment, Options, Panel, Piece
 from mpodis.paper.networks import network
 from mpodis.tables import Table
 

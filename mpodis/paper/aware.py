@@ -17,9 +17,10 @@ from matplotlib.axes import Axes
 from mpodis.circuit.ansatz import brickwall
 from mpodis.disentangling import disentangle
 from mpodis.jobs.layer_in_network import LayerInNetwork
+from mpodis.jobs.records import spread
 from mpodis.optimise.result import Disentangled
 from mpodis.options import NETWORK_OBJECTIVES
-from mpodis.paper.base import Experiment, Options, Panel, Piece, spread
+from mpodis.paper.base import Experiment, Options, Panel, Piece
 from mpodis.paper.networks import dataset, network
 from mpodis.structured import (
     activation_loss_bound,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import html
-import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from matplotlib.axes import Axes
@@ -19,7 +19,7 @@ from mpodis.tables import Table
 if TYPE_CHECKING:
     from mpodis.jobs.directory import JobDirectory
 
-__all__ = ["Experiment", "Options", "Panel", "Piece", "spread"]
+__all__ = ["Experiment", "Options", "Panel", "Piece"]
 
 T = TypeVar("T", bound=Options)
 
@@ -88,24 +88,19 @@ class Experiment(Generic[T]):
 
         return run_experiment(self, options, directory, progbar=progbar)
 
-    def figures(self, results: dict) -> dict[str, Figure]:
+    def figures(self, results: dict, folder: Path) -> dict[str, Figure]:
         """The panels, each by itself."""
         return {p.name: Figure(partial(p.draw, results), p.caption) for p in self.panels}
 
+    def verdict(self, results: dict) -> tuple[str, ...]:
+        """The finding."""
+        return (results["finding"],)
+
     def introduction(self, results: dict) -> tuple[str, str]:
-        """Title, and the finding with the command that repeats it."""
+        """Title, and the command that repeats it."""
         data = results["data"]["note"] if results["data"] else "none"
         lines = (
-            results["finding"],
             f"Command: {results['command']}",
             f"Data: {data}; seeds {results['seeds'][0]} to {results['seeds'][-1]}.",
         )
         return results["title"], "".join(f"<p>{html.escape(line)}</p>" for line in lines)
-
-
-def spread(values: Sequence[float], digits: int = 3) -> str:
-    """Median (least to most), for tables and paragraphs."""
-    middle, least, most = (
-        f"{x:.{digits}f}" for x in (statistics.median(values), min(values), max(values))
-    )
-    return middle if len(values) == 1 else f"{middle} ({least} to {most})"

@@ -22,9 +22,10 @@ from mpodis.circuit.ansatz import Ansatz, brickwall
 from mpodis.direct import circuit_qr, circuit_svd
 from mpodis.disentangling import disentangle
 from mpodis.factorization import dense_overlap
+from mpodis.jobs.records import spread
 from mpodis.measures import entanglement
 from mpodis.mpo import compress
-from mpodis.paper.base import Experiment, Options, Panel, Piece, spread
+from mpodis.paper.base import Experiment, Options, Panel, Piece
 from mpodis.paper.layers import TNN_BOND, trained_layer
 from mpodis.synthesis import synthesise
 from mpodis.tables import Table

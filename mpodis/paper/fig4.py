@@ -26,8 +26,9 @@ from mpodis.circuit.circuit import random_circuit
 from mpodis.disentangling import disentangle
 from mpodis.factorization import Factorization
 from mpodis.gates import gate_parameters, random_gate
+from mpodis.jobs.records import spread
 from mpodis.mpo import compress, mpo_to_dense, truncate
-from mpodis.paper.base import Experiment, Options, Panel, Piece, spread
+from mpodis.paper.base import Experiment, Options, Panel, Piece
 from mpodis.paper.networks import network
 from mpodis.quantum import BACKENDS, gate_cost
 from mpodis.tables import Table

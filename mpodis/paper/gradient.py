@@ -24,13 +24,14 @@ from mpodis.circuit.ansatz import brickwall
 from mpodis.environments import DenseEnvironments
 from mpodis.environments.protocol import Gradient
 from mpodis.gates import polar_update, skew
+from mpodis.jobs.records import spread
 from mpodis.objectives import OverlapLoss
 from mpodis.optimise.descend import Budget
 from mpodis.optimise.initial import first_core, place_initial_guess
 from mpodis.optimise.lbfgs import Lbfgs
 from mpodis.optimise.problem import Problem
 from mpodis.options import SearchOptions
-from mpodis.paper.base import Experiment, Options, Panel, Piece, spread
+from mpodis.paper.base import Experiment, Options, Panel, Piece
 from mpodis.paper.networks import network
 from mpodis.sites import site_tensors
 from mpodis.tables import Table

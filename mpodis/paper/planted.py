@@ -22,8 +22,9 @@ from mpodis.disentangling import disentangle
 from mpodis.environments import to_mpo
 from mpodis.factorization import Factorization
 from mpodis.gates import check_group
+from mpodis.jobs.records import spread
 from mpodis.measures import entanglement
-from mpodis.paper.base import Experiment, Options, Panel, Piece, spread
+from mpodis.paper.base import Experiment, Options, Panel, Piece
 from mpodis.sites import mpo_from_tensors
 from mpodis.synthesis import synthesise
 from mpodis.tables import Table

@@ -20,10 +20,11 @@ from scipy.stats import spearmanr
 
 from mpodis.disentangling import disentangle
 from mpodis.fit import fit_core
+from mpodis.jobs.records import spread
 from mpodis.measures import entanglement, overlap
 from mpodis.mpo import Compressed, compress
 from mpodis.nn import accuracy, train_positive_tnn
-from mpodis.paper.base import Experiment, Options, Panel, Piece, spread
+from mpodis.paper.base import Experiment, Options, Panel, Piece
 from mpodis.paper.networks import dataset, network
 from mpodis.sites import mpo_to_dense, tensors_to_dense
 from mpodis.tables import Table

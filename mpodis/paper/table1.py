@@ -22,9 +22,10 @@ from mpodis.circuit.ansatz import Ansatz, brickwall, circuit_group
 from mpodis.disentangling import disentangle
 from mpodis.factorization import Factorization
 from mpodis.gates import check_group
+from mpodis.jobs.records import spread
 from mpodis.measures import von_neumann_bound
 from mpodis.mpo import truncate
-from mpodis.paper.base import Experiment, Options, Panel, Piece, spread
+from mpodis.paper.base import Experiment, Options, Panel, Piece
 from mpodis.paper.networks import network
 from mpodis.structured import full_width_gates
 from mpodis.tables import Table

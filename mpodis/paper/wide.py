@@ -23,8 +23,9 @@ from torch import nn
 
 from mpodis.conventions import qubit_legs
 from mpodis.data import Dataset
+from mpodis.jobs.records import spread
 from mpodis.nn import DENSE_RECIPES, accuracy, train_classifier
-from mpodis.paper.base import Options, Piece, spread
+from mpodis.paper.base import Options, Piece
 from mpodis.paper.networks import dataset, submodule, trained_dense
 from mpodis.paper.replacements import (
     METHODS,
