@@ -311,11 +311,12 @@ def _finish(
 
 
 def _print_tables(directory: JobDirectory) -> None:
-    from mpodis.report import tables
+    from mpodis.report import tables, verdict
 
     results = directory.results()
     for table in tables(results):
         print(f"\n{table}")
-    if "finding" in results:
-        print(f"\n{textwrap.fill(results['finding'], 100)}")
+    print()
+    for sentence in verdict(results):
+        print(textwrap.fill(sentence, 100))
     print()

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mpodis.structured import Approximation
 
 __all__ = [
+    "FEWEST",
     "approximation_row",
     "baseline_row",
     "circuit_figure",
@@ -28,6 +29,7 @@ __all__ = [
     "mean",
     "rises",
     "spread",
+    "too_few",
     "trajectory",
 ]
 
@@ -143,6 +145,14 @@ def listed(parts: Sequence[str]) -> str:
 def rises(before: float, after: float) -> bool:
     """Whether S_avg rises by more than a search's tolerance; False where it is NaN."""
     return after - before > RISE * max(1.0, before)
+
+
+def too_few(count: int, what: str, flag: str) -> tuple[str, ...]:
+    """The sentence that says so of cases, `what` being one; nothing where they are enough."""
+    if count >= FEWEST:
+        return ()
+    said = f"One {what} is" if count == 1 else f"{count} {what}s are"
+    return (f"{said} too few to conclude anything from; use {flag} {FEWEST} or more.",)
 
 
 def circuit_figure(file: Path, caption: str) -> dict[str, Figure]:

@@ -12,7 +12,6 @@ from matplotlib.axes import Axes
 
 from mpodis.jobs import Figure
 from mpodis.jobs.records import (
-    FEWEST,
     baseline_row,
     circuit_figure,
     comparison,
@@ -21,6 +20,7 @@ from mpodis.jobs.records import (
     mean,
     rises,
     spread,
+    too_few,
 )
 from mpodis.plots import (
     COLOURS,
@@ -223,10 +223,9 @@ def verdict(results: dict) -> tuple[str, ...]:
         f"With a matrix of low rank of at least as many parameters ({low:,}; circuits and core "
         f"{used:,}): {listed(others)}.",
     ]
-    if len(networks) < FEWEST:
-        count = "One network is" if len(networks) == 1 else f"{len(networks)} networks are"
-        found.append(f"{count} too few to say which is better in general; use --repeats 5 or more.")
-    else:
+    few = too_few(len(networks), "network", "--repeats")
+    found += few
+    if not few:
         each = []
         for objective, rows in ours.items():
             pairs = zip(lost(rows), lost(ranks[objective]), strict=True)

@@ -261,7 +261,7 @@ def finding(record: dict) -> str:
         f"Points of test accuracy lost without retraining, medians over {len(record['seeds'])} "
         f"networks: {'; '.join(sentences)}. The overlap of the deepest circuits is "
         + ", ".join(f"{f:.3f} under {o}" for o, f in overlaps.items())
-        + ": overlap and accuracy are different questions."
+        + "."
     )
 
 

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 
 from mpodis.data import load_data
 from mpodis.jobs import Figure
+from mpodis.jobs.records import too_few
 from mpodis.options import ReproduceConfig as Options
 from mpodis.tables import Table
 
@@ -93,8 +94,8 @@ class Experiment(Generic[T]):
         return {p.name: Figure(partial(p.draw, results), p.caption) for p in self.panels}
 
     def verdict(self, results: dict) -> tuple[str, ...]:
-        """The finding."""
-        return (results["finding"],)
+        """The finding, and whether it stands on too few seeds."""
+        return (results["finding"], *too_few(len(results["seeds"]), "seed", "--seeds"))
 
     def introduction(self, results: dict) -> tuple[str, str]:
         """Title, and the command that repeats it."""

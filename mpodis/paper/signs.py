@@ -20,7 +20,7 @@ from scipy.stats import spearmanr
 
 from mpodis.disentangling import disentangle
 from mpodis.fit import fit_core
-from mpodis.jobs.records import spread
+from mpodis.jobs.records import FEWEST, spread
 from mpodis.measures import entanglement, overlap
 from mpodis.mpo import Compressed, compress
 from mpodis.nn import accuracy, train_positive_tnn
@@ -376,6 +376,7 @@ def finding(record: dict) -> str:
     k, groups = _shown(record), _groups(record)
     random = groups[:-1]
     leads = [x for group in groups for x in _leads(record, group, PAIRS[0], k)]
+    few = len(record["seeds"]) < FEWEST
     holds = "holds" if sum(x > 0 for x in leads) > 0.9 * len(leads) else "does not always hold"
     moved = max(abs(x) for g in random for x in _leads(record, g, ("positive", "product signs"), k))
     raw, low, added, high = ([_ratio(record, g, pair) for g in random] for pair in PAIRS)
@@ -404,14 +405,16 @@ def finding(record: dict) -> str:
         f"Medians over {len(record['seeds'])} seeds at depth {record['options']['depths'][k - 1]}, "
         "near-identity starts, sweeps with the core updated. "
         + "; ".join(_sentence(record, group) for group in groups)
-        + f". That positive tensors are easier {holds}. Product signs on rows and columns make "
+        + ("." if few else f". That positive tensors are easier {holds}.")
+        + " Product signs on rows and columns make "
         "tensors of mixed signs, and gates and core undo them exactly: but for the draw of the "
         f"start nothing changes, and f differs by {moved:.1g} at most. As they are, mixed "
         f"operators lack {_listed(raw)} times as much overlap ({', '.join(random)}); at the S_avg "
         f"of the positive ones {_listed(low)} times if one channel of the bonds dominates and "
         f"{_listed(added)} times as a product plus a random operator, whose entanglement spans "
         f"all sites; at the S_avg of the mixed ones {_listed(high)} times. Over everything "
-        f"measured S_avg and 1 - f have a rank correlation of {rank:.2f}. So {verdict}."
+        f"measured S_avg and 1 - f have a rank correlation of {rank:.2f}."
+        + ("" if few else f" So {verdict}.")
     )
 
 
