@@ -1,6 +1,7 @@
 """Options: declared once, checked, from defaults, TOML and flags, and stored."""
 
 import json
+import tomllib
 from dataclasses import FrozenInstanceError, dataclass, fields
 
 import numpy as np
@@ -141,12 +142,18 @@ def test_a_depth_is_a_circuit_too(tmp_path):
             max_seconds=2.5,
         ),
         SearchOptions(environment_bond=8, optimize="hyper", memory=1e9),
+        ParetoConfig(file='a "quoted"\\path\n\x7fé😀.npy', families=()),
     ],
 )
-def test_options_survive_being_stored(options):
+def test_options_survive_being_stored(options, tmp_path):
     stored = json.loads(json.dumps(options.to_dict()))
     assert type(options).from_dict(stored) == options
     assert set(stored) == {field.name for field in fields(options)}
+    # TOML, which has no null, leaves out what has no value
+    written = {name: value for name, value in stored.items() if value is not None}
+    assert tomllib.loads(options.to_toml()) == written
+    (tmp_path / "options.toml").write_text(options.to_toml())
+    assert load_options(type(options), tmp_path / "options.toml") == options
 
 
 def test_numbers_of_numpy_become_those_that_json_knows():

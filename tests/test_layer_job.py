@@ -13,6 +13,7 @@ from jobs import (
     Killed,
     Page,
     check_page_holds,
+    check_page_is_accessible,
     check_page_needs_nothing_but_itself,
     dies,
     do,
@@ -208,7 +209,7 @@ def test_the_smallest_layers(tmp_path, shape):
     do("disentangle", config, directory)
     page = render(directory.path).read_text()
     sites = max(1, *(int(np.ceil(np.log2(d))) for d in shape))
-    assert ("entropy.png" in os.listdir(directory.path / "figures")) == (sites > 1)
+    assert ("entropy.svg" in os.listdir(directory.path / "figures")) == (sites > 1)
     assert all(table.title in page for table in tables(directory.results()))
 
 
@@ -232,7 +233,7 @@ def test_entropies_out_of_reach_are_not_drawn(layer_run, tmp_path):
     write_json(tmp_path / "config.json", read_json(layer_run.path / "config.json"))
     write_json(tmp_path / "results.json", results)
     render(tmp_path)
-    assert sorted(os.listdir(tmp_path / "figures")) == ["costs.png", "history.png"]
+    assert sorted(os.listdir(tmp_path / "figures")) == ["costs.svg", "history.svg"]
     line = next(x for x in str(layer_tables(results)[0]).splitlines() if x.startswith("disent"))
     assert line.split()[-3] == "-"
 
@@ -284,6 +285,7 @@ def test_a_layer_that_does_not_fit(layer_files, options, message):
 
 def test_the_page_needs_nothing_but_itself(layer_run):
     check_page_needs_nothing_but_itself(layer_run)
+    check_page_is_accessible(layer_run)
 
 
 def test_the_page_holds_tables_and_options(layer_run):

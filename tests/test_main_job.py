@@ -19,6 +19,7 @@ from jobs import (
     Killed,
     Page,
     check_page_holds,
+    check_page_is_accessible,
     check_page_needs_nothing_but_itself,
     dies,
     do,
@@ -305,9 +306,7 @@ def test_a_job_that_dies_again_and_again_ends_the_same(finished, tmp_path, monke
 def test_a_killed_process_ends_the_same(finished, tmp_path):
     """SIGKILL amid the first network, and the rest of the work in this process."""
     path, single = tmp_path / "run", replace(MAIN, repeats=1)
-    options = {k: v for k, v in single.to_dict().items() if v is not None}
-    lines = [f"{key} = {json.dumps(value)}\n" for key, value in options.items()]
-    (tmp_path / "job.toml").write_text("".join(lines))
+    (tmp_path / "job.toml").write_text(single.to_toml())
     code = "from mpodis.cli import main; main()"
     flags = ("--config", tmp_path / "job.toml", "--out", path, "--quiet")
     process = subprocess.Popen(
@@ -339,6 +338,7 @@ def test_a_killed_process_ends_the_same(finished, tmp_path):
 
 def test_the_page_needs_nothing_but_itself(finished):
     check_page_needs_nothing_but_itself(finished)
+    check_page_is_accessible(finished)
 
 
 def test_the_page_holds_tables_and_options(finished):
@@ -346,12 +346,13 @@ def test_the_page_holds_tables_and_options(finished):
 
 
 def test_the_figures_of_the_main_job(finished):
-    names = {file.stem for file in (finished.path / "figures").iterdir()}
-    assert names == {"accuracy", "overlap", "entropy-depth", "entropy", "history", "costs"}
+    names = {file.name for file in (finished.path / "figures").iterdir()}
+    stems = ("accuracy", "circuits", "overlap", "entropy-depth", "entropy", "history", "costs")
+    assert names == {f"{stem}.svg" for stem in stems}
 
 
 def test_the_main_page_says_what_was_run(finished, networks):
     words = " ".join("".join(Page((finished.path / "report.html").read_text()).text).split())
     assert "scikit-learn digits, 1797 images 8x8" in words
-    assert "seeds 0, 1" in words
+    assert "seeds 0 and 1" in words
     assert "classify 20 test images with 0 differences from the same layer" in words

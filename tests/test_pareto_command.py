@@ -7,8 +7,14 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from jobs import do
+from jobs import (
+    check_page_holds,
+    check_page_is_accessible,
+    check_page_needs_nothing_but_itself,
+    do,
+)
 from mpodis import cnot_count, load_factorization
+from mpodis.jobs import open_job
 from mpodis.jobs.directory import JobDirectory
 from mpodis.options import ParetoConfig, load_options
 from mpodis.report import render, tables
@@ -44,8 +50,11 @@ def test_the_whole_command(mpodis, tmp_path):
         given = load_factorization(tmp_path / f"run/front/{p['cnots']}.safetensors")
         assert cnot_count(given) == p["cnots"]
         assert_allclose(overlap(padded, given.padded_to_dense()), p["overlap"])
-    assert (tmp_path / "run/figures/overlap.png").stat().st_size > 5000
     assert "Fewest CNOTs" in (tmp_path / "run/report.html").read_text()
+    run = open_job(tmp_path / "run")[0]
+    check_page_needs_nothing_but_itself(run)
+    check_page_is_accessible(run)
+    check_page_holds(run, count=2)
     assert mpodis("show", "run")[1].strip() in out
     assert mpodis("resume", "run")[0] == 0
 
@@ -68,8 +77,9 @@ def test_the_activations_from_the_command_line(mpodis, tmp_path):
     flags = ("--objective", "activations", "--inputs", "x.npy", "--families", "SO(4)")
     assert mpodis("pareto", "w.npy", *flags, *QUICK)[0] == 0
     assert {f.name for f in (tmp_path / "run/figures").iterdir()} == {
-        "activation_error.png",
-        "overlap.png",
+        "activation_error.svg",
+        "circuits.svg",
+        "overlap.svg",
     }
     results = JobDirectory.open("run")[0].results()
     first, second = tables(results)

@@ -250,6 +250,20 @@ def test_the_finding_says_who_wins():
     )
 
 
+def alone(made):
+    """The record of its first seed."""
+    pieces = {name: row for name, row in made["pieces"].items() if row["seed"] == 0}
+    return {**made, "seeds": [0], "pieces": pieces}
+
+
+def test_one_network_concludes_nothing():
+    text = finding(alone(record(ENDS, ARRIVALS)))
+    assert "2 ahead early, 2 sooner there, 2 higher" in text
+    assert "hold" not in text
+    assert "too few" in EXPERIMENT.verdict({"finding": text, "seeds": [0]})[1]
+    assert EXPERIMENT.verdict({"finding": text, "seeds": [0, 1, 2]}) == (text,)
+
+
 def test_the_finding_says_who_loses():
     late = {**ARRIVALS, "sweeps": None}
     text = finding(record({**ENDS, "adam 0.1": 0.95}, late))

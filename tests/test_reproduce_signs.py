@@ -229,6 +229,15 @@ def test_the_finding_says_where_signs_matter_by_themselves():
     assert text.endswith("So there is no advantage to explain.")
 
 
+def test_one_seed_concludes_nothing():
+    made = record(LACKING)
+    pieces = {name: row for name, row in made["pieces"].items() if row["seed"] == 0}
+    text = finding({**made, "seeds": [0], "pieces": pieces})
+    assert "lack 16 times as much overlap" in text
+    assert "advantage" not in text
+    assert "easier" not in text
+
+
 def test_tables_have_every_kind_and_pair():
     overlaps, efforts, pairs = tables(record(LACKING))
     assert len(overlaps.rows) == len(efforts.rows) == len(KINDS) + 2

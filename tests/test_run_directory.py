@@ -103,7 +103,8 @@ def test_a_job_is_a_line_in_the_registry(tmp_path, monkeypatch):
     )
     page = ModuleType("table")
     page.tables = lambda results: [Table(("seconds",), [(results["seconds"],)])]
-    page.figures = lambda results: {"line": Figure(lambda ax: ax.plot([1, 2]), "A line.")}
+    page.figures = lambda results, folder: {"line": Figure(lambda ax: ax.plot([1, 2]), "A line.")}
+    page.verdict = lambda results: ("It is done.", "But for <1 hour.")
     page.introduction = lambda results: ("Bread", "<p>Fresh.</p>")
     monkeypatch.setitem(sys.modules, "oven", work)
     monkeypatch.setitem(sys.modules, "table", page)
@@ -114,3 +115,4 @@ def test_a_job_is_a_line_in_the_registry(tmp_path, monkeypatch):
     text = render(directory.path).read_text()
     for words in ("<h1>Bread</h1>", "A line.", "<td>120</td>", "minutes = 2"):
         assert words in text
+    assert "<p>It is done.</p><ul><li>But for &lt;1 hour.</li></ul>" in text

@@ -164,7 +164,7 @@ def _against_truncation(row: dict, baselines: list[dict]) -> list[str]:
     """That the gates gain nothing."""
     error, other = _baseline(row, baselines, "truncated MPO")
     key, name = _measure(row["objective"])
-    if error > row[key] or row[key] < EXACT:
+    if not (error <= row[key] and row[key] > EXACT):  # NaN included
         return []
     return [
         f"the gates gain nothing: without any the {name} is {error:.3f} ({other['name']}), with "
@@ -177,7 +177,7 @@ def _against_low_rank(row: dict, baselines: list[dict]) -> list[str]:
     error, other = _baseline(row, baselines, "low rank")
     key, name = _measure(row["objective"])
     parameters = row["gates"] + row["core_parameters"]
-    if error > row[key] or row[key] < EXACT:
+    if not (error <= row[key] and row[key] > EXACT):  # NaN included
         return []
     return [
         f"{other['name']} is better as a smaller layer: {name} {error:.3f} with "

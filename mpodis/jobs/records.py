@@ -156,9 +156,11 @@ def too_few(count: int, what: str, flag: str) -> tuple[str, ...]:
 
 
 def circuit_figure(file: Path, caption: str) -> dict[str, Figure]:
-    """The figure of the factorization in a file; none of circuits that are too large for it."""
-    from mpodis.factorization import load_factorization  # printing records takes no quimb
+    """The figure of the factorization in a file; none if that is gone, or too large to draw."""
+    from mpodis.factorization import holds_factorization, load_factorization  # takes quimb
 
+    if not holds_factorization(file):
+        return {}
     found = load_factorization(file)
     sides = (found.left.ansatz, found.right.ansatz)
     if not 0 < sum(len(side.placements) for side in sides) <= DRAWN:

@@ -1,0 +1,178 @@
+"""First sentences of the reports: what was reached, and what must be said against it."""
+
+import math
+import re
+
+import pytest
+
+from mpodis.jobs.disentangle_page import verdict as of_layer
+from mpodis.jobs.pareto_page import verdict as of_front
+from mpodis.jobs.records import rises, too_few
+from mpodis.jobs.run_page import verdict as of_networks
+from mpodis.options import NETWORK_OBJECTIVES
+
+GATES = {"rows": [{"part": "both sides", "backend": "logical", "two_qubit": 1234}]}
+
+
+def layer(objective="overlap", *, low_rank=0.7, truncated=0.9, before=(1.0, 1.4), **changes):
+    """Results of `mpodis disentangle` by one objective."""
+    row = {
+        "objective": objective,
+        "overlap": 0.9,
+        "bound": 0.95,
+        "relative_error": 0.4,
+        "activation_error": 0.3,
+        "entropies": [0.5, 0.5],
+        "core_parameters": 16,
+        "gates": 84,
+        "costs": GATES,
+    } | changes
+    other = {"objective": objective, "parameters": 128}
+    baselines = [
+        other | {"name": name, "relative_error": error, "activation_error": error}
+        for name, error in (("truncated MPO, chi 1", truncated), ("low rank 1", low_rank))
+    ]
+    return {"mpo": {"entropies": list(before)}, "runs": [row], "baselines": baselines}
+
+
+@pytest.mark.parametrize("objective", ["overlap", "activations"])
+def test_a_layer_that_is_disentangled(objective):
+    (said,) = of_layer(layer(objective))
+    assert f"by {objective} worked:" in said
+    for fact in ("0.900", "at most 0.950", "from 1.20 to 0.50 nats", "1,234 two-qubit gates"):
+        assert fact in said
+    assert ("error of the activations 0.300" in said) == (objective == "activations")
+
+
+@pytest.mark.parametrize(
+    ("changes", "facts"),
+    [
+        ({"entropies": [1.3, 1.3]}, ("S_avg rises", "1.20", "1.30")),
+        ({"entropies": [1.2, 1.19]}, ("S_avg does not fall", "1.20")),
+        ({"relative_error": 1.24}, ("of the operator is 1.24", "zero matrix is 1")),
+        ({"truncated": 0.4}, ("gates gain nothing", "0.400", "truncated MPO, chi 1")),
+    ],
+)
+def test_a_layer_that_is_not(changes, facts):
+    first, said, *_ = of_layer(layer(**changes))
+    assert "by overlap did not work" in first
+    assert all(fact in said for fact in facts)
+
+
+@pytest.mark.parametrize(
+    ("objective", "changes", "facts"),
+    [
+        ("overlap", {"low_rank": 0.4}, ("low rank 1", "0.400", "128", "100")),
+        ("activations", {"low_rank": 0.2}, ("low rank 1", "0.200", "0.300")),
+        ("activations", {"relative_error": 1.24}, ("of the operator is 1.24", "those that were")),
+        ("activations", {"entropies": [1.3, 1.3]}, ("S_avg rises", "does not count")),
+    ],
+)
+def test_a_layer_with_drawbacks(objective, changes, facts):
+    first, said = of_layer(layer(objective, **changes))
+    assert f"by {objective} worked in part" in first
+    assert all(fact in said for fact in facts)
+
+
+def test_what_is_not_known_of_large_operators_is_not_said():
+    nan = float("nan")
+    (said,) = of_layer(layer(bound=nan, relative_error=nan, entropies=[nan, nan]))
+    assert "worked" in said
+    assert "nan" not in said
+    (said,) = of_layer(layer(entropies=[], before=()))  # a single site
+    assert "S_avg" not in said
+    # what is exact is not beaten by what is exact too
+    assert len(of_layer(layer(relative_error=1e-9, truncated=0.0, low_rank=0.0))) == 1
+
+
+def network(seed, lost=(20.0, 3.0, 1.0), *, low=(60.0, 50.0, 40.0), **changes):
+    """Results of `mpodis run` on one network, points lost at depth 8 by objective."""
+    rows = []
+    for depth, factor in ((2, 2), (8, 1)):
+        for objective, points in zip(NETWORK_OBJECTIVES, lost, strict=True):
+            row = {"objective": objective, "depth": depth, "accuracy": 95 - factor * points}
+            row |= {"core": 24, "gates": 256, "s_avg": 0.3}
+            rows.append(row | {"relative_error": 0.8, "activation_error": 0.2} | changes)
+    baselines = [
+        {"name": "low rank 3", "objective": o, "accuracy": 95 - x, "parameters": 384}
+        for o, x in zip(NETWORK_OBJECTIVES, low, strict=True)
+    ]
+    return {
+        "seed": seed,
+        "accuracy": {"original": 95.0},
+        "mpo": {"parameters": 80, "entropies": [0.4, 0.5]},
+        "rows": rows,
+        "baselines": baselines,
+    }
+
+
+def test_one_network_says_what_was_lost_and_concludes_nothing():
+    first, low, few, size = of_networks({"networks": [network(0)]})
+    assert "depth 8" in first
+    assert "95.00 %: 20.00 under overlap, 3.00 under activations and 1.00 under sens" in first
+    assert "60.00, 50.00 and 40.00" in low
+    assert {"384", "280"} <= set(re.findall(r"\d+", low))
+    assert (few,) == too_few(1, "network", "--repeats")
+    assert "80 parameters" in size
+
+
+def test_three_networks_are_counted():
+    networks = [network(k, (20.0 + k, 3.0, x)) for k, x in enumerate((-1.0, 45.0, 1.0))]
+    first, _, count, *_ = of_networks({"networks": networks})
+    assert "21.00 (20.00 to 22.00) under overlap" in first
+    assert "1.00 (-1.00 to 45.00) under sensitivity" in first
+    assert "a gain" in first
+    assert "of 3 networks" in count
+    assert "3 under overlap, 3 under activations and 2 under sensitivity" in count
+
+
+def test_networks_whose_layers_are_worse_than_nothing():
+    bad = [network(k, s_avg=0.6, relative_error=1.5, activation_error=1.2) for k in range(3)]
+    said = "\n".join(of_networks({"networks": [*bad, network(3)]}))
+    for objective in NETWORK_OBJECTIVES:
+        assert f"Under {objective} S_avg rises in 3 of 4 networks, from 0.45" in said
+        for what in ("operator", "activations"):
+            assert f"Under {objective} the relative error of the {what} is above 1" in said
+
+
+def front(*values, key="overlap", family="SO(4)"):
+    """Points with 0, 2, 4, ... CNOTs."""
+    return [
+        {"cnots": 2 * k, "family": family, "loss": abs((key == "overlap") - x), "dominated": False}
+        | {key: x}
+        for k, x in enumerate(values)
+    ]
+
+
+def test_cnots_for_an_overlap():
+    walls = [p | {"dominated": True} for p in front(0.5, 0.6, 0.7, 0.8, 0.91)]
+    points = front(0.55, 0.85, 0.92, 0.96, family="searched") + walls
+    first, other = of_front({"objective": "overlap", "points": points})
+    assert "2 for 0.8, 4 for 0.9 and 6 for 0.95" in first
+    assert "0.960 with 6 CNOTs" in first
+    assert "6, 8 and more than were tried" in other
+    (alone,) = of_front({"objective": "overlap", "points": front(0.2, 0.4)})
+    assert "No circuits" in alone
+    assert "0.400 with 2 CNOTs" in alone
+
+
+def test_cnots_for_an_error_of_the_activations():
+    points = front(0.8, 0.35, 0.15, key="activation_error", family="pruned")
+    (first,) = of_front({"objective": "activations", "points": points})
+    assert "error of the activations: 2 for 0.5, 4 for 0.3 and 4 for 0.2" in first
+    assert "0.150 with 4 CNOTs" in first
+
+
+def test_from_three_cases_on_something_is_concluded():
+    assert "One seed is" in too_few(1, "seed", "--seeds")[0]
+    assert "2 seeds are" in too_few(2, "seed", "--seeds")[0]
+    assert too_few(3, "seed", "--seeds") == ()
+
+
+def test_a_rise_is_more_than_the_tolerance_of_a_search():
+    assert rises(0.4, 0.43)
+    assert rises(0.0, 0.1)
+    assert not rises(0.4, 0.41)
+    assert not rises(0.4, 0.3)
+    assert not rises(2.0, 2.03)
+    assert not rises(1.0, math.nan)
