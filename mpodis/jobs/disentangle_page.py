@@ -13,7 +13,6 @@ from mpodis.jobs.records import (
     comparison,
     gates_table,
     mean,
-    rises,
 )
 from mpodis.plots import plot_costs, plot_entropies, plot_history
 from mpodis.tables import Table
@@ -21,7 +20,7 @@ from mpodis.tables import Table
 __all__ = ["figures", "introduction", "tables", "verdict"]
 
 EXACT = 1e-6
-"""Relative error below which nothing else is better."""
+"""Relative error below which truncation is not better."""
 KEPT = 0.98
 """Fraction of S_avg above which it has not fallen."""
 LITTLE = 0.9
@@ -86,18 +85,18 @@ def verdict(results: dict) -> tuple[str, ...]:
     before = mean(results["mpo"]["entropies"])
     first, against = [], []
     for row in results["runs"]:
-        objective = row["objective"]
-        failures = _failures(row, before)
-        failures += _against_truncation(row, results["baselines"])
-        drawbacks = _drawbacks(row, before) + _against_low_rank(row, results["baselines"])
-        how = "did not work" if failures else "worked in part" if drawbacks else "worked"
+        objective, remarks = row["objective"], row["remarks"]
+        gains = _gains_nothing(row, results["baselines"])
+        how = "worked in part" if remarks else "worked"
+        if gains or _fails(row, before):
+            how = "did not work"
         first.append(f"Disentangling by {objective} {how}: {_reached(row, before)}.")
-        against += [f"{objective.capitalize()}: {text}." for text in (*failures, *drawbacks)]
+        against += [f"{objective.capitalize()}: {sentence}" for sentence in (*gains, *remarks)]
     return (" ".join(first), *against)
 
 
 def _reached(row: dict, before: float) -> str:
-    """Overlap, bound, entropies and CNOTs."""
+    """What the objective is about, overlap, bound, entropies and two-qubit gates."""
     after = mean(row["entropies"])
     bound = "" if math.isnan(row["bound"]) else f" (at most {row['bound']:.3f} with this core)"
     parts = [f"overlap {row['overlap']:.3f}{bound}"]
@@ -105,12 +104,12 @@ def _reached(row: dict, before: float) -> str:
         parts.insert(0, f"relative error of the activations {row['activation_error']:.3f}")
     if row["entropies"] and not math.isnan(after):
         parts.append(f"S_avg from {before:.2f} to {after:.2f} nats")
-    cnots = [
+    gates = [
         cost["two_qubit"]
         for cost in row["costs"]["rows"]
         if (cost["part"], cost["backend"]) == ("both sides", "logical")
     ]
-    return ", ".join([*parts, *(f"{count:,} two-qubit gates" for count in cnots)])
+    return ", ".join([*parts, *(f"{count:,} two-qubit gates" for count in gates)])
 
 
 def _measure(objective: str) -> tuple[str, str]:
@@ -120,68 +119,25 @@ def _measure(objective: str) -> tuple[str, str]:
     return "activation_error", "relative error of the activations"
 
 
-def _failures(row: dict, before: float) -> list[str]:
-    """That the circuits do not disentangle, or that little of the layer is left."""
-    key, name = _measure(row["objective"])
-    after, found = mean(row["entropies"]), []
-    if row["objective"] == "overlap" and before > 0 and after > KEPT * before:
-        how = "rises" if rises(before, after) else "does not fall"
-        found.append(f"S_avg {how}, from {before:.2f} to {after:.2f} nats")
-    if row[key] > LITTLE:
-        found.append(f"the {name} is {row[key]:.2f}, that of a zero matrix is 1")
-    return found
+def _fails(row: dict, before: float) -> bool:
+    """Whether little of the layer is left, or, by overlap, S_avg does not fall."""
+    entangled = row["objective"] == "overlap" and mean(row["entropies"]) > KEPT * before > 0
+    return entangled or row[_measure(row["objective"])[0]] > LITTLE
 
 
-def _drawbacks(row: dict, before: float) -> list[str]:
-    """The same of what the activations objective does not count."""
-    after, found = mean(row["entropies"]), []
-    if row["objective"] == "overlap":
-        return found
-    if rises(before, after):
-        found.append(
-            f"S_avg rises from {before:.2f} to {after:.2f} nats, which this objective does not "
-            "count"
-        )
-    if row["relative_error"] > 1:
-        found.append(
-            f"the relative error of the operator is {row['relative_error']:.2f}, that of a zero "
-            "matrix is 1; only for inputs like those that were given is it near the layer"
-        )
-    return found
-
-
-def _baseline(row: dict, baselines: list[dict], name: str) -> tuple[float, dict]:
-    """The error of a baseline in the measure of a row's objective, and its record."""
-    (found,) = (
+def _gains_nothing(row: dict, baselines: list[dict]) -> list[str]:
+    """A sentence, if truncation without circuits is as good."""
+    (cut,) = (
         other
         for other in baselines
-        if other["objective"] == row["objective"] and other["name"].startswith(name)
+        if other["objective"] == row["objective"] and other["name"].startswith("truncated MPO")
     )
-    return found[_measure(row["objective"])[0]], found
-
-
-def _against_truncation(row: dict, baselines: list[dict]) -> list[str]:
-    """That the gates gain nothing."""
-    error, other = _baseline(row, baselines, "truncated MPO")
     key, name = _measure(row["objective"])
-    if not (error <= row[key] and row[key] > EXACT):  # NaN included
+    if not (cut[key] <= row[key] and row[key] > EXACT):  # NaN included
         return []
     return [
-        f"the gates gain nothing: without any the {name} is {error:.3f} ({other['name']}), with "
-        f"them {row[key]:.3f}"
-    ]
-
-
-def _against_low_rank(row: dict, baselines: list[dict]) -> list[str]:
-    """That a smaller layer is had without circuits."""
-    error, other = _baseline(row, baselines, "low rank")
-    key, name = _measure(row["objective"])
-    parameters = row["gates"] + row["core_parameters"]
-    if not (error <= row[key] and row[key] > EXACT):  # NaN included
-        return []
-    return [
-        f"{other['name']} is better as a smaller layer: {name} {error:.3f} with "
-        f"{other['parameters']:,} parameters, against {row[key]:.3f} with {parameters:,}"
+        f"The gates gain nothing: without any the {name} is {cut[key]:.3f} ({cut['name']}), with "
+        f"them {row[key]:.3f}."
     ]
 
 

@@ -27,7 +27,6 @@ __all__ = [
     "gates_table",
     "listed",
     "mean",
-    "rises",
     "spread",
     "too_few",
     "trajectory",
@@ -37,8 +36,6 @@ FEWEST = 3
 """Cases from which on something is concluded from them."""
 DRAWN = 2000
 """Most gates of circuits that are drawn; a browser is slow with more."""
-RISE = 0.02
-"""S_avg rises if it does by more than this fraction, and by more than so many nats."""
 HISTORY = (
     "sweep",
     "phase",
@@ -140,11 +137,6 @@ def listed(parts: Sequence[str]) -> str:
     """A, B and C."""
     *most, last = parts
     return f"{', '.join(most)} and {last}" if most else last
-
-
-def rises(before: float, after: float) -> bool:
-    """Whether S_avg rises by more than a search's tolerance; False where it is NaN."""
-    return after - before > RISE * max(1.0, before)
 
 
 def too_few(count: int, what: str, flag: str) -> tuple[str, ...]:

@@ -18,7 +18,6 @@ from mpodis.jobs.records import (
     gates_table,
     listed,
     mean,
-    rises,
     spread,
     too_few,
 )
@@ -33,6 +32,10 @@ from mpodis.plots import (
 from mpodis.tables import Table
 
 __all__ = ["figures", "introduction", "tables", "verdict"]
+
+
+RISE = 0.01
+"""S_avg has risen if it is higher by more than this, in nats."""
 
 
 def tables(results: dict) -> list[Table]:
@@ -211,15 +214,16 @@ def verdict(results: dict) -> tuple[str, ...]:
 
     parts = [f"{spread(lost(rows), 2)} under {objective}" for objective, rows in ours.items()]
     others = [spread(lost(ranks[objective]), 2) for objective in ours]
-    notes = [f"medians (least to most) of {len(networks)} networks"] if len(networks) > 1 else []
+    notes = ""
+    if len(networks) > 1:
+        notes = f" Medians of {len(networks)} networks (least to most)."
     if any(x < 0 for rows in ours.values() for x in lost(rows)):
-        notes.append("a negative number is a gain")
-    noted = f" ({'; '.join(notes)})" if notes else ""
+        notes += " A negative number is a gain."
     first = next(iter(ours))
     low, used = ranks[first][0]["parameters"], ours[first][0]["core"] + ours[first][0]["gates"]
     found = [
         f"Points of test accuracy lost with circuits of depth {deepest} in place of the layer, "
-        f"from {spread(bases, 2)} %: {listed(parts)}{noted}.",
+        f"from {spread(bases, 2)} %: {listed(parts)}.{notes}",
         f"With a matrix of low rank of at least as many parameters ({low:,}; circuits and core "
         f"{used:,}): {listed(others)}.",
     ]
@@ -229,11 +233,9 @@ def verdict(results: dict) -> tuple[str, ...]:
         each = []
         for objective, rows in ours.items():
             pairs = zip(lost(rows), lost(ranks[objective]), strict=True)
-            each.append(f"{sum(a < b for a, b in pairs)} under {objective}")
-        found.append(
-            f"Circuits cost less than low rank in so many of {len(networks)} networks: "
-            f"{listed(each)}."
-        )
+            ahead = sum(a < b for a, b in pairs)
+            each.append(f"in {ahead} of {len(networks)} networks under {objective}")
+        found.append(f"Circuits lose fewer points than low rank {listed(each)}.")
     layer = networks[0]["mpo"]["parameters"]
     if layer < used:
         found.append(
@@ -270,7 +272,7 @@ def _warnings(networks: Sequence[dict], ours: dict[str, list[dict]]) -> list[str
     for objective, rows in ours.items():
         before = [mean(network["mpo"]["entropies"]) for network in networks]
         after = [row["s_avg"] for row in rows]
-        risen = sum(rises(a, b) for a, b in zip(before, after, strict=True))
+        risen = sum(b > a + RISE for a, b in zip(before, after, strict=True))
         if risen:
             found.append(
                 f"Under {objective} S_avg rises in {risen} of {len(rows)} networks, from "

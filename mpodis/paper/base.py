@@ -100,8 +100,11 @@ class Experiment(Generic[T]):
     def introduction(self, results: dict) -> tuple[str, str]:
         """Title, and the command that repeats it."""
         data = results["data"]["note"] if results["data"] else "none"
+        seeds = results["seeds"]
         lines = (
             f"Command: {results['command']}",
-            f"Data: {data}; seeds {results['seeds'][0]} to {results['seeds'][-1]}.",
+            f"Data: {data}; seeds {seeds[0]} to {seeds[-1]}."
+            if len(seeds) > 1
+            else f"Data: {data}; seed {seeds[0]}.",
         )
         return results["title"], "".join(f"<p>{html.escape(line)}</p>" for line in lines)
