@@ -118,9 +118,10 @@ def _figure_block(name: str, figure: Figure, svg: str) -> str:
         "<svg ", f'<svg role="img" aria-labelledby="caption-{name}" ', 1
     )
     image = re.sub(r' xmlns(:xlink)?="[^"]*"', "", image)
-    kind = ' class="wide"' if figure.size[0] > Figure.size[0] else ""
+    wide = figure.size[0] > Figure.size[0]
+    kind, scrolls = (' class="wide"', ' tabindex="0"') if wide else ("", "")
     return (
-        f'<figure{kind}><div tabindex="0">{image}</div>'
+        f"<figure{kind}><div{scrolls}>{image}</div>"
         f'<figcaption id="caption-{name}">{html.escape(figure.caption)}</figcaption></figure>\n'
     )
 

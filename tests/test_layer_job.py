@@ -238,6 +238,13 @@ def test_entropies_out_of_reach_are_not_drawn(layer_run, tmp_path):
     assert line.split()[-3] == "-"
 
 
+def test_circuits_that_are_too_large_are_not_drawn(layer_run, monkeypatch):
+    file = layer_run.path / "overlap.safetensors"
+    assert set(records.circuit_figure(file, "Circuits.")) == {"circuits"}
+    monkeypatch.setattr(records, "DRAWN", 1)
+    assert records.circuit_figure(file, "Circuits.") == {}
+
+
 def test_gates_are_counted_without_the_optional_device(layer_run, monkeypatch):
     count = quantum.cost_table
 
