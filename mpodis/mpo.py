@@ -232,6 +232,8 @@ def compress(
     """
     found = mpo_or_matrix(operator)
     if isinstance(found, Compressed) and legs is None:
+        if align != "centre":
+            raise ValueError(f"align={align!r}: an MPO keeps its legs; give legs= to change them")
         return truncate(found, max_bond=max_bond, cutoff=cutoff, rel_error=rel_error)
     matrix = check_array(found)
     shape = (int(matrix.shape[0]), int(matrix.shape[1]))

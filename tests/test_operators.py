@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from autoray import infer_backend
@@ -100,6 +101,8 @@ def test_an_mpo_stays_as_it_is():
     compressed = mpodis.compress(MATRIX, legs=((3, 1), (4, 7)), max_bond=2)
     assert mpodis.as_mpo(compressed.mpo) is compressed.mpo
     assert mpodis.as_mpo(compressed) is compressed.mpo
+    with pytest.raises(ValueError, match="align='left': an MPO keeps its legs; give legs="):
+        mpodis.compress(compressed, align="left")
     again = mpodis.compress(compressed, legs=PADDED)  # other legs: through the matrix
     assert again.legs == PADDED
     assert_allclose(again.to_dense(), compressed.to_dense(), atol=1e-13)
@@ -126,6 +129,7 @@ def test_layers_of_this_package(make):
 
 def test_what_has_a_dense_matrix():
     run = mpodis.disentangle(MATRIX, depth=2, **QUICK)
+    assert_allclose(mpodis.compress(pd.DataFrame(MATRIX)).to_dense(), MATRIX, atol=1e-13)
     expected = overlap(MATRIX, run.factorization.to_dense())
     assert_allclose(mpodis.overlap(MATRIX, run.factorization), expected, atol=1e-12)
 
