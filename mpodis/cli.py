@@ -318,5 +318,5 @@ def _print_tables(directory: JobDirectory) -> None:
         print(f"\n{table}")
     print()
     for sentence in verdict(results):
-        print(textwrap.fill(sentence, 100))
+        print(textwrap.fill(sentence, 100, break_on_hyphens=False))
     print()

@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import matplotlib
 from matplotlib.figure import Figure as Canvas
 
 from mpodis.files import write_atomic
@@ -47,9 +48,6 @@ th:first-child, td:first-child { text-align: left; position: sticky; left: 0;
                                  background: var(--page); }
 pre { background: var(--box); padding: 0.7rem; overflow-x: auto; overflow-wrap: normal; }
 """
-
-_SVG = {"svg.fonttype": "none", "figure.facecolor": "white", "font.size": 9.5}
-"""Letters stay letters: the page is smaller, and they can be searched and read aloud."""
 
 
 def tables(results: dict) -> list[Table]:
@@ -134,9 +132,8 @@ def _table_block(table: Table) -> str:
 
 def _svg(name: str, figure: Figure) -> str:
     """A figure as a file, the same for the same results."""
-    import matplotlib
-
-    with matplotlib.rc_context(_SVG | {"svg.hashsalt": name}):
+    # letters stay letters: the page is smaller, and they can be searched and read aloud
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "font.size": 9.5}):
         canvas = Canvas(figsize=figure.size, layout="constrained")
         figure.draw(canvas.subplots())
         stream = io.StringIO()
@@ -148,8 +145,6 @@ def _svg(name: str, figure: Figure) -> str:
 
 def _png(figures: Sequence[Figure]) -> bytes:
     """Figures on the Axes of one."""
-    import matplotlib
-
     with matplotlib.rc_context({"savefig.dpi": 130}):
         columns = min(2, len(figures))
         rows = math.ceil(len(figures) / columns)
