@@ -88,6 +88,7 @@ _HOME = {
     ),
     "synthesis": ("Synthesis", "synthesise"),
     "tables": ("Table",),
+    "weights": ("load_mpo", "save_mpo"),
 }
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
 

@@ -1,6 +1,7 @@
 """The command line: `mpodis run`, `disentangle`, `pareto`, `reproduce`, `export` and the rest.
 
-Flags of jobs are made from the fields of their options, see `mpodis.options`.
+Flags of jobs are made from the fields of their options, see `mpodis.options`. What the package says
+of its arguments (``max_bond=0``) is said here of flags (``--max-bond 0``).
 """
 
 from __future__ import annotations
@@ -9,64 +10,124 @@ import contextlib
 import datetime
 import inspect
 import logging
+import re
+import shlex
 import shutil
 import sys
 import textwrap
+import time
 import typing
-from collections.abc import Callable
-from dataclasses import Field, fields
+from collections.abc import Callable, Iterator
+from dataclasses import Field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from mpodis import __version__
 from mpodis.jobs import JOBS, REPRODUCE, Job, load_job, open_job
-from mpodis.options import Config, ReproduceConfig, load_options
+from mpodis.options import Config, DisentangleConfig, ReproduceConfig, load_options
 
 if TYPE_CHECKING:
     from mpodis.jobs.directory import JobDirectory
+    from mpodis.jobs.status import RunStatus
 
 __all__ = ["app", "main"]
 
+C = TypeVar("C", bound=Config)
+
+FAILED, MISUSED, INTERRUPTED = 1, 2, 130
+"""Exit statuses beside 0."""
+EPILOG = (
+    "Exit status: 0, done; 1, the input does not fit or the work failed; 2, a command or an option "
+    "is unknown, or an option does not take the value; 130, interrupted. An error is one line on "
+    "stderr.\n\nOptions of a command may stand in a TOML file (--config FILE): max_bond = 2 for "
+    "--max-bond 2. After `mpodis --install-completion` the shell completes commands, options and "
+    "their values."
+)
+
 app = typer.Typer(
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Turn linear layers into matrix product operators and disentangle them with circuits.",
+    epilog=EPILOG,
 )
 
-Out = Annotated[Path | None, typer.Option(help="Run directory; by default runs/<job>-<time>.")]
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file with these options.")]
+RunDir = Annotated[
+    Path | None,
+    typer.Option(help="Directory to write, new or empty; by default runs/<name>-<time>."),
+]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="TOML file with options of this command.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Directory of the run.")]
+
+
+class _Misuse(ValueError):
+    """An option does not take the value that was given."""
+
+
+class _Interrupted(Exception):
+    """Ctrl-C in the midst of a run that can go on."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"interrupted; go on with `mpodis resume {shlex.quote(str(path))}`")
 
 
 def main() -> None:
     """Entry point: an error is one line on stderr and a non-zero exit status."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     try:
-        if app(standalone_mode=False) == 130:  # so newer versions of typer report an interrupt
+        status = app(standalone_mode=False)
+        if status == INTERRUPTED:  # so newer versions of typer report an interrupt
             raise KeyboardInterrupt
+        sys.exit(status if isinstance(status, int) else 0)
     except (typer.Abort, KeyboardInterrupt):
-        print("mpodis: interrupted; go on with `mpodis resume RUN`", file=sys.stderr)
-        sys.exit(130)
+        _fail("interrupted", INTERRUPTED)
+    except _Interrupted as error:
+        _fail(str(error), INTERRUPTED)
+    except _Misuse as error:
+        _fail(_in_flags(str(error)), MISUSED)
+    except MemoryError as error:
+        _fail(f"there is not enough memory: {error}", FAILED)
     except (ValueError, TypeError, OSError, ImportError) as error:
-        print(f"mpodis: {_one_line(str(error))}", file=sys.stderr)
-        sys.exit(1)
+        _fail(_in_flags(str(error)), FAILED)
     except Exception as error:
         # typer's own usage errors carry a message and an exit code; anything else is a bug
         describe = getattr(error, "format_message", None)
         if describe is None:
             raise
-        message = _one_line(describe())
-        if message:  # there is none where the help was shown for want of arguments
-            print(f"mpodis: {message}", file=sys.stderr)
-        sys.exit(getattr(error, "exit_code", 2))
+        _fail(describe(), getattr(error, "exit_code", MISUSED))
 
 
-def _one_line(message: str) -> str:
-    return " ".join(message.split())
+def _fail(message: str, status: int) -> typing.NoReturn:
+    """Print an error, if there is anything to say, and end."""
+    if message:  # there is none where the help was shown for want of arguments
+        print(f"mpodis: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(status)
+
+
+def _in_flags(message: str) -> str:
+    """A message of the package with flags in place of its arguments."""
+    flags = {}
+    for command in typer.main.get_command(app).commands.values():  # type: ignore[attr-defined]
+        flags |= {p.name: p.opts[0] for p in command.params if p.opts[0].startswith("--")}
+    value = r"'[^']*'|\([^()]*\)|[^\s,;:()]+"
+    given = re.compile(rf"(?<![\w./-])({'|'.join(flags)})=({value})?")
+    message = given.sub(lambda found: _as_flag(flags[found[1]], found[2] or ""), message)
+    # names that nothing else in a sentence can mean
+    for name in (name for name in flags if "_" in name):
+        message = re.sub(rf"(?<![\w./'-]){name}(?![\w./('=-])", flags[name], message)
+    return message
+
+
+def _as_flag(flag: str, value: str) -> str:
+    """What one types for ``name=value``."""
+    if value in ("True", "False"):
+        return flag if value == "True" else flag.replace("--", "--no-", 1)
+    value = value.strip("()").replace(", ", ",").rstrip(",").replace("'", "")
+    return f"{flag} {shlex.quote(value)}" if value else flag
 
 
 def _version(value: bool) -> None:
@@ -93,6 +154,16 @@ def _flags(cls: type[Config]) -> list[inspect.Parameter]:
     return [_flag(cls, f, kinds[f.name]) for f in fields(cls)]
 
 
+def _completions(names: tuple[str, ...]) -> Callable[[str], list[str]]:
+    """Completes the last of several values with commas."""
+
+    def complete(incomplete: str) -> list[str]:
+        before, comma, last = incomplete.rpartition(",")
+        return [f"{before}{comma}{name}" for name in names if name.startswith(last)]
+
+    return complete
+
+
 def _flag(cls: type[Config], f: Field, kind: Any) -> inspect.Parameter:
     owner = next(c for c in cls.__mro__ if f.name in vars(c).get("__annotations__", {}))
     help, choices = f.metadata["help"], f.metadata["choices"]
@@ -109,6 +180,7 @@ def _flag(cls: type[Config], f: Field, kind: Any) -> inspect.Parameter:
             metavar=None if _is_switch(kind) else _metavar(kind),
             show_default=False,
             rich_help_panel=owner.panel,
+            autocompletion=_completions(choices) if choices else None,
         )
     annotation = Annotated[(bool if _is_switch(kind) else str) | None, given]
     return _parameter(f.name, annotation, None)
@@ -138,7 +210,7 @@ def _text(default: object) -> str:
 
 SHARED = [
     _parameter("config", ConfigFile, None),
-    _parameter("out", Out, None),
+    _parameter("run_dir", RunDir, None),
     _parameter("quiet", Quiet, False),
 ]
 """Parameters that every job has beside its options."""
@@ -163,15 +235,27 @@ def _command(
 def _add_job(name: str, cls: type[Config]) -> None:
     """The command of a job in `JOBS`."""
 
-    def call(config: Path | None, out: Path | None, quiet: bool, **flags: Any) -> None:
-        options = load_options(cls, config, _given(flags))
-        _begin(name, options, options.label, out=out, quiet=quiet)
+    def call(config: Path | None, run_dir: Path | None, quiet: bool, **flags: Any) -> None:
+        options = _options_of(cls, config, flags)
+        _begin(name, options, options.label, run_dir=run_dir, quiet=quiet)
 
     _command(name, inspect.getdoc(cls) or "", [*_flags(cls), *SHARED], call)
 
 
-def _given(flags: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in flags.items() if value is not None}
+def _options_of(cls: type[C], config: Path | None, flags: dict[str, Any]) -> C:
+    """Options of a file and of the flags that were given; a wrong one is a misuse."""
+    with _misuse():
+        given = {name: value for name, value in flags.items() if value is not None}
+        return load_options(cls, config, given)
+
+
+@contextlib.contextmanager
+def _misuse() -> Iterator[None]:
+    """Values that options do not take are misuse of the command."""
+    try:
+        yield
+    except ValueError as error:
+        raise _Misuse(str(error)) from None
 
 
 for _name, _job in JOBS.items():
@@ -181,7 +265,7 @@ for _name, _job in JOBS.items():
 def _reproduce(
     name: str | None,
     config: Path | None,
-    out: Path | None,
+    run_dir: Path | None,
     quiet: bool,
     other: list[str] | None,
     **flags: Any,
@@ -192,14 +276,16 @@ def _reproduce(
         for known, title in EXPERIMENTS.items():
             print(f"{known:14s}{title}")
         return
-    cls = load_job(REPRODUCE + name).options
-    options = load_options(cls, config, _given(flags) | _assignments(other or []))
-    _begin(REPRODUCE + name, options, name, out=out, quiet=quiet)
+    with _misuse():
+        cls, own = load_job(REPRODUCE + name).options, _assignments(other or [])
+    options = _options_of(cls, config, flags | own)
+    _begin(REPRODUCE + name, options, name, run_dir=run_dir, quiet=quiet)
 
 
 _command(
     "reproduce",
-    "Reproduce a table or figure, of the paper or of our own: record, figure and finding.",
+    "Reproduce a table or figure, of the paper or of our own: record, figure and finding.\n\n"
+    "Example: mpodis reproduce fig4 --seeds 3 --set depths=2,4,8 --run-dir fig4",
     [
         _parameter(
             "name",
@@ -238,40 +324,159 @@ def export(
     out: Annotated[Path, typer.Option(help="Folder for the circuits; must be empty.")],
     format: Annotated[str, typer.Option(help="qasm3 (OpenQASM 3) or qpy.")] = "qasm3",
 ) -> None:
-    """Write the circuits of a run as OpenQASM 3 or QPY, with their global phase in a JSON file."""
+    """Write the circuits of a run as OpenQASM 3 or QPY, with their global phase in a JSON file.
+
+    Example: mpodis export RUN --out circuits --format qasm3
+    """
     from mpodis.jobs.export import export_run
 
     for done in export_run(source, out, format=format):
         print(f"{done}\n")
 
 
+def _estimate(config: Path | None, **flags: Any) -> None:
+    options = _options_of(DisentangleConfig, config, flags)
+    from mpodis.jobs.estimate import estimate
+
+    for table in estimate(options):
+        print(f"{table}\n")
+
+
+_command(
+    "estimate",
+    "Tell which engines fit, and how long `mpodis disentangle` with these options takes at most."
+    "\n\nExample: mpodis estimate w.npy --depth 8 --max-bond 2",
+    [*_flags(DisentangleConfig), SHARED[0]],
+    _estimate,
+)
+
+
 @app.command()
 def show(run_dir: Run) -> None:
-    """Print the tables of a finished run."""
-    from mpodis.jobs.directory import JobDirectory
+    """Print the results of a run so far, that of a command or of `disentangle` in Python.
 
-    directory, _, _ = JobDirectory.open(run_dir)
-    _print_tables(directory)
+    Example: mpodis show RUN
+    """
+    from mpodis.jobs.directory import JobDirectory
+    from mpodis.jobs.status import RunStatus
+
+    status = RunStatus.of(run_dir)
+    if status.kind == "job" and status.has_ended:
+        _print_tables(JobDirectory(run_dir))
+        return
+    for table in status.tables():
+        print(f"\n{table}")
+    print(f"\n{_state(status)}")
 
 
 @app.command()
-def resume(run_dir: Run, quiet: Quiet = False) -> None:
-    """Go on with a run that was interrupted; what is done is not done again."""
+def watch(
+    run_dir: Run,
+    every: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 2.0,
+    once: Annotated[bool, typer.Option("--once", help="Look once, for scripts.")] = False,
+) -> None:
+    """Follow a run that another process works on; its checkpoints are five seconds apart.
 
+    The exit status is 0 if the run has ended or goes on, 1 if it was stopped before its end.
+
+    Example: mpodis watch RUN
+    """
+    from mpodis.jobs.status import RunStatus
+
+    shown: dict[str, str] = {}
+    idle = 0
+    while True:
+        status = RunStatus.of(run_dir)
+        ended, running = status.has_ended, status.is_running  # before the lines, which may be newer
+        lines = status.lines()
+        for name, line in lines.items():
+            if shown.get(name) != line:
+                print(f"{datetime.datetime.now():%H:%M:%S}  {line}", flush=True)
+        shown = lines
+        idle = 0 if running or ended else idle + 1
+        if ended or once or idle > 1 or status.kind == "pieces":
+            print(_state(status))
+            raise typer.Exit(FAILED if idle and status.kind != "pieces" else 0)
+        time.sleep(every)
+
+
+def _state(status: RunStatus) -> str:
+    """A sentence on whether a run goes on."""
+    if status.has_ended:
+        return f"{status.path} has ended"
+    if status.kind == "pieces":
+        return f"{status.path} holds {len(status.pieces)} finished pieces"
+    if status.is_running:
+        return f"{status.path} is running"
+    return f"{status.path} was stopped; go on with `mpodis resume {shlex.quote(str(status.path))}`"
+
+
+@app.command()
+def resume(
+    run_dir: Run,
+    max_sweeps: Annotated[
+        int | None, typer.Option(min=1, help="Another limit, for runs of disentangle.")
+    ] = None,
+    max_seconds: Annotated[
+        float | None, typer.Option(min=0, help="Another limit, for runs of disentangle.")
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Go on with a run that was interrupted, that of a command or of `disentangle` in Python.
+
+    What is done is not done again. A run that had ended at a limit goes on if the limit is raised.
+
+    Example: mpodis resume RUN --max-seconds 600
+    """
+    from mpodis.jobs.status import RunStatus
+
+    limits = {"max_sweeps": max_sweeps, "max_seconds": max_seconds}
+    limits = {name: value for name, value in limits.items() if value is not None}
+    status = RunStatus.of(run_dir)
+    if status.kind == "search":
+        _resume_search(run_dir, limits, quiet=quiet)
+        return
+    if status.kind == "pieces":
+        raise ValueError(
+            f"{run_dir} does not hold the operator; go on in Python, by the same call with this "
+            "directory"
+        )
     directory, title, options = open_job(run_dir)
+    if limits:
+        if not isinstance(options, DisentangleConfig):
+            raise _Misuse(f"{' and '.join(map(_as_option, limits))}: {run_dir} is a run of {title}")
+        options = replace(options, **limits)
+        directory.reopen(options)
     job = load_job(title)
     prepared = None if directory.has_ended else job.prepare(options)
     _finish(directory, job, options, prepared, quiet=quiet)
 
 
-def _begin(title: str, options: Config, label: str, *, out: Path | None, quiet: bool) -> None:
-    """Check the input of a job, make its directory, and do it."""
-    from mpodis.jobs.directory import JobDirectory
+def _as_option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
+
+def _resume_search(run_dir: Path, limits: dict[str, Any], *, quiet: bool) -> None:
+    """Go on with a run of `disentangle` in Python, and print its result."""
+    from mpodis.disentangling import resume as go_on
+
+    logging.getLogger("mpodis").setLevel(logging.ERROR)  # what to do after Ctrl-C is said below
+    found = go_on(run_dir, **limits, progbar=not quiet)
+    print(f"\n{found.table()}\n")
+    if found.status == "interrupted":
+        raise _Interrupted(run_dir)
+
+
+def _begin(title: str, options: Config, label: str, *, run_dir: Path | None, quiet: bool) -> None:
+    """Check the input of a job, make its directory, and do it."""
+    from mpodis.jobs.directory import JobDirectory, check_new
+
+    if run_dir is not None:
+        check_new(run_dir)
     job = load_job(title)
     prepared = job.prepare(options)
     now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    path = Path("runs") / f"{label}-{now}" if out is None else out
+    path = Path("runs") / f"{label}-{now}" if run_dir is None else run_dir
     made = [folder for folder in (path, *path.parents) if not folder.exists()]
     directory = JobDirectory.create(path, title, options.with_absolute_paths())
     try:
@@ -300,12 +505,16 @@ def _finish(
     from mpodis.jobs.directory import interrupts_raise
     from mpodis.report import render
 
-    print(f"writing to {directory.path}", flush=True)
-    logging.getLogger("mpodis").setLevel(logging.WARNING if quiet else logging.INFO)
-    if not directory.has_ended:
-        with interrupts_raise():
-            job.run(options, prepared, directory, progbar=not quiet)
-    page = render(directory.path)
+    with directory.lock():
+        print(f"writing to {directory.path}", flush=True)
+        logging.getLogger("mpodis").setLevel(logging.WARNING if quiet else logging.INFO)
+        if not directory.has_ended:
+            try:
+                with interrupts_raise():
+                    job.run(options, prepared, directory, progbar=not quiet)
+            except KeyboardInterrupt:
+                raise _Interrupted(directory.path) from None
+        page = render(directory.path)
     _print_tables(directory)
     print(f"report: {page}")
 

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -177,6 +177,8 @@ def disentangle(
     ValueError
         Options that are not known, circuits that do not fit the operator, legs that are not
         qubits, "activations" without inputs, an operator too large for the engine or the memory.
+    BlockingIOError
+        Another process is working in `run_dir`.
 
     Examples
     --------
@@ -236,7 +238,8 @@ def disentangle(
     # everything is checked here, before a directory is made
     search = Search(problem, options, goal, optimize=optimize, executor=executor)
     store = None if run_dir is None else RunStore.open(run_dir, problem, search.options)
-    return _run(search, store, progbar=progbar)
+    with nullcontext() if store is None else store.lock():
+        return _run(search, store, progbar=progbar)
 
 
 def _given(init: str | Factorization | Disentangled) -> Factorization | None:
@@ -284,7 +287,8 @@ def resume(
     search = Search(
         problem, options, _stored(options, objective), optimize=optimize, executor=executor
     )
-    return _run(search, store, progbar=progbar)
+    with store.lock():
+        return _run(search, store, progbar=progbar)
 
 
 def _stored(options: SearchOptions, given: Objective | None) -> Objective:

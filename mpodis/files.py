@@ -1,11 +1,15 @@
-"""Files: atomic writes, JSON, and arrays (complex ones too) as safetensors, never as pickles."""
+"""Files: atomic writes, JSON, arrays (complex ones too) as safetensors, locks; no pickles."""
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +17,9 @@ import numpy as np
 
 __all__ = [
     "array_metadata",
+    "is_locked",
     "load_arrays",
+    "locked",
     "read_json",
     "save_arrays",
     "write_atomic",
@@ -21,6 +27,9 @@ __all__ = [
 ]
 
 _COMPLEX = "mpodis.complex"
+_LOCK = "lock"
+_LOCK_SECONDS = 0.5
+"""How long a lock is waited for: `is_locked` holds it for an instant."""
 
 
 def write_atomic(path: str | os.PathLike, content: bytes | str) -> None:
@@ -45,6 +54,48 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+@contextmanager
+def locked(folder: str | os.PathLike) -> Iterator[None]:
+    """Keep other processes from working in a folder at the same time.
+
+    The operating system releases the lock when the process ends, however it ends. File systems
+    without locks give none.
+
+    Raises
+    ------
+    BlockingIOError
+        If another process holds the lock.
+    """
+    with (Path(folder) / _LOCK).open("a") as file:
+        limit = time.monotonic() + _LOCK_SECONDS
+        while not _take_lock(file.fileno(), fcntl.LOCK_EX):
+            if time.monotonic() > limit:
+                raise BlockingIOError(
+                    f"another process is working in {folder}; follow it with `mpodis watch "
+                    f"{folder}`, or choose another directory"
+                )
+            time.sleep(0.05)
+        yield
+
+
+def is_locked(folder: str | os.PathLike) -> bool:
+    """Whether a process works in a folder, see `locked`."""
+    try:
+        with (Path(folder) / _LOCK).open() as file:
+            return not _take_lock(file.fileno(), fcntl.LOCK_SH)
+    except FileNotFoundError:
+        return False
+
+
+def _take_lock(handle: int, kind: int) -> bool:
+    """Whether the lock was free, or there are no locks; closing the file releases it."""
+    try:
+        fcntl.flock(handle, kind | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in (errno.EWOULDBLOCK, errno.EACCES)
+    return True
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:

@@ -23,11 +23,12 @@ from typing import Any, ClassVar, Self, TypeVar
 __all__ = [
     "Config",
     "DisentangleConfig",
-    "MatrixConfig",
+    "OperatorConfig",
     "ParetoConfig",
     "ReproduceConfig",
     "RunConfig",
     "SearchOptions",
+    "is_whole",
     "like",
     "load_options",
     "option",
@@ -35,7 +36,7 @@ __all__ = [
 ]
 
 OPERATOR_OBJECTIVES = ("overlap", "activations")
-"""Objectives of the jobs that take a matrix from a file."""
+"""Objectives of the jobs that take an operator from a file."""
 NETWORK_OBJECTIVES = (*OPERATOR_OBJECTIVES, "sensitivity")
 """Objectives of a layer inside a trained network."""
 
@@ -112,7 +113,7 @@ class Config:
                 continue
             if isinstance(value, tuple):
                 if not value and f.default != ():
-                    raise ValueError(f"{f.name} is empty; give at least one value")
+                    raise ValueError(f"{f.name}=() is empty; give at least one value")
                 if len(set(value)) < len(value):
                     raise ValueError(f"{f.name}={value} contains duplicates")
             for entry in value if isinstance(value, tuple) else (value,):
@@ -206,6 +207,11 @@ def _registered(place: str | None) -> Iterable[str]:
         return ()
     module, _, name = place.partition(":")
     return getattr(importlib.import_module(module), name)
+
+
+def is_whole(text: str) -> bool:
+    """Whether a text is a whole number, which stands for so many layers, and no circuit spec."""
+    return text.strip().lstrip("-").isdigit()
 
 
 def _is_finite(value: Any) -> bool:
@@ -406,13 +412,17 @@ class SearchOptions(CommonSearchOptions):
 class RunConfig(CommonSearchOptions):
     """Train a network, disentangle its MPO layer, execute the circuits, and report it all.
 
-    Example: mpodis run --data mnist --data-dir DIR --repeats 5 --depths 4,8
+    Example: mpodis run --depth 2,4,8 --run-dir digits
     """
 
     panel: ClassVar[str] = "Job"
 
-    data: str = option("digits", "Images: digits (embedded) or mnist (8x8).")
-    data_dir: str | None = option(None, "Folder of mnist.npz or of idx files.", path=True)
+    data: str = option(
+        "digits", "Images: digits (embedded) or mnist (8x8).", choices=("digits", "mnist")
+    )
+    data_dir: str | None = option(
+        None, "Folder of mnist.npz, or of the four idx files of MNIST.", path=True
+    )
     repeats: int = option(1, "Networks, of consecutive seeds.", least=1)
     bond: int = option(2, "Bond dimension of the MPO layer.", least=1)
     epochs: int | None = option(
@@ -421,7 +431,7 @@ class RunConfig(CommonSearchOptions):
     learning_rate: float | None = option(
         None, "Learning rate of training; by default that of the data's recipe.", positive=True
     )
-    depths: tuple[int, ...] = option((2, 4, 8), "Layers on either side.", least=1)
+    depth: tuple[int, ...] = option((2, 4, 8), "Layers on either side.", least=1)
     width: int = option(2, "Wires of a gate.", least=1)
     group: str = option("SO", "Group of the gates; the network is real.", choices=("SO", "O"))
     objectives: tuple[str, ...] = option(
@@ -443,12 +453,16 @@ class RunConfig(CommonSearchOptions):
 
 
 @dataclass(frozen=True)
-class MatrixConfig(Config):
-    """A matrix in a file, and how it becomes an MPO."""
+class OperatorConfig(Config):
+    """An operator in a file, and how it becomes an MPO."""
 
-    panel: ClassVar[str] = "Matrix"
+    panel: ClassVar[str] = "Operator"
 
-    file: str = option("", "A .npy, .npz, .safetensors or .pt file.", path=True)
+    file: str = option(
+        "",
+        "A matrix as .npy, .npz, .safetensors or .pt, or an MPO or MPS that mpodis.save_mpo wrote.",
+        path=True,
+    )
     layer: str | None = option(None, "Name of the matrix in the file, where it holds several.")
     transpose: bool | None = option(
         None, "The file holds (outputs, inputs); by default all but NumPy files do."
@@ -456,13 +470,17 @@ class MatrixConfig(Config):
     inputs: str | None = option(
         None, "File with inputs of the layer, an array (samples, inputs).", path=True
     )
-    compress_bond: int | None = option(None, "Compress to this bond dimension first.")
-    compress_error: float | None = option(None, "Compress to this relative error first.")
+    compress_bond: int | None = option(None, "Compress to this bond dimension first.", least=1)
+    compress_error: float | None = option(
+        None, "Compress to this relative error first.", least=0.0
+    )
 
     def __post_init__(self) -> None:
         if not self.file:
             raise ValueError("no file was given; name a .npy, .npz, .safetensors or .pt file")
         super().__post_init__()
+        if self.compress_error is not None and self.compress_error >= 1:
+            raise ValueError(f"compress_error={self.compress_error} must be below 1")
 
     def check_inputs(self, objective: str) -> None:
         """Raise a ValueError if an objective needs inputs and there are none."""
@@ -478,10 +496,10 @@ class MatrixConfig(Config):
 
 
 @dataclass(frozen=True)
-class DisentangleConfig(CommonSearchOptions, MatrixConfig):
-    """Compress and disentangle a matrix of your own.
+class DisentangleConfig(CommonSearchOptions, OperatorConfig):
+    """Compress and disentangle an operator of your own: a matrix, an MPO or an MPS.
 
-    Example: mpodis disentangle w.npy --depth 8 --max-bond 2 --dtype float32
+    Example: mpodis disentangle w.npy --depth 8 --max-bond 2 --run-dir w
     """
 
     panel: ClassVar[str] = "Circuits"
@@ -502,18 +520,22 @@ class DisentangleConfig(CommonSearchOptions, MatrixConfig):
         super().__post_init__()
         if self.depth is not None and (self.left is not None or self.right is not None):
             raise ValueError(
-                f"depth={self.depth} describes both circuits; leave it out where left or right is "
-                "given"
+                f"depth={self.depth} describes both circuits; leave it out where left= or right= "
+                "is given"
             )
+        for side in ("left", "right"):
+            given = getattr(self, side)
+            if given is not None and is_whole(given) and int(given) < 1:
+                raise ValueError(f"{side}={given} is a number of layers and must be 1 or more")
         for objective in self.objectives:
             self.check_inputs(objective)
 
 
 @dataclass(frozen=True)
-class ParetoConfig(MatrixConfig):
-    """Find the fewest CNOTs for a matrix of your own: the front of overlap against CNOTs.
+class ParetoConfig(OperatorConfig):
+    """Find the fewest CNOTs for an operator of your own: the front of overlap against CNOTs.
 
-    Example: mpodis pareto w.npy --depths 1,2,4 --max-cnots 40
+    Example: mpodis pareto w.npy --depth 1,2,4 --max-cnots 40
     """
 
     panel: ClassVar[str] = "Front"
@@ -521,9 +543,11 @@ class ParetoConfig(MatrixConfig):
     max_bond: int = like(SearchOptions, "max_bond", 1)
     objective: str = like(SearchOptions, "objective", "overlap", choices=OPERATOR_OBJECTIVES)
     families: tuple[str, ...] = option(
-        (), "Default all: SO(4),O(4),scaffold,CNOTs alone,pruned,searched."
+        (),
+        "How circuits are found, by default all: SO(4),O(4),scaffold,CNOTs alone,pruned,searched.",
+        registry="mpodis.resynthesis:FAMILIES",
     )
-    depths: tuple[int, ...] = option((1, 2, 4, 8), "Layers on either side of brickwalls.", least=1)
+    depth: tuple[int, ...] = option((1, 2, 4, 8), "Layers on either side of brickwalls.", least=1)
     max_cnots: int | None = option(
         None, "Most CNOTs; by default those of the deepest brickwall.", least=0
     )
@@ -546,7 +570,11 @@ class ReproduceConfig(Config):
 
     panel: ClassVar[str] = "Experiment"
 
-    data: str = option("digits", "Images: digits (embedded), mnist or cifar10.")
+    data: str = option(
+        "digits",
+        "Images: digits (embedded), mnist or cifar10.",
+        choices=("digits", "mnist", "cifar10"),
+    )
     data_dir: str | None = option(None, "Folder of the data.", path=True)
     networks: str | None = option(
         None,

@@ -6,6 +6,7 @@ A search of `disentangle` (`RunStore`):
     problem.safetensors      operator, second moments, initial guess
     history.jsonl            one record a line
     checkpoint.safetensors   the search's State; checkpoint.previous.safetensors the one before
+    lock                     held by the process that searches
 
 Every file is replaced atomically, except for the history, which is appended to before the
 checkpoint that counts its lines; surplus lines of a killed run are cut off when it goes on.
@@ -25,19 +26,28 @@ import hashlib
 import json
 import logging
 import os
-from dataclasses import replace
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mpodis.factorization import dump_ansatz, load_ansatz
-from mpodis.files import load_arrays, read_json, save_arrays, write_atomic, write_json
+from mpodis.files import (
+    array_metadata,
+    load_arrays,
+    locked,
+    read_json,
+    save_arrays,
+    write_atomic,
+    write_json,
+)
 from mpodis.optimise.problem import Point, Problem
 from mpodis.optimise.state import State
 from mpodis.options import SearchOptions
 
-__all__ = ["PieceStore", "RunStore"]
+__all__ = ["PieceStore", "RunStore", "SearchProgress"]
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +56,48 @@ OLD_FORMATS = ("mpodis-disentangle-1",)
 LIMITS = ("max_sweeps", "max_seconds")
 """Options that may change when a run goes on."""
 PARTS = ("left", "core", "right")
+
+
+@dataclass(frozen=True)
+class SearchProgress:
+    """How far a search is, as its files tell.
+
+    Attributes
+    ----------
+    records : list of dict
+        The history so far, see `mpodis.History`.
+    ended : str
+        Why it ended; empty while it has not.
+    n_init : int
+        How many initial guesses it tries.
+    """
+
+    records: list[dict]
+    ended: str
+    n_init: int
+
+    @classmethod
+    def read(cls, path: str | os.PathLike) -> SearchProgress | None:
+        """The progress of the search in a directory; None if there is none."""
+        path = Path(path)
+        if not (path / "config.json").is_file():
+            return None
+        config = read_json(path / "config.json")
+        if not isinstance(config, dict) or config.get("format") != FORMAT:
+            return None
+        header = array_metadata(path / "checkpoint.safetensors") or array_metadata(
+            path / "checkpoint.previous.safetensors"  # while a checkpoint is being replaced
+        )
+        state = json.loads(header["state"]) if "state" in header else {"ended": "", "records": 0}
+        file = path / "history.jsonl"
+        # only lines that a checkpoint counts: later ones may be half written, or cut off
+        lines = file.read_text().splitlines()[: state["records"]] if file.exists() else []
+        return cls([json.loads(line) for line in lines], state["ended"], config["options"]["n_init"])
+
+    @property
+    def best(self) -> dict | None:
+        """The record of least loss."""
+        return min(self.records, key=lambda record: record["loss"], default=None)
 
 
 class RunStore:
@@ -133,6 +185,10 @@ class RunStore:
         if _fingerprint(problem) != config["fingerprint"]:
             raise ValueError(f"the arrays of {path} do not belong to its config.json")
         return cls(path), problem, SearchOptions.from_dict(config["options"])
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Keep other processes away while this one searches, see `mpodis.files.locked`."""
+        return locked(self.path)
 
     def save_limits(self, options: SearchOptions, **limits: float | None) -> SearchOptions:
         """Store other limits; returns the options with them. Those that are None stay."""

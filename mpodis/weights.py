@@ -1,7 +1,8 @@
-"""Read one weight matrix from a user's file, without running any code from it."""
+"""Operators in a user's files: weight matrices, MPOs and MPS; no code in them is ever run."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import warnings
@@ -12,11 +13,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mpodis.conventions import padded_shape, to_numpy
+from mpodis.files import array_metadata, load_arrays, save_arrays
+from mpodis.mpo import Compressed
+from mpodis.sites import legs_of, mpo_from_tensors, site_tensors
+
 if TYPE_CHECKING:
     import torch
+    from quimb.tensor import MatrixProductOperator, MatrixProductState
 
-__all__ = ["Weight", "load_weight"]
+__all__ = ["Weight", "holds_mpo", "load_mpo", "load_weight", "save_mpo"]
 
+MPO_FORMAT = "mpodis-mpo-1"
 SUFFIXES = (".npy", ".npz", ".safetensors", ".pt", ".pth", ".bin")
 
 
@@ -179,4 +187,101 @@ def _unreadable(path: Path, error: Exception) -> str:
     return (
         f"{path} cannot be read ({reason[:160]}); it may be truncated, or hold pickled objects, "
         "which are never loaded: save plain arrays or a state dict"
+    )
+
+
+# --- tensor networks
+
+
+def save_mpo(
+    operator: MatrixProductOperator | MatrixProductState | Compressed,
+    path: str | os.PathLike,
+    *,
+    shape: tuple[int, int] | None = None,
+) -> None:
+    """Write an MPO or an MPS as one safetensors file, atomically.
+
+    Parameters
+    ----------
+    operator : MatrixProductOperator, MatrixProductState or Compressed
+        quimb's networks, whatever their indices are called. An MPS is the operator of one column
+        whose sites have legs (2, 1).
+    path : path
+    shape : (inputs, outputs), optional
+        Of the matrix before zero padding, where the operator does not know it.
+
+    Raises
+    ------
+    TypeError
+        If the operator is something else.
+    ValueError
+        If the shape does not lie within the operator, or an entry is NaN or infinite.
+
+    Examples
+    --------
+    >>> import tempfile, quimb.tensor as qtn
+    >>> file = Path(tempfile.mkdtemp()) / "ising.safetensors"
+    >>> save_mpo(qtn.MPO_ham_ising(24), file)
+    >>> load_mpo(file).bonds[:3]
+    (3, 3, 3)
+    """
+    error = 0.0
+    if isinstance(operator, Compressed):
+        shape, error = shape or operator.shape, operator.relative_error
+        operator = operator.mpo
+    tensors = [to_numpy(tensor) for tensor in site_tensors(_as_operator(operator))]
+    padded = padded_shape(legs_of(tensors))
+    shape = padded if shape is None else (int(shape[0]), int(shape[1]))
+    if not (1 <= shape[0] <= padded[0] and 1 <= shape[1] <= padded[1]):
+        raise ValueError(f"shape={shape} does not lie within the operator's {padded}")
+    if not all(np.isfinite(tensor).all() for tensor in tensors):
+        raise ValueError("entries of the MPO are NaN or infinite")
+    header = {
+        "format": MPO_FORMAT,
+        "shape": json.dumps(shape),
+        "relative_error": json.dumps(float(error)),
+    }
+    save_arrays(path, {f"site.{k}": x for k, x in enumerate(tensors)}, metadata=header)
+
+
+def load_mpo(path: str | os.PathLike) -> Compressed:
+    """Read what `save_mpo` wrote: the MPO (``.mpo``), and its shape before zero padding.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is no such file, or it is truncated or holds something else.
+    """
+    arrays, header = load_arrays(path)
+    if header.get("format") != MPO_FORMAT:
+        raise ValueError(f"{path} does not hold an MPO; it was not written by `save_mpo`")
+    rows, columns = json.loads(header["shape"])
+    tensors = [arrays[f"site.{k}"] for k in range(len(arrays))]
+    error = json.loads(header["relative_error"])
+    return Compressed(mpo_from_tensors(tensors), (rows, columns), error)
+
+
+def holds_mpo(path: str | os.PathLike) -> bool:
+    """Whether a file was written by `save_mpo`, by its header."""
+    return array_metadata(path).get("format") == MPO_FORMAT
+
+
+def _as_operator(
+    network: MatrixProductOperator | MatrixProductState,
+) -> MatrixProductOperator:
+    """An MPS as the MPO with an output leg of dimension 1 on every site; an MPO as it is."""
+    from quimb.tensor import MatrixProductOperator, MatrixProductState
+
+    if not isinstance(network, MatrixProductState):
+        return network
+    copy = network.copy()
+    for site in copy.gen_sites_present():
+        copy[site].new_ind(f"_output{site}", size=1)
+    return copy.view_as_(
+        MatrixProductOperator,
+        cyclic=copy.cyclic,
+        L=copy.L,
+        site_tag_id=copy.site_tag_id,
+        upper_ind_id=copy.site_ind_id,
+        lower_ind_id="_output{}",
     )

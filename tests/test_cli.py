@@ -33,8 +33,8 @@ def options(monkeypatch):
     """The options with which a job would have begun, and its other arguments."""
     seen = []
 
-    def begin(title, config, label, *, out, quiet):
-        seen.append((config, {"out": out, "job": title, "label": label, "quiet": quiet}))
+    def begin(title, config, label, *, run_dir, quiet):
+        seen.append((config, {"run_dir": run_dir, "job": title, "label": label, "quiet": quiet}))
 
     monkeypatch.setattr(cli, "_begin", begin)
     return seen
@@ -79,7 +79,7 @@ MAIN = SEARCH | {
     "bond": 4,
     "epochs": 5,
     "learning_rate": 0.5,
-    "depths": [1, 5],
+    "depth": [1, 5],
     "width": 3,
     "group": "O",
     "objectives": ["activations"],
@@ -104,7 +104,7 @@ FRONT = MATRIX | {
     "max_bond": 2,
     "objective": "activations",
     "families": ["SO(4)", "CNOTs alone"],
-    "depths": [3],
+    "depth": [3],
     "max_cnots": 9,
     "n_init": 5,
     "rounds": 6,
@@ -145,7 +145,7 @@ def toml(path, values):
 @each_job
 def test_every_flag_is_a_key_and_every_key_a_flag(job):
     cls, values = JOBS[job]
-    parameters = {p.name for p in COMMANDS[job].params} - {"config", "out", "quiet"}
+    parameters = {p.name for p in COMMANDS[job].params} - {"config", "run_dir", "quiet"}
     assert parameters == {field.name for field in fields(cls)} == set(values) | apart(job)
     for field in fields(cls):  # or the tests below could not tell a flag that is lost
         default = list(field.default) if isinstance(field.default, tuple) else field.default
@@ -166,12 +166,12 @@ def test_a_depth_from_the_command_line(mpodis, options):
 def test_the_flags_of_experiments(mpodis, options):
     parameters = {p.name for p in COMMANDS["reproduce"].params}
     own = {field.name for field in fields(ReproduceConfig)}
-    assert parameters == own | {"name", "other", "config", "out", "quiet"}
+    assert parameters == own | {"name", "other", "config", "run_dir", "quiet"}
     words = ("--seeds", "3", "--set", "widths=2,3", "--set", "starts=5", "--workers", "1")
     assert mpodis("reproduce", "table1", *words) == (0, "", "")
     ((found, rest),) = options
     assert (found.seeds, found.widths, found.starts, found.workers) == (3, (2, 3), 5, 1)
-    assert rest == {"out": None, "job": "reproduce table1", "label": "table1", "quiet": False}
+    assert rest == {"run_dir": None, "job": "reproduce table1", "label": "table1", "quiet": False}
 
 
 @each_job
@@ -199,11 +199,11 @@ def test_flags_win_over_the_file_one_by_one(mpodis, options, tmp_path, job):
 
 
 def test_options_that_are_no_keys(mpodis, options):
-    mpodis("run", "--out", "a/b", "--quiet")
+    mpodis("run", "--run-dir", "a/b", "--quiet")
     mpodis("disentangle", "folder/w.npy")
     assert [rest for _, rest in options] == [
-        {"out": Path("a/b"), "job": "run", "label": "digits", "quiet": True},
-        {"out": None, "job": "disentangle", "label": "w", "quiet": False},
+        {"run_dir": Path("a/b"), "job": "run", "label": "digits", "quiet": True},
+        {"run_dir": None, "job": "disentangle", "label": "w", "quiet": False},
     ]
 
 
@@ -262,7 +262,7 @@ def test_the_script_of_the_package_is_this_one():
 
 def test_a_layer_from_the_file_to_the_report(mpodis):
     inputs()
-    flags = ("--inputs", "x.npy", "--objectives", "overlap,activations", "--out", "deep/run")
+    flags = ("--inputs", "x.npy", "--objectives", "overlap,activations", "--run-dir", "deep/run")
     code, out, err = mpodis("disentangle", "w.npy", *flags, *QUICK)
     assert (code, err) == (0, "")
     directory, job, config = open_job("deep/run")
@@ -288,13 +288,13 @@ def test_a_run_without_a_name_is_called_by_its_file_and_time(mpodis):
 
 
 def test_the_main_job_from_the_command_line(mpodis):
-    flags = ("--depths", "1", "--objectives", "overlap", "--epochs", "1", "--execute", "3")
+    flags = ("--depth", "1", "--objectives", "overlap", "--epochs", "1", "--execute", "3")
     code, out, err = mpodis(
-        "run", *flags, "--n-init", 1, "--max-sweeps", 1, "--quiet", "--out", "run"
+        "run", *flags, "--n-init", 1, "--max-sweeps", 1, "--quiet", "--run-dir", "run"
     )
     assert (code, err) == (0, "")
     directory, job, config = open_job("run")
-    assert (job, config.depths) == ("run", (1,))
+    assert (job, config.depth) == ("run", (1,))
     assert all(str(table) in out for table in tables(directory.results()))
     assert Path("run/report.html").is_file()
 
@@ -320,7 +320,7 @@ def test_resume_goes_on_and_then_only_shows(mpodis, monkeypatch):
     inputs()
     with monkeypatch.context() as patch:
         patch.setattr(layer_job, "truncated_mpo", interrupt)
-        code, _, err = mpodis("disentangle", "w.npy", *QUICK, "--out", "run")
+        code, _, err = mpodis("disentangle", "w.npy", *QUICK, "--run-dir", "run")
     assert code == 130
     assert err.endswith("mpodis: interrupted; go on with `mpodis resume RUN`\n")
     assert mpodis("show", "run")[0] == 1
@@ -341,7 +341,7 @@ def test_ctrl_c_stops_a_job_without_results(mpodis):
     flags = ("--depth", "8", "--init", "identity", "--tol", "0", "--max-sweeps", "1000000")
     code = "from mpodis.cli import main; main()"
     child = subprocess.Popen(
-        [sys.executable, "-c", code, "disentangle", "w.npy", *flags, "--out", "run"],
+        [sys.executable, "-c", code, "disentangle", "w.npy", *flags, "--run-dir", "run"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -367,11 +367,11 @@ def interrupt(*arguments, **options):
 
 
 def test_resume_of_the_main_job(mpodis, monkeypatch):
-    flags = ("--depths", "1", "--objectives", "overlap", "--epochs", "1", "--execute", "0")
+    flags = ("--depth", "1", "--objectives", "overlap", "--epochs", "1", "--execute", "0")
     with monkeypatch.context() as patch:
         patch.setattr(main_job, "costs", interrupt)
         code, _, _ = mpodis(
-            "run", *flags, "--n-init", 1, "--max-sweeps", 1, "--quiet", "--out", "run"
+            "run", *flags, "--n-init", 1, "--max-sweeps", 1, "--quiet", "--run-dir", "run"
         )
     assert code == 130
     monkeypatch.setattr(main_job, "train_tnn", interrupt)  # it is trained
@@ -388,7 +388,7 @@ def test_an_error_amid_the_work_keeps_what_was_done(mpodis, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(layer_job, "truncated_mpo", fail)
-        code, _, err = mpodis("disentangle", "w.npy", *QUICK, "--out", "deep/run")
+        code, _, err = mpodis("disentangle", "w.npy", *QUICK, "--run-dir", "deep/run")
     assert (code, err) == (1, "mpodis: late\n")
     assert Path("deep/run/overlap/history.jsonl").is_file()
     assert mpodis("resume", "deep/run", "--quiet")[0] == 0
@@ -402,5 +402,5 @@ def test_folders_that_another_run_uses_stay(mpodis, monkeypatch):
         raise ValueError("early")
 
     monkeypatch.setattr(layer_job, "run", fail)
-    assert mpodis("disentangle", "w.npy", "--out", "deep/run")[0] == 1
+    assert mpodis("disentangle", "w.npy", "--run-dir", "deep/run")[0] == 1
     assert list(Path("deep").iterdir()) == [Path("deep/other")]

@@ -98,9 +98,9 @@ REFUSED = {
     "mnist without folder": ("run --data mnist", "MNIST needs a folder: pass data_dir"),
     "missing folder": ("run --data mnist --data-dir absent", "absent: no such folder"),
     "empty folder": ("run --data mnist --data-dir empty", "neither mnist.npz nor"),
-    "main depth 0": ("run --depths 2,0", "depths=0 must be a whole number, 1 or more"),
+    "main depth 0": ("run --depth 2,0", "depths=0 must be a whole number, 1 or more"),
     "depths in words": (
-        "run --depths two",
+        "run --depth two",
         "depths='two' does not fit: Input should be",
     ),
     "wide gates": ("run --width 7", "a gate on 7 wires does not fit a circuit of 6"),
@@ -117,8 +117,8 @@ REFUSED = {
     "unknown layer key": ("disentangle w.npy --config typo.toml", "unknown option 'n_inti'"),
     "broken config": ("run --config broken.toml", "broken.toml is not valid TOML"),
     "missing config": ("run --config absent.toml", "there is no file absent.toml"),
-    "full directory": ("disentangle w.npy --out full", "full is not empty; choose another"),
-    "directory is a file": ("run --out w.npy", "w.npy is not empty; choose another"),
+    "full directory": ("disentangle w.npy --run-dir full", "full is not empty; choose another"),
+    "directory is a file": ("run --run-dir w.npy", "w.npy is not empty; choose another"),
     # runs
     "show no run": ("show empty", "empty is not a run directory: it has no config.json"),
     "show nothing": ("show absent", "absent is not a run directory"),
@@ -141,7 +141,7 @@ PLACED = ("NaN", "depth 0", "wide gates", *LATE)
     ("case", "where"),
     [
         *((case, ()) for case in REFUSED),
-        *((case, ("--out", folder)) for case in PLACED for folder in ("run", "deep/run", "empty")),
+        *((case, ("--run-dir", folder)) for case in PLACED for folder in ("run", "deep/run", "empty")),
     ],
 )
 def test_wrong_input_is_one_line_and_leaves_nothing(mpodis, case, where):
@@ -163,7 +163,7 @@ def test_a_real_process_fails_in_one_line_too(tmp_path, monkeypatch):
     code = "from mpodis.cli import main; main()"
     before = everything()
     for file in ("nan.npy", "pickle.pt"):
-        done = process("-c", code, "disentangle", tmp_path / file, "--out", tmp_path / "run")
+        done = process("-c", code, "disentangle", tmp_path / file, "--run-dir", tmp_path / "run")
         assert done.returncode == 1
         assert done.stdout == ""
         assert len(done.stderr.splitlines()) == 1

@@ -91,9 +91,9 @@ def test_false_is_a_value_and_not_a_missing_flag(tmp_path):
 @pytest.mark.parametrize(
     ("text", "flags", "value"),
     [
-        ("depths = [2, 4]", {"depths": "2,4"}, (2, 4)),
-        ("depths = 3", {"depths": "3"}, (3,)),
-        ('depths = "1, 2,"', {"depths": "1,2"}, (1, 2)),
+        ("depth = [2, 4]", {"depth": "2,4"}, (2, 4)),
+        ("depth = 3", {"depth": "3"}, (3,)),
+        ('depth = "1, 2,"', {"depth": "1,2"}, (1, 2)),
         ('objectives = ["overlap"]', {"objectives": "overlap"}, ("overlap",)),
         (
             'objectives = "overlap, activations"',
@@ -130,7 +130,7 @@ def test_a_depth_is_a_circuit_too(tmp_path):
     "options",
     [
         RunConfig(),
-        RunConfig(depths=(1, 3), objectives=("overlap",), learning_rate=0.5, data_dir="mnist"),
+        RunConfig(depth=(1, 3), objectives=("overlap",), learning_rate=0.5, data_dir="mnist"),
         DisentangleConfig(file="w.npy"),
         DisentangleConfig(
             file="w.pt",
@@ -229,9 +229,9 @@ def test_a_table_is_an_unknown_name(tmp_path):
         ("tol = true", "tol=True does not fit: Input should be a valid number"),
         ("data = ['digits']", r"data=\['digits'\] does not fit: Input should be a valid string"),
         ("group = false", "group='False' is not known; use one of SO, O"),
-        ("depths = [1.5]", r"depths=\[1.5\] does not fit: Input should be a valid integer"),
-        ("depths = [true]", r"depths=\[True\] does not fit: Input should be a valid integer"),
-        ('depths = "2,x"', r"depths='2,x' does not fit: Input should be a valid integer"),
+        ("depth = [1.5]", r"depth=\[1.5\] does not fit: Input should be a valid integer"),
+        ("depth = [true]", r"depth=\[True\] does not fit: Input should be a valid integer"),
+        ('depth = "2,x"', r"depth='2,x' does not fit: Input should be a valid integer"),
         ("objectives = [1.5]", "objectives='1.5' is not known"),
         ("epochs = 'all'", "epochs='all' does not fit: Input should be a valid integer"),
         ("data_dir = []", r"data_dir=\[\] does not fit: Input should be a valid string"),
@@ -258,10 +258,10 @@ FILE = {"file": "w.npy"}
             (RunConfig, {name: 0}, f"{name}=0 must be a whole number, 1 or more")
             for name in ("repeats", "bond", "max_bond", "width", "n_init", "max_sweeps", "epochs")
         ),
-        (RunConfig, {"depths": ()}, "depths is empty; give at least one value"),
-        (RunConfig, {"objectives": ()}, "objectives is empty; give at least one value"),
-        (RunConfig, {"depths": (2, 4, 2)}, r"depths=\(2, 4, 2\) contains duplicates"),
-        (RunConfig, {"depths": (2, 0)}, "depths=0 must be a whole number, 1 or more"),
+        (RunConfig, {"depth": ()}, r"depth=\(\) is empty; give at least one value"),
+        (RunConfig, {"objectives": ()}, r"objectives=\(\) is empty; give at least one value"),
+        (RunConfig, {"depth": (2, 4, 2)}, r"depth=\(2, 4, 2\) contains duplicates"),
+        (RunConfig, {"depth": (2, 0)}, "depth=0 must be a whole number, 1 or more"),
         (
             RunConfig,
             {"objectives": ("overlap", "fidelity")},
@@ -276,7 +276,7 @@ FILE = {"file": "w.npy"}
         (RunConfig, {"engine": "gpu"}, "engine='gpu' is not known; use one of auto, dense"),
         (DisentangleConfig, {}, "no file was given; name a .npy, .npz, .safetensors or .pt file"),
         (DisentangleConfig, FILE | {"n_init": 0}, "n_init=0 must be a whole number"),
-        (DisentangleConfig, FILE | {"objectives": ()}, "objectives is empty"),
+        (DisentangleConfig, FILE | {"objectives": ()}, r"objectives=\(\) is empty"),
         (DisentangleConfig, FILE | {"depth": 0}, "depth=0 must be a whole number, 1 or more"),
         (
             DisentangleConfig,

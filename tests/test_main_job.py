@@ -38,9 +38,9 @@ from mpodis.store import RunStore
 from reference import overlap, relative_error
 
 ROOT = Path(__file__).resolve().parents[1]
-MAIN = RunConfig(depths=(2, 1), n_init=1, max_sweeps=3, execute=20, repeats=2, epochs=8)
+MAIN = RunConfig(depth=(2, 1), n_init=1, max_sweeps=3, execute=20, repeats=2, epochs=8)
 SHORT = RunConfig(
-    depths=(1,),
+    depth=(1,),
     objectives=("overlap",),
     group="O",
     width=3,
@@ -308,7 +308,7 @@ def test_a_killed_process_ends_the_same(finished, tmp_path):
     path, single = tmp_path / "run", replace(MAIN, repeats=1)
     (tmp_path / "job.toml").write_text(single.to_toml())
     code = "from mpodis.cli import main; main()"
-    flags = ("--config", tmp_path / "job.toml", "--out", path, "--quiet")
+    flags = ("--config", tmp_path / "job.toml", "--run-dir", path, "--quiet")
     process = subprocess.Popen(
         [sys.executable, "-c", code, "run", *flags],
         cwd=ROOT,

@@ -33,8 +33,8 @@ def mpodis(mpodis):
     return mpodis
 
 
-FLAGS = ("--depths", "1", "--n-init", "1", "--rounds", "1", "--trials", "1", "--sweeps", "1")
-QUICK = (*FLAGS, "--beam", "1", "--max-sweeps", "2", "--quiet", "--out", "run")
+FLAGS = ("--depth", "1", "--n-init", "1", "--rounds", "1", "--trials", "1", "--sweeps", "1")
+QUICK = (*FLAGS, "--beam", "1", "--max-sweeps", "2", "--quiet", "--run-dir", "run")
 
 
 def test_the_whole_command(mpodis, tmp_path):
@@ -96,7 +96,7 @@ def test_the_activations_from_the_command_line(mpodis, tmp_path):
         ("pareto w.npy --objective activations", "give --inputs FILE"),
         ("pareto w.npy --objective loss", "objective='loss' is not known"),
         ("pareto w.npy --trials 0", "trials=0 must be a whole number, 1 or more"),
-        ("pareto w.npy --depths ,", "depths is empty"),
+        ("pareto w.npy --depth ,", "depth is empty"),
     ],
 )
 def test_wrong_commands_leave_nothing_behind(mpodis, tmp_path, words, message):
@@ -112,7 +112,7 @@ def test_options_from_toml(tmp_path):
     path = tmp_path / "job.toml"
     path.write_text('file = "w.npy"\ndepths = [2, 4]\nfamilies = "pruned"\nmax_cnots = 9\n')
     config = load_options(ParetoConfig, path, {"seed": 3})
-    assert (config.depths, config.families, config.max_cnots) == ((2, 4), ("pruned",), 9)
+    assert (config.depth, config.families, config.max_cnots) == ((2, 4), ("pruned",), 9)
     assert config.seed == 3
 
 
@@ -122,7 +122,7 @@ def test_options_from_toml(tmp_path):
 def test_the_job_without_a_command_line(tmp_path):
     np.save(tmp_path / "w.npy", random_matrix((4, 4)))
     config = ParetoConfig(
-        file=str(tmp_path / "w.npy"), families=("O(4)",), depths=(1,), max_sweeps=1
+        file=str(tmp_path / "w.npy"), families=("O(4)",), depth=(1,), max_sweeps=1
     )
     directory = JobDirectory.create(tmp_path / "run", "pareto", config)
     results = do("pareto", config, directory)

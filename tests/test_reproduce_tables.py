@@ -303,7 +303,7 @@ def test_the_command_needs_no_qiskit(tmp_path):
         "1",
         "--workers",
         "1",
-        "--out",
+        "--run-dir",
         str(tmp_path / "run"),
     ]
     words += ["--quiet", "--set", "epochs=1", "--set", "rows=product", "--set", "gates=none"]

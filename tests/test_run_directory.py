@@ -13,7 +13,7 @@ from mpodis.options import Config, DisentangleConfig, RunConfig, option
 from mpodis.report import render
 from mpodis.tables import Table
 
-MAIN = RunConfig(depths=(2, 1), n_init=1)
+MAIN = RunConfig(depth=(2, 1), n_init=1)
 
 
 def test_a_page_is_made_of_finished_jobs_only(tmp_path):

@@ -7,15 +7,15 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 from mpodis import __version__
-from mpodis.files import read_json, write_json
+from mpodis.files import locked, read_json, write_json
 from mpodis.options import Config
 
-__all__ = ["JobDirectory", "interrupts_raise"]
+__all__ = ["JobDirectory", "check_new", "interrupts_raise"]
 
 FORMAT = "mpodis-job-2"
 EARLIER = "mpodis-run-1"
@@ -31,6 +31,7 @@ class JobDirectory:
         stages/         one JSON file for every stage that is done
         results.json    everything the report shows; written when the job has ended
         report.html     the page
+        lock            held by the process that does the job
     """
 
     def __init__(self, path: str | os.PathLike) -> None:
@@ -40,10 +41,7 @@ class JobDirectory:
     def create(cls, path: str | os.PathLike, job: str, options: Config) -> JobDirectory:
         """A new directory for the job of a title; a ValueError if there is something in it."""
         path = Path(path)
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise ValueError(
-                f"{path} is not empty; choose another directory, or go on with `mpodis resume`"
-            )
+        check_new(path)
         (path / "stages").mkdir(parents=True, exist_ok=True)
         record = {"format": FORMAT, "version": __version__, "job": job}
         write_json(path / "config.json", record | {"config": options.to_dict()})
@@ -75,6 +73,17 @@ class JobDirectory:
         if found != FORMAT:
             raise ValueError(f"{path} is not the directory of a job of this package")
         return cls(path), record["job"], record.get("config", {})
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Keep other processes away while this one does the job, see `mpodis.files.locked`."""
+        return locked(self.path)
+
+    def reopen(self, options: Config) -> None:
+        """Let a job of `disentangle` go on under other options: results and stages are dropped."""
+        record = read_json(self.path / "config.json")
+        write_json(self.path / "config.json", record | {"config": options.to_dict()})
+        for file in (self.path / "results.json", *self.path.glob("stages/*.json")):
+            file.unlink(missing_ok=True)
 
     def has_stage(self, name: str) -> bool:
         return self._stage_file(name).exists()
@@ -115,6 +124,15 @@ class JobDirectory:
                 f"the job in {self.path} has not ended; go on with `mpodis resume {self.path}`"
             )
         return read_json(self.path / "results.json")
+
+
+def check_new(path: str | os.PathLike) -> None:
+    """Raise a ValueError if there is something in the place of a new directory."""
+    path = Path(path)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise ValueError(
+            f"{path} is not empty; choose another directory, or go on with `mpodis resume {path}`"
+        )
 
 
 @contextmanager

@@ -1,74 +1,135 @@
-"""`mpodis disentangle FILE`: one matrix of the user's own, compressed and disentangled."""
+"""`mpodis disentangle FILE`: one operator of the user's own, compressed and disentangled."""
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from mpodis.conventions import padded_shape
 from mpodis.disentangling import disentangle
+from mpodis.factorization import holds_factorization
+from mpodis.fit import fit_core
 from mpodis.jobs.directory import JobDirectory
 from mpodis.jobs.records import approximation_row, costs, trajectory
-from mpodis.measures import entanglement, second_moment
-from mpodis.mpo import Compressed, check_matrix, compress
+from mpodis.measures import count_parameters, entanglement, log_norm, overlap, second_moment
+from mpodis.mpo import Compressed, check_matrix, compress, truncate
+from mpodis.objectives import make_objective
 from mpodis.optimise.problem import Problem
 from mpodis.optimise.result import Disentangled
-from mpodis.options import DisentangleConfig, MatrixConfig
+from mpodis.optimise.search import Search
+from mpodis.options import DisentangleConfig, OperatorConfig, is_whole
 from mpodis.sites import site_tensors
 from mpodis.structured import low_rank, rank_for, truncated_mpo
-from mpodis.weights import Weight, load_weight
+from mpodis.weights import holds_mpo, load_mpo, load_weight
 
-__all__ = ["Prepared", "load_matrix", "prepare", "run"]
+__all__ = ["Prepared", "load_operator", "prepare", "run", "searches"]
+
+DENSE = 2**12
+"""Largest dimension of an operator that is compared with baselines as a matrix."""
 
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A matrix from a file, its compression, and the second moment of its inputs, if given."""
+    """An operator from a file as an MPO, and the second moment of its inputs, if given.
 
-    weight: Weight
+    Attributes
+    ----------
+    name, note : str
+        What is shown of it: its name, and where it comes from.
+    compressed : Compressed
+    covariance : array (inputs, inputs) or None
+    """
+
+    name: str
+    note: str
     compressed: Compressed
     covariance: np.ndarray | None
 
 
 def prepare(options: DisentangleConfig) -> Prepared:
-    """Read and compress the matrix, and check that the circuits fit it.
+    """Read and compress the operator, and check that circuits and options fit it.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        As `load_matrix`, or if a circuit does not fit the matrix.
+        As `load_operator`, or if a circuit, an engine or an objective does not fit the operator.
     """
-    prepared = load_matrix(options)
-    tensors = site_tensors(prepared.compressed.mpo)
-    Problem.build(tensors, *_circuits(options), group=options.group)
+    prepared = load_operator(options)
+    searches(options, prepared)
     return prepared
 
 
-def load_matrix(options: MatrixConfig) -> Prepared:
-    """Read the matrix and its inputs, and compress it.
+def searches(options: DisentangleConfig, prepared: Prepared) -> list[Search]:
+    """The searches that the job consists of, one for each objective."""
+    compressed, found = prepared.compressed, []
+    for objective in options.objectives:
+        goal = make_objective(objective, covariance=prepared.covariance)
+        problem = Problem.build(
+            site_tensors(compressed.mpo),
+            *_circuits(options),
+            group=options.group,
+            shape=compressed.shape,
+            objective=goal,
+            max_bond=options.max_bond,
+        )
+        found.append(Search(problem, options.search(objective), goal))
+    return found
+
+
+def load_operator(options: OperatorConfig) -> Prepared:
+    """Read a matrix, an MPO or an MPS, and the inputs of the layer; compress the operator.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        If a file is missing or broken, or the inputs do not fit the matrix.
+        If a file is missing or broken, or the inputs do not fit the operator.
     """
-    weight = load_weight(options.file, layer=options.layer, transpose=options.transpose)
-    matrix = check_matrix(weight.matrix)
+    if holds_factorization(options.file):
+        raise ValueError(
+            f"{options.file} holds circuits and a core, the result of a run; give an operator: a "
+            "matrix, or what `mpodis.save_mpo` wrote"
+        )
+    name, note, compressed = _mpo(options) if holds_mpo(options.file) else _matrix(options)
     covariance = None
     if options.inputs is not None:
         inputs = load_weight(options.inputs, transpose=False).matrix
-        if inputs.ndim != 2 or inputs.shape[1] != matrix.shape[0]:
+        rows = compressed.shape[0]
+        if inputs.ndim != 2 or inputs.shape[1] != rows:
             raise ValueError(
                 f"{options.inputs} holds an array of shape {inputs.shape}; inputs of this "
-                f"layer are (samples, {matrix.shape[0]})"
+                f"layer are (samples, {rows})"
             )
         covariance = second_moment(inputs)
-    compressed = compress(matrix, max_bond=options.compress_bond, rel_error=options.compress_error)
-    return Prepared(weight, compressed, covariance)
+    return Prepared(name, note, compressed, covariance)
+
+
+def _matrix(options: OperatorConfig) -> tuple[str, str, Compressed]:
+    """Name, origin and compression of the matrix in a file."""
+    weight = load_weight(options.file, layer=options.layer, transpose=options.transpose)
+    matrix = check_matrix(weight.matrix)
+    limits = {"max_bond": options.compress_bond, "rel_error": options.compress_error}
+    return weight.name, weight.note, compress(matrix, **limits)
+
+
+def _mpo(options: OperatorConfig) -> tuple[str, str, Compressed]:
+    """Name, origin and compression of the MPO in a file, whatever its size."""
+    for option in ("layer", "transpose"):
+        if (value := getattr(options, option)) is not None:
+            raise ValueError(
+                f"{option}={value!r} is for files of matrices; {options.file} holds one MPO"
+            )
+    stored = load_mpo(options.file)
+    limits = {"max_bond": options.compress_bond, "rel_error": options.compress_error}
+    if any(limit is not None for limit in limits.values()):
+        stored = replace(truncate(stored.mpo, **limits), shape=stored.shape)
+    return Path(options.file).stem, f"{Path(options.file).name}: an MPO", stored
 
 
 def run(
@@ -100,8 +161,8 @@ def run(
     return directory.finish(
         {
             "job": "disentangle",
-            "name": prepared.weight.name,
-            "note": prepared.weight.note,
+            "name": prepared.name,
+            "note": prepared.note,
             "compression": _sentence(compressed),
             "mpo": {
                 "entropies": entanglement(compressed.mpo).entropies.tolist(),
@@ -123,7 +184,7 @@ def _circuits(options: DisentangleConfig) -> tuple[int | str, int | str | None]:
 
 
 def _depth_or_spec(text: str) -> int | str:
-    return int(text) if text.strip().lstrip("-").isdigit() else text
+    return int(text) if is_whole(text) else text
 
 
 def _search(options: DisentangleConfig, objective: str) -> dict[str, Any]:
@@ -162,8 +223,14 @@ def _row(found: Disentangled, directory: JobDirectory) -> dict:
 
 
 def _baselines(prepared: Prepared, options: DisentangleConfig, parameters: int) -> list[dict]:
-    """Truncation at the same chi' and low rank at the same number of parameters."""
+    """Truncation at the same chi' and low rank at the same number of parameters.
+
+    Operators that are too large to be dense are compared with the truncated MPO alone.
+    """
     compressed, covariance = prepared.compressed, prepared.covariance
+    if max(padded_shape(compressed.legs)) > DENSE:
+        row = _truncated_row(compressed, options.max_bond)
+        return [row | {"objective": objective} for objective in options.objectives]
     matrix = compressed.to_dense()
     rank = rank_for(parameters, matrix.shape)
     rows = []
@@ -181,10 +248,24 @@ def _baselines(prepared: Prepared, options: DisentangleConfig, parameters: int) 
     return rows
 
 
+def _truncated_row(compressed: Compressed, max_bond: int) -> dict:
+    """The row of a truncated MPO by its overlap alone, without a dense matrix."""
+    core = fit_core(compressed.mpo, max_bond=max_bond)
+    f, size = overlap(compressed.mpo, core), math.exp(log_norm(core) - log_norm(compressed.mpo))
+    padded = compressed.shape != padded_shape(compressed.legs)
+    return {
+        "name": f"truncated MPO, chi {max_bond}",
+        "overlap": f,
+        "relative_error": math.nan if padded else math.sqrt(max(0.0, 1 - 2 * f * size + size**2)),
+        "activation_error": math.nan,
+        "parameters": count_parameters(core),
+    }
+
+
 def _sentence(compressed: Compressed) -> str:
     rows = {str(name): value for name, value in compressed.table().rows}
     return (
-        f"Matrix {rows['matrix']}, zero padding {rows['zero padding']}, {rows['sites']} sites, "
+        f"Operator {rows['matrix']}, zero padding {rows['zero padding']}, {rows['sites']} sites, "
         f"bond dimensions {rows['bond dimensions']}, compression error "
         f"{compressed.relative_error:.3g}."
     )

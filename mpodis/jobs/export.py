@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mpodis.disentangling import load_run
 from mpodis.factorization import holds_factorization, load_factorization
 from mpodis.jobs.directory import JobDirectory
 from mpodis.quantum import ExportedCircuits, export_circuits
+from mpodis.store import SearchProgress
 
 __all__ = ["export_run"]
 
 
 def export_run(source: Path, folder: Path, *, format: str = "qasm3") -> list[ExportedCircuits]:
-    """Export a factorization's file into `folder`, or all of a run into folders in it.
+    """Export a factorization's file, or a run of `disentangle` in Python, into `folder`.
+
+    All factorizations of a command's run are exported into folders in it.
 
     The folders are named as the files in the run: ``folder/seed0/depth4-overlap``.
 
@@ -25,6 +29,8 @@ def export_run(source: Path, folder: Path, *, format: str = "qasm3") -> list[Exp
     """
     if not source.is_dir():
         return [export_circuits(load_factorization(source), folder, format=format)]
+    if SearchProgress.read(source) is not None:  # of `disentangle` in Python
+        return [export_circuits(load_run(source).factorization, folder, format=format)]
     run, job, _ = JobDirectory.open(source)
     files = [f for f in sorted(run.path.rglob("*.safetensors")) if holds_factorization(f)]
     if not files:

@@ -1,15 +1,32 @@
-"""`mpodis pareto FILE`: one matrix of the user's own, and the fewest CNOTs that disentangle it."""
+"""`mpodis pareto FILE`: one operator of one's own, and the fewest CNOTs that disentangle it."""
 
 from __future__ import annotations
 
 from mpodis.jobs.directory import JobDirectory
-from mpodis.jobs.disentangle import Prepared, load_matrix
+from mpodis.jobs.disentangle import Prepared, load_operator
 from mpodis.options import ParetoConfig
 from mpodis.resynthesis import FAMILIES, pareto
+from mpodis.resynthesis.task import Task
 
 __all__ = ["prepare", "run"]
 
-prepare = load_matrix
+
+def prepare(options: ParetoConfig) -> Prepared:
+    """Read and compress the operator, and check that it is not too large.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As `load_operator`, or if the operator has more than 10 qubits.
+    """
+    prepared = load_operator(options)
+    Task.build(
+        prepared.compressed,
+        max_bond=options.max_bond,
+        objective=options.objective,
+        covariance=prepared.covariance,
+    )
+    return prepared
 
 
 def run(
@@ -19,14 +36,14 @@ def run(
 
     The factorizations of the front lie in `front/`, named after their numbers of CNOTs.
     """
-    weight, compressed = prepared.weight, prepared.compressed
+    compressed = prepared.compressed
     found = pareto(
         compressed,
         max_bond=options.max_bond,
         objective=options.objective,
         covariance=prepared.covariance,
         families=options.families or FAMILIES,
-        depths=options.depths,
+        depths=options.depth,
         max_cnots=options.max_cnots,
         n_init=options.n_init,
         rounds=options.rounds,
@@ -45,9 +62,9 @@ def run(
     return directory.finish(
         {
             "job": "pareto",
-            "name": weight.name,
-            "note": weight.note,
-            "compression": f"Matrix {' x '.join(map(str, compressed.shape))}, bond dimensions "
+            "name": prepared.name,
+            "note": prepared.note,
+            "compression": f"Operator {' x '.join(map(str, compressed.shape))}, bond dimensions "
             f"{bonds}, compression error {compressed.relative_error:.3g}.",
             **found.to_dict(),
         }

@@ -36,6 +36,8 @@ FEWEST = 3
 """Cases from which on something is concluded from them."""
 DRAWN = 2000
 """Most gates of circuits that are drawn; a browser is slow with more."""
+ROUTED = 16
+"""Most wires of circuits that are transpiled for a device."""
 HISTORY = (
     "sweep",
     "phase",
@@ -84,9 +86,16 @@ def approximation_row(found: Approximation) -> dict:
 
 
 def costs(factorization: Factorization, seed: int) -> dict:
-    """Gates of one gate, each side and both, logical and, where it is installed, FakeMontreal."""
+    """Gates of one gate, each side and both, logical and, where it is installed, FakeMontreal.
+
+    Circuits of more than `ROUTED` wires are not placed on the device, which takes minutes.
+    """
     from mpodis.quantum import cost_table  # printing records takes no qiskit
 
+    if max(factorization.left.n, factorization.right.n) > ROUTED:
+        table = cost_table(factorization, backends=("logical",), seed=seed)
+        note = f"circuits of more than {ROUTED} wires are counted without a device"
+        return table.to_dict() | {"note": note}
     try:
         return cost_table(factorization, seed=seed).to_dict()
     except ImportError as missing:

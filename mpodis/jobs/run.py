@@ -57,7 +57,7 @@ def prepare(options: RunConfig) -> Dataset:
         If there are no such data, or a gate has more wires than the layer.
     """
     data = load_data(options.data, data_dir=options.data_dir)
-    for depth in options.depths:
+    for depth in options.depth:
         brickwall(data.features.bit_length() - 1, depth, options.width, group=options.group)
     return data
 
@@ -94,7 +94,7 @@ def _one_network(
     base = accuracy(model, data.x_test, data.y_test)
     log.info("seed %d: network trained, test accuracy %.2f %%", seed, base)
     runs, rows = {}, []
-    cases = [(d, o) for d in sorted(options.depths) for o in options.objectives]
+    cases = [(d, o) for d in sorted(options.depth) for o in options.objectives]
     for depth, objective in cases:
         key = f"depth{depth}-{objective}"
         found = disentangle(

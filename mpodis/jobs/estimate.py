@@ -1,0 +1,98 @@
+"""`mpodis estimate FILE`: which engines fit, and how long `mpodis disentangle` takes at most."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+from mpodis.environments import ENGINES, engine_estimates
+from mpodis.jobs.disentangle import load_operator, searches
+from mpodis.optimise.search import Search
+from mpodis.options import DisentangleConfig
+from mpodis.tables import Table
+
+__all__ = ["estimate"]
+
+TRIAL_SECONDS = 3.0
+"""A trial is stopped at the first record after this time."""
+TRIAL_RECORDS = 3
+
+
+def estimate(options: DisentangleConfig) -> list[Table]:
+    """What each engine would take, and what the searches of the options take on this machine.
+
+    Sweeps and L-BFGS iterations of the whole circuits are timed, from gates near the identity.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As `mpodis.jobs.disentangle.prepare`.
+    """
+    prepared = load_operator(options)
+    found = searches(options, prepared)
+    problem = found[0].problem
+    engines = engine_estimates(
+        prepared.compressed.mpo,
+        left=problem.left,
+        right=problem.right,
+        max_bond=options.max_bond,
+        environment_bond=options.environment_bond[-1],
+        memory=options.memory,
+    )
+    rows = [_row(search, options) for search in found]
+    columns = ("objective", "engine", "init", "sweeps, at most", "s a sweep", "s, at most")
+    notes = [
+        "A sweep is timed here; ten L-BFGS iterations count as one, and the longer of the two is "
+        "taken. Searches end earlier when they converge, or by --max-seconds."
+    ]
+    if options.n_jobs > 1:
+        notes.append(f"Initial guesses in {options.n_jobs} processes take less.")
+    return [
+        replace(engines, title="engines (of a model, not measured)"),
+        Table(columns, rows, title="mpodis disentangle, measured on this machine", notes=notes),
+    ]
+
+
+def _row(search: Search, options: DisentangleConfig) -> tuple[object, ...]:
+    chosen = search.options
+    seconds = max(_seconds_of_sweep(search, method) for method in _methods(search))
+    longest = seconds * sum(_share(search, k) for k in range(len(search.stages)))
+    if options.max_seconds is not None:
+        longest = min(longest, options.max_seconds)
+    return (chosen.objective, chosen.engine, chosen.init, search.total, seconds, longest)
+
+
+def _methods(search: Search) -> list[str]:
+    """The methods that the search may use."""
+    able = {
+        "sweeps": len(search.loss.polar_sides) == 2,
+        "lbfgs": ENGINES[search.options.engine].exact,
+    }
+    wanted = (search.options.method,) if search.options.method != "auto" else tuple(able)
+    return [method for method in wanted if able[method]] or list(wanted)
+
+
+def _share(search: Search, number: int) -> float:
+    """Sweeps of a stage, as if its circuits had all gates of the whole ones."""
+    stage, whole = search.stages[number], search.problem
+    gates = len(stage.left.placements) + len(stage.right.placements)
+    all_gates = len(whole.left.placements) + len(whole.right.placements)
+    options = search.stage_options(stage)
+    sweeps = options.max_sweeps + (options.n_init - 1) * options.init_sweeps
+    return sweeps * min(1.0, gates / max(1, all_gates))
+
+
+def _seconds_of_sweep(search: Search, method: str) -> float:
+    """The time of a record of a short search of the whole circuits by one method."""
+    options = replace(
+        search.options, init="identity", n_init=1, method=method, max_sweeps=TRIAL_RECORDS, tol=0.0
+    )
+    trial = Search(search.problem, options, search.objective)
+    began = last = time.perf_counter()
+    quickest = float("inf")
+    for _ in trial.run(trial.begin()):
+        now = time.perf_counter()
+        quickest, last = min(quickest, now - last), now
+        if now - began > TRIAL_SECONDS:
+            break
+    return quickest

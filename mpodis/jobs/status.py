@@ -1,0 +1,166 @@
+"""How far a run is, from the files in its directory: for `mpodis show`, `watch` and `resume`."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from mpodis.disentangling import load_run
+from mpodis.files import array_metadata, is_locked, load_arrays, read_json
+from mpodis.jobs.directory import JobDirectory
+from mpodis.resynthesis.front import ParetoFront, points_from_arrays
+from mpodis.store import SearchProgress
+from mpodis.tables import Table, number
+
+__all__ = ["RunStatus"]
+
+PIECES = "pieces"
+"""Folder of the pieces of `mpodis pareto` in its run directory."""
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """A run directory of a command, or of `disentangle` or a computation of pieces in Python.
+
+    Attributes
+    ----------
+    path : Path
+    kind : {"job", "search", "pieces"}
+        Of a command; of one call of `disentangle` with a `run_dir`; of one call of a function
+        that stores finished pieces, as `pareto` does.
+    """
+
+    path: Path
+    kind: str
+
+    @classmethod
+    def of(cls, path: str | os.PathLike) -> RunStatus:
+        """The run in a directory.
+
+        Raises
+        ------
+        FileNotFoundError, ValueError
+            If there is none, or it has an earlier format.
+        """
+        path = Path(path)
+        file = path / "config.json"
+        config = read_json(file) if file.is_file() else {}
+        if SearchProgress.read(path) is not None:
+            return cls(path, "search")
+        if isinstance(config, dict) and {"kind", "identity"} <= set(config):
+            return cls(path, "pieces")
+        JobDirectory.open(path)  # says what is wrong with anything else
+        return cls(path, "job")
+
+    @property
+    def has_ended(self) -> bool:
+        if self.kind == "job":
+            return JobDirectory(self.path).has_ended
+        found = SearchProgress.read(self.path)
+        return found is not None and bool(found.ended)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a process works on it; that of pieces is not known."""
+        return is_locked(self.path)
+
+    @cached_property
+    def searches(self) -> dict[str, SearchProgress]:
+        """The searches of the run that have begun, by their folders."""
+        files = [self.path / "config.json"]
+        if self.kind == "job":
+            files = sorted(self.path.rglob("config.json"))
+        found = {file.parent: SearchProgress.read(file.parent) for file in files}
+        return {_name(path, self.path): one for path, one in found.items() if one is not None}
+
+    @cached_property
+    def pieces(self) -> dict[str, str]:
+        """Stages and pieces that are done, by their names, each with what it found."""
+        folder = self.path if self.kind == "pieces" else self.path / PIECES
+        files = [*self.path.glob("stages/*.json"), *folder.glob("*.safetensors")]
+        if self.kind == "search":
+            return {}
+        done = sorted(files, key=lambda file: (file.stat().st_mtime, file.name))
+        return {file.stem: _found(file) for file in done}
+
+    def lines(self) -> dict[str, str]:
+        """One line of text for every search, stage and piece, in the order of their work."""
+        lines = {name: f"{name} done{found}" for name, found in self.pieces.items()}
+        lines |= {name: _line(name, one) for name, one in self.searches.items()}
+        return lines
+
+    def tables(self) -> list[Table]:
+        """The results so far."""
+        if self.kind == "search":
+            return [load_run(self.path).table()]
+        found = []
+        if self.searches:
+            found.append(_searches_table(self.searches))
+        front = self._front()
+        if front is not None:
+            found.append(front.table())
+        elif self.pieces:
+            rows = [(name, found.strip(", ")) for name, found in self.pieces.items()]
+            found.append(Table(("done", ""), rows))
+        return found
+
+    def _front(self) -> ParetoFront | None:
+        """The front of the points that `pareto` has found so far."""
+        folder = self.path if self.kind == "pieces" else self.path / PIECES
+        file = folder / "config.json"
+        config = read_json(file) if file.is_file() else {}
+        if config.get("kind") != "pareto":
+            return None
+        points = []
+        for piece in sorted(folder.glob("*.safetensors")):
+            arrays, header = load_arrays(piece)
+            points += points_from_arrays(arrays, json.loads(header["notes"])["points"])
+        return ParetoFront(tuple(points), config["identity"]["objective"]) if points else None
+
+
+def _name(folder: Path, run: Path) -> str:
+    return "disentangle" if folder == run else str(folder.relative_to(run))
+
+
+def _found(file: Path) -> str:
+    """What a finished stage or piece says of itself, as the end of a line."""
+    if file.suffix == ".json":
+        value = read_json(file)
+        seconds = value.get("seconds") if isinstance(value, dict) else None
+        return f" in {seconds:.1f} s" if isinstance(seconds, int | float) else ""
+    notes = json.loads(array_metadata(file).get("notes", "{}"))
+    points = notes.get("points") or []
+    if not points:
+        return ""
+    return f", overlap up to {max(point['overlap'] for point in points):.4f}"
+
+
+def _line(name: str, found: SearchProgress) -> str:
+    if not found.records or found.best is None:
+        return f"{name}: no sweep yet"
+    last = found.records[-1]
+    state = f", {found.ended}" if found.ended else ""
+    start = f", start {last['init'] + 1} of {found.n_init}" if last["init"] < found.n_init else ""
+    error = last["activations"]
+    errors = "" if math.isnan(error) else f", act. error {error:.4f}"
+    return (
+        f"{name}: sweep {len(found.records)}, {last['depth']} layers{start}, overlap "
+        f"{number(last['overlap'], 6)} (best so far {number(found.best['overlap'], 6)}){errors}, "
+        f"{last['seconds']:.0f} s{state}"
+    )
+
+
+def _searches_table(searches: dict[str, SearchProgress]) -> Table:
+    rows = []
+    for name, found in searches.items():
+        best, last = found.best or {}, (found.records or [{}])[-1]
+        columns = ("depth", "overlap", "bound", "activations", "s_avg")
+        figures = [best.get(column) for column in columns]
+        status = found.ended or "unfinished"
+        rows.append((name, status, len(found.records), *figures, last.get("seconds")))
+    columns = ("search", "status", "sweeps", "layers", "overlap", "bound", "act. error", "S_avg")
+    return Table((*columns, "seconds"), rows, title="best so far")
