@@ -124,6 +124,8 @@ def _in_flags(message: str) -> str:
 
 def _as_flag(flag: str, value: str) -> str:
     """What one types for ``name=value``."""
+    if value == "None":
+        return f"no {flag}"
     if value in ("True", "False"):
         return flag if value == "True" else flag.replace("--", "--no-", 1)
     value = value.strip("()").replace(", ", ",").rstrip(",").replace("'", "")

@@ -332,8 +332,8 @@ def _folder(what: str, data_dir: str | os.PathLike[str] | None) -> Path:
     given = data_dir or os.environ.get(ENVIRONMENT_VARIABLE)
     if not given:
         raise FileNotFoundError(
-            f"{what} needs a folder: pass data_dir or set {ENVIRONMENT_VARIABLE}; "
-            "name='digits' needs none"
+            f"{what} needs a folder of its files: pass data_dir or set {ENVIRONMENT_VARIABLE}; "
+            "'digits' needs none"
         )
     folder = Path(given).expanduser()
     if not folder.is_dir():

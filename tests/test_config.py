@@ -281,7 +281,7 @@ FILE = {"file": "w.npy"}
         (
             DisentangleConfig,
             FILE | {"depth": 2, "left": "2b"},
-            "depth=2 describes both circuits; leave it out where left or right is given",
+            "depth=2 describes both circuits; leave it out where left= or right= is given",
         ),
         (
             DisentangleConfig,

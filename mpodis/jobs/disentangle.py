@@ -14,11 +14,11 @@ import numpy as np
 
 from mpodis.conventions import padded_shape
 from mpodis.disentangling import disentangle
+from mpodis.environments.arrays import Backend
 from mpodis.factorization import holds_factorization
-from mpodis.fit import fit_core
 from mpodis.jobs.directory import JobDirectory
 from mpodis.jobs.records import approximation_row, costs, trajectory
-from mpodis.measures import count_parameters, entanglement, log_norm, overlap, second_moment
+from mpodis.measures import entanglement, overlap, second_moment
 from mpodis.mpo import Compressed, check_matrix, compress, truncate
 from mpodis.objectives import make_objective
 from mpodis.optimise.problem import Problem
@@ -69,6 +69,7 @@ def prepare(options: DisentangleConfig) -> Prepared:
 def searches(options: DisentangleConfig, prepared: Prepared) -> list[Search]:
     """The searches that the job consists of, one for each objective."""
     compressed, found = prepared.compressed, []
+    Backend(options.device, options.dtype)  # whether there is such a device
     for objective in options.objectives:
         goal = make_objective(objective, covariance=prepared.covariance)
         problem = Problem.build(
@@ -249,16 +250,15 @@ def _baselines(prepared: Prepared, options: DisentangleConfig, parameters: int) 
 
 
 def _truncated_row(compressed: Compressed, max_bond: int) -> dict:
-    """The row of a truncated MPO by its overlap alone, without a dense matrix."""
-    core = fit_core(compressed.mpo, max_bond=max_bond)
-    f, size = overlap(compressed.mpo, core), math.exp(log_norm(core) - log_norm(compressed.mpo))
+    """The row of the MPO truncated by SVDs, without a dense matrix."""
+    cut = truncate(compressed.mpo, max_bond=max_bond)
     padded = compressed.shape != padded_shape(compressed.legs)
     return {
         "name": f"truncated MPO, chi {max_bond}",
-        "overlap": f,
-        "relative_error": math.nan if padded else math.sqrt(max(0.0, 1 - 2 * f * size + size**2)),
+        "overlap": overlap(compressed.mpo, cut.mpo),
+        "relative_error": math.nan if padded else cut.relative_error,
         "activation_error": math.nan,
-        "parameters": count_parameters(core),
+        "parameters": cut.parameters,
     }
 
 

@@ -19,6 +19,7 @@ import torch
 from mpodis.circuit.ansatz import brickwall
 from mpodis.data import Dataset, load_data
 from mpodis.disentangling import disentangle
+from mpodis.environments.arrays import Backend
 from mpodis.factorization import Factorization, load_factorization, sandwich
 from mpodis.files import load_arrays, save_arrays
 from mpodis.jobs.directory import JobDirectory
@@ -34,10 +35,13 @@ from mpodis.nn import (
     replace_layer,
     train_tnn,
 )
+from mpodis.objectives import make_objective
+from mpodis.optimise.problem import Problem
 from mpodis.optimise.result import Disentangled
+from mpodis.optimise.search import Search
 from mpodis.options import RunConfig
 from mpodis.quantum import execute_layer
-from mpodis.sites import mpo_to_dense
+from mpodis.sites import mpo_to_dense, site_tensors
 from mpodis.structured import Approximation, low_rank, rank_for, truncated_mpo, zero_matrix
 
 if TYPE_CHECKING:
@@ -49,17 +53,30 @@ log = logging.getLogger(__name__)
 
 
 def prepare(options: RunConfig) -> Dataset:
-    """Read the images, and check that the circuits fit before anything is trained.
+    """Read the images, and check that circuits and options fit before anything is trained.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        If there are no such data, or a gate has more wires than the layer.
+        If there are no such data, or the search does not fit the layer.
     """
     data = load_data(options.data, data_dir=options.data_dir)
     for depth in options.depth:
-        brickwall(data.features.bit_length() - 1, depth, options.width, group=options.group)
+        _check_search(options, data, depth)
     return data
+
+
+def _check_search(options: RunConfig, data: Dataset, depth: int) -> None:
+    """Build the searches for another operator of the layer's size."""
+    size = data.features
+    left = brickwall(size.bit_length() - 1, depth, options.width, group=options.group)
+    tensors = site_tensors(compress(np.eye(size)).mpo)
+    Backend(options.device, options.dtype)
+    for objective in options.objectives:
+        search = options.search(objective)
+        goal = make_objective(search.objective, covariance=np.eye(size))
+        problem = Problem.build(tensors, left, objective=goal, max_bond=options.max_bond)
+        Search(problem, search, goal)
 
 
 def run(
