@@ -77,7 +77,9 @@ class _Interrupted(Exception):
 
 def main() -> None:
     """Entry point: an error is one line on stderr and a non-zero exit status."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Formatter("%(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     try:
         status = app(standalone_mode=False)
         if status == INTERRUPTED:  # so newer versions of typer report an interrupt
@@ -108,11 +110,21 @@ def _fail(message: str, status: int) -> typing.NoReturn:
     sys.exit(status)
 
 
+class _Formatter(logging.Formatter):
+    """What is logged, in the words of the command line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return _in_flags(super().format(record))
+
+
 def _in_flags(message: str) -> str:
     """A message of the package with flags in place of its arguments."""
-    flags = {}
-    for command in typer.main.get_command(app).commands.values():  # type: ignore[attr-defined]
+    flags = {"objective": "--objectives"}  # of which a job takes several
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    for command in (*commands.values(), *(commands[a] for a in sys.argv[1:2] if a in commands)):
         flags |= {p.name: p.opts[0] for p in command.params if p.opts[0].startswith("--")}
+        if any(p.name == "objectives" for p in command.params):
+            flags["objective"] = "--objectives"
     value = r"'[^']*'|\([^()]*\)|[^\s,;:()]+"
     given = re.compile(rf"(?<![\w./-])({'|'.join(flags)})=({value})?")
     message = given.sub(lambda found: _as_flag(flags[found[1]], found[2] or ""), message)

@@ -471,9 +471,7 @@ class OperatorConfig(Config):
         None, "File with inputs of the layer, an array (samples, inputs).", path=True
     )
     compress_bond: int | None = option(None, "Compress to this bond dimension first.", least=1)
-    compress_error: float | None = option(
-        None, "Compress to this relative error first.", least=0.0
-    )
+    compress_error: float | None = option(None, "Compress to this relative error first.", least=0.0)
 
     def __post_init__(self) -> None:
         if not self.file:

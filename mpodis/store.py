@@ -92,7 +92,9 @@ class SearchProgress:
         file = path / "history.jsonl"
         # only lines that a checkpoint counts: later ones may be half written, or cut off
         lines = file.read_text().splitlines()[: state["records"]] if file.exists() else []
-        return cls([json.loads(line) for line in lines], state["ended"], config["options"]["n_init"])
+        return cls(
+            [json.loads(line) for line in lines], state["ended"], config["options"]["n_init"]
+        )
 
     @property
     def best(self) -> dict | None:

@@ -15,12 +15,14 @@ import numpy as np
 
 from mpodis.conventions import padded_shape, to_numpy
 from mpodis.files import array_metadata, load_arrays, save_arrays
-from mpodis.mpo import Compressed
+from mpodis.mpo import Compressed, as_compressed
 from mpodis.sites import legs_of, mpo_from_tensors, site_tensors
 
 if TYPE_CHECKING:
     import torch
-    from quimb.tensor import MatrixProductOperator, MatrixProductState
+    from quimb.tensor import MatrixProductState
+
+    from mpodis.mpo import Operator
 
 __all__ = ["Weight", "holds_mpo", "load_mpo", "load_weight", "save_mpo"]
 
@@ -194,7 +196,7 @@ def _unreadable(path: Path, error: Exception) -> str:
 
 
 def save_mpo(
-    operator: MatrixProductOperator | MatrixProductState | Compressed,
+    operator: Operator | MatrixProductState,
     path: str | os.PathLike,
     *,
     shape: tuple[int, int] | None = None,
@@ -203,19 +205,17 @@ def save_mpo(
 
     Parameters
     ----------
-    operator : MatrixProductOperator, MatrixProductState or Compressed
-        quimb's networks, whatever their indices are called. An MPS is the operator of one column
-        whose sites have legs (2, 1).
+    operator : MatrixProductOperator, MatrixProductState or what `as_mpo` takes
+        An MPS is stored as the operator of one column whose sites have legs (2, 1).
     path : path
     shape : (inputs, outputs), optional
         Of the matrix before zero padding, where the operator does not know it.
 
     Raises
     ------
-    TypeError
-        If the operator is something else.
-    ValueError
-        If the shape does not lie within the operator, or an entry is NaN or infinite.
+    TypeError, ValueError
+        As `as_mpo`, or if the shape does not lie within the operator, or an entry is NaN or
+        infinite.
 
     Examples
     --------
@@ -225,13 +225,10 @@ def save_mpo(
     >>> load_mpo(file).bonds[:3]
     (3, 3, 3)
     """
-    error = 0.0
-    if isinstance(operator, Compressed):
-        shape, error = shape or operator.shape, operator.relative_error
-        operator = operator.mpo
-    tensors = [to_numpy(tensor) for tensor in site_tensors(_as_operator(operator))]
+    stored = as_compressed(_as_operator(operator), shape=shape)
+    tensors = [to_numpy(tensor) for tensor in site_tensors(stored.mpo)]
     padded = padded_shape(legs_of(tensors))
-    shape = padded if shape is None else (int(shape[0]), int(shape[1]))
+    shape = (int(stored.shape[0]), int(stored.shape[1]))
     if not (1 <= shape[0] <= padded[0] and 1 <= shape[1] <= padded[1]):
         raise ValueError(f"shape={shape} does not lie within the operator's {padded}")
     if not all(np.isfinite(tensor).all() for tensor in tensors):
@@ -239,7 +236,7 @@ def save_mpo(
     header = {
         "format": MPO_FORMAT,
         "shape": json.dumps(shape),
-        "relative_error": json.dumps(float(error)),
+        "relative_error": json.dumps(float(stored.relative_error)),
     }
     save_arrays(path, {f"site.{k}": x for k, x in enumerate(tensors)}, metadata=header)
 
@@ -266,15 +263,13 @@ def holds_mpo(path: str | os.PathLike) -> bool:
     return array_metadata(path).get("format") == MPO_FORMAT
 
 
-def _as_operator(
-    network: MatrixProductOperator | MatrixProductState,
-) -> MatrixProductOperator:
-    """An MPS as the MPO with an output leg of dimension 1 on every site; an MPO as it is."""
+def _as_operator(operator: Operator | MatrixProductState) -> Operator:
+    """An MPS as the MPO with an output leg of dimension 1 on every site; the rest as it is."""
     from quimb.tensor import MatrixProductOperator, MatrixProductState
 
-    if not isinstance(network, MatrixProductState):
-        return network
-    copy = network.copy()
+    if not isinstance(operator, MatrixProductState):
+        return operator
+    copy = operator.copy()
     for site in copy.gen_sites_present():
         copy[site].new_ind(f"_output{site}", size=1)
     return copy.view_as_(

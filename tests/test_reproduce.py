@@ -218,7 +218,17 @@ def test_options_of_every_experiment_are_read_back(name):
 def table1(tmp_path_factory):
     """The whole command on the digits."""
     out = tmp_path_factory.mktemp("table1") / "run"
-    words = ["reproduce", "table1", "--seeds", "2", "--workers", "1", "--run-dir", str(out), "--quiet"]
+    words = [
+        "reproduce",
+        "table1",
+        "--seeds",
+        "2",
+        "--workers",
+        "1",
+        "--run-dir",
+        str(out),
+        "--quiet",
+    ]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             "sys.argv",

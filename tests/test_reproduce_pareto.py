@@ -28,7 +28,17 @@ SETTINGS = (
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     out = tmp_path_factory.mktemp("pareto") / "run"
-    words = ["reproduce", "pareto", "--seeds", "1", "--workers", "1", "--run-dir", str(out), "--quiet"]
+    words = [
+        "reproduce",
+        "pareto",
+        "--seeds",
+        "1",
+        "--workers",
+        "1",
+        "--run-dir",
+        str(out),
+        "--quiet",
+    ]
     words += [word for setting in SETTINGS for word in ("--set", setting)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.argv", ["mpodis", *words])
