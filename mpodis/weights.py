@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -271,7 +271,8 @@ def _as_operator(operator: Operator | MatrixProductState) -> Operator:
         return operator
     copy = operator.copy()
     for site in copy.gen_sites_present():
-        copy[site].new_ind(f"_output{site}", size=1)
+        tensor: Any = copy[site]
+        tensor.new_ind(f"_output{site}", size=1)
     return copy.view_as_(
         MatrixProductOperator,
         cyclic=copy.cyclic,

@@ -10,7 +10,6 @@ import torch
 import typer
 
 from jobs import everything, process
-from mpodis import cli
 from reference import random_matrix
 
 

@@ -1,5 +1,6 @@
 """The command line on operators that are no matrices, and on runs of others, finished or not."""
 
+import itertools
 import json
 import os
 import re
@@ -74,7 +75,7 @@ def test_what_is_no_stored_mpo(mpodis, matrix):
 def test_an_operator_too_large_to_be_dense(mpodis):
     rng = np.random.default_rng(0)
     bonds = [1, *[2] * 15, 1]
-    shapes = [(a, 2, 2, b) for a, b in zip(bonds, bonds[1:], strict=False)]
+    shapes = [(a, 2, 2, b) for a, b in itertools.pairwise(bonds)]
     mpo = package.mpo_from_tensors([rng.normal(size=shape) for shape in shapes])
     save_mpo(mpo, "m.safetensors")
     code, out, err = mpodis("disentangle", "m.safetensors", *QUICK, "--run-dir", "run")

@@ -12,7 +12,7 @@ from pathlib import Path
 from mpodis.disentangling import load_run
 from mpodis.files import array_metadata, is_locked, load_arrays, read_json
 from mpodis.jobs.directory import JobDirectory
-from mpodis.resynthesis.front import ParetoFront, points_from_arrays
+from mpodis.resynthesis.front import ParetoFront, ParetoPoint, points_from_arrays
 from mpodis.store import SearchProgress
 from mpodis.tables import Table, number
 
@@ -115,11 +115,14 @@ class RunStatus:
         config = read_json(file) if file.is_file() else {}
         if config.get("kind") != "pareto":
             return None
-        points = []
+        best: dict[tuple[str, int], ParetoPoint] = {}
         for piece in sorted(folder.glob("*.safetensors")):
             arrays, header = load_arrays(piece)
-            points += points_from_arrays(arrays, json.loads(header["notes"])["points"])
-        return ParetoFront(tuple(points), config["identity"]["objective"]) if points else None
+            for point in points_from_arrays(arrays, json.loads(header["notes"])["points"]):
+                known = best.setdefault((point.family, point.cnots), point)
+                if point.loss < known.loss:
+                    best[point.family, point.cnots] = point
+        return ParetoFront(tuple(best.values()), config["identity"]["objective"]) if best else None
 
 
 def _name(folder: Path, run: Path) -> str:
