@@ -378,7 +378,7 @@ def show(run_dir: Run) -> None:
     if status.kind == "job" and status.has_ended:
         _print_tables(JobDirectory(run_dir))
         return
-    for table in status.tables():
+    for table in status.tables() or ["nothing is finished yet"]:
         print(f"\n{table}")
     print(f"\n{_state(status)}")
 

@@ -75,7 +75,7 @@ def test_what_cannot_be_exported(mpodis, run):
             "o",
             "--format",
             "svg",
-        ): "format='svg' is not known; use one of qasm3, qpy",
+        ): "--format svg is not known; use one of qasm3, qpy",
         ("run",): "Missing option '--out'",
     }
     for arguments, message in cases.items():

@@ -92,7 +92,7 @@ def test_a_layer_is_disentangled_by_both_objectives(layer_run, layer_files):
     m, x = np.load(layer_files / "w.npy"), np.load(layer_files / "x.npy")
     assert results["name"] == "w"
     assert results["note"] == "w.npy: w, stored as (inputs, outputs)"
-    assert "Matrix 10 x 12, zero padding to 16 x 16, 4 sites" in results["compression"]
+    assert "Operator 10 x 12, zero padding to 16 x 16, 4 sites" in results["compression"]
     assert results["mpo"]["relative_error"] < 1e-12
     by_overlap, by_activations = results["runs"]
     for run in (by_overlap, by_activations):
@@ -273,8 +273,8 @@ def test_gates_are_counted_without_the_optional_device(layer_run, monkeypatch):
         ),
         ({"inputs": "bad.npy"}, "1 entries of the inputs are NaN or infinite"),
         ({"file": "cube.npy"}, r"expected a matrix .* got an array of shape \(2, 3, 4\)"),
-        ({"compress_bond": 0}, "max_bond=0 keeps nothing"),
-        ({"compress_error": 1.5}, r"rel_error=1.5 must lie in \[0, 1\)"),
+        ({"compress_bond": 0}, "compress_bond=0 must be a whole number, 1 or more"),
+        ({"compress_error": 1.5}, "compress_error=1.5 must be below 1"),
     ],
 )
 def test_a_layer_that_does_not_fit(layer_files, options, message):
