@@ -43,8 +43,8 @@ def estimate(options: DisentangleConfig) -> list[Table]:
     columns = ("objective", "engine", "init", "sweeps, at most", "s a sweep", "s, at most")
     notes = [
         "A sweep is timed here; ten L-BFGS iterations count as one, and the longer of the two is "
-        "taken. Searches end earlier when they converge, or by --max-seconds. Reading the file, the "
-        "figures of the result, counting gates and the report come on top."
+        "taken. Searches end earlier when they converge, or by --max-seconds.",
+        "Reading the file, measuring the result, counting gates and the report come on top.",
     ]
     if options.n_jobs > 1:
         notes.append(f"Initial guesses in {options.n_jobs} processes take less.")
