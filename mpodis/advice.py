@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mpodis.conventions import crop
-from mpodis.fit import fit_core, metric_root, weighted_loss
-from mpodis.measures import overlap
+from mpodis.fit import fit_core, inner, metric_root, weighted_loss
+from mpodis.measures import overlap, tensors_overlap
 from mpodis.mpo import truncate
 from mpodis.objectives import Activations, Objective, Overlap
 from mpodis.optimise.problem import Problem
@@ -27,7 +28,10 @@ from mpodis.sites import bond_dimensions, mpo_from_tensors, mpo_to_dense, tensor
 from mpodis.structured.low_rank import rank_for
 from mpodis.structured.truncated_mpo import bond_for, mpo_parameters
 
-__all__ = ["remarks", "unheard", "warn"]
+if TYPE_CHECKING:
+    from mpodis.optimise.search import Search
+
+__all__ = ["prospects", "remarks", "unheard", "warn"]
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +48,9 @@ DECOMPOSED = 2**10
 FITTED = 2**8
 """Dimension up to which an MPO is fitted for comparison."""
 FIT_SWEEPS = 5
+
+COST = (5.0, 40.0)
+"""PLACEHOLDER"""
 
 _heard: ContextVar[bool] = ContextVar("remarks_are_logged", default=True)
 
@@ -62,6 +69,55 @@ def warn(found: Disentangled) -> None:
     """Log the remarks of a result as one warning."""
     if found.remarks and _heard.get():
         log.warning("%s", "\n".join(found.remarks))
+
+
+# --- at the start
+
+
+def prospects(search: Search) -> tuple[str, ...]:
+    """What truncation alone would lose, and about how long the search may take."""
+    problem, said = search.problem, []
+    if problem.initial is None:
+        core = search.first_core
+        known = [f"overlap {tensors_overlap(problem.unit, core):.3f}"]
+        if problem.covariance is not None and problem.size <= DECOMPOSED:
+            known.append(
+                f"relative error of the activations {_activation_error(problem, core):.3f}"
+            )
+        said.append(
+            f"without circuits, at bond dimension {search.options.max_bond}: {', '.join(known)}"
+        )
+    seconds = [search.estimate.seconds * search.sweeps * factor for factor in COST]
+    limit = search.options.max_seconds
+    if limit is not None and limit < seconds[0]:
+        said.append(f"the search ends after {_time(limit)}, at max_seconds; in full it would take")
+        said[-1] += f" about {_time(seconds[0])} to {_time(seconds[1])}"
+    else:
+        said.append(
+            f"about {_time(seconds[0])} to {_time(seconds[1])} here, if it takes all of its at most"
+            f" {search.total:,} sweeps; many searches converge before"
+        )
+    return tuple(said)
+
+
+def _activation_error(problem: Problem, core: Sequence[np.ndarray]) -> float:
+    """Relative error of the activations with a core in place of the operator, at its best norm."""
+    target, found = (crop(tensors_to_dense(x), problem.shape) for x in (problem.unit, core))
+    whole, size = (inner(x, x, problem.covariance) for x in (target, found))
+    if not whole * size > 0:
+        return 1.0
+    return math.sqrt(max(0.0, 1.0 - inner(target, found, problem.covariance) ** 2 / (whole * size)))
+
+
+def _time(seconds: float) -> str:
+    """A time to one or two digits, as a person says it."""
+    for size, unit in ((86400.0, "days"), (3600.0, "h"), (60.0, "min")):
+        if seconds >= 1.5 * size:
+            return f"{seconds / size:.2g} {unit}"
+    return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
+
+
+# --- at the end
 
 
 def remarks(problem: Problem, objective: Objective, found: Disentangled) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from mpodis.objectives import OBJECTIVES, Objective, make_objective
 from mpodis.optimise.problem import Problem, as_seed
 from mpodis.optimise.result import ADVICE, Disentangled
 from mpodis.optimise.search import Search
+from mpodis.optimise.state import State
 from mpodis.options import SearchOptions
 from mpodis.progress import bar
 from mpodis.sites import site_tensors
@@ -166,7 +167,8 @@ def disentangle(
         the same call, the run goes on from there, also with another `max_sweeps` or
         `max_seconds`; see `resume` and `load_run`.
     progbar : bool
-        Show a bar with the overlap.
+        Show what truncation alone would lose and about how long the search may take, and then a
+        bar with stage, initial guess, overlap, and the best so far.
 
     Returns
     -------
@@ -339,13 +341,20 @@ def _run(search: Search, store: RunStore | None, *, progbar: bool) -> Disentangl
     saved, stopped = time.monotonic(), False
     title = f"disentangle ({search.options.objective})"
     with (
-        bar(total=search.total, desc=title, enabled=progbar) as shown,
+        bar(total=search.total, desc=title, enabled=progbar, done=len(state.records)) as shown,
         _interrupts() as interrupted,
     ):
         search.interrupted = interrupted
-        shown.done = len(state.records)
+        if state.point is None:
+            began = time.perf_counter()
+            for sentence in advice.prospects(search):
+                log.info("%s", sentence)
+                if progbar and not log.isEnabledFor(logging.INFO):
+                    shown.note(sentence)
+            state.seconds += time.perf_counter() - began
+        best = _Best()
         for record in search.run(state):
-            shown.update(len(state.records) - shown.done, **_shown(record))
+            shown.update(len(state.records) - shown.done, **_shown(record, search, state, best))
             if store is not None and time.monotonic() - saved >= CHECKPOINT_SECONDS:
                 store.save(state)
                 saved = time.monotonic()
@@ -369,12 +378,38 @@ def _run(search: Search, store: RunStore | None, *, progbar: bool) -> Disentangl
     return result
 
 
-def _shown(record: dict) -> dict[str, float]:
-    """The figures of a record that the progress bar shows."""
+@dataclass
+class _Best:
+    """The best figure that a bar has shown."""
+
+    loss: float = math.inf
+    figure: float = math.nan
+
+    def of(self, record: dict, figure: float) -> float:
+        if record["loss"] < self.loss:
+            self.loss, self.figure = record["loss"], figure
+        return self.figure
+
+
+def _shown(record: dict, search: Search, state: State, best: _Best) -> dict[str, float | str]:
+    """What the progress bar shows of a record: where the search is, and its figures."""
+    shown: dict[str, float | str] = {}
+    if len(search.stages) > 1:
+        shown |= {"stage": f"{record['stage'] + 1} of {len(search.stages)}"}
+        shown |= {"depth": f"{record['depth']}"}
+    count = search.stage_options(search.stages[record["stage"]]).n_init
+    if count > 1 and record["stage"] == state.stage and record["init"] in state.names:
+        number = state.names.index(record["init"]) + 1
+        shown["initial guess"] = f"{number} of {count}" + (", refined" if state.refining else "")
     names = ["overlap", "bound", "activations"]
     if not math.isnan(record["environment_bond"]):
         names += ["true_overlap", "environment_bond"]
-    return {name: record[name] for name in names if not math.isnan(record[name])}
+    shown |= {name: record[name] for name in names if not math.isnan(record[name])}
+    # of the overlap the highest, of the error of the activations the lowest: both by the loss
+    measure = "activations" if search.loss.overlap(0.0) is None else "overlap"
+    if measure in shown:
+        shown["best"] = best.of(record, record[measure])
+    return shown
 
 
 @contextmanager

@@ -1,52 +1,115 @@
-"""The progress bar of the package: a bar on a terminal, plain lines elsewhere."""
+"""Progress bars (widgets in notebooks, plain lines where there is no terminal) and time limits."""
 
 from __future__ import annotations
 
+import importlib.util
+import math
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
-__all__ = ["Bar", "bar", "track"]
+__all__ = ["Bar", "Deadline", "bar", "track"]
 
 T = TypeVar("T")
 
 
+class Deadline:
+    """A time limit of a computation of several parts, counted from here.
+
+    Parameters
+    ----------
+    seconds : float or None
+        None: there is no limit.
+
+    Raises
+    ------
+    ValueError
+        If the limit is not a positive number.
+    """
+
+    def __init__(self, seconds: float | None = None) -> None:
+        if seconds is not None and not 0 < seconds < math.inf:
+            raise ValueError(f"max_seconds={seconds!r} must be a positive number, or None")
+        self._seconds, self._began = seconds, time.monotonic()
+
+    @property
+    def left(self) -> float | None:
+        """Seconds that are left, as the limit of a part; None without a limit."""
+        if self._seconds is None:
+            return None
+        return max(1e-9, self._seconds - (time.monotonic() - self._began))
+
+    @property
+    def has_passed(self) -> bool:
+        return self.fraction() >= 1.0
+
+    def fraction(self) -> float:
+        """The fraction of the time that has gone by; 0 without a limit."""
+        if self._seconds is None:
+            return 0.0
+        return (time.monotonic() - self._began) / self._seconds
+
+    def part(self, fraction: float) -> Deadline:
+        """The limit of a part that may last until this fraction of the whole has gone by."""
+        if self._seconds is None:
+            return self
+        return Deadline(max(1e-9, (fraction - self.fraction()) * self._seconds))
+
+
 class Bar:
-    """A `tqdm` bar on a terminal; elsewhere a line of text every few seconds.
+    """A widget in a notebook, a `tqdm` bar on a terminal, elsewhere a line every few seconds.
 
     Parameters
     ----------
     total : int or None
-        Number of steps, if it is known.
+        Number of steps, if it is known, or the most there can be.
     desc : str
         What is counted.
     enabled : bool
         False shows nothing.
     every : float
         Seconds between two lines of text.
+    done : int
+        Steps that were done before, of something that is taken up again.
     """
 
     def __init__(
-        self, *, total: int | None, desc: str, enabled: bool = True, every: float = 10.0
+        self,
+        *,
+        total: int | None,
+        desc: str,
+        enabled: bool = True,
+        every: float = 10.0,
+        done: int = 0,
     ) -> None:
         self.total, self.desc, self.every = total, desc, every
-        self.done, self.figures = 0, ""
-        self._began = self._last = time.monotonic()
+        self.done, self.figures = done, ""
+        self._before, self._began = done, time.monotonic()
+        self._last = self._began
         self._stream = sys.stderr
-        self._bar = None
         self._enabled = enabled
-        if enabled and self._stream.isatty():
+        self._bar = self._made() if enabled else None
+
+    def _made(self) -> Any:
+        """tqdm's bar, where there is something that shows it."""
+        options = {"total": self.total, "desc": self.desc, "initial": self.done}
+        if _in_notebook():
+            from tqdm.notebook import tqdm as widget
+
+            return widget(**options)
+        if self._stream.isatty():
             from tqdm import tqdm
 
-            self._bar = tqdm(
-                total=total, desc=desc, file=self._stream, dynamic_ncols=True, leave=False
-            )
+            return tqdm(**options, file=self._stream, dynamic_ncols=True, leave=False)
+        return None
 
     def update(self, n: int = 1, **figures: float | str) -> None:
         """Advance by `n` steps and show figures such as the overlap."""
         self.done += n
+        if self.total is not None:
+            self._set_total(max(self.total, self.done))
         if figures:
             self.figures = ", ".join(
                 f"{key} {value:.6g}" if isinstance(value, float) else f"{key} {value}"
@@ -59,16 +122,37 @@ class Bar:
             self._last = time.monotonic()
             print(self.line(), file=self._stream, flush=True)
 
+    def _set_total(self, total: int) -> None:
+        if total == self.total:
+            return
+        self.total = total
+        if self._bar is not None:
+            self._bar.total = total
+
+    def note(self, text: str) -> None:
+        """Show a sentence, above the bar where there is one."""
+        if self._bar is not None:
+            self._bar.write(text, file=None if _in_notebook() else self._stream)
+        elif self._enabled:
+            print(text, file=self._stream, flush=True)
+
     def line(self) -> str:
         """The state as one line of text, with the time left if the total is known."""
-        seconds = time.monotonic() - self._began
+        seconds, new = time.monotonic() - self._began, self.done - self._before
         text = f"{self.desc}: {self.done}" + (f"/{self.total}" if self.total else "")
         if self.figures:
             text += f", {self.figures}"
         text += f", {seconds:.0f} s"
-        if self.total and 0 < self.done <= self.total:
-            text += f", about {seconds / self.done * (self.total - self.done):.0f} s left"
+        if self.total and new > 0:
+            text += f", about {seconds / new * (self.total - self.done):.0f} s left"
         return text
+
+    def finish(self) -> None:
+        """What was done is all there was to do; a widget stays, as one that is full."""
+        if self.total is not None and self.done:
+            self._set_total(self.done)
+        if self._bar is not None:
+            self._bar.refresh()
 
     def close(self) -> None:
         """Remove the bar from the terminal."""
@@ -76,12 +160,20 @@ class Bar:
             self._bar.close()
 
 
+def _in_notebook() -> bool:
+    """Whether a Jupyter kernel runs this, and can show widgets."""
+    if "IPython" not in sys.modules or importlib.util.find_spec("ipywidgets") is None:
+        return False
+    return hasattr(sys.modules["IPython"].get_ipython(), "kernel")
+
+
 @contextmanager
-def bar(*, total: int | None, desc: str, enabled: bool = True) -> Iterator[Bar]:
+def bar(*, total: int | None, desc: str, enabled: bool = True, done: int = 0) -> Iterator[Bar]:
     """A `Bar` that closes itself."""
-    shown = Bar(total=total, desc=desc, enabled=enabled)
+    shown = Bar(total=total, desc=desc, enabled=enabled, done=done)
     try:
         yield shown
+        shown.finish()
     finally:
         shown.close()
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from mpodis.progress import Bar, bar, track
+from mpodis.progress import Bar, Deadline, bar, track
 
 
 class Terminal(io.StringIO):
@@ -16,7 +16,7 @@ class Terminal(io.StringIO):
 @pytest.fixture
 def stream(monkeypatch, request):
     made = request.param() if hasattr(request, "param") else io.StringIO()
-    monkeypatch.setattr("mpodis.progress.sys", SimpleNamespace(stderr=made))
+    monkeypatch.setattr("mpodis.progress.sys", SimpleNamespace(stderr=made, modules={}))
     return made
 
 
@@ -65,6 +65,42 @@ def test_without_a_total_there_is_no_time_left(stream, clock):
     shown.close()
 
 
+def test_time_left_holds_for_what_is_taken_up_again_and_is_never_negative(stream, clock):
+    shown = Bar(total=100, desc="sweeps", done=90)
+    clock.now = 8.0
+    shown.update(4)
+    assert shown.line() == "sweeps: 94/100, 8 s, about 12 s left"
+    shown.update(7)
+    assert shown.line() == "sweeps: 101/101, 8 s, about 0 s left"
+
+
+def test_a_note_is_a_line_of_its_own(stream):
+    with bar(total=3, desc="sweeps") as shown:
+        shown.note("truncation alone loses half")
+    with bar(total=3, desc="sweeps", enabled=False) as shown:
+        shown.note("not shown")
+    assert stream.getvalue() == "truncation alone loses half\n"
+
+
+def test_a_limit_is_shared_among_parts(clock):
+    whole = Deadline(10.0)
+    clock.now = 2.0
+    part = whole.part(0.5)
+    assert (whole.left, part.left) == (8.0, 3.0)
+    clock.now = 6.0
+    assert part.has_passed
+    assert not whole.has_passed
+    assert 0 < part.left < 1e-6  # as the limit of something else, which must be positive
+    assert Deadline().part(0.5).left is None
+    assert not Deadline().has_passed
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf")])
+def test_a_limit_is_positive(seconds):
+    with pytest.raises(ValueError, match="max_seconds"):
+        Deadline(seconds)
+
+
 def test_disabled_shows_nothing(stream):
     shown = Bar(total=2, desc="sweeps", enabled=False, every=0)
     shown.update()
@@ -97,6 +133,32 @@ def test_track_counts_and_passes_everything_on(stream, monkeypatch):
     assert list(track(iter("ab"), desc="letters")) == ["a", "b"]
     assert list(track(iter("ab"), desc="letters", total=2)) == ["a", "b"]
     assert seen == [3, 3, 3, None, None, 2, 2]
+
+
+def test_a_notebook_gets_a_widget_that_ends_full():
+    nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
+    pytest.importorskip("ipywidgets")
+    code = (
+        "import numpy, mpodis\n"
+        "mpo = mpodis.compress(numpy.arange(64.0).reshape(8, 8) % 7).mpo\n"
+        "found = mpodis.disentangle(mpo, depth=2, max_sweeps=3, progbar=True)"
+    )
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+    client = nbclient.NotebookClient(book, timeout=60, kernel_name="python3")
+    client.execute()
+    (view,) = [out for out in book.cells[0].outputs if out.output_type == "display_data"]
+    widgets = book.metadata.widgets["application/vnd.jupyter.widget-state+json"]["state"]
+    box = widgets[view.data["application/vnd.jupyter.widget-view+json"]["model_id"]]["state"]
+    before, filled, after = (
+        widgets[name.removeprefix("IPY_MODEL_")]["state"] for name in box["children"]
+    )
+    assert "disentangle" in before["value"]
+    assert filled["value"] == filled["max"] > 3
+    assert filled["bar_style"] == "success"
+    assert "best" in after["value"]
+    assert "stage" in after["value"]
+    text = "".join(out.text for out in book.cells[0].outputs if out.output_type == "stream")
+    assert "without circuits" in text
 
 
 @pytest.mark.parametrize("stream", [Terminal], indirect=True)

@@ -64,6 +64,8 @@ class Search:
     ----------
     options : SearchOptions
         As given, with what was chosen in place of "auto".
+    estimate : Estimate
+        Time and memory of the engine that was chosen.
     loss : Loss
     stages : list of Stage
         One, unless the circuits grow.
@@ -125,7 +127,7 @@ class Search:
                 f"is beyond {ENTROPIC}; use init='identity'"
             )
         engine = self._dense_engine(options) if self.objective.needs_dense else options.engine
-        engine = choose(
+        self.estimate = choose(
             problem.legs,
             problem.left,
             problem.right,
@@ -134,7 +136,8 @@ class Search:
             complex=problem.is_complex,
             options=self._engine_options(options),
             engine=engine,
-        ).engine
+        )
+        engine = self.estimate.engine
         if options.method == "lbfgs" and not ENGINES[engine].exact:
             raise ValueError(
                 f"L-BFGS (and with it tied gates) needs exact gradients, and engine={engine!r} "
@@ -197,9 +200,21 @@ class Search:
 
     @property
     def total(self) -> int:
-        """The most sweeps that the search can take."""
-        each = [self.stage_options(stage) for stage in self.stages]
-        return sum(one.max_sweeps + (one.n_init - 1) * one.init_sweeps for one in each)
+        """The most records that the search can make: sweeps, and one for every initial guess."""
+        return sum(self._records(stage) for stage in self.stages)
+
+    def _records(self, stage: Stage) -> int:
+        one = self.stage_options(stage)
+        explored = min(one.init_sweeps, one.max_sweeps)
+        return 1 + one.max_sweeps + (one.n_init - 1) * (1 + explored)
+
+    @property
+    def sweeps(self) -> float:
+        """The most sweeps, those of shallower circuits counted by their share of the gates."""
+        gates = _gates(self._whole)
+        shares = [_gates(stage) / gates if gates else 1.0 for stage in self.stages]
+        counts = (self._records(stage) for stage in self.stages)
+        return sum(share * count for share, count in zip(shares, counts, strict=True))
 
     def begin(self) -> State:
         """The state of a search that has not begun."""
@@ -475,6 +490,10 @@ def _explored(
     with single_threaded(True):  # the others keep the other processors busy
         StageRun(search, stage).explore(state)
     return state
+
+
+def _gates(stage: Stage) -> int:
+    return len(stage.left.placements) + len(stage.right.placements)
 
 
 def _budget(options: SearchOptions) -> Budget:
