@@ -190,6 +190,7 @@ def disentangle(
     >>> run.overlap > 0.5, run.factorization.to_dense().shape
     (True, (8, 6))
     """
+    began = time.perf_counter()
     if inputs is not None:
         if covariance is not None:
             raise ValueError("give inputs= or covariance=, not both")
@@ -241,7 +242,7 @@ def disentangle(
     search = Search(problem, options, goal, optimize=optimize, executor=executor)
     store = None if run_dir is None else RunStore.open(run_dir, problem, search.options)
     with nullcontext() if store is None else store.lock():
-        return _run(search, store, progbar=progbar)
+        return _run(search, store, progbar=progbar, began=began)
 
 
 def _given(init: str | Factorization | Disentangled) -> Factorization | None:
@@ -284,13 +285,14 @@ def resume(
     optimize, executor, progbar
         As for `disentangle`; an `optimize` that is an object is not stored and must be given again.
     """
+    began = time.perf_counter()
     store, problem, options = RunStore.read(run_dir)
     options = store.save_limits(options, max_sweeps=max_sweeps, max_seconds=max_seconds)
     search = Search(
         problem, options, _stored(options, objective), optimize=optimize, executor=executor
     )
     with store.lock():
-        return _run(search, store, progbar=progbar)
+        return _run(search, store, progbar=progbar, began=began)
 
 
 def _stored(options: SearchOptions, given: Objective | None) -> Objective:
@@ -332,7 +334,7 @@ def load_run(run_dir: str | os.PathLike, *, objective: Objective | None = None) 
     return replace(result, options=options, remarks=said)
 
 
-def _run(search: Search, store: RunStore | None, *, progbar: bool) -> Disentangled:
+def _run(search: Search, store: RunStore | None, *, progbar: bool, began: float) -> Disentangled:
     state = search.begin()
     if store is not None:
         state = store.load() or state
@@ -346,11 +348,11 @@ def _run(search: Search, store: RunStore | None, *, progbar: bool) -> Disentangl
     ):
         search.interrupted = interrupted
         if state.point is None:
-            began = time.perf_counter()
             for sentence in advice.prospects(search):
                 log.info("%s", sentence)
                 if progbar and not log.isEnabledFor(logging.INFO):
                     shown.note(sentence)
+        if not state.ended:
             state.seconds += time.perf_counter() - began
         best = _Best()
         for record in search.run(state):

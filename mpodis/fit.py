@@ -39,6 +39,7 @@ from mpodis.mpo import (
     mpo_or_matrix,
     truncate,
 )
+from mpodis.progress import Deadline, bar
 from mpodis.sites import (
     bond_dimensions,
     legs_of,
@@ -84,6 +85,8 @@ def fit_core(
     init: Operator | None = None,
     max_sweeps: int = 200,
     tol: float = 1e-12,
+    max_seconds: float | None = None,
+    progbar: bool = False,
 ) -> MatrixProductOperator:
     """The MPO of bond dimension `max_bond` nearest to a target, by ALS from its truncation.
 
@@ -103,6 +106,11 @@ def fit_core(
         ALS fit without one.
     max_sweeps, tol
         Stop after so many sweeps, or when the squared distance falls by less than `tol` of |M|^2.
+    max_seconds : float, optional
+        Stop after this time, in the midst of a sweep if need be; half of it goes to the fit without
+        a metric where an initial guess is to be found. The truncation before it is always made.
+    progbar : bool
+        Show a bar with the squared distance.
 
     Raises
     ------
@@ -119,6 +127,7 @@ def fit_core(
     >>> overlap(matrix, fitted) > overlap(matrix, plain)
     True
     """
+    deadline = Deadline(max_seconds)
     if max_bond < 1:
         raise ValueError(f"max_bond={max_bond} keeps nothing; use 1 or more")
     found = mpo_or_matrix(target)
@@ -136,7 +145,14 @@ def fit_core(
         init = truncate(compress(dense, legs=legs).mpo, max_bond=max_bond).mpo
         if metric is not None:
             plain = fit_core(
-                dense, max_bond=max_bond, legs=legs, init=init, max_sweeps=max_sweeps, tol=tol
+                dense,
+                max_bond=max_bond,
+                legs=legs,
+                init=init,
+                max_sweeps=max_sweeps,
+                tol=tol,
+                max_seconds=deadline.part(0.5).left,
+                progbar=progbar,
             )
             init = min(
                 init, plain, key=lambda core: weighted_loss(dense, mpo_to_dense(core), metric)
@@ -150,14 +166,24 @@ def fit_core(
             "`truncate` it first"
         )
     *tensors, dense = promoted([*pad_bonds(tensors, max_bond), dense])
-    best = weighted_loss(dense, tensors_to_dense(tensors), metric)
-    for _ in range(max_sweeps):
-        swept = als_sweep(dense, tensors, metric=metric)
-        loss, before = weighted_loss(dense, tensors_to_dense(swept), metric), best
-        if loss < best:
-            tensors, best = swept, loss
-        if before - loss < tol:
-            break
+    whole = inner(dense, dense, metric)
+
+    def distance(tensors: Sequence[Array]) -> float:
+        off = dense - tensors_to_dense(tensors)
+        return inner(off, off, metric) / whole
+
+    best = distance(tensors)
+    with bar(total=max_sweeps, desc="ALS", enabled=progbar) as shown:
+        for _ in range(max_sweeps):
+            if deadline.has_passed:
+                break
+            swept = als_sweep(dense, tensors, metric=metric, deadline=deadline)
+            loss, before = distance(swept), best
+            if loss < best:
+                tensors, best = swept, loss
+            shown.update(distance=best)
+            if before - loss < tol:
+                break
     if "complex" in get_dtype_name(dense):
         dtype = COMPLEX.get(dtype, dtype)
     return mpo_from_tensors([astype(site, dtype) for site in tensors])
@@ -249,7 +275,11 @@ def pad_bonds(tensors: Sequence[Array], max_bond: int) -> list[Array]:
 
 
 def als_sweep(
-    target: Array, tensors: Sequence[Array], *, metric: Array | None = None
+    target: Array,
+    tensors: Sequence[Array],
+    *,
+    metric: Array | None = None,
+    deadline: Deadline | None = None,
 ) -> list[Array]:
     """One ALS sweep over the sites to the right and back; the distance never grows.
 
@@ -261,25 +291,31 @@ def als_sweep(
     target : array (rows, columns)
     tensors : list of arrays (left bond, input, output, right bond)
     metric : array (rows, rows), optional
+    deadline : Deadline, optional
+        The sweep ends early when it has passed.
 
     Returns
     -------
     list of arrays
         Site tensors of the same shape (bonds beyond `full_bonds` shrink), the first one with the
-        norm.
+        norm unless the sweep ended early.
     """
+    deadline = Deadline() if deadline is None else deadline
     legs = legs_of(tensors)
     linear = target if metric is None else metric @ target
     if metric is not None:
         largest = max(site.shape[0] * site.shape[1] * site.shape[3] for site in tensors)
         if largest > LARGEST_SITE:
-            return _descended(linear, metric, *right_canonical(tensors))
+            return _descended(linear, metric, *right_canonical(tensors), deadline)
     # a pass to the left is a pass to the right over the mirrored sites
-    tensors = _als_pass(linear, legs, metric, *right_canonical(tensors))
+    tensors = _als_pass(linear, legs, metric, *right_canonical(tensors), deadline)
+    if deadline.has_passed:
+        return tensors
     if metric is not None:
         metric = _mirror_metric(metric, legs)
     linear = fuse(do("transpose", split(linear, legs), range(len(legs))[::-1]), legs[::-1])
-    return mirrored(_als_pass(linear, legs[::-1], metric, *right_canonical(mirrored(tensors))))
+    back = right_canonical(mirrored(tensors))
+    return mirrored(_als_pass(linear, legs[::-1], metric, *back, deadline))
 
 
 def _right_blocks(tensors: Sequence[Array]) -> list[Array]:
@@ -324,7 +360,9 @@ def norm_gradient(tensors: Sequence[np.ndarray]) -> list[np.ndarray]:
     return gradients
 
 
-def _descended(linear: Array, metric: Array, tensors: list[Array], log_norm: float) -> list[Array]:
+def _descended(
+    linear: Array, metric: Array, tensors: list[Array], log_norm: float, deadline: Deadline
+) -> list[Array]:
     """Lower |C (M - T)|^2 over all sites by L-BFGS; `linear` is metric @ M.
 
     T is exp(log_norm) times the operator of the tensors, which are right-canonical.
@@ -363,7 +401,14 @@ def _descended(linear: Array, metric: Array, tensors: list[Array], log_norm: flo
     size = float(np.vdot(dense, metric @ dense).real) or float(np.linalg.norm(linear)) or 1.0
     options = {"maxiter": DESCENT, "maxcor": DESCENT, "ftol": 0.0, "gtol": 1e-12}
     initial = packed(tensors).view(np.float64)
-    found = minimize(evaluate, initial, jac=True, method="L-BFGS-B", options=options)
+
+    def check(vector: np.ndarray) -> None:
+        if deadline.has_passed:
+            raise StopIteration
+
+    found = minimize(
+        evaluate, initial, jac=True, method="L-BFGS-B", options=options, callback=check
+    )
     best = unpacked(found.x) if found.fun <= evaluate(initial)[0] else tensors
     return [as_like(site.astype(kind), like) for site in best]
 
@@ -377,7 +422,12 @@ def _mirror_metric(metric: Array, legs: Legs) -> Array:
 
 
 def _als_pass(
-    linear: Array, legs: Legs, metric: Array | None, tensors: list[Array], log_norm: float
+    linear: Array,
+    legs: Legs,
+    metric: Array | None,
+    tensors: list[Array],
+    log_norm: float,
+    deadline: Deadline,
 ) -> list[Array]:
     """Solve the sites from the first to the last; `linear` is metric @ target.
 
@@ -391,6 +441,8 @@ def _als_pass(
     rest = split(linear, legs).reshape(1, -1)  # L^H linear, (bond, remaining sites)
     left = do("ones", (1, 1, 1), like=linear)  # L as (rows, columns, bond)
     for k in range(n):
+        if deadline.has_passed:
+            break  # the operator is as good between two sites
         right = blocks[n - 1 - k]
         a, i, o, b = tensors[k].shape
         rest = rest.reshape(a * i * o, -1)

@@ -147,7 +147,7 @@ def test_a_sweep_that_makes_it_worse_is_not_taken(monkeypatch):
     target = random_matrix((16, 16))
     best = fit_core(target, legs=QUBITS, max_bond=2)
     monkeypatch.setattr(
-        "mpodis.fit.als_sweep", lambda target, cores, metric: [2 * cores[0], *cores[1:]]
+        "mpodis.fit.als_sweep", lambda target, cores, **_: [2 * cores[0], *cores[1:]]
     )
     found = fit_core(target, legs=QUBITS, max_bond=2, init=best)
     assert_allclose(mpo_to_dense(found), mpo_to_dense(best), atol=1e-13)

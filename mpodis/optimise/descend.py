@@ -18,11 +18,14 @@ from mpodis.optimise.lbfgs import Lbfgs
 from mpodis.optimise.monitor import TruncationMonitor
 from mpodis.optimise.problem import Point
 from mpodis.optimise.state import State
+from mpodis.progress import Deadline
 
 __all__ = ["Budget", "Updates", "descend"]
 
 ITERATIONS = 10
 """L-BFGS iterations that count as one sweep."""
+GRACE = 0.03
+"""Fraction of the time allowed by which a sweep of L-BFGS may exceed it."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,15 @@ class Budget:
         if self.max_seconds is not None and state.seconds >= self.max_seconds:
             return "max_seconds"
         return "max_sweeps" if len(state.losses) > self.max_sweeps else ""
+
+    def deadline(self, state: State) -> Deadline:
+        """When a sweep of L-BFGS that takes long must end before its last iteration.
+
+        Not at the limit itself: what takes a moment ends as it would have without one.
+        """
+        if self.max_seconds is None:
+            return Deadline()
+        return Deadline(max(self.max_seconds - state.seconds, 0.0) + GRACE * self.max_seconds + 0.5)
 
     def stalled(self, before: float, now: float) -> bool:
         """Whether the gain over a window of sweeps is too small to go on."""
@@ -143,16 +155,20 @@ def descend(
     while not state.status:
         with single_threaded(monitor is not None and monitor.is_small(state)):
             began = time.perf_counter()
-            value = _advance(loss, engine, state, updates)
+            value = _advance(loss, engine, state, updates, budget.deadline(state))
             state.seconds += time.perf_counter() - began
+            began = time.perf_counter()
             state.losses.append(float(value))
             state.bonds.append(monitor.bond(state) if monitor else 0)
             record = measure(state) if measure else {"phase": state.phase, "loss": state.losses[-1]}
             state.records.append(record)
+            state.seconds += time.perf_counter() - began
+            began = time.perf_counter()
             if monitor is None:
                 _decide(loss, engine, state, budget, updates)
             else:
                 _decide_truncated(engine, state, budget, monitor, record)
+            state.seconds += time.perf_counter() - began
             state.point = Point.of(engine)
             state.steps, state.differences = (
                 list(updates.lbfgs.steps),
@@ -161,7 +177,13 @@ def descend(
         yield record
 
 
-def _advance(loss: Loss[Any], engine: Environments, state: State, updates: Updates) -> float:
+def _advance(
+    loss: Loss[Any],
+    engine: Environments,
+    state: State,
+    updates: Updates,
+    deadline: Deadline,
+) -> float:
     """The next sweep; returns the loss."""
     if not state.phase:
         state.phase = "init"
@@ -173,7 +195,7 @@ def _advance(loss: Loss[Any], engine: Environments, state: State, updates: Updat
         state.phase = "sweep" if sweeps else "lbfgs"
         state.used_lbfgs = not sweeps
     if state.phase == "lbfgs":
-        return updates.lbfgs.run(ITERATIONS)
+        return updates.lbfgs.run(ITERATIONS, deadline=deadline)
     loss.sweep(engine, updates.polar, core=updates.core)
     return loss.value(engine)
 

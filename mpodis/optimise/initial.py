@@ -22,6 +22,8 @@ __all__ = ["first_core", "place_initial_guess"]
 
 FITTED = 2**11
 """Dimension up to which the first core is fitted through the dense matrix."""
+FIT_SHARE = 0.2
+"""Part of a limited time that this fit may take."""
 
 
 def first_core(problem: Problem, options: SearchOptions) -> list:
@@ -29,7 +31,8 @@ def first_core(problem: Problem, options: SearchOptions) -> list:
     mpo = mpo_from_tensors(problem.unit)
     core = truncate(mpo, max_bond=options.max_bond).mpo
     if options.core == "update" and problem.size <= FITTED:
-        core = fit_core(mpo, max_bond=options.max_bond, init=core)
+        limit = None if options.max_seconds is None else FIT_SHARE * options.max_seconds
+        core = fit_core(mpo, max_bond=options.max_bond, init=core, max_seconds=limit)
     tensors = site_tensors(core)
     return pad_bonds(tensors, options.max_bond) if options.core == "update" else tensors
 

@@ -20,6 +20,7 @@ from mpodis.circuit import Ansatz
 from mpodis.environments.protocol import Environments, Gradient
 from mpodis.gates import exponential, skew
 from mpodis.objectives import Loss
+from mpodis.progress import Deadline
 
 __all__ = ["Lbfgs"]
 
@@ -68,13 +69,18 @@ class Lbfgs:
         self._groups: list[list[int]] = []  # variables of each size and kind
         self.forget()
 
-    def run(self, iterations: int) -> float:
-        """Run at most `iterations` iterations, fewer where no step helps; returns the loss."""
+    def run(self, iterations: int, *, deadline: Deadline | None = None) -> float:
+        """Run at most `iterations` iterations, fewer where no step helps; returns the loss.
+
+        After the first one it ends early when the deadline has passed.
+        """
         if not self._variables and not self.free_core:
             return self.loss.value(self.engine)
         point = self._point()
         loss, slope = self._evaluate(point)
-        for _ in range(iterations):
+        for number in range(iterations):
+            if number and deadline is not None and deadline.has_passed:
+                break
             direction = self._direction(slope)
             descent = float(slope @ direction)
             if descent >= 0:

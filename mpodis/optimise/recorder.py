@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from functools import cached_property
 from typing import Any
 
@@ -30,6 +31,8 @@ MEASURED = 2**8
 """Dimension up to which bound and entropies are measured in every sweep."""
 DECOMPOSED = 2**11
 """Dimension up to which the result has them from dense matrices; the SVDs take minutes above."""
+SMALLER, SVDS = 4, 6
+"""Measuring a result takes as long as so many SVDs; one is timed at a smaller dimension."""
 SPECTRA_BOND = 64
 """Bond dimension at which the entropies of larger results are taken from a truncated MPO."""
 
@@ -131,6 +134,18 @@ class Recorder:
             "entropies_before": np.array([entropy(spectrum) for spectrum in spectra]),
             "entropies_after": after,
         }
+
+    def seconds_of_result(self) -> float:
+        """About how long `of_result` takes on this machine now, where that is more than a moment.
+
+        It is proportional to the cube of the dimension: a smaller SVD is timed.
+        """
+        if self._is_small or not self._has_dense:
+            return 0.0
+        small = np.random.default_rng(0).normal(size=(self._problem.size // SMALLER,) * 2)
+        began = time.perf_counter()
+        np.linalg.svd(small, compute_uv=False)
+        return SVDS * SMALLER**3 * (time.perf_counter() - began)
 
     def overlap(self, engine: Environments, core: list) -> float:
         """f of the operator with Q_L M' Q_R by dense matrices; NaN where the size forbids them."""

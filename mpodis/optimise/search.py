@@ -216,6 +216,18 @@ class Search:
         counts = (self._records(stage) for stage in self.stages)
         return sum(share * count for share, count in zip(shares, counts, strict=True))
 
+    @cached_property
+    def _reserve(self) -> float:
+        """Part of a limited time that is kept for the figures of the result."""
+        limit = self.options.max_seconds
+        return 0.0 if limit is None else min(self._recorder.seconds_of_result(), limit / 2)
+
+    def budget(self, options: SearchOptions) -> Budget:
+        """The limits of a descent under the options of its stage."""
+        limit = options.max_seconds
+        limit = None if limit is None else limit - self._reserve
+        return Budget(options.max_sweeps, limit, options.tol)
+
     def begin(self) -> State:
         """The state of a search that has not begun."""
         n_init = self.options.n_init
@@ -225,7 +237,7 @@ class Search:
     def reopen_if_limits_allow(self, state: State) -> None:
         """Let a search that had ended at a limit go on, if the limit is a larger one now."""
         if state.ended in ("max_sweeps", "max_seconds"):
-            limit = _budget(self.stage_options(self.stages[state.stage])).limit(state)
+            limit = self.budget(self.stage_options(self.stages[state.stage])).limit(state)
             if limit != state.ended:  # time is left again, perhaps without a sweep of this stage
                 state.ended, state.status = "", limit
                 state.refining = True
@@ -245,7 +257,9 @@ class Search:
 
     def open_stage(self, stage: Stage, state: State) -> StageRun:
         """A stage with its engine, which stands where the state does."""
+        began = time.perf_counter()
         self._run = StageRun(self, stage)
+        state.seconds += time.perf_counter() - began
         if state.point is not None:
             self._run.return_to(state)
         return self._run
@@ -378,11 +392,12 @@ class StageRun:
             pass
 
     def _exploring(self, state: State) -> Iterator[dict]:
-        budget = replace(_budget(self._options), init_sweeps=self._options.init_sweeps)
+        budget = self._search.budget(self._options)
+        budget = replace(budget, init_sweeps=self._options.init_sweeps)
         return self._descent(state, budget)
 
     def _refining(self, state: State) -> Iterator[dict]:
-        return self._descent(state, _budget(self._options))
+        return self._descent(state, self._search.budget(self._options))
 
     def _descent(self, state: State, budget: Budget) -> Iterator[dict]:
         return descend(
@@ -494,7 +509,3 @@ def _explored(
 
 def _gates(stage: Stage) -> int:
     return len(stage.left.placements) + len(stage.right.placements)
-
-
-def _budget(options: SearchOptions) -> Budget:
-    return Budget(options.max_sweeps, options.max_seconds, options.tol)

@@ -31,6 +31,7 @@ from mpodis.mpo import (
 )
 from mpodis.objectives import ActivationsLoss
 from mpodis.optimise.lbfgs import Lbfgs
+from mpodis.progress import Deadline, bar
 from mpodis.sites import (
     left_canonical,
     legs_of,
@@ -294,6 +295,8 @@ def full_width_gates(
     n_init: int = 3,
     iterations: int = 300,
     seed: int | np.random.Generator = 0,
+    max_seconds: float | None = None,
+    progbar: bool = False,
 ) -> FullWidthGates:
     """Search for the lowest loss of the activations with gates as wide as the operator.
 
@@ -319,11 +322,17 @@ def full_width_gates(
         Number of initial guesses, and the most L-BFGS iterations in each of ten rounds from each.
     seed : int or numpy Generator
         Of the random gates.
+    max_seconds : float, optional
+        Stop after this time, of which a core that is to be fitted may take a fifth; the result then
+        depends on the machine.
+    progbar : bool
+        Show a bar with the initial guesses and the lowest loss.
 
     Returns
     -------
     FullWidthGates
     """
+    deadline = Deadline(max_seconds)
     if n_init < 1:
         raise ValueError(f"n_init={n_init} must be 1 or more")
     given = as_compressed(target, shape=shape)
@@ -332,7 +341,8 @@ def full_width_gates(
     legs = legs_of(tensors)
     metric = np.eye(shape[0]) if covariance is None else covariance
     if isinstance(core, int | np.integer):
-        core = fit_core(target, max_bond=int(core), metric=metric)
+        share = deadline.part(0.2).left
+        core = fit_core(target, max_bond=int(core), metric=metric, max_seconds=share)
     if mpo_legs(core) != legs:
         raise ValueError(f"the core has legs {mpo_legs(core)}, the operator {legs}")
     loss = ActivationsLoss(
@@ -341,12 +351,20 @@ def full_width_gates(
     first = site_tensors(core)
     left, right = (_one_gate(len(wires(legs, side)), group) for side in ("left", "right"))
     rng, found = np.random.default_rng(seed), []
-    for number in range(n_init):
-        name, gates = _initial_guess(number, loss, tensors_to_dense(first), left, right, rng=rng)
-        engine = DenseEnvironments(loss.target, legs, left, right)
-        engine.set(gates[0], first, gates[1])
-        value = _descend(loss, engine, left, right, update=update, iterations=iterations)
-        found.append((value, name, list(engine.left), list(engine.core), list(engine.right)))
+    with bar(total=n_init, desc="full-width gates", enabled=progbar) as shown:
+        for number in range(n_init):
+            if found and deadline.has_passed:
+                break
+            name, gates = _initial_guess(
+                number, loss, tensors_to_dense(first), left, right, rng=rng
+            )
+            engine = DenseEnvironments(loss.target, legs, left, right)
+            engine.set(gates[0], first, gates[1])
+            value = _descend(
+                loss, engine, left, right, update=update, iterations=iterations, deadline=deadline
+            )
+            found.append((value, name, list(engine.left), list(engine.core), list(engine.right)))
+            shown.update(loss=min(one[0] for one in found))
     value, name, left_gates, tensors, right_gates = min(found, key=lambda one: one[0])
     tensors, log_size = left_canonical(tensors)
     core = mpo_from_tensors(spread_norm(tensors, log_size + log_norm))
@@ -370,6 +388,7 @@ def _descend(
     *,
     update: bool,
     iterations: int,
+    deadline: Deadline,
 ) -> float:
     """Rounds of closed forms and L-BFGS; the norm of a fixed core is optimised in between."""
     updates = {
@@ -379,10 +398,12 @@ def _descend(
     engine.set(core=loss.scaled_core(engine))
     value = loss.value(engine)
     for _ in range(10):
+        if deadline.has_passed:
+            break
         before = value
         loss.sweep(engine, updates, core=update)
         engine.set(core=loss.scaled_core(engine))
-        Lbfgs(loss, engine, left, right, free_core=update).run(iterations)
+        Lbfgs(loss, engine, left, right, free_core=update).run(iterations, deadline=deadline)
         _align(loss, engine, left, right)
         value = loss.value(engine)
         if before - value < 1e-3 * before:

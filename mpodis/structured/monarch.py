@@ -23,6 +23,7 @@ from scipy.optimize import minimize
 from mpodis.conventions import Legs, check_legs, crop, pad, padded_shape
 from mpodis.fit import embed_metric, weighted_loss
 from mpodis.mpo import check_matrix
+from mpodis.progress import Deadline, bar
 from mpodis.structured.approximation import Approximation
 
 __all__ = [
@@ -70,6 +71,8 @@ def monarch(
     max_sweeps: int = 30,
     iterations: int = 2000,
     seed: int | np.random.Generator = 0,
+    max_seconds: float | None = None,
+    progbar: bool = False,
 ) -> Approximation:
     """The nearest Monarch matrix, by |M - A| or by |C (M - A) S| under second moments C^2, S^2.
 
@@ -99,6 +102,11 @@ def monarch(
     n_init, max_sweeps, iterations : int
         Initial guesses, and the most ALS sweeps and L-BFGS iterations from each.
     seed : int or numpy Generator
+    max_seconds : float, optional
+        Stop after this time; the result then depends on the machine. The closed form is always
+        computed.
+    progbar : bool
+        Show a bar with the initial guesses and the lowest loss.
 
     Returns
     -------
@@ -116,6 +124,7 @@ def monarch(
     >>> monarch(np.kron(np.eye(2), np.ones((2, 2))), ((2, 2), (2, 2))).parameters
     16
     """
+    deadline = Deadline(max_seconds)
     matrix = check_matrix(matrix)
     digits = _square_root_legs(matrix.shape) if legs is None else check_legs(legs)
     if rank < 1 or n_init < 1:
@@ -126,10 +135,13 @@ def monarch(
     moments = _checked_moments(matrix.shape, covariance, sensitivity) if weighted else (None, None)
     if len(digits) > 2 or any(moment is not None for moment in moments):
         distance = WeightedDistance(layout, target, matrix.shape, *moments)
-        fits = [
-            fit_factors(distance, guess, max_sweeps, iterations)
-            for guess in _initial_guesses(factors, n_init, seed)
-        ]
+        fits = []
+        with bar(total=n_init, desc="Monarch", enabled=progbar) as shown:
+            for guess in _initial_guesses(factors, n_init, seed):
+                if fits and deadline.has_passed:
+                    break
+                fits.append(fit_factors(distance, guess, max_sweeps, iterations, deadline))
+                shown.update(loss=min(loss for loss, _ in fits))
         factors = min(fits, key=lambda pair: pair[0])[1]
     found = crop(layout.restore(product_matrix(layout, factors)), matrix.shape)
     name = f"Monarch {' '.join(f'{i}x{o}' for i, o in digits)}, rank {rank}"
@@ -208,6 +220,8 @@ def best_monarch(
     max_sweeps: int = 30,
     iterations: int = 2000,
     seed: int | np.random.Generator = 0,
+    max_seconds: float | None = None,
+    progbar: bool = False,
 ) -> Approximation:
     """The best Monarch matrix with about so many parameters, over digits, orders and ranks.
 
@@ -226,12 +240,18 @@ def best_monarch(
         Sizes that are fitted in full.
     covariance, sensitivity, n_init, max_sweeps, iterations, seed
         As for `monarch`.
+    max_seconds : float, optional
+        Stop after this time; the result then depends on the machine. At most half of it goes to
+        the brief fits, in an order that reaches all sorts of sizes early; one is always made.
+    progbar : bool
+        Show a bar with the fits and the lowest loss.
 
     Raises
     ------
     ValueError
         If no Monarch matrix has at least so many parameters and no more than the matrix.
     """
+    deadline = Deadline(max_seconds)
     matrix = check_matrix(matrix)
     sizes = [
         size
@@ -247,7 +267,7 @@ def best_monarch(
     moments = _checked_moments(matrix.shape, covariance, sensitivity)
 
     def fitted(
-        size: MonarchSize, n_init: int, max_sweeps: int, iterations: int
+        size: MonarchSize, n_init: int, max_sweeps: int, iterations: int, deadline: Deadline
     ) -> tuple[float, Approximation]:
         found = monarch(
             matrix,
@@ -260,14 +280,39 @@ def best_monarch(
             max_sweeps=max_sweeps,
             iterations=iterations,
             seed=seed,
+            max_seconds=deadline.left,
         )
         return weighted_loss(matrix, found.matrix, *moments), found
 
     allowed = [size for size in sizes if size.parameters <= limit]
-    quick = [fitted(size, 1, 0, 20)[0] for size in allowed]
-    chosen = [allowed[k] for k in np.argsort(quick, kind="stable")[:fits]]
-    full = [fitted(size, n_init, max_sweeps, iterations) for size in chosen]
-    return min(full, key=lambda pair: pair[0])[1]
+    brief, quick = deadline.part(0.5), {}
+    with bar(total=len(allowed) + min(fits, len(allowed)), desc="sizes", enabled=progbar) as shown:
+        for k in _spread(len(allowed)):
+            if quick and brief.has_passed:
+                break
+            quick[k] = fitted(allowed[k], 1, 0, 20, brief)
+            shown.update(loss=min(loss for loss, _ in quick.values()))
+        chosen = sorted(quick, key=lambda k: (quick[k][0], k))[:fits]
+        full = []
+        for number, k in enumerate(chosen):
+            if deadline.has_passed:
+                break
+            share = deadline.part(1 - (1 - deadline.fraction()) * (1 - 1 / (len(chosen) - number)))
+            full.append(fitted(allowed[k], n_init, max_sweeps, iterations, share))
+            shown.update(loss=min(loss for loss, _ in full))
+    return min(full or [quick[chosen[0]]], key=lambda pair: pair[0])[1]
+
+
+def _spread(count: int) -> Iterator[int]:
+    """0, ..., count - 1, each stretch of it visited early: first every 2^k-th, then between."""
+    seen: set[int] = set()
+    step = 1 << max(count - 1, 0).bit_length()
+    while step and len(seen) < count:
+        for k in range(0, count, step):
+            if k not in seen:
+                seen.add(k)
+                yield k
+        step //= 2
 
 
 def _checked_moments(
@@ -518,20 +563,27 @@ class WeightedDistance:
 
 
 def fit_factors(
-    distance: WeightedDistance, guess: Sequence[np.ndarray], max_sweeps: int, iterations: int
+    distance: WeightedDistance,
+    guess: Sequence[np.ndarray],
+    max_sweeps: int,
+    iterations: int,
+    deadline: Deadline | None = None,
 ) -> tuple[float, list[np.ndarray]]:
     """(loss, factors) after ALS sweeps and L-BFGS; never above the loss of the initial guess."""
+    deadline = Deadline() if deadline is None else deadline
     best, factors = distance.loss(guess), list(guess)
     if _als_is_feasible(distance):
         for _ in range(max_sweeps):
+            if deadline.has_passed:
+                break
             swept = als_sweep(distance, factors)
             loss, before = distance.loss(swept), best
             if loss < best:
                 best, factors = loss, swept
             if before - loss < 1e-4 * before:
                 break
-    if iterations:
-        polished = _lbfgs(distance, factors, iterations)
+    if iterations and not deadline.has_passed:
+        polished = _lbfgs(distance, factors, iterations, deadline)
         loss = distance.loss(polished)
         if loss < best:
             best, factors = loss, polished
@@ -632,7 +684,10 @@ def _whole_form(distance: WeightedDistance, before: np.ndarray, after: np.ndarra
 
 
 def _lbfgs(
-    distance: WeightedDistance, factors: Sequence[np.ndarray], iterations: int
+    distance: WeightedDistance,
+    factors: Sequence[np.ndarray],
+    iterations: int,
+    deadline: Deadline,
 ) -> list[np.ndarray]:
     layout, shapes = distance.layout, [factor.shape for factor in factors]
     dtype = np.result_type(distance.weighted_target, *factors)
@@ -653,9 +708,16 @@ def _lbfgs(
         # of real numbers the derivative is twice that by the conjugate
         return loss, packed(factor_gradients(layout, parts, after, 2 * slope))
 
+    def check(vector: np.ndarray) -> None:
+        if deadline.has_passed:
+            raise StopIteration
+
     options = {"maxiter": iterations, "maxfun": 2 * iterations + 1, "maxcor": 30}
     options |= {"ftol": 1e-13, "gtol": 1e-12}
-    found = minimize(evaluate, packed(factors), jac=True, method="L-BFGS-B", options=options)
+    initial = packed(factors)
+    found = minimize(
+        evaluate, initial, jac=True, method="L-BFGS-B", options=options, callback=check
+    )
     return unpacked(found.x)
 
 

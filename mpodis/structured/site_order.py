@@ -19,6 +19,7 @@ import numpy as np
 from mpodis.conventions import Legs, check_legs, pad, qubit_legs
 from mpodis.fit import embed_metric, fit_core, metric_root, weighted_loss
 from mpodis.mpo import Compressed, Operator, check_matrix, mpo_or_matrix
+from mpodis.progress import Bar, Deadline, bar
 from mpodis.sites import mpo_to_dense
 from mpodis.structured.reordering import FoundOrder, Reordering
 
@@ -35,6 +36,8 @@ EXACT_TOGETHER, EXACT_APART = 8, 7
 """The most sites of an exact search, which then takes a few seconds."""
 SLOW_STEPS = 20
 """The most moves of an annealing by the loss, each of which is a fit."""
+FIT_SHARE = 0.2
+"""Part of a limited time that one fit may take."""
 
 
 def site_order(
@@ -48,6 +51,8 @@ def site_order(
     restarts: int = 2,
     steps: int = 200,
     seed: int | np.random.Generator = 0,
+    max_seconds: float | None = None,
+    progbar: bool = False,
 ) -> FoundOrder:
     """The order of the sites with the least entanglement.
 
@@ -78,6 +83,11 @@ def site_order(
         Of the annealing: runs from a random order in addition to that from the order given, and
         the number of moves tried in each (at most 20 for the loss).
     seed : int or numpy.random.Generator
+    max_seconds : float, optional
+        Stop after this time; the result then depends on the machine, and is the order given where
+        not even the exact search ends. The measure of the order given is always computed.
+    progbar : bool
+        Show a bar with the orders that were tried, and the lowest measure.
 
     Returns
     -------
@@ -97,6 +107,7 @@ def site_order(
     >>> found.sites[0]
     (0, 2, 1, 3)
     """
+    deadline = Deadline(max_seconds)
     if measure not in MEASURES:
         raise ValueError(f"measure={measure!r} is not known; use one of {', '.join(MEASURES)}")
     if (measure == "entropy") != (max_bond is None):
@@ -112,21 +123,25 @@ def site_order(
     metric = None if covariance is None else embed_metric(covariance, len(matrix))
     native = (tuple(range(len(checked))), tuple(range(len(checked))))
     cuts = _Cuts(_weighted(matrix, metric), checked, max_bond)
-    search = _Annealing(together, np.random.default_rng(seed), restarts, steps)
-    best, status = search.order_by_cuts(cuts, native)
-    if measure == "loss":
-        assert max_bond is not None  # checked above
-        fits = _Fits(matrix, checked, metric, max_bond)
-        guesses = [native, best]
-        if not together:
-            guesses.append(replace(search, together=True).order_by_cuts(cuts, native)[0])
-        best = replace(search, steps=min(steps, SLOW_STEPS)).run(fits.loss, guesses)
-        before, after, status = fits.loss(native), fits.loss(best), "search"
-        evaluations = len(cuts.known) + len(fits.known)
-    else:
-        fits = None
-        evaluations = len(cuts.known)
-        before, after = cuts.total(native), cuts.total(best)
+    with bar(total=None, desc=f"orders ({measure})", enabled=progbar) as shown:
+        rng = np.random.default_rng(seed)
+        spectra = deadline if measure != "loss" else deadline.part(0.3)
+        search = _Annealing(together, rng, restarts, steps, spectra, shown)
+        best, status = search.order_by_cuts(cuts, native)
+        if measure == "loss":
+            assert max_bond is not None  # checked above
+            fits = _Fits(matrix, checked, metric, max_bond, deadline)
+            guesses = [native, best]
+            if not together:
+                guesses.append(replace(search, together=True).order_by_cuts(cuts, native)[0])
+            search = replace(search, steps=min(steps, SLOW_STEPS), deadline=deadline)
+            best = search.run(fits.loss, guesses)
+            before, after, status = fits.loss(native), fits.loss(best), "search"
+            evaluations = len(cuts.known) + len(fits.known)
+        else:
+            fits = None
+            evaluations = len(cuts.known)
+            before, after = cuts.total(native), cuts.total(best)
     if before <= after:
         best, after, status = native, before, status if status == "exact" else "unchanged"
     return FoundOrder(
@@ -226,8 +241,14 @@ class _Fits:
     """The best core of every order and its loss, computed once."""
 
     def __init__(
-        self, matrix: np.ndarray, legs: Legs, metric: np.ndarray | None, max_bond: int
+        self,
+        matrix: np.ndarray,
+        legs: Legs,
+        metric: np.ndarray | None,
+        max_bond: int,
+        deadline: Deadline,
     ) -> None:
+        self.deadline = deadline
         self.matrix, self.legs, self.metric, self.max_bond = matrix, legs, metric, max_bond
         self.known: dict[State, tuple[float, MatrixProductOperator]] = {}
 
@@ -244,6 +265,8 @@ class _Fits:
                 metric=metric,
                 max_sweeps=60,
                 tol=1e-8,
+                # no more than a share, so that there are others to compare with
+                max_seconds=self.deadline.part(self.deadline.fraction() + FIT_SHARE).left,
             )
             self.known[state] = weighted_loss(matrix, mpo_to_dense(core), metric), core
         return self.known[state]
@@ -252,8 +275,11 @@ class _Fits:
         return self.fit(state)[0]
 
 
-def _shortest_path(cuts: _Cuts, together: bool) -> State:
-    """The order of least total cost, by dynamic programming over the sets left of a bond."""
+def _shortest_path(cuts: _Cuts, together: bool, deadline: Deadline) -> State | None:
+    """The order of least total cost, by dynamic programming over the sets left of a bond.
+
+    None where the time is over before.
+    """
     n = cuts.n
     level: dict[tuple[int, int], tuple[float, State]] = {(0, 0): (0.0, ((), ()))}
     for size in range(1, n + 1):
@@ -267,7 +293,10 @@ def _shortest_path(cuts: _Cuts, together: bool) -> State:
                 if key not in following or cost < following[key][0]:
                     following[key] = cost, ((*r, i), (*c, j))
         if size < n:
-            following = {k: (cost + cuts(*k), order) for k, (cost, order) in following.items()}
+            for key, (cost, order) in following.items():
+                if deadline.has_passed:
+                    return None
+                following[key] = cost + cuts(*key), order
         level = following
     ((_, best),) = level.values()
     return best
@@ -283,17 +312,22 @@ class _Annealing:
     rng : numpy.random.Generator
     restarts, steps : int
         See `site_order`.
+    deadline : Deadline
+    shown : Bar
     """
 
     together: bool
     rng: np.random.Generator
     restarts: int
     steps: int
+    deadline: Deadline
+    shown: Bar
 
     def order_by_cuts(self, cuts: _Cuts, native: State) -> tuple[State, str]:
         """The order of least total cost and its status; exact for few sites."""
         if cuts.n <= (EXACT_TOGETHER if self.together else EXACT_APART):
-            return _shortest_path(cuts, self.together), "exact"
+            found = _shortest_path(cuts, self.together, self.deadline)
+            return (native, "search") if found is None else (found, "exact")
         return self.run(cuts.total, [native]), "search"
 
     def run(self, cost: Callable[[State], float], guesses: Sequence[State]) -> State:
@@ -305,10 +339,17 @@ class _Annealing:
         for _ in range(self.restarts):
             rows, columns = (tuple(self.rng.permutation(n).tolist()) for _ in range(2))
             guesses.append((rows, rows) if self.together else (rows, columns))
-        best = min(guesses, key=cost)
+        best, known = guesses[0], cost(guesses[0])
+        for guess in guesses[1:]:
+            if self.deadline.has_passed:
+                return best
+            if cost(guess) < known:
+                best, known = guess, cost(guess)
         for guess in guesses:
             state, hot = guess, 0.1 * cost(guess)
             for step in range(self.steps):
+                if self.deadline.has_passed:
+                    return best
                 temperature = hot * 0.01 ** (step / self.steps)
                 # mostly neighbours: their swap changes one bond
                 i = int(self.rng.integers(n - 1))
@@ -320,6 +361,7 @@ class _Annealing:
                     state = tried
                 if cost(state) < cost(best):
                     best = state
+                self.shown.update(best=cost(best))
         return self._descended(cost, best)
 
     def _descended(self, cost: Callable[[State], float], state: State) -> State:
@@ -330,9 +372,12 @@ class _Annealing:
             improved = False
             for i, j in itertools.combinations(range(n), 2):
                 for side in ("both",) if self.together else _SIDES:
+                    if self.deadline.has_passed:
+                        return state
                     tried = _swapped(state, i, j, side)
                     if cost(tried) < cost(state):
                         state, improved = tried, True
+                    self.shown.update(best=cost(state))
         return state
 
 

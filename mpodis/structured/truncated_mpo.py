@@ -16,6 +16,7 @@ from mpodis.measures import count_parameters
 from mpodis.mpo import Operator, as_compressed
 from mpodis.objectives import ActivationsLoss
 from mpodis.optimise.lbfgs import Lbfgs
+from mpodis.progress import Deadline
 from mpodis.sites import (
     left_canonical,
     legs_of,
@@ -43,6 +44,8 @@ def truncated_mpo(
     covariance: np.ndarray | None = None,
     sensitivity: np.ndarray | None = None,
     weighted: bool = True,
+    max_seconds: float | None = None,
+    progbar: bool = False,
 ) -> Approximation:
     """The best MPO of a given bond dimension, by the plain or by a weighted distance.
 
@@ -60,15 +63,28 @@ def truncated_mpo(
         Second moments C^2 and S^2 of the distance |C (M - A) S|.
     weighted : bool
         False: fit by |M - A|, and use the covariance only to measure the error.
+    max_seconds, progbar
+        As for `mpodis.fit_core`; with a sensitivity half of the time goes to the fits without it.
     """
+    deadline = Deadline(max_seconds)
     given = as_compressed(operator, shape=shape)
     mpo = given.mpo
     if weighted and covariance is not None:
         sensitivity = mask_padding(sensitivity, given.shape[1], given.legs)
-    core = fit_core(mpo, max_bond=max_bond, metric=covariance if weighted else None)
+    with_gradients = weighted and sensitivity is not None
+    core = fit_core(
+        mpo,
+        max_bond=max_bond,
+        metric=covariance if weighted else None,
+        max_seconds=deadline.part(1 / 3 if with_gradients else 1.0).left,
+        progbar=progbar,
+    )
     if weighted and sensitivity is not None:
-        plain = fit_core(mpo, max_bond=max_bond)
-        core = _fitted_to_sensitivity(mpo, (core, plain), covariance, sensitivity)
+        plain = fit_core(
+            mpo, max_bond=max_bond, max_seconds=deadline.part(0.5).left, progbar=progbar
+        )
+        guesses = (core, plain)
+        core = _fitted_to_sensitivity(mpo, guesses, covariance, sensitivity, deadline)
     target, matrix = (mpo_to_dense(x, shape=given.shape) for x in (mpo, core))
     return Approximation.of(
         target,
@@ -111,6 +127,7 @@ def _fitted_to_sensitivity(
     guesses: Sequence[MatrixProductOperator],
     covariance: np.ndarray | None,
     sensitivity: np.ndarray,
+    deadline: Deadline,
 ) -> MatrixProductOperator:
     """The best core that L-BFGS finds from several initial guesses, with no gates around it."""
     tensors, log_norm = left_canonical(site_tensors(mpo))
@@ -119,11 +136,12 @@ def _fitted_to_sensitivity(
     loss = ActivationsLoss(spread_norm(tensors, 0.0), covariance, sensitivity)
     left, right = (Ansatz(len(wires(legs, side)), ()) for side in ("left", "right"))
     found = []
-    for guess in guesses:
+    for number, guess in enumerate(guesses):
+        share = deadline.part(1.0 if number else (1.0 + deadline.fraction()) / 2)
         engine = DenseEnvironments(loss.target, legs, left, right)
         core, log_size = left_canonical(site_tensors(guess))
         engine.set([], spread_norm(core, log_size - log_norm), [])
-        value = Lbfgs(loss, engine, left, right).run(ITERATIONS)
+        value = Lbfgs(loss, engine, left, right).run(ITERATIONS, deadline=share)
         core, log_size = left_canonical(engine.core)
         found.append((value, spread_norm(core, log_size + log_norm)))
     return mpo_from_tensors(min(found, key=lambda pair: pair[0])[1])
