@@ -347,10 +347,11 @@ def _run(search: Search, store: RunStore | None, *, progbar: bool, began: float)
         _interrupts() as interrupted,
     ):
         search.interrupted = interrupted
-        if state.point is None:
+        logged = log.isEnabledFor(logging.INFO)
+        if state.point is None and (logged or progbar):
             for sentence in advice.prospects(search):
                 log.info("%s", sentence)
-                if progbar and not log.isEnabledFor(logging.INFO):
+                if not logged:
                     shown.note(sentence)
         if not state.ended:
             state.seconds += time.perf_counter() - began

@@ -158,7 +158,7 @@ def test_a_notebook_gets_a_widget_that_ends_full():
     assert "best" in after["value"]
     assert "stage" in after["value"]
     text = "".join(out.text for out in book.cells[0].outputs if out.output_type == "stream")
-    assert "without circuits" in text
+    assert "truncation alone" in text
 
 
 @pytest.mark.parametrize("stream", [Terminal], indirect=True)

@@ -41,6 +41,8 @@ GROWTH_SHARE = 5
 """A stage that only adds a layer gets `max_sweeps` divided by this, unless it is compared."""
 GROWN_WIRES = 8
 """The most wires of circuits that grow unless the options say so."""
+LAST_CHECK = 0.1
+"""Part of a limited time that is kept to measure the overlap beside an engine that truncates."""
 WAIT_SECONDS = 0.2
 """How long a wait for an executor does not notice Ctrl-C."""
 ENTROPIC = 2**11
@@ -220,7 +222,11 @@ class Search:
     def _reserve(self) -> float:
         """Part of a limited time that is kept for the figures of the result."""
         limit = self.options.max_seconds
-        return 0.0 if limit is None else min(self._recorder.seconds_of_result(), limit / 2)
+        if limit is None:
+            return 0.0
+        if not self.estimate.exact:
+            return LAST_CHECK * limit
+        return min(self._recorder.seconds_of_result(), limit / 2)
 
     def budget(self, options: SearchOptions) -> Budget:
         """The limits of a descent under the options of its stage."""
