@@ -268,8 +268,8 @@ class _Measure:
             )
         if self.covariance is None:
             return math.sqrt(max(0.0, 1.0 - overlap(target, core) ** 2))
-        matrices = (crop(mpo_to_dense(x), problem.shape) for x in (target, core))
-        return math.sqrt(max(0.0, weighted_loss(*matrices, self.covariance, self.sensitivity)))
+        a, b = (crop(mpo_to_dense(x), problem.shape) for x in (target, core))
+        return math.sqrt(max(0.0, weighted_loss(a, b, self.covariance, self.sensitivity)))
 
 
 def _of_alternatives(problem: Problem, objective: Objective, found: Disentangled) -> str:
