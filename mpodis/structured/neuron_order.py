@@ -80,8 +80,8 @@ def neuron_order(
     seed : int or numpy.random.Generator
     max_seconds : float, optional
         Stop after this time; the result then depends on the machine. A fifth of it goes to the fit
-        in the order given and what is left after 80 % to the last fit. One truncation is always
-        made, which takes a few seconds at a dimension of 2,048.
+        in the order given and, if that is enough for one, what is left after 80 % to the last fit.
+        One truncation is always made, which takes a few seconds at a dimension of 2,048.
     progbar : bool
         Show a bar with the descents and the lowest loss.
 
@@ -124,7 +124,9 @@ def neuron_order(
     rng = np.random.default_rng(seed)
     # where time is short one truncation is the initial guess of both
     tensors = None if max_seconds is None else search.truncated(given)
+    at = deadline.fraction()
     before, core = search.fit(given, tensors, deadline=deadline.part(0.2))
+    one_fit = deadline.fraction() - at
     descents = deadline.part(0.8)
     with bar(total=3 + restarts, desc="orders", enabled=progbar) as shown:
         best, loss, tensors = search.descend(given, descents, tensors)
@@ -144,7 +146,7 @@ def neuron_order(
                 (best, loss, tensors), search.descend(shuffled, descents), key=lambda one: one[1]
             )
             shown.update(loss=loss)
-    if deadline.has_passed:
+    if deadline.fraction() + one_fit > 1.0:  # no time for another fit
         after, fitted = loss, mpo_from_tensors(tensors)
     else:
         after, fitted = search.fit(best, tensors, deadline=deadline.part(0.95))
