@@ -1,30 +1,49 @@
-"""README and the pages in notebooks/: what they mention exists, and the code in them runs."""
+"""README and the pages in notebooks/: what they mention exists, and the code in them runs.
+
+Code is executed with the wheel, not with the files of the repository, in an empty folder.
+"""
 
 import ast
 import importlib
+import json
+import os
 import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import typer
+from pages import blocks, same_output
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
-PAGES = [README, *sorted((ROOT / "notebooks").glob("*.md"))]
+PAGES = [README, *sorted((ROOT / "notebooks").rglob("*.md"))]
+PUBLIC = ("mpodis", "mpodis.data", "mpodis.environments", "mpodis.nn", "mpodis.plots")
+PUBLIC += ("mpodis.quantum", "mpodis.structured")
+PLACEHOLDERS = {"DIR": ".", "RUN": ".", "FILE": "w.npy"}
+"""What stands in the commands of pages for something of the reader's."""
 
-every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+def outside_blocks(page):
+    return re.sub(r"^( *)```.*?^\1```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
 
 
-def python_blocks(page):
-    return re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
+def name(page):
+    return str(page.relative_to(ROOT)).removeprefix("notebooks/")
+
+
+every_page = pytest.mark.parametrize("page", PAGES, ids=name)
 
 
 def missing_files(page):
     """Files and folders that a page links to or names, but that are not there."""
     text = page.read_text()
-    links = re.findall(r"\]\(([^)#:]+)\)", text)
+    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text)
     names = re.findall(r"`((?:mpodis|tests|scripts|notebooks|\.ci)/[\w./-]*)`", text)
-    return [name for name in links if not (page.parent / name).exists()] + [
-        name for name in names if not (ROOT / name).exists()
+    return [link for link in links if not (page.parent / link).exists()] + [
+        file for file in names if not (ROOT / file).exists()
     ]
 
 
@@ -55,47 +74,186 @@ def test_names_exist(page):
     assert not missing_names(page.read_text())
 
 
+@every_page
+def test_code_stands_in_blocks_of_a_known_kind(page):
+    lines = r"^ {4,}(?:mpodis|\./|pip|python|import|from|source) .*$"
+    assert not re.findall(lines, outside_blocks(page), re.MULTILINE)
+    assert {block.language for block in blocks(page)} <= {"bash", "python", "text", "toml"}
+
+
+# --- code that is executed
+
+
+@pytest.fixture(scope="module")
+def executed(request, tmp_path_factory):
+    """What became of each page that is asked for; the wheel is made and installed for it."""
+    folder = tmp_path_factory.mktemp("wheel")
+    run = {"check": True, "capture_output": True, "text": True}
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(build, cwd=ROOT, **run)
+    (wheel,) = folder.glob("*.whl")
+    site = folder / "site"
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--no-deps"]
+    subprocess.run([*pip, "--no-index", "--target", str(site), str(wheel)], **run)
+    environment = os.environ | {"PYTHONPATH": str(site), "MPLBACKEND": "Agg"}
+    environment["PATH"] = os.pathsep.join(
+        [str(site / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]]
+    )
+    pages = [
+        str(item.callspec.params["page"])
+        for item in request.session.items
+        if item.path == Path(__file__) and item.originalname == "test_code_runs"
+    ]
+    script, report = Path(__file__).with_name("pages.py"), folder / "report.json"
+    command = [sys.executable, "-P", str(script), str(report), *pages]
+    subprocess.run(command, cwd=folder, env=environment, **run)
+    found = json.loads(report.read_text())
+    assert Path(found["package"]).is_relative_to(site), "not the package of the wheel"
+    return found["pages"]
+
+
+@pytest.mark.no_cover
 @pytest.mark.parametrize(
-    "page", [page for page in PAGES if python_blocks(page)], ids=lambda page: page.name
+    "page", [page for page in PAGES if any(block.executed for block in blocks(page))], ids=name
 )
-def test_imports_of_code_blocks_exist(page):
-    for block in python_blocks(page):
-        for node in ast.walk(ast.parse(block)):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("mpodis"):
-                public = importlib.import_module(node.module).__all__
-                assert not {alias.name for alias in node.names} - set(public), ast.unparse(node)
+def test_code_runs(page, executed):
+    result = executed[str(page)]
+    assert not result["error"], result["error"]
 
 
-def test_commands_and_their_options_exist(mpodis, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "400")
-    text = re.sub(r"\n(?=\S)", " ", README.read_text())  # a command may go on in the next line
-    commands = re.findall(r"(?:\n    |`)mpodis ([a-z]+)\b([^`#\n]*)", text)
-    helps = {}
-    for name, rest in commands:
-        if name not in helps:
-            code, out, _ = mpodis(name, "--help")
-            assert code == 0, f"README.md has `mpodis {name}`, which is no command"
-            helps[name] = out
-        for option in re.findall(r"(?<!\S)--[a-z][a-z-]*", rest):
-            assert option in helps[name], f"README.md: `mpodis {name}` has no option {option}"
+# --- code that is not executed, and imports of all
 
 
-def test_code_of_the_readme_runs(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    names = {}
-    for block in python_blocks(README):
-        exec(compile(block, "README.md", "exec"), names)
-    assert "fc1" in capsys.readouterr().out
+def strange_imports(code):
+    """Names that a block imports from mpodis and that are not public."""
+    found = []
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("mpodis"):
+            public = importlib.import_module(node.module).__all__
+            found += [alias.name for alias in node.names if alias.name not in public]
+    return found
+
+
+@every_page
+def test_python_parses_and_imports_public_names(page):
+    for block in blocks(page):
+        if block.language == "python":
+            assert not strange_imports(block.code)
+
+
+def commands(page):
+    """Lines of shell blocks, continuations joined, and commands in backticks within the text."""
+    found = []
+    for block in blocks(page):
+        if block.language == "bash":
+            lines = re.sub(r"\\\n\s*", " ", block.code).splitlines()
+            found += [words for line in lines if (words := shlex.split(line, comments=True))]
+    inline = re.findall(r"`((?:mpodis [a-z]|\./scripts/|scripts/bench/)[^`]*)`", outside_blocks(page))
+    return found + [shlex.split(text) for text in inline]
+
+
+def complaint(words):
+    """What is wrong with a command of ours, None if nothing is."""
+    from mpodis.cli import app
+    from mpodis.paper import EXPERIMENTS, load_experiment
+
+    here = next((i for i, word in enumerate(words) if "scripts/" in word), None)
+    if here is not None:
+        script = ROOT / words[here]
+        if not script.is_file():
+            return f"no file {words[here]}"
+        flags = [word.partition("=")[0] for word in words[here + 1 :] if word.startswith("--")]
+        text = script.read_text()
+        unknown = [flag for flag in flags if script.suffix == ".py" and f'"{flag}"' not in text]
+        return f"no option {unknown}" if unknown else None
+    if words[0] != "mpodis" or len(words) == 1 or words[1].startswith("--"):
+        return None
+    known = typer.main.get_command(app).commands
+    if words[1] not in known:
+        return f"no command {words[1]}"
+    command, rest = known[words[1]], [PLACEHOLDERS.get(word, word) for word in words[2:]]
+    required = [p for p in command.params if p.required and p.param_type_name == "argument"]
+    if not any(word for word in rest if not word.startswith("-")):
+        rest += ["x"] * len(required)  # the command is named, not called
+    try:
+        given = command.make_context(words[1], rest).params
+    except Exception as error:
+        if not hasattr(error, "format_message"):
+            raise
+        return error.format_message()
+    if words[1] == "reproduce" and len(words) > 2:
+        experiment = words[2]
+        if experiment not in EXPERIMENTS:
+            return f"no experiment {experiment}"
+        fields = load_experiment(experiment).options.__dataclass_fields__
+        settings = [
+            words[i + 1].partition("=")[0] for i, word in enumerate(words) if word == "--set"
+        ]
+        if unknown := [key for key in settings if key not in fields]:
+            return f"{experiment} has no setting {unknown}"
+    return None if given is not None else "no options"
+
+
+@every_page
+def test_commands_and_their_options_exist(page):
+    wrong = {shlex.join(words): said for words in commands(page) if (said := complaint(words))}
+    assert not wrong
+
+
+# --- the tests themselves
 
 
 def test_what_is_missing_is_found(tmp_path):
     page = tmp_path / "page.md"
-    page.write_text("See [here](there.md), `mpodis/none.py`, `mpodis/mpo.py` and [it](page.md).")
+    page.write_text("See [here](there.md#part), `mpodis/none.py`, `mpodis/mpo.py`, [it](page.md).")
     assert missing_files(page) == ["there.md", "mpodis/none.py"]
     assert missing_names("`mpodis.compress`, mpodis.nn.none and `mpodis.none()`") == [
         "mpodis.nn.none",
         "mpodis.none",
     ]
+
+
+def test_blocks_are_told_apart(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(
+        "```python\nprint(1)\n```\n\n```text\n1\n```\n\n"
+        "Takes an hour.\n<!-- not run: takes an hour -->\n```bash\nmpodis run\n```\n"
+        "- in a list\n  ```python\n  x = 2\n  ```\n"
+    )
+    first, second, third = blocks(page)
+    assert (first.code, first.output, first.line, first.executed) == ("print(1)\n", "1\n", 1, True)
+    assert (second.not_run, second.executed) == ("takes an hour", False)
+    assert (third.code, third.executed) == ("x = 2\n", True)
+
+
+@pytest.mark.parametrize(
+    ("expected", "printed", "same"),
+    [
+        ("S_avg 0.91, 12.0 s", "S_avg 0.93,  80.0 s\n", True),
+        ("S_avg 0.91, 12.0 s", "S_avg 0.31, 12.0 s", False),
+        ("S_avg 0.91", "S_max 0.91", False),
+        ("one\n...\nfour 4", "one\ntwo 2\nthree\nfour 4", True),
+        ("one\n...\nfour 4", "one\ntwo 2\nthree\nfour 5", False),
+        ("1,024 shots", "1,000 shots", True),
+    ],
+)
+def test_outputs_are_compared(expected, printed, same):
+    assert same_output(expected, printed) == same
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "mpodis none",
+        "mpodis run --no-such 3",
+        "mpodis reproduce none",
+        "mpodis reproduce dense --set no_such=1",
+        "python scripts/bench/engines.py --no-such",
+        "./scripts/none",
+    ],
+)
+def test_a_wrong_command_is_found(command):
+    assert complaint(shlex.split(command))
 
 
 def test_the_citation_is_of_this_version():
