@@ -55,9 +55,10 @@ def entries(found):
         value = getattr(module, name)
         if inspect.isclass(value):
             lines += [f".. autoclass:: {name}", "   :members:", "   :member-order: bysource", ""]
+        elif callable(value):
+            lines += [f".. autofunction:: {name}", ""]
         else:
-            kind = "function" if callable(value) else "data"
-            lines += [f".. auto{kind}:: {name}", *([] if callable(value) else ["   :no-value:"]), ""]
+            lines += [f".. autodata:: {name}", "   :no-value:", ""]
     return "\n".join([*lines, "```"])
 
 

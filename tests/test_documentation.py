@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import typer
+
 from pages import blocks, same_output
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -148,7 +149,9 @@ def commands(page):
         if block.language == "bash":
             lines = re.sub(r"\\\n\s*", " ", block.code).splitlines()
             found += [words for line in lines if (words := shlex.split(line, comments=True))]
-    inline = re.findall(r"`((?:mpodis [a-z]|\./scripts/|scripts/bench/)[^`]*)`", outside_blocks(page))
+    inline = re.findall(
+        r"`((?:mpodis [a-z]|\./scripts/|scripts/bench/)[^`]*)`", outside_blocks(page)
+    )
     return found + [shlex.split(text) for text in inline]
 
 
