@@ -1,0 +1,135 @@
+"""The numbers on the pages of findings are those of the records that the pages link to."""
+
+import json
+import re
+from functools import cache
+from pathlib import Path
+from statistics import mean, stdev
+
+import pytest
+from pages import NUMBER
+
+from mpodis.jobs import load_job
+from mpodis.paper import load_experiment
+from mpodis.paper.base import spread
+
+FOLDER = Path(__file__).resolve().parents[1] / "notebooks" / "findings"
+PAGES = sorted(p.stem for p in FOLDER.glob("*.md") if "../records/" in p.read_text())
+
+SPREAD = re.compile(
+    rf"({NUMBER.pattern}) \(({NUMBER.pattern}) to ({NUMBER.pattern})\)"
+    rf"|({NUMBER.pattern}) \+- ({NUMBER.pattern})"
+)
+"""Median (least to most), or mean +- standard deviation."""
+
+FIXED = {
+    "cores": {"94.5", "95.6", "800"},  # the operators themselves, trained before the search
+    "table2": {"7", "729"},  # settings of hypercube and tomography
+}
+"""Single numbers that no table of the record has."""
+
+
+def text(page):
+    return (FOLDER / f"{page}.md").read_text()
+
+
+@cache
+def rows(page):
+    """What is computed from a page's records: the rows of the tables, each as one text."""
+    found = []
+    for name in re.findall(r"\.\./records/([\w-]+\.json)", text(page)):
+        record = json.loads((FOLDER.parent / "records" / name).read_text())
+        job = record["job"]
+        tables = (load_experiment(record["experiment"]) if job == "reproduce" else load_job(job)).tables
+        for table in tables(record):
+            found += [" ".join(map(str, row)) for row in (*table.rows, [table.title])]
+        found += MORE.get(page, lambda record: [])(record)
+    return tuple(found)
+
+
+def _growing(record):
+    """Overlaps of circuits that grow, at the depths that the table leaves out."""
+    curves = [p["depths"] for p in record["pieces"].values() if p["idea"] == "+ grown"]
+    return [spread([curve[depth]["overlap"] for curve in curves]) for depth in curves[0]]
+
+
+def _accuracies(record):
+    """Of the networks before anything is replaced."""
+    values = [p["original"] for name, p in record["pieces"].items() if name.startswith("mpo-")]
+    return [f"{mean(values):.2f} +- {stdev(values):.2f}"]
+
+
+MORE = {"ablation": _growing, "healing": _accuracies}
+
+
+def close(here, there):
+    """Whether a number of the page is one of the record, which may have more digits."""
+    shown, known = (len(number.partition(".")[2]) for number in (here, there))
+    a, b = (float(number.replace(",", "")) for number in (here, there))
+    return abs(a - b) <= (0.5 * 10.0**-shown + 0.5 * 10.0**-known if known > shown else 1e-9)
+
+
+def wrong_spreads(page, page_text):
+    numbers = [NUMBER.findall(row) for row in rows(page)]
+    runs = {k: {tuple(n[i : i + k]) for n in numbers for i in range(len(n))} for k in (2, 3)}
+    return [
+        match.group()
+        for match in SPREAD.finditer(page_text)
+        if (values := [value for value in match.groups() if value])
+        and not any(
+            len(run) == len(values) and all(map(close, values, run)) for run in runs[len(values)]
+        )
+    ]
+
+
+def cells(page_text):
+    """First cell of each row of the tables of a page, and the cells that do not quote the paper."""
+    heads = None
+    for line in page_text.splitlines():
+        row = [cell.strip() for cell in line.strip("|").split("|")]
+        if not line.startswith("|"):
+            heads = None
+        elif heads is None:
+            heads = row
+        elif not set(line) <= set("|- "):
+            own = [c for c, h in zip(row[1:], heads[1:], strict=True) if "paper" not in h]
+            yield row[0], own
+
+
+def wrong_numbers(page, page_text):
+    """Single numbers in tables that are not in the record, in rows that begin with the same number
+    if the row of the page begins with one."""
+    found = []
+    for key, own in cells(page_text):
+        first = re.split(r"[ ,]", key.replace(",", ""))[0].lower()
+        near = [row for row in rows(page) if first in row.replace(",", "").lower().split()]
+        numbers = NUMBER.findall(" ".join(near if NUMBER.match(first) else rows(page)))
+        for cell in own:
+            for value in NUMBER.findall(SPREAD.sub("", cell)):
+                if value not in FIXED.get(page, ()) and not any(close(value, n) for n in numbers):
+                    found.append((key, value))
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_numbers_are_those_of_the_record(page):
+    assert not wrong_spreads(page, text(page))
+    assert not wrong_numbers(page, text(page))
+
+
+def test_a_wrong_number_is_found():
+    page = text("activations")
+    assert wrong_spreads("activations", page.replace("2.7 (.7 to 8.6)", "2.7 (.8 to 8.6)", 1))
+    assert wrong_numbers("activations", page.replace("| 76.4 |", "| 77.4 |", 1))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_command_is_that_of_the_record(page):
+    def words(command):
+        return sorted(re.sub(r" --workers \d+", "", command).split())
+
+    joined = re.sub(r"\\\n\s*", " ", text(page))
+    given = [words(line) for line in re.findall(r"^mpodis .*$", joined, re.MULTILINE)]
+    for name in re.findall(r"\.\./records/([\w-]+\.json)", text(page)):
+        command = json.loads((FOLDER.parent / "records" / name).read_text())["command"]
+        assert words(command) in given
