@@ -131,7 +131,8 @@ def strange_imports(code):
     for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("mpodis"):
             public = importlib.import_module(node.module).__all__
-            found += [alias.name for alias in node.names if alias.name not in public]
+            names = [alias.name for alias in node.names]
+            found += [n for n in names if n not in public and f"{node.module}.{n}" not in PUBLIC]
     return found
 
 
@@ -201,6 +202,40 @@ def complaint(words):
 def test_commands_and_their_options_exist(page):
     wrong = {shlex.join(words): said for words in commands(page) if (said := complaint(words))}
     assert not wrong
+
+
+# --- the reference
+
+
+def names_on(page):
+    """What the blocks of names of a page list, as (module, name)."""
+    found = re.findall(
+        r"^```{names} ([\w.]+)\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE
+    )
+    return [(module, name) for module, names in found for name in names.split()]
+
+
+def test_the_reference_has_every_public_name_once():
+    listed = [entry for page in PAGES for entry in names_on(page)]
+    assert len(listed) == len(set(listed))
+    top = importlib.import_module("mpodis").__all__
+    for module in PUBLIC:
+        names = [n for n in importlib.import_module(module).__all__ if n != "__version__"]
+        if module != "mpodis":  # names of mpodis itself stand there only
+            names = [n for n in names if n not in top]
+        assert sorted(name for where, name in listed if where == module) == sorted(names)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if names_on(page)], ids=name)
+def test_every_public_name_has_an_example(page):
+    code = "\n".join(block.code for block in blocks(page) if block.executed)
+    without = [
+        name
+        for module, name in names_on(page)
+        if ">>>" not in (getattr(importlib.import_module(module), name).__doc__ or "")
+        and not re.search(rf"\b{name}s?\b", code)
+    ]
+    assert not without
 
 
 # --- the tests themselves

@@ -7,11 +7,11 @@ from pathlib import Path
 from statistics import mean, stdev
 
 import pytest
-from pages import NUMBER
 
 from mpodis.jobs import load_job
 from mpodis.paper import load_experiment
 from mpodis.paper.base import spread
+from pages import NUMBER
 
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks" / "findings"
 PAGES = sorted(p.stem for p in FOLDER.glob("*.md") if "../records/" in p.read_text())
@@ -40,7 +40,9 @@ def rows(page):
     for name in re.findall(r"\.\./records/([\w-]+\.json)", text(page)):
         record = json.loads((FOLDER.parent / "records" / name).read_text())
         job = record["job"]
-        tables = (load_experiment(record["experiment"]) if job == "reproduce" else load_job(job)).tables
+        tables = (
+            load_experiment(record["experiment"]) if job == "reproduce" else load_job(job)
+        ).tables
         for table in tables(record):
             found += [" ".join(map(str, row)) for row in (*table.rows, [table.title])]
         found += MORE.get(page, lambda record: [])(record)
