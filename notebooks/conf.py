@@ -5,6 +5,8 @@ import inspect
 import logging
 import re
 
+from sphinx.ext import autosummary
+
 import mpodis
 
 project = "mpodis"
@@ -32,6 +34,8 @@ myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 
 autosummary_generate = False
+autosummary.WELL_KNOWN_ABBREVIATIONS += ("Eq.", "Eqs.", "Fig.", "Sec.")
+default_role = "py:obj"  # `disentangle` in a docstring is a link
 autodoc_typehints = "none"  # types stand in the docstrings
 numpydoc_show_class_members = False
 
@@ -39,7 +43,7 @@ html_theme = "furo"
 html_title = f"mpodis {release}"
 html_show_sphinx = False
 html_static_path = ["_static"]
-html_css_files = ["wide-tables.css"]
+html_css_files = ["tables.css"]
 
 
 NAMES = re.compile(r"^```{names} (?P<module>[\w.]+)\n(?P<names>.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -77,6 +81,13 @@ def plain_bars(app, what, name, obj, options, lines):
             )
 
 
+def keep_numbers_together(app, page, template, context, doctree):
+    """Tables of numbers do not wrap; on a phone they scroll."""
+    if page == "benchmarks" or (page.startswith("findings/") and not page.endswith("index")):
+        app.add_css_file("numbers.css")
+
+
 def setup(app):
+    app.connect("html-page-context", keep_numbers_together)
     app.connect("source-read", expand_names)
     app.connect("autodoc-process-docstring", plain_bars, priority=400)

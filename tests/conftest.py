@@ -76,6 +76,7 @@ A test of more than about two seconds belongs here, unless it is the only one of
 """
 
 LONGEST = (
+    "test_documentation",
     "test_notebooks",
     "test_resynthesis",
     "test_checkpoint",
