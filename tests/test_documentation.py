@@ -5,6 +5,7 @@ Code is executed with the wheel, not with the files of the repository, in an emp
 
 import ast
 import importlib
+import itertools
 import json
 import os
 import re
@@ -40,7 +41,7 @@ every_page = pytest.mark.parametrize("page", PAGES, ids=name)
 
 def missing_files(page):
     """Files and folders that a page links to or names, but that are not there."""
-    text = page.read_text()
+    text = outside_blocks(page)
     links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text)
     names = re.findall(r"`((?:mpodis|tests|scripts|notebooks|\.ci)/[\w./-]*)`", text)
     return [link for link in links if not (page.parent / link).exists()] + [
@@ -150,52 +151,52 @@ def commands(page):
         if block.language == "bash":
             lines = re.sub(r"\\\n\s*", " ", block.code).splitlines()
             found += [words for line in lines if (words := shlex.split(line, comments=True))]
-    inline = re.findall(
-        r"`((?:mpodis [a-z]|\./scripts/|scripts/bench/)[^`]*)`", outside_blocks(page)
-    )
+    in_text = r"`((?:mpodis [a-z]|\./scripts/|scripts/bench/)[^`]*)`"
+    inline = re.findall(in_text, outside_blocks(page))
     return found + [shlex.split(text) for text in inline]
 
 
 def complaint(words):
     """What is wrong with a command of ours, None if nothing is."""
+    here = next((i for i, word in enumerate(words) if "scripts/" in word), None)
+    if here is not None:
+        return wrong_script(ROOT / words[here], words[here + 1 :])
+    if words[0] == "mpodis" and not words[1].startswith("--"):
+        return wrong_command(words[1], [PLACEHOLDERS.get(word, word) for word in words[2:]])
+    return None
+
+
+def wrong_script(script, arguments):
+    if not script.exists():
+        return f"no file {script}"
+    text = script.read_text() if script.suffix == ".py" else ""
+    flags = [word.partition("=")[0] for word in arguments if word.startswith("--")]
+    unknown = [flag for flag in flags if text and f'"{flag}"' not in text]
+    return f"no option {unknown}" if unknown else None
+
+
+def wrong_command(name, arguments):
     from mpodis.cli import app
     from mpodis.paper import EXPERIMENTS, load_experiment
 
-    here = next((i for i, word in enumerate(words) if "scripts/" in word), None)
-    if here is not None:
-        script = ROOT / words[here]
-        if not script.is_file():
-            return f"no file {words[here]}"
-        flags = [word.partition("=")[0] for word in words[here + 1 :] if word.startswith("--")]
-        text = script.read_text()
-        unknown = [flag for flag in flags if script.suffix == ".py" and f'"{flag}"' not in text]
-        return f"no option {unknown}" if unknown else None
-    if words[0] != "mpodis" or len(words) == 1 or words[1].startswith("--"):
-        return None
     known = typer.main.get_command(app).commands
-    if words[1] not in known:
-        return f"no command {words[1]}"
-    command, rest = known[words[1]], [PLACEHOLDERS.get(word, word) for word in words[2:]]
-    required = [p for p in command.params if p.required and p.param_type_name == "argument"]
-    if not any(word for word in rest if not word.startswith("-")):
-        rest += ["x"] * len(required)  # the command is named, not called
+    if name not in known:
+        return f"no command {name}"
     try:
-        given = command.make_context(words[1], rest).params
-    except Exception as error:
+        known[name].make_context(name, list(arguments))
+    except Exception as error:  # a text may name a command without all that it needs
         if not hasattr(error, "format_message"):
             raise
-        return error.format_message()
-    if words[1] == "reproduce" and len(words) > 2:
-        experiment = words[2]
-        if experiment not in EXPERIMENTS:
-            return f"no experiment {experiment}"
-        fields = load_experiment(experiment).options.__dataclass_fields__
-        settings = [
-            words[i + 1].partition("=")[0] for i, word in enumerate(words) if word == "--set"
-        ]
+        return None if type(error).__name__ == "MissingParameter" else error.format_message()
+    if name == "reproduce" and arguments and arguments[0] != "NAME":
+        if arguments[0] not in EXPERIMENTS:
+            return f"no experiment {arguments[0]}"
+        fields = load_experiment(arguments[0]).options.__dataclass_fields__
+        pairs = itertools.pairwise(arguments)
+        settings = [value.partition("=")[0] for flag, value in pairs if flag == "--set"]
         if unknown := [key for key in settings if key not in fields]:
-            return f"{experiment} has no setting {unknown}"
-    return None if given is not None else "no options"
+            return f"{arguments[0]} has no setting {unknown}"
+    return None
 
 
 @every_page
