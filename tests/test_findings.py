@@ -9,8 +9,8 @@ from statistics import mean, stdev
 import pytest
 
 from mpodis.jobs import load_job
+from mpodis.jobs.records import spread
 from mpodis.paper import load_experiment
-from mpodis.paper.base import spread
 from pages import NUMBER
 
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks" / "findings"
