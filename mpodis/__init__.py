@@ -37,6 +37,7 @@ _HOME = {
     ),
     "environments": ("OverlapEstimate", "engine_estimates", "to_mpo", "true_overlap"),
     "factorization": ("Factorization", "load_factorization"),
+    "explorer": ("explore",),
     "fit": ("fit_core",),
     "gates": ("Gate", "register_gate"),
     "kraus": ("KrausEnsemble", "kraus_ensemble"),

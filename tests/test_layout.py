@@ -45,6 +45,7 @@ ORDER = (
     "weights",
     "nn",
     "quantum",
+    "explorer",
     "jobs",
     "paper",
     "report",
