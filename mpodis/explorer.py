@@ -46,6 +46,19 @@ SEARCHED_QUBITS = 8
 DEEPEST, WIDEST = 8, 4
 
 
+FIGURES = (
+    "S_avg (nats)",
+    "overlap f with M",
+    "von Neumann bound of f",
+    "relative error",
+    "error of the activations",
+    "accuracy",
+    "parameters, MPO",
+    "parameters, gates",
+)
+"""Rows of the table of a setting."""
+
+
 @dataclass(frozen=True)
 class Setting:
     """What the sliders of an explorer say.
@@ -101,8 +114,7 @@ class Explored(Tabular):
     def table(self) -> Table:
         """The layer as given, the MPO without circuits and the disentangled layer side by side."""
         columns = (self.original, self.plain, self.disentangled)
-        names = list(dict.fromkeys(name for column in columns for name in column))
-        rows = [(name, *(column.get(name) for column in columns)) for name in names]
+        rows = [(name, *(column.get(name) for column in columns)) for name in FIGURES]
         rows = [row for row in rows if not all(_missing(value) for value in row[1:])]
         return Table(("", "as given", "no circuits", "with circuits"), rows)
 
@@ -119,6 +131,7 @@ class Explored(Tabular):
         plot_history({"with circuits": self.run}, ax=right)
         right.axhline(self.plain["overlap f with M"], color="k", ls="--", lw=1, label="no circuits")
         right.set_ylim(0, 1.03)
+        right.locator_params(axis="x", integer=True)
         right.legend(fontsize="small", loc="lower right")
         return figure
 

@@ -38,6 +38,7 @@ SLOW = {
     "test_engines_at_size::test_a_planted_operator_of_32_sites_is_found_again",
     "test_engines_at_size::test_no_true_overlap_falls_between_checks",
     "test_engines_at_size::test_resident_memory_stays_within_what_the_chooser_predicts",
+    "test_explorer_browser::test_a_slider_is_moved_and_the_figure_changes",
     "test_export_files::test_openqasm_keeps_matrix_and_sign[5b complex, 5 wires]",
     "test_export_files::test_openqasm_keeps_matrix_and_sign[5b, 7 wires]",
     "test_export_files::test_openqasm_keeps_matrix_and_sign[6b, 6 wires]",
