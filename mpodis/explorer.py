@@ -19,16 +19,17 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from mpodis.advice import unheard
 from mpodis.circuit import Ansatz, brickwall
-from mpodis.conventions import crop, padded_shape, to_numpy, wires
+from mpodis.conventions import crop, to_numpy, wires
 from mpodis.disentangling import disentangle
 from mpodis.factorization import Factorization
 from mpodis.fit import fit_core
 from mpodis.measures import count_parameters, entanglement, overlap, second_moment
-from mpodis.mpo import Compressed, compress, from_linear, truncate
+from mpodis.mpo import Compressed, Operator, as_compressed, compress, truncate
 from mpodis.optimise.result import ADVICE, Disentangled
 from mpodis.plots import plot_entropies, plot_history
-from mpodis.sites import is_mpo, mpo_legs, mpo_to_dense
+from mpodis.sites import mpo_to_dense
 from mpodis.structured import Approximation, Reordering, site_order
 from mpodis.tables import Table, Tabular
 
@@ -185,7 +186,7 @@ class Explorer:
 
     def __init__(
         self,
-        operator: Any,
+        operator: Operator,
         *,
         inputs: np.ndarray | None = None,
         accuracy: Callable[[np.ndarray], float] | None = None,
@@ -198,7 +199,7 @@ class Explorer:
                 f"accuracy={accuracy!r} must be a function of the matrix (inputs, outputs) that "
                 "returns a number"
             )
-        self.given = _compressed(operator)
+        self.given = as_compressed(operator)
         legs = self.given.legs
         sides = [len(wires(legs, side)) for side in ("left", "right")]  # qubits only
         self.dense = max(sides) <= MOST_QUBITS
@@ -307,20 +308,21 @@ class Explorer:
             n = len(wires(legs, side))
             width = min(setting.width, n)  # a side of few wires has narrower gates
             sides[side] = brickwall(n, setting.depth, width) if n else Ansatz(0, ())
-        run = disentangle(
-            truncated.mpo,
-            left=sides["left"],
-            right=sides["right"].reversed(),
-            max_bond=setting.max_bond,
-            objective=setting.objective,
-            covariance=ordered.covariance,
-            shape=self.given.shape if ordered.reordering is None else None,
-            init="identity",
-            n_init=1,
-            max_sweeps=self.max_sweeps,
-            max_seconds=self.max_seconds,
-            seed=self.seed,
-        )
+        with unheard():  # the panel shows the remarks
+            run = disentangle(
+                truncated.mpo,
+                left=sides["left"],
+                right=sides["right"].reversed(),
+                max_bond=setting.max_bond,
+                objective=setting.objective,
+                covariance=ordered.covariance,
+                shape=self.given.shape if ordered.reordering is None else None,
+                init="identity",
+                n_init=1,
+                max_sweeps=self.max_sweeps,
+                max_seconds=self.max_seconds,
+                seed=self.seed,
+            )
         counts = run.factorization.parameter_counts()
         original = {
             "S_avg (nats)": ordered.average_entropy,
@@ -372,7 +374,7 @@ class Explorer:
 
 
 def explore(
-    operator: Any,
+    operator: Operator,
     *,
     inputs: np.ndarray | None = None,
     accuracy: Callable[[np.ndarray], float] | None = None,
@@ -390,7 +392,8 @@ def explore(
 
     Parameters
     ----------
-    operator : MatrixProductOperator, Compressed, array (inputs, outputs) or torch.nn.Linear
+    operator : array (inputs, outputs), torch layer, Compressed or MatrixProductOperator
+        As for `mpodis.as_mpo`.
     inputs : array (samples, inputs), optional
         Inputs of the layer: for the error of the activations, and to minimise it.
     accuracy : function of a matrix (inputs, outputs), optional
@@ -539,16 +542,16 @@ class Panel:
             try:
                 self._show(self.explorer.explored(setting))
             except Exception as error:  # a traceback would end up nowhere, or in the page
-                self._status.value = f"<b>Not possible:</b> {_escaped(error)}"
+                said = html.escape(str(error) or type(error).__name__)
+                self._status.value = f"<b>Not possible:</b> {said}"
 
     def _show(self, record: Explored) -> None:
         self.record = record
         self._image.value = record.png()
         self._table.value = record.table()._repr_html_()
         run = record.run
-        self._status.value = (
-            f"{run.seconds:.1f} s, {len(run.history) - 1} sweeps: {ADVICE[run.status]}"
-        )
+        said = f"{run.seconds:.1f} s, {len(run.history) - 1} sweeps: {ADVICE[run.status]}"
+        self._status.value = "<br>".join(html.escape(line) for line in (said, *run.remarks))
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
         """The widgets; and the figure and the table, where a page shows no widgets."""
@@ -557,20 +560,5 @@ class Panel:
         return bundle | {"image/png": image, "text/plain": str(self.record)}
 
 
-def _compressed(operator: Any) -> Compressed:
-    """An operator as an MPO that knows the shape of its matrix."""
-    if isinstance(operator, Compressed):
-        return operator
-    if is_mpo(operator):
-        return Compressed(operator, padded_shape(mpo_legs(operator)), 0.0)
-    if hasattr(operator, "weight"):
-        return from_linear(operator)
-    return compress(operator)
-
-
 def _missing(value: Any) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value))
-
-
-def _escaped(error: Exception) -> str:
-    return html.escape(str(error) or type(error).__name__)
