@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import itertools
 import os
 import re
 from pathlib import Path
@@ -84,6 +85,25 @@ def test_there_are_notebooks():
 
 
 @every_notebook
+def test_short_enough_to_edit(path):
+    lines = [line.strip() for cell in code_cells(read(path)) for line in cell.source.splitlines()]
+    assert sum(bool(line) and not line.startswith("#") for line in lines) <= LONGEST
+
+
+@every_notebook
+def test_one_title_and_no_level_of_headings_is_left_out(path):
+    found = [
+        len(mark[1])
+        for cell in read(path).cells
+        if cell.cell_type == "markdown"
+        for mark in re.finditer(r"^(#+) ", re.sub(r"```.*?```", "", cell.source, flags=re.S), re.M)
+    ]
+    assert found[0] == 1
+    assert found.count(1) == 1
+    assert all(below <= above + 1 for above, below in itertools.pairwise(found))
+
+
+@every_notebook
 def test_only_public_names(path):
     found = private_names("\n".join(cell.source for cell in code_cells(read(path))))
     assert not found, f"not public: {found}"
@@ -97,7 +117,8 @@ def test_committed_executed(path):
         output
         for cell in cells
         for output in cell.outputs
-        if output.output_type == "error" or output.get("name") == "stderr"
+        if output.output_type == "error"
+        or (output.get("name") == "stderr" and re.search("Warning|Error|Traceback", output.text))
     ]
     assert not strange
 
@@ -113,20 +134,23 @@ def test_no_path_in_outputs(path):
     assert not found
 
 
+LONGEST = 60
+"""The most lines of code in a notebook, without blank lines and comments."""
+
 FEW_SWEEPS = 2
 """What a test waits for: every cell, but not every sweep."""
 
 FEW_EPOCHS = 5
 
-SETTINGS = {"EPOCHS": 2, "VECTORS": 2, "READINGS": 4, "IMAGES": 4, "NOISY": 1, "LAYOUTS": 1}
+SETTINGS = {"IMAGES": 4, "NOISY": 1}
 """Most of what a notebook may set at the beginning of a line."""
 
 
 def shortened(notebook):
-    """With small settings and few sweeps, of which no later one is looked at by its number."""
+    """With small settings, few sweeps and few epochs."""
     for cell in code_cells(notebook):
         cell.source = re.sub(
-            r'(\bmax_sweeps(?:=|": )|\.column\([^)]*\)\[)(\d+)',
+            r'(\bmax_sweeps(?:=|": ))(\d+)',
             lambda m: f"{m[1]}{min(int(m[2]), FEW_SWEEPS)}",
             cell.source,
         )
@@ -150,16 +174,14 @@ def shortened(notebook):
 def test_a_shortened_notebook_has_smaller_settings_and_nothing_else_changed():
     sources = [
         'a(max_sweeps=60, init_sweeps=60); b(max_sweeps=1, epochs=30); c(**{"max_sweeps": 25})',
-        'f(max_sweeps=50).history.column("overlap", init=k)[20]',
-        "EPOCHS = 30  # or more\nNOISY = 1\nMORE_EPOCHS = 30; EPOCHS_OF = 9",
+        "IMAGES = 30  # or more\nNOISY = 1\nMORE_IMAGES = 30; IMAGES_OF = 9",
         "train_tnn(data, seed=0); train_tnn(data, seed=0, epochs=3)",
     ]
     cells = [nbformat.v4.new_code_cell(source) for source in sources]
     shorter = shortened(nbformat.v4.new_notebook(cells=cells))
     assert [cell.source for cell in shorter.cells] == [
         'a(max_sweeps=2, init_sweeps=60); b(max_sweeps=1, epochs=5); c(**{"max_sweeps": 2})',
-        'f(max_sweeps=2).history.column("overlap", init=k)[2]',
-        "EPOCHS = 2  # or more\nNOISY = 1\nMORE_EPOCHS = 30; EPOCHS_OF = 9",
+        "IMAGES = 4  # or more\nNOISY = 1\nMORE_IMAGES = 30; IMAGES_OF = 9",
         "train_tnn(data, epochs=5, seed=0); train_tnn(data, seed=0, epochs=3)",
     ]
 
