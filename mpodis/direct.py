@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -34,9 +34,8 @@ from mpodis.environments.protocol import DenseOperatorEnvironments, Gradient, Up
 from mpodis.environments.registry import dense_engine
 from mpodis.factorization import sandwich
 from mpodis.mpo import check_matrix
-from mpodis.optimise.descend import Budget, Updates, descend
+from mpodis.optimise.descend import Budget, Descent
 from mpodis.optimise.problem import as_seed
-from mpodis.optimise.restarts import explore
 from mpodis.optimise.state import State
 from mpodis.tables import Table, Tabular
 
@@ -298,7 +297,7 @@ def _factorized(
     engine = dense_engine(loss.target, legs, *ansatze)
     tied = any(ansatz.ties for ansatz in ansatze)
     method = "lbfgs" if tied else "auto"
-    updates = Updates.build(loss, engine, *ansatze, method=method, core=False)
+    descent = Descent(loss, engine, *ansatze, method=method, core=False)
     budget = Budget(
         effort.max_sweeps,
         tol=effort.tol,
@@ -313,11 +312,8 @@ def _factorized(
         left, right = (random_circuit(a, seed=rng, scale=scale).gates for a in ansatze)
         engine.set(left, dense_site_tensors(padded, legs), right)
 
-    def run(state: State) -> Iterator[dict]:
-        return descend(loss, engine, state, exploring, updates)
-
     state = State(names=list(range(effort.n_init)))
-    for _ in explore(run, place, state, effort.n_init):
+    for _ in descent.explore(state, exploring, place, effort.n_init):
         pass
     best = state.best
     assert best is not None
@@ -327,7 +323,7 @@ def _factorized(
         # a fresh descent, so that it begins with sweeps again
         best.status, best.phase = "", "init"
         best.steps, best.differences = [], []
-        for _ in descend(loss, engine, best, budget, updates):
+        for _ in descent.run(best, budget):
             pass
     left, right = (
         Circuit(ansatz, tuple(gates)).projected()

@@ -202,11 +202,7 @@ def inner(
 ) -> float:
     """Re Tr(x^H C^2 y S^2)."""
     y = y if metric is None else metric @ y
-    return _product(x, y if sensitivity is None else y @ sensitivity)
-
-
-def _product(x: Array, y: Array) -> float:
-    """Re Tr(x^H y)."""
+    y = y if sensitivity is None else y @ sensitivity
     if isinstance(x, np.ndarray):
         return float(np.vdot(x, y).real)
     return float(do("real", do("sum", do("conj", x) * y)))

@@ -1,10 +1,10 @@
-"""One descent: sweeps of closed-form updates and L-BFGS alternately, from where a state stands."""
+"""A descent by closed-form sweeps and L-BFGS in turn, and descents from several initial guesses."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,7 +20,7 @@ from mpodis.optimise.problem import Point
 from mpodis.optimise.state import State
 from mpodis.progress import Deadline
 
-__all__ = ["Budget", "Updates", "descend"]
+__all__ = ["Budget", "Descent"]
 
 ITERATIONS = 10
 """L-BFGS iterations that count as one sweep."""
@@ -83,29 +83,29 @@ class Budget:
         return before - now < self.tol * now
 
 
-@dataclass(frozen=True, eq=False)
-class Updates:
-    """The two ways to lower a loss: sweeps of closed-form updates, and L-BFGS.
+class Descent:
+    """Lowers a loss of an engine's gates and core, by closed-form sweeps and L-BFGS.
 
-    Attributes
+    Parameters
     ----------
-    polar : mapping of side to Update
-        The closed-form update of a gate, see `mpodis.gates.polar_update`.
-    lbfgs : Lbfgs
+    loss : Loss
+    engine : Environments
+    left, right : Ansatz
     method : {"auto", "sweeps", "lbfgs"}
-        Both alternately, or one of them alone.
+        Both ways alternately, or one of them alone.
     core : bool
         Whether the core is updated, too.
+    relaxation : float
+        Of the sweeps, see `mpodis.gates.polar_update`.
+    monitor : TruncationMonitor, optional
+        Checks an engine that truncates. There is no L-BFGS then, which needs exact gradients.
+    measure : callable, optional
+        Makes the record of a sweep from the state, whose last loss is that of the sweep; by
+        default the record is the phase and the loss.
     """
 
-    polar: Mapping[str, Update]
-    lbfgs: Lbfgs
-    method: str = "auto"
-    core: bool = True
-
-    @classmethod
-    def build(
-        cls,
+    def __init__(
+        self,
         loss: Loss[Any],
         engine: Environments,
         left: Ansatz,
@@ -114,153 +114,151 @@ class Updates:
         method: str = "auto",
         core: bool = True,
         relaxation: float = 0.0,
-    ) -> Updates:
-        polar = {
+        monitor: TruncationMonitor | None = None,
+        measure: Callable[[State], dict] | None = None,
+    ) -> None:
+        self.loss, self.engine, self.monitor = loss, engine, monitor
+        self._method, self._core, self._measure = method, core, measure
+        self._lbfgs = Lbfgs(loss, engine, left, right, free_core=core)
+        self._polar: dict[str, Update] = {
             side: partial(polar_update, group=ansatz.group, relaxation=relaxation)
             for side, ansatz in (("left", left), ("right", right))
         }
-        return cls(polar, Lbfgs(loss, engine, left, right, free_core=core), method, core)
 
+    def run(self, state: State, budget: Budget) -> Iterator[dict]:
+        """Descend from where a state stands; yields a record for every sweep.
 
-def descend(
-    loss: Loss[Any],
-    engine: Environments,
-    state: State,
-    budget: Budget,
-    updates: Updates,
-    *,
-    monitor: TruncationMonitor | None = None,
-    measure: Callable[[State], dict] | None = None,
-) -> Iterator[dict]:
-    """Lower a loss from where a state stands; yields a record for every sweep.
+        The engine must stand at the state's point. Between two records the state says everything
+        that the next ones depend on, so that a descent can be stopped at any record and continued
+        from a copy of the state with the same result. It ends when `state.status` says why.
+        """
+        engine, monitor, lbfgs = self.engine, self.monitor, self._lbfgs
+        lbfgs.remember(state.steps, state.differences)
+        while not state.status:
+            with single_threaded(monitor is not None and monitor.is_small(state)):
+                began = time.perf_counter()
+                value = self._advance(state, budget.deadline(state))
+                state.seconds += time.perf_counter() - began
+                began = time.perf_counter()
+                state.losses.append(float(value))
+                state.bonds.append(monitor.bond(state) if monitor else 0)
+                record = {"phase": state.phase, "loss": state.losses[-1]}
+                if self._measure is not None:
+                    record = self._measure(state)
+                state.records.append(record)
+                state.seconds += time.perf_counter() - began
+                began = time.perf_counter()
+                if monitor is None:
+                    self._decide(state, budget)
+                else:
+                    self._decide_truncated(state, budget, monitor, record)
+                sweeps, most = len(state.losses) - 1, budget.init_sweeps
+                if not state.status and most is not None and sweeps >= most:
+                    state.status = "explored"
+                state.seconds += time.perf_counter() - began
+                state.point = Point.of(engine)
+                state.steps, state.differences = list(lbfgs.steps), list(lbfgs.differences)
+            yield record
 
-    The engine must stand at the state's point. Between two records the state says everything that
-    the next ones depend on, so that a descent can be stopped at any record and continued from a
-    copy of the state with the same result. It ends when `state.status` says why.
+    def explore(
+        self,
+        state: State,
+        budget: Budget,
+        place: Callable[[State], None],
+        count: int,
+        *,
+        enough: Callable[[State], bool] = lambda state: state.status in ("exact", "max_seconds"),
+    ) -> Iterator[dict]:
+        """Descend from one initial guess after the other; `state.best` is the best descent.
 
-    Parameters
-    ----------
-    loss, engine, state, budget, updates
-    monitor : TruncationMonitor, optional
-        Checks an engine that truncates. There is no L-BFGS then, which needs exact gradients.
-    measure : callable, optional
-        Makes the record from the state, whose last loss is that of the sweep.
+        Parameters
+        ----------
+        state : State
+        budget : Budget
+            Of every descent.
+        place : callable
+            Puts the state (and the engine) at the initial guess `state.guess`.
+        count : int
+            Number of initial guesses.
+        enough : callable
+            Whether the descent that has just ended makes further initial guesses needless.
+        """
+        while True:
+            if not state.phase:
+                place(state)
+            yield from self.run(state, budget)
+            loss = 1.0 - state.checked_overlap if state.checked is not None else state.losses[-1]
+            if loss < state.best_loss or state.best is None:
+                state.best, state.best_loss = state.descent(), loss
+            if enough(state) or state.guess + 1 == count:
+                return
+            state.begin(state.guess + 1)
 
-    Yields
-    ------
-    dict
-        What `measure` makes; by default the phase and the loss.
-    """
-    updates.lbfgs.remember(state.steps, state.differences)
-    while not state.status:
-        with single_threaded(monitor is not None and monitor.is_small(state)):
-            began = time.perf_counter()
-            value = _advance(loss, engine, state, updates, budget.deadline(state))
-            state.seconds += time.perf_counter() - began
-            began = time.perf_counter()
-            state.losses.append(float(value))
-            state.bonds.append(monitor.bond(state) if monitor else 0)
-            record = measure(state) if measure else {"phase": state.phase, "loss": state.losses[-1]}
-            state.records.append(record)
-            state.seconds += time.perf_counter() - began
-            began = time.perf_counter()
-            if monitor is None:
-                _decide(loss, engine, state, budget, updates)
-            else:
-                _decide_truncated(engine, state, budget, monitor, record)
-            state.seconds += time.perf_counter() - began
-            state.point = Point.of(engine)
-            state.steps, state.differences = (
-                list(updates.lbfgs.steps),
-                list(updates.lbfgs.differences),
-            )
-        yield record
+    def _advance(self, state: State, deadline: Deadline) -> float:
+        """The next sweep; returns the loss."""
+        if not state.phase:
+            state.phase = "init"
+            return self.loss.value(self.engine)
+        if state.phase == "init":
+            # where one side has no closed form, sweeps alone would get stuck
+            both = len(self.loss.polar_sides) == 2
+            sweeps = self._method == "sweeps" or (self._method == "auto" and both)
+            state.phase = "sweep" if sweeps else "lbfgs"
+            state.used_lbfgs = not sweeps
+        if state.phase == "lbfgs":
+            return self._lbfgs.run(ITERATIONS, deadline=deadline)
+        self.loss.sweep(self.engine, self._polar, core=self._core)
+        return self.loss.value(self.engine)
 
-
-def _advance(
-    loss: Loss[Any],
-    engine: Environments,
-    state: State,
-    updates: Updates,
-    deadline: Deadline,
-) -> float:
-    """The next sweep; returns the loss."""
-    if not state.phase:
-        state.phase = "init"
-        return loss.value(engine)
-    if state.phase == "init":
-        # where one side has no closed form, sweeps alone would get stuck
-        both = len(loss.polar_sides) == 2
-        sweeps = updates.method == "sweeps" or (updates.method == "auto" and both)
-        state.phase = "sweep" if sweeps else "lbfgs"
-        state.used_lbfgs = not sweeps
-    if state.phase == "lbfgs":
-        return updates.lbfgs.run(ITERATIONS, deadline=deadline)
-    loss.sweep(engine, updates.polar, core=updates.core)
-    return loss.value(engine)
-
-
-def _decide(
-    loss: Loss[Any], engine: Environments, state: State, budget: Budget, updates: Updates
-) -> None:
-    """What follows a sweep: the same again, the other way of updating, or the end."""
-    losses, sweeps = state.losses, len(state.losses) - 1
-    now = losses[-1] - budget.floor
-    gain = losses[-2] - losses[-1] if sweeps else math.inf
-    limit = budget.limit(state)
-    if now <= budget.exact:
-        state.status = "exact"
-    elif limit:
-        state.status = limit
-    elif gain <= budget.rounding:
-        state.status = "converged"
-    else:
-        before = losses[-1 - budget.window] - budget.floor if sweeps >= budget.window else math.inf
-        stalled = budget.stalled(before, now)
-        mixed = updates.method == "auto"
-        if state.phase == "sweep" and mixed:
-            if stalled and (state.used_lbfgs or not budget.alternate):
-                state.status = "converged"
-            elif gain < budget.crawl * now:
-                state.phase, state.used_lbfgs = "lbfgs", True
-                updates.lbfgs.forget()
-                # one site may carry the whole norm; steps of equal length want it spread
-                engine.set(core=loss.scaled_core(engine))
-        elif stalled and not (mixed and budget.alternate):
+    def _decide(self, state: State, budget: Budget) -> None:
+        """What follows a sweep: the same again, the other way of updating, or the end."""
+        losses, sweeps = state.losses, len(state.losses) - 1
+        now = losses[-1] - budget.floor
+        gain = losses[-2] - losses[-1] if sweeps else math.inf
+        limit = budget.limit(state)
+        if now <= budget.exact:
+            state.status = "exact"
+        elif limit:
+            state.status = limit
+        elif gain <= budget.rounding:
             state.status = "converged"
-        elif stalled:
-            state.phase = "sweep"  # the closed-form updates may still find something
-    _mark_explored(state, budget)
+        else:
+            before = math.inf
+            if sweeps >= budget.window:
+                before = losses[-1 - budget.window] - budget.floor
+            stalled = budget.stalled(before, now)
+            mixed = self._method == "auto"
+            if state.phase == "sweep" and mixed:
+                if stalled and (state.used_lbfgs or not budget.alternate):
+                    state.status = "converged"
+                elif gain < budget.crawl * now:
+                    state.phase, state.used_lbfgs = "lbfgs", True
+                    self._lbfgs.forget()
+                    # one site may carry the whole norm; steps of equal length want it spread
+                    self.engine.set(core=self.loss.scaled_core(self.engine))
+            elif stalled and not (mixed and budget.alternate):
+                state.status = "converged"
+            elif stalled:
+                state.phase = "sweep"  # the closed-form updates may still find something
 
-
-def _decide_truncated(
-    engine: Environments,
-    state: State,
-    budget: Budget,
-    monitor: TruncationMonitor,
-    record: dict,
-) -> None:
-    """The same for an engine that truncates: independent checks first, and no L-BFGS."""
-    if state.losses[-1] <= budget.exact:
-        state.status = "exact"
-        return
-    bond = state.bonds[-1]
-    here = [loss for loss, at in zip(state.losses, state.bonds, strict=True) if at == bond]
-    stalled = len(here) > budget.window and budget.stalled(here[-1 - budget.window], here[-1])
-    limit = budget.limit(state)
-    verdict = ""
-    if stalled or limit or (len(state.losses) - 1) % monitor.every == 0:
-        record["true_overlap"], verdict = monitor.check(state, engine, record["overlap"])
-    if limit:
-        state.status = limit
-    elif verdict == "exhausted":
-        state.status = "truncated"
-    elif stalled and not verdict and not monitor.raise_bond(state, engine):
-        state.status = "converged"
-    _mark_explored(state, budget)
-
-
-def _mark_explored(state: State, budget: Budget) -> None:
-    sweeps = len(state.losses) - 1
-    if not state.status and budget.init_sweeps is not None and sweeps >= budget.init_sweeps:
-        state.status = "explored"
+    def _decide_truncated(
+        self, state: State, budget: Budget, monitor: TruncationMonitor, record: dict
+    ) -> None:
+        """The same for an engine that truncates: independent checks first, and no L-BFGS."""
+        if state.losses[-1] <= budget.exact:
+            state.status = "exact"
+            return
+        bond = state.bonds[-1]
+        here = [loss for loss, at in zip(state.losses, state.bonds, strict=True) if at == bond]
+        stalled = len(here) > budget.window and budget.stalled(here[-1 - budget.window], here[-1])
+        limit = budget.limit(state)
+        verdict = ""
+        if stalled or limit or (len(state.losses) - 1) % monitor.every == 0:
+            overlap = record["overlap"]
+            record["true_overlap"], verdict = monitor.check(state, self.engine, overlap)
+        if limit:
+            state.status = limit
+        elif verdict == "exhausted":
+            state.status = "truncated"
+        elif stalled and not verdict and not monitor.raise_bond(state, self.engine):
+            state.status = "converged"

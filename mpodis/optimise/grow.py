@@ -11,9 +11,9 @@ else optimised in between.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from mpodis.optimise.problem import Point
 from mpodis.optimise.state import State
 from mpodis.optimise.unitary import approximate_unitary
 
-__all__ = ["Stage", "advance", "constrained_gates", "grow", "plan", "standing", "winners"]
+__all__ = ["Stage", "advance", "begin_next", "constrained_gates", "plan", "standing", "winners"]
 
 Layers: TypeAlias = tuple[tuple[Placement, ...], ...]
 
@@ -198,54 +198,20 @@ def _compiled(circuit: Circuit, ansatz: Ansatz, layer: int, seed: Sequence[int])
     return [*circuit.gates[:before], *fill, *circuit.gates[after:]]
 
 
-class StageSearch(Protocol):
-    """The search of one stage, with an engine of its own."""
-
-    def run(self, state: State) -> Iterator[dict]:
-        """Restarts and descents of the stage, from where the state stands."""
-        ...
-
-    def loss(self) -> float:
-        """The loss where the engine stands."""
-        ...
-
-
-def grow(
-    stages: Sequence[Stage],
-    state: State,
-    open_stage: Callable[[Stage, State], StageSearch],
-    count: Callable[[Stage], int],
-    *,
-    seed: int,
-) -> Iterator[dict]:
-    """Run the stages from where the state stands; yields the records of their descents.
+def begin_next(
+    stages: Sequence[Stage], state: State, loss: float, *, n_init: int, seed: int
+) -> None:
+    """Put a state that has ended its stage, at a loss, at the beginning of the next one.
 
     Parameters
     ----------
     stages : sequence of Stage
     state : State
-        It says at the end why the search ended, in `state.ended`.
-    open_stage : callable
-        Gives a stage its engine.
-    count : callable
-        Number of initial guesses of a stage.
+    loss : float
+    n_init : int
+        Number of initial guesses of the next stage.
     seed : int
     """
-    while not state.ended:
-        stage = stages[state.stage]
-        search = open_stage(stage, state)
-        yield from search.run(state)
-        enough = state.status == "max_seconds"
-        enough |= state.status == "exact" and state.incumbent is None
-        if enough or state.stage + 1 == len(stages):
-            state.ended = state.status
-            return
-        _begin_next(stages, state, search.loss(), count, seed)
-
-
-def _begin_next(
-    stages: Sequence[Stage], state: State, loss: float, count: Callable[[Stage], int], seed: int
-) -> None:
     before, incumbent = stages[state.stage], state.incumbent
     assert state.point is not None
     best = State(point=state.point, names=[state.name], best_loss=loss)
@@ -263,7 +229,7 @@ def _begin_next(
     else:
         state.initial = advance(before, stage, best.point, seed=[seed, state.stage])
         names = [best.name]  # what is continued keeps its name
-    new = count(stage) - len(names)
+    new = n_init - len(names)
     state.names = [*names, *range(state.n_names, state.n_names + new)]
     state.n_names += new
     state.refining, state.best, state.best_loss = False, None, math.inf

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from scipy.linalg import get_blas_funcs
 from scipy.optimize import line_search
 
 from mpodis.circuit import Ansatz
-from mpodis.environments.protocol import Environments, Gradient
+from mpodis.environments.protocol import Environments
 from mpodis.gates import exponential, skew
 from mpodis.objectives import Loss
 from mpodis.progress import Deadline
@@ -189,53 +190,42 @@ class Lbfgs:
         loss, found = self.loss.gradient(self.engine)
         parts = []
         for group, stack in zip(self._groups, point[0], strict=True):
-            environments = np.array([_sum(found, *self._variables[k]) for k in group])
-            slopes = stack.conj().swapaxes(1, 2) @ environments
-            parts.append(-skew(_like(slopes, stack)))
+            environments = []
+            for k in group:
+                side, numbers = self._variables[k]
+                environments.append(reduce(np.add, [getattr(found, side)[j] for j in numbers]))
+            slopes = stack.conj().swapaxes(1, 2) @ np.array(environments)
+            # only the real part of a derivative moves a real gate
+            parts.append(-skew(slopes if stack.dtype.kind == "c" else slopes.real))
         if self.free_core:
             parts += [-site for site in found.core]
-        return loss, _flatten(parts)
+        return loss, _packed(parts)
 
     def _retract(self, point: tuple[list, list], vector: np.ndarray) -> tuple[list, list]:
         stacks, core = point
-        moved, at = [], 0
-        for stack in stacks:
-            generators, at = _take(vector, at, stack.shape, stack.dtype)
-            moved.append(stack @ exponential(generators))
+        changes = _unpacked(vector, [*stacks, *core] if self.free_core else stacks)
+        generators, changes = changes[: len(stacks)], changes[len(stacks) :]
+        moved = [
+            x @ exponential(generator) for x, generator in zip(stacks, generators, strict=True)
+        ]
         if self.free_core:
-            sites = []
-            for site in core:
-                change, at = _take(vector, at, site.shape, site.dtype)
-                sites.append(site + change)
-            core = sites
+            core = [site + change for site, change in zip(core, changes, strict=True)]
         return moved, core
 
 
-def _sum(found: Gradient, side: str, numbers: Sequence[int]) -> np.ndarray:
-    """Environment of one gate, or of several that are tied."""
-    there = getattr(found, side)
-    if len(numbers) == 1:
-        return there[numbers[0]]
-    return np.sum([there[j] for j in numbers], axis=0)
-
-
-def _like(derivative: np.ndarray, gate: np.ndarray) -> np.ndarray:
-    """The derivative by a gate: for a real gate its real part."""
-    return derivative if gate.dtype.kind == "c" else np.real(derivative)
-
-
-def _flatten(parts: Sequence) -> np.ndarray:
+def _packed(parts: Sequence) -> np.ndarray:
     """One real vector, in which complex numbers are pairs."""
     flat = [np.ascontiguousarray(part).reshape(-1) for part in parts]
     return np.concatenate([x.view(float) if x.dtype.kind == "c" else x for x in flat])
 
 
-def _take(
-    vector: np.ndarray, at: int, shape: tuple[int, ...], dtype: np.dtype
-) -> tuple[np.ndarray, int]:
-    """The part of a vector that holds an array, and where the next one begins."""
-    count = int(np.prod(shape)) * (2 if np.dtype(dtype).kind == "c" else 1)
-    part = vector[at : at + count]
-    if np.dtype(dtype).kind == "c":
-        part = part.view(complex)
-    return part.reshape(shape), at + count
+def _unpacked(vector: np.ndarray, like: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The arrays that `_packed` has made one vector, of the shapes and kinds of others."""
+    found, at = [], 0
+    for array in like:
+        is_complex = array.dtype.kind == "c"
+        count = array.size * (2 if is_complex else 1)
+        part = vector[at : at + count]
+        found.append((part.view(complex) if is_complex else part).reshape(array.shape))
+        at += count
+    return found

@@ -11,6 +11,7 @@ import numpy as np
 
 from mpodis.circuit import Circuit
 from mpodis.conventions import crop, padded_shape, split
+from mpodis.environments.overlap import estimate_form
 from mpodis.environments.protocol import Environments, core_norm, has_dense_operator
 from mpodis.factorization import dense_overlap, sandwich
 from mpodis.measures import (
@@ -50,11 +51,10 @@ class Recorder:
         self._problem = problem
         self._has_dense, self._is_small = problem.size <= DECOMPOSED, problem.size <= MEASURED
         self._matrix = tensors_to_dense(problem.unit) if self._has_dense else np.empty(0)
-        self._size = math.nan  # |X M|
+        self._size = self._activations(self._matrix)
         if problem.covariance is not None and self._has_dense:
-            size = self._activations(self._matrix)
-            if size > 1e-14 * math.sqrt(np.abs(problem.covariance).max()):
-                self._size = size
+            zero = 1e-14 * math.sqrt(np.abs(problem.covariance).max())
+            self._size = self._size if self._size > zero else math.nan
 
     @cached_property
     def _values(self) -> np.ndarray:
@@ -89,7 +89,7 @@ class Recorder:
         if self._has_dense and (overlap is None or (self._is_small and not math.isnan(self._size))):
             product = self._product(engine, loss.scaled_core(engine), problem)
             overlap = dense_overlap(self._matrix, product)
-            error = self._activation_error(product)
+            error = self._activations(self._matrix - product) / self._size
         overlap = math.nan if overlap is None else float(overlap)
         return {
             "stage": state.stage,
@@ -108,30 +108,43 @@ class Recorder:
             "seconds": state.seconds,
         }
 
-    def of_result(self, engine: Environments, core: list, overlap: float) -> dict:
-        """The fields of a `Disentangled` that are measured at the end."""
+    def of_result(self, engine: Environments, core: list, max_bond: int) -> dict:
+        """The fields of a `Disentangled` that are measured at the end.
+
+        Parameters
+        ----------
+        max_bond : int
+            Bond dimension at which the overlap is estimated where it cannot be computed.
+        """
         problem = self._problem
-        spectra = bond_spectra(mpo_from_tensors(problem.unit))
-        bound = activation_error = error = math.nan
+        error, activations, bound, overlap_error = math.nan, math.nan, math.nan, 0.0
         if self._has_dense:
+            product = self._product(engine, core, problem)
+            overlap = dense_overlap(self._matrix, product)
             bound = spectral_bound(self._values, singular_values(core))
             after = self._entropies(engine, problem)
-            product = self._product(engine, core, problem)
-            activation_error = self._activation_error(product)
+            activations = self._activations(self._matrix - product) / self._size
             target, cropped = (crop(x, problem.shape) for x in (self._matrix, product))
             error = float(np.linalg.norm(target - cropped) / np.linalg.norm(target))
         else:
+            sides = (problem.left, problem.right)
+            factors = (engine.left, core, engine.right)
+            found = estimate_form(problem.unit, problem.legs, sides, factors, max_bond=max_bond)
+            size = core_norm(core)
+            overlap, overlap_error = found.value / size, found.error / size
             pulled = bond_spectra(mpo_from_tensors(engine.pulled_tensors(SPECTRA_BOND)))
             after = np.array([entropy(spectrum) for spectrum in pulled])
             if problem.shape == padded_shape(problem.legs):
                 # gates keep norms, so that the distance follows from the overlap
-                size = core_norm(core)
                 error = math.sqrt(max(0.0, 1.0 - 2.0 * overlap * size + size * size))
+        before = bond_spectra(mpo_from_tensors(problem.unit))
         return {
+            "overlap": overlap,
+            "overlap_error": overlap_error,
             "bound": bound,
             "relative_error": error,
-            "activation_error": activation_error,
-            "entropies_before": np.array([entropy(spectrum) for spectrum in spectra]),
+            "activation_error": activations,
+            "entropies_before": np.array([entropy(spectrum) for spectrum in before]),
             "entropies_after": after,
         }
 
@@ -147,37 +160,24 @@ class Recorder:
         np.linalg.svd(small, compute_uv=False)
         return SVDS * SMALLER**3 * (time.perf_counter() - began)
 
-    def overlap(self, engine: Environments, core: list) -> float:
-        """f of the operator with Q_L M' Q_R by dense matrices; NaN where the size forbids them."""
-        if not self._has_dense:
-            return math.nan
-        return dense_overlap(self._matrix, self._product(engine, core, self._problem))
-
     def _activations(self, matrix: np.ndarray) -> float:
-        """|X matrix|, the matrix cropped as the layer uses it."""
+        """|X matrix|, the matrix cropped as the layer uses it; NaN without X or a dense matrix."""
+        if self._problem.covariance is None or not self._has_dense:
+            return math.nan
         x = crop(matrix, self._problem.shape)
         return math.sqrt(max(0.0, float(np.vdot(x, self._problem.covariance @ x).real)))
-
-    def _activation_error(self, product: np.ndarray) -> float:
-        """|X M - X product| / |X M|; NaN where X is not known, or X M is zero."""
-        if math.isnan(self._size):
-            return math.nan
-        return self._activations(self._matrix - product) / self._size
 
     def _entropies(self, engine: Environments, problem: Problem) -> np.ndarray:
         """S_k of Q_L^H M Q_R^H (nats): the entanglement that the circuits leave."""
         if has_dense_operator(engine):
             pulled = engine.pulled(self._matrix)
         else:
-            left, right = (circuit.adjoint() for circuit in _circuits(engine, problem))
+            left = Circuit(problem.left, tuple(engine.left)).adjoint()
+            right = Circuit(problem.right, tuple(engine.right)).adjoint()
             pulled = sandwich(left, self._matrix, right)
         return tensor_entropies(split(pulled, problem.legs))
 
     def _product(self, engine: Environments, core: list, problem: Problem) -> np.ndarray:
         """Dense Q_L M' Q_R."""
-        left, right = _circuits(engine, problem)
-        return sandwich(left, tensors_to_dense(core), right)
-
-
-def _circuits(engine: Environments, problem: Problem) -> tuple[Circuit, Circuit]:
-    return Circuit(problem.left, tuple(engine.left)), Circuit(problem.right, tuple(engine.right))
+        left = Circuit(problem.left, tuple(engine.left))
+        return sandwich(left, tensors_to_dense(core), Circuit(problem.right, tuple(engine.right)))

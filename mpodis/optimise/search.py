@@ -16,17 +16,23 @@ from typing import Any
 from mpodis.circuit import Circuit
 from mpodis.environments import ENGINES, EngineOptions, build_engine, choose
 from mpodis.environments.arrays import SMALL_BOND, single_threaded
-from mpodis.environments.overlap import estimate_form
-from mpodis.environments.protocol import Environments, core_norm
+from mpodis.environments.protocol import Environments
 from mpodis.factorization import Factorization
 from mpodis.objectives import Loss, Objective
-from mpodis.optimise.descend import Budget, Updates, descend
-from mpodis.optimise.grow import Stage, advance, constrained_gates, grow, plan, standing, winners
+from mpodis.optimise.descend import Budget, Descent
+from mpodis.optimise.grow import (
+    Stage,
+    advance,
+    begin_next,
+    constrained_gates,
+    plan,
+    standing,
+    winners,
+)
 from mpodis.optimise.initial import first_core, place_initial_guess
 from mpodis.optimise.monitor import TruncationMonitor
 from mpodis.optimise.problem import Point, Problem
 from mpodis.optimise.recorder import Recorder
-from mpodis.optimise.restarts import explore, restarts
 from mpodis.optimise.result import Disentangled, History
 from mpodis.optimise.state import State
 from mpodis.options import SearchOptions
@@ -90,11 +96,17 @@ class Search:
         optimize: Any = None,
         executor: Executor | None = None,
     ) -> None:
-        self.problem, self.objective, self._executor = problem, objective, executor
-        self._optimize = optimize
+        self.problem, self.objective, self.executor = problem, objective, executor
+        self._engine_options = EngineOptions(
+            environment_bond=options.environment_bond[-1],  # where the schedule may end
+            dtype=options.dtype,
+            device=options.device,
+            memory=options.memory,
+            optimize=options.optimize if optimize is None else optimize,
+            seed=options.seed,
+            executor=executor,
+        )
         self.options = self._chosen(options)
-        if self.options.init == "auto":
-            self.options = replace(self.options, init=self._automatic_init())
         self.loss: Loss[Any] = objective.loss(problem)
         if self.options.method == "sweeps" and len(self.loss.polar_sides) < 2:
             raise ValueError(
@@ -114,9 +126,9 @@ class Search:
         self.interrupted: Callable[[], bool] = lambda: False
 
     def _chosen(self, options: SearchOptions) -> SearchOptions:
-        """The options with an engine and a method that fit the problem."""
-        problem = self.problem
-        if problem.left.ties or problem.right.ties:
+        """The options with an engine, a method and initial guesses that fit the problem."""
+        problem, left, right = self.problem, self.problem.left, self.problem.right
+        if left.ties or right.ties:
             if options.method == "sweeps":
                 raise ValueError(
                     "method='sweeps' has no closed form for tied gates, whose environments depend "
@@ -131,12 +143,12 @@ class Search:
         engine = self._dense_engine(options) if self.objective.needs_dense else options.engine
         self.estimate = choose(
             problem.legs,
-            problem.left,
-            problem.right,
+            left,
+            right,
             target_bonds=bond_dimensions(problem.unit),
             max_bond=options.max_bond,
             complex=problem.is_complex,
-            options=self._engine_options(options),
+            options=self._engine_options,
             engine=engine,
         )
         engine = self.estimate.engine
@@ -145,7 +157,12 @@ class Search:
                 f"L-BFGS (and with it tied gates) needs exact gradients, and engine={engine!r} "
                 "truncates; use method='auto', or engine='transverse' for shallow circuits"
             )
-        return replace(options, engine=engine)
+        init = options.init
+        if init == "auto":
+            # circuits that grow are never worse for being deeper; here they do where that is quick
+            quick = ENGINES[engine].holds_dense and max(left.n, right.n) <= GROWN_WIRES
+            init = "grown" if quick and not constrained_gates(left, right) else "identity"
+        return replace(options, engine=engine, init=init)
 
     def _dense_engine(self, options: SearchOptions) -> str:
         name, size = self.objective.name, self.problem.size
@@ -163,25 +180,6 @@ class Search:
                 f"is beyond {limit}; use objective='overlap'"
             )
         return engine
-
-    def _engine_options(self, options: SearchOptions) -> EngineOptions:
-        return EngineOptions(
-            environment_bond=options.environment_bond[-1],  # where the schedule may end
-            dtype=options.dtype,
-            device=options.device,
-            memory=options.memory,
-            optimize=options.optimize if self._optimize is None else self._optimize,
-            seed=options.seed,
-            executor=self._executor,
-        )
-
-    def _automatic_init(self) -> str:
-        """Growing circuits, which are never worse for being deeper, where that is quick enough."""
-        left, right = self.problem.left, self.problem.right
-        wide = max(left.n, right.n) > GROWN_WIRES
-        if wide or not ENGINES[self.options.engine].holds_dense or constrained_gates(left, right):
-            return "identity"
-        return "grown"
 
     def stage_options(self, stage: Stage) -> SearchOptions:
         """The options of one stage."""
@@ -253,13 +251,17 @@ class Search:
 
         The state may be stored after any record; `state.ended` says at the end why it ended.
         """
-        return grow(
-            self.stages,
-            state,
-            self.open_stage,
-            lambda stage: self.stage_options(stage).n_init,
-            seed=self.options.seed,
-        )
+        while not state.ended:
+            run = self.open_stage(self.stages[state.stage], state)
+            yield from run.run(state)
+            enough = state.status == "max_seconds"
+            enough |= state.status == "exact" and state.incumbent is None
+            if enough or state.stage + 1 == len(self.stages):
+                state.ended = state.status
+                return
+            n_init = self.stage_options(self.stages[state.stage + 1]).n_init
+            loss = self.loss.value(run.engine)
+            begin_next(self.stages, state, loss, n_init=n_init, seed=self.options.seed)
 
     def open_stage(self, stage: Stage, state: State) -> StageRun:
         """A stage with its engine, which stands where the state does."""
@@ -278,7 +280,7 @@ class Search:
             self.problem.legs,
             stage.left,
             stage.right,
-            options=self._engine_options(self.options),
+            options=self._engine_options,
         )
 
     @cached_property
@@ -298,8 +300,9 @@ class Search:
         stage, point, name = standing(self.stages, state)
         point = advance(stage, self._whole, point, seed=())
         over = bool(state.ended) or status == "interrupted"
-        if over and self._run is not None and self._run.fits(self._whole):
-            engine = self._run.engine
+        run, whole = self._run, (self._whole.left, self._whole.right)
+        if over and run is not None and (run.stage.left, run.stage.right) == whole:
+            engine = run.engine
         else:
             if over:
                 self._run = None  # two engines may not fit the memory
@@ -325,18 +328,7 @@ class Search:
         engine.set(left.gates, point.core, right.gates)
         core = self.loss.scaled_core(engine)
         engine.set(core=core)
-        overlap, overlap_error = self._recorder.overlap(engine, core), 0.0
-        if math.isnan(overlap):
-            estimate = estimate_form(
-                problem.unit,
-                problem.legs,
-                (problem.left, problem.right),
-                (engine.left, core, engine.right),
-                max_bond=2 * max(self.options.environment_bond),
-            )
-            size = core_norm(core)
-            overlap, overlap_error = estimate.value / size, estimate.error / size
-        figures = self._recorder.of_result(engine, core, overlap)
+        figures = self._recorder.of_result(engine, core, 2 * max(self.options.environment_bond))
         tensors, log_norm = left_canonical(core)
         tensors = spread_norm(tensors, log_norm + problem.log_norm)
         return Disentangled(
@@ -346,8 +338,6 @@ class Search:
             options=self.options,
             init=name,
             loss=self.loss.value(engine),
-            overlap=overlap,
-            overlap_error=overlap_error,
             seconds=state.seconds,
             winners=tuple(winners(state, name)),
             **figures,
@@ -358,14 +348,13 @@ class StageRun:
     """A stage of a search with its engine and what updates it."""
 
     def __init__(self, search: Search, stage: Stage) -> None:
-        self._search, self._stage = search, stage
-        self._options = search.stage_options(stage)
+        self.stage, self.engine = stage, search.engine(stage)
+        self._search, self._options = search, search.stage_options(stage)
         self._problem = replace(search.problem, left=stage.left, right=stage.right)
-        self.engine = search.engine(stage)
         self._monitor = None
         if not self.engine.exact:
             self._monitor = TruncationMonitor(self._problem, self._options.environment_bond)
-        self._updates = Updates.build(
+        self._descent = Descent(
             search.loss,
             self.engine,
             stage.left,
@@ -373,48 +362,29 @@ class StageRun:
             method=self._options.method,
             core=self._options.core == "update",
             relaxation=self._options.relaxation,
-        )
-
-    def fits(self, stage: Stage) -> bool:
-        """Whether the engine is one for the circuits of a stage."""
-        return (self._stage.left, self._stage.right) == (stage.left, stage.right)
-
-    def loss(self) -> float:
-        return self._search.loss.value(self.engine)
-
-    def run(self, state: State) -> Iterator[dict]:
-        """Restarts and descents of the stage, from where the state stands."""
-        count, executor = self._options.n_init, self._search._executor
-        untouched = not (state.guess or state.phase or state.refining)
-        if executor is not None and self.engine.parallel and count > 1 and untouched:
-            yield from self._explore_in_parallel(state, executor)
-        yield from restarts(
-            self._exploring, self._refining, self._place, self._return_to_first_bond, state, count
-        )
-
-    def explore(self, state: State) -> None:
-        """Explore the state's initial guess and no other one."""
-        for _ in explore(self._exploring, self._place, state, state.guess + 1):
-            pass
-
-    def _exploring(self, state: State) -> Iterator[dict]:
-        budget = self._search.budget(self._options)
-        budget = replace(budget, init_sweeps=self._options.init_sweeps)
-        return self._descent(state, budget)
-
-    def _refining(self, state: State) -> Iterator[dict]:
-        return self._descent(state, self._search.budget(self._options))
-
-    def _descent(self, state: State, budget: Budget) -> Iterator[dict]:
-        return descend(
-            self._search.loss,
-            self.engine,
-            state,
-            budget,
-            self._updates,
             monitor=self._monitor,
             measure=self._measure,
         )
+        self._budget = search.budget(self._options)
+
+    def run(self, state: State) -> Iterator[dict]:
+        """Explore the initial guesses and refine the best, from where the state stands."""
+        count, executor = self._options.n_init, self._search.executor
+        untouched = not (state.guess or state.phase or state.refining)
+        if executor is not None and self.engine.parallel and count > 1 and untouched:
+            yield from self._explore_in_parallel(state, executor)
+        if not state.refining and count > 1:
+            yield from self.explore(state, count)
+            self._return_to_best(state)
+        state.refining = True
+        if not state.phase:
+            self._place(state)
+        yield from self._descent.run(state, self._budget)
+
+    def explore(self, state: State, count: int) -> Iterator[dict]:
+        """Follow initial guesses for some sweeps, from that of the state up to number `count`."""
+        budget = replace(self._budget, init_sweeps=self._options.init_sweeps)
+        return self._descent.explore(state, budget, self._place, count)
 
     def _measure(self, state: State) -> dict:
         state.plan = self.engine.plan
@@ -448,10 +418,19 @@ class StageRun:
             self.engine.set_max_bond(self._monitor.bond(state))
         self.engine.set(state.point.left, state.point.core, state.point.right)
 
-    def _return_to_first_bond(self, state: State) -> None:
+    def _return_to_best(self, state: State) -> None:
+        """Go on with the best initial guess, a truncating engine at its first bond dimension."""
+        ended = state.status
+        assert state.best is not None
+        state.continue_from(state.best)
         if self._monitor is not None:
             self._monitor.begin(state, self.engine)
         self.return_to(state)
+        if ended in ("exact", "max_seconds"):
+            state.status = ended
+        elif state.status == "explored":
+            state.status = ""
+        state.refining = True
 
     def _explore_in_parallel(self, state: State, executor: Executor) -> Iterator[dict]:
         """Explore every initial guess on the executor; the state goes on with the best."""
@@ -459,7 +438,7 @@ class StageRun:
         search, tasks = self._search, []
         for guess in range(self._options.n_init):
             one = replace(state.descent(), guess=guess, initial=state.initial, stage=state.stage)
-            work = (search.problem, search.options, search.objective, self._stage, one)
+            work = (search.problem, search.options, search.objective, self.stage, one)
             tasks.append(executor.submit(_explored, *work))
         found: State | None = None
         for task in tasks:
@@ -480,12 +459,7 @@ class StageRun:
                 state.continue_from(found)
                 yield from state.records[known:]
             return
-        assert state.best is not None
-        state.continue_from(state.best)
-        state.refining = True
-        self._return_to_first_bond(state)
-        if state.status == "explored":
-            state.status = ""
+        self._return_to_best(state)
         yield from state.records[known:]
 
     def _wait(self, task: Any) -> State | None:
@@ -509,7 +483,8 @@ def _explored(
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     search = Search(problem, options, objective)
     with single_threaded(True):  # the others keep the other processors busy
-        StageRun(search, stage).explore(state)
+        for _ in StageRun(search, stage).explore(state, state.guess + 1):
+            pass
     return state
 
 

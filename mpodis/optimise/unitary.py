@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
@@ -13,8 +12,7 @@ from mpodis.environments.protocol import Environments
 from mpodis.environments.registry import dense_engine
 from mpodis.mpo import compress
 from mpodis.objectives import OverlapLoss
-from mpodis.optimise.descend import Budget, Updates, descend
-from mpodis.optimise.restarts import explore
+from mpodis.optimise.descend import Budget, Descent
 from mpodis.optimise.state import State
 from mpodis.sites import site_tensors
 
@@ -88,7 +86,7 @@ def approximate_unitary(
     core = [np.eye(2, dtype=dtype).reshape(1, 2, 2, 1)] * n
     loss = UnitaryLoss(site_tensors(compress(target.astype(dtype)).mpo))
     engine = dense_engine(loss.target, ((2, 2),) * n, ansatz, nothing)
-    updates = Updates.build(loss, engine, ansatz, nothing, core=False)
+    descent = Descent(loss, engine, ansatz, nothing, core=False)
     bound = 1.0
     if circuit_group(ansatz) == "SO" and np.linalg.det(np.real(target)) < 0:
         bound = 1.0 - 2.0 / 2**n
@@ -112,8 +110,7 @@ def approximate_unitary(
         return state.best_loss <= 1.0 - bound + margin
 
     state = State(names=list(range(n_init)))
-    run = partial(descend, loss, engine, budget=budget, updates=updates)
-    for _ in explore(run, place, state, n_init, enough=enough):
+    for _ in descent.explore(state, budget, place, n_init, enough=enough):
         pass
     assert state.best is not None
     assert state.best.point is not None

@@ -19,7 +19,6 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from mpodis.circuit.ansatz import Ansatz
-from mpodis.circuit.circuit import apply_rows
 from mpodis.conventions import Array, Legs, padded_shape
 from mpodis.environments.dense.layers import WIDEST, LayeredCircuit, layered_entries
 from mpodis.environments.dense.plan import (
@@ -34,8 +33,6 @@ from mpodis.environments.dense.products import (
     DenseBackend,
     PanelProduct,
     TileSweep,
-    adjoint,
-    conjugate,
     group_matrices,
 )
 from mpodis.environments.protocol import (
@@ -226,12 +223,12 @@ class DenseEnvironments(DenseOperatorEnvironments, Engine):
     def gradient_towards(self, dense: np.ndarray, target: np.ndarray) -> Gradient:
         if not self._in_layers:
             return self._tiled_gradient(target, dense)
-        left, right, bra = self._circuit("left"), self._circuit("right"), adjoint(target)
+        left, right, bra = self._circuit("left"), self._circuit("right"), target.conj().T
         return Gradient(
             float(np.vdot(target, dense).real),
             self._layers["left"].environments(dense @ bra),
             self._layers["right"].environments(bra @ dense),
-            core_gradient(adjoint(left) @ target @ adjoint(right), self.core),
+            core_gradient(left.conj().T @ target @ right.conj().T, self.core),
         )
 
     def _tiled_gradient(self, target: np.ndarray | None, dense: np.ndarray | None) -> Gradient:
@@ -245,7 +242,7 @@ class DenseEnvironments(DenseOperatorEnvironments, Engine):
                 environments[j] = environment
                 return gate
 
-            self._sweep_side(side, keep, target, dense)
+            self._sweep_side(side, keep, target)
         if target is None or dense is None:
             inner = self.inner()
         else:
@@ -271,9 +268,9 @@ class DenseEnvironments(DenseOperatorEnvironments, Engine):
         work = self._workspace()
         matrix = work.matrix(self._target.shape)
         if not self._is_pulled:
-            self._pull(work.target, np.transpose, matrix)
+            self._pull(work.target, matrix)
             self._is_pulled = True
-        return als_sweep(conjugate(self._backend.to_numpy(matrix)), self.core)
+        return als_sweep(self._backend.to_numpy(matrix).conj(), self.core)
 
     def pulled_tensors(self, max_bond: int) -> list[np.ndarray]:
         return site_tensors(compress(self.pulled(), legs=self._legs, max_bond=max_bond).mpo)
@@ -288,35 +285,33 @@ class DenseEnvironments(DenseOperatorEnvironments, Engine):
     def pulled(self, matrix: np.ndarray | None = None) -> np.ndarray:
         if self._in_layers:
             matrix = self._target if matrix is None else matrix
-            return adjoint(self._circuit("left")) @ matrix @ adjoint(self._circuit("right"))
-        out = self._backend.empty(self._target.size).reshape(self._target.shape)
-        if matrix is None:
-            self._pull(self._workspace().target, np.transpose, out)
-            return conjugate(self._backend.to_numpy(out))
-        self._pull(self._backend.to_device(matrix), adjoint, out)
-        return self._backend.to_numpy(out)
+            left, right = self._circuit("left"), self._circuit("right")
+            return left.conj().T @ matrix @ right.conj().T
+        work, out = self._workspace(), self._backend.empty(self._target.size)
+        out = out.reshape(self._target.shape)
+        self._pull(work.target if matrix is None else self._backend.to_device(matrix.conj()), out)
+        return self._backend.to_numpy(out).conj()
 
     def pulled_metric(self, metric: np.ndarray) -> np.ndarray:
         if self._in_layers:
-            return adjoint(self._circuit("left")) @ metric @ self._circuit("left")
+            return self._circuit("left").conj().T @ metric @ self._circuit("left")
         out = self._backend.empty(metric.size).reshape(metric.shape)
-        pull = self._workspace().pull
-        pull("left", self._matrices_of("left", adjoint), self._backend.to_device(metric), out)
+        pull, source = self._workspace().pull, self._backend.to_device(metric)
+        pull("left", self._matrices_of("left", lambda tile: tile.conj().T), source, out)
         pull("left", self._matrices_of("left", np.transpose), out.T, out.T)
         return self._backend.to_numpy(out)
 
-    def _pull(self, source: Array, form: Callable, out: Array) -> None:
-        """out <- the circuits taken off a (rows, columns) matrix; `form` inverts a tile."""
+    def _pull(self, source: Array, out: Array) -> None:
+        """out <- conj(Q_L^H X Q_R^H), where the source is conj(X), (rows, columns)."""
         pull = self._workspace().pull
-        pull("left", self._matrices_of("left", form), source, out)
-        pull("right", self._matrices_of("right", form), out.T, out.T)
+        pull("left", self._matrices_of("left", np.transpose), source, out)
+        pull("right", self._matrices_of("right", np.transpose), out.T, out.T)
 
     def _sweep_side(
         self,
         side: str,
         renew: Callable[[int, np.ndarray, np.ndarray], np.ndarray],
         target: np.ndarray | None = None,
-        dense: np.ndarray | None = None,
     ) -> None:
         """Take out, renew and pass on every free gate of a side, the outermost tile first.
 
@@ -325,44 +320,36 @@ class DenseEnvironments(DenseOperatorEnvironments, Engine):
         side : {"left", "right"}
         renew : callable
             (placement, environment, gate) -> new gate.
-        target, dense : arrays (rows, columns), optional
-            Another target, and A.
+        target : array (rows, columns), optional
+            Another target.
         """
         work = self._workspace()
         if not work.sides[side].regions:
             return
-        self._prepare(side, target, dense)
+        self._prepare(side, target)
         gates, matrices = getattr(self, side), self._matrices_of_tiles(side)
         # these depend on the gates; an update may raise
         self._tile_matrices[side] = self._circuits[side] = self._form = None
         # Re Tr(g y) = Re Tr(E^H g); in the transposed network the gates are transposed
         turn = np.transpose if side == "right" else np.asarray
-        environment_of = conjugate if side == "right" else adjoint
 
         def renew_turned(j: int, traced: np.ndarray) -> np.ndarray:
-            gates[j] = renew(j, environment_of(traced), gates[j])
+            gates[j] = renew(j, turn(traced.conj().T), gates[j])
             return turn(gates[j])
 
         form = work.sweeps[side].run(matrices, [turn(gate) for gate in gates], renew_turned)
         self._tile_matrices[side], self._form = matrices, form
 
-    def _prepare(self, side: str, target: np.ndarray | None, dense: np.ndarray | None) -> None:
+    def _prepare(self, side: str, target: np.ndarray | None) -> None:
         """Put Y_1, in which all tiles of a side stand but the first, into the work's matrix."""
         work, to_device, turned = self._workspace(), self._backend.to_device, side == "right"
         part, own = work.sides[side], self._matrices_of_tiles(side)
         y = work.matrix((2**part.n, 2**part.n))
         self._is_pulled = False
-        if target is not None and dense is not None and max(self._target.shape) <= SMALL:
-            product = conjugate(target).T @ dense if turned else dense @ adjoint(target)
-            product = product.T if turned else product
-            tile = part.tiles[0]
-            wires = range(tile.first, tile.first + tile.width)
-            y[...] = to_device(apply_rows(adjoint(own[0]), product, wires))
-            return
         if target is None:
             source = work.target if turned else work.transposed
         else:
-            source = to_device(conjugate(target))
+            source = to_device(target.conj())
             source = source if turned else source.T
         theirs = self._matrices_of_tiles(OTHER[side])
         tiles = {(False, k): matrix.T for k, matrix in enumerate(theirs)}
@@ -437,13 +424,13 @@ class _Workspace:
     ) -> None:
         self.backend, self.sides = backend, plan_sides(*ansatze, tile)
         self.plan = ProductPlan(self.sides, shapes, backend.slab, backend.panel, absorb=tile != 0)
-        self.target = backend.to_device(conjugate(target))
+        self.target = backend.to_device(target.conj())
         self.transposed = self.target.T
         self._matrix = backend.empty(max(target.shape) ** 2)
         self._scratch = [backend.empty(self.plan.scratch) for _ in range(2)]
         buffers = (self._matrix, backend.empty(self.plan.traced), self._scratch)
         if self.plan.scratch >= len(self._matrix):  # one panel is all, and is read where it lies
-            self.transposed = backend.to_device(conjugate(np.ascontiguousarray(target.T)))
+            self.transposed = backend.to_device(np.ascontiguousarray(target.T).conj())
         self.sweeps = {
             name: TileSweep(backend, side, *buffers) for name, side in self.sides.items()
         }

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache, reduce
 from itertools import pairwise
 
@@ -51,17 +51,12 @@ class LayeredCircuit:
     def __init__(self, places: Sequence[Placement], n: int, side: str, *, is_complex: bool) -> None:
         self._count, self._left = len(places), side == "left"
         kind = np.dtype(complex if is_complex else float)
-        widths = sorted({1, *(place.width for place in places)})  # 1 for wires that are idle
-        self._stacks = {
-            w: _GateStack([j for j, place in enumerate(places) if place.width == w], w, kind)
-            for w in widths
-        }
         layers = _layers(places, n, range(self._count)[:: 1 if self._left else -1])
         alike: dict[tuple, list] = {}  # layers by the spans of their gates
         for layer in layers:
             alike.setdefault(tuple(layer), []).append(list(layer.values()))
         patterns = {
-            spans: _Pattern(spans, numbers, [self._stacks[width] for _, width in spans], places)
+            spans: _Pattern(spans, list(zip(*numbers, strict=True)), places, kind)
             for spans, numbers in alike.items()
         }
         self._patterns = list(patterns.values())
@@ -81,13 +76,8 @@ class LayeredCircuit:
 
     def load(self, gates: Sequence[np.ndarray]) -> None:
         """Take over the gates, in the order of the placements."""
-        for stack in self._stacks.values():
-            stack.load(gates, self._left)
         for pattern in self._patterns:
-            stacks = zip(pattern.stacks, pattern.rows, strict=True)
-            pattern.gates = [stack.gates[rows] for stack, rows in stacks]
-            for (a, b), (_, matrices) in zip(pattern.slices, pattern.groups, strict=True):
-                matrices[...] = reduce(_kron, pattern.gates[a:b])
+            pattern.load(gates, self._left)
 
     def to_dense(self) -> np.ndarray:
         """Q, (2^n, 2^n)."""
@@ -107,35 +97,6 @@ class LayeredCircuit:
         return found
 
 
-class _GateStack:
-    """All gates of one width.
-
-    Attributes
-    ----------
-    row : dict of int
-        Position of a placement's gate in the stack; that of -1 is an identity, for idle wires.
-    gates : array (gates, rows, columns)
-    both : array (gates, rows x rows, columns x columns)
-        S of gates u: (rows and columns of w) @ S are those of u^H w u, bits side by side.
-    """
-
-    def __init__(self, numbers: list[int], width: int, kind: np.dtype) -> None:
-        self.row = {j: k for k, j in enumerate([*numbers, -1])}
-        self._numbers, count = numbers, len(self.row)
-        self.gates = np.tile(np.eye(2**width, dtype=kind), (count, 1, 1))
-        self.both = np.empty((count, 4**width, 4**width), kind)
-        self._factors = [(count, *pair * (2 * width)) for pair in ((2, 1), (1, 2))]
-        self._product = self.both.reshape((count, *(2,) * (4 * width)))
-
-    def load(self, gates: Sequence[np.ndarray], left: bool) -> None:
-        """Take over the gates of this width, adjoint ones for a right circuit."""
-        if self._numbers:
-            stack = np.array([gates[j] for j in self._numbers])
-            self.gates[:-1] = stack if left else stack.conj().swapaxes(1, 2)
-        row, column = (self.gates.reshape(shape) for shape in self._factors)
-        np.multiply(row.conj(), column, out=self._product)
-
-
 @dataclass(eq=False)
 class _Pattern:
     """Layers whose gates are on the same wires.
@@ -144,10 +105,12 @@ class _Pattern:
     ----------
     spans : tuple of (first wire, width)
         From left to right; idle wires have spans of their own.
-    stacks, rows : lists
-        Of every span: the stack of its gates, and their positions there, layer by layer.
+    numbers : list of tuple of int
+        Of every span: the placements of its gates, layer by layer; -1 where the wire is idle.
     gates : list of arrays (layers, rows, columns)
         Of every span.
+    both : list of arrays (layers, rows x rows, columns x columns)
+        S of gates u: (rows and columns of w) @ S are those of u^H w u, bits side by side.
     slices, groups : list of (first span, end), list of (wires, matrices (layers, rows, columns))
         Kronecker products of neighbouring gates.
     operators : array (layers, 4^n)
@@ -155,23 +118,19 @@ class _Pattern:
     """
 
     spans: tuple[tuple[int, int], ...]
-    numbers: list[list[int]]
-    stacks: list[_GateStack]
+    numbers: list[tuple[int, ...]]
     places: Sequence[Placement]
-    gates: list[np.ndarray] = field(init=False)
+    kind: np.dtype
 
     def __post_init__(self) -> None:
-        by_span = list(zip(*self.numbers, strict=True))
-        self.rows = [
-            np.array([stack.row[j] for j in numbers])
-            for stack, numbers in zip(self.stacks, by_span, strict=True)
-        ]
+        kind, count = self.kind, len(self.numbers[0])
         self._free = [
             [(k, j) for k, j in enumerate(numbers) if j >= 0 and self.places[j].fixed is None]
-            for numbers in by_span
+            for numbers in self.numbers
         ]
-        kind, count = self.stacks[0].gates.dtype, len(self.numbers)
         widths = [width for _, width in self.spans]
+        self.gates = [np.tile(np.eye(2**width, dtype=kind), (count, 1, 1)) for width in widths]
+        self.both = [np.tile(np.eye(4**width, dtype=kind), (count, 1, 1)) for width in widths]
         self.slices, begin = [], 0
         for k in range(1, len(widths) + 1):
             if k == len(widths) or sum(widths[begin : k + 1]) > GROUPED:
@@ -180,6 +139,19 @@ class _Pattern:
         sizes = [sum(widths[a:b]) for a, b in self.slices]
         self.groups = [(wires, np.empty((count, 2**wires, 2**wires), kind)) for wires in sizes]
         self.operators = np.empty((count, 4 ** sum(widths)), kind)
+
+    def load(self, gates: Sequence[np.ndarray], left: bool) -> None:
+        """Take over the gates of these layers, adjoint ones for a right circuit."""
+        for k, numbers in enumerate(self.numbers):
+            if max(numbers) < 0:
+                continue  # idle wires keep their identity
+            stack = np.array([gates[j] if j >= 0 else np.eye(2) for j in numbers])
+            self.gates[k] = stack = stack if left else stack.conj().swapaxes(1, 2).copy()
+            w = 2 * self.spans[k][1]
+            row, column = stack.reshape(-1, *(2, 1) * w), stack.reshape(-1, *(1, 2) * w)
+            np.multiply(row.conj(), column, out=self.both[k].reshape(-1, *(2,) * (2 * w)))
+        for (a, b), (_, matrices) in zip(self.slices, self.groups, strict=True):
+            matrices[...] = reduce(_kron, self.gates[a:b])
 
     def collect(self, found: list[np.ndarray | None], left: bool) -> None:
         """Environments of the free gates, from the traces of W over all other wires."""
@@ -262,7 +234,7 @@ def _sweep_products(order: Sequence[tuple[_Pattern, int]], scratch: list[np.ndar
     products: Products = []
     for (pattern, layer), (coming, following) in pairwise(order):
         here = pattern.operators[layer]
-        matrices = [s.both[r[layer]] for s, r in zip(pattern.stacks, pattern.rows, strict=True)]
+        matrices = [both[layer] for both in pattern.both]
         for k, matrix in enumerate(matrices):
             last = k == len(matrices) - 1
             there = coming.operators[following] if last else scratch[k % 2]

@@ -37,8 +37,6 @@ __all__ = [
     "GateSweep",
     "PanelProduct",
     "TileSweep",
-    "adjoint",
-    "conjugate",
     "group_matrices",
 ]
 
@@ -47,16 +45,6 @@ Renew: TypeAlias = Callable[[int, np.ndarray], np.ndarray]
 
 STRIP = 8
 """Columns that are transposed at once: numbers in a line of the cache."""
-
-
-def conjugate(x: np.ndarray) -> np.ndarray:
-    """conj(x), without a copy where x is real."""
-    return x.conj() if x.dtype.kind == "c" else x
-
-
-def adjoint(x: np.ndarray) -> np.ndarray:
-    """x^H, without a copy where x is real."""
-    return conjugate(x).T
 
 
 class DenseBackend(Backend):
@@ -420,7 +408,7 @@ class TileSweep:
             if right is None:
                 break
             right_matrix = to_device(right.matrix(matrices[k]))
-            left_matrix = to_device(adjoint(matrices[k + 1]))
+            left_matrix = to_device(matrices[k + 1].conj().T)
             for inputs, passed, summed, total, out, columns, rows in pieces:
                 fresh = True
                 for x, parts in inputs:
@@ -515,7 +503,7 @@ class GateSweep:
         for j, step in zip(self._gates, self._steps, strict=True):
             if renew is not None and step.take_out is not None:
                 product, x, out = step.take_out
-                product(adjoint(gates[j]), x, out)
+                product(gates[j].conj().T, x, out)
             both[size:] = passed[size:]
             if renew is not None and step.traced is not None:
                 gates[j] = renew(j, np.add.reduce(step.traced, axis=(2, 3)))
