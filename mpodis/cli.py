@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
 import inspect
 import logging
 import re
@@ -119,12 +120,7 @@ class _Formatter(logging.Formatter):
 
 def _in_flags(message: str) -> str:
     """A message of the package with flags in place of its arguments."""
-    flags = {"objective": "--objectives"}  # of which a job takes several
-    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    for command in (*commands.values(), *(commands[a] for a in sys.argv[1:2] if a in commands)):
-        flags |= {p.name: p.opts[0] for p in command.params if p.opts[0].startswith("--")}
-        if any(p.name == "objectives" for p in command.params):
-            flags["objective"] = "--objectives"
+    flags = _flags_of(sys.argv[1] if len(sys.argv) > 1 else "")
     value = r"'[^']*'|\([^()]*\)|[^\s,;:()]+"
     given = re.compile(rf"(?<![\w./-])({'|'.join(flags)})=({value})?")
     message = given.sub(lambda found: _as_flag(flags[found[1]], found[2] or ""), message)
@@ -132,6 +128,18 @@ def _in_flags(message: str) -> str:
     for name in (name for name in flags if "_" in name):
         message = re.sub(rf"(?<![\w./'-]){name}(?![\w./('=-])", flags[name], message)
     return message
+
+
+@functools.cache
+def _flags_of(name: str) -> dict[str, str]:
+    """Flags by the names of arguments; where commands differ, those of the command of a name."""
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    flags = {"objective": "--objectives"}  # disentangle searches by several
+    for command in (*commands.values(), *([commands[name]] if name in commands else [])):
+        flags |= {p.name: p.opts[0] for p in command.params if p.opts[0].startswith("--")}
+    if name != "pareto":
+        flags["objective"] = flags["objectives"]
+    return flags
 
 
 def _as_flag(flag: str, value: str) -> str:
@@ -541,5 +549,5 @@ def _print_tables(directory: JobDirectory) -> None:
         print(f"\n{table}")
     print()
     for sentence in verdict(results):
-        print(textwrap.fill(sentence, 100, break_on_hyphens=False))
+        print(textwrap.fill(_in_flags(sentence), 100, break_on_hyphens=False))
     print()
