@@ -85,7 +85,8 @@ def main() -> None:
         status = app(standalone_mode=False)
         if status == INTERRUPTED:  # so newer versions of typer report an interrupt
             raise KeyboardInterrupt
-        sys.exit(status if isinstance(status, int) else 0)
+        if status:  # of `watch`, on a run that was stopped
+            sys.exit(status)
     except (typer.Abort, KeyboardInterrupt):
         _fail("interrupted", INTERRUPTED)
     except _Interrupted as error:
