@@ -30,6 +30,9 @@ nb_execution_mode = "off"  # `./scripts/docs --all` sets "force"
 nb_execution_timeout = 600
 nb_execution_raise_on_error = True
 nb_merge_streams = True
+# sliders do nothing without a kernel: the page shows their figure, and loads no scripts for them
+nb_mime_priority_overrides = [("html", "application/vnd.jupyter.widget-view+json", None)]
+nb_ipywidgets_js = {}
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 
