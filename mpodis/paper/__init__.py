@@ -27,6 +27,7 @@ EXPERIMENTS: dict[str, str] = {
     "resynthesis": "CNOTs by Qiskit and by our own sweeps at the same overlap; merged neighbours",
     "cores": "bond dimension of the core: overlap, parameters, CNOTs, accuracy",
     "aware": "accuracy without retraining under every objective, beside the baselines",
+    "recipes": "accuracy without retraining and S_avg over networks of three training recipes",
     "planted": "circuits that were hidden in an operator or a unitary, found again",
     "ablation": "which idea brings which gain in overlap",
     "table3": "circuits trained inside a network on MNIST (Tables 3 and 4)",

@@ -35,7 +35,7 @@ from mpodis.tables import Table
 if TYPE_CHECKING:
     from quimb.tensor import MatrixProductOperator
 
-__all__ = ["EXPERIMENT"]
+__all__ = ["EXPERIMENT", "by_depth"]
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def pieces(options: Aware) -> list[Piece]:
         for objective in NETWORK_OBJECTIVES:
             ours = {"seed": seed, "objective": objective}
             effort = {"starts": options.starts, "max_sweeps": options.max_sweeps}
-            found.append(Piece(f"seed{seed}-{objective}", _ours, given | ours | effort))
+            found.append(Piece(f"seed{seed}-{objective}", by_depth, given | ours | effort))
             found.append(Piece(f"seed{seed}-{objective}-baselines", _baselines, given | ours))
     return found
 
@@ -92,7 +92,8 @@ def _row(layer: LayerInNetwork, objective: str, name: str, matrix, **figures) ->
     }
 
 
-def _ours(*, data, data_dir, networks, seed, objective, depths, starts, max_sweeps) -> dict:
+def by_depth(*, data, data_dir, networks, seed, objective, depths, starts, max_sweeps) -> dict:
+    """The layer of a trained network replaced by circuits of every depth, a row for each."""
     layer, mpo = _layer(data, data_dir, networks, seed)
     moments = layer.moments(objective)
     same = {"objective": "overlap" if objective == "overlap" else "activations", **moments}

@@ -31,12 +31,12 @@ def dataset(data: str, data_dir: str | None, *, size: int = 8) -> Dataset:
     return load_data(data, size=size if data == "mnist" else None, data_dir=data_dir)
 
 
-def _file(networks: str, data: str, seed: int) -> Path:
+def network_file(networks: str, data: str, seed: int) -> Path:
     return Path(networks) / f"tnn-{data}-{seed}.safetensors"
 
 
 def _train(*, seed: int, data: str, data_dir: str | None, networks: str) -> dict:
-    file = _file(networks, data, seed)
+    file = network_file(networks, data, seed)
     if file.exists():
         return json.loads(load_arrays(file)[1]["training"])
     model, record = train_tnn(dataset(data, data_dir), seed=seed)
@@ -48,7 +48,7 @@ def _train(*, seed: int, data: str, data_dir: str | None, networks: str) -> dict
 
 def network(data: str, networks: str, seed: int) -> CompactTNN:
     """A trained network, in double precision and evaluation mode."""
-    arrays, _ = load_arrays(_file(networks, data, seed))
+    arrays, _ = load_arrays(network_file(networks, data, seed))
     classes, features = np.shape(arrays["head.weight"])
     (first,) = (a for name, a in arrays.items() if name.startswith("mpo.") and name.endswith(".0"))
     bond = first.shape[-1]
