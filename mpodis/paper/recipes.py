@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -180,7 +179,7 @@ def _cases(record: dict) -> list[tuple[str, int]]:
 def rank_correlation(pairs: Sequence[tuple[float, float]]) -> tuple[float, float, float]:
     """Spearman's coefficient and the ends of its 95 % interval (percentile bootstrap).
 
-    NaN where a sample, or all of them, has one value only.
+    NaN for fewer than three pairs, and where all are equal in one of the two.
     """
     points = np.asarray(pairs)
     rng = np.random.default_rng(0)
@@ -236,17 +235,17 @@ def tables(record: dict) -> list[Table]:
     ]
 
 
-def _draw(objective: str, record: dict, ax: Axes) -> Axes:
-    depths = record["options"]["depths"]
-    for k, recipe in enumerate(TRAINING):
-        for marker, depth in zip("os^vDP", depths, strict=False):
-            pairs = _lost(record, recipe, objective, depth)
-            label = f"{recipe}, depth {depth}" if k == 0 or depth == depths[0] else None
-            entropies, lost = zip(*pairs, strict=True) if pairs else ((), ())
-            shown = np.maximum(lost, FLOOR)
-            ax.plot(entropies, shown, marker, color=f"C{k}", ms=4, alpha=0.8, label=label)
+def _draw(record: dict, ax: Axes) -> Axes:
+    objective, depths = record["options"]["objectives"][0], record["options"]["depths"]
+    for marker, depth in zip("os^vDP", depths, strict=False):
+        for k, recipe in enumerate(TRAINING):
+            pairs = np.asarray(_lost(record, recipe, objective, depth))
+            label = recipe if depth == depths[0] else None
+            shown = np.maximum(pairs[:, 1], FLOOR)
+            ax.plot(pairs[:, 0], shown, marker, color=f"C{k}", ms=5, alpha=0.8, label=label)
+        ax.plot([], [], marker, color="0.3", ms=5, label=f"depth {depth}")
     ax.set(yscale="log", xlabel="S_avg of the layer (nats)", ylabel="points of accuracy lost")
-    ax.set_title(objective, fontsize="small")
+    ax.set_title(f"under {objective}", fontsize="small")
     ax.legend(fontsize="x-small")
     return ax
 
@@ -284,14 +283,13 @@ EXPERIMENT = Experiment(
     pieces=pieces,
     tables=tables,
     finding=finding,
-    panels=tuple(
+    panels=(
         Panel(
-            objective,
-            f"Points of test accuracy lost under {objective} against S_avg; a colour a recipe, a "
-            f"marker a depth (below {FLOOR:g} drawn at {FLOOR:g}).",
-            partial(_draw, objective),
-        )
-        for objective in NETWORK_OBJECTIVES
+            "lost",
+            "Points of test accuracy lost under the first objective against S_avg; colours are "
+            f"recipes, markers depths (below {FLOOR:g} drawn at {FLOOR:g}).",
+            _draw,
+        ),
     ),
     trains=False,
     size=8,
