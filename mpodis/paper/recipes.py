@@ -203,10 +203,10 @@ def _correlation(pairs: Sequence[tuple[float, float]]) -> str:
 
 def tables(record: dict) -> list[Table]:
     networks = []
-    for recipe, (_, words) in TRAINING.items():
+    for recipe in TRAINING:
         found = _networks(record, recipe)
         scores, entropies = ([p[key] for p in found] for key in ("accuracy", "s_avg"))
-        networks.append((recipe, mean_spread(scores), spread(entropies, 2), words))
+        networks.append((recipe, mean_spread(scores), spread(entropies, 2)))
     rows, correlations = [], []
     for objective, depth in _cases(record):
         lost = [_lost(record, recipe, objective, depth) for recipe in TRAINING]
@@ -216,10 +216,11 @@ def tables(record: dict) -> list[Table]:
         correlations.append((objective, depth, *map(_correlation, (*lost, together))))
     return [
         Table(
-            ("recipe", "test accuracy %", "S_avg", "training"),
+            ("recipe", "test accuracy %", "S_avg"),
             networks,
             title="networks: accuracy, mean +- standard deviation, and S_avg of the layer (nats), "
             "median (least to most)",
+            notes=tuple(f"{recipe}: {words}" for recipe, (_, words) in TRAINING.items()),
         ),
         Table(
             ("objective", "depth", *TRAINING, "all"),
