@@ -23,13 +23,14 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from mpodis.data import Dataset
 from mpodis.files import save_arrays
+from mpodis.jobs.records import spread
 from mpodis.measures import entanglement
 from mpodis.nn import CompactTNN, accuracy, train_tnn
 from mpodis.nn.linear import torch_generator
 from mpodis.nn.training import check_loss
 from mpodis.options import NETWORK_OBJECTIVES
 from mpodis.paper.aware import Aware, by_depth
-from mpodis.paper.base import Experiment, Panel, Piece, spread
+from mpodis.paper.base import Experiment, Panel, Piece
 from mpodis.paper.implicit import mean_spread
 from mpodis.paper.networks import dataset, network, network_file
 from mpodis.tables import Table
