@@ -192,7 +192,7 @@ def rank_correlation(pairs: Sequence[tuple[float, float]]) -> tuple[float, float
     found = np.prod(ranks, axis=2).sum(axis=1)
     whole: Any = spearmanr(points) if len(points) > 2 and np.ptp(points, axis=0).all() else None
     if whole is None:
-        return (math.nan,) * 3
+        return math.nan, math.nan, math.nan
     low, high = np.nanpercentile(found, [2.5, 97.5])
     return float(whole.statistic), float(low), float(high)
 
