@@ -20,6 +20,11 @@ __all__ = ["Dataset", "load_data"]
 NAMES = ("digits", "mnist", "cifar10")
 SIDES = {"digits": 8, "mnist": 8, "cifar10": 32}
 ENVIRONMENT_VARIABLE = "MPODIS_DATA"
+DOWNLOADS = {
+    "MNIST": "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz",
+    "CIFAR-10": "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz (unpacked)",
+}
+"""Where the files of a data set are to be had."""
 
 _DOWNLOAD = "fetch it again, or point data_dir at a good copy"
 _UNREADABLE = (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error)
@@ -332,8 +337,8 @@ def _folder(what: str, data_dir: str | os.PathLike[str] | None) -> Path:
     given = data_dir or os.environ.get(ENVIRONMENT_VARIABLE)
     if not given:
         raise FileNotFoundError(
-            f"{what} needs a folder of its files: pass data_dir or set {ENVIRONMENT_VARIABLE}; "
-            "'digits' needs none"
+            f"{what} needs a folder of its files, for example {DOWNLOADS[what]}: pass data_dir or "
+            f"set {ENVIRONMENT_VARIABLE}; 'digits' needs none"
         )
     folder = Path(given).expanduser()
     if not folder.is_dir():

@@ -34,7 +34,6 @@ SLOW = {
     "test_disentangle_engines::test_a_drop_of_the_truth_brings_the_last_good_gates_back",
     "test_disentangle_engines::test_single_precision_sweeps_end_at_double_precision_figures",
     "test_disentangle_engines::test_the_error_of_the_overlap_does_not_depend_on_the_norm_of_the_operator",
-    "test_documentation::test_code_runs[README.md]",
     "test_engines_at_size::test_a_planted_operator_of_32_sites_is_found_again",
     "test_engines_at_size::test_no_true_overlap_falls_between_checks",
     "test_engines_at_size::test_resident_memory_stays_within_what_the_chooser_predicts",

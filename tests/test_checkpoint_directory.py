@@ -63,13 +63,13 @@ def test_a_finished_run_is_only_read(tmp_path, monkeypatch):
         ({"right": 2}, "right"),
         ({"group": "O"}, "left, right"),
         ({"inputs": np.eye(8)}, "fingerprint"),
-        ({"mpo": compress(np.eye(8)).mpo}, "fingerprint"),
-        ({"mpo": operator(8, 4)}, "fingerprint, right, shape"),
+        ({"operator": compress(np.eye(8)).mpo}, "fingerprint"),
+        ({"operator": operator(8, 4)}, "fingerprint, right, shape"),
         ({"shape": (7, 8)}, "shape"),
     ],
 )
 def test_another_run_in_the_same_directory_is_an_error(tmp_path, change, named):
-    options = {"mpo": operator(8, 8), **OPTIONS, "run_dir": tmp_path}
+    options = {"operator": operator(8, 8), **OPTIONS, "run_dir": tmp_path}
     disentangle(**options)
     before = {name: (tmp_path / name).read_bytes() for name in FILES}
     text = rf"holds another run \(its {named} differ\); choose another run_dir, or delete this one"
@@ -144,5 +144,7 @@ def test_a_checkpoint_without_its_config_is_refused(tmp_path):
 )
 def test_what_is_refused_leaves_no_directory(tmp_path, options, message):
     with pytest.raises(ValueError, match=message):
-        disentangle(**{"mpo": operator(4, 4), "left": 1, "run_dir": tmp_path / "run", **options})
+        disentangle(
+            **{"operator": operator(4, 4), "left": 1, "run_dir": tmp_path / "run", **options}
+        )
     assert not list(tmp_path.iterdir())

@@ -285,7 +285,10 @@ def test_cifar10_has_one_size(size, tmp_path):
 
 
 def test_cifar10_needs_its_folder_and_all_its_files(tmp_path):
-    with pytest.raises(FileNotFoundError, match="CIFAR-10 needs a folder: pass data_dir or set"):
+    with pytest.raises(
+        FileNotFoundError,
+        match="CIFAR-10 needs a folder of its files, .*cifar-10-binary.*: pass data_dir or set",
+    ):
         load_data("cifar10")
     with pytest.raises(FileNotFoundError, match="nowhere: no such folder; .* holds CIFAR-10"):
         load_data("cifar10", data_dir=tmp_path / "nowhere")

@@ -302,7 +302,7 @@ def test_the_list_of_experiments(capsys, monkeypatch):
         (["table9"], "experiment 'table9' is not known"),
         (["table1", "--set", "widths"], "--set 'widths' is not of the form KEY=VALUE"),
         (["table1", "--set", "depth=3"], "unknown option 'depth'"),
-        (["table1", "--data", "mnist"], "data_dir"),
+        (["table1", "--data", "mnist"], "--data-dir"),
     ],
 )
 def test_wrong_commands_leave_nothing_behind(words, message, tmp_path, capsys, monkeypatch):

@@ -266,7 +266,7 @@ def test_all_rows_unless_some_are_named():
     ("options", "message"),
     [
         ({"architecture": "mnist-9"}, "architecture 'mnist-9' is not known; use one of digits,"),
-        ({"data": "fashion"}, "architecture 'fashion' is not known; use one of digits, mnist"),
+        ({"data": "fashion"}, "data='fashion' is not known; use one of digits, mnist"),
         ({"rows": ("2b", "3b")}, "row '3b' is not known; use one of base, product, 1b, 2b"),
         ({"data": "mnist", "architecture": "mnist-shift", "rows": ("cnot",)}, "row 'cnot' is not"),
         ({"seeds": 0}, "seeds=0 must be a whole number, 1 or more"),
