@@ -31,7 +31,7 @@ from mpodis.structured.truncated_mpo import bond_for, mpo_parameters
 if TYPE_CHECKING:
     from mpodis.optimise.search import Search
 
-__all__ = ["prospects", "remarks", "unheard", "warn"]
+__all__ = ["expectations", "log_remarks", "remarks", "without_remarks"]
 
 log = logging.getLogger(__name__)
 
@@ -50,41 +50,41 @@ FITTED = 2**8
 FIT_SWEEPS = 5
 
 EXACT_COST, TRUNCATED_COST = (4.0, 30.0), (0.2, 2.0)
-"""From that to that many times the engine's estimate a search takes for each of its sweeps.
+"""The least and the most by which the time of a sweep exceeds the engine's estimate.
 
 Measured: default searches at 4 to 8 qubits, which converge early, 4 to 6, and one that used up its
 sweeps 20 to 30, most of them ten iterations of L-BFGS. An engine that truncates is estimated at its
 largest bond dimension and begins at a smaller one.
 """
 
-_heard: ContextVar[bool] = ContextVar("remarks_are_logged", default=True)
+_logged: ContextVar[bool] = ContextVar("remarks_are_logged", default=True)
 
 
 @contextmanager
-def unheard() -> Iterator[None]:
-    """Results inside are steps of a larger computation: their remarks are not logged."""
-    token = _heard.set(False)
+def without_remarks() -> Iterator[None]:
+    """Do not log remarks and estimates of the searches inside, steps of a larger computation."""
+    token = _logged.set(False)
     try:
         yield
     finally:
-        _heard.reset(token)
+        _logged.reset(token)
 
 
-def warn(found: Disentangled) -> None:
+def log_remarks(found: Disentangled) -> None:
     """Log the remarks of a result as one warning."""
-    if found.remarks and _heard.get():
+    if found.remarks and _logged.get():
         log.warning("%s", "\n".join(found.remarks))
 
 
 # --- at the start
 
 
-def prospects(search: Search) -> tuple[str, ...]:
+def expectations(search: Search) -> tuple[str, ...]:
     """What truncation alone would lose, and about how long the search may take.
 
     Nothing of searches that are steps of a larger computation.
     """
-    if not _heard.get():
+    if not _logged.get():
         return ()
     problem, said = search.problem, []
     if problem.initial is None:
@@ -121,7 +121,11 @@ def _time(seconds: float) -> str:
     """A time to one or two digits, as a person says it."""
     for size, unit in ((86400.0, "days"), (3600.0, "h"), (60.0, "min")):
         if seconds >= 1.5 * size:
-            return f"{seconds / size:.2g} {unit}"
+            return (
+                f"{seconds / size:.2g} {unit}"
+                if seconds < 10 * size
+                else f"{seconds / size:,.0f} {unit}"
+            )
     return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
 
 
@@ -164,7 +168,7 @@ def _of_entropies(found: Disentangled, objective: Objective) -> str:
     said = f"The circuits entangle the operator: S_avg rises from {low:.2f} to {high:.2f} nats"
     if isinstance(objective, Activations):
         return (
-            f"{said}. The objective is the error of the activations, which does not count it; "
+            f"{said}. The objective is the error of the activations, which ignores entanglement; "
             "objective='overlap' or init='entropic' lowers S_avg."
         )
     return (
@@ -180,7 +184,7 @@ def _of_the_operator(found: Disentangled) -> str:
         f"As an operator a zero matrix is better: the relative error is {found.relative_error:.2f},"
         " that of zero is 1."
     )
-    if math.isnan(found.activation_error):
+    if not found.activation_error <= LITTLE:
         return f"{said} Use more layers (depth=) or a larger max_bond."
     return (
         f"{said} Only for inputs like those that were given does it come near the layer (relative "
@@ -258,7 +262,7 @@ class _Measure:
         return math.sqrt(weights[: max(0, len(weights) - rank)].sum() / weights.sum())
 
     def mpo(self, bond: int) -> float:
-        """About the lowest error of an MPO of a bond dimension, without circuits."""
+        """Error of an MPO of a bond dimension without circuits, fitted under the covariance."""
         problem = self.problem
         target = mpo_from_tensors(problem.unit)
         core = truncate(target, max_bond=bond).mpo
@@ -292,7 +296,7 @@ def _of_alternatives(problem: Problem, objective: Objective, found: Disentangled
     if parameters >= math.prod(problem.shape):
         return (
             f"Circuits and core have {parameters:,} parameters, the matrix has "
-            f"{math.prod(problem.shape):,}: as a smaller layer this is none."
+            f"{math.prod(problem.shape):,}: this does not make the layer smaller."
         )
     others = []
     if parameters >= sum(problem.shape):
@@ -325,5 +329,5 @@ def _what_helps(objective: Objective, found: Disentangled, error: float) -> str:
     """Which of depth and core holds the circuits back, as far as the bound says it."""
     order = "order the neurons first (mpodis.neuron_order)"
     if isinstance(objective, Overlap) and found.bound**2 < 1.0 - error**2:
-        return f"a larger max_bond is needed, for deeper ones cannot do better with it, or {order}"
+        return f"raise max_bond (no depth does better with this core), or {order}"
     return f"use more layers (depth=), a larger max_bond, or {order}"

@@ -349,7 +349,7 @@ def _run(search: Search, store: RunStore | None, *, progbar: bool, began: float)
         search.interrupted = interrupted
         logged = log.isEnabledFor(logging.INFO)
         if state.point is None and (logged or progbar):
-            for sentence in advice.prospects(search):
+            for sentence in advice.expectations(search):
                 log.info("%s", sentence)
                 if not logged:
                     shown.note(sentence)
@@ -377,7 +377,7 @@ def _run(search: Search, store: RunStore | None, *, progbar: bool, began: float)
             way = f"mpodis.resume({str(store.path)!r}{objective})"
         log.warning("interrupted at f = %.6f; go on with %s", result.overlap, way)
     log.debug("disentangled: f %.6f, %s (%s)", result.overlap, status, ADVICE[status])
-    advice.warn(result)
+    advice.log_remarks(result)
     return result
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mpodis.advice import unheard
+from mpodis.advice import without_remarks
 from mpodis.circuit.ansatz import Ansatz, brickwall, staircase
 from mpodis.circuit.circuit import Circuit
 from mpodis.conventions import Array
@@ -148,7 +148,7 @@ def layered_encoding(
     zero = [np.eye(1, 2).reshape(1, 1, 2, 1)] * n
     nothing = Circuit(Ansatz(0, (), ansatz.group), ())
     init = Factorization(nothing, mpo_from_tensors(zero), whole.circuit, (1, 2**n))
-    with unheard():
+    with without_remarks():
         refined = disentangle(
             compress(state[None], legs=((1, 2),) * n).mpo,
             left=nothing.ansatz,

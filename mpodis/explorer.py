@@ -19,7 +19,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from mpodis.advice import unheard
+from mpodis.advice import without_remarks
 from mpodis.circuit import Ansatz, brickwall
 from mpodis.conventions import crop, to_numpy, wires
 from mpodis.disentangling import disentangle
@@ -308,7 +308,7 @@ class Explorer:
             n = len(wires(legs, side))
             width = min(setting.width, n)  # a side of few wires has narrower gates
             sides[side] = brickwall(n, setting.depth, width) if n else Ansatz(0, ())
-        with unheard():  # the panel shows the remarks
+        with without_remarks():  # the panel shows the remarks
             run = disentangle(
                 truncated.mpo,
                 left=sides["left"],
@@ -325,9 +325,9 @@ class Explorer:
             )
         counts = run.factorization.parameter_counts()
         original = {
-            "S_avg (nats)": ordered.average_entropy,
+            "S_avg (nats)": self._ordered("given").average_entropy,
             "overlap f with M": math.sqrt(1 - truncated.relative_error**2),  # M is a projection
-            "parameters, MPO": count_parameters(ordered.mpo),
+            "parameters, MPO": count_parameters(self._ordered("given").mpo),
             **self._original(),
         }
         disentangled = {
@@ -517,10 +517,20 @@ class Panel:
         return Setting(**{name: control.value for name, control in self.controls.items()})
 
     def wait(self, timeout: float | None = None) -> Explored:
-        """The record of the present setting, once its search has ended."""
+        """The record of the present setting, once its search has ended.
+
+        Of a setting that was refused (the panel says why) it is the record before.
+
+        Raises
+        ------
+        TimeoutError
+            The search has not ended after `timeout` seconds.
+        """
         thread = self._thread
         if thread is not None:
             thread.join(timeout)
+            if thread.is_alive():
+                raise TimeoutError(f"the search has not ended after {timeout} s; call wait() again")
         return self.record
 
     def _changed(self, change: Any) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mpodis.advice import unheard
+from mpodis.advice import without_remarks
 from mpodis.circuit import Ansatz
 from mpodis.conventions import crop, pad, padded_shape
 from mpodis.disentangling import disentangle
@@ -161,7 +161,7 @@ def kraus_ensemble(
             changed = options | {"init": again, "n_init": 1, "max_sweeps": init_sweeps}
             # a circuit that was given is the initial guess of the first fits only
             changed |= {"depth": None, "left": again.left.ansatz, "right": again.right.ansatz}
-        with unheard():  # of the fit of one term to what the others leave
+        with without_remarks():  # of the fit of one term to what the others leave
             found = disentangle(
                 compress(rest, legs=legs).mpo,
                 objective=objective,

@@ -171,10 +171,10 @@ def _choose(arrays: Mapping[str, np.ndarray | torch.Tensor], layer: str | None, 
         if len(arrays) == 1:
             return next(iter(arrays))
         if not matrices:
-            raise ValueError(f"{path.name} holds no matrix; name an array with --layer")
+            raise ValueError(f"{path.name} holds no matrix; name an array with layer=")
         if len(matrices) > 1:
             raise ValueError(
-                f"{path.name} has {len(matrices)} matrices; choose one with --layer: {listed}"
+                f"{path.name} has {len(matrices)} matrices; choose one with layer=, of {listed}"
             )
         return matrices[0]
     for name in (layer, f"{layer}.weight"):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mpodis import Factorization, brickwall, compress, disentangle, load_run, random_circuit
-from mpodis.advice import unheard
+from mpodis.advice import without_remarks
 from mpodis.fit import weighted_loss
 from mpodis.structured import low_rank
 
@@ -102,7 +102,7 @@ def test_a_rise_of_entropy_and_an_error_above_one_are_said_and_stored(tmp_path, 
 
 
 def test_steps_of_a_larger_computation_are_not_logged(caplog):
-    with caplog.at_level(logging.WARNING), unheard():
+    with caplog.at_level(logging.WARNING), without_remarks():
         found = disentangle(compress(of_rank(32)), depth=1, **QUICK)
     assert found.remarks
     assert caplog.messages == []

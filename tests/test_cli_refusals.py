@@ -52,7 +52,7 @@ REFUSED = {
         "disentangle net.npz --layer fc3",
         "has no layer 'fc3'; its matrices are: fc1 6x5, fc2 5x6",
     ),
-    "several matrices": ("disentangle net.npz", "choose one with --layer: fc1 6x5, fc2 5x6"),
+    "several matrices": ("disentangle net.npz", "choose one with --layer, of fc1 6x5, fc2 5x6"),
     "truncated npy": ("disentangle short-w.npy", "may be truncated"),
     "truncated npz": ("disentangle short-net.npz", "may be truncated"),
     "truncated pt": ("disentangle short.pt", "may be truncated"),

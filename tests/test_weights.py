@@ -103,7 +103,7 @@ def test_a_name_that_is_not_there_lists_those_that_are(tmp_path, suffix):
         ValueError, match=f"net{suffix} has no layer 'fc9'; its matrices are: {names}"
     ):
         load_weight(path, layer="fc9")
-    with pytest.raises(ValueError, match=f"has 2 matrices; choose one with --layer: {names}"):
+    with pytest.raises(ValueError, match=f"has 2 matrices; choose one with layer=, of {names}"):
         load_weight(path)
 
 

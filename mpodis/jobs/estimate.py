@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from statistics import median
 
 from mpodis.environments import ENGINES, engine_estimates
 from mpodis.jobs.disentangle import load_operator, searches
@@ -40,7 +41,7 @@ def estimate(options: DisentangleConfig) -> list[Table]:
         memory=options.memory,
     )
     rows = [_row(search, options) for search in found]
-    columns = ("objective", "engine", "init", "sweeps, at most", "s a sweep", "s, at most")
+    columns = ("objective", "engine", "init", "sweeps, at most", "s a sweep", "s, all sweeps")
     notes = [
         "A sweep is timed here; ten L-BFGS iterations count as one, and the longer of the two is "
         "taken. Searches end earlier when they converge, or by --max-seconds.",
@@ -57,7 +58,7 @@ def estimate(options: DisentangleConfig) -> list[Table]:
 def _row(search: Search, options: DisentangleConfig) -> tuple[object, ...]:
     chosen = search.options
     seconds = max(_seconds_of_sweep(search, method) for method in _methods(search))
-    longest = seconds * sum(_share(search, k) for k in range(len(search.stages)))
+    longest = seconds * search.sweeps
     if options.max_seconds is not None:
         longest = min(longest, options.max_seconds)
     return (chosen.objective, chosen.engine, chosen.init, search.total, seconds, longest)
@@ -73,18 +74,8 @@ def _methods(search: Search) -> list[str]:
     return [method for method in wanted if able[method]] or list(wanted)
 
 
-def _share(search: Search, number: int) -> float:
-    """Sweeps of a stage, as if its circuits had all gates of the whole ones."""
-    stage, whole = search.stages[number], search.problem
-    gates = len(stage.left.placements) + len(stage.right.placements)
-    all_gates = len(whole.left.placements) + len(whole.right.placements)
-    options = search.stage_options(stage)
-    sweeps = options.max_sweeps + (options.n_init - 1) * options.init_sweeps
-    return sweeps * min(1.0, gates / max(1, all_gates))
-
-
 def _seconds_of_sweep(search: Search, method: str) -> float:
-    """The time of a record of a short search of the whole circuits by one method."""
+    """The median time of a record of a short search of the whole circuits by one method."""
     options = replace(
         search.options,
         init="identity",
@@ -96,10 +87,11 @@ def _seconds_of_sweep(search: Search, method: str) -> float:
     )
     trial = Search(search.problem, options, search.objective)
     began = last = time.perf_counter()
-    quickest = float("inf")
+    taken = []
     for _ in trial.run(trial.begin()):
         now = time.perf_counter()
-        quickest, last = min(quickest, now - last), now
-        if now - began > TRIAL_SECONDS:
+        taken.append(now - last)
+        last = now
+        if now - began > TRIAL_SECONDS and len(taken) > 1:
             break
-    return quickest
+    return median(taken[1:] or taken)  # the first record builds the engine

@@ -137,7 +137,7 @@ def mean(values: Sequence[float]) -> float:
 def spread(values: Sequence[float], digits: int = 3) -> str:
     """Median (least to most), for tables and paragraphs."""
     middle, least, most = (
-        f"{x:.{digits}f}" for x in (statistics.median(values), min(values), max(values))
+        f"{x:z.{digits}f}" for x in (statistics.median(values), min(values), max(values))
     )
     return middle if len(values) == 1 else f"{middle} ({least} to {most})"
 

@@ -144,14 +144,18 @@ def _found(file: Path) -> str:
 
 def _line(name: str, found: SearchProgress) -> str:
     if not found.records or found.best is None:
-        return f"{name}: no sweep yet"
+        return f"{name}: no record yet"
     last = found.records[-1]
     state = f", {found.ended}" if found.ended else ""
-    start = f", start {last['init'] + 1} of {found.n_init}" if last["init"] < found.n_init else ""
+    start = (
+        f", initial guess {last['init'] + 1} of {found.n_init}"
+        if last["init"] < found.n_init
+        else ""
+    )
     error = last["activations"]
     errors = "" if math.isnan(error) else f", act. error {error:.4f}"
     return (
-        f"{name}: sweep {len(found.records)}, {last['depth']} layers{start}, overlap "
+        f"{name}: {len(found.records)} records, {last['depth']} layers{start}, overlap "
         f"{number(last['overlap'], 6)} (best so far {number(found.best['overlap'], 6)}){errors}, "
         f"{last['seconds']:.0f} s{state}"
     )
@@ -165,5 +169,5 @@ def _searches_table(searches: dict[str, SearchProgress]) -> Table:
         figures = [best.get(column) for column in columns]
         status = found.ended or "unfinished"
         rows.append((name, status, len(found.records), *figures, last.get("seconds")))
-    columns = ("search", "status", "sweeps", "layers", "overlap", "bound", "act. error", "S_avg")
+    columns = ("search", "status", "records", "layers", "overlap", "bound", "act. error", "S_avg")
     return Table((*columns, "seconds"), rows, title="best so far")

@@ -184,6 +184,12 @@ class Disentangled(Tabular):
     def converged(self) -> bool:
         return self.status in ("exact", "converged")
 
+    def _searched(self) -> tuple[str, object]:
+        """The stages of circuits that have grown, else which initial guess is the best."""
+        if len(self.winners) > 1:
+            return "stages", len(self.winners)
+        return "initial guess", f"{self.init + 1} of {1 + max(self.history.column('init'))}"
+
     def table(self) -> Table:
         parts = self.factorization.parameter_counts()
         rows: list[Sequence[object]] = [
@@ -197,7 +203,7 @@ class Disentangled(Tabular):
             ("S_avg before (nats)", _mean(self.entropies_before)),
             ("S_avg after (nats)", _mean(self.entropies_after)),
             *((f"parameters, {part}", count) for part, count in parts.items()),
-            ("initial guess", f"{self.init + 1} of {1 + max(self.history.column('init'))}"),
+            self._searched(),
             ("sweeps", sum(self.path("phase") != "init")),
             ("seconds", self.seconds),
             ("status", self.status),

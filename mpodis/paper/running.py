@@ -16,7 +16,7 @@ import joblib
 import torch
 
 from mpodis import __version__
-from mpodis.advice import unheard
+from mpodis.advice import without_remarks
 from mpodis.environments.arrays import single_threaded
 from mpodis.jobs.directory import JobDirectory
 from mpodis.paper.base import Experiment, Options, Piece
@@ -144,7 +144,7 @@ def _stored(
 
     def timed() -> dict:
         began = time.perf_counter()
-        with _one_thread(), unheard():
+        with _one_thread(), without_remarks():
             result = work(**arguments)
         return {"seconds": time.perf_counter() - began, "result": result}
 

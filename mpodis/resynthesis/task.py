@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from mpodis.advice import unheard
+from mpodis.advice import without_remarks
 from mpodis.circuit.ansatz import Ansatz
 from mpodis.conventions import Legs, padded_shape, wires
 from mpodis.disentangling import disentangle
@@ -295,7 +295,7 @@ class Task:
         return self.point(found, family)
 
     def _disentangle(self, left: Ansatz, right: Ansatz, **options: Any) -> Factorization:
-        with unheard():
+        with without_remarks():
             found: Disentangled = disentangle(
                 self.mpo,
                 left=left,
