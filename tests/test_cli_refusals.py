@@ -102,7 +102,7 @@ REFUSED = {
     "unknown data": ("run --data cifar", "--data cifar is not known; use one of digits, mnist"),
     "mnist without folder": (
         "run --data mnist",
-        "MNIST needs a folder of its files: pass --data-dir",
+        "mnist.npz: pass --data-dir",
     ),
     "missing folder": ("run --data mnist --data-dir absent", "absent: no such folder"),
     "empty folder": ("run --data mnist --data-dir empty", "neither mnist.npz nor"),

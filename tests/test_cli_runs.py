@@ -186,7 +186,7 @@ def test_watch_tells_whether_a_run_goes_on(mpodis, run):
     code, out, _ = mpodis("watch", "run")
     assert code == 0
     best = min(records, key=lambda record: record["loss"])
-    assert f"sweep {len(records)}, 2 layers" in out
+    assert f"{len(records)} records, 2 layers" in out
     assert f"best so far {best['overlap']:.6g}" in out
     assert out.endswith("run has ended\n")
     forget_the_end(run)
@@ -209,7 +209,7 @@ def test_watch_follows_a_run_to_its_end(mpodis, run, monkeypatch):
         patch.setattr(time, "sleep", lambda seconds: package.resume(run, max_sweeps=3))
         code, out, _ = mpodis("watch", "run")
     assert code == 0
-    sweeps = [int(number) for number in re.findall("sweep ([0-9]+),", out)]
+    sweeps = [int(number) for number in re.findall("([0-9]+) records,", out)]
     assert sweeps == [seen, len(load_run(run).history)]
     assert sweeps[1] > seen
     assert out.endswith("run has ended\n")
