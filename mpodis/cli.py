@@ -438,10 +438,10 @@ def _state(status: RunStatus) -> str:
 def resume(
     run_dir: Run,
     max_sweeps: Annotated[
-        int | None, typer.Option(min=1, help="Another limit, for runs of disentangle.")
+        int | None, typer.Option(min=1, help="New limit of sweeps, those made before included.")
     ] = None,
     max_seconds: Annotated[
-        float | None, typer.Option(min=0, help="Another limit, for runs of disentangle.")
+        float | None, typer.Option(min=0, help="New limit in seconds, those spent before included.")
     ] = None,
     quiet: Quiet = False,
 ) -> None:

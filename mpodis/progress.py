@@ -128,6 +128,8 @@ class Bar:
         self.total = total
         if self._bar is not None:
             self._bar.total = total
+            if _in_notebook():  # the widget has a total of its own
+                self._bar.container.children[1].max = total
 
     def note(self, text: str) -> None:
         """Show a sentence, above the bar where there is one."""

@@ -14,6 +14,7 @@ from mpodis.jobs.records import (
     gates_table,
     mean,
 )
+from mpodis.optimise.result import ADVICE
 from mpodis.plots import plot_costs, plot_entropies, plot_history
 from mpodis.tables import Table
 
@@ -23,6 +24,8 @@ EXACT = 1e-6
 """Relative error below which truncation is not better."""
 KEPT = 0.98
 """Fraction of S_avg above which it has not fallen."""
+HALF = 0.5
+"""Relative error up to which, with nothing against it, a search is said to have worked."""
 LITTLE = 0.9
 """Relative error above which little of the layer is left; that of a zero matrix is 1."""
 
@@ -87,10 +90,13 @@ def verdict(results: dict) -> tuple[str, ...]:
     for row in results["runs"]:
         objective, remarks = row["objective"], row["remarks"]
         gains = _gains_nothing(row, results["baselines"])
-        how = "worked in part" if remarks else "worked"
+        half = not row[_measure(objective)[0]] <= HALF
+        how = "worked in part" if remarks or half else "worked"
         if gains or _fails(row, before):
             how = "did not work"
         first.append(f"Disentangling by {objective} {how}: {_reached(row, before)}.")
+        if row["status"] not in ("exact", "converged"):
+            remarks = [f"The search ended by {row['status']}: {ADVICE[row['status']]}.", *remarks]
         against += [f"{objective.capitalize()}: {sentence}" for sentence in (*gains, *remarks)]
     return (" ".join(first), *against)
 

@@ -493,7 +493,8 @@ def _tree_signs(pairs: np.ndarray, products: np.ndarray, root: int, size: int) -
     """
     # the tree has the least total weight, and an edge of weight 0 would be left out
     weight = 2 * np.abs(products).max(initial=1e-300) - np.abs(products)
-    tree = minimum_spanning_tree(csr_array((weight, pairs), shape=(size, size)))
+    nodes = pairs.astype(np.int32)  # the only indices that csgraph takes before SciPy 1.17.1
+    tree = minimum_spanning_tree(csr_array((weight, nodes), shape=(size, size)))
     order, before = breadth_first_order(tree, root, directed=False)
     sign_of = {tuple(pair): np.sign(v) or 1.0 for pair, v in zip(pairs.T, products, strict=True)}
     signs = np.ones(size)
