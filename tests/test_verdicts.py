@@ -23,6 +23,7 @@ def layer(objective="overlap", *, truncated=0.9, before=(1.0, 1.4), **changes):
         "activation_error": 0.3,
         "entropies": [0.5, 0.5],
         "remarks": [],
+        "status": "converged",
         "costs": GATES,
     } | changes
     cut = {"objective": objective, "name": "truncated MPO, chi 1", "relative_error": truncated}
@@ -56,6 +57,14 @@ def test_a_layer_of_which_something_must_be_said(objective, changes, word):
     first, said = of_layer(layer(objective, **changes))
     assert f"by {objective} {word}" in first
     assert said == f"{objective.capitalize()}: There is this."
+
+
+def test_more_than_half_of_a_layer_is_lost_in_a_search_that_was_cut_short():
+    (said,) = of_layer(layer(relative_error=0.6))
+    assert "by overlap worked in part" in said
+    first, said = of_layer(layer(status="max_seconds"))
+    assert "by overlap worked:" in first
+    assert "ended by max_seconds" in said
 
 
 def test_gates_that_gain_nothing():

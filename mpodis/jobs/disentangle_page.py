@@ -90,8 +90,8 @@ def verdict(results: dict) -> tuple[str, ...]:
     for row in results["runs"]:
         objective, remarks = row["objective"], row["remarks"]
         gains = _gains_nothing(row, results["baselines"])
-        half = not row[_measure(objective)[0]] <= HALF
-        how = "worked in part" if remarks or half else "worked"
+        half_lost = row[_measure(objective)[0]] > HALF
+        how = "worked in part" if remarks or half_lost else "worked"
         if gains or _fails(row, before):
             how = "did not work"
         first.append(f"Disentangling by {objective} {how}: {_reached(row, before)}.")
