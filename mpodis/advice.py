@@ -228,7 +228,9 @@ def _optimised(
     With the best norm of the core the squared error of an operator of overlap f is 1 - f^2.
     """
     if isinstance(objective, Overlap):
-        return "the operator", math.sqrt(max(0.0, 1.0 - found.overlap**2))
+        error = math.sqrt(max(0.0, 1.0 - found.overlap**2))
+        cropped = found.relative_error  # without the errors in the zero padding
+        return "the operator", error if math.isnan(cropped) else min(error, cropped)
     if not isinstance(objective, Activations):
         return None
     what = "the activations"

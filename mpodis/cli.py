@@ -469,7 +469,8 @@ def resume(
         if not isinstance(options, DisentangleConfig):
             raise _Misuse(f"{' and '.join(map(_as_option, limits))}: {run_dir} is a run of {title}")
         options = replace(options, **limits)
-        directory.reopen(options)
+        with directory.lock():
+            directory.reopen(options)
     job = load_job(title)
     prepared = None if directory.has_ended else job.prepare(options)
     _finish(directory, job, options, prepared, quiet=quiet)

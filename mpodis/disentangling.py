@@ -10,8 +10,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ import numpy as np
 from mpodis import advice
 from mpodis.circuit import CircuitLike, sides_of_depth
 from mpodis.factorization import Factorization
+from mpodis.files import locked
 from mpodis.measures import second_moment
 from mpodis.mpo import Operator, as_compressed
 from mpodis.objectives import OBJECTIVES, Objective, make_objective
@@ -240,8 +242,11 @@ def disentangle(
         options = replace(options, init="given")
     # everything is checked here, before a directory is made
     search = Search(problem, options, goal, optimize=optimize, executor=executor)
-    store = None if run_dir is None else RunStore.open(run_dir, problem, search.options)
-    with nullcontext() if store is None else store.lock():
+    if run_dir is None:
+        return _run(search, None, progbar=progbar, began=began)
+    Path(run_dir).mkdir(parents=True, exist_ok=True)
+    with locked(run_dir):  # before what is there is compared, or anything is written
+        store = RunStore.open(run_dir, problem, search.options)
         return _run(search, store, progbar=progbar, began=began)
 
 
@@ -286,12 +291,12 @@ def resume(
         As for `disentangle`; an `optimize` that is an object is not stored and must be given again.
     """
     began = time.perf_counter()
-    store, problem, options = RunStore.read(run_dir)
-    options = store.save_limits(options, max_sweeps=max_sweeps, max_seconds=max_seconds)
-    search = Search(
-        problem, options, _stored(options, objective), optimize=optimize, executor=executor
-    )
-    with store.lock():
+    with RunStore(Path(run_dir)).lock():
+        store, problem, options = RunStore.read(run_dir)
+        options = store.save_limits(options, max_sweeps=max_sweeps, max_seconds=max_seconds)
+        search = Search(
+            problem, options, _stored(options, objective), optimize=optimize, executor=executor
+        )
         return _run(search, store, progbar=progbar, began=began)
 
 

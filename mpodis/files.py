@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -29,6 +29,7 @@ __all__ = [
 _COMPLEX = "mpodis.complex"
 _LOCK = "lock"
 _LOCK_SECONDS = 0.5
+_LOCK_FILES: set[IO[str]] = set()
 """How long a lock is waited for: `is_locked` holds it for an instant."""
 
 
@@ -60,15 +61,15 @@ def _umask() -> int:
 def locked(folder: str | os.PathLike) -> Iterator[None]:
     """Keep other processes from working in a folder at the same time.
 
-    The operating system releases the lock when the process ends, however it ends. File systems
-    without locks give none.
+    The operating system releases the lock when the process ends, however it ends; processes that
+    it forks do not hold it. File systems without locks give none.
 
     Raises
     ------
     BlockingIOError
         If another process holds the lock.
     """
-    with (Path(folder) / _LOCK).open("a") as file:
+    with (Path(folder) / _LOCK).open("a") as file, _closed_in_children(file):
         limit = time.monotonic() + _LOCK_SECONDS
         while not _take_lock(file.fileno(), fcntl.LOCK_EX):
             if time.monotonic() > limit:
@@ -78,6 +79,24 @@ def locked(folder: str | os.PathLike) -> Iterator[None]:
                 )
             time.sleep(0.05)
         yield
+
+
+@contextmanager
+def _closed_in_children(file: IO[str]) -> Iterator[None]:
+    """Close a file in processes that are forked inside: a lock is held by whoever has it open."""
+    _LOCK_FILES.add(file)
+    try:
+        yield
+    finally:
+        _LOCK_FILES.discard(file)
+
+
+def _close_lock_files() -> None:
+    while _LOCK_FILES:
+        _LOCK_FILES.pop().close()
+
+
+os.register_at_fork(after_in_child=_close_lock_files)
 
 
 def is_locked(folder: str | os.PathLike) -> bool:

@@ -267,7 +267,10 @@ def make_objective(given: str | Objective, *, covariance=None, sensitivity=None)
             )
         return given
     if given not in OBJECTIVES:
-        raise ValueError(f"objective={given!r} is not known; use one of {', '.join(OBJECTIVES)}")
+        hint = "; sensitivity= weighs the activations" if given == "sensitivity" else ""
+        raise ValueError(
+            f"objective={given!r} is not known; use one of {', '.join(OBJECTIVES)}{hint}"
+        )
     moments = {"covariance": covariance, "sensitivity": sensitivity}
     moments = {name: array for name, array in moments.items() if array is not None}
     if "sensitivity" in moments and given == Overlap.name:

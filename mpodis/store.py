@@ -162,8 +162,7 @@ class RunStore:
             There is no run, its format is an earlier one, or its files do not belong together.
         """
         path = Path(path)
-        if not (path / "config.json").is_file():
-            raise FileNotFoundError(f"{path} is not a run: it has no config.json")
+        cls(path)._check_there()
         config = read_json(path / "config.json")
         _refuse_earlier(path, config)
         if config.get("format") != FORMAT:
@@ -189,8 +188,19 @@ class RunStore:
         return cls(path), problem, SearchOptions.from_dict(config["options"])
 
     def lock(self) -> AbstractContextManager[None]:
-        """Keep other processes away while this one searches, see `mpodis.files.locked`."""
+        """Keep other processes away while this one searches, see `mpodis.files.locked`.
+
+        Raises
+        ------
+        FileNotFoundError
+            There is no run.
+        """
+        self._check_there()
         return locked(self.path)
+
+    def _check_there(self) -> None:
+        if not (self.path / "config.json").is_file():
+            raise FileNotFoundError(f"{self.path} is not a run: it has no config.json")
 
     def save_limits(self, options: SearchOptions, **limits: float | None) -> SearchOptions:
         """Store other limits; returns the options with them. Those that are None stay."""
