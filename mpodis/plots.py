@@ -231,6 +231,8 @@ def plot_depth(
         given = dict(runs)
     else:
         given = {"": [runs] if isinstance(runs, Run) else list(runs)}
+    if not given or any(isinstance(value, Sequence) and not len(value) for value in given.values()):
+        raise ValueError("there is nothing to draw; give at least one result")
     curves, before = {}, set()
     for label, value in given.items():
         if isinstance(value, Run):
@@ -255,6 +257,7 @@ def plot_depth(
 
 def _depth_curve(runs: Sequence[Run], column: str) -> tuple[list[int], list[float]]:
     """Depths, ascending, and a column of the results; of one that has grown, at every depth."""
+    _final(runs[0], column)  # raises for a column that is not known
     if len(runs) == 1 and len(records := runs[0].by_depth()) > 1:
         return list(records), [record[column] for record in records.values()]
     found = sorted(
@@ -323,6 +326,8 @@ def plot_costs(rows: Sequence[Mapping[str, Any]], *, ax: Axes | None = None) -> 
     rows : sequence of mappings
         With "part", "backend", "one_qubit" and "two_qubit", see `HardwareCost`.
     """
+    if not rows:
+        raise ValueError("there is nothing to draw; give at least one row")
     ax = _axes(ax, (6.4, 3.4))
     parts = list(dict.fromkeys(row["part"] for row in rows))
     backends = list(dict.fromkeys(row["backend"] for row in rows))

@@ -251,3 +251,22 @@ def test_entropies_of_an_operator_stay_below_their_maximum():
     ax = plot_entropies({"M": found.entropies}, maximum=np.log(found.bonds))
     values = lines(ax)
     assert all(values["M"][1] <= values[r"$\log\chi_k$ of M"][1] + 1e-12)
+
+
+@pytest.mark.parametrize(
+    ("draw", "message"),
+    [
+        (lambda: plot_depth([]), "nothing to draw; give at least one result"),
+        (lambda: plot_depth({}), "nothing to draw; give at least one result"),
+        (lambda: plot_costs([]), "nothing to draw; give at least one row"),
+        (
+            lambda: plot_depth(
+                disentangle(np.eye(8) + 1, depth=2, init="grown", max_sweeps=2), column="zz"
+            ),
+            "column='zz' is not known; use overlap",
+        ),
+    ],
+)
+def test_what_cannot_be_drawn(draw, message):
+    with pytest.raises(ValueError, match=message):
+        draw()

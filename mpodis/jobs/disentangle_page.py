@@ -6,6 +6,7 @@ import html
 import math
 from pathlib import Path
 
+from mpodis.advice import LITTLE
 from mpodis.jobs import Figure
 from mpodis.jobs.records import (
     baseline_row,
@@ -26,8 +27,6 @@ KEPT = 0.98
 """Fraction of S_avg above which it has not fallen."""
 HALF = 0.5
 """Relative error up to which, with nothing against it, a search is said to have worked."""
-LITTLE = 0.9
-"""Relative error above which little of the layer is left; that of a zero matrix is 1."""
 
 
 def tables(results: dict) -> list[Table]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 
+from mpodis.advice import RISE
 from mpodis.jobs import Figure
 from mpodis.jobs.records import (
     baseline_row,
@@ -32,10 +33,6 @@ from mpodis.plots import (
 from mpodis.tables import Table
 
 __all__ = ["figures", "introduction", "tables", "verdict"]
-
-
-RISE = 0.01
-"""S_avg has risen if it is higher by more than this, in nats."""
 
 
 def tables(results: dict) -> list[Table]:
