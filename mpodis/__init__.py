@@ -40,6 +40,7 @@ _HOME = {
     "explorer": ("explore",),
     "fit": ("fit_core",),
     "gates": ("Gate", "register_gate"),
+    "hamiltonians": ("Evolution", "evolution", "pauli_chain", "trotter"),
     "kraus": ("KrausEnsemble", "kraus_ensemble"),
     "measures": (
         "Entanglement",

@@ -1,0 +1,572 @@
+"""Hamiltonians of neighbouring sites, their evolution operators as MPOs, and Trotter circuits.
+
+Everything here acts on kets, as in quimb and Qiskit: psi -> exp(-i t H) psi, with wire 0 the most
+significant bit. A circuit C of `trotter` has ``C.to_dense() == U.T`` in the row action, so that
+`mpodis.quantum.to_qiskit` and `mpodis.circuit_to_quimb` of it implement U.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import numbers
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from mpodis.absorption import canonical_mpo, distance
+from mpodis.circuit import Circuit, brickwall
+from mpodis.conventions import to_numpy
+from mpodis.mpo import truncate
+from mpodis.sites import bond_dimensions, mpo_from_tensors, site_tensors, spread_norm
+from mpodis.tables import Table, Tabular
+
+if TYPE_CHECKING:
+    from quimb.tensor import MatrixProductOperator
+
+__all__ = ["Evolution", "Terms", "as_terms", "evolution", "pauli_chain", "trotter"]
+
+log = logging.getLogger(__name__)
+
+Terms: TypeAlias = Any
+"""A Hamiltonian as users give it, see `evolution`."""
+
+PAULI = {
+    "I": np.eye(2, dtype=complex),
+    "X": np.array([[0, 1], [1, 0]], dtype=complex),
+    "Y": np.array([[0, -1j], [1j, 0]]),
+    "Z": np.diag([1.0 + 0j, -1]),
+}
+HERMITIAN = 1e-10
+"""Largest |h - h^H| that counts as rounding, relative to |h|."""
+
+
+def pauli_chain(n: int, **couplings: float | Sequence[float]) -> dict[tuple[int, ...], np.ndarray]:
+    """Terms of an open chain in Pauli matrices (not spin operators).
+
+    Parameters
+    ----------
+    n : int
+        Number of sites.
+    **couplings : float or sequence of float
+        By name: one Pauli matrix (``X=0.75``) on every site, two (``ZZ=1.0``, ``XY=0.1``) on
+        every pair of neighbours, the first on the left site. A sequence has one number for every
+        site (n) or pair (n - 1).
+
+    Returns
+    -------
+    dict
+        From wires (i,) to 2 x 2 and (i, i + 1) to 4 x 4 matrices, see `evolution`.
+
+    Raises
+    ------
+    ValueError
+        Names that are not Pauli matrices, sequences of another length, numbers that are not real
+        and finite.
+
+    Examples
+    --------
+    >>> terms = pauli_chain(50, ZZ=1.0, X=0.75, Z=0.6)  # H = sum ZZ + .75 X + .6 Z
+    >>> len(terms), terms[0,].real
+    (99, array([[ 0.6 ,  0.75],
+           [ 0.75, -0.6 ]]))
+    """
+    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
+        raise ValueError(f"n={n!r} must be a number of sites, 1 or more")
+    terms: dict[tuple[int, ...], np.ndarray] = {}
+    for name, coupling in couplings.items():
+        if len(name) not in (1, 2) or not set(name) <= set("XYZ"):
+            raise ValueError(
+                f"{name} is not one Pauli matrix or two on neighbouring sites; "
+                "write e.g. ZZ=1.0, XY=0.1 or X=0.75"
+            )
+        places = n + 1 - len(name)
+        values = np.asarray(coupling)
+        if values.ndim == 0:
+            values = np.full(places, values)
+        if values.shape != (places,):
+            raise ValueError(
+                f"{name} has shape {values.shape}; give one number, or {places} of them for a "
+                f"chain of {n} sites"
+            )
+        if values.dtype.kind not in "biuf" or not np.isfinite(values).all():
+            raise ValueError(f"{name}={coupling!r} must be real and finite")
+        matrix = PAULI[name[0]] if len(name) == 1 else np.kron(PAULI[name[0]], PAULI[name[1]])
+        for i, value in enumerate(values):
+            wires = tuple(range(i, i + len(name)))
+            terms[wires] = terms.get(wires, 0) + float(value) * matrix
+    return dict(sorted(terms.items()))
+
+
+def as_terms(terms: Terms, n: int | None = None) -> tuple[dict[tuple[int, ...], np.ndarray], int]:
+    """Terms of any form as a mapping from ascending wires, and the number of sites.
+
+    Raises
+    ------
+    TypeError
+        If it is not a Hamiltonian.
+    ValueError
+        Terms on other than one or two neighbouring sites, of another shape, not Hermitian, not
+        finite, or outside the n sites.
+    """
+    found: dict[tuple[int, ...], np.ndarray] = {}
+    sites = 0
+    for wires, matrix in _listed(terms):
+        wires, matrix = _checked(wires, matrix)
+        sites = max(sites, wires[-1] + 1)
+        found[wires] = found.get(wires, 0) + matrix
+    known = getattr(terms, "num_qubits", None) or getattr(terms, "L", None) or sites
+    if n is not None and (isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1):
+        raise ValueError(f"n={n!r} must be a number of sites, 1 or more")
+    if n is None and not known:
+        raise ValueError("there are no terms and so no sites; give n=")
+    n = int(known if n is None else n)
+    if n < known:
+        raise ValueError(f"the terms act on {known} sites, more than n={n}")
+    return dict(sorted(found.items())), n
+
+
+def _listed(terms: Terms) -> list[tuple[Any, Any]]:
+    """Pairs of wires and matrices; the libraries are recognised by what their objects have."""
+    if isinstance(terms, Mapping):
+        return list(terms.items())
+    if hasattr(terms, "to_list") and hasattr(terms, "paulis"):  # Qiskit's SparsePauliOp
+        return [_of_label(label, coefficient) for label, coefficient in terms.to_list()]
+    if isinstance(getattr(terms, "terms", None), Mapping):  # quimb's LocalHam1D
+        return list(terms.terms.items())
+    raise TypeError(
+        f"{type(terms).__name__} is not read as a Hamiltonian: give a mapping such as "
+        "{(0,): X, (0, 1): ZZ}, `pauli_chain(n, ZZ=1.0, X=0.5)`, quimb's LocalHam1D or Qiskit's "
+        "SparsePauliOp"
+    )
+
+
+def _of_label(label: str, coefficient: complex) -> tuple[tuple[int, ...], np.ndarray]:
+    """A Pauli string of Qiskit, whose first letter is on the last qubit, which is our wire 0."""
+    wires = [k for k, letter in enumerate(label) if letter != "I"] or [0]
+    if len(wires) > 2 or wires[-1] - wires[0] > 1:
+        raise ValueError(
+            f"the term {label} of the SparsePauliOp does not act on one or two neighbouring "
+            "sites; reorder the qubits, or give exp(-i t H) of few sites as a matrix"
+        )
+    matrix = np.array([[coefficient]])
+    for wire in wires:
+        matrix = np.kron(matrix, PAULI[label[wire]])
+    return tuple(wires), matrix
+
+
+def _checked(wires: Any, matrix: Any) -> tuple[tuple[int, ...], np.ndarray]:
+    """Ascending wires of a term and its matrix, complex128."""
+    given = wires
+    wires = (wires,) if isinstance(wires, int | np.integer) else wires
+    if not isinstance(wires, tuple) or not all(
+        isinstance(wire, int | np.integer) and wire >= 0 for wire in wires
+    ):
+        raise ValueError(f"a term is on {given!r}; name its wires as (i,) or (i, i + 1)")
+    wires = tuple(int(wire) for wire in wires)
+    if len(wires) not in (1, 2) or (len(wires) == 2 and abs(wires[0] - wires[1]) != 1):
+        raise ValueError(
+            f"the term on wires {wires} does not act on one or two neighbouring sites of an open "
+            "chain; reorder the sites, or give exp(-i t H) of few sites as a matrix"
+        )
+    array = np.asarray(to_numpy(matrix) if hasattr(matrix, "shape") else matrix)
+    size = 2 ** len(wires)
+    if array.shape != (size, size) or array.dtype.kind not in "biufc":
+        raise ValueError(
+            f"the term on wires {wires} has shape {array.shape}; give a {size} x {size} matrix"
+        )
+    array = array.astype(complex)
+    if not np.isfinite(array).all():
+        raise ValueError(f"the term on wires {wires} has NaN or infinite entries; replace them")
+    off = np.linalg.norm(array - array.conj().T)
+    if off > HERMITIAN * np.linalg.norm(array):
+        raise ValueError(
+            f"the term on wires {wires} is not Hermitian: |h - h^H| is {off:.3g}; give (h + h^H)/2"
+        )
+    if wires[0] > wires[-1]:
+        array = array.reshape(2, 2, 2, 2).transpose(1, 0, 3, 2).reshape(4, 4)
+        wires = wires[::-1]
+    return wires, (array + array.conj().T) / 2
+
+
+def _bonds(terms: Mapping[tuple[int, ...], np.ndarray], n: int) -> list[np.ndarray]:
+    """Terms of every bond; a field is shared by the two bonds of its site, equally."""
+    eye = np.eye(2)
+    bonds = [np.zeros((4, 4), complex) + terms.get((i, i + 1), 0) for i in range(n - 1)]
+    for i in range(n):
+        matrix = terms.get((i,))
+        if matrix is None:
+            continue
+        share = 1.0 if i in (0, n - 1) else 0.5
+        if i > 0:
+            bonds[i - 1] += share * np.kron(eye, matrix)
+        if i < n - 1:
+            bonds[i] += share * np.kron(matrix, eye)
+    return bonds
+
+
+@dataclass(frozen=True, eq=False)
+class _Exponentials:
+    """exp(-i x h) of every bond, from one diagonalisation.
+
+    Attributes
+    ----------
+    n : int
+    spectra : list of (eigenvalues, eigenvectors)
+        Of every bond; of the one site of a chain without bonds.
+    """
+
+    n: int
+    spectra: list[tuple[np.ndarray, np.ndarray]]
+
+    @classmethod
+    def of(cls, terms: Mapping[tuple[int, ...], np.ndarray], n: int) -> _Exponentials:
+        pieces = _bonds(terms, n) if n > 1 else [terms.get((0,), np.zeros((2, 2), complex))]
+        return cls(n, [np.linalg.eigh(piece) for piece in pieces])
+
+    def layer(self, parity: int, x: float) -> dict[int, np.ndarray]:
+        """First wires and gates, on kets, of the bonds of a parity."""
+        found = {}
+        for i in range(parity, max(self.n - 1, 1), 2):
+            values, vectors = self.spectra[i]
+            found[i] = (vectors * np.exp(-1j * x * values)) @ vectors.conj().T
+        return found
+
+
+# A product formula is the tuple of the parts of t that its layers have: the bonds (0, 1), (2, 3) ..
+# in the first layer, (1, 2), (3, 4) .. in the second, and so on.
+_S = 1 / (4 - 4 ** (1 / 3))  # M. Suzuki, Phys. Lett. A 146, 319 (1990), Eq. 16
+_BLANES_MOAN_HALF = (
+    *(0.0792036964311957, 0.209515106613362, 0.353172906049774),
+    *(-0.143851773179818, -0.0420650803577195, 0.434336666566456),
+)
+_STEPS: dict[int, tuple[float, ...]] = {
+    1: (1.0, 1.0),
+    2: (0.5, 1.0, 0.5),
+    4: (
+        *(_S / 2, _S, _S, _S, (1 - 3 * _S) / 2, 1 - 4 * _S),
+        *((1 - 3 * _S) / 2, _S, _S, _S, _S / 2),
+    ),
+}
+"""One step of the formula of every order."""
+BLANES_MOAN = (*_BLANES_MOAN_HALF, 1 - 2 * sum(_BLANES_MOAN_HALF[::2]), *_BLANES_MOAN_HALF[::-1])
+"""Fourth order with six stages and the smallest known error for its number of layers.
+
+S. Blanes and P. C. Moan, J. Comput. Appl. Math. 142, 313 (2002), Table 2; compared with others in
+arXiv 2211.02691.
+"""
+
+
+def repeated(step: Sequence[float], steps: int) -> tuple[float, ...]:
+    """A formula of several equal steps; neighbouring layers on the same bonds are one."""
+    parts = [part / steps for part in step]
+    if len(parts) % 2 == 0:
+        return tuple(parts * steps)
+    found = parts[:]
+    for _ in range(steps - 1):
+        found[-1] += parts[0]
+        found += parts[1:]
+    return tuple(found)
+
+
+def trotter(
+    terms: Terms,
+    t: float,
+    order: int = 2,
+    *,
+    layers: int | None = None,
+    steps: int | None = None,
+    n: int | None = None,
+) -> Circuit:
+    """The Trotter circuit of exp(-i t H) for a Hamiltonian of neighbouring sites.
+
+    Its ansatz is ``brickwall(n, layers, group="U")``: gates on (0, 1), (2, 3) .. in the first
+    layer. The field of a site is shared by its two bonds, equally. r steps have 2 r layers in
+    order 1, 2 r + 1 in order 2 and 10 r + 1 in order 4, as neighbouring layers on the same bonds
+    are one.
+
+    Parameters
+    ----------
+    terms : mapping, LocalHam1D or SparsePauliOp
+        See `evolution`.
+    t : float
+        Time, in units of one over those of the terms.
+    order : {1, 2, 4}
+        1: one layer after the other. 2: the symmetric (Strang) formula. 4: Suzuki's.
+    layers, steps : int
+        Give one of them.
+    n : int, optional
+        Number of sites, where the last ones have no terms.
+
+    Returns
+    -------
+    Circuit
+        C in the row action: ``C.to_dense().T`` acts on kets and is near exp(-i t H).
+
+    Raises
+    ------
+    ValueError
+        A number of layers that the formula cannot have, and see `evolution`.
+
+    Examples
+    --------
+    >>> print(trotter(pauli_chain(6, ZZ=1.0, X=0.75), 2.0, layers=5).ansatz)
+    6 wires, 5 layers (4 x 1b, 13 x 2b), U
+    """
+    found, n = as_terms(terms, n)
+    if order not in _STEPS:
+        raise ValueError(f"order={order!r} is not known; use one of {', '.join(map(str, _STEPS))}")
+    if (layers is None) == (steps is None):
+        raise TypeError("give either layers= or steps=")
+    extra = len(_STEPS[order]) % 2
+    per_step = len(_STEPS[order]) - extra
+    if layers is not None:
+        _check_count(layers, "layers")
+        steps, rest = divmod(layers - extra, per_step)
+        if rest or not steps:
+            fits = [per_step * r + extra for r in sorted({max(1, steps), steps + 1})]
+            raise ValueError(
+                f"layers={layers} is no number of layers of order {order}, which has {per_step} "
+                f"per step{' and one more' if extra else ''}; "
+                f"use {' or '.join(map(str, fits))}"
+            )
+    assert steps is not None
+    _check_count(steps, "steps")
+    return formula_circuit(found, _time(t), repeated(_STEPS[order], steps), n)
+
+
+def formula_circuit(
+    terms: Mapping[tuple[int, ...], np.ndarray], t: float, parts: Sequence[float], n: int
+) -> Circuit:
+    """The brickwall whose layer k is exp(-i parts[k] t H_k), H_k the bonds of its parity."""
+    exponentials = _Exponentials.of(terms, n)
+    ansatz = brickwall(n, len(parts), min(2, n), group="U")
+    gates = []
+    for k, (layer, part) in enumerate(zip(ansatz.layers, parts, strict=True)):
+        found = exponentials.layer(k % 2, part * t)
+        for place in layer:
+            gate = found.get(place.wires[0])
+            if gate is None or len(gate) != 2**place.width:
+                gate = np.eye(2**place.width, dtype=complex)
+            gates.append(gate.T.copy())
+    return Circuit(ansatz, tuple(gates))
+
+
+def _check_count(value: Any, name: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ValueError(f"{name}={value!r} must be a whole number, 1 or more")
+
+
+def _time(t: Any) -> float:
+    if isinstance(t, bool) or not isinstance(t, numbers.Real) or not math.isfinite(t):
+        raise ValueError(f"t={t!r} must be a real and finite time")
+    return float(t)
+
+
+@dataclass(frozen=True, eq=False)
+class Evolution(Tabular):
+    """exp(-i t H) as an MPO, made by `evolution`.
+
+    Attributes
+    ----------
+    mpo : quimb.tensor.MatrixProductOperator
+        U on kets: ``mpo.to_dense()`` is near exp(-i t H). Its norm is that of a unitary.
+    terms : dict
+        The Hamiltonian, from wires (i,) and (i, i + 1) to Hermitian matrices.
+    t : float
+    n : int
+        Number of sites.
+    error : float
+        Estimate of 1 - f with f = Re Tr(exp(-i t H)^H U) / 2^n, half the squared relative
+        distance. An upper bound as far as the product formula is in its asymptotic regime.
+    formula_error, truncation_error : float
+        What 1 - f would be with an error of the product formula, or of truncation, alone. The
+        distances add up: sqrt(error) = sqrt(formula_error) + sqrt(truncation_error).
+    steps, layers : int
+        Steps of the formula, of fourth order, and its layers of gates.
+    seconds : float
+    """
+
+    mpo: MatrixProductOperator
+    terms: dict[tuple[int, ...], np.ndarray]
+    t: float
+    n: int
+    error: float
+    formula_error: float
+    truncation_error: float
+    steps: int
+    layers: int
+    seconds: float
+
+    @property
+    def bonds(self) -> tuple[int, ...]:
+        """Bond dimensions between neighbouring sites."""
+        return bond_dimensions(site_tensors(self.mpo))
+
+    def table(self) -> Table:
+        """Sizes, errors and the product formula."""
+        rows = [
+            ("sites", self.n),
+            ("t", self.t),
+            ("1 - f, estimate", self.error),
+            ("of the product formula", self.formula_error),
+            ("of truncation", self.truncation_error),
+            ("largest bond dimension", max(self.bonds, default=1)),
+            ("product formula", f"order 4, {self.steps} steps, {self.layers} layers"),
+            ("seconds", self.seconds),
+        ]
+        return Table(("evolution operator", ""), rows)
+
+
+_FORMULA, _LAYERS, _LAST = 0.5, 0.2, 0.3
+"""Parts of the distance that the formula, truncation along the way, and the last one may cause."""
+
+
+def evolution(
+    terms: Terms,
+    t: float,
+    *,
+    error: float = 1e-10,
+    max_bond: int | None = None,
+    n: int | None = None,
+) -> Evolution:
+    """The evolution operator exp(-i t H) of a Hamiltonian of neighbouring sites as an MPO.
+
+    A product formula of fourth order is absorbed from its middle layer outwards, on both sides of
+    the MPO at once, and every bond is truncated by its discarded weight. The number of steps
+    follows from the evolution over half the time, computed with several numbers of steps. Its
+    error at most doubles with the time. The errors of truncation are added up as distances.
+
+    Parameters
+    ----------
+    terms : mapping, LocalHam1D or SparsePauliOp
+        A mapping from wires (i,) to 2 x 2 and (i, i + 1) to 4 x 4 Hermitian matrices, wire i most
+        significant, such as `pauli_chain` makes; quimb's ``LocalHam1D``; or Qiskit's
+        ``SparsePauliOp``, whose qubit k is wire n - 1 - k.
+    t : float
+        Time, in units of one over those of the terms.
+    error : float
+        Largest 1 - f with f = Re Tr(exp(-i t H)^H U) / 2^n: half the squared distance, relative
+        to the norm. Between 1e-20 and 1.
+    max_bond : int, optional
+        Largest bond dimension. Where it stops the error from being reached, a warning says so.
+    n : int, optional
+        Number of sites, where the last ones have no terms.
+
+    Returns
+    -------
+    Evolution
+
+    Raises
+    ------
+    TypeError
+        If the terms are not a Hamiltonian.
+    ValueError
+        A term that reaches further than a neighbour, is not Hermitian or has another shape; a
+        number out of its range.
+
+    Examples
+    --------
+    >>> found = evolution(pauli_chain(8, ZZ=1.0, X=0.75), 0.5, error=1e-8)
+    >>> max(found.bonds), found.error < 1e-8
+    (6, True)
+    """
+    began = time.perf_counter()
+    checked, n = as_terms(terms, n)
+    t = _time(t)
+    if not isinstance(error, numbers.Real) or not 1e-20 <= error < 1:
+        raise ValueError(f"error={error!r} must lie between 1e-20 and 1, in units of 1 - f")
+    if max_bond is not None:
+        _check_count(max_bond, "max_bond")
+    goal = math.sqrt(2 * error)
+    # what the last truncation takes away need not be taken away before
+    working = None if max_bond is None else max_bond + max(8, max_bond // 2)
+    task = _Task(_Exponentials.of(checked, n), goal * _LAYERS, working)
+    steps, formula = task.steps(t, goal * _FORMULA)
+    tensors, lost = task.evolved(t, steps)
+    whole = mpo_from_tensors(tensors)
+    cut = truncate(whole, rel_error=min(goal * _LAST, 0.5), max_bond=max_bond)
+    truncation = lost + cut.relative_error
+    reached = (formula + truncation) ** 2 / 2
+    unit = site_tensors(cut.mpo)
+    norm = math.sqrt(1 - cut.relative_error**2)
+    unit = spread_norm(unit, n / 2 * math.log(2) - math.log(norm))
+    found = Evolution(
+        mpo_from_tensors(unit),
+        checked,
+        t,
+        n,
+        reached,
+        formula**2 / 2,
+        truncation**2 / 2,
+        steps,
+        len(repeated(BLANES_MOAN, steps)),
+        time.perf_counter() - began,
+    )
+    if reached > error:
+        warnings.warn(
+            f"max_bond={max_bond} stops the error at {reached:.2g}, above error={error:.2g}; "
+            "allow a larger bond or error, or a shorter time",
+            stacklevel=2,
+        )
+    return found
+
+
+@dataclass
+class _Task:
+    """An evolution operator at several numbers of steps.
+
+    Attributes
+    ----------
+    exponentials : _Exponentials
+    truncation : float
+        The distance that all truncations of one evolution together may cause.
+    max_bond : int, optional
+    """
+
+    exponentials: _Exponentials
+    truncation: float
+    max_bond: int | None
+    _known: dict[tuple[float, int], tuple[list[np.ndarray], float]] = field(default_factory=dict)
+
+    def evolved(self, t: float, steps: int) -> tuple[list[np.ndarray], float]:
+        """Site tensors of norm 1 of the formula, and the distance by truncation, a bound."""
+        if (t, steps) not in self._known:
+            self._known[t, steps] = self._evolved(t, steps)
+        return self._known[t, steps]
+
+    def _evolved(self, t: float, steps: int) -> tuple[list[np.ndarray], float]:
+        n = self.exponentials.n
+        parts = repeated(BLANES_MOAN, steps)
+        middle = len(parts) // 2
+        identity = [np.eye(2, dtype=complex).reshape(1, 2, 2, 1)] * n
+        mpo = canonical_mpo(identity, max_bond=self.max_bond)
+        per_layer = self.truncation / (middle + 1)
+        lost = 0.0
+        for k in range(middle, -1, -1):  # the formula is symmetric
+            gates = self.exponentials.layer(k % 2, parts[k] * t)
+            for i, gate in gates.items():
+                right = None if k == middle else gate
+                mpo.absorb(i, left=gate, right=right, weight=per_layer**2 / len(gates))
+            # orthogonal within a layer, but not from layer to layer
+            lost += math.sqrt(mpo.lost)
+            mpo.lost = 0.0
+        log.debug("evolution to t=%g, %d steps: bond %d", t, steps, max(map(len, mpo.weights)))
+        return mpo.sites, lost
+
+    def steps(self, t: float, goal: float) -> tuple[int, float]:
+        """The least number of steps whose error stays below a distance, and that error."""
+        r = 1
+        while True:
+            near = distance(self.evolved(t / 2, r)[0], self.evolved(t / 2, 2 * r)[0])
+            error = 2 * near / (2**4 - 1)  # of 4 r steps over the whole time
+            needed = 4 * r * (error / goal) ** 0.25
+            if near < max(0.1, goal) and needed <= 8 * r:  # the order is known to hold from r on
+                break
+            r *= 2
+        steps = max(2 * r, math.ceil(1.01 * needed))
+        return steps, error * (4 * r / steps) ** 4
