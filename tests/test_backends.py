@@ -15,7 +15,7 @@ import mpodis
 from mpodis import Circuit, Compressed, Entanglement, Factorization, Placement
 from mpodis.circuit import Ansatz
 from mpodis.conventions import as_like, to_numpy
-from mpodis.environments import OverlapEstimate
+from mpodis.environments import LossEstimate, OverlapEstimate
 from reference import random_cores, random_covariance, random_matrix
 
 DTYPES = ("float32", "float64", "complex128")
@@ -98,6 +98,7 @@ FUNCTIONS = {
     "Factorization.to_dense": lambda x: x.whole.to_dense(),
     "Factorization.overlap": lambda x: x.whole.overlap(x.target),
     "true_overlap": lambda x: mpodis.true_overlap(x.whole, x.target),
+    "true_loss": lambda x: mpodis.true_loss(x.whole, x.target),
     "to_mpo": lambda x: mpodis.to_mpo(x.whole),
 }
 COMPUTED_WITH_NUMPY = ("to_mpo",)
@@ -120,6 +121,8 @@ def arrays_and_figures(value) -> tuple[list, list]:
             return [], [*value.entropies, *value.bonds]
         case OverlapEstimate():
             return [], [value.value, value.error]
+        case LossEstimate():
+            return [], [value.loss, value.infidelity]
         case tuple():  # spectra
             return [], [number for spectrum in value for number in spectrum]
         case list():

@@ -13,7 +13,13 @@ from mpodis.environments.choose import choose, engine_estimates
 from mpodis.environments.dense.engine import DenseEnvironments
 from mpodis.environments.network.transverse import TransverseEnvironments
 from mpodis.environments.network.tree import TreeEnvironments
-from mpodis.environments.overlap import OverlapEstimate, to_mpo, true_overlap
+from mpodis.environments.overlap import (
+    LossEstimate,
+    OverlapEstimate,
+    to_mpo,
+    true_loss,
+    true_overlap,
+)
 from mpodis.environments.protocol import (
     DenseOperatorEnvironments,
     Engine,
@@ -36,6 +42,7 @@ __all__ = [
     "Environments",
     "Estimate",
     "Gradient",
+    "LossEstimate",
     "OverlapEstimate",
     "ProblemSize",
     "TransverseEnvironments",
@@ -46,5 +53,6 @@ __all__ = [
     "has_dense_operator",
     "register_engine",
     "to_mpo",
+    "true_loss",
     "true_overlap",
 ]

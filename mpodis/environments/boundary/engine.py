@@ -42,7 +42,7 @@ from mpodis.environments.protocol import (
 from mpodis.mpo import compress
 from mpodis.sites import legs_of, site_tensors, spread_norm
 
-__all__ = ["BoundaryEnvironments", "middle_overlap"]
+__all__ = ["BoundaryEnvironments", "meet_in_the_middle", "middle_overlap"]
 
 OTHER = {"left": "right", "right": "left"}
 
@@ -359,21 +359,34 @@ def middle_overlap(
     In double precision, without environments: each side is truncated as little as possible. The
     result at twice the bond dimension differs by about the error.
     """
-    backend = Backend()
-    truncated = Truncation(max_bond, cutoff, truncation, backend)
+    truncated = Truncation(max_bond, cutoff, truncation, Backend())
+    parts, ansatze = (left, core, right), (left_ansatz, right_ansatz)
+    value, log = inner_product(*meet_in_the_middle(target, parts, legs, ansatze, truncated))
+    return value.real * safe_exp(log)
+
+
+def meet_in_the_middle(
+    target: Target,
+    parts: tuple[Sequence[np.ndarray], Sequence[np.ndarray], Sequence[np.ndarray]],
+    legs: Legs,
+    ansatze: tuple[Ansatz, Ansatz],
+    truncation: Truncation,
+) -> tuple[Boundary, Boundary]:
+    """S_k and T_k after half the steps, for parts (left gates, core, right gates)."""
+    left, core, right = parts
     gates = {"left": [np.asarray(g) for g in left], "right": [np.asarray(g) for g in right]}
     tensors = (_target_tensors(target, legs), [np.asarray(site) for site in core])
     kinds = [array.dtype for array in (*tensors[0], *gates["left"], *gates["right"], *tensors[1])]
     kind = np.result_type(*kinds, np.float64)
-    bra, ket = (canonical([c.astype(kind) for c in x], cutoff) for x in tensors)
-    steps = plan_steps(legs, left_ansatz, right_ansatz)
+    cutoff = min(truncation.cutoff, 1e-14)  # of what comes later, `truncation` keeps account
+    pulled, pushed = (canonical([c.astype(kind) for c in x], cutoff) for x in tensors)
+    steps = plan_steps(legs, *ansatze)
     half = len(steps) // 2
     for step in steps[:half]:
-        bra = absorb(bra, step, gates, truncated, adjoint=True)
+        pulled = absorb(pulled, step, gates, truncation, adjoint=True)
     for step in reversed(steps[half:]):
-        ket = absorb(ket, step, gates, truncated, adjoint=False)
-    value, log = inner_product(bra, ket)
-    return value.real * safe_exp(log)
+        pushed = absorb(pushed, step, gates, truncation, adjoint=False)
+    return pulled, pushed
 
 
 def _target_tensors(target: Target, legs: Legs) -> list[np.ndarray]:

@@ -98,6 +98,11 @@ class Truncation:
         Full decomposition, eigenvectors of the Gram matrix, or a randomised range finder. A matrix
         of no more than `max_bond` rows or columns always gets the full decomposition.
     backend : Backend
+    discarded : float
+        Sum of the squared Schmidt values that were dropped so far, relative to the norm of the
+        MPOs: about their squared error. Only "svd" keeps account of it.
+    is_full : bool
+        Whether `max_bond` has ever dropped more than the cutoff would.
 
     Raises
     ------
@@ -109,6 +114,8 @@ class Truncation:
     cutoff: float
     method: str
     backend: Backend
+    discarded: float = field(default=0.0, init=False)
+    is_full: bool = field(default=False, init=False)
     _sketches: dict = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -128,6 +135,9 @@ class Truncation:
         for k, w in enumerate(weights):
             if len(w) > bound:  # between blocks; sorted, so that the smallest are cut off
                 weights[k] = w[:bound]
+                self.is_full = True
+                if w.ndim == 1:
+                    self.discarded += float((w[bound:] ** 2).sum())
         groups: dict[tuple, list] = {}
         for block, x in zip(step.blocks, blocks, strict=True):
             x = x[:bound, :, :bound]
@@ -250,7 +260,12 @@ class Truncation:
             basis = isometry(dagger(centre) @ (centre @ sketch))  # (n, columns, p)
             vectors, values = _eigenvectors(centre @ basis)
             space = basis @ vectors[:, :, : self.max_bond]
-        keep = min(self.max_bond, self._count(values))
+        count = self._count(values)
+        keep = min(self.max_bond, count)
+        self.is_full |= count > keep
+        if self.method == "svd":
+            squares = values**2
+            self.discarded += float((squares[:, keep:].sum(-1) / (squares.sum(-1) + TINY)).sum())
         return space[:, :, :keep], values[:, :keep]
 
     def _count(self, values: Array) -> int:
