@@ -199,9 +199,9 @@ class Environments(Protocol):
     core : list of arrays (left bond, input, output, right bond)
         Present site tensors of M'.
     plan : dict or None
-        What a search at construction has found, as JSON: given to another engine for the same
-        problem before its first `set`, it makes that engine compute the same, bit by bit. None
-        where nothing is searched.
+        What a search has found, of a contraction tree or of bond dimensions, as JSON: given to
+        another engine for the same problem before its first `set`, it makes that engine compute
+        the same, bit by bit. None where nothing is searched.
     """
 
     name: ClassVar[str]
@@ -228,6 +228,24 @@ class Environments(Protocol):
         """
         raise ValueError(
             f"engine {self.name!r} is exact and cannot be truncated to max_bond={max_bond}; "
+            "use engine='boundary'"
+        )
+
+    @property
+    def cutoff(self) -> float | None:
+        """Schmidt values that the engine drops, relative to the largest; None for exact engines."""
+        return None
+
+    def set_cutoff(self, cutoff: float) -> None:
+        """Drop other Schmidt values from now on: every bond gets the dimension that it needs.
+
+        Raises
+        ------
+        ValueError
+            The engine is exact, or the cutoff lies outside [0, 1).
+        """
+        raise ValueError(
+            f"engine {self.name!r} is exact and drops no Schmidt values below cutoff={cutoff}; "
             "use engine='boundary'"
         )
 

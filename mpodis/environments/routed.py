@@ -102,6 +102,13 @@ class RoutedEnvironments(DenseOperatorEnvironments):
     def set_max_bond(self, max_bond: int) -> None:
         self.engine.set_max_bond(max_bond)
 
+    @property
+    def cutoff(self) -> float | None:
+        return self.engine.cutoff
+
+    def set_cutoff(self, cutoff: float) -> None:
+        self.engine.set_cutoff(cutoff)
+
     def set(
         self,
         left: Sequence[np.ndarray] | None = None,

@@ -18,12 +18,12 @@ from autoray import do
 from mpodis.conventions import Array
 from mpodis.environments.arrays import Backend
 from mpodis.environments.boundary.steps import Block, Step
-from mpodis.environments.boundary.truncation import Boundary, Truncation, conj, is_complex
+from mpodis.environments.boundary.truncation import Boundary, conj, is_complex
 
 __all__ = [
     "BlockEnvironment",
     "StepContraction",
-    "absorb",
+    "applied",
     "inner_product",
     "rescaled",
     "safe_exp",
@@ -44,13 +44,12 @@ Gates: TypeAlias = Mapping[str, Sequence[np.ndarray]]
 Visit: TypeAlias = Callable[[Block, "BlockEnvironment"], None]
 
 
-def absorb(
-    boundary: Boundary, step: Step, gates: Gates, truncation: Truncation, *, adjoint: bool
-) -> Boundary:
-    """A boundary after a step, or after its adjoint."""
-    act = Action(gates, truncation.backend, is_complex(boundary.sites[0]), adjoint)
-    blocks = [act(block, block.merge(boundary.sites)) for block in step.blocks]
-    return truncation.absorb(boundary, step, blocks)
+def applied(
+    boundary: Boundary, step: Step, gates: Gates, backend: Backend, *, adjoint: bool
+) -> list[Array]:
+    """The blocks (a, P, b) of a boundary after the gates of a step, or after their adjoints."""
+    act = Action(gates, backend, is_complex(boundary.sites[0]), adjoint)
+    return [act(block, block.merge(boundary.sites)) for block in step.blocks]
 
 
 @dataclass(frozen=True)

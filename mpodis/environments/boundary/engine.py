@@ -10,16 +10,17 @@ gates of both sides on the same sites are updated in turns on their common envir
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from mpodis.circuit.ansatz import Ansatz
-from mpodis.conventions import Legs, padded_shape
+from mpodis.conventions import Array, Legs, padded_shape
 from mpodis.environments.arrays import Backend
 from mpodis.environments.boundary.contraction import (
     BlockEnvironment,
     StepContraction,
-    absorb,
+    applied,
     inner_product,
     safe_exp,
 )
@@ -113,6 +114,7 @@ class BoundaryEnvironments(Engine):
         self._pulled: list[Boundary | None] = [None] * (len(self._steps) + 1)
         self._pushed: list[Boundary | None] = [None] * (len(self._steps) + 1)
         self._pulled[0] = self._on_device(self._target)
+        self._forget_bonds()
 
     @classmethod
     def estimate(cls, problem: ProblemSize, options: EngineOptions) -> Estimate:
@@ -147,12 +149,47 @@ class BoundaryEnvironments(Engine):
     def max_bond(self) -> int:
         return self._truncation.max_bond
 
+    @property
+    def cutoff(self) -> float:
+        return self._truncation.cutoff
+
     def set_max_bond(self, max_bond: int) -> None:
         """Truncate to another bond dimension D; boundaries are built anew if it differs."""
+        self._truncate(max_bond, self.cutoff)
+
+    def set_cutoff(self, cutoff: float) -> None:
+        """Drop other Schmidt values; bond dimensions are found anew at the next evaluation.
+
+        From then on they stay, and the form is a smooth function of the gates, until cutoff or
+        `max_bond` change or this is called again.
+        """
+        self._truncate(self.max_bond, cutoff, anew=True)
+
+    @property
+    def plan(self) -> dict[str, Any] | None:  # type: ignore[override]  # follows the bonds
+        """The bond dimensions that a cutoff has led to; None where it finds none."""
+        if not self._truncation.finds_bonds:
+            return None
+        return {"max_bond": self.max_bond, "cutoff": self.cutoff, **self._bonds}
+
+    @plan.setter
+    def plan(self, plan: dict[str, Any] | None) -> None:  # type: ignore[override]
+        if plan is not None:
+            self._truncate(plan["max_bond"], plan["cutoff"], anew=True)
+            self._bonds = {side: list(plan[side]) for side in self._bonds}
+
+    def _truncate(self, max_bond: int, cutoff: float, *, anew: bool = False) -> None:
+        """Another truncation, and boundaries that go with it."""
         old = self._truncation
-        if max_bond != old.max_bond:
-            self._truncation = Truncation(max_bond, old.cutoff, old.method, self._backend)
+        if anew or (max_bond, cutoff) != (old.max_bond, old.cutoff):
+            self._truncation = Truncation(max_bond, cutoff, old.method, self._backend)
             self._forget(0, len(self._steps) - 1)
+            self._forget_bonds()
+
+    def _forget_bonds(self) -> None:
+        """Bond dimensions of all boundaries are to be found."""
+        unknown: list[Sequence[int] | None] = [None] * (len(self._steps) + 1)
+        self._bonds = {"pulled": list(unknown), "pushed": list(unknown)}
 
     @property
     def _gates(self) -> dict[str, list[np.ndarray]]:
@@ -302,13 +339,22 @@ class BoundaryEnvironments(Engine):
                     step, fixed, moving, beyond, self._gates, self._backend, adjoint=not up
                 )
                 blocks = contraction.sweep(visit, sides)
-                moving = self._truncation.absorb(moving, step, blocks)
+                moving = self._truncated(moving, k, up, blocks)
             if changes:
                 reached[k if up else k + 1] = moving
 
     def _absorbed(self, boundary: Boundary, k: int, up: bool) -> Boundary:
         """A boundary after step k, or after its adjoint on the way down."""
-        return absorb(boundary, self._steps[k], self._gates, self._truncation, adjoint=not up)
+        blocks = applied(boundary, self._steps[k], self._gates, self._backend, adjoint=not up)
+        return self._truncated(boundary, k, up, blocks)
+
+    def _truncated(self, boundary: Boundary, k: int, up: bool, blocks: Sequence[Array]) -> Boundary:
+        """The same, for its blocks with the gates of step k applied."""
+        known, place = (self._bonds["pushed"], k) if up else (self._bonds["pulled"], k + 1)
+        step, truncation = self._steps[k], self._truncation
+        if known[place] is None and truncation.finds_bonds:
+            known[place] = truncation.absorb(boundary, step, blocks).bonds
+        return truncation.absorb(boundary, step, blocks, known[place])
 
     def _pulled_to(self, k: int) -> Boundary:
         """S_k, built from the last one that holds."""
@@ -383,9 +429,11 @@ def meet_in_the_middle(
     steps = plan_steps(legs, *ansatze)
     half = len(steps) // 2
     for step in steps[:half]:
-        pulled = absorb(pulled, step, gates, truncation, adjoint=True)
+        blocks = applied(pulled, step, gates, truncation.backend, adjoint=True)
+        pulled = truncation.absorb(pulled, step, blocks)
     for step in reversed(steps[half:]):
-        pushed = absorb(pushed, step, gates, truncation, adjoint=False)
+        blocks = applied(pushed, step, gates, truncation.backend, adjoint=False)
+        pushed = truncation.absorb(pushed, step, blocks)
     return pulled, pushed
 
 

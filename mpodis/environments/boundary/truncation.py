@@ -32,6 +32,10 @@ NOISE = 0.1
 """Gaussian part of the sketch, relative to the part that is guessed."""
 STACK = 2**16
 """Bytes of a stack of blocks beyond which numpy is as fast on single blocks."""
+RESOLVED = 1e-10
+"""Least cutoff by which bond dimensions are found."""
+ROUNDING = 1e-14
+"""Schmidt values below, relative to the largest, are rounding."""
 TINY = 1e-30
 
 _QR: dict[str, Any] = {
@@ -92,8 +96,8 @@ class Truncation:
     ----------
     max_bond : int
     cutoff : float
-        Schmidt values below `cutoff` times the largest of their bond are dropped, as far as the
-        method resolves them.
+        Schmidt values below `cutoff` times the largest of their bond are dropped. Below
+        `RESOLVED`, "random" drops them only where it decomposes a matrix in full.
     method : {"svd", "gram", "random"}
         Full decomposition, eigenvectors of the Gram matrix, or a randomised range finder. A matrix
         of no more than `max_bond` rows or columns always gets the full decomposition.
@@ -128,30 +132,57 @@ class Truncation:
                 f"truncation={self.method!r} is not known; use one of {', '.join(METHODS)}"
             )
 
-    def absorb(self, boundary: Boundary, step: Step, blocks: Sequence[Array]) -> Boundary:
-        """The boundary after a step; `blocks` (a, P, b) are its blocks with the gates applied."""
+    @property
+    def finds_bonds(self) -> bool:
+        """Whether the cutoff, rather than `max_bond` alone, decides on bond dimensions."""
+        return self.cutoff >= RESOLVED
+
+    def absorb(
+        self,
+        boundary: Boundary,
+        step: Step,
+        blocks: Sequence[Array],
+        bonds: Sequence[int] | None = None,
+    ) -> Boundary:
+        """The boundary after a step; `blocks` (a, P, b) are its blocks with the gates applied.
+
+        `bonds` are its bond dimensions if they are known. It is then a smooth function of the
+        gates, and no Schmidt values need to be found.
+        """
         sites, weights = list(boundary.sites), list(boundary.weights)
-        bound = self.max_bond
+        bounds = self._bounds(boundary, step) if bonds is None else [1, *bonds, 1]
+        cutoff = self.cutoff if bonds is None else min(self.cutoff, ROUNDING)
         for k, w in enumerate(weights):
-            if len(w) > bound:  # between blocks; sorted, so that the smallest are cut off
-                weights[k] = w[:bound]
-                self.is_full = True
+            if len(w) > bounds[k]:  # between blocks; sorted, so that the smallest are cut off
+                weights[k] = w[: bounds[k]]
+                self.is_full |= bounds[k] == self.max_bond
                 if w.ndim == 1:
-                    self.discarded += float((w[bound:] ** 2).sum())
+                    self.discarded += float((w[bounds[k] :] ** 2).sum())
         groups: dict[tuple, list] = {}
         for block, x in zip(step.blocks, blocks, strict=True):
-            x = x[:bound, :, :bound]
+            x = x[: bounds[block.start], :, : bounds[block.stop]]
             if len(block.legs) == 1:
                 sites[block.start] = x.reshape(x.shape[0], *block.legs[0], -1)
                 continue
             inner = (sites[k].shape[3] for k in block.sites[:-1])
-            key = (block.legs, x.shape, weights[block.start].ndim, *inner)
+            within = tuple(bounds[block.start + 1 : block.stop])
+            key = (block.legs, x.shape, weights[block.start].ndim, *inner, within)
             groups.setdefault(key, []).append((block, x))
-        for group in groups.values():
-            size = self._stack_size(group[0][1])
+        for (*_, within), group in groups.items():
+            size = 1 if cutoff >= RESOLVED else self._stack_size(group[0][1])
             for k in range(0, len(group), size):
-                self._split(group[k : k + size], boundary, sites, weights)
+                self._split(group[k : k + size], boundary, sites, weights, within, cutoff)
         return Boundary(sites, weights, boundary.log)
+
+    def _bounds(self, boundary: Boundary, step: Step) -> list[int]:
+        """The largest bond dimensions that the next boundary may have."""
+        bounds = [self.max_bond] * len(boundary.weights)
+        if self.finds_bonds:
+            for block in step.blocks:
+                w = boundary.weights[block.start]
+                if w.ndim == 1:
+                    bounds[block.start] = min(self.max_bond, self._count(w[None], self.cutoff))
+        return bounds
 
     def _stack_size(self, x: Array) -> int:
         """Blocks per stack: all of them on a torch device, as many as fit the cache in numpy."""
@@ -166,6 +197,8 @@ class Truncation:
         old: Boundary,
         sites: list[Array],
         weights: list[Array],
+        bounds: Sequence[int],
+        cutoff: float,
     ) -> None:
         """Decompose a stack of blocks of one shape into sites, from the right to the left."""
         first = group[0][0]
@@ -179,7 +212,9 @@ class Truncation:
             b = len(weights[first.start + j + 1])
             guess = self._guess([old.sites[block.start + j] for block in blocks], b, basis)
             rest = rest.reshape(n, -1, i * o * b)  # (n, a p1.., p b)
-            found = self._near_cut(outer, rest, guess) or self._cut(outer, rest, guess)
+            bound = bounds[j - 1]
+            near = cutoff < RESOLVED and self._near_cut(outer, rest, guess, bound)
+            found = near or self._cut(outer, rest, guess, bound, cutoff)
             space, values, rest = found  # rest: (n, a p1.., r)
             basis = guess @ space if j > 1 and guess is not None else None
             right = dagger(space).reshape(n, -1, i, o, b)
@@ -191,16 +226,18 @@ class Truncation:
         for m, block in enumerate(blocks):
             sites[block.start] = rest[m]
 
-    def _cut(self, outer: Array, rest: Array, guess: Array | None) -> tuple[Array, list, Array]:
+    def _cut(
+        self, outer: Array, rest: Array, guess: Array | None, bound: int, cutoff: float
+    ) -> tuple[Array, list, Array]:
         """`right_space` of outer @ rest, weights of norm 1, and rest @ space."""
         centre = _weighted(outer, rest).reshape(rest.shape)
-        space, values = self.right_space(centre, guess)
+        space, values = self.right_space(centre, guess, bound=bound, cutoff=cutoff)
         flat = values.reshape(len(values), -1)
         size = (abs(flat) ** 2).sum(-1) ** 0.5 + TINY  # truncation must not add up in scale
         return space, [w / s for w, s in zip(values, size, strict=True)], rest @ space
 
     def _near_cut(
-        self, outer: Array, rest: Array, guess: Array | None
+        self, outer: Array, rest: Array, guess: Array | None, bound: int
     ) -> tuple[Array, Array, Array] | None:
         """`_cut` by a step of subspace iteration from the guess, for one numpy matrix.
 
@@ -208,7 +245,6 @@ class Truncation:
         enters by its Gram matrix, which is smaller than the centre. None where that is singular,
         or where there is no guess, a stack of several matrices, or nothing to truncate.
         """
-        bound = self.max_bond
         if guess is None or min(rest.shape[1:]) <= bound or not _is_single(rest):
             return None
         outer, rest, near = outer[0], rest[0], guess[0, :bound]
@@ -235,7 +271,14 @@ class Truncation:
         n, r = site.shape[:2]
         return (site.reshape(n, -1, site.shape[-1]) @ basis).reshape(n, r, -1)
 
-    def right_space(self, centre: Array, guess: Array | None = None) -> tuple[Array, Array]:
+    def right_space(
+        self,
+        centre: Array,
+        guess: Array | None = None,
+        *,
+        bound: int | None = None,
+        cutoff: float | None = None,
+    ) -> tuple[Array, Array]:
         """Leading right space of a stack of matrices, and the weights of its vectors.
 
         Parameters
@@ -243,38 +286,46 @@ class Truncation:
         centre : array (n, rows, columns)
         guess : array (n, r, columns), optional
             Rows of norm 1 that the Schmidt vectors may be near to, the most important first.
+        bound, cutoff : optional
+            Which vectors are kept, by default `max_bond` and the cutoff of the truncation.
 
         Returns
         -------
         array (n, columns, kept), array (n, kept) or (n, kept, kept)
             Isometries; and the singular values, descending, or a root of the Gram matrix.
         """
+        bound = self.max_bond if bound is None else bound
+        cutoff = self.cutoff if cutoff is None else cutoff
         rows, columns = centre.shape[1:]
-        if min(rows, columns) <= self.max_bond or self.method == "svd":
+        if min(rows, columns) <= bound or self.method == "svd":
             _, values, vh = do("linalg.svd", centre)
             space = dagger(vh)
         elif self.method == "gram":
             space, values = _eigenvectors(centre)
         else:
-            sketch = dagger(self._sketch(centre, guess))
+            sketch = dagger(self._sketch(centre, guess, bound))
             basis = isometry(dagger(centre) @ (centre @ sketch))  # (n, columns, p)
-            vectors, values = _eigenvectors(centre @ basis)
-            space = basis @ vectors[:, :, : self.max_bond]
-        count = self._count(values)
-        keep = min(self.max_bond, count)
+            if cutoff >= RESOLVED:  # Gram matrices do not resolve small values
+                _, values, vh = do("linalg.svd", centre @ basis)
+                vectors = dagger(vh)
+            else:
+                vectors, values = _eigenvectors(centre @ basis)
+            space = basis @ vectors[:, :, :bound]
+        count = self._count(values, cutoff)
+        keep = min(bound, count)
         self.is_full |= count > keep
         if self.method == "svd":
             squares = values**2
             self.discarded += float((squares[:, keep:].sum(-1) / (squares.sum(-1) + TINY)).sum())
         return space[:, :, :keep], values[:, :keep]
 
-    def _count(self, values: Array) -> int:
-        """The largest number of values above the cutoff in a matrix of the stack."""
-        return max(1, int((values > self.cutoff * values[:, :1]).sum(-1).max()))
+    def _count(self, values: Array, cutoff: float) -> int:
+        """The largest number of values above a cutoff in a matrix of the stack."""
+        return max(1, int((values > cutoff * values[:, :1]).sum(-1).max()))
 
-    def _sketch(self, centre: Array, guess: Array | None) -> Array:
+    def _sketch(self, centre: Array, guess: Array | None, bound: int) -> Array:
         """Guess plus noise, then Gaussian rows, (n, p, columns); the same in every run."""
-        p = min(self.max_bond + OVERSAMPLING, *centre.shape[1:])
+        p = min(bound + OVERSAMPLING, *centre.shape[1:])
         noise = self._noise(centre, p)
         if guess is None:
             return noise
