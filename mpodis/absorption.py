@@ -88,18 +88,18 @@ class AbsorbingMPO:
         if right is not None:
             axes = [2 + 2 * k for k in range(w)]
             block = _applied(block, right, axes)
-        rest, outer = block.reshape(len(block), -1), self.weights[start]
+        rest, outer, b = block, self.weights[start], block.shape[-1]
         for k in wires[:0:-1]:
-            _, i, o, b = self.sites[k].shape
+            _, i, o, _ = self.sites[k].shape
             rest = rest.reshape(-1, i * o * b)
             centre = (outer[:, None] * rest.reshape(len(outer), -1)).reshape(rest.shape)
             values, space = _right_space(centre)
             keep = self._kept(values, weight)
             self.weights[k] = values[:keep] / np.linalg.norm(values[:keep])
             self.sites[k] = space[:keep].reshape(keep, i, o, b)
-            rest = rest @ space[:keep].conj().T
+            rest, b = rest @ space[:keep].conj().T, keep
         _, i, o, _ = self.sites[start].shape
-        self.sites[start] = rest.reshape(len(outer), i, o, -1)
+        self.sites[start] = rest.reshape(len(outer), i, o, b)
 
     def _kept(self, values: np.ndarray, weight: float) -> int:
         """How many Schmidt values to keep; what is lost is counted."""

@@ -219,7 +219,7 @@ def _array(target: Target, what: str, others: str) -> np.ndarray:
     """A dense array in double precision."""
     if isinstance(target, list | tuple):
         array = np.asarray(target)
-    elif infer_backend(target) == "torch":
+    elif infer_backend(target) == "torch" and hasattr(target, "detach"):
         array = to_numpy(target.detach())
     elif hasattr(target, "__array__"):  # Qiskit's last qubit, most significant, is our wire 0
         array = np.asarray(target)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+import scipy.optimize
 
 from mpodis.absorption import canonical_mpo, distance
 from mpodis.circuit import Circuit, brickwall
@@ -41,6 +42,10 @@ PAULI = {
     "Y": np.array([[0, -1j], [1j, 0]]),
     "Z": np.diag([1.0 + 0j, -1]),
 }
+WINDOW = 5
+"""Sites on which the parts of a fitted formula are found."""
+RANDOM_STARTS = 12
+"""Random formulas from which the search for a fitted one begins."""
 HERMITIAN = 1e-10
 """Largest |h - h^H| that counts as rounding, relative to |h|."""
 
@@ -276,7 +281,7 @@ def repeated(step: Sequence[float], steps: int) -> tuple[float, ...]:
 def trotter(
     terms: Terms,
     t: float,
-    order: int = 2,
+    order: int | str = 2,
     *,
     layers: int | None = None,
     steps: int | None = None,
@@ -287,7 +292,9 @@ def trotter(
     Its ansatz is ``brickwall(n, layers, group="U")``: gates on (0, 1), (2, 3) .. in the first
     layer. The field of a site is shared by its two bonds, equally. r steps have 2 r layers in
     order 1, 2 r + 1 in order 2 and 10 r + 1 in order 4, as neighbouring layers on the same bonds
-    are one.
+    are one. "fitted" has any number of layers: the part of t of every layer minimises 1 - f on the
+    five sites in the middle. The search begins with the formulas of fixed order that have no more
+    layers, and from 6 layers on with random ones, the same in every call.
 
     Parameters
     ----------
@@ -295,10 +302,10 @@ def trotter(
         See `evolution`.
     t : float
         Time, in units of one over those of the terms.
-    order : {1, 2, 4}
+    order : {1, 2, 4, "fitted"}
         1: one layer after the other. 2: the symmetric (Strang) formula. 4: Suzuki's.
     layers, steps : int
-        Give one of them.
+        Give one of them; "fitted" takes layers.
     n : int, optional
         Number of sites, where the last ones have no terms.
 
@@ -318,8 +325,14 @@ def trotter(
     6 wires, 5 layers (4 x 1b, 13 x 2b), U
     """
     found, n = as_terms(terms, n)
+    t = _time(t)
+    if order == "fitted":
+        if layers is None or steps is not None:
+            raise TypeError("order='fitted' takes layers=, not steps=")
+        _check_count(layers, "layers")
+        return formula_circuit(found, t, _fitted_parts(found, t, layers, n), n)
     if order not in _STEPS:
-        raise ValueError(f"order={order!r} is not known; use one of {', '.join(map(str, _STEPS))}")
+        raise ValueError(f"order={order!r} is not known; use 1, 2, 4 or 'fitted'")
     if (layers is None) == (steps is None):
         raise TypeError("give either layers= or steps=")
     extra = len(_STEPS[order]) % 2
@@ -332,11 +345,11 @@ def trotter(
             raise ValueError(
                 f"layers={layers} is no number of layers of order {order}, which has {per_step} "
                 f"per step{' and one more' if extra else ''}; "
-                f"use {' or '.join(map(str, fits))}"
+                f"use {' or '.join(map(str, fits))}, or order='fitted'"
             )
     assert steps is not None
     _check_count(steps, "steps")
-    return formula_circuit(found, _time(t), repeated(_STEPS[order], steps), n)
+    return formula_circuit(found, t, repeated(_STEPS[order], steps), n)
 
 
 def formula_circuit(
@@ -354,6 +367,101 @@ def formula_circuit(
                 gate = np.eye(2**place.width, dtype=complex)
             gates.append(gate.T.copy())
     return Circuit(ansatz, tuple(gates))
+
+
+class _Splitting:
+    """The distance of a product formula from exp(-i t H) on few sites, for least squares.
+
+    Parameters
+    ----------
+    terms : dict
+    t : float
+    n : int
+        Number of sites; arrays are (2^n, 2^n).
+    """
+
+    def __init__(self, terms: Mapping[tuple[int, ...], np.ndarray], t: float, n: int) -> None:
+        bonds, size = _bonds(terms, n), 2**n
+        halves = [np.zeros((size, size), complex) for _ in range(2)]
+        for i, bond in enumerate(bonds):
+            rest = np.eye(2 ** (n - 2 - i))
+            halves[i % 2] += np.kron(np.kron(np.eye(2**i), bond), rest)
+        values, vectors = np.linalg.eigh(halves[0] + halves[1])
+        self.exact = (vectors * np.exp(-1j * t * values)) @ vectors.conj().T
+        spectra = [np.linalg.eigh(half) for half in halves]
+        self.angles = [t * values for values, _ in spectra]
+        self.bases = [vectors for _, vectors in spectra]
+        # from the eigenbasis of one half into that of the other
+        self.turns = [self.bases[1 - p].conj().T @ self.bases[p] for p in (0, 1)]
+        self.scale = 1 / math.sqrt(2 * size)  # squares sum to 1 - f
+
+    def _after(self, parts: np.ndarray) -> list[np.ndarray]:
+        """The product of the first layers up to each, in the eigenbasis of its half."""
+        x, found = self.bases[0].conj().T, []
+        for k, part in enumerate(parts):
+            x = np.exp(-1j * part * self.angles[k % 2])[:, None] * x
+            found.append(x)
+            x = self.turns[k % 2] @ x
+        return found
+
+    def residuals(self, parts: np.ndarray) -> np.ndarray:
+        """Real numbers whose squares sum to 1 - f."""
+        product = self.bases[(len(parts) - 1) % 2] @ self._after(parts)[-1]
+        return self._flat(product - self.exact)
+
+    def jacobian(self, parts: np.ndarray) -> np.ndarray:
+        """Derivatives of the residuals by the parts, (residuals, layers)."""
+        after, columns = self._after(parts), []
+        rest = self.bases[(len(parts) - 1) % 2]  # the layers from each on
+        for k in range(len(parts) - 1, -1, -1):
+            angles = self.angles[k % 2]
+            columns.append(self._flat((rest * (-1j * angles)) @ after[k]))
+            rest = rest * np.exp(-1j * parts[k] * angles)
+            rest = rest @ self.turns[(k - 1) % 2]
+        return np.stack(columns[::-1], axis=1)
+
+    def _flat(self, x: np.ndarray) -> np.ndarray:
+        return self.scale * np.concatenate([np.real(x).reshape(-1), np.imag(x).reshape(-1)])
+
+
+def _fitted_parts(
+    terms: Mapping[tuple[int, ...], np.ndarray], t: float, layers: int, n: int
+) -> tuple[float, ...]:
+    """The parts of t of a number of layers that minimise 1 - f in the middle of the chain."""
+    if n <= 2:
+        return (1.0, *[0.0] * (layers - 1))
+    first = max(0, (n - WINDOW) // 2)
+    first -= first % 2  # the first layer is on the same bonds
+    inside = {
+        tuple(wire - first for wire in wires): matrix
+        for wires, matrix in terms.items()
+        if first <= wires[0] and wires[-1] < first + WINDOW
+    }
+    problem = _Splitting(inside, t, min(n, WINDOW))
+    starts = []
+    for step in (*_STEPS.values(), BLANES_MOAN):
+        extra = len(step) % 2
+        steps = (layers - extra) // (len(step) - extra)
+        known = repeated(step, steps) if steps else (1.0,)
+        starts.append(np.array([*known, *[0.0] * (layers - len(known))]))
+    if layers >= 6:  # below, they find nothing else
+        rng = np.random.default_rng(layers)
+        for k in range(RANDOM_STARTS):
+            start = 2 / layers + 0.25 * rng.normal(size=layers)
+            starts.append((start + start[::-1]) / 2 if k % 2 else start)
+    best, least = starts[0], math.inf
+    for start in starts:
+        found = scipy.optimize.least_squares(
+            problem.residuals,
+            start,
+            problem.jacobian,  # type: ignore[arg-type]  # scipy's hints know names only
+            method="lm",
+            max_nfev=60,
+            ftol=1e-6,
+        )
+        if found.cost < least:
+            best, least = found.x, found.cost
+    return tuple(float(part) for part in best)
 
 
 def _check_count(value: Any, name: str) -> None:
