@@ -26,6 +26,7 @@ _HOME = {
         "staircase",
         "tie_gates",
     ),
+    "compiling": ("Compiled", "compile_state", "compile_unitary"),
     "direct": ("CircuitFactors", "circuit_qr", "circuit_svd"),
     "disentangling": ("disentangle", "load_run", "resume"),
     "encodings": (

@@ -5,12 +5,9 @@ from __future__ import annotations
 import logging
 import math
 import os
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +26,7 @@ from mpodis.optimise.result import ADVICE, Disentangled
 from mpodis.optimise.search import Search
 from mpodis.optimise.state import State
 from mpodis.options import SearchOptions
-from mpodis.progress import bar
+from mpodis.progress import bar, interrupts
 from mpodis.sites import site_tensors
 from mpodis.store import RunStore
 
@@ -349,7 +346,7 @@ def _run(search: Search, store: RunStore | None, *, progbar: bool, began: float)
     title = f"disentangle ({search.options.objective})"
     with (
         bar(total=search.total, desc=title, enabled=progbar, done=len(state.records)) as shown,
-        _interrupts() as interrupted,
+        interrupts() as interrupted,
     ):
         search.interrupted = interrupted
         logged = log.isEnabledFor(logging.INFO)
@@ -418,25 +415,3 @@ def _shown(record: dict, search: Search, state: State, best: _Best) -> dict[str,
     if measure in shown:
         shown["best"] = best.of(record, record[measure])
     return shown
-
-
-@contextmanager
-def _interrupts() -> Iterator[Callable[[], bool]]:
-    """Whether Ctrl-C was pressed. The first one only asks to stop; the second one raises."""
-    pressed: list[int] = []
-    in_main = threading.current_thread() is threading.main_thread()
-    if not in_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield lambda: False  # others handle Ctrl-C
-        return
-
-    def note(number: int, frame: Any) -> None:
-        if pressed:
-            raise KeyboardInterrupt
-        pressed.append(number)
-        log.warning("stopping after this sweep; press Ctrl-C again to stop at once")
-
-    signal.signal(signal.SIGINT, note)
-    try:
-        yield lambda: bool(pressed)
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,16 +1,21 @@
-"""Progress bars (widgets in notebooks, plain lines where there is no terminal) and time limits."""
+"""Progress bars (widgets in notebooks, plain lines where there is no terminal) and time limits; Ctrl-C."""
 
 from __future__ import annotations
 
 import importlib.util
+import logging
 import math
+import signal
 import sys
+import threading
 import time
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-__all__ = ["Bar", "Deadline", "bar", "track"]
+__all__ = ["Bar", "Deadline", "bar", "interrupts", "track"]
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -190,3 +195,25 @@ def track(
         for item in items:
             yield item
             shown.update()
+
+
+@contextmanager
+def interrupts() -> Iterator[Callable[[], bool]]:
+    """Whether Ctrl-C was pressed. The first one only asks to stop; the second one raises."""
+    pressed: list[int] = []
+    in_main = threading.current_thread() is threading.main_thread()
+    if not in_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield lambda: False  # others handle Ctrl-C
+        return
+
+    def note(number: int, frame: Any) -> None:
+        if pressed:
+            raise KeyboardInterrupt
+        pressed.append(number)
+        log.warning("stopping after this sweep; press Ctrl-C again to stop at once")
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: bool(pressed)
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

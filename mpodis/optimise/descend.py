@@ -118,7 +118,7 @@ class Descent:
         measure: Callable[[State], dict] | None = None,
     ) -> None:
         self.loss, self.engine, self.monitor = loss, engine, monitor
-        self._method, self._core, self._measure = method, core, measure
+        self.method, self._core, self._measure = method, core, measure
         self._lbfgs = Lbfgs(loss, engine, left, right, free_core=core)
         self._polar: dict[str, Update] = {
             side: partial(polar_update, group=ansatz.group, relaxation=relaxation)
@@ -202,7 +202,7 @@ class Descent:
         if state.phase == "init":
             # where one side has no closed form, sweeps alone would get stuck
             both = len(self.loss.polar_sides) == 2
-            sweeps = self._method == "sweeps" or (self._method == "auto" and both)
+            sweeps = self.method == "sweeps" or (self.method == "auto" and both)
             state.phase = "sweep" if sweeps else "lbfgs"
             state.used_lbfgs = not sweeps
         if state.phase == "lbfgs":
@@ -227,7 +227,7 @@ class Descent:
             if sweeps >= budget.window:
                 before = losses[-1 - budget.window] - budget.floor
             stalled = budget.stalled(before, now)
-            mixed = self._method == "auto"
+            mixed = self.method == "auto"
             if state.phase == "sweep" and mixed:
                 if stalled and (state.used_lbfgs or not budget.alternate):
                     state.status = "converged"

@@ -4,10 +4,15 @@ A gate moves as g exp(X) with X skew-Hermitian. Directions are kept in the Lie a
 transported by left translation, an isometry, so that their coordinates stay. The two-loop recursion
 is therefore the flat one, on one real vector; the core's site tensors are plain coordinates in it.
 The line search is SciPy's strong Wolfe search along the geodesic.
+
+Where the Gauss-Newton metric of the circuit is known (`CircuitMetric`), the recursion starts from
+its damped inverse instead of a multiple of the identity. Steps are then those of Levenberg and
+Marquardt, which the pairs correct for what the metric leaves out.
 """
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from functools import reduce
@@ -21,9 +26,13 @@ from mpodis.circuit import Ansatz
 from mpodis.environments.protocol import Environments
 from mpodis.gates import exponential, skew
 from mpodis.objectives import Loss
+from mpodis.optimise.metric import CircuitMetric
 from mpodis.progress import Deadline
 
 __all__ = ["Lbfgs"]
+
+LARGEST_DAMPING = 1.0
+"""With this damping a step is about one along the gradient."""
 
 _axpy: Any = get_blas_funcs("axpy", dtype=np.float64)
 """y + a x in place of y, with less overhead than array expressions."""
@@ -42,11 +51,15 @@ class Lbfgs:
         Pairs of steps and gradient differences that are kept.
     free_core : bool
         Whether the core moves, too.
+    metric : CircuitMetric, optional
+        Of the left circuit, or of the right one where the left has no gates. The core stays then.
 
     Attributes
     ----------
     steps, differences : lists of arrays
         The pairs.
+    damping : float
+        What is added to the metric: it falls while full steps succeed.
     """
 
     def __init__(
@@ -58,9 +71,11 @@ class Lbfgs:
         *,
         memory: int = 40,
         free_core: bool = True,
+        metric: CircuitMetric | None = None,
     ) -> None:
         self.loss, self.engine = loss, engine
         self.memory, self.free_core = memory, free_core
+        self.metric, self.damping = metric, math.inf
         # gates that are tied are one variable
         self._variables = [
             (side, numbers)
@@ -79,9 +94,13 @@ class Lbfgs:
             return self.loss.value(self.engine)
         point = self._point()
         loss, slope = self._evaluate(point)
+        self.damping = min(self.damping, max(loss, 0.0))
         for number in range(iterations):
             if number and deadline is not None and deadline.has_passed:
                 break
+            if self.metric is not None:
+                self._move_to(point)
+                self.metric.set(self.engine.left or self.engine.right)
             direction = self._direction(slope)
             descent = float(slope @ direction)
             if descent >= 0:
@@ -89,16 +108,21 @@ class Lbfgs:
                 direction, descent = -slope, -float(slope @ slope)
             if descent == 0.0:
                 break
-            if not self.steps:
+            if not self.steps and self.metric is None:
                 # no curvature known yet: a step of modest length in every gate
                 direction = direction * min(1.0, 0.1 / np.abs(direction).max())
             found = self._search(point, direction, slope, loss)
             if found is None:
-                if not self.steps:
+                if not self.steps and (self.metric is None or self.damping >= LARGEST_DAMPING):
                     break
                 self.forget()
+                self.damping *= 10
                 continue
             size, point, new_loss, new_slope = found
+            if size < 0.5:
+                self.damping = min(2 * self.damping, LARGEST_DAMPING)
+            elif size == 1.0:
+                self.damping /= 2
             step, difference = size * direction, new_slope - slope
             curvature = step @ difference
             if curvature > 1e-14 * np.sqrt((step @ step) * (difference @ difference)):
@@ -158,12 +182,33 @@ class Lbfgs:
         for step, difference, curvature in reversed(pairs):
             weights.append(step.dot(q) / curvature)
             q = _axpy(difference, q, a=-weights[-1])
-        if pairs:
+        if self.metric is not None:
+            q = self._over_metric(q)
+        elif pairs:
             _, difference, curvature = pairs[-1]
             q *= curvature / difference.dot(difference)
         for (step, difference, curvature), weight in zip(pairs, reversed(weights), strict=True):
             q = _axpy(step, q, a=weight - difference.dot(q) / curvature)
         return q
+
+    def _over_metric(self, vector: np.ndarray) -> np.ndarray:
+        """(G + damping)^-1 times a vector."""
+        assert self.metric is not None
+        metric, free = self.metric, [numbers[0] for _, numbers in self._variables]
+        order = [free[k] for group in self._groups for k in group]
+        gates = self.engine.left or self.engine.right
+        generators = [np.zeros_like(gate) for gate in gates]
+        stacks = _unpacked(vector, self._point()[0])
+        for number, generator in zip(order, (x for stack in stacks for x in stack), strict=True):
+            generators[number] = generator
+        found = metric.generators(metric.solve(metric.vector(generators), self.damping))
+        like = [gates[number] for number in order]
+        return _packed(
+            [
+                found[number] if gate.dtype.kind == "c" else found[number].real
+                for number, gate in zip(order, like, strict=True)
+            ]
+        )
 
     def _point(self) -> tuple[list, list]:
         """The free gates as stacks of one size and dtype each, and the core."""

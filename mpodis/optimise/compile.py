@@ -1,0 +1,202 @@
+"""The circuit nearest to a unitary, or to a state, from a given circuit on.
+
+The target is an MPO, one circuit stands on one side of it, and the core is the identity (of a
+state: the row vector of |0...0>) and stays so. The loss is 1 - |c| with c = Tr(U^H Q) / 2^n, or
+<psi|Q|0>: it does not depend on the global phase.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mpodis.circuit import Ansatz
+from mpodis.conventions import Legs
+from mpodis.environments.boundary.engine import BoundaryEnvironments
+from mpodis.environments.overlap import LossEstimate, estimate_loss
+from mpodis.environments.protocol import EngineOptions, Environments, Gradient, ProblemSize
+from mpodis.environments.registry import ENGINES, build_engine
+from mpodis.environments.routed import routed_problem
+from mpodis.objectives import OverlapLoss
+from mpodis.optimise.descend import Budget, Descent
+from mpodis.optimise.lbfgs import Lbfgs
+from mpodis.optimise.metric import CircuitMetric
+from mpodis.optimise.state import State
+from mpodis.progress import Deadline
+from mpodis.sites import bond_dimensions
+
+__all__ = ["CircuitDescent", "CircuitTask", "PhaseFreeLoss", "identity_core"]
+
+CUTOFF = 1e-3
+"""Schmidt values that are dropped, relative to the square root of the loss."""
+TIGHTER = 0.1
+"""By what cutoffs shrink where the loss turns out to be wrong."""
+OFF = 0.02
+"""Relative error of the loss above which cutoffs shrink."""
+
+
+class PhaseFreeLoss(OverlapLoss):
+    """1 - |c| for a core of norm 1 that stays as it is."""
+
+    def value(self, engine: Environments) -> float:
+        """1 - |Re c|: the phase is that of the last gradient step, or of the last sweep."""
+        return 1.0 - abs(engine.inner())
+
+    def gradient(self, engine: Environments) -> tuple[float, Gradient]:
+        found = engine.gradient()
+        side, gates = (found.left, engine.left) if engine.left else (found.right, engine.right)
+        k = next(k for k, environment in enumerate(side) if environment is not None)
+        c = np.vdot(side[k], gates[k])
+        size = abs(c)
+        if size > 0:
+            turned = [e if e is None else e * (c / size) for e in side]
+            name = "left" if engine.left else "right"
+            found = replace(found, inner=size, **{name: turned})
+        return 1.0 - float(size), found
+
+    def scaled_core(self, engine: Environments) -> list:
+        return list(engine.core)
+
+
+def identity_core(legs: Legs) -> list[np.ndarray]:
+    """Site tensors of the identity (legs 2, 2) or of <0...0| (legs 1, 2), of norm 1."""
+    return [np.eye(i, o).reshape(1, i, o, 1) / math.sqrt(min(i, o)) for i, o in legs]
+
+
+@dataclass(frozen=True, eq=False)
+class CircuitTask:
+    """A target, and the circuit that is to be found.
+
+    Attributes
+    ----------
+    tensors : list of arrays (left bond, input, output, right bond)
+        The target in the row action, of norm 1.
+    legs : tuple of (input, output)
+        (2, 2) at every site of a unitary, (1, 2) of a state.
+    ansatz : Ansatz
+    """
+
+    tensors: list[np.ndarray]
+    legs: Legs
+    ansatz: Ansatz
+
+    @property
+    def on_state(self) -> bool:
+        return self.legs[0][0] == 1
+
+    @property
+    def sides(self) -> tuple[Ansatz, Ansatz]:
+        """Left and right ansatz; a state has its circuit on the right."""
+        if self.on_state:
+            return Ansatz(0, (), self.ansatz.group), self.ansatz
+        return self.ansatz, Ansatz(self.ansatz.n, (), self.ansatz.group)
+
+    def parts(self, gates: Sequence[np.ndarray]) -> tuple[list, list, list]:
+        """Left gates, core and right gates, of one dtype."""
+        dtype = np.result_type(np.float64, *gates, *self.tensors)
+        found = [np.asarray(gate, dtype=dtype) for gate in gates]
+        core = [site.astype(dtype) for site in identity_core(self.legs)]
+        return ([], core, found) if self.on_state else (found, core, [])
+
+    def engine(self, name: str, max_bond: int) -> Environments:
+        """The engine of a name, or with "auto" the one that is the quickest by its estimate."""
+        options = EngineOptions(environment_bond=max_bond)
+        if name == "auto":
+            name = self._quickest(options)
+        return build_engine(name, self.tensors, self.legs, *self.sides, options=options)
+
+    def _quickest(self, options: EngineOptions) -> str:
+        bonds = bond_dimensions(self.tensors)
+        is_complex = self.ansatz.group == "U"
+        size = ProblemSize(
+            self.legs, *self.sides, bonds, (1,) * (len(self.legs) - 1), is_complex
+        )
+        # cutoffs keep bonds of the boundaries near those of the target
+        near = replace(
+            options, environment_bond=min(options.environment_bond, max(bonds, default=1))
+        )
+        found = []
+        for key in ("dense", "boundary"):
+            kind = ENGINES[key]
+            one = kind.estimate(routed_problem(kind, size), near)
+            if not one.refused and one.bytes <= options.budget:
+                found.append((one.seconds, key))
+        if not found:
+            raise ValueError("no engine fits the memory; use fewer layers, or a smaller max_bond")
+        return min(found)[1]
+
+    def true_loss(self, gates: Sequence[np.ndarray], max_bond: int) -> LossEstimate:
+        """The loss at any size, precise where it is small."""
+        return estimate_loss(
+            self.tensors, self.legs, self.sides, self.parts(gates), max_bond=max_bond
+        )
+
+
+class CircuitDescent(Descent):
+    """Lowers the loss of a circuit on any engine, one that truncates included.
+
+    A boundary engine drops Schmidt values in proportion to the square root of the loss, which the
+    descent keeps small enough: at its end an independent measurement decides.
+
+    Parameters
+    ----------
+    task : CircuitTask
+    engine : Environments
+    method : {"auto", "sweeps", "lbfgs"}
+    metric : bool
+        Whether L-BFGS starts from the Gauss-Newton metric where it is known.
+    """
+
+    def __init__(
+        self, task: CircuitTask, engine: Environments, *, method: str = "auto", metric: bool = True
+    ) -> None:
+        super().__init__(PhaseFreeLoss(task.tensors), engine, *task.sides, method=method, core=False)
+        self.task = task
+        known = CircuitMetric.fits(task.ansatz) and metric
+        self._lbfgs = Lbfgs(
+            self.loss,
+            engine,
+            *task.sides,
+            free_core=False,
+            memory=10 if known else 40,
+            metric=CircuitMetric(task.ansatz, on_state=task.on_state) if known else None,
+        )
+        self._share, self._reached = CUTOFF, math.inf
+
+    def place(self, gates: Sequence[np.ndarray]) -> float:
+        """Put the engine at the gates of a circuit; returns the loss."""
+        self.engine.set(*self.task.parts(gates))
+        self._reached, self._lbfgs.damping = math.inf, math.inf
+        self._follow(1.0)
+        loss = self.loss.value(self.engine)
+        self._follow(loss)
+        return loss
+
+    @property
+    def gates(self) -> list[np.ndarray]:
+        return list(self.engine.left or self.engine.right)
+
+    def _follow(self, loss: float) -> None:
+        """Bond dimensions and cutoffs that suit the present gates, whose loss is given."""
+        if isinstance(self.engine, BoundaryEnvironments):
+            self._reached = min(self._reached, max(loss, 1e-14))
+            self.engine.set_cutoff(max(1e-10, self._share * math.sqrt(self._reached)))
+
+    def _advance(self, state: State, deadline: Deadline) -> float:
+        loss = super()._advance(state, deadline)
+        self._follow(loss)
+        return loss
+
+    def _decide(self, state: State, budget: Budget) -> None:
+        super()._decide(state, budget)
+        if state.status == "converged" and isinstance(self.engine, BoundaryEnvironments):
+            found = self.task.true_loss(self.gates, 2 * self.engine.max_bond)
+            if abs(found.up_to_phase - state.losses[-1]) > OFF * found.up_to_phase:
+                if self._share > 1e-3 * CUTOFF:
+                    self._share *= TIGHTER
+                    self._reached = math.inf
+                    self._follow(found.up_to_phase)
+                    state.status = ""

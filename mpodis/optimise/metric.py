@@ -1,0 +1,310 @@
+"""The Gauss-Newton metric of a circuit, in Pauli strings of bounded extent.
+
+A gate moves as g exp(X) with X skew-Hermitian. To first order the circuit Q becomes Q (1 + O), with
+O the sum of the generators X of all gates, each pulled through the gates that follow it. Where Q is
+near its target U, the second derivative of 1 - Re Tr(U^H Q) / 2^n is therefore |O|^2 / 2^n, which
+depends on the circuit alone: the metric G is a Gram matrix of local operators.
+
+An operator is kept as its Pauli strings that fit into `BLOCKS` neighbouring pairs of wires. Gates
+act on pairs; between layers of different parity the pairs shift by one wire, and strings that no
+longer fit are dropped. So G is applied to a vector without being a matrix, in a time linear in the
+numbers of wires and of layers, a small part of that of a gradient.
+
+For a circuit that prepares a state from |0...0>, O acts on that state, where several strings do the
+same. This is the metric of the quantum natural gradient (arXiv 1909.02108).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mpodis.circuit import Ansatz
+
+__all__ = ["CircuitMetric"]
+
+BLOCKS = 3
+"""Pairs of wires into which a Pauli string must fit."""
+
+_ONE = np.array([np.eye(2), [[0, 1], [1, 0]], [[0, -1j], [1j, 0]], [[1, 0], [0, -1]]])
+_TWO = np.array([np.kron(a, b) for a, b in itertools.product(_ONE, _ONE)])
+_IS_REAL = np.array([(a == 2) != (b == 2) for a, b in itertools.product(range(4), repeat=2)])
+"""Whether i P is real, for the strings P on two wires."""
+_ACTS_ON = np.zeros((3, 16), dtype=bool)
+_ACTS_ON[0, 4::4] = _ACTS_ON[1, 1:4] = _ACTS_ON[2, 1:] = True
+"""The strings on the first wire of a pair alone, on the second alone, and all but the identity."""
+_FLIPS = np.array([[1, 0, 0, 1], [0, 1, -1j, 0]])
+"""What 1, X, Y and Z make of the row vector of |0>."""
+
+
+class CircuitMetric:
+    """G of a circuit of gates on one wire or on two neighbouring ones.
+
+    A vector has a row for every placement: 16 coefficients of its generator X along i P / 2, for
+    the Pauli strings P on the pair of wires where it acts (i P / sqrt(2) if it acts on one of
+    them). Global phases are left out, and so is what the group of the ansatz does not allow.
+
+    Parameters
+    ----------
+    ansatz : Ansatz
+    on_state : bool
+        Whether the circuit acts on |0...0> alone.
+
+    Raises
+    ------
+    ValueError
+        The ansatz is not one that it `fits`.
+    """
+
+    def __init__(self, ansatz: Ansatz, *, on_state: bool = False) -> None:
+        if not self.fits(ansatz):
+            raise ValueError(
+                f"the metric needs gates on one or two neighbouring wires, without ties; got {ansatz}"
+            )
+        self._on_state = on_state
+        self._pairs = (ansatz.n + 1) // 2, ansatz.n // 2 + 1  # by the parity of their first wire
+        self._extent = min(BLOCKS, max(self._pairs))
+        self._layers = _layers(ansatz)
+        # operators are compared where the fewest gates have spread them
+        self._meeting = 0 if on_state else len(self._layers) // 2
+        self._parity = self._layers[min(self._meeting, len(self._layers) - 1)].parity
+        self._wires = np.zeros(len(ansatz.placements), dtype=int)
+        for layer in self._layers:
+            self._wires[layer.numbers] = layer.wires
+        real = _IS_REAL | (ansatz.group == "U")
+        free = np.array([place.fixed is None for place in ansatz.placements])
+        self._mask = _ACTS_ON[self._wires] & real & free[:, None]
+        self._maps: list[np.ndarray] = []
+
+    @staticmethod
+    def fits(ansatz: Ansatz) -> bool:
+        """Whether all gates are untied and act on one or two neighbouring wires."""
+        places = ansatz.placements
+        return bool(places) and ansatz.is_local and all(
+            place.width <= 2 and place.tie is None for place in places
+        )
+
+    def set(self, gates: Sequence[np.ndarray]) -> None:
+        """Take over the gates of all placements."""
+        self._maps = []
+        for layer in self._layers:
+            both = np.tile(np.eye(4, dtype=complex), (self._pairs[layer.parity], 1, 1))
+            for number, pair, wire in zip(layer.numbers, layer.pairs, layer.wires, strict=True):
+                both[pair] = both[pair] @ _on_pair(np.asarray(gates[number]), wire)
+            self._maps.append(_conjugation(both))
+
+    def vector(self, generators: Sequence[np.ndarray]) -> np.ndarray:
+        """The vector of skew-Hermitian matrices, one for every placement."""
+        pairs = np.array(
+            [
+                _on_pair(x, wire) / (1 if wire == 2 else 2**0.5)
+                for x, wire in zip(generators, self._wires, strict=True)
+            ]
+        )
+        found = np.einsum("kab,pba->kp", pairs, _TWO).imag / 2
+        return found * self._mask
+
+    def generators(self, vector: np.ndarray) -> list[np.ndarray]:
+        """The skew-Hermitian matrices of a vector."""
+        pairs = 0.5j * np.einsum("kp,pab->kab", vector, _TWO)
+        found = []
+        for pair, wire in zip(pairs, self._wires, strict=True):
+            if wire == 2:
+                found.append(pair)
+            else:  # x (x) 1 / sqrt(2) or 1 (x) x / sqrt(2)
+                x = pair.reshape(2, 2, 2, 2)
+                found.append(np.trace(x, axis1=1 - wire, axis2=3 - wire) / 2**0.5)
+        return found
+
+    def __call__(self, vector: np.ndarray) -> np.ndarray:
+        """G times a vector."""
+        strings = self._operator(vector)
+        if self._on_state:
+            strings = _of_flips(_flips(strings))
+        return self._overlaps(strings) * self._mask
+
+    def solve(
+        self, vector: np.ndarray, damping: float, *, rtol: float = 1e-2, iterations: int = 200
+    ) -> np.ndarray:
+        """(G + damping)^-1 times a vector, by conjugate gradients."""
+        rest = vector * self._mask
+        found, direction = np.zeros_like(rest), rest
+        square = first = float(np.vdot(rest, rest))
+        for _ in range(iterations):
+            if square <= rtol**2 * first:
+                break
+            image = self(direction) + damping * direction
+            length = square / float(np.vdot(direction, image))
+            found, rest = found + length * direction, rest - length * image
+            before, square = square, float(np.vdot(rest, rest))
+            direction = rest + (square / before) * direction
+        return found
+
+    # An operator is an array (pairs, 16, 16, ..) of the coefficients of its strings, by the first
+    # pair of wires on which they are not the identity.
+
+    def _operator(self, vector: np.ndarray) -> np.ndarray:
+        """O where the operators meet, in pairs of the parity `_parity`."""
+        before, parity = self._zero(self._layers[0].parity), self._layers[0].parity
+        for k in range(self._meeting):
+            layer = self._layers[k]
+            before = self._moved(self._shifted(before, parity, layer.parity), k)
+            layer.add(before, vector)
+            parity = layer.parity
+        found = self._shifted(before, parity, self._parity)
+        parity = self._layers[-1].parity
+        after = self._zero(parity)
+        for k in reversed(range(self._meeting, len(self._layers))):
+            layer = self._layers[k]
+            after = self._shifted(after, parity, layer.parity)
+            layer.add(after, vector)
+            after, parity = self._moved(after, k, back=True), layer.parity
+        return found + self._shifted(after, parity, self._parity)
+
+    def _overlaps(self, strings: np.ndarray) -> np.ndarray:
+        """The overlaps of an operator with the generators of all gates, as a vector."""
+        found = np.zeros(self._mask.shape)
+        moving, parity = strings, self._parity
+        for k in reversed(range(self._meeting)):
+            layer = self._layers[k]
+            moving = self._shifted(moving, parity, layer.parity)
+            layer.read(moving, found)
+            moving, parity = self._moved(moving, k, back=True), layer.parity
+        moving, parity = strings, self._parity
+        for k in range(self._meeting, len(self._layers)):
+            layer = self._layers[k]
+            moving = self._moved(self._shifted(moving, parity, layer.parity), k)
+            layer.read(moving, found)
+            parity = layer.parity
+        return found
+
+    def _zero(self, parity: int) -> np.ndarray:
+        return np.zeros((self._pairs[parity], *(16,) * self._extent))
+
+    def _moved(self, strings: np.ndarray, k: int, *, back: bool = False) -> np.ndarray:
+        """g^H O g for the gates g of layer k, or g O g^H."""
+        maps = self._maps[k].swapaxes(1, 2) if back else self._maps[k]
+        count, extent, shape = len(strings), self._extent, strings.shape
+        maps = np.concatenate([maps, np.broadcast_to(np.eye(16), (extent - 1, 16, 16))])
+        for j in range(extent - 1):
+            strings = maps[j : j + count, None] @ strings.reshape(count, 16**j, 16, -1)
+        last = maps[extent - 1 :].swapaxes(1, 2)
+        return (strings.reshape(count, -1, 16) @ last).reshape(shape)
+
+    def _shifted(self, strings: np.ndarray, parity: int, other: int) -> np.ndarray:
+        """The strings by pairs of another parity, without those that no longer fit."""
+        if parity == other:
+            return strings
+        found = self._zero(other)
+        early, late = strings.reshape(len(strings), 4, -1, 4), strings.reshape(len(strings), 4, -1)
+        # pair k of parity 0 is (2k, 2k + 1), that of parity 1 (2k - 1, 2k)
+        first, second = (0, 1) if other else (-1, 0)
+        old, new = _aligned(len(strings), len(found), first)
+        found.reshape(len(found), 4, 4, -1)[new, 0, 1:] = early[old, 1:, :, 0]
+        old, new = _aligned(len(strings), len(found), second)
+        found.reshape(len(found), -1, 4)[new, :, 0] += late[old, 0]
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class _Layer:
+    """Gates on pairs of one parity.
+
+    Attributes
+    ----------
+    parity : {0, 1}
+    numbers, pairs, wires : arrays of int
+        Of every gate: its placement, its pair, and the wire of the pair (2: both).
+    """
+
+    parity: int
+    numbers: np.ndarray
+    pairs: np.ndarray
+    wires: np.ndarray
+
+    @property
+    def _sizes(self) -> np.ndarray:
+        """Of the generators, as |.|^2 / 2^n."""
+        return np.where(self.wires == 2, 0.5, 0.5**0.5)[:, None]
+
+    def add(self, strings: np.ndarray, vector: np.ndarray) -> None:
+        """Add the generators of the gates to an operator."""
+        local = strings.reshape(len(strings), 16, -1)[:, :, 0]
+        np.add.at(local, self.pairs, self._sizes * vector[self.numbers])
+
+    def read(self, strings: np.ndarray, vector: np.ndarray) -> None:
+        """Set the overlaps of the generators with an operator."""
+        local = strings.reshape(len(strings), 16, -1)[:, :, 0]
+        vector[self.numbers] = self._sizes * local[self.pairs]
+
+
+def _layers(ansatz: Ansatz) -> list[_Layer]:
+    """The layers of an ansatz, each in as many parts as it has parities."""
+    found, first = [], 0
+    for layer in ansatz.layers:
+        wide = [place.wires[0] % 2 for place in layer if place.width == 2]
+        usual = wide[0] if wide else 0
+        parts: dict[int, list[tuple[int, int, int]]] = {}
+        for number, place in enumerate(layer, first):
+            start = place.wires[0]
+            parity = start % 2 if place.width == 2 else usual
+            wire = 2 if place.width == 2 else (start + parity) % 2
+            parts.setdefault(parity, []).append((number, (start + parity) // 2, wire))
+        found += [_Layer(parity, *np.array(part).T) for parity, part in parts.items()]
+        first += len(layer)
+    return found
+
+
+def _on_pair(x: np.ndarray, wire: int) -> np.ndarray:
+    """A matrix on one wire of a pair, or on both (2), as one on the pair."""
+    if wire == 2:
+        return x
+    return np.kron(x, np.eye(2)) if wire == 0 else np.kron(np.eye(2), x)
+
+
+def _aligned(count: int, others: int, ahead: int) -> tuple[slice, slice]:
+    """Where pairs k and k + ahead exist both."""
+    first, last = max(0, -ahead), min(count, others - ahead)
+    return slice(first, last), slice(first + ahead, last + ahead)
+
+
+def _flips(strings: np.ndarray) -> np.ndarray:
+    """What an operator makes of |0...0>: patterns (pairs, 4 ** extent) of flipped wires.
+
+    They are given by the first pair with a flip, without |0...0> itself.
+    """
+    pairs, wires = len(strings), 2 * (strings.ndim - 1)
+    found = strings.reshape(pairs, *(4,) * wires)
+    for _ in range(wires):
+        found = np.tensordot(found, _FLIPS, axes=(1, 1))  # the last axis is the new one
+    found = found.reshape(pairs, 4, -1)
+    for k in range(pairs):
+        if k + 1 < pairs:
+            found[k + 1].reshape(-1, 4)[:, 0] += found[k, 0]
+        found[k, 0] = 0
+    return found
+
+
+def _of_flips(patterns: np.ndarray) -> np.ndarray:
+    """The adjoint of `_flips`."""
+    pairs = len(patterns)
+    found = patterns.copy()
+    for k in reversed(range(pairs - 1)):
+        found[k, 0] = found[k + 1].reshape(-1, 4)[:, 0]
+    wires = found[0].size.bit_length() - 1
+    found = found.reshape(pairs, *(2,) * wires)
+    for _ in range(wires):
+        found = np.tensordot(found, _FLIPS.conj(), axes=(1, 0))
+    strings = found.real.reshape(pairs, *(16,) * (wires // 2))
+    strings[:, 0] = 0  # they are counted from a pair on which they are not the identity
+    return strings
+
+
+def _conjugation(gates: np.ndarray) -> np.ndarray:
+    """Stacks of the orthogonal matrices Tr(P_a g^H P_b g) / 4."""
+    moved = gates.conj().swapaxes(-1, -2)[:, None] @ _TWO @ gates[:, None]  # (pairs, b, 4, 4)
+    flat = _TWO.swapaxes(1, 2).reshape(16, 16)
+    return (moved.reshape(len(gates), 16, 16) @ flat.T).real.swapaxes(1, 2) / 4
