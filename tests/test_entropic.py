@@ -1,5 +1,8 @@
 """The start that lowers entropies: what it promises, against dense matrices."""
 
+import itertools
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
@@ -13,6 +16,7 @@ from mpodis.factorization import sandwich
 from mpodis.measures import bond_spectra
 from mpodis.mpo import compress
 from mpodis.optimise.entropic import lower_entropies
+from mpodis.progress import Deadline
 from reference import circuit_matrix, random_matrix
 
 CASES = {
@@ -28,14 +32,13 @@ def purities(matrix):
     return np.array([np.sum(s**4) for s in bond_spectra(matrix)])
 
 
-def turned(matrix, left, rounds=20, seed=0):
+def turned(matrix, left, rounds=20, seed=0, deadline=None):
     """Purities before, and after the gates found are taken out."""
     sides = {"left": left, "right": left.reversed()}
     start = {s: random_circuit(a, seed=seed, scale=0.05) for s, a in sides.items()}
     legs = qubit_legs(*matrix.shape)
-    gates = lower_entropies(
-        matrix, legs, sides, {s: c.gates for s, c in start.items()}, rounds=rounds
-    )
+    gates = {s: c.gates for s, c in start.items()}
+    gates = lower_entropies(matrix, legs, sides, gates, rounds=rounds, deadline=deadline)
     q = {s: Circuit(sides[s], tuple(gates[s])) for s in sides}
     pulled = sandwich(q["left"].adjoint(), matrix, q["right"].adjoint())
     by_hand = circuit_matrix(q["left"]).conj().T @ matrix @ circuit_matrix(q["right"]).conj().T
@@ -90,6 +93,31 @@ def test_as_a_start(shape):
     assert first["phase"] == "init"
     assert first["s_avg"] < near.history.records[0]["s_avg"]
     assert_allclose(found.factorization.overlap(mpo), found.overlap, atol=1e-12)
+
+
+@pytest.fixture
+def ticking(monkeypatch):
+    """A second goes by whenever a deadline is looked at."""
+    clock = SimpleNamespace(monotonic=map(float, itertools.count()).__next__)
+    monkeypatch.setattr("mpodis.progress.time", clock)
+
+
+def test_what_was_gained_before_a_deadline_is_kept(ticking):
+    matrix, left = random_matrix((16, 16), seed=2), Ansatz(4, brickwall(4, 2).layers[:1])
+    limits = (0.5, 5.0, 50.0, 1e6)
+    totals = [turned(matrix, left, deadline=Deadline(limit))[0].sum() for limit in limits]
+    assert min(np.diff(totals)) > 1e-3
+    assert totals[-1] == turned(matrix, left)[0].sum()
+
+
+def test_a_search_of_limited_time_does_not_wait_for_it(ticking):
+    mpo = compress(random_matrix((16, 16), seed=4)).mpo
+    options = {"init": "entropic", "method": "sweeps", "depth": 2, "n_init": 1, "max_sweeps": 1}
+    s_avg = [
+        disentangle(mpo, **options, max_seconds=limit).history.records[0]["s_avg"]
+        for limit in (5.0, 1e6)
+    ]
+    assert s_avg[0] > s_avg[1] + 0.1
 
 
 def test_wide_operators_are_refused():

@@ -72,11 +72,11 @@ class Budget:
     def deadline(self, state: State) -> Deadline:
         """When a sweep of L-BFGS that takes long must end before its last iteration.
 
-        Not at the limit itself: what takes a moment ends as it would have without one.
+        Not at the limit itself: a sweep that is nearly done is finished.
         """
         if self.max_seconds is None:
             return Deadline()
-        return Deadline(max(self.max_seconds - state.seconds, 0.0) + GRACE * self.max_seconds + 0.5)
+        return Deadline(max(self.max_seconds - state.seconds, 0.0) + GRACE * self.max_seconds)
 
     def stalled(self, before: float, now: float) -> bool:
         """Whether the gain over a window of sweeps is too small to go on."""

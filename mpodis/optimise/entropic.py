@@ -16,6 +16,7 @@ import numpy as np
 from mpodis.circuit.ansatz import Ansatz
 from mpodis.conventions import Legs, wires
 from mpodis.gates import polar_update
+from mpodis.progress import Deadline
 
 __all__ = ["lower_entropies"]
 
@@ -30,6 +31,7 @@ def lower_entropies(
     gates: dict[str, Sequence[np.ndarray]],
     *,
     rounds: int = ROUNDS,
+    deadline: Deadline | None = None,
 ) -> dict[str, list[np.ndarray]]:
     """Gates of both sides that leave little entanglement in Q_L^H M Q_R^H.
 
@@ -41,12 +43,15 @@ def lower_entropies(
         Circuits, and the gates to begin with. Fixed and tied gates stay as they are.
     rounds : int
         How often every gate of a layer is updated.
+    deadline : Deadline, optional
+        When it has passed, the gates are returned as they are after the last update.
 
     Returns
     -------
     dict of "left" and "right"
         Lists of gates.
     """
+    deadline = Deadline() if deadline is None else deadline
     pulled = _PulledOperator(matrix, legs)
     found = {side: list(gates[side]) for side in gates}
     for layer in range(max(ansatz.depth for ansatz in ansatze.values())):
@@ -62,6 +67,8 @@ def lower_entropies(
                 place = ansatze[side].placements[j]
                 if place.fixed is not None or place.tie is not None or place.width == 1:
                     continue
+                if deadline.has_passed:
+                    return found
                 found[side][j] = pulled.update(
                     side, place.wires, ansatze[side].group, found[side][j]
                 )

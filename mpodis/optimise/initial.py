@@ -16,6 +16,7 @@ from mpodis.objectives import Loss
 from mpodis.optimise.entropic import lower_entropies
 from mpodis.optimise.problem import Point, Problem
 from mpodis.options import SearchOptions
+from mpodis.progress import Deadline
 from mpodis.sites import mpo_from_tensors, site_tensors, tensors_to_dense
 
 __all__ = ["first_core", "place_initial_guess"]
@@ -24,6 +25,8 @@ FITTED = 2**11
 """Dimension up to which the first core is fitted through the dense matrix."""
 FIT_SHARE = 0.2
 """Part of a limited time that this fit may take."""
+ENTROPIC_SHARE = 0.5
+"""Part of the time left that lowering the entropies of one initial guess may take."""
 
 
 def first_core(problem: Problem, options: SearchOptions) -> list:
@@ -47,6 +50,7 @@ def place_initial_guess(
     *,
     around: Point | None,
     core: Sequence,
+    deadline: Deadline,
 ) -> None:
     """Put the engine at an initial guess.
 
@@ -64,6 +68,8 @@ def place_initial_guess(
         The point that is given.
     core : sequence of arrays
         The core to begin with, see `first_core`.
+    deadline : Deadline
+        Of the search; `lower_entropies` ends where half of the time left has gone by.
     """
     rng = np.random.default_rng([options.seed, name])
     ansatze = (problem.left, problem.right)
@@ -86,6 +92,7 @@ def place_initial_guess(
                 problem.legs,
                 dict(zip(sides, ansatze, strict=True)),
                 {"left": left, "right": right},
+                deadline=deadline.part(ENTROPIC_SHARE),
             )
             left, right = found["left"], found["right"]
     dtype = np.result_type(*core, *left, *right, *problem.tensors)

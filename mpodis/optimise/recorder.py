@@ -153,7 +153,7 @@ class Recorder:
 
         It is proportional to the cube of the dimension: a smaller SVD is timed.
         """
-        if self._is_small or not self._has_dense:
+        if self._problem.size < MEASURED or not self._has_dense:
             return 0.0
         small = np.random.default_rng(0).normal(size=(self._problem.size // SMALLER,) * 2)
         began = time.perf_counter()

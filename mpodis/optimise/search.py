@@ -36,6 +36,7 @@ from mpodis.optimise.recorder import Recorder
 from mpodis.optimise.result import Disentangled, History
 from mpodis.optimise.state import State
 from mpodis.options import SearchOptions
+from mpodis.progress import Deadline
 from mpodis.sites import bond_dimensions, left_canonical, mpo_from_tensors, spread_norm
 
 __all__ = ["Search"]
@@ -394,6 +395,8 @@ class StageRun:
 
     def _place(self, state: State) -> None:
         began = time.perf_counter()
+        limit = self._budget.max_seconds
+        deadline = Deadline(None if limit is None else max(1e-9, limit - state.seconds))
         if self._monitor is not None:
             self._monitor.begin(state, self.engine)
         with single_threaded(self._monitor is not None and self._monitor.is_small(state)):
@@ -406,6 +409,7 @@ class StageRun:
                 self._options,
                 around=state.initial,
                 core=[] if state.initial and state.initial.core else self._search.first_core,
+                deadline=deadline,
             )
         state.seconds += time.perf_counter() - began
 

@@ -135,6 +135,8 @@ def monarch(
     moments = _checked_moments(matrix.shape, covariance, sensitivity) if weighted else (None, None)
     if len(digits) > 2 or any(moment is not None for moment in moments):
         distance = WeightedDistance(layout, target, matrix.shape, *moments)
+        # to measure the result takes about as long as this preparation
+        deadline = deadline.part(1 - deadline.fraction())
         fits = []
         with bar(total=n_init, desc="Monarch", enabled=progbar) as shown:
             for guess in _initial_guesses(factors, n_init, seed):
@@ -576,7 +578,7 @@ def fit_factors(
         for _ in range(max_sweeps):
             if deadline.has_passed:
                 break
-            swept = als_sweep(distance, factors)
+            swept = als_sweep(distance, factors, deadline)
             loss, before = distance.loss(swept), best
             if loss < best:
                 best, factors = loss, swept
@@ -600,12 +602,20 @@ def _als_is_feasible(distance: WeightedDistance) -> bool:
     return True
 
 
-def als_sweep(distance: WeightedDistance, factors: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Give every factor in turn its best values with the others held: a linear system each."""
+def als_sweep(
+    distance: WeightedDistance, factors: Sequence[np.ndarray], deadline: Deadline | None = None
+) -> list[np.ndarray]:
+    """Give every factor in turn its best values with the others held: a linear system each.
+
+    The sweep ends early when the deadline has passed.
+    """
+    deadline = Deadline() if deadline is None else deadline
     layout, factors = distance.layout, list(factors)
     left = np.ones((1, padded_shape(layout.legs)[0], 1, 1))
     after = trailing_products(layout, factors)  # no factor changes the product behind it
     for j in range(len(factors)):
+        if deadline.has_passed:
+            break
         factors[j] = _solved(distance, j, left, after[j], factors[j])
         left = extended_product(layout, factors, left, j)
     return factors
