@@ -271,8 +271,18 @@ def _read(name: str, value: object, kind: Any) -> Any:
     written = [str(part) for part in parts] if isinstance(parts, list) else str(parts)
     try:
         return TypeAdapter(kind).validate_python(written)
-    except ValidationError as error:
-        raise ValueError(f"{name}={value!r} does not fit: {error.errors()[0]['msg']}") from None
+    except ValidationError:
+        raise ValueError(f"{name}={value!r} must be {_wanted(kind)}") from None
+
+
+def _wanted(kind: Any) -> str:
+    """What an option of a type takes, in words."""
+    args = typing.get_args(kind)
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+    one = next(word for word in (kind, *args) if word in words)
+    if typing.get_origin(kind) is tuple:
+        return f"{words[one]}, or several with commas"
+    return words[one] + (", or none" if types.NoneType in args and one is not str else "")
 
 
 # --- searches

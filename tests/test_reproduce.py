@@ -193,14 +193,14 @@ def test_spread():
 def test_texts_take_the_type_of_the_option():
     assert read_options(Table1, {"starts": "3", "widths": "2,3"}) == Table1(starts=3, widths=(2, 3))
     for given, message in (
-        ({"starts": "many"}, "starts='many' does not fit: Input should be a valid integer"),
-        ({"starts": "none"}, "starts='none' does not fit: Input should be a valid integer"),
+        ({"starts": "many"}, "starts='many' must be a whole number$"),
+        ({"starts": "none"}, "starts='none' must be a whole number$"),
     ):
         with pytest.raises(ValueError, match=message):
             read_options(Table1, given)
     for given, message in (
-        ({"gates": "None"}, "gates='None' does not fit: Input should be a valid number"),
-        ({"mirrored": "maybe"}, "mirrored='maybe' does not fit: Input should be a valid boolean"),
+        ({"gates": "None"}, "gates='None' must be a number"),
+        ({"mirrored": "maybe"}, "mirrored='maybe' must be true or false"),
     ):
         with pytest.raises(ValueError, match=message):
             read_options(Table5, given)
