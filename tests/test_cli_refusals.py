@@ -66,9 +66,10 @@ REFUSED = {
         "--left 0 is a number of layers and must be 1 or more",
     ),
     "depth -1": ("disentangle w.npy --left -1", "--left -1 is a number of layers"),
-    "depth x": (
-        "disentangle w.npy --depth x",
-        "--depth x does not fit: Input should be",
+    "depth x": ("disentangle w.npy --depth x", "--depth x must be a whole number, or none$"),
+    "depth of an estimate": (
+        "estimate w.npy --depth 1000000",
+        "--depth 1000000 is more than the 512 layers that can be estimated",
     ),
     "depth twice": (
         "disentangle w.npy --depth 2 --left 2b",
@@ -109,7 +110,7 @@ REFUSED = {
     "main depth 0": ("run --depth 2,0", "--depth 0 must be a whole number, 1 or more"),
     "depths in words": (
         "run --depth two",
-        "--depth two does not fit: Input should be",
+        "--depth two must be a whole number, or several with commas$",
     ),
     "wide gates": ("run --width 7", "a gate on 7 wires does not fit a circuit of 6"),
     "main group": ("run --group SU", "--group SU is not known"),
@@ -117,7 +118,7 @@ REFUSED = {
     "main objective": ("run --objectives fidelity", "--objectives fidelity is not known"),
     "negative seed": ("run --seed -1", "--seed -1 must be a whole number, 0 or more"),
     "no epochs": ("run --epochs 0", "--epochs 0 must be a whole number, 1 or more"),
-    "no number": ("run --seed x", "--seed x does not fit: "),
+    "no number": ("run --seed x", "--seed x must be a whole number$"),
     # both
     "unknown option": ("run --n-inti 3", "No such option: --n-inti .*--n-init"),
     "unknown command": ("train", "No such command 'train'"),

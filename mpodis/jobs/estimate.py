@@ -9,7 +9,7 @@ from statistics import median
 from mpodis.environments import ENGINES, engine_estimates
 from mpodis.jobs.disentangle import load_operator, searches
 from mpodis.optimise.search import Search
-from mpodis.options import DisentangleConfig
+from mpodis.options import DisentangleConfig, is_whole
 from mpodis.tables import Table
 
 __all__ = ["estimate"]
@@ -17,6 +17,8 @@ __all__ = ["estimate"]
 TRIAL_SECONDS = 3.0
 """A trial is stopped at the first record after this time."""
 TRIAL_RECORDS = 3
+DEEPEST = 512
+"""Layers up to which an estimate takes seconds: circuits that grow have a stage for each."""
 
 
 def estimate(options: DisentangleConfig) -> list[Table]:
@@ -27,8 +29,15 @@ def estimate(options: DisentangleConfig) -> list[Table]:
     Raises
     ------
     FileNotFoundError, ValueError
-        As `mpodis.jobs.disentangle.prepare`.
+        As `mpodis.jobs.disentangle.prepare`, and circuits of more than 512 layers.
     """
+    for name in ("depth", "left", "right"):
+        depth = getattr(options, name)
+        if depth is not None and is_whole(str(depth)) and int(depth) > DEEPEST:
+            raise ValueError(
+                f"{name}={depth} is more than the {DEEPEST} layers that can be estimated; estimate "
+                "fewer, the time of a sweep grows in proportion to them or faster"
+            )
     prepared = load_operator(options)
     found = searches(options, prepared)
     problem = found[0].problem
