@@ -57,6 +57,9 @@ sweeps 20 to 30, most of them ten iterations of L-BFGS. An engine that truncates
 largest bond dimension and begins at a smaller one.
 """
 
+POINTER = "something does not work in this result; print it, or see its remarks, for what to do"
+"""Logged in place of the remarks, which the printed result shows."""
+
 _logged: ContextVar[bool] = ContextVar("remarks_are_logged", default=True)
 
 
@@ -71,9 +74,16 @@ def without_remarks() -> Iterator[None]:
 
 
 def log_remarks(found: Disentangled) -> None:
-    """Log the remarks of a result as one warning."""
-    if found.remarks and _logged.get():
+    """Warn that a result has remarks; in full only where the log is followed.
+
+    Who prints the result would otherwise read them twice.
+    """
+    if not found.remarks or not _logged.get():
+        return
+    if log.isEnabledFor(logging.INFO):
         log.warning("%s", "\n".join(found.remarks))
+    else:
+        log.warning("%s", POINTER)
 
 
 # --- at the start

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mpodis import Factorization, brickwall, compress, disentangle, load_run, random_circuit
-from mpodis.advice import without_remarks
+from mpodis.advice import POINTER, log_remarks, without_remarks
 from mpodis.fit import weighted_loss
 from mpodis.structured import low_rank
 
@@ -96,6 +96,10 @@ def test_a_rise_of_entropy_and_an_error_above_one_are_said_and_stored(tmp_path, 
     said = "\n".join(found.remarks)
     assert f"{found.entropies_after.mean():.2f} nats" in said
     assert f"{found.relative_error:.2f}" in said
+    assert caplog.messages == [POINTER]  # the printed result says the rest, once
+    caplog.clear()
+    with caplog.at_level(logging.INFO, logger="mpodis.advice"):
+        log_remarks(found)
     assert caplog.messages == [said]
     assert all(remark in str(found) for remark in found.remarks)
     assert load_run(tmp_path / "run").remarks == found.remarks
