@@ -156,8 +156,8 @@ def disentangle(
         Stop after this many sweeps (ten L-BFGS iterations count as one; a layer that is added to
         circuits that grow gets a fifth of them), when ten sweeps lower the loss by less than the
         fraction `tol`, or after a time (which makes the result depend on the machine's speed).
-        The time is kept within 10 % where it allows for reading the operator and measuring the
-        result, which are always done and take 5 s at 10 qubits.
+        The time ends with the sweep or the L-BFGS iteration in which it is over; the operator is
+        read and the result is measured in any case, which takes 5 s at 10 qubits.
     group : {"SO", "O", "U"}
         Group of the free gates, where `left` and `right` are not an `Ansatz` that says it.
     seed : int or numpy Generator
