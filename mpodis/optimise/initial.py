@@ -50,7 +50,7 @@ def place_initial_guess(
     *,
     around: Point | None,
     core: Sequence,
-    deadline: Deadline,
+    deadline: Deadline | None = None,
 ) -> None:
     """Put the engine at an initial guess.
 
@@ -68,9 +68,10 @@ def place_initial_guess(
         The point that is given.
     core : sequence of arrays
         The core to begin with, see `first_core`.
-    deadline : Deadline
+    deadline : Deadline, optional
         Of the search; `lower_entropies` ends where half of the time left has gone by.
     """
+    deadline = Deadline() if deadline is None else deadline
     rng = np.random.default_rng([options.seed, name])
     ansatze = (problem.left, problem.right)
     fitted = options.core == "update" and options.init in ("random", "entropic")
