@@ -546,8 +546,8 @@ def evolution(
 
     A product formula of fourth order is absorbed from its middle layer outwards, on both sides of
     the MPO at once, and every bond is truncated by its discarded weight. The number of steps
-    follows from the evolution over half the time, computed with several numbers of steps. Its
-    error at most doubles with the time. The errors of truncation are added up as distances.
+    follows from evolutions over half the time with several numbers of steps, as the distance at
+    most doubles over the whole time. The distances by truncation are added up, layer by layer.
 
     Parameters
     ----------
