@@ -34,6 +34,8 @@ CUTOFF = 1e-3
 """Schmidt values that are dropped, relative to the square root of the loss."""
 TIGHTER = 0.1
 """By what cutoffs shrink where the loss turns out to be wrong."""
+LAST_GAIN = 0.1
+"""Part of `Budget.tol` that the last ten iterations alone must gain."""
 OFF = 0.02
 """Relative error of the loss above which cutoffs shrink."""
 
@@ -192,6 +194,10 @@ class CircuitDescent(Descent):
 
     def _decide(self, state: State, budget: Budget) -> None:
         super()._decide(state, budget)
+        if not state.status and state.phase == "lbfgs" and len(state.losses) > 2:
+            before, now = state.losses[-2:]
+            if before - now < LAST_GAIN * budget.tol * now:
+                state.status = "converged"
         if state.status == "converged" and isinstance(self.engine, BoundaryEnvironments):
             found = self.task.true_loss(self.gates, 2 * self.engine.max_bond)
             if abs(found.up_to_phase - state.losses[-1]) > OFF * found.up_to_phase:
