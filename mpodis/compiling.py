@@ -29,7 +29,7 @@ from mpodis.environments.arrays import single_threaded
 from mpodis.environments.overlap import LossEstimate
 from mpodis.gates import check_group
 from mpodis.hamiltonians import Evolution, evolution, trotter
-from mpodis.optimise.compile import CircuitDescent, CircuitTask
+from mpodis.optimise.compile import ITERATIONS, CircuitDescent, CircuitTask
 from mpodis.optimise.descend import Budget
 from mpodis.optimise.grow import constrained_gates
 from mpodis.optimise.problem import as_seed
@@ -51,7 +51,7 @@ log = logging.getLogger(__name__)
 ADVICE = {
     "exact": "the goal is reached",
     "converged": "the loss has stopped falling; more layers, or another start, may lower it",
-    "max_sweeps": "still falling when max_sweeps was reached; raise it, or start=<this result>",
+    "max_iterations": "still falling when max_iterations was reached; raise it, or start=<this result>",
     "max_seconds": "still falling when max_seconds was reached; raise it, or start=<this result>",
     "interrupted": "stopped by the user; start=<this result> goes on",
 }
@@ -69,12 +69,12 @@ PART = 12
 """Sites of the part of a uniform chain whose circuit is optimised first, and repeated."""
 PART_SHARE = 0.4
 """Part of the time that this may take."""
-EXPLORED = 3
+EXPLORED = 5
 """Records after which initial guesses are compared."""
 LAST_SHARE = 0.05
 """Part of a limited time that is kept to measure the result."""
-WINDOW = 3
-"""Records over which a gain counts; of L-BFGS, each has ten iterations."""
+WINDOW = 6
+"""Records over which a gain counts; of L-BFGS, each has five iterations."""
 CRAWL = 0.3
 """A sweep that lowers the loss by less than this fraction hands over to L-BFGS."""
 NEAR = 0.1
@@ -102,7 +102,7 @@ class Compiled(Tabular):
     loss_error, infidelity_error : float
         Estimated errors of both: what the measurement has cut off.
     status : str
-        Why the search ended: "exact" (the goal is reached), "converged", "max_sweeps",
+        Why the search ended: "exact" (the goal is reached), "converged", "max_iterations",
         "max_seconds" or "interrupted".
     start : str
         The initial guess that won.
@@ -200,7 +200,7 @@ def compile_unitary(
     n_init: int = 3,
     goal: float = 1e-12,
     tol: float = 1e-2,
-    max_sweeps: int = 400,
+    max_iterations: int = 2000,
     max_seconds: float | None = None,
     max_bond: int = 128,
     engine: str = "auto",
@@ -238,8 +238,9 @@ def compile_unitary(
         1 - |c| at which the circuit is good enough.
     tol : float
         Stop when thirty iterations lower the loss by less than this fraction.
-    max_sweeps, max_seconds
-        Stop after this many sweeps (ten L-BFGS iterations count as one), or after a time.
+    max_iterations, max_seconds
+        Stop after this many iterations of L-BFGS (and sweeps) from one initial guess, or after a
+        time.
     max_bond : int
         Largest bond dimension of boundaries. They have what the loss asks for, up to this.
     engine : {"auto", "dense", "boundary"}
@@ -276,7 +277,7 @@ def compile_unitary(
         n_init=n_init,
         goal=goal,
         tol=tol,
-        max_sweeps=max_sweeps,
+        max_iterations=max_iterations,
         max_seconds=max_seconds,
         max_bond=max_bond,
         engine=engine,
@@ -295,7 +296,7 @@ def compile_state(
     n_init: int = 3,
     goal: float = 1e-12,
     tol: float = 1e-2,
-    max_sweeps: int = 400,
+    max_iterations: int = 2000,
     max_seconds: float | None = None,
     max_bond: int = 128,
     engine: str = "auto",
@@ -309,7 +310,7 @@ def compile_state(
     target : array (2^n,), MPS or circuit
         psi: amplitudes, also Qiskit's ``Statevector``; an MPS of quimb; or a circuit of quimb,
         Qiskit or mpodis, which acts on |0...0>. It is normalised.
-    depth, ansatz, start, group, n_init, goal, tol, max_sweeps, max_seconds, max_bond, engine, \
+    depth, ansatz, start, group, n_init, goal, tol, max_iterations, max_seconds, max_bond, engine, \
 seed, progbar
         As for `compile_unitary`.
 
@@ -341,7 +342,7 @@ seed, progbar
         n_init=n_init,
         goal=goal,
         tol=tol,
-        max_sweeps=max_sweeps,
+        max_iterations=max_iterations,
         max_seconds=max_seconds,
         max_bond=max_bond,
         engine=engine,
@@ -406,7 +407,7 @@ class _Search:
     n_init: int
     goal: float
     tol: float
-    max_sweeps: int
+    max_iterations: int
     max_seconds: float | None
     max_bond: int
     engine: str
@@ -419,7 +420,7 @@ class _Search:
     engine_name: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("n_init", "max_sweeps", "max_bond"):
+        for name in ("n_init", "max_iterations", "max_bond"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
                 raise ValueError(f"{name}={value!r} must be a whole number, 1 or more")
@@ -564,7 +565,7 @@ class _Search:
         if self.max_seconds is not None:
             left = (1 - LAST_SHARE) * self.max_seconds - self.seconds + state.seconds
         budget = Budget(
-            self.max_sweeps,
+            math.ceil(self.max_iterations / ITERATIONS),
             left,
             self.tol,
             init_sweeps=sweeps,
@@ -582,6 +583,8 @@ class _Search:
             state.status = ""
         elif state.status in ("exact", "max_seconds"):
             self.status = state.status
+        elif state.status == "max_sweeps":
+            state.status = "max_iterations"
 
     def _noted(self, record: dict, descent: CircuitDescent, guess: _Guess) -> dict:
         """The record in the history."""

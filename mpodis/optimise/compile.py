@@ -25,11 +25,12 @@ from mpodis.optimise.descend import Budget, Descent
 from mpodis.optimise.lbfgs import Lbfgs
 from mpodis.optimise.metric import CircuitMetric
 from mpodis.optimise.state import State
-from mpodis.progress import Deadline
 from mpodis.sites import bond_dimensions
 
 __all__ = ["CircuitDescent", "CircuitTask", "PhaseFreeLoss", "identity_core"]
 
+ITERATIONS = 5
+"""L-BFGS iterations of one record."""
 CUTOFF = 1e-3
 """Schmidt values that are dropped, relative to the square root of the loss."""
 TIGHTER = 0.1
@@ -152,6 +153,9 @@ class CircuitDescent(Descent):
         Whether L-BFGS starts from the Gauss-Newton metric where it is known.
     """
 
+    iterations = ITERATIONS
+    stops_at_goal = True
+
     def __init__(
         self, task: CircuitTask, engine: Environments, *, method: str = "auto", metric: bool = True
     ) -> None:
@@ -187,15 +191,15 @@ class CircuitDescent(Descent):
             self._reached = min(self._reached, max(loss, 1e-14))
             self.engine.set_cutoff(max(1e-10, self._share * math.sqrt(self._reached)))
 
-    def _advance(self, state: State, deadline: Deadline) -> float:
-        loss = super()._advance(state, deadline)
+    def _advance(self, state: State, budget: Budget) -> float:
+        loss = super()._advance(state, budget)
         self._follow(loss)
         return loss
 
     def _decide(self, state: State, budget: Budget) -> None:
         super()._decide(state, budget)
-        if not state.status and state.phase == "lbfgs" and len(state.losses) > 2:
-            before, now = state.losses[-2:]
+        if not state.status and state.phase == "lbfgs" and len(state.losses) > 3:
+            before, now = state.losses[-3], state.losses[-1]
             if before - now < LAST_GAIN * budget.tol * now:
                 state.status = "converged"
         if state.status == "converged" and isinstance(self.engine, BoundaryEnvironments):

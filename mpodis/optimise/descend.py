@@ -104,6 +104,10 @@ class Descent:
         default the record is the phase and the loss.
     """
 
+    iterations = ITERATIONS
+    stops_at_goal = False
+    """Whether L-BFGS stops at the iteration that comes within `Budget.exact`."""
+
     def __init__(
         self,
         loss: Loss[Any],
@@ -137,7 +141,7 @@ class Descent:
         while not state.status:
             with single_threaded(monitor is not None and monitor.is_small(state)):
                 began = time.perf_counter()
-                value = self._advance(state, budget.deadline(state))
+                value = self._advance(state, budget)
                 state.seconds += time.perf_counter() - began
                 began = time.perf_counter()
                 state.losses.append(float(value))
@@ -194,7 +198,7 @@ class Descent:
                 return
             state.begin(state.guess + 1)
 
-    def _advance(self, state: State, deadline: Deadline) -> float:
+    def _advance(self, state: State, budget: Budget) -> float:
         """The next sweep; returns the loss."""
         if not state.phase:
             state.phase = "init"
@@ -206,7 +210,9 @@ class Descent:
             state.phase = "sweep" if sweeps else "lbfgs"
             state.used_lbfgs = not sweeps
         if state.phase == "lbfgs":
-            return self._lbfgs.run(ITERATIONS, deadline=deadline)
+            goal = budget.floor + budget.exact if self.stops_at_goal else -math.inf
+            deadline = budget.deadline(state)
+            return self._lbfgs.run(self.iterations, deadline=deadline, goal=goal)
         self.loss.sweep(self.engine, self._polar, core=self._core)
         return self.loss.value(self.engine)
 

@@ -85,10 +85,12 @@ class Lbfgs:
         self._groups: list[list[int]] = []  # variables of each size and kind
         self.forget()
 
-    def run(self, iterations: int, *, deadline: Deadline | None = None) -> float:
+    def run(
+        self, iterations: int, *, deadline: Deadline | None = None, goal: float = -math.inf
+    ) -> float:
         """Run at most `iterations` iterations, fewer where no step helps; returns the loss.
 
-        After the first one it ends early when the deadline has passed.
+        After the first one it ends early when the deadline has passed, or the goal is reached.
         """
         if not self._variables and not self.free_core:
             return self.loss.value(self.engine)
@@ -96,7 +98,7 @@ class Lbfgs:
         loss, slope = self._evaluate(point)
         self.damping = min(self.damping, max(loss, 0.0))
         for number in range(iterations):
-            if number and deadline is not None and deadline.has_passed:
+            if number and (loss <= goal or (deadline is not None and deadline.has_passed)):
                 break
             if self.metric is not None:
                 self._move_to(point)

@@ -127,9 +127,14 @@ class CircuitMetric:
         return self._overlaps(strings) * self._mask
 
     def solve(
-        self, vector: np.ndarray, damping: float, *, rtol: float = 1e-2, iterations: int = 200
+        self, vector: np.ndarray, damping: float, *, rtol: float = 0.0, iterations: int = 0
     ) -> np.ndarray:
-        """(G + damping)^-1 times a vector, by conjugate gradients."""
+        """(G + damping)^-1 times a vector, by conjugate gradients.
+
+        By default as precisely as pays: the gradients of a state cost less than those of a unitary.
+        """
+        usual = (0.3, 20) if self._on_state else (0.1, 60)
+        rtol, iterations = rtol or usual[0], iterations or usual[1]
         rest = vector * self._mask
         found, direction = np.zeros_like(rest), rest
         square = first = float(np.vdot(rest, rest))
