@@ -79,6 +79,8 @@ CRAWL = 0.3
 """A sweep that lowers the loss by less than this fraction hands over to L-BFGS."""
 NEAR = 0.1
 """Loss of an initial guess below which L-BFGS begins without sweeps."""
+FEW = 8
+"""Wires up to which guesses far from the identity are tried."""
 SCALES = (0.05, 0.3, None)
 """Sizes of the generators of initial guesses, in turn; None: random gates."""
 
@@ -198,7 +200,7 @@ def compile_unitary(
     start: Any = "auto",
     group: str = "U",
     n_init: int = 3,
-    goal: float = 1e-12,
+    goal: float = 1e-13,
     tol: float = 1e-2,
     max_iterations: int = 2000,
     max_seconds: float | None = None,
@@ -294,7 +296,7 @@ def compile_state(
     start: Any = "auto",
     group: str = "U",
     n_init: int = 3,
-    goal: float = 1e-12,
+    goal: float = 1e-13,
     tol: float = 1e-2,
     max_iterations: int = 2000,
     max_seconds: float | None = None,
@@ -485,7 +487,11 @@ class _Search:
                 "circuit"
             )
         grows = wanted.depth >= SHALLOW and not constrained_gates(wanted, wanted)
-        found = [self._random(wanted, SCALES[k % 3], rng, grows=grows) for k in range(self.n_init)]
+        scales = SCALES if self.n <= FEW else SCALES[:1]  # of many wires, random gates lead nowhere
+        found = [
+            self._random(wanted, scales[k % len(scales)], rng, grows=grows)
+            for k in range(self.n_init)
+        ]
         if ansatz is None and self.n > 2:  # the layout is ours to choose
             other = brickwall(self.n, wanted.depth, parity=1, group=wanted.group)
             found += [self._random(other, SCALES[0], rng, ", the first layer shifted")]
@@ -532,10 +538,12 @@ class _Search:
         guesses = list(guesses)
         if guesses[0].name == FORMULA:
             yield from self._repeated(guesses)
-        elif guesses[0].grows:
-            yield from self._grown(guesses)
-        if self.status in ("max_seconds", "exact") and self.best is not None:
-            return
+        yield from self._refined(guesses)
+        if guesses[0].grows and self.status == "converged":
+            yield from self._grown(guesses[0].circuit.ansatz)
+
+    def _refined(self, guesses: Sequence[_Guess]) -> Iterator[dict]:
+        """Follow every guess for some time, and the best to the end."""
         runs = []
         for guess in guesses:
             run = self._descent(guess)
@@ -634,18 +642,18 @@ class _Search:
         name = f"the circuit of {n} sites, repeated"
         guesses[:] = [_Guess(name, tiled(search.best.circuit, whole.ansatz))]
 
-    def _grown(self, guesses: list[_Guess]) -> Iterator[dict]:
-        """Optimise a circuit of half the layers, and add layers that are the identity."""
-        whole = guesses[0].circuit.ansatz
+    def _grown(self, whole: Ansatz) -> Iterator[dict]:
+        """Go on from a circuit of half the layers, if that is better than what was found."""
         half = Ansatz(whole.n, whole.layers[: whole.depth // 2], whole.group)
         rng = np.random.default_rng([self.seed, half.depth])
         search = self._sub_search(GROWTH_SHARE)
         for record in search.run([self._random(half, SCALES[0], rng, grows=half.depth >= SHALLOW)]):
             self.records.append(record)
             yield record
-        assert search.best is not None
-        name = f"the circuit of {half.depth} layers"
-        guesses.insert(0, _Guess(name, embed(search.best.circuit, whole)))
+        if search.best is not None and search.loss < self.loss:
+            name = f"the circuit of {half.depth} layers"
+            self.status = ""
+            yield from self._refined([_Guess(name, embed(search.best.circuit, whole))])
 
     # --- the result
 

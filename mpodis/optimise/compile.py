@@ -35,6 +35,12 @@ CUTOFF = 1e-3
 """Schmidt values that are dropped, relative to the square root of the loss."""
 TIGHTER = 0.1
 """By what cutoffs shrink where the loss turns out to be wrong."""
+MEMORY = 10
+"""Pairs that L-BFGS keeps where it starts from the metric, which changes from step to step."""
+PAYS = 3.0
+"""A step from the metric is taken from the beginning where it costs at most so many gradients."""
+SLOW = 0.4
+"""Otherwise plain L-BFGS comes first, until a record lowers the loss by less than this fraction."""
 LAST_GAIN = 0.1
 """Part of `Budget.tol` that the last ten iterations alone must gain."""
 OFF = 0.02
@@ -106,30 +112,35 @@ class CircuitTask:
 
     def engine(self, name: str, max_bond: int) -> Environments:
         """The engine of a name, or with "auto" the one that is the quickest by its estimate."""
-        options = EngineOptions(environment_bond=max_bond)
         if name == "auto":
-            name = self._quickest(options)
+            name = self._quickest(max_bond)
+        options = EngineOptions(environment_bond=max_bond)
         return build_engine(name, self.tensors, self.legs, *self.sides, options=options)
 
-    def _quickest(self, options: EngineOptions) -> str:
-        bonds = bond_dimensions(self.tensors)
+    @property
+    def _size(self) -> ProblemSize:
+        bonds, core_bonds = bond_dimensions(self.tensors), (1,) * (len(self.legs) - 1)
         is_complex = self.ansatz.group == "U"
-        size = ProblemSize(
-            self.legs, *self.sides, bonds, (1,) * (len(self.legs) - 1), is_complex
-        )
-        # cutoffs keep bonds of the boundaries near those of the target
-        near = replace(
-            options, environment_bond=min(options.environment_bond, max(bonds, default=1))
-        )
-        found = []
+        return ProblemSize(self.legs, *self.sides, bonds, core_bonds, is_complex)
+
+    def _near(self, max_bond: int) -> EngineOptions:
+        """Options with a bond dimension of boundaries near that of the target, as cutoffs keep it."""
+        largest = max(bond_dimensions(self.tensors), default=1)
+        return EngineOptions(environment_bond=min(max_bond, largest))
+
+    def _quickest(self, max_bond: int) -> str:
+        options, found = self._near(max_bond), []
         for key in ("dense", "boundary"):
-            kind = ENGINES[key]
-            one = kind.estimate(routed_problem(kind, size), near)
+            one = ENGINES[key].estimate(routed_problem(ENGINES[key], self._size), options)
             if not one.refused and one.bytes <= options.budget:
                 found.append((one.seconds, key))
         if not found:
             raise ValueError("no engine fits the memory; use fewer layers, or a smaller max_bond")
         return min(found)[1]
+
+    def seconds(self, engine: Environments) -> float:
+        """About how long a gradient takes."""
+        return ENGINES[engine.name].estimate(self._size, self._near(engine.max_bond or 1)).seconds
 
     def true_loss(self, gates: Sequence[np.ndarray], max_bond: int) -> LossEstimate:
         """The loss at any size, precise where it is small."""
@@ -161,21 +172,22 @@ class CircuitDescent(Descent):
     ) -> None:
         super().__init__(PhaseFreeLoss(task.tensors), engine, *task.sides, method=method, core=False)
         self.task = task
-        known = CircuitMetric.fits(task.ansatz) and metric
-        self._lbfgs = Lbfgs(
-            self.loss,
-            engine,
-            *task.sides,
-            free_core=False,
-            memory=10 if known else 40,
-            metric=CircuitMetric(task.ansatz, on_state=task.on_state) if known else None,
-        )
+        self._lbfgs = Lbfgs(self.loss, engine, *task.sides, free_core=False)
+        self._metric: CircuitMetric | None = None
+        if metric and CircuitMetric.fits(task.ansatz):
+            self._metric = CircuitMetric(task.ansatz, on_state=task.on_state)
+            if self._metric.seconds < PAYS * task.seconds(engine):
+                self._use_metric()
         self._share, self._reached = CUTOFF, math.inf
+
+    def _use_metric(self) -> None:
+        self._lbfgs.metric, self._lbfgs.memory = self._metric, MEMORY
+        self._lbfgs.damping = math.inf
 
     def place(self, gates: Sequence[np.ndarray]) -> float:
         """Put the engine at the gates of a circuit; returns the loss."""
         self.engine.set(*self.task.parts(gates))
-        self._reached, self._lbfgs.damping = math.inf, math.inf
+        self._reached = math.inf
         self._follow(1.0)
         loss = self.loss.value(self.engine)
         self._follow(loss)
@@ -198,6 +210,13 @@ class CircuitDescent(Descent):
 
     def _decide(self, state: State, budget: Budget) -> None:
         super()._decide(state, budget)
+        plain = self._metric is not None and self._lbfgs.metric is None
+        if plain and state.phase == "lbfgs" and state.status in ("", "converged"):
+            before, now = state.losses[-2:]
+            if state.status or before - now < SLOW * before:
+                self._use_metric()
+                state.status = ""
+                return
         if not state.status and state.phase == "lbfgs" and len(state.losses) > 3:
             before, now = state.losses[-3], state.losses[-1]
             if before - now < LAST_GAIN * budget.tol * now:

@@ -28,6 +28,8 @@ __all__ = ["CircuitMetric"]
 
 BLOCKS = 3
 """Pairs of wires into which a Pauli string must fit."""
+RATE = 3e10
+"""Operations per second of small matrix products on one core."""
 
 _ONE = np.array([np.eye(2), [[0, 1], [1, 0]], [[0, -1j], [1j, 0]], [[1, 0], [0, -1]]])
 _TWO = np.array([np.kron(a, b) for a, b in itertools.product(_ONE, _ONE)])
@@ -68,6 +70,7 @@ class CircuitMetric:
         self._pairs = (ansatz.n + 1) // 2, ansatz.n // 2 + 1  # by the parity of their first wire
         self._extent = min(BLOCKS, max(self._pairs))
         self._layers = _layers(ansatz)
+        self._usual = (0.3, 20) if on_state else (0.1, 60)
         # operators are compared where the fewest gates have spread them
         self._meeting = 0 if on_state else len(self._layers) // 2
         self._parity = self._layers[min(self._meeting, len(self._layers) - 1)].parity
@@ -78,6 +81,13 @@ class CircuitMetric:
         free = np.array([place.fixed is None for place in ansatz.placements])
         self._mask = _ACTS_ON[self._wires] & real & free[:, None]
         self._maps: list[np.ndarray] = []
+
+    @property
+    def seconds(self) -> float:
+        """About how long `solve` takes on one core."""
+        strings = self._pairs[1] * 16**self._extent
+        once = 2 * len(self._layers) * strings * 32 * self._extent / RATE
+        return self._usual[1] * once
 
     @staticmethod
     def fits(ansatz: Ansatz) -> bool:
@@ -133,8 +143,7 @@ class CircuitMetric:
 
         By default as precisely as pays: the gradients of a state cost less than those of a unitary.
         """
-        usual = (0.3, 20) if self._on_state else (0.1, 60)
-        rtol, iterations = rtol or usual[0], iterations or usual[1]
+        rtol, iterations = rtol or self._usual[0], iterations or self._usual[1]
         rest = vector * self._mask
         found, direction = np.zeros_like(rest), rest
         square = first = float(np.vdot(rest, rest))
