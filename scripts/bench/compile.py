@@ -47,7 +47,7 @@ import statistics
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -82,11 +82,12 @@ PUBLISHED = {
 
 # ------------------------------------------------------------------------------------- problems
 
-X, Y, Z = np.array([[0, 1], [1, 0]]), np.array([[0, -1j], [1j, 0]]), np.diag([1, -1])
-ISING = {"J": (0, 0, 1.0), "h": (0.75, 0, 0.6)}
-TRANSVERSE = {"J": (0, 0, 1.0), "h": (1.0, 0, 0)}
-HEISENBERG = {"J": (1.0, 1.0, 1.0), "h": (0, 0, 0)}
-XXZ = {"J": (1.0, 1.0, -0.5), "h": (0.75, 0, 0)}
+ISING = {"ZZ": 1.0, "X": 0.75, "Z": 0.6}
+TRANSVERSE = {"ZZ": 1.0, "X": 1.0}
+HEISENBERG = {"XX": 1.0, "YY": 1.0, "ZZ": 1.0}
+XXZ = {"XX": 1.0, "YY": 1.0, "ZZ": -0.5, "X": 0.75}
+STEPS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64)
+"""Of the product formulas that are peers."""
 
 
 @dataclass
@@ -106,125 +107,70 @@ class Problem:
     trotter: list[tuple[str, Gates]] = field(default_factory=list)
 
 
-def bonds(model: dict, n: int) -> list[np.ndarray]:
-    """H = sum J PP + h P, Pauli matrices, with the fields shared by the bonds of a site."""
-    terms = []
-    for i in range(n - 1):
-        a, b = (1.0 if i == 0 else 0.5), (1.0 if i == n - 2 else 0.5)
-        terms.append(
-            sum(
-                J * np.kron(P, P) + h * (a * np.kron(P, np.eye(2)) + b * np.kron(np.eye(2), P))
-                for P, J, h in zip((X, Y, Z), model["J"], model["h"], strict=True)
-            )
-        )
-    return terms
-
-
-def varied(model: dict, seed: int) -> dict:
-    """The model itself for seed 0, else with couplings that are up to 10 % off."""
-    if seed == 0:
-        return model
+def varied(model: dict, n: int, seed: int) -> dict:
+    """Terms of the model itself for seed 0, else with couplings that are up to 10 % off."""
     rng = np.random.default_rng([seed, 19])
-    return {key: tuple(x * rng.uniform(0.9, 1.1) for x in value) for key, value in model.items()}
+    off = [rng.uniform(0.9, 1.1) if seed else 1.0 for _ in model]
+    couplings = {name: x * c for (name, x), c in zip(model.items(), off, strict=True)}
+    return mpodis.pauli_chain(n, **couplings)
 
 
-def trotter_layers(model: dict, n: int, t: float, steps: int, order: int = 2) -> list[Gates]:
-    """Layers of the product formula; halves that meet are one layer."""
-    s = 1 / (4 - 4 ** (1 / 3))
-    parts = [1.0] if order == 2 else [s, s, 1 - 4 * s, s, s]
-    times: list[list] = []
-    for part in parts * steps:
-        for parity, share in ((0, 0.5), (1, 1.0), (0, 0.5)):
-            if times and times[-1][0] == parity:
-                times[-1][1] += share * part * t / steps
-            else:
-                times.append([parity, share * part * t / steps])
-    spectra = [np.linalg.eigh(term) for term in bonds(model, n)]
-    layers = []
-    for parity, x in times:
-        layer = []
-        for i in range(parity, n - 1, 2):
-            values, vectors = spectra[i]
-            layer.append(((i, i + 1), (vectors * np.exp(-1j * x * values)) @ vectors.conj().T))
-        layers.append(layer)
-    return layers
+def formula(terms: dict, t: float, order: int, steps: int) -> Gates:
+    return fused(listed(mpodis.trotter(terms, t, order, steps=steps)))
 
 
-def trotter_start(model: dict, n: int, t: float, depth: int) -> Gates:
+def trotter_start(terms: dict, n: int, t: float, depth: int) -> Gates:
     """Order 2 in as many steps as the depth holds; a layer that is left over is the identity."""
-    layers = trotter_layers(model, n, t, (depth - 1) // 2)
-    for parity in range(len(layers), depth):
-        layers.append([((i, i + 1), np.eye(4)) for i in range(parity % 2, n - 1, 2)])
-    return [gate for layer in layers for gate in layer]
+    gates = listed(mpodis.trotter(terms, t, layers=depth - 1 + depth % 2))
+    if depth % 2 == 0:
+        gates += [((i, i + 1), np.eye(4)) for i in range(1, n - 1, 2)]
+    return fused(gates)
 
 
-def flat(layers: Iterable[Gates]) -> Gates:
-    return [gate for layer in layers for gate in layer]
+def formulas(terms: dict, t: float, first: Gates, steps: Sequence[int]) -> list[tuple[str, Gates]]:
+    return [(f"{k}", first + formula(terms, t, k, r)) for k in (2, 4) for r in steps]
 
 
-def hamiltonian(model: dict, n: int) -> np.ndarray:
+def hamiltonian(terms: dict, n: int) -> np.ndarray:
     total = np.zeros((2**n, 2**n), complex)
-    for i, term in enumerate(bonds(model, n)):
-        total += np.kron(np.kron(np.eye(2**i), term), np.eye(2 ** (n - i - 2)))
+    for wires, term in terms.items():
+        total += np.kron(np.kron(np.eye(2 ** wires[0]), term), np.eye(2 ** (n - 1 - wires[-1])))
     return total
 
 
-def evolution_mpo(model: dict, n: int, t: float, *, steps: int, max_bond: int = 128):
-    """exp(-i t H) as an MPO on kets, by Suzuki's formula of order 4."""
-    sites = [np.eye(2, dtype=complex).reshape(4) / 2**0.5] * n
-    psi, info = qtn.MPS_product_state(sites), {"cur_orthog": (0, 0)}
-    for k, layer in enumerate(trotter_layers(model, n, t, steps, order=4)):
-        for (i, j), gate in layer[:: -1 if k % 2 else 1]:
-            both = np.einsum("abcd,ef,gh->aebgcfdh", gate.reshape(2, 2, 2, 2), np.eye(2), np.eye(2))
-            psi.gate_(
-                both.reshape(16, 16),
-                (i, j),
-                contract="swap+split",
-                info=info,
-                max_bond=max_bond,
-                cutoff=1e-14,
-                cutoff_mode="rsum2",
-            )
-    psi.permute_arrays("lrp")
-    arrays = [a.reshape(*a.shape[:-1], 2, 2) for a in psi.arrays]
-    arrays = [a * 2**0.5 for a in arrays]
-    return qtn.MatrixProductOperator(arrays, shape="lrud")
-
-
-def evolved_mps(model: dict, n: int, t: float, *, steps: int, max_bond: int, first: Gates):
-    psi, info = qtn.MPS_computational_state("0" * n, dtype=complex), {"cur_orthog": (0, 0)}
-    for wires, gate in first:
-        psi.gate_(gate, wires, contract=True)
-    for k, layer in enumerate(trotter_layers(model, n, t, steps, order=4)):
-        for wires, gate in layer[:: -1 if k % 2 else 1]:
-            psi.gate_(
-                gate,
-                wires,
-                contract="swap+split",
-                info=info,
-                max_bond=max_bond,
-                cutoff=1e-14,
-                cutoff_mode="rsum2",
-            )
-    psi.permute_arrays("lrp")
-    return psi / psi.norm()
+def apply(psi: qtn.MatrixProductState, gates: Gates, *, cutoff: float, max_bond: int | None = None):
+    """The gates on an MPS in place; on one wire, or on neighbours."""
+    info = {"cur_orthog": None}
+    for wires, gate in gates:
+        if len(wires) == 1:
+            psi.gate_(gate, wires, contract=True)
+            continue
+        psi.gate_(
+            gate,
+            wires,
+            contract="swap+split",
+            info=info,
+            max_bond=max_bond,
+            cutoff=cutoff,
+            cutoff_mode="rsum2",
+        )
+    return psi
 
 
 def state(model: dict, n: int, t: float, depth: int, *, max_bond: int = 256, neel: bool = False):
     """A quench from |0...0> or the Neel state, with Trotter's circuit as the start."""
 
     def made(seed: int) -> Problem:
-        chosen = varied(model, seed)
-        first: Gates = [((i,), X) for i in range(1, n, 2)] if neel else []
-        steps = 24 if n < 50 else 12
-        target = evolved_mps(chosen, n, t, steps=steps, max_bond=max_bond, first=first)
-        start = fused(first + trotter_start(chosen, n, t, depth))
-        trotter = [
-            (f"{order}", first + flat(trotter_layers(chosen, n, t, steps, order)))
-            for order in (2, 4)
-            for steps in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64)
-        ]
-        return Problem("state", n, target, depth, start, trotter=trotter)
+        terms = varied(model, n, seed)
+        flip = np.array([[0, 1], [1, 0]])
+        first: Gates = [((i,), flip) for i in range(1, n, 2)] if neel else []
+        target = qtn.MPS_computational_state("0" * n, dtype=complex)
+        gates = first + formula(terms, t, 4, 24 if n < 50 else 12)
+        apply(target, gates, cutoff=1e-15, max_bond=max_bond)
+        target.permute_arrays("lrp")
+        target /= target.norm()
+        start = fused(first + trotter_start(terms, n, t, depth))
+        return Problem("state", n, target, depth, start, trotter=formulas(terms, t, first, STEPS))
 
     return made
 
@@ -233,19 +179,15 @@ def operator(model: dict, n: int, t: float, depth: int):
     """exp(-i t H), with Trotter's circuit as the start."""
 
     def made(seed: int) -> Problem:
-        chosen = varied(model, seed) if n < 50 else model
+        terms = varied(model, n, seed)
         if n <= DENSE_OPERATOR:
-            values, vectors = np.linalg.eigh(hamiltonian(chosen, n))
+            values, vectors = np.linalg.eigh(hamiltonian(terms, n))
             target = (vectors * np.exp(-1j * t * values)) @ vectors.conj().T
         else:
-            target = evolution_mpo(chosen, n, t, steps=16)
-        start = trotter_start(chosen, n, t, depth)
-        trotter = [
-            (f"{order}", flat(trotter_layers(chosen, n, t, steps, order)))
-            for order in (2, 4)
-            for steps in ((1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64) if n < 50 else (2, 4, 6))
-        ]
-        return Problem("operator", n, target, depth, start, trotter=trotter)
+            target = mpodis.evolution(terms, t, error=1e-14 if n < 50 else 1e-11).mpo
+        start = trotter_start(terms, n, t, depth)
+        steps = STEPS if n < 50 else [(depth - 1) // 2]
+        return Problem("operator", n, target, depth, start, trotter=formulas(terms, t, [], steps))
 
     return made
 
@@ -322,7 +264,7 @@ TASKS: dict[str, tuple[Callable[[int], Problem], float]] = {
     "state ising 10": (state(ISING, 10, 1.0, 4), BUDGET),
     "state ising 20": (state(ISING, 20, 1.0, 4), BUDGET),
     "state heisenberg 10": (state(HEISENBERG, 10, 1.0, 6, neel=True), BUDGET),
-    "state quench 50": (state(ISING, 50, 2.0, 8, max_bond=64), BUDGET),
+    "state quench 50": (state(ISING, 50, 4.0, 16, max_bond=64), 3 * BUDGET),
     "operator planted 6/4": (planted(6, 4), BUDGET),
     "operator planted 6/6": (planted(6, 6), BUDGET),
     "operator planted 6/8": (planted(6, 8), BUDGET),
@@ -359,7 +301,7 @@ def small(problem: Problem) -> Problem:
         return state(ISING, 4, 0.5, 2)(0)
     tiny = operator(ISING, 4, 0.5, 2)(0) if problem.start else planted(4, 2)(0)
     if problem.n > DENSE_OPERATOR:
-        tiny.target = evolution_mpo(ISING, 4, 0.5, steps=4)
+        tiny.target = mpodis.evolution(varied(ISING, 4, 0), 0.5).mpo
     return tiny
 
 
@@ -420,10 +362,7 @@ def evaluate(problem: Problem, candidate: Any) -> float:
     if n <= DENSE_STATE:
         vector = target if problem.kind == "vector" else target.to_dense().ravel()
         return 1 - abs(np.vdot(vector, dense(gates, n, np.eye(2**n, 1)))) ** 2
-    psi, info = qtn.MPS_computational_state("0" * n, dtype=complex), {"cur_orthog": (0, 0)}
-    for wires, gate in gates:
-        options = {"contract": "swap+split", "info": info, "cutoff": 1e-15, "cutoff_mode": "rsum2"}
-        psi.gate_(gate, wires, **(options if len(wires) == 2 else {"contract": True}))
+    psi = apply(qtn.MPS_computational_state("0" * n, dtype=complex), gates, cutoff=1e-15)
     return 1 - abs(target.H @ psi) ** 2
 
 
