@@ -737,6 +737,13 @@ def tn_optimizer(backend: str):
     return run
 
 
+def searched():
+    """A contraction path from cotengra's search, in this process alone, so that it counts."""
+    import cotengra
+
+    return cotengra.ReusableHyperOptimizer(parallel=False, max_repeats=32, max_time=1.0)
+
+
 def closed_network(problem: Problem):
     """Parametrised gates, the target, the loss, and how a candidate is read off parameters."""
     n, rng = problem.n, np.random.default_rng(0)
@@ -767,8 +774,10 @@ def closed_network(problem: Problem):
     else:
         target, scale, power = problem.target.H, 2.0**n, 1
 
+    path = searched()
+
     def loss(tn, target):
-        return 1 - (abs((tn | target).contract(all, optimize="auto-hq")) / scale) ** power
+        return 1 - (abs((tn | target).contract(all, optimize=path)) / scale) ** power
 
     def read(x: np.ndarray, optimizer) -> Gates:
         optimizer.vectorizer.vector[:] = x
@@ -797,8 +806,10 @@ def core_network(problem: Problem, rng):
     legs = [f"b{k}" for k in range(n)] + [f"k{k}" for k in range(n)]
     target = qtn.TensorNetwork([qtn.Tensor(problem.target.reshape((2,) * (2 * n)), legs)])
 
+    path = searched()
+
     def loss(tn, target):
-        value = (tn | target).contract(all, optimize="auto-hq")
+        value = (tn | target).contract(all, optimize=path)
         for k in range(n):
             value = value / tn[f"C{k}"].norm()
         return 1 - value
@@ -875,17 +886,25 @@ def work(connection, peer: str, problem: Problem, budget: float) -> None:
     connection.send(row)
 
 
+def chosen(seen: list[tuple[float, float | None, Any]]) -> list[int]:
+    """Which candidates are evaluated: the best, by the peer's own figure, at times and levels."""
+    times, figures = zip(*((t, own) for t, own, _ in seen), strict=True)
+    if len(seen) <= POINTS or None in figures[:-1]:
+        return list(range(len(seen)))
+    figures = [math.inf if own is None else own for own in figures]
+    kept = {0, len(seen) - 1, int(np.argmin(figures))}
+    for limit in [*MARKS, *np.geomspace(max(times[0], 1e-3), times[-1], POINTS)]:
+        before = [k for k, t in enumerate(times) if t <= limit]
+        kept |= {min(before, key=figures.__getitem__)} if before else set()
+    for level in LEVELS:
+        good = [k for k, own in enumerate(figures) if own <= level]
+        kept |= set(good[:1])
+    return sorted(kept)
+
+
 def judged(problem: Problem, seen: list[tuple[float, float | None, Any]]) -> list[list]:
-    """Seconds, loss and CX of some of the candidates: what improves on what came before."""
-    kept, best = [], math.inf
-    for k, (seconds, own, candidate) in enumerate(seen):
-        new = own is None or own < 0.9 * best or k == len(seen) - 1
-        mark = k + 1 < len(seen) and any(seconds <= m < seen[k + 1][0] for m in MARKS)
-        if new or mark:
-            kept.append((seconds, own, candidate))
-            best = min(best, math.inf if own is None else own)
-    while len(kept) > POINTS:
-        kept = kept[:1] + kept[1:-1:2] + kept[-1:]
+    """Seconds, loss and CX of the candidates that are evaluated."""
+    kept = [seen[k] for k in chosen(seen)]
     points = []
     for seconds, own, candidate in kept:
         if candidate is None:
