@@ -299,8 +299,8 @@ def small(problem: Problem) -> Problem:
         vector = np.arange(1.0, 17.0)
         return Problem("vector", 4, vector / np.linalg.norm(vector))
     if problem.kind == "state":
-        return state(ISING, 4, 0.5, 2)(0)
-    tiny = operator(ISING, 4, 0.5, 2)(0) if problem.start else planted(4, 2)(0)
+        return state(ISING, 4, 0.5, 3)(0)
+    tiny = operator(ISING, 4, 0.5, 3)(0) if problem.start else planted(4, 2)(0)
     if problem.n > DENSE_OPERATOR:
         tiny.target = mpodis.evolution(varied(ISING, 4, 0), 0.5).mpo
     return tiny
@@ -1181,6 +1181,7 @@ def measured(options: argparse.Namespace) -> dict:
     if options.redo:
         kept = (r for r in record["runs"] if r["task"] not in tasks or r["peer"] not in peers)
         record["runs"] = list(kept)
+    record["runs"] = [r for r in record["runs"] if "points" in r]
     done = {(r["task"], r["peer"], r["seed"]) for r in record["runs"]}
     for seed in seeds:
         for task, (make, budget) in tasks.items():
