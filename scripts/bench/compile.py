@@ -60,7 +60,7 @@ from scipy.linalg import expm
 from scipy.stats import unitary_group
 
 import mpodis
-from mpodis.files import write_json
+from mpodis.files import write_atomic
 from mpodis.tables import Table
 
 Gates = list[tuple[tuple[int, ...], np.ndarray]]
@@ -71,7 +71,7 @@ MARKS = (1.0, 5.0, 20.0)
 LEVELS = (1e-3, 1e-5, 1e-7)
 """Losses whose times are compared."""
 BUDGET = 20.0
-POINTS = 60
+POINTS = 24
 """Candidates of a run that are evaluated, at most."""
 DENSE_STATE, DENSE_OPERATOR = 12, 10
 """Up to so many sites, evaluation is dense."""
@@ -567,7 +567,7 @@ def aqc(backend: str):
             return compiled(problem.n, problem.target, problem.start, watch, 0.0)
         target = qtn.MatrixProductState.from_dense(problem.target, [2] * problem.n)
         for depth in range(1, 9):
-            compiled(problem.n, target, near_identity(problem.n, depth), watch, 1e-6)
+            compiled(problem.n, target, near_identity(problem.n, depth), watch, 2.2e-9)
         return None
 
     def compiled(n: int, psi, start: Gates, watch: Watch, ftol: float) -> None:
@@ -664,7 +664,7 @@ def qfactor(problem: Problem, watch: Watch) -> None:
             matrices.append(waiting.pop(k)[1])
         x = np.concatenate([np.r_[m.real.ravel(), m.imag.ravel()] for m in matrices])
     while True:
-        done, size, before = 0, 5, math.inf
+        done, size, before = 0, 1, math.inf
         while True:
             # its default tolerances are applied below, over all pieces of a start
             step = QFactor(max_iters=size, min_iters=size, diff_tol_r=0.0, diff_tol_a=0.0)
@@ -993,7 +993,7 @@ def tables(record: dict) -> list[Table]:
         "first: seconds to the first candidate; MB: peak memory above what a task of 4 sites takes",
     )
     compared = {k: v for k, v in searches.items() if not k[1].startswith(("Trotter", "StateP"))}
-    behind = where_behind(compared, {k: v for k, v in figures.items() if k.startswith("at")})
+    behind = where_behind(compared, {k: v for k, v in figures.items() if k != "first"})
     behind += where_behind(vectors, fidelities)
     title = "{}, medians over seeds"
     made = [
@@ -1103,9 +1103,11 @@ def plot(record: dict, path: Path) -> None:
             curve = [(s, max(x, 1e-15)) for s, x in zip(grid, losses, strict=True) if x is not None]
             if curve:
                 style = {"lw": 2.2, "zorder": 3} if peer == "mpodis" else {"lw": 1.1}
-                ax.loglog(*zip(*curve, strict=True), color=f"C{k}", **style)
+                ax.semilogx(*zip(*curve, strict=True), color=f"C{k}", **style)
+        if not task.startswith("core"):
+            ax.set_yscale("log")
         ax.set_title(task, fontsize=8)
-        ax.tick_params(labelsize=7)
+        ax.tick_params(labelsize=7, which="both")
         ax.grid(alpha=0.3)
     for ax in axes.flat[len(tasks) :]:
         ax.set_axis_off()
@@ -1196,8 +1198,15 @@ def measured(options: argparse.Namespace) -> dict:
                 record["runs"].append(row)
                 say(row)
                 if options.out:
-                    write_json(options.out, record)
+                    save(options.out, record)
     return record
+
+
+def save(path: Path, record: dict) -> None:
+    """The record as JSON, a line for every run."""
+    lines = ",\n".join(json.dumps(row, separators=(",", ":")) for row in record["runs"])
+    head = json.dumps({key: value for key, value in record.items() if key != "runs"}, indent=1)
+    write_atomic(path, head[:-2] + ',\n "runs": [\n' + lines + "\n]}\n")
 
 
 def say(row: dict) -> None:
