@@ -941,6 +941,9 @@ def measure(task: str, peer: str, seed: int, problem: Problem, budget: float) ->
 
 
 def loss_at(row: dict, seconds: float) -> float:
+    """The best so far; infinite if the run was stopped before."""
+    if row["seconds"] >= row["budget"] and row["budget"] < seconds:
+        return math.inf
     return min((p[1] for p in row["points"] if p[0] <= seconds), default=math.inf)
 
 
