@@ -177,7 +177,7 @@ def state(model: dict, n: int, t: float, depth: int, *, max_bond: int = 256, nee
 
 
 def operator(model: dict, n: int, t: float, depth: int):
-    """exp(-i t H), with Trotter's circuit as the start."""
+    """exp(-i t H), with Trotter's circuit as the start; of 50 sites as an `Evolution`."""
 
     def made(seed: int) -> Problem:
         terms = varied(model, n, seed)
@@ -185,8 +185,9 @@ def operator(model: dict, n: int, t: float, depth: int):
             values, vectors = np.linalg.eigh(hamiltonian(terms, n))
             target = (vectors * np.exp(-1j * t * values)) @ vectors.conj().T
         else:
-            target = mpodis.evolution(terms, t, error=1e-14 if n < 50 else 1e-11).mpo
-        start = trotter_start(terms, n, t, depth)
+            target = mpodis.evolution(terms, t, error=1e-14 if n < 50 else 1e-11)
+            target = target.mpo if n < 50 else target
+        start = trotter_start(terms, n, t, depth) if n < 50 else None
         steps = STEPS if n < 50 else [(depth - 1) // 2]
         return Problem("operator", n, target, depth, start, trotter=formulas(terms, t, [], steps))
 
@@ -300,7 +301,9 @@ def small(problem: Problem) -> Problem:
         return Problem("vector", 4, vector / np.linalg.norm(vector))
     if problem.kind == "state":
         return state(ISING, 4, 0.5, 3)(0)
-    tiny = operator(ISING, 4, 0.5, 3)(0) if problem.start else planted(4, 2)(0)
+    if problem.n <= DENSE_OPERATOR and problem.start is None:
+        return planted(4, 2)(0)
+    tiny = operator(ISING, 4, 0.5, 3)(0)
     if problem.n > DENSE_OPERATOR:
         tiny.target = mpodis.evolution(varied(ISING, 4, 0), 0.5).mpo
     return tiny
@@ -358,6 +361,7 @@ def evaluate(problem: Problem, candidate: Any) -> float:
     if problem.kind == "operator":
         if n <= DENSE_OPERATOR:
             return 1 - abs(np.vdot(target, dense(gates, n, np.eye(2**n)))) / 2**n
+        target = getattr(target, "mpo", target)
         overlap = mpodis.true_overlap(between(circuit(gates, n)), transposed(target), max_bond=128)
         return 1 - abs(overlap.value)
     if n <= DENSE_STATE:
@@ -421,7 +425,7 @@ def between(found: mpodis.Circuit) -> mpodis.Factorization:
 
 
 def ours(problem: Problem, watch: Watch) -> None:
-    """The public call, with its defaults."""
+    """The public calls, with their defaults."""
     if problem.kind == "core":
         found = watch.call(
             mpodis.disentangle,
@@ -432,77 +436,23 @@ def ours(problem: Problem, watch: Watch) -> None:
         )
         left, core, right = (getattr(found.factorization, x) for x in ("left", "core", "right"))
         sites = [a.reshape(2, 2) for a in mpodis.site_tensors(core)]
-        rows = [
-            [(w, g.T) for w, g in listed(side)] for side in (left, right)
-        ]  # `core_loss` takes the row action
-        watch.history(found.history.records, (rows[0], sites, rows[1]))
-    elif problem.kind == "vector":
-        for layers in range(1, 17):
-            found = mpodis.brickwall_encodings(problem.target[None], layers)[0]
+        rows = [[(w, g.T) for w, g in listed(side)] for side in (left, right)]
+        return watch.history(found.history.records, (rows[0], sites, rows[1]))
+    if problem.kind == "vector":
+        for depth in range(1, 10):
+            found = mpodis.compile_state(problem.target, depth=depth, group="SO")
             watch(listed(found.circuit))
-    elif problem.kind == "state":
-        found = compile_state(problem, watch)
-        records = found.history.records
-        watch.history(
-            [r | {"loss": 1 - (1 - r["loss"]) ** 2} for r in records], listed(found.circuit)
-        )
-    else:
-        found = compile_unitary(problem, watch)
-        watch.history(found.history.records, listed(found.circuit))
-
-
-def compile_unitary(problem: Problem, watch: Watch):
-    n = problem.n
-    start = None if problem.start is None else circuit(problem.start, n)
-    if hasattr(mpodis, "compile_unitary"):
-        options = {"depth": problem.depth} if start is None else {"start": start}
-        return watch.call(
-            mpodis.compile_unitary, problem.target, max_seconds=watch.budget, **options
-        )
-    dense_target = isinstance(problem.target, np.ndarray)
-    target = problem.target.T if dense_target else transposed(problem.target)
-    options = {"core": "fixed", "group": "U", "max_seconds": watch.budget}
-    if start is None:
-        start = mpodis.identity_circuit(mpodis.brickwall(n, problem.depth, group="U", fill=False))
-    else:
-        options |= {"n_init": 1, "init_scale": 0.0}
-    sides = {"left": start.ansatz, "right": mpodis.Ansatz(n, (), "U")}
-    found = watch.call(mpodis.disentangle, target, init=between(start), **sides, **options)
-    return Result(found, found.factorization.left)
-
-
-def compile_state(problem: Problem, watch: Watch):
-    n, target = problem.n, problem.target
-    start = circuit(problem.start, n)
-    if hasattr(mpodis, "compile_state"):
-        return watch.call(mpodis.compile_state, target, start=start, max_seconds=watch.budget)
-    arrays = list(target.arrays)
-    arrays[0], arrays[-1] = arrays[0][None], arrays[-1][:, None]
-    rows = mpodis.mpo_from_tensors([a.transpose(0, 2, 1)[:, None] for a in arrays])
-    zero = mpodis.mpo_from_tensors([np.eye(1, 2).reshape(1, 1, 2, 1)] * n)
-    none = mpodis.Circuit(mpodis.Ansatz(0, (), "U"), ())
-    found = watch.call(
-        mpodis.disentangle,
-        rows,
-        left=none.ansatz,
-        right=start.ansatz,
-        core="fixed",
-        init=mpodis.Factorization(none, zero, start, (1, 2**n)),
-        n_init=1,
-        group="U",
-        max_seconds=watch.budget,
-    )
-    return Result(found, found.factorization.right)
-
-
-@dataclass
-class Result:
-    found: mpodis.Disentangled
-    circuit: mpodis.Circuit
-
-    @property
-    def history(self):
-        return self.found.history
+        return None
+    call = mpodis.compile_state if problem.kind == "state" else mpodis.compile_unitary
+    options: dict[str, Any] = {"depth": problem.depth}
+    if problem.start is not None:
+        options = {"start": circuit(problem.start, problem.n)}
+    found = watch.call(call, problem.target, max_seconds=watch.budget, **options)
+    losses = [(r["seconds"], r["loss"]) for r in found.history.records]
+    if problem.kind == "state":
+        losses = [(seconds, 1 - (1 - loss) ** 2) for seconds, loss in losses]
+    records = [{"seconds": seconds, "loss": loss} for seconds, loss in losses]
+    return watch.history(records, listed(found.circuit))
 
 
 # -------------------------------------------------------------------------------------- peers
