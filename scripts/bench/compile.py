@@ -877,7 +877,7 @@ def measure(task: str, peer: str, seed: int, problem: Problem, budget: float) ->
     process = context.Process(target=work, args=(there, peer, problem, budget))
     process.start()
     there.close()
-    limit = 6 * budget + 240
+    limit = 30 * budget + 600  # of a machine that others use too
     try:
         row = here.recv() if here.poll(limit) else {"failed": f"no answer in {limit:.0f} s"}
     except EOFError:
