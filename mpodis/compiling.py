@@ -504,7 +504,9 @@ class _Search:
             raise TypeError("depth= describes a brickwall; leave it out where ansatz= is given")
         if depth is None and ansatz is None:
             if given is None:
-                raise TypeError("give depth=, the number of layers, or ansatz=, or a circuit start=")
+                raise TypeError(
+                    "give depth=, the number of layers, or ansatz=, or a circuit start="
+                )
             if given.n == self.n:
                 return given.ansatz
             depth = given.ansatz.depth
@@ -628,7 +630,9 @@ class _Search:
             return
         small = trotter(inside, t, "fitted", layers=whole.ansatz.depth, n=n)
         again = tiled(small, whole.ansatz)
-        if any(np.abs(x - y).max() > UNIFORM for x, y in zip(again.gates, whole.gates, strict=True)):
+        if any(
+            np.abs(x - y).max() > UNIFORM for x, y in zip(again.gates, whole.gates, strict=True)
+        ):
             return  # the chain is not uniform
         part = evolution(inside, t, error=self.target.error, n=n)
         tensors = unitary_target(part)

@@ -1,4 +1,4 @@
-"""Progress bars (widgets in notebooks, plain lines where there is no terminal) and time limits; Ctrl-C."""
+"""Progress bars (widgets in notebooks, plain lines elsewhere), time limits, and Ctrl-C."""
 
 from __future__ import annotations
 

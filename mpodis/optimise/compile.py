@@ -43,6 +43,8 @@ SLOW = 0.4
 """Otherwise plain L-BFGS comes first, until a record lowers the loss by less than this fraction."""
 LAST_GAIN = 0.1
 """Part of `Budget.tol` that the last ten iterations alone must gain."""
+LEAST = 1e-3
+"""The smallest cutoffs, relative to the usual ones."""
 OFF = 0.02
 """Relative error of the loss above which cutoffs shrink."""
 
@@ -124,7 +126,7 @@ class CircuitTask:
         return ProblemSize(self.legs, *self.sides, bonds, core_bonds, is_complex)
 
     def _near(self, max_bond: int) -> EngineOptions:
-        """Options with a bond dimension of boundaries near that of the target, as cutoffs keep it."""
+        """Options whose bond dimension is near that of the target, as cutoffs keep it."""
         largest = max(bond_dimensions(self.tensors), default=1)
         return EngineOptions(environment_bond=min(max_bond, largest))
 
@@ -170,7 +172,9 @@ class CircuitDescent(Descent):
     def __init__(
         self, task: CircuitTask, engine: Environments, *, method: str = "auto", metric: bool = True
     ) -> None:
-        super().__init__(PhaseFreeLoss(task.tensors), engine, *task.sides, method=method, core=False)
+        super().__init__(
+            PhaseFreeLoss(task.tensors), engine, *task.sides, method=method, core=False
+        )
         self.task = task
         self._lbfgs = Lbfgs(self.loss, engine, *task.sides, free_core=False)
         self._metric: CircuitMetric | None = None
@@ -221,11 +225,16 @@ class CircuitDescent(Descent):
             before, now = state.losses[-3], state.losses[-1]
             if before - now < LAST_GAIN * budget.tol * now:
                 state.status = "converged"
-        if state.status == "converged" and isinstance(self.engine, BoundaryEnvironments):
-            found = self.task.true_loss(self.gates, 2 * self.engine.max_bond)
-            if abs(found.up_to_phase - state.losses[-1]) > OFF * found.up_to_phase:
-                if self._share > 1e-3 * CUTOFF:
-                    self._share *= TIGHTER
-                    self._reached = math.inf
-                    self._follow(found.up_to_phase)
-                    state.status = ""
+        if state.status == "converged" and self._is_off(state.losses[-1]):
+            self._share *= TIGHTER
+            self._reached = math.inf
+            self._follow(state.losses[-1])
+            state.status = ""
+
+    def _is_off(self, loss: float) -> bool:
+        """Whether the boundaries are cut so much that the loss is wrong, and can be cut less."""
+        engine = self.engine
+        if not isinstance(engine, BoundaryEnvironments) or self._share <= LEAST * CUTOFF:
+            return False
+        true = self.task.true_loss(self.gates, 2 * engine.max_bond).up_to_phase
+        return abs(true - loss) > OFF * true

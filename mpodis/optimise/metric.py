@@ -64,7 +64,8 @@ class CircuitMetric:
     def __init__(self, ansatz: Ansatz, *, on_state: bool = False) -> None:
         if not self.fits(ansatz):
             raise ValueError(
-                f"the metric needs gates on one or two neighbouring wires, without ties; got {ansatz}"
+                "the metric needs gates on one or two neighbouring wires, without ties; got "
+                f"{ansatz}"
             )
         self._on_state = on_state
         self._pairs = (ansatz.n + 1) // 2, ansatz.n // 2 + 1  # by the parity of their first wire
@@ -93,8 +94,10 @@ class CircuitMetric:
     def fits(ansatz: Ansatz) -> bool:
         """Whether all gates are untied and act on one or two neighbouring wires."""
         places = ansatz.placements
-        return bool(places) and ansatz.is_local and all(
-            place.width <= 2 and place.tie is None for place in places
+        return (
+            bool(places)
+            and ansatz.is_local
+            and all(place.width <= 2 and place.tie is None for place in places)
         )
 
     def set(self, gates: Sequence[np.ndarray]) -> None:

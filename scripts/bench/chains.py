@@ -60,7 +60,9 @@ def cell(model: str, n: int, layers: int, max_seconds: float) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", default="notebooks/records/chains.json")
-    parser.add_argument("--max-seconds", type=float, default=1200.0, help="of every cell, by the clock")
+    parser.add_argument(
+        "--max-seconds", type=float, default=1200.0, help="of every cell, by the clock"
+    )
     parser.add_argument("--cells", nargs="*", help="model/sites/layers")
     given = parser.parse_args()
     usual = [f"{model}/50/{layers}" for model, row in PUBLISHED.items() for layers in row]
