@@ -1,5 +1,6 @@
 """The boundary engine where it truncates: accuracy, precision, many sites, what it keeps."""
 
+import json
 import os
 import subprocess
 import sys
@@ -264,6 +265,77 @@ def test_a_form_beyond_all_floats_says_so():
     engine.set(circuit.gates, target, circuit.gates)
     with pytest.raises(OverflowError, match=r"the scale exp\(\d+\); divide them by their norms"):
         engine.inner()
+
+
+# --- bond dimensions by a cutoff
+
+
+def test_a_cutoff_leaves_every_bond_what_it_needs():
+    exact, *_ = chain(10, 4, max_bond=EXACT, scale=0.1)
+    h, widest, errors = exact.inner(), [], []
+    for cutoff in (1e-1, 1e-2, 1e-3):
+        engine, *_ = chain(10, 4, max_bond=48, scale=0.1)
+        engine.set_cutoff(cutoff)
+        engine.inner()
+        bonds = [boundary.bonds for boundary in engine._pulled[1:]]
+        widest.append(max(map(max, bonds)))
+        assert bonds == [tuple(found) for found in engine.plan["pulled"][1:]]
+        errors.append(abs(engine.inner() - h) / abs(h))
+        for boundary in engine._pulled[2:]:  # the last values that were kept lie at the cutoff
+            for w in boundary.weights[1:-1]:
+                values = np.linalg.svd(w, compute_uv=False) if w.ndim == 2 else w
+                assert len(values) == 1 or values[-1] > 0.3 * cutoff * values[0]
+    assert widest[0] < widest[1] < widest[2] <= 48
+    assert errors[0] > errors[1] > errors[2]
+    assert errors[2] < 1e-4
+
+
+def test_bond_dimensions_stay_until_the_cutoff_is_set_again():
+    engine, _, left, _ = chain(10, 4, max_bond=32, scale=0.1)
+    engine.set_cutoff(1e-3)
+    engine.gradient()
+    plan = engine.plan
+    other = random_circuit(left.ansatz, seed=5, scale=0.5)
+    engine.set(left=other.gates)
+    engine.sweep({"left": climb, "right": climb})
+    assert engine.plan == plan
+    engine.set_cutoff(1e-3)
+    engine.gradient()
+    assert engine.plan != plan
+
+
+@pytest.mark.parametrize("truncation", METHODS)
+def test_the_plan_makes_another_engine_compute_the_same(truncation):
+    updates = {"left": climb, "right": climb}
+    engine, *_ = chain(10, 4, max_bond=24, scale=0.1, truncation=truncation)
+    assert engine.plan is None
+    engine.set_cutoff(1e-3)
+    engine.gradient()
+    engine.sweep(updates)
+    other, *_ = chain(10, 4, max_bond=8, scale=0.3, truncation=truncation)
+    other.plan = json.loads(json.dumps(engine.plan))
+    other.set(engine.left, engine.core, engine.right)
+    assert (other.max_bond, other.cutoff) == (24, 1e-3)
+    assert other.inner() == engine.inner()
+    for one in (engine, other):
+        one.sweep(updates)
+    assert_same_gates(engine, other)
+
+
+def test_the_form_is_smooth_where_the_cutoff_has_found_bonds():
+    engine, _, left, _ = chain(10, 4, max_bond=32, scale=0.1)
+    engine.set_cutoff(1e-3)
+    start, slope = list(engine.left), engine.gradient()
+    other = random_circuit(left.ansatz, seed=5, scale=1.0).gates
+    turns = [0.5 * (g - g.T) for g in other]
+    values = []
+    for step in (-1e-4, 1e-4):
+        engine.set(
+            left=[g @ (np.eye(len(g)) + step * x) for g, x in zip(start, turns, strict=True)]
+        )
+        values.append(engine.inner())
+    expected = sum(inner(e, g @ x) for e, g, x in zip(slope.left, start, turns, strict=True))
+    assert_allclose((values[1] - values[0]) / 2e-4, expected, rtol=0.1)
 
 
 # --- caches

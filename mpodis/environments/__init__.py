@@ -4,7 +4,8 @@
 a problem gets. `dense` holds whole operators; `network` contracts the closed tensor network, site
 by site (`transverse`) or along a searched tree (`tree`); `boundary` pulls MPOs through the
 circuits and truncates them. `routed` brings gates on wires that are not neighbours to engines that
-keep neighbours only, `arrays` holds devices and threads. `overlap` measures a result independently
+keep neighbours only, `folded` a circuit around an identity core to engines that gain by having it
+on both sides; `arrays` holds devices and threads. `overlap` measures a result independently
 of the engine that found it.
 """
 

@@ -70,6 +70,9 @@ class EngineOptions:
         Pool on which the tree engine contracts slices, see `TreeEnvironments`.
     optimize : optional
         How the tree engine finds its contraction tree, see `network.tree.search_path`.
+    identity_core : bool
+        The core is a multiple of the identity and stays so: engines that gain by it take the
+        layers of a circuit on one side from both sides, see `FoldedEnvironments`.
 
     Raises
     ------
@@ -84,6 +87,7 @@ class EngineOptions:
     seed: int = 0
     executor: Any = None
     optimize: Any = None
+    identity_core: bool = False
 
     def __post_init__(self) -> None:
         if self.environment_bond < 1:
@@ -303,11 +307,14 @@ class Engine(Environments, Protocol):
     any_wires : bool
         Whether the engine keeps gates on wires that are not neighbours in ascending order. Others
         get such circuits with SWAPs, see `routed.RoutedEnvironments`.
+    folds : bool
+        Whether a circuit costs less on both sides of an identity core than on one.
     limit : float
         Largest dimension of an operator that the engine takes.
     """
 
     any_wires: ClassVar[bool] = False
+    folds: ClassVar[bool] = False
     limit: ClassVar[float] = math.inf
 
     @classmethod

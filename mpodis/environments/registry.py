@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 from mpodis.circuit.ansatz import Ansatz
 from mpodis.conventions import Legs
 from mpodis.environments.boundary.engine import BoundaryEnvironments
 from mpodis.environments.dense.engine import DenseEnvironments
+from mpodis.environments.folded import FoldedEnvironments, folded, folds
 from mpodis.environments.network.transverse import TransverseEnvironments
 from mpodis.environments.network.tree import TreeEnvironments
 from mpodis.environments.protocol import (
@@ -85,6 +88,11 @@ def build_engine(
     SWAPs.
     """
     kind = engine_named(engine)
+    if folds(kind, legs, left, right, options):
+        plain = replace(options, identity_core=False)
+        whole = partial(build_engine, engine, target, legs, left, right, options=plain)
+        halves = build_engine(engine, target, legs, *folded(left, right), options=plain)
+        return FoldedEnvironments(halves, left, right, whole)
     if kind.any_wires or (left.is_local and right.is_local):
         return kind.build(target, legs, left, right, options)
     return RoutedEnvironments.around(kind, target, legs, left, right, options)

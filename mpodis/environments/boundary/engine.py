@@ -76,6 +76,7 @@ class BoundaryEnvironments(Engine):
 
     name = "boundary"
     exact = False
+    folds = True
 
     def __init__(
         self,
