@@ -327,6 +327,7 @@ class BoundaryEnvironments(Engine):
         up, depth = direction == "up", len(self._steps)
         reached = self._pushed if up else self._pulled
         moving = self._pushed_to(depth) if up else self._pulled_to(0)
+        last = 0 if up else depth - 1
         for k in reversed(range(depth)) if up else range(depth):
             step = self._steps[k]
             if not step.is_free(sides):
@@ -340,6 +341,8 @@ class BoundaryEnvironments(Engine):
                     step, fixed, moving, beyond, self._gates, self._backend, adjoint=not up
                 )
                 blocks = contraction.sweep(visit, sides)
+                if k == last and not changes:
+                    return  # nothing comes after
                 moving = self._truncated(moving, k, up, blocks)
             if changes:
                 reached[k if up else k + 1] = moving

@@ -252,7 +252,8 @@ class Truncation:
         sketch[: len(near)] += near
         image = (rest @ dagger(sketch)).reshape(len(outer), -1)
         image = dagger(outer) @ outer @ image if outer.ndim == 2 else (outer**2)[:, None] * image
-        space = isometry((dagger(rest) @ image.reshape(-1, bound))[None])
+        # transposed, so that the smaller matrix is conjugated and LAPACK needs no copy
+        space = isometry(dagger(dagger(image.reshape(-1, bound)) @ rest)[None])
         cut = rest @ space[0]
         root = _root(_weighted(outer[None], cut).reshape(cut.shape))
         return None if root is None else (space, root[None], cut[None])
