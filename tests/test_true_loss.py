@@ -102,6 +102,15 @@ def test_the_error_says_what_max_bond_cuts_off():
         assert abs(estimate.loss - best.loss) <= 1.1 * (estimate.error + best.error)
 
 
+def test_a_target_of_more_than_max_bond_is_no_reason_to_stop():
+    found, target = pair(12, 6, 1e-6, spread=0.02)
+    bond = max(target.bond_sizes())
+    best = true_loss(found, target)
+    assert best.max_bond < bond
+    estimate = true_loss(found, target, max_bond=bond - 1)
+    assert abs(estimate.loss - best.loss) < estimate.error + best.error < 0.05 * best.loss
+
+
 def test_large_losses_agree_with_the_overlap():
     found, target = pair(24, 4, 0.1, spread=0.1)
     assert_allclose(true_loss(found, target).loss, 1 - true_overlap(found, target).value, rtol=1e-3)

@@ -155,8 +155,8 @@ class Truncation:
         for k, w in enumerate(weights):
             if len(w) > bounds[k]:  # between blocks; sorted, so that the smallest are cut off
                 weights[k] = w[: bounds[k]]
-                self.is_full |= bounds[k] == self.max_bond
                 if w.ndim == 1:
+                    self.is_full |= self._count(w[None], cutoff) > self.max_bond
                     self.discarded += float((w[bounds[k] :] ** 2).sum())
         groups: dict[tuple, list] = {}
         for block, x in zip(step.blocks, blocks, strict=True):
