@@ -30,8 +30,8 @@ __all__ = ["FoldedEnvironments", "folded", "folded_problem", "folds"]
 class FoldedEnvironments(Environments):
     """Environments of one circuit, by an engine in which its second half is the right circuit.
 
-    The core is a multiple of the identity on every site. It stays one, and has no environments:
-    `Gradient.core` is empty.
+    The core is a multiple of the identity on every site and stays one. Of its environments,
+    `Gradient.core` has the parts along it.
 
     Parameters
     ----------
@@ -127,7 +127,8 @@ class FoldedEnvironments(Environments):
     def gradient(self, scale: float = 1.0) -> Gradient:
         found = self.engine.gradient(scale)
         left, right = self._of("left", found), self._of("right", found)
-        return replace(found, left=left, right=right, core=[])
+        core = [site * (found.inner / np.linalg.norm(site) ** 2) for site in self.core]
+        return replace(found, left=left, right=right, core=core)
 
     def fitted_core(self) -> list[np.ndarray]:
         return self._whole().fitted_core()
