@@ -2,7 +2,7 @@
 """The boundary engine on the circuits of an evolution operator: time and error of a gradient.
 
     python scripts/bench/boundary.py --out boundary.json
-    python scripts/bench/boundary.py --layers 9 --iterations 20
+    python scripts/bench/boundary.py --parts gradients --layers 9 --iterations 20
 
 Ising chain H = sum ZZ + .75 X + .6 Z, exp(-i t H) at t = 2, brickwalls of U(4) gates, on one core.
 Gradients are those of f in the Lie algebra of the gates, their errors Frobenius norms over all
@@ -42,6 +42,7 @@ TERMS = {"ZZ": 1.0, "X": 0.75, "Z": 0.6}
 TIME = 2.0
 REFERENCE = 96
 """D against which errors are measured."""
+PARTS = ("half sweeps", "states", "gradients")
 POINTS = [(24, 0.0), (32, 0.0), (48, 0.0), (64, 0.0)]
 POINTS += [(64, cutoff) for cutoff in (1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9)]
 """(D, cutoff); 0 for none."""
@@ -206,19 +207,17 @@ def main() -> None:
     parser.add_argument("--sites", type=int, default=50)
     parser.add_argument("--layers", type=int, nargs="*", default=[9, 13])
     parser.add_argument("--iterations", type=int, default=60)
+    parser.add_argument("--parts", nargs="*", choices=PARTS, default=PARTS)
     parser.add_argument("--out", help="JSON record to write")
     options = parser.parse_args()
-    record = {
-        "command": "scripts/bench/boundary.py",
-        "version": mpodis.__version__,
-        "half sweeps": half_sweeps(),
-        "states": states(),
-        "gradients": [
-            row
-            for layers in options.layers
-            for row in gradients(options.sites, layers, options.iterations)
-        ],
-    }
+    record = {"command": "scripts/bench/boundary.py", "version": mpodis.__version__}
+    if "half sweeps" in options.parts:
+        record["half sweeps"] = half_sweeps()
+    if "states" in options.parts:
+        record["states"] = states()
+    if "gradients" in options.parts:
+        cells = [gradients(options.sites, d, options.iterations) for d in options.layers]
+        record["gradients"] = [row for cell in cells for row in cell]
     if options.out:
         Path(options.out).write_text(json.dumps(record, indent=1) + "\n")
 
