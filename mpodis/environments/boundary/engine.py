@@ -162,7 +162,9 @@ class BoundaryEnvironments(Engine):
         """Drop other Schmidt values; bond dimensions are found anew at the next evaluation.
 
         From then on they stay, and the form is a smooth function of the gates, until cutoff or
-        `max_bond` change or this is called again.
+        `max_bond` change or this is called again. On chains of 50 sites and 9 to 13 layers the
+        gradient is off by .1 to .4 of the cutoff and f by 20 to 40 times its square, where the
+        circuit is on both sides of the core.
         """
         self._truncate(self.max_bond, cutoff, anew=True)
 
