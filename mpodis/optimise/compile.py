@@ -15,7 +15,7 @@ import numpy as np
 
 from mpodis.circuit import Ansatz
 from mpodis.conventions import Legs
-from mpodis.environments.boundary.engine import BoundaryEnvironments
+from mpodis.environments.folded import folded_problem
 from mpodis.environments.overlap import LossEstimate, estimate_loss
 from mpodis.environments.protocol import EngineOptions, Environments, Gradient, ProblemSize
 from mpodis.environments.registry import ENGINES, build_engine
@@ -37,7 +37,7 @@ TIGHTER = 0.1
 """By what cutoffs shrink where the loss turns out to be wrong."""
 MEMORY = 10
 """Pairs that L-BFGS keeps where it starts from the metric, which changes from step to step."""
-PAYS = 3.0
+PAYS = 8.0
 """A step from the metric is taken from the beginning where it costs at most so many gradients."""
 SLOW = 0.4
 """Otherwise plain L-BFGS comes first, until a record lowers the loss by less than this fraction."""
@@ -116,7 +116,7 @@ class CircuitTask:
         """The engine of a name, or with "auto" the one that is the quickest by its estimate."""
         if name == "auto":
             name = self._quickest(max_bond)
-        options = EngineOptions(environment_bond=max_bond)
+        options = EngineOptions(environment_bond=max_bond, identity_core=not self.on_state)
         return build_engine(name, self.tensors, self.legs, *self.sides, options=options)
 
     @property
@@ -128,26 +128,39 @@ class CircuitTask:
     def _near(self, max_bond: int) -> EngineOptions:
         """Options whose bond dimension is near that of the target, as cutoffs keep it."""
         largest = max(bond_dimensions(self.tensors), default=1)
-        return EngineOptions(environment_bond=min(max_bond, largest))
+        return EngineOptions(
+            environment_bond=min(max_bond, largest), identity_core=not self.on_state
+        )
 
     def _quickest(self, max_bond: int) -> str:
         options, found = self._near(max_bond), []
         for key in ("dense", "boundary"):
-            one = ENGINES[key].estimate(routed_problem(ENGINES[key], self._size), options)
+            one = ENGINES[key].estimate(self._problem(key, options), options)
             if not one.refused and one.bytes <= options.budget:
                 found.append((one.seconds, key))
         if not found:
             raise ValueError("no engine fits the memory; use fewer layers, or a smaller max_bond")
         return min(found)[1]
 
+    def _problem(self, engine: str, options: EngineOptions) -> ProblemSize:
+        """The problem as an engine of this name sees it."""
+        kind = ENGINES[engine]
+        return routed_problem(kind, folded_problem(kind, self._size, options))
+
     def seconds(self, engine: Environments) -> float:
         """About how long a gradient takes."""
-        return ENGINES[engine.name].estimate(self._size, self._near(engine.max_bond or 1)).seconds
+        options = self._near(engine.max_bond or 1)
+        return ENGINES[engine.name].estimate(self._problem(engine.name, options), options).seconds
 
     def true_loss(self, gates: Sequence[np.ndarray], max_bond: int) -> LossEstimate:
         """The loss at any size, precise where it is small."""
         return estimate_loss(
-            self.tensors, self.legs, self.sides, self.parts(gates), max_bond=max_bond
+            self.tensors,
+            self.legs,
+            self.sides,
+            self.parts(gates),
+            max_bond=max_bond,
+            rtol=1e-2,
         )
 
 
@@ -203,7 +216,7 @@ class CircuitDescent(Descent):
 
     def _follow(self, loss: float) -> None:
         """Bond dimensions and cutoffs that suit the present gates, whose loss is given."""
-        if isinstance(self.engine, BoundaryEnvironments):
+        if not self.engine.exact:
             self._reached = min(self._reached, max(loss, 1e-14))
             self.engine.set_cutoff(max(1e-10, self._share * math.sqrt(self._reached)))
 
@@ -234,7 +247,7 @@ class CircuitDescent(Descent):
     def _is_off(self, loss: float) -> bool:
         """Whether the boundaries are cut so much that the loss is wrong, and can be cut less."""
         engine = self.engine
-        if not isinstance(engine, BoundaryEnvironments) or self._share <= LEAST * CUTOFF:
+        if engine.exact or self._share <= LEAST * CUTOFF:
             return False
-        true = self.task.true_loss(self.gates, 2 * engine.max_bond).up_to_phase
+        true = self.task.true_loss(self.gates, 2 * (engine.max_bond or 1)).up_to_phase
         return abs(true - loss) > OFF * true

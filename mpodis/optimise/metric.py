@@ -28,7 +28,7 @@ __all__ = ["CircuitMetric"]
 
 BLOCKS = 3
 """Pairs of wires into which a Pauli string must fit."""
-RATE = 3e10
+RATE = 2e10
 """Operations per second of small matrix products on one core."""
 
 _ONE = np.array([np.eye(2), [[0, 1], [1, 0]], [[0, -1j], [1j, 0]], [[1, 0], [0, -1]]])
