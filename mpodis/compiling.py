@@ -51,7 +51,8 @@ log = logging.getLogger(__name__)
 ADVICE = {
     "exact": "the goal is reached",
     "converged": "the loss has stopped falling; more layers, or another start, may lower it",
-    "max_iterations": "still falling when max_iterations was reached; raise it, or start=<this result>",
+    "max_iterations": "still falling when max_iterations was reached; raise it, or go on with "
+    "start=<this result>",
     "max_seconds": "still falling when max_seconds was reached; raise it, or start=<this result>",
     "interrupted": "stopped by the user; start=<this result> goes on",
 }

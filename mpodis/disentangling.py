@@ -101,8 +101,10 @@ def disentangle(
     sensitivity : array (outputs, outputs), optional
         Second moment of the gradients of the network's loss at the layer's outputs, see
         `mpodis.Activations`.
-    core : {"update", "fixed"}
-        Update the core in every sweep, or keep the truncated MPO as the paper does.
+    core : {"update", "fixed", "identity"}
+        Update the core in every sweep, or keep the truncated MPO as the paper does. Or it is the
+        identity and stays so (|0> and <0| where a leg has dimension 1), for operators that are near
+        a unitary; a single circuit is found by `compile_unitary`.
     method : {"auto", "sweeps", "lbfgs"}
         Closed-form sweeps until they gain little and then Riemannian L-BFGS over gates and core, or
         one of the two alone.

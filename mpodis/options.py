@@ -300,8 +300,9 @@ class CommonSearchOptions(Config):
     max_bond: int = option(1, "Bond dimension chi' of the core.", least=1)
     core: str = option(
         "update",
-        "Update the core in every sweep, or keep the truncated MPO as the paper does.",
-        choices=("update", "fixed"),
+        "Update the core in every sweep, or keep the truncated MPO as the paper does, or the "
+        "identity.",
+        choices=("update", "fixed", "identity"),
     )
     method: str = option(
         "auto",

@@ -18,11 +18,13 @@ from autoray import do
 from mpodis.conventions import Array, Legs, crop, fuse, padded_shape
 
 if TYPE_CHECKING:
+    import numpy as np
     from quimb.tensor import MatrixProductOperator
 
 __all__ = [
     "bond_dimensions",
     "contract_tensors",
+    "identity_tensors",
     "is_mpo",
     "left_canonical",
     "legs_of",
@@ -143,6 +145,13 @@ def legs_of(tensors: Sequence[Array]) -> Legs:
 def bond_dimensions(tensors: Sequence[Array]) -> tuple[int, ...]:
     """Bond dimensions between neighbouring sites, n - 1 of them."""
     return tuple(int(tensor.shape[3]) for tensor in tensors[:-1])
+
+
+def identity_tensors(legs: Legs) -> list[np.ndarray]:
+    """Site tensors of the identity, of norm 1; where a leg has dimension 1, of |0> or <0|."""
+    import numpy as np
+
+    return [np.eye(i, o).reshape(1, i, o, 1) / math.sqrt(min(i, o)) for i, o in legs]
 
 
 def mpo_to_dense(mpo: MatrixProductOperator, *, shape: tuple[int, int] | None = None) -> Array:

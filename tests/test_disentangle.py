@@ -12,7 +12,7 @@ from mpodis.circuit.circuit import random_circuit
 from mpodis.disentangling import disentangle
 from mpodis.measures import second_moment, von_neumann_bound
 from mpodis.mpo import compress, truncate
-from mpodis.sites import site_tensors
+from mpodis.sites import mpo_to_dense, site_tensors
 from reference import (
     circuit_matrix,
     dense_from_cores,
@@ -300,3 +300,26 @@ def test_starts_do_not_depend_on_their_number():
         assert_array_equal(
             few.history.column("loss", init=number), many.history.column("loss", init=number)
         )
+
+
+@pytest.mark.parametrize("engine", ["dense", "boundary"])
+def test_an_identity_core_stays_the_identity(engine):
+    left = random_circuit(brickwall(4, 2), seed=0)
+    right = random_circuit(brickwall(4, 2), seed=1)
+    target = left.to_dense() @ right.to_dense()
+    run = disentangle(
+        target,
+        left=left.ansatz,
+        right=right.ansatz,
+        core="identity",
+        engine=engine,
+        init="identity",
+        max_sweeps=60,
+        seed=3,
+    )
+    core = mpo_to_dense(run.factorization.core)
+    assert_allclose(core, np.eye(16), atol=1e-10)
+    product = run.factorization.to_dense()
+    assert_allclose(product @ product.T, np.eye(16), atol=1e-10)
+    assert_allclose(run.overlap, np.vdot(target, product) / 16, atol=1e-9)
+    assert run.overlap > 0.9

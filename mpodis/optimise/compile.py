@@ -25,9 +25,9 @@ from mpodis.optimise.descend import Budget, Descent
 from mpodis.optimise.lbfgs import Lbfgs
 from mpodis.optimise.metric import CircuitMetric
 from mpodis.optimise.state import State
-from mpodis.sites import bond_dimensions
+from mpodis.sites import bond_dimensions, identity_tensors
 
-__all__ = ["CircuitDescent", "CircuitTask", "PhaseFreeLoss", "identity_core"]
+__all__ = ["CircuitDescent", "CircuitTask", "PhaseFreeLoss"]
 
 ITERATIONS = 5
 """L-BFGS iterations of one record."""
@@ -72,11 +72,6 @@ class PhaseFreeLoss(OverlapLoss):
         return list(engine.core)
 
 
-def identity_core(legs: Legs) -> list[np.ndarray]:
-    """Site tensors of the identity (legs 2, 2) or of <0...0| (legs 1, 2), of norm 1."""
-    return [np.eye(i, o).reshape(1, i, o, 1) / math.sqrt(min(i, o)) for i, o in legs]
-
-
 @dataclass(frozen=True, eq=False)
 class CircuitTask:
     """A target, and the circuit that is to be found.
@@ -109,7 +104,7 @@ class CircuitTask:
         """Left gates, core and right gates, of one dtype."""
         dtype = np.result_type(np.float64, *gates, *self.tensors)
         found = [np.asarray(gate, dtype=dtype) for gate in gates]
-        core = [site.astype(dtype) for site in identity_core(self.legs)]
+        core = [site.astype(dtype) for site in identity_tensors(self.legs)]
         return ([], core, found) if self.on_state else (found, core, [])
 
     def engine(self, name: str, max_bond: int) -> Environments:

@@ -17,7 +17,7 @@ from mpodis.optimise.entropic import lower_entropies
 from mpodis.optimise.problem import Point, Problem
 from mpodis.options import SearchOptions
 from mpodis.progress import Deadline
-from mpodis.sites import mpo_from_tensors, site_tensors, tensors_to_dense
+from mpodis.sites import identity_tensors, mpo_from_tensors, site_tensors, tensors_to_dense
 
 __all__ = ["first_core", "place_initial_guess"]
 
@@ -30,7 +30,9 @@ ENTROPIC_SHARE = 0.5
 
 
 def first_core(problem: Problem, options: SearchOptions) -> list:
-    """The core for trivial circuits: the truncated operator, or its ALS fit if it is updated."""
+    """The core for trivial circuits: the truncated operator, its ALS fit, or the identity."""
+    if options.core == "identity":
+        return identity_tensors(problem.legs)
     mpo = mpo_from_tensors(problem.unit)
     core = truncate(mpo, max_bond=options.max_bond).mpo
     if options.core == "update" and problem.size <= FITTED:

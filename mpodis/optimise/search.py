@@ -35,6 +35,7 @@ from mpodis.optimise.problem import Point, Problem
 from mpodis.optimise.recorder import Recorder
 from mpodis.optimise.result import Disentangled, History
 from mpodis.optimise.state import State
+from mpodis.optimise.unitary import UnitaryLoss
 from mpodis.options import SearchOptions
 from mpodis.progress import Deadline
 from mpodis.sites import bond_dimensions, left_canonical, mpo_from_tensors, spread_norm
@@ -109,6 +110,12 @@ class Search:
         )
         self.options = self._chosen(options)
         self.loss: Loss[Any] = objective.loss(problem)
+        if options.core == "identity":
+            if objective.name != "overlap":
+                raise ValueError(
+                    f"core='identity' goes with objective='overlap', not {objective.name!r}"
+                )
+            self.loss = UnitaryLoss(problem.unit)
         if self.options.method == "sweeps" and len(self.loss.polar_sides) < 2:
             raise ValueError(
                 "method='sweeps' needs closed-form updates on both sides, which "
