@@ -18,6 +18,8 @@ _HOME = {
         "circuit_from_quimb",
         "circuit_group",
         "circuit_to_quimb",
+        "coupling_brickwall",
+        "coupling_line",
         "embed",
         "from_spec",
         "identity_circuit",

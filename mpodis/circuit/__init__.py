@@ -1,8 +1,8 @@
 """Circuits.
 
 `ansatz` holds the placements of gates, `circuit` their values, `spec` the notation of the paper's
-tables, `sides` the circuits of an operator, `routing` the SWAPs that bring wires together,
-`exchange` what quimb has of it, `drawing` the pictures.
+tables, `coupling` the brickwalls of devices, `sides` the circuits of an operator, `routing` the SWAPs
+that bring wires together, `exchange` what quimb has of it, `drawing` the pictures.
 """
 
 from mpodis.circuit.ansatz import (
@@ -23,6 +23,7 @@ from mpodis.circuit.circuit import (
     random_circuit,
     sandwich,
 )
+from mpodis.circuit.coupling import coupling_brickwall, coupling_line
 from mpodis.circuit.exchange import as_circuit, circuit_from_quimb, circuit_to_quimb
 from mpodis.circuit.routing import Routed, routed, routed_circuit
 from mpodis.circuit.sides import (
@@ -50,6 +51,8 @@ __all__ = [
     "circuit_from_quimb",
     "circuit_group",
     "circuit_to_quimb",
+    "coupling_brickwall",
+    "coupling_line",
     "embed",
     "from_quimb",
     "from_spec",
