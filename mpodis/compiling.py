@@ -574,7 +574,8 @@ class _Search:
         """Descend for some sweeps, or to the end."""
         left = None
         if self.max_seconds is not None:
-            left = (1 - LAST_SHARE) * self.max_seconds - self.seconds + state.seconds
+            left = (1 - LAST_SHARE) * self.max_seconds - self.seconds
+            left = max(left, 1e-3) + state.seconds  # one step, where the time is up already
         budget = Budget(
             math.ceil(self.max_iterations / ITERATIONS),
             left,

@@ -13,6 +13,7 @@ __all__ = [
     "plot_accuracies",
     "plot_costs",
     "plot_depth",
+    "plot_depths",
     "plot_entropies",
     "plot_history",
     "plot_pareto",
@@ -350,6 +351,49 @@ def plot_costs(rows: Sequence[Mapping[str, Any]], *, ax: Axes | None = None) -> 
     ax.set_yscale("symlog", linthresh=1)  # logarithmic, with a place for parts without gates
     most = max((max(row["one_qubit"], row["two_qubit"]) for row in rows), default=1)
     ax.set(ylabel="gates", ylim=(0, 3 * max(most, 1)))  # room for the numbers on the bars
+    ax.legend(fontsize="x-small")
+    return ax
+
+
+def plot_depths(
+    rows: Sequence[Mapping[str, Any]], *, best: int | None = None, ax: Axes | None = None
+) -> Axes:
+    """Fidelities of compiled circuits on a device against their depth.
+
+    Parameters
+    ----------
+    rows : sequence of mappings
+        With "depth", "approximation", "gates", "estimate", "total" and "total_error", see
+        `DepthRow.to_dict` of `mpodis.quantum`. Bars are two standard errors up and down.
+    best : int, optional
+        Depth that is marked.
+    """
+    if not rows:
+        raise ValueError("there is nothing to draw; give at least one row")
+    ax = _axes(ax)
+    depths = [row["depth"] for row in rows]
+    for key, label, style in (
+        ("approximation", "approximation", "C0o-"),
+        ("gates", "no gate fails", "C1s-"),
+        ("estimate", "estimate: their product", "k--"),
+    ):
+        ax.plot(depths, [row[key] for row in rows], style, ms=4, lw=1.2, label=label)
+    simulated = [row for row in rows if not math.isnan(row["total"])]
+    if simulated:
+        ax.errorbar(
+            [row["depth"] for row in simulated],
+            [row["total"] for row in simulated],
+            [2 * row["total_error"] for row in simulated],
+            fmt="k^-",
+            ms=4,
+            lw=1.2,
+            capsize=2,
+            label="total, simulated",
+        )
+    if best is not None:
+        ax.axvline(best, color="0.7", lw=6, alpha=0.4, zorder=0, label=f"best: {best} layers")
+    ax.set(xlabel="layers", ylabel="fidelity", ylim=(0, 1.03))
+    ax.set_xticks(depths)
     ax.legend(fontsize="x-small")
     return ax
 

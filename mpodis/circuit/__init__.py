@@ -1,8 +1,8 @@
 """Circuits.
 
 `ansatz` holds the placements of gates, `circuit` their values, `spec` the notation of the paper's
-tables, `coupling` the brickwalls of devices, `sides` the circuits of an operator, `routing` the SWAPs
-that bring wires together, `exchange` what quimb has of it, `drawing` the pictures.
+tables, `coupling` the brickwalls of devices, `sides` the circuits of an operator, `routing` the
+SWAPs that bring wires together, `exchange` what quimb has of it, `drawing` the pictures.
 """
 
 from mpodis.circuit.ansatz import (

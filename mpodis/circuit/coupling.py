@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
+
+import numpy as np
 
 from mpodis.circuit.ansatz import Ansatz, Placement, check_depth
 
 __all__ = ["coupling_brickwall", "coupling_line"]
 
-Edge = tuple[int, int]
-Graph = Mapping[int, set[int]]
+Edge: TypeAlias = tuple[int, int]
+Graph: TypeAlias = Mapping[int, set[int]]
 """The neighbours of every qubit."""
 
 STEPS = (4, 10)
@@ -28,7 +30,7 @@ BLOCKS = 3
 def coupling_brickwall(
     coupling_map: Any, depth: int, *, qubits: int | Sequence[int] | None = None, group: str = "SO"
 ) -> Ansatz:
-    """Layers of 2-body gates on the connected qubits of a device, one colour of edges after another.
+    """Layers of 2-body gates on connected qubits of a device, one colour of edges after another.
 
     On lines, heavy-hex and square grids, as on every map without odd cycles, there are as many
     colours as the most connected qubit has neighbours: after so many layers each pair has met once.
@@ -69,10 +71,10 @@ def coupling_brickwall(
     graph = _graph(coupling_map)
     if qubits is None:
         chosen = tuple(range(max(graph) + 1))
-    elif hasattr(qubits, "__iter__"):
-        chosen = tuple(int(qubit) for qubit in qubits)
-    else:
+    elif isinstance(qubits, int | np.integer):
         chosen = _line(graph, qubits)
+    else:
+        chosen = tuple(int(qubit) for qubit in qubits)
     strange = sorted(set(chosen) - set(graph))
     if strange or len(set(chosen)) != len(chosen):
         raise ValueError(
@@ -87,9 +89,9 @@ def coupling_brickwall(
             "others, or give their number"
         )
     wire = {qubit: k for k, qubit in enumerate(chosen)}
-    edges = sorted(tuple(sorted((wire[a], wire[b]))) for a, b in _edges(inside))
-    colours = _colours(edges)
-    layers = [list(colours[t % len(colours)]) for t in range(depth)]
+    pairs = [(wire[a], wire[b]) for a, b in _edges(inside)]
+    colours = _colours(sorted((min(pair), max(pair)) for pair in pairs))
+    layers: list[list[tuple[int, ...]]] = [[*colours[t % len(colours)]] for t in range(depth)]
     idle = set(range(len(chosen))) - {wire for layer in layers for edge in layer for wire in edge}
     layers[0] = sorted([*layers[0], *((wire,) for wire in idle)])
     return Ansatz(
@@ -235,14 +237,14 @@ def _exchange(at: dict[int, dict[int, int]], path: Sequence[int], a: int, b: int
 def _line(graph: Graph, n: Any) -> tuple[int, ...]:
     if isinstance(n, bool) or not hasattr(n, "__index__") or not 2 <= int(n) <= len(graph):
         raise ValueError(
-            f"a line of {n!r} qubits is not possible; the map has {len(graph)}, and a line 2 or more"
+            f"a line of {n!r} qubits is not possible: it has 2 or more, and the map {len(graph)}"
         )
     n = int(n)
+    longest: list[int] = []
     for inside, steps in [
         *((block, STEPS[0]) for block in _blocks(graph, n)),
         *((graph, s) for s in STEPS),
     ]:
-        longest: list[int] = []
         for start in sorted(inside, key=lambda qubit: (len(inside[qubit]), qubit)):
             path = _path(inside, start, n, steps * n)
             if len(path) == n:
@@ -254,7 +256,7 @@ def _line(graph: Graph, n: Any) -> tuple[int, ...]:
     )
 
 
-def _blocks(graph: Graph, n: int) -> list[Graph]:
+def _blocks(graph: Graph, n: int) -> Sequence[Graph]:
     """Parts of n qubits with the most connections, more than a line, that a line may fill."""
     far = {start: _distances(graph, start) for start in graph}
     parts = {tuple(sorted(_block(graph, far, start, n))) for start in graph}

@@ -6,7 +6,8 @@ from the most significant bit; `convert` translates gates, and `state_preparatio
 `convert` translates circuits, `export` writes them to files, `backends` transpiles them,
 `gate_costs` and `inference_costs` count their gates, and `compilation` merges them.
 `state_preparation` has the encodings, `readout` the readouts and `runners` what executes circuits;
-`execution` runs a layer on a runner, and `evaluation` a whole network.
+`execution` runs a layer on a runner, and `evaluation` a whole network; `depths`
+chooses the depth of a compiled circuit.
 """
 
 from mpodis.quantum.backends import BACKENDS
@@ -21,6 +22,7 @@ from mpodis.quantum.compilation import (
     qiskit_approximation,
 )
 from mpodis.quantum.convert import from_qiskit, to_qiskit
+from mpodis.quantum.depths import DepthChoice, DepthRow, best_depth
 from mpodis.quantum.evaluation import Evaluation, evaluate
 from mpodis.quantum.execution import execute_layer, run_circuit
 from mpodis.quantum.export import (
@@ -76,6 +78,8 @@ __all__ = [
     "AmplitudeTree",
     "BrickwallEncoding",
     "CostTable",
+    "DepthChoice",
+    "DepthRow",
     "DeviceRunner",
     "Encoding",
     "Evaluation",
@@ -102,6 +106,7 @@ __all__ = [
     "TreeEncoding",
     "absorb_core",
     "amplitude_encoding",
+    "best_depth",
     "compile_jointly",
     "cost_table",
     "count_circuits",

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 
 import numpy as np
 from qiskit import QuantumCircuit, transpile
 from qiskit.providers import BackendV2
 from qiskit.transpiler import TranspilerError
+from qiskit_aer.noise import NoiseModel
 
 from mpodis.quantum.convert import composed
 from mpodis.quantum.state_preparation import Encoding, PreparedStates
@@ -27,6 +28,7 @@ __all__ = [
     "backend_name",
     "check_size",
     "find_backend",
+    "noise_of",
     "qubits_of",
     "transpiled",
 ]
@@ -88,6 +90,24 @@ def _fake_montreal() -> BackendV2:
             'or count on backend="logical" only'
         ) from error
     return FakeMontrealV2()
+
+
+def noise_of(backend: str | BackendV2) -> NoiseModel:
+    """The noise model with which a simulator was made, or that of a device's properties.
+
+    Raises
+    ------
+    ImportError, ValueError
+        As `find_backend`.
+    """
+    device = find_backend(backend)
+    given = getattr(device.options, "noise_model", None)
+    return _noise_of_device(device) if given is None else given
+
+
+@lru_cache(maxsize=4)
+def _noise_of_device(backend: BackendV2) -> NoiseModel:
+    return NoiseModel.from_backend(backend)  # takes seconds for a device of 27 qubits
 
 
 def transpiled(

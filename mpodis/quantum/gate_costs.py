@@ -24,6 +24,7 @@ __all__ = [
     "CostTable",
     "HardwareCost",
     "cost_table",
+    "counted",
     "default_level",
     "gate_cost",
     "in_sequence",
@@ -174,7 +175,7 @@ def with_cost(
     found = []
     for each in np.random.default_rng(seed).integers(2**31, size=trials).tolist():
         compiled = transpiled(source, backend, optimization_level=level, seed=each)
-        found.append((compiled, _count(compiled, name, level, source.num_qubits)))
+        found.append((compiled, counted(compiled, name, level, source.num_qubits)))
     return min(found, key=lambda one: (one[1].two_qubit, one[1].depth))
 
 
@@ -271,7 +272,8 @@ def _as_qiskit(circuit: Circuit | QuantumCircuit | np.ndarray) -> QuantumCircuit
     return single
 
 
-def _count(circuit: QuantumCircuit, backend: str, level: int, n_qubits: int) -> HardwareCost:
+def counted(circuit: QuantumCircuit, backend: str, level: int, n_qubits: int) -> HardwareCost:
+    """The cost of a circuit as it is, which had `n_qubits` before it was transpiled."""
     widths = [instruction.operation.num_qubits for instruction in circuit.data]
     return HardwareCost(
         backend=backend,

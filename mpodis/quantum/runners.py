@@ -9,7 +9,6 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass, field, fields
-from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -20,7 +19,6 @@ from qiskit.primitives import BackendSamplerV2, BaseSamplerV2
 from qiskit.providers import BackendV2
 from qiskit_aer import AerSimulator
 from qiskit_aer.library import SaveDensityMatrix, SaveStatevector
-from qiskit_aer.noise import NoiseModel
 
 from mpodis.progress import bar
 from mpodis.quantum.backends import (
@@ -29,6 +27,7 @@ from mpodis.quantum.backends import (
     backend_name,
     check_size,
     find_backend,
+    noise_of,
     qubits_of,
 )
 from mpodis.quantum.readout import (
@@ -380,7 +379,7 @@ class NoisyRunner(_OnBackend):
         (sign,) = Interference(self.sign_shots).measurements(n)
         simulator = AerSimulator(
             method="density_matrix",
-            noise_model=_noise_of(find_backend(self.backend)),
+            noise_model=noise_of(self.backend),
             max_parallel_threads=self.threads,
             max_parallel_experiments=0,
         )
@@ -417,11 +416,6 @@ class NoisyRunner(_OnBackend):
             counts = rng.multinomial(self.shots, rows / rows.sum(1, keepdims=True))
             rho = invert_counts(counts.reshape(table.shape) / self.shots)
         return leading_eigenvector(rho)
-
-
-@lru_cache(maxsize=4)
-def _noise_of(backend: BackendV2) -> NoiseModel:
-    return NoiseModel.from_backend(backend)  # takes seconds for a device of 27 qubits
 
 
 def _real_with_reference(

@@ -95,7 +95,7 @@ def amplitude_encoding(state: np.ndarray) -> QuantumCircuit:
 
 
 def prepare_from_zero(circuit: Circuit) -> QuantumCircuit:
-    """`to_qiskit` for a circuit that acts on |0...0>: its first real 2-qubit gates take 1 CNOT.
+    """`to_qiskit` for a circuit that acts on |0...0>: its first 2-qubit gates take 1 CNOT.
 
     A gate on |00> prepares its first row, a 2 x 2 matrix of amplitudes U S V^T: a rotation by the
     two singular values, a CNOT, and U and V on one qubit each.
@@ -106,7 +106,7 @@ def prepare_from_zero(circuit: Circuit) -> QuantumCircuit:
     placed = zip(circuit.ansatz.placements, circuit.gates, whole.data, strict=True)
     for placement, gate, instruction in placed:
         wires = set(placement.wires)
-        if placement.width != 2 or wires & touched or np.iscomplexobj(gate):
+        if placement.width != 2 or wires & touched:
             reduced.append(instruction)
         else:
             target, control = instruction.qubits  # Qiskit's first is the least significant
