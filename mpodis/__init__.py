@@ -71,6 +71,7 @@ _HOME = {
         "ParetoPoint",
         "Resynthesis",
         "cnot_count",
+        "cnot_depth",
         "gate_cnots",
         "pareto",
         "prune",

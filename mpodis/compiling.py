@@ -148,6 +148,23 @@ class Compiled(Tabular):
             return None
         return cnot_count(self.circuit)
 
+    @property
+    def cnot_depth(self) -> int | None:
+        """The longest chain of these CNOTs."""
+        from mpodis.resynthesis import cnot_depth
+
+        return None if self.n_cnots is None else cnot_depth(self.circuit)
+
+    def gate_cost(self, backend: Any = "logical", **options: Any) -> Any:
+        """Gates (CX, CZ, ECR, ...) and depth on a device, see `mpodis.quantum.gate_cost`.
+
+        A circuit for a state is counted as it acts on |0...0>, where first gates need fewer CNOTs.
+        """
+        from mpodis.quantum.depths import as_run
+        from mpodis.quantum.gate_costs import gate_cost
+
+        return gate_cost(as_run(self), backend=backend, **options)
+
     def to_qiskit(self) -> QuantumCircuit:
         """The circuit in Qiskit; its ``Operator`` is near the target, bits reversed."""
         from mpodis.quantum import to_qiskit
@@ -178,6 +195,7 @@ class Compiled(Tabular):
             ("1 - |c|^2", self.infidelity),
             ("error of 1 - |c|^2", self.infidelity_error),
             ("CNOTs", self.n_cnots),
+            ("depth in CNOTs", self.cnot_depth),
         ]
         if not math.isnan(self.trotter_loss):
             rows += [

@@ -43,6 +43,7 @@ ORDER = (
     "kraus",
     "direct",
     "resynthesis",
+    "compiling",
     "encodings",
     "data",
     "weights",
@@ -73,6 +74,7 @@ RELATIVES = {
 # (module, library): allowed inside a function there
 LAZY: set[tuple[str, str]] = {
     ("mpodis.compile_targets", "mpodis.quantum"),
+    ("mpodis.compiling", "mpodis.quantum"),
     ("mpodis.environments.arrays", "torch"),
     ("mpodis.weights", "torch"),
 }

@@ -122,7 +122,7 @@ def coupling_line(coupling_map: Any, n: int) -> tuple[int, ...]:
     --------
     >>> grid = [(0, 1), (1, 2), (3, 4), (4, 5), (0, 3), (1, 4), (2, 5)]
     >>> coupling_line(grid, 6)
-    (0, 1, 2, 5, 4, 3)
+    (0, 3, 4, 1, 2, 5)
     """
     return _line(_graph(coupling_map), n)
 
@@ -240,19 +240,17 @@ def _line(graph: Graph, n: Any) -> tuple[int, ...]:
             f"a line of {n!r} qubits is not possible: it has 2 or more, and the map {len(graph)}"
         )
     n = int(n)
-    longest: list[int] = []
     for inside, steps in [
         *((block, STEPS[0]) for block in _blocks(graph, n)),
-        *((graph, s) for s in STEPS),
+        *((graph, steps) for steps in STEPS),
     ]:
         for start in sorted(inside, key=lambda qubit: (len(inside[qubit]), qubit)):
             path = _path(inside, start, n, steps * n)
-            if len(path) == n:
+            if path is not None:
                 return tuple(path)
-            longest = max(longest, path, key=len)
     raise ValueError(
-        f"no line of {n} qubits was found, the longest has {len(longest)}; take fewer, or give "
-        "qubits of your choice to `coupling_brickwall`"
+        f"no line of {n} qubits was found; take fewer, or give qubits of your choice to "
+        "`coupling_brickwall`"
     )
 
 
@@ -284,19 +282,17 @@ def _block(graph: Graph, far: Mapping[int, Mapping[int, int]], start: int, n: in
     return chosen
 
 
-def _path(graph: Graph, start: int, n: int, steps: int) -> list[int]:
-    """A simple path of n qubits from one on, or the longest after some steps of the search.
+def _path(graph: Graph, start: int, n: int, steps: int) -> list[int] | None:
+    """A simple path of n qubits from one on; None if some steps of the search do not find it.
 
     Depth first, to the qubit with the fewest ways on (Warnsdorff's rule), and never to where
     fewer qubits are left than are needed.
     """
-    path, longest = [start], [start]
+    path = [start]
     ways = [_ways(graph, path, n)]
     for _ in range(steps):
-        if len(path) > len(longest):
-            longest = list(path)
         if len(path) == n:
-            break
+            return path
         following = next(ways[-1], None)
         if following is not None:
             path.append(following)
@@ -306,7 +302,7 @@ def _path(graph: Graph, start: int, n: int, steps: int) -> list[int]:
             ways.pop()
         else:
             break
-    return longest
+    return None
 
 
 def _ways(graph: Graph, path: Sequence[int], n: int) -> Iterator[int]:

@@ -37,7 +37,7 @@ from mpodis.tables import Table, Tabular
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["DepthChoice", "DepthRow", "best_depth"]
+__all__ = ["DepthChoice", "DepthRow", "as_run", "best_depth"]
 
 SIMULATED = {"state": 10, "unitary": 8}
 """Most qubits whose density matrix is simulated."""
@@ -52,8 +52,10 @@ class DepthRow:
     Attributes
     ----------
     compiled : Compiled
+    transpiled : QuantumCircuit
+        What the device runs.
     cost : HardwareCost
-        Gates as transpiled for the device.
+        Its gates.
     approximation : float
         Fidelity of the circuit and its target.
     gates : float
@@ -67,6 +69,7 @@ class DepthRow:
     """
 
     compiled: Compiled
+    transpiled: QuantumCircuit
     cost: HardwareCost
     approximation: float
     gates: float
@@ -85,7 +88,7 @@ class DepthRow:
         return self.approximation * self.gates
 
     def to_dict(self) -> dict[str, Any]:
-        """All but the circuit, ready for JSON."""
+        """All but the circuits, ready for JSON."""
         return {
             "depth": self.depth,
             "two_qubit": self.cost.two_qubit,
@@ -356,6 +359,12 @@ def _compiled(
 # --- what the device does
 
 
+def as_run(compiled: Compiled) -> QuantumCircuit:
+    """The circuit in Qiskit; that of a state only acts on |0...0>, which saves CNOTs."""
+    circuit = compiled.circuit
+    return prepare_from_zero(circuit) if compiled.kind == "state" else to_qiskit(circuit)
+
+
 @dataclass(frozen=True)
 class _Inputs:
     """States on which a circuit acts, and what the target makes of them.
@@ -393,9 +402,7 @@ class _Device:
     seeds: list[int]
 
     def row(self, compiled: Compiled, inputs: _Inputs | None) -> DepthRow:
-        circuit = compiled.circuit
-        is_state = compiled.kind == "state"
-        source = prepare_from_zero(circuit) if is_state else to_qiskit(circuit)
+        circuit, source = compiled.circuit, as_run(compiled)
         tried = [
             transpiled(
                 source,
@@ -420,7 +427,7 @@ class _Device:
                 np.array([np.vdot(x, rho @ x).real for rho, x in zip(rhos, states, strict=True)])
                 for states in (own, inputs.wanted)
             )
-            if is_state:
+            if inputs.states is None:
                 found = (float(device[0]), float(total[0]), 0.0)
             else:
                 # the mean over all inputs is known without noise, where samples differ as with it
@@ -430,6 +437,7 @@ class _Device:
                 found = (_process(device, 2**n)[0], *_process(total, 2**n))
         return DepthRow(
             compiled=compiled,
+            transpiled=job,
             cost=counted(job, backend_name(self.backend), self.optimization_level, circuit.n),
             approximation=1.0 - compiled.infidelity,
             gates=gates,
@@ -455,15 +463,16 @@ class _Device:
             method="density_matrix", noise_model=self.model, max_parallel_threads=1
         )
         before, behind = (qubits_of(circuit, n, final=final) for final in (False, True))
-        found = []
+        jobs = []
         for state in [None] if states is None else states:
             job = QuantumCircuit(circuit.num_qubits)
             if state is not None:  # by one gate that no noise model knows
                 job.append(UnitaryGate(_with_first_column(state)), before)
             job.compose(circuit, inplace=True)
             job.append(SaveDensityMatrix(n), behind)
-            found.append(np.asarray(simulator.run(job).result().data(0)["density_matrix"]))
-        return found
+            jobs.append(job)
+        answers = simulator.run(jobs).result()
+        return [np.asarray(answers.data(k)["density_matrix"]) for k in range(len(jobs))]
 
 
 def _gate_fidelities(model: NoiseModel) -> dict[tuple[str, tuple[int, ...] | None], float]:

@@ -8,7 +8,7 @@ from mpodis.resynthesis.cnot_search import prune
 from mpodis.resynthesis.front import ParetoFront, ParetoPoint
 from mpodis.resynthesis.pareto import FAMILIES, pareto
 from mpodis.resynthesis.resynthesise import Resynthesis, resynthesise
-from mpodis.resynthesis.two_qubit_gates import cnot_count, gate_cnots
+from mpodis.resynthesis.two_qubit_gates import cnot_count, cnot_depth, gate_cnots
 
 __all__ = [
     "FAMILIES",
@@ -16,6 +16,7 @@ __all__ = [
     "ParetoPoint",
     "Resynthesis",
     "cnot_count",
+    "cnot_depth",
     "gate_cnots",
     "pareto",
     "prune",

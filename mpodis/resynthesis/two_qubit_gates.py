@@ -16,6 +16,7 @@ from mpodis.gates import named_gate, polar, random_gate
 __all__ = [
     "cnot_count",
     "cnot_counts",
+    "cnot_depth",
     "gate_cnots",
     "kron",
     "nearest_one_cnot",
@@ -103,6 +104,24 @@ def cnot_count(what: Circuit | Factorization) -> int:
     """
     circuits = (what.left, what.right) if isinstance(what, Factorization) else (what,)
     return sum(sum(cnot_counts(circuit)) for circuit in circuits)
+
+
+def cnot_depth(circuit: Circuit) -> int:
+    """The longest chain of CNOTs that follow each other: two-qubit depth where all wires connect.
+
+    Examples
+    --------
+    >>> from mpodis import brickwall, random_circuit
+    >>> cnot_depth(random_circuit(brickwall(4, 2, fill=False), seed=0))
+    4
+    """
+    ends = [0] * circuit.n
+    for place, count in zip(circuit.ansatz.placements, cnot_counts(circuit), strict=True):
+        if place.width > 1:
+            end = count + max(ends[wire] for wire in place.wires)
+            for wire in place.wires:
+                ends[wire] = end
+    return max(ends, default=0)
 
 
 # --- the nearest gates with fewer
