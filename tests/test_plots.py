@@ -13,6 +13,7 @@ from mpodis.plots import (
     plot_accuracies,
     plot_costs,
     plot_depth,
+    plot_depths,
     plot_entropies,
     plot_history,
     plot_pareto,
@@ -42,12 +43,24 @@ def costs(one=7, two=3, backends=("logical", "FakeMontrealV2")):
     ]
 
 
+FIDELITIES = [
+    {
+        "approximation": a,
+        "gates": b,
+        "estimate": a * b,
+        "total": a * b,
+        "total_error": 0.01,
+        "depth": t,
+    }
+    for t, a, b in ((1, 0.9, 0.8), (2, 0.95, 0.7))
+]
 CALLS = {
     "plot_entropies": lambda **k: plot_entropies(ENTROPIES, maximum=[0.7, 1.4, 0.7], **k),
     "plot_history": lambda **k: plot_history({"a": HISTORY}, **k),
     "plot_depth": lambda **k: plot_depth(CURVES, ylabel="overlap f", **k),
     "plot_accuracies": lambda **k: plot_accuracies(ACCURACIES, reference=("net", 94.0), **k),
     "plot_costs": lambda **k: plot_costs(costs(), **k),
+    "plot_depths": lambda **k: plot_depths(FIDELITIES, best=1, **k),
     "plot_pareto": lambda **k: plot_pareto(PARETO, **k),
 }
 
@@ -258,6 +271,7 @@ def test_entropies_of_an_operator_stay_below_their_maximum():
     [
         (lambda: plot_depth([]), "nothing to draw; give at least one result"),
         (lambda: plot_depth({}), "nothing to draw; give at least one result"),
+        (lambda: plot_depths([]), "nothing to draw; give at least one row"),
         (lambda: plot_costs([]), "nothing to draw; give at least one row"),
         (
             lambda: plot_depth(
