@@ -259,6 +259,7 @@ def best_depth(
     deadline = Deadline(max_seconds)
     layers = np.cumsum([one if isinstance(one, int) else 1 for one in wanted])
     rows: list[DepthRow] = []
+    before = None
     with bar(total=len(wanted), desc="depths", enabled=progbar) as shown:
         for one, ends in zip(wanted, layers / layers[-1], strict=True):
             if rows and (deadline.has_passed or rows[-1].compiled.status == "interrupted"):
@@ -267,8 +268,8 @@ def best_depth(
             if isinstance(one, int):
                 options: dict[str, Any] = {"seed": numbers[0]}
                 options |= {"depth": one} if pattern is None else {"ansatz": pattern(one)}
-                before = rows[-1].compiled if rows else None
                 one = _compiled(compiler, target, options, before, own.part(COMPILE_SHARE))
+                before = one
             rows.append(device.row(one, inputs))
             shown.update(depth=rows[-1].depth, estimate=rows[-1].estimate)
     return DepthChoice(backend_name(backend), tuple(rows), len(rows) == len(wanted))
@@ -282,7 +283,7 @@ def _by_depth(
 ) -> tuple[list[int | Compiled], str]:
     """The depths and circuits in order, and whether they are of a unitary or a state."""
     found: list[int | Compiled] = []
-    for one in depths:
+    for one in dict.fromkeys(depths):
         if isinstance(one, Compiled):
             found.append(one)
         elif isinstance(one, bool) or not isinstance(one, int | np.integer) or one < 1:
