@@ -120,6 +120,9 @@ def test_depths_are_compiled_from_shallow_to_deep_and_never_get_worse():
     assert [row.depth for row in found.rows] == [1, 2, 3]
     assert (np.diff([row.compiled.loss for row in found.rows]) <= 1e-12).all()
     assert {row.compiled.circuit.ansatz.group for row in found.rows} == {"SO"}
+    shifted = random_circuit(brickwall(4, 2, parity=1, group="U"), seed=0, scale=0.5)
+    found = best_depth(shifted, [1, 2], backend=LINE, samples=0)
+    assert found.best.approximation > 0.999  # the shallower circuit alone ends elsewhere
     ring = [(0, 1), (1, 2), (0, 2)]
     found = best_depth(
         TARGET,

@@ -43,6 +43,8 @@ SIMULATED = {"state": 10, "unitary": 8}
 """Most qubits whose density matrix is simulated."""
 COMPILE_SHARE = 0.7
 """Part of the time of a depth in which its circuit is compiled."""
+OWN_SHARE = 0.6
+"""Part of this in which it is compiled from the start that the compiler chooses."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +67,7 @@ class DepthRow:
     total : float
         Fidelity of what the device does and of the target, simulated; NaN where it is not.
     total_error : float
-        Standard error of `total`, from the sample of input states; 0 for states.
+        Standard error of `total`, from the sample of input states; 0 for states, NaN as `total`.
     """
 
     compiled: Compiled
@@ -179,9 +181,10 @@ def best_depth(
 ) -> DepthChoice:
     """The depth at which a circuit for a target loses least on a device, by a model of its noise.
 
-    From shallow to deep a circuit is compiled, transpiled and simulated. It begins with the
-    shallower one, so that the approximation never gets worse with the depth; for an `Evolution` it
-    begins with a product formula, and with the shallower one only if that is better.
+    From shallow to deep a circuit is compiled, transpiled and simulated. It is compiled from the
+    compiler's own start and from the shallower circuit, and the better one counts, so that the
+    approximation never gets worse with the depth; for an `Evolution`, which has a good start, from
+    the shallower circuit only if that was better.
 
     The estimate multiplies process fidelities of gates, at any size. The simulation by Aer's
     density matrix is of states of up to 10 qubits, and of unitaries of up to 8, whose process
@@ -347,14 +350,13 @@ def _compiled(
     deadline: Deadline,
 ) -> Compiled:
     """The circuit of a depth, not worse than that of a smaller depth, `before`."""
-    found = None
-    if before is None or isinstance(target, Evolution):
-        found = compiler(target, max_seconds=deadline.left, **options)
-    if before is None or (found is not None and found.loss <= before.loss):
-        assert found is not None
+    if before is None:
+        return compiler(target, max_seconds=deadline.left, **options)
+    found = compiler(target, max_seconds=deadline.part(OWN_SHARE).left, **options)
+    if isinstance(target, Evolution) and found.loss <= before.loss:
         return found
     deeper = compiler(target, start=before, max_seconds=deadline.left, **options)
-    return deeper if found is None or deeper.loss < found.loss else found
+    return min(found, deeper, key=lambda one: one.loss)
 
 
 # --- what the device does
@@ -418,7 +420,7 @@ class _Device:
             ((self.fidelity(one), one) for one in tried),
             key=lambda found: (found[0], -found[1].num_nonlocal_gates()),
         )
-        found = (math.nan, math.nan, 0.0)
+        found = (math.nan, math.nan, math.nan)
         if inputs is not None:
             n = circuit.n
             zero = np.eye(1, 2**n)
