@@ -141,10 +141,11 @@ def disentangle(
         in `mpodis.optimise.entropic`). Or circuits grow, layer by layer from the outermost one, new
         layers beginning as the identity, so that a deeper circuit is never worse than a shallower
         one; at 2, 4, 8, ... layers they are compared with circuits that begin afresh, and from 16
-        layers of 2-body gates on with some that begin with wide gates. "auto" grows circuits on up
-        to 8 wires without fixed gates, if the engine is "dense", and begins near the identity
-        otherwise. Or the search goes on from gates that are given: of fewer layers, or with another
-        bond dimension of the core, if need be.
+        layers of 2-body gates on with some that begin with wide gates. "auto" begins near the
+        identity; on up to 8 wires without fixed gates, if the engine is "dense", circuits then grow
+        as well and the better of the two are kept, so that the search has a good answer early and
+        never a worse one than circuits that grow. Or the search goes on from gates that are given:
+        of fewer layers, or with another bond dimension of the core, if need be.
     init_scale, n_init, init_sweeps : float, int, int
         The first initial guess is at a distance of about `init_scale` from the identity (from gates
         that are given: 0), later ones further away. Of `n_init` initial guesses, each followed for

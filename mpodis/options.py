@@ -341,8 +341,8 @@ class CommonSearchOptions(Config):
     )
     init: str = option(
         "auto",
-        "Initial guess of the gates; auto lets circuits grow on up to 8 wires and begins near the "
-        "identity on more.",
+        "Initial guess of the gates; auto begins near the identity, and on up to 8 wires lets "
+        "circuits grow as well.",
         choices=("auto", "identity", "random", "entropic", "grown"),
         internal=("given",),
     )

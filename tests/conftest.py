@@ -67,7 +67,8 @@ SLOW = {
     "test_side_by_side::test_processes",
     "test_stages::test_deeper_is_never_worse_with_leaps",
     "test_stages::test_interrupted_anywhere_it_ends_the_same",
-    "test_stages::test_out_of_time_anywhere[True]",
+    "test_stages::test_out_of_time_anywhere[auto-True]",
+    "test_stages::test_out_of_time_anywhere[grown-True]",
 }
 """Tests marked slow, or some of their cases: run by ``./scripts/test --all``, not by default.
 

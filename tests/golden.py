@@ -39,9 +39,8 @@ def layer(seed, rows=64, columns=64):
 
 
 def disentangled(operator, **options):
-    return run_figures(
-        mpodis.disentangle(operator, **{"max_sweeps": 12, "init_sweeps": 5} | options)
-    )
+    given = {"max_sweeps": 12, "init_sweeps": 5, "init": "grown"} | options
+    return run_figures(mpodis.disentangle(operator, **given))
 
 
 def run_figures(run):
@@ -80,7 +79,7 @@ def cases():
     sensitivity = slope.T @ slope / 60
     tied = mpodis.tie_gates(mpodis.brickwall(4, 3))
     unitary = mpodis.random_circuit(mpodis.brickwall(3, 3), seed=5)
-    found = mpodis.disentangle(small, depth=2, max_sweeps=10, init_sweeps=5)
+    found = mpodis.disentangle(small, depth=2, init="grown", max_sweeps=10, init_sweeps=5)
     vector = np.random.default_rng(6).normal(size=32)
 
     def synthesis(**options):
@@ -138,9 +137,9 @@ def cases():
         "sweeps": lambda: disentangled(small, left=3, method="sweeps"),
         "relaxation": lambda: disentangled(small, left=3, method="sweeps", relaxation=0.5),
         "lbfgs": lambda: disentangled(small, left=3, method="lbfgs", init="identity"),
-        "spec": lambda: disentangled(small, left="1b + CNOT + 2b", right="2b"),
+        "spec": lambda: disentangled(small, left="1b + CNOT + 2b", right="2b", init="auto"),
         "wide gates": lambda: disentangled(square, left="3b + 2b", init="identity"),
-        "ties": lambda: disentangled(small, left=tied),
+        "ties": lambda: disentangled(small, left=tied, init="auto"),
         "rectangular": lambda: disentangled(rectangular, left=3),
         "float32": lambda: disentangled(square, left=2, init="identity", dtype="float32"),
         "activations": lambda: disentangled(square, left=4, objective="activations", inputs=inputs),
@@ -160,11 +159,13 @@ def cases():
             square, left=3, objective="activations", inputs=inputs, sensitivity=sensitivity
         ),
         "overlap, inputs": lambda: disentangled(square, left=2, inputs=inputs),
-        "transverse": lambda: disentangled(wide, left=2, engine="transverse", n_init=2),
-        "tree": lambda: disentangled(wide, left=2, engine="tree", n_init=2),
+        "transverse": lambda: disentangled(
+            wide, left=2, engine="transverse", init="auto", n_init=2
+        ),
+        "tree": lambda: disentangled(wide, left=2, engine="tree", init="auto", n_init=2),
         "dense, eight wires": lambda: disentangled(wide, left=2, engine="dense", n_init=2),
         "boundary": lambda: disentangled(
-            wide, left=3, engine="boundary", environment_bond=(8, 16), n_init=2
+            wide, left=3, engine="boundary", environment_bond=(8, 16), init="auto", n_init=2
         ),
         "synthesis": lambda: synthesis(circuit=3, n_init=3, max_sweeps=20),
         "synthesis, U": lambda: synthesis(circuit=2, group="U", n_init=3, max_sweeps=20),

@@ -13,7 +13,7 @@ from mpodis.disentangling import disentangle, resume
 from mpodis.factorization import Factorization
 from mpodis.mpo import compress
 from mpodis.optimise import grow as stages
-from mpodis.optimise.grow import plan
+from mpodis.optimise.grow import Stage, plan
 from mpodis.optimise.state import State
 from mpodis.options import SearchOptions
 from mpodis.sites import mpo_from_tensors
@@ -91,6 +91,18 @@ def test_a_plan_is_the_beginning_of_a_deeper_one():
     assert afresh == [2, 5, 10, 19]  # after the stages of 2, 4, 8 and 16 layers
 
 
+@pytest.mark.parametrize("depth", [1, 2, 3, 4, 16])
+def test_circuits_of_the_whole_depth_may_come_first(depth):
+    whole = brickwall(6, depth)
+    grown, found = (plan(whole, whole, whole_first=first) for first in (False, True))
+    assert found[0] == Stage(whole, whole, "guess", challenged=depth > 1)
+    rest = [(s.begins, s.depth) for s in found[1:]]
+    assert rest[:1] == [("restart", 1)][: depth - 1]  # with what was found put aside
+    # at a power of two they are those with which the growing ones were compared at the end
+    again = ("restart", depth) if depth in (2, 4, 16) else None
+    assert rest[1:] == [here for s in grown[1:] if (here := (s.begins, s.depth)) != again]
+
+
 def test_sides_of_unequal_depth_grow_from_the_outside():
     left, right = brickwall(4, 3), brickwall(4, 1)
     found = plan(left, right)
@@ -112,7 +124,7 @@ def test_fixed_gates_do_not_grow():
 @pytest.mark.parametrize(
     ("options", "start"),
     [
-        ({"left": 2}, "grown"),
+        ({"left": 2}, "auto"),
         ({"left": "2b + CNOT"}, "identity"),
         ({"left": 2, "engine": "transverse"}, "identity"),
         ({"left": 2, "init": "identity"}, "identity"),
@@ -121,7 +133,7 @@ def test_fixed_gates_do_not_grow():
 def test_the_default_start(options, start):
     found = disentangle(operator(), n_init=1, max_sweeps=1, **options)
     assert found.options.init == start
-    assert len(found.winners) == (3 if start == "grown" else 1)
+    assert len(found.winners) == (3 if start == "auto" else 1)
 
 
 def test_wide_operators_do_not_grow_by_themselves():
@@ -222,27 +234,33 @@ def test_an_exact_answer_ends_the_growth():
 
 
 @pytest.mark.parametrize("leaps", [False, True])
-def test_out_of_time_anywhere(leaps, request):
+@pytest.mark.parametrize("init", ["grown", "auto"])
+def test_out_of_time_anywhere(init, leaps, request):
     if leaps:
         request.getfixturevalue("early_leaps")
     mpo = operator(4)
-    whole = disentangle(mpo, depth=4, **LEAPING)
+    whole = disentangle(mpo, depth=4, **LEAPING | {"init": init})
     run = Stepper(build(mpo, 4), whole.options)
-    best = -1.0
+    best, whole_depth = -1.0, 1.0
     while run.step() is not None:
         here = run.result()
         assert here.factorization.left.ansatz == brickwall(4, 4)
         assert_allclose(here.factorization.overlap(mpo), here.overlap, atol=1e-12)
         if here.history.records[-1]["phase"] != "init" and here.init == 0:
             best = max(best, here.overlap)
+        if init == "auto" and here.history.records[-1]["stage"] == 0:
+            whole_depth = here.loss
+        assert here.loss <= whole_depth + 1e-12  # it is at hand while others grow
     assert run.result().overlap == whole.overlap
     assert best <= whole.overlap + 1e-12
 
 
 @pytest.mark.no_cover  # a run from many places; checkpoints are traced elsewhere
-def test_interrupted_anywhere_it_ends_the_same(early_leaps):
+@pytest.mark.parametrize("init", ["grown", "auto"])
+def test_interrupted_anywhere_it_ends_the_same(init, early_leaps):
     problem = build(operator(4), 4)
-    settings = SearchOptions(**{**QUICK, "init_sweeps": 2, "max_sweeps": 3, "n_perturbed": 2})
+    short = {"init": init, "init_sweeps": 2, "max_sweeps": 3, "n_perturbed": 2}
+    settings = SearchOptions(**QUICK | short)
     whole, states = Stepper(problem, settings), []
     while whole.step() is not None:
         states.append((*whole.state.to_arrays(), list(whole.state.records)))

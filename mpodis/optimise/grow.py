@@ -6,6 +6,9 @@ circuits that begin afresh, and the better of the two grows on. At 2, 4, 8, ... 
 near the identity. From `COARSE_DEPTH` layers on others begin with few gates of four wires, which
 are turned into brickwalls of the circuit's own gates, one layer after the other, with everything
 else optimised in between.
+
+Circuits of the whole depth may come before all that. Growing ones then have to beat them at the
+end, and a search that is stopped early returns them: a few layers are worth much less.
 """
 
 from __future__ import annotations
@@ -71,6 +74,11 @@ class Stage:
         """Whether it begins without the gates of the stage before."""
         return self.begins in ("restart", "coarse")
 
+    @property
+    def prepares(self) -> bool:
+        """Whether its gates are wider than those of the circuits that are searched."""
+        return self.begins in ("coarse", "compile") and not self.decides
+
 
 def constrained_gates(left: Ansatz, right: Ansatz) -> list[Placement]:
     """Gates that cannot begin as the identity: fixed ones, and those tied to others."""
@@ -78,8 +86,15 @@ def constrained_gates(left: Ansatz, right: Ansatz) -> list[Placement]:
     return [place for place in places if place.fixed is not None or place.tie is not None]
 
 
-def plan(left: Ansatz, right: Ansatz) -> list[Stage]:
+def plan(left: Ansatz, right: Ansatz, *, whole_first: bool = False) -> list[Stage]:
     """Stages of growing circuits; the same for all depths as far as they go.
+
+    Parameters
+    ----------
+    left, right : Ansatz
+    whole_first : bool
+        Whether circuits of the whole depth come first, which the growing ones have to beat at the
+        end: a search that is stopped early has more from them than from a few layers.
 
     Raises
     ------
@@ -93,11 +108,13 @@ def plan(left: Ansatz, right: Ansatz) -> list[Stage]:
             f"{place.wires} cannot be; use init='identity'"
         )
     depth = max(left.depth, right.depth)
-    stages = [Stage(*_part(left, right, 1), "guess")]
+    whole_first &= depth > 1
+    stages = [Stage(left, right, "guess")] if whole_first else []
+    stages.append(Stage(*_part(left, right, 1), "restart" if whole_first else "guess"))
     for k in range(2, depth + 1):
         part = _part(left, right, k)
         stages.append(Stage(*part, "grow"))
-        if k & (k - 1) == 0:
+        if k & (k - 1) == 0 and not (whole_first and k == depth):
             stages.append(Stage(*part, "restart", decides=True))
         if k >= COARSE_DEPTH and k % BLOCK == 0 and _can_begin_coarse(*part, k):
             stages += _coarse_stages(*part)
@@ -216,15 +233,16 @@ def begin_next(
     assert state.point is not None
     best = State(point=state.point, names=[state.name], best_loss=loss)
     if before.decides and incumbent is not None and incumbent.best_loss <= loss:
-        best = incumbent
+        best = replace(incumbent, incumbent=None, incumbent_stage=0)
     assert best.point is not None
     state.winners = winners(state, best.name)
-    if before.decides:
-        state.incumbent = None
+    if before.decides and incumbent is not None:
+        state.incumbent, state.incumbent_stage = incumbent.incumbent, incumbent.incumbent_stage
     state.stage += 1
     stage = stages[state.stage]
     if stage.afresh:
-        state.incumbent, state.incumbent_stage = best, state.stage
+        outer = {"incumbent": state.incumbent, "incumbent_stage": state.incumbent_stage}
+        state.incumbent, state.incumbent_stage = replace(best, **outer), state.stage
         state.initial, names = None, []
     else:
         state.initial = advance(before, stage, best.point, seed=[seed, state.stage])
@@ -238,24 +256,27 @@ def begin_next(
 
 def standing(stages: Sequence[Stage], state: State) -> tuple[Stage, Point, int]:
     """The stage, point and name of what a search would return where it stands."""
-    stage, best = stages[state.stage], state
-    if not state.refining and state.best is not None and state.best_loss <= state.losses[-1]:
-        best = state.best
-    incumbent = state.incumbent
-    if incumbent is not None:
-        loss = state.losses[-1] if best is state else state.best_loss
-        if not stage.decides:
-            # it was stopped among wide gates: their incumbent is what there is
-            stage, best = stages[state.incumbent_stage - 1], incumbent
-        elif incumbent.best_loss <= loss:
-            best = incumbent
+    found: list[tuple[float, Stage, State]] = []
+    holder = state
+    while (incumbent := holder.incumbent) is not None:
+        found.append((incumbent.best_loss, stages[holder.incumbent_stage - 1], incumbent))
+        holder = incumbent
+    stage = stages[state.stage]
+    if not (found and stage.prepares):
+        loss, best = state.losses[-1], state
+        if not state.refining and state.best is not None and state.best_loss <= loss:
+            loss, best = state.best_loss, state.best
+        found.append((loss, stage, best))
+    _, stage, best = min(found, key=lambda one: one[0])  # the first of equal ones
     assert best.point is not None
     return stage, best.point, best.name
 
 
 def winners(state: State, name: int) -> list[int]:
     """Name of the initial guess that won each stage up to the present one."""
-    found = [*state.winners, name]
-    if state.incumbent is not None and name == state.incumbent.name:
-        found[state.incumbent_stage :] = [name] * (len(found) - state.incumbent_stage)
+    found, holder = [*state.winners, name], state
+    while (incumbent := holder.incumbent) is not None:
+        if incumbent.name == name:
+            found[holder.incumbent_stage :] = [name] * (len(found) - holder.incumbent_stage)
+        holder = incumbent
     return found

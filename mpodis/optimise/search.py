@@ -126,9 +126,11 @@ class Search:
                 f"engine={self.options.engine!r} truncates, and its checks know the overlap only; "
                 f"objective={objective.name!r} needs an exact engine, 'transverse' or 'tree'"
             )
-        grown = self.options.init == "grown" and problem.initial is None
+        init = self.options.init if problem.initial is None else "given"
         self._whole = Stage(problem.left, problem.right, "guess")
-        self.stages = plan(problem.left, problem.right) if grown else [self._whole]
+        self.stages = [self._whole]
+        if init in ("auto", "grown"):
+            self.stages = plan(problem.left, problem.right, whole_first=init == "auto")
         self._recorder = Recorder(problem)
         self._run: StageRun | None = None
         self.interrupted: Callable[[], bool] = lambda: False
@@ -165,12 +167,11 @@ class Search:
                 f"L-BFGS (and with it tied gates) needs exact gradients, and engine={engine!r} "
                 "truncates; use method='auto', or engine='transverse' for shallow circuits"
             )
-        init = options.init
-        if init == "auto":
-            # circuits that grow are never worse for being deeper; here they do where that is quick
-            quick = ENGINES[engine].holds_dense and max(left.n, right.n) <= GROWN_WIRES
-            init = "grown" if quick and not constrained_gates(left, right) else "identity"
-        return replace(options, engine=engine, init=init)
+        options = replace(options, engine=engine)
+        quick = ENGINES[engine].holds_dense and max(left.n, right.n) <= GROWN_WIRES
+        if options.init == "auto" and (not quick or constrained_gates(left, right)):
+            return replace(options, init="identity")
+        return options
 
     def _dense_engine(self, options: SearchOptions) -> str:
         name, size = self.objective.name, self.problem.size
@@ -199,7 +200,7 @@ class Search:
         changed: dict[str, Any] = {"init": "identity", "n_init": n_init}
         if stage.begins == "grow" and not stage.challenged:  # what is compared gets the same
             changed["max_sweeps"] = math.ceil(options.max_sweeps / GROWTH_SHARE)
-        elif stage.begins in ("coarse", "compile") and not stage.decides:
+        elif stage.prepares:
             changed |= PREPARATION
             if stage.begins == "compile":
                 sweeps = min(PREPARATION_SWEEPS, options.max_sweeps)
@@ -263,7 +264,7 @@ class Search:
             run = self.open_stage(self.stages[state.stage], state)
             yield from run.run(state)
             enough = state.status == "max_seconds"
-            enough |= state.status == "exact" and state.incumbent is None
+            enough |= state.status == "exact" and not self.stages[state.stage].prepares
             if enough or state.stage + 1 == len(self.stages):
                 state.ended = state.status
                 return

@@ -57,7 +57,8 @@ class State:
     winners : list of int
         Name of the initial guess that won each stage before.
     incumbent, incumbent_stage : State or None, int
-        What the present stages, which began afresh, have to beat, and the first of them.
+        What the present stages, which began afresh, have to beat, and the first of them. It may
+        have an incumbent itself, which is to be beaten later.
     ended : str
         Why the whole search ended; empty while it goes on.
     seconds : float

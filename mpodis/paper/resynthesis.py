@@ -88,7 +88,9 @@ def _counted(
 ) -> dict:
     mpo = network(data, networks, seed).mpo.to_mpo()
     right = None if sides == "both" else Ansatz(mpo.L, (), "SO")
-    found = disentangle(mpo, left=depth, right=right, max_sweeps=max_sweeps, seed=seed)
+    found = disentangle(
+        mpo, left=depth, right=right, init="grown", max_sweeps=max_sweeps, seed=seed
+    )
     given, tol = found.factorization, effort["tol"]
     circuits = [c for c in (given.left, given.right) if c.gates]
     near = [qiskit_approximation(circuit, tol=tol, seed=seed) for circuit in circuits]

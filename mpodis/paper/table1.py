@@ -87,7 +87,7 @@ def _overlap(
     """The best of several layouts; `plain` is the overlap of the paper's, which is the first."""
     mpo = network(data, networks, seed).mpo.to_mpo()
     tried = {
-        name: disentangle(mpo, left=left, right=right, core=core, seed=seed, **search)
+        name: disentangle(mpo, left=left, right=right, init="grown", core=core, seed=seed, **search)
         for name, (left, right) in _layouts(mpo.L, width, group).items()
     }
     plain = next(iter(tried.values())).overlap

@@ -202,6 +202,7 @@ def _two_body(data: Dataset, networks: str, seed: int, depth: int):
         objective="activations",
         covariance=seen.covariance,
         sensitivity=seen.sensitivity,
+        init="grown",
         seed=seed,
     )
     return model, found.factorization
