@@ -91,16 +91,20 @@ def test_a_plan_is_the_beginning_of_a_deeper_one():
     assert afresh == [2, 5, 10, 19]  # after the stages of 2, 4, 8 and 16 layers
 
 
-@pytest.mark.parametrize("depth", [1, 2, 3, 4, 16])
+@pytest.mark.parametrize("depth", [2, 3, 4, 16])
 def test_circuits_of_the_whole_depth_may_come_first(depth):
     whole = brickwall(6, depth)
     grown, found = (plan(whole, whole, whole_first=first) for first in (False, True))
-    assert found[0] == Stage(whole, whole, "guess", challenged=depth > 1)
-    rest = [(s.begins, s.depth) for s in found[1:]]
-    assert rest[:1] == [("restart", 1)][: depth - 1]  # with what was found put aside
-    # at a power of two they are those with which the growing ones were compared at the end
+    assert found[0] == Stage(whole, whole, "guess", challenged=True)
+    assert found[1] == Stage(whole, whole, "restart", decides=True, challenged=True)
+    # at a power of two they take the place of those that the growing ones met at the end
     again = ("restart", depth) if depth in (2, 4, 16) else None
-    assert rest[1:] == [here for s in grown[1:] if (here := (s.begins, s.depth)) != again]
+    rest = [(s.begins, s.depth) for s in found[2:]]
+    compared = [here for s in grown[1:] if (here := (s.begins, s.depth)) != again]
+    assert rest == [("restart", 1), *compared]  # what was found is put aside
+    assert plan(brickwall(6, 1), brickwall(6, 1), whole_first=True) == [
+        Stage(brickwall(6, 1), brickwall(6, 1), "guess")
+    ]
 
 
 def test_sides_of_unequal_depth_grow_from_the_outside():
@@ -133,7 +137,7 @@ def test_fixed_gates_do_not_grow():
 def test_the_default_start(options, start):
     found = disentangle(operator(), n_init=1, max_sweeps=1, **options)
     assert found.options.init == start
-    assert len(found.winners) == (3 if start == "auto" else 1)
+    assert len(found.winners) == (4 if start == "auto" else 1)
 
 
 def test_wide_operators_do_not_grow_by_themselves():
@@ -248,8 +252,8 @@ def test_out_of_time_anywhere(init, leaps, request):
         assert_allclose(here.factorization.overlap(mpo), here.overlap, atol=1e-12)
         if here.history.records[-1]["phase"] != "init" and here.init == 0:
             best = max(best, here.overlap)
-        if init == "auto" and here.history.records[-1]["stage"] == 0:
-            whole_depth = here.loss
+        if init == "auto" and here.history.records[-1]["stage"] < 2:
+            whole_depth = min(whole_depth, here.loss)
         assert here.loss <= whole_depth + 1e-12  # it is at hand while others grow
     assert run.result().overlap == whole.overlap
     assert best <= whole.overlap + 1e-12
@@ -265,7 +269,8 @@ def test_interrupted_anywhere_it_ends_the_same(init, early_leaps):
     while whole.step() is not None:
         states.append((*whole.state.to_arrays(), list(whole.state.records)))
     seen = {record["stage"] for *_, records in states for record in records}
-    assert seen == set(range(4 + 2 + 5))  # depths, two afresh, wide gates, four layers compiled
+    # depths, two afresh, wide gates, four layers compiled; one more of the whole depth
+    assert seen == set(range(4 + 2 + 5 + (init == "auto")))
     wanted = whole.result()
     assert len(whole.state.records) <= whole.search.total
     # where a stage has just ended, or before its last sweep

@@ -7,8 +7,9 @@ near the identity. From `COARSE_DEPTH` layers on others begin with few gates of 
 are turned into brickwalls of the circuit's own gates, one layer after the other, with everything
 else optimised in between.
 
-Circuits of the whole depth may come before all that. Growing ones then have to beat them at the
-end, and a search that is stopped early returns them: a few layers are worth much less.
+Circuits of the whole depth may come before all that, from two sets of initial guesses, since their
+minima differ. Growing ones then have to beat them at the end, and a search that is stopped early
+returns them: a few layers are worth much less.
 """
 
 from __future__ import annotations
@@ -109,7 +110,9 @@ def plan(left: Ansatz, right: Ansatz, *, whole_first: bool = False) -> list[Stag
         )
     depth = max(left.depth, right.depth)
     whole_first &= depth > 1
-    stages = [Stage(left, right, "guess")] if whole_first else []
+    stages = []
+    if whole_first:
+        stages += [Stage(left, right, "guess"), Stage(left, right, "restart", decides=True)]
     stages.append(Stage(*_part(left, right, 1), "restart" if whole_first else "guess"))
     for k in range(2, depth + 1):
         part = _part(left, right, k)
