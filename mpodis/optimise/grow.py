@@ -55,7 +55,7 @@ class Stage:
         Whether the circuits that began afresh are complete after this stage: the better of them and
         the incumbent grows on.
     challenged : bool
-        Whether the next stage begins afresh.
+        Whether the next stage begins afresh, or circuits of the whole depth are compared with it.
     """
 
     left: Ansatz
@@ -121,10 +121,8 @@ def plan(left: Ansatz, right: Ansatz, *, whole_first: bool = False) -> list[Stag
             stages.append(Stage(*part, "restart", decides=True))
         if k >= COARSE_DEPTH and k % BLOCK == 0 and _can_begin_coarse(*part, k):
             stages += _coarse_stages(*part)
-    return [
-        replace(stage, challenged=follows.afresh)
-        for stage, follows in zip(stages, [*stages[1:], stages[0]], strict=True)
-    ]
+    compared = [*(stage.afresh for stage in stages[1:]), whole_first]
+    return [replace(stage, challenged=one) for stage, one in zip(stages, compared, strict=True)]
 
 
 def _part(left: Ansatz, right: Ansatz, k: int) -> tuple[Ansatz, Ansatz]:
