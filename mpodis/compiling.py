@@ -19,6 +19,7 @@ from mpodis.circuit import (
     as_ansatz,
     as_circuit,
     brickwall,
+    circuit_group,
     circuit_to_quimb,
     embed,
     random_circuit,
@@ -36,7 +37,7 @@ from mpodis.optimise.problem import as_seed
 from mpodis.optimise.result import History
 from mpodis.optimise.state import State
 from mpodis.progress import bar, interrupts
-from mpodis.sites import left_canonical, legs_of, spread_norm
+from mpodis.sites import left_canonical, legs_of, spread_norm, tensors_to_dense
 from mpodis.tables import Table, Tabular
 
 if TYPE_CHECKING:
@@ -82,6 +83,8 @@ NEAR = 0.1
 """Loss of an initial guess below which L-BFGS begins without sweeps."""
 FEW = 8
 """Wires up to which guesses far from the identity are tried."""
+STARTS = ("auto", "identity", "random", "trotter")
+"""Initial guesses by name."""
 SCALES = (0.05, 0.3, None)
 """Sizes of the generators of initial guesses, in turn; None: random gates."""
 
@@ -117,6 +120,9 @@ class Compiled(Tabular):
     trotter_layers : int or None
         About how many layers a Trotter circuit of second order needs for the same loss.
     seconds : float
+    remarks : tuple of str
+        What keeps the loss up and what to do about it, in sentences: a determinant that the gates
+        cannot have.
     """
 
     circuit: Circuit
@@ -179,7 +185,7 @@ class Compiled(Tabular):
         """Write the circuit to files, see `mpodis.quantum.export_circuits`."""
         from mpodis.quantum import export_circuits
 
-        return export_circuits({self.kind: self.circuit}, folder, **options)
+        return export_circuits(self.circuit, folder, **options)
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the loss against the time, and Trotter's as a line."""
@@ -252,7 +258,7 @@ def compile_unitary(
         guesses near the identity and random ones, also with the other parity of the first layer,
         and circuits that grow from shallower ones.
     group : {"SO", "O", "U"}
-        Of the gates, where `ansatz` or `start` do not say it.
+        Of the gates, where `ansatz` or the layers of `start` do not say it.
     n_init : int
         Initial guesses of which the best is refined, where there is a choice.
     goal : float
@@ -290,7 +296,6 @@ def compile_unitary(
     return _compile(
         "unitary",
         target,
-        unitary_target(target),
         depth=depth,
         ansatz=ansatz,
         start=start,
@@ -349,13 +354,12 @@ seed, progbar
     >>> import mpodis, numpy as np
     >>> psi = np.cos(np.arange(16.0))
     >>> found = mpodis.compile_state(psi, depth=4, group="SO")
-    >>> abs(found.circuit.to_dense()[0] @ psi) / np.linalg.norm(psi) > 0.999
-    True
+    >>> f"{abs(found.circuit.to_dense()[0] @ psi) / np.linalg.norm(psi):.6f}"
+    '1.000000'
     """
     return _compile(
         "state",
         target,
-        state_target(target),
         depth=depth,
         ansatz=ansatz,
         start=start,
@@ -375,7 +379,6 @@ seed, progbar
 def _compile(
     kind: str,
     target: Target,
-    tensors: Sequence[np.ndarray],
     *,
     depth: int | None,
     ansatz: CircuitLike,
@@ -387,7 +390,10 @@ def _compile(
     **options: Any,
 ) -> Compiled:
     began = time.perf_counter()
+    start = _as_start(start)
+    _check(depth=depth, ansatz=ansatz, start=start, max_seconds=max_seconds, **options)
     check_group(group)
+    tensors = unitary_target(target) if kind == "unitary" else state_target(target)
     search = _Search(
         unit=spread_norm(left_canonical(tensors)[0], 0.0),
         target=target if isinstance(target, Evolution) else None,
@@ -408,6 +414,63 @@ def _compile(
                 search.status = "interrupted"
                 break
     return search.result(kind)
+
+
+def _as_start(start: Any) -> Any:
+    """The name of initial guesses, or a circuit."""
+    if isinstance(start, Compiled):
+        return start.circuit
+    if isinstance(start, str):
+        if start not in STARTS:
+            raise ValueError(
+                f"start={start!r} is not known; use {', '.join(map(repr, STARTS))}, or a circuit"
+            )
+        return start
+    if type(start).__module__.partition(".")[0] == "qiskit":
+        from mpodis.quantum import from_qiskit
+
+        return from_qiskit(start)
+    try:
+        return as_circuit(start)
+    except TypeError:
+        raise TypeError(
+            f"start={type(start).__name__} is not a circuit of mpodis, quimb or Qiskit, nor one of "
+            f"{', '.join(map(repr, STARTS))}"
+        ) from None
+
+
+def _check(
+    *,
+    depth: Any,
+    ansatz: CircuitLike,
+    start: str | Circuit,
+    goal: Any,
+    tol: Any,
+    max_seconds: Any,
+    engine: Any,
+    **counts: Any,
+) -> None:
+    """A TypeError or a ValueError for options that no target has, before the target is read."""
+    if depth is not None and ansatz is not None:
+        raise TypeError("depth= describes a brickwall; leave it out where ansatz= is given")
+    if depth is None and ansatz is None and isinstance(start, str):
+        raise TypeError("give depth=, the number of layers, or ansatz=, or a circuit start=")
+    for name, value in counts.items():
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+            raise ValueError(f"{name}={value!r} must be a whole number, 1 or more")
+    if depth is not None and (
+        isinstance(depth, bool) or not isinstance(depth, int | np.integer) or depth < 1
+    ):
+        raise ValueError(f"depth={depth!r} must be a whole number of layers, 1 or more")
+    for name, value in (("goal", goal), ("tol", tol)):
+        if not (isinstance(value, int | float) and 0 <= value < 1):
+            raise ValueError(f"{name}={value!r} must be a number from 0 on, below 1")
+    if max_seconds is not None and not (
+        isinstance(max_seconds, int | float) and 0 < max_seconds < math.inf
+    ):
+        raise ValueError(f"max_seconds={max_seconds!r} must be a positive number, or None")
+    if engine not in ("auto", "dense", "boundary"):
+        raise ValueError(f"engine={engine!r} is not known here; use 'auto', 'dense' or 'boundary'")
 
 
 @dataclass(eq=False)
@@ -440,22 +503,6 @@ class _Search:
     status: str = ""
     engine_name: str = ""
 
-    def __post_init__(self) -> None:
-        for name in ("n_init", "max_iterations", "max_bond"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-                raise ValueError(f"{name}={value!r} must be a whole number, 1 or more")
-        for name in ("goal", "tol"):
-            value = getattr(self, name)
-            if not (isinstance(value, int | float) and 0 <= value < 1):
-                raise ValueError(f"{name}={value!r} must be a number from 0 on, below 1")
-        if self.max_seconds is not None and not 0 < self.max_seconds < math.inf:
-            raise ValueError(f"max_seconds={self.max_seconds!r} must be a positive number, or None")
-        if self.engine not in ("auto", "dense", "boundary"):
-            raise ValueError(
-                f"engine={self.engine!r} is not known here; use 'auto', 'dense' or 'boundary'"
-            )
-
     @property
     def n(self) -> int:
         return len(self.unit)
@@ -470,9 +517,7 @@ class _Search:
         self, start: Any, depth: int | None, ansatz: CircuitLike, group: str
     ) -> list[_Guess]:
         """The initial guesses that `start` describes, on the placements that are wanted."""
-        if isinstance(start, Compiled):
-            start = start.circuit
-        given = None if isinstance(start, str) else _as_circuit(start)
+        given = None if isinstance(start, str) else start
         wanted = self._ansatz(depth, ansatz, given, group)
         if wanted.group != "U" and any(np.iscomplexobj(x) for x in self.unit):
             raise ValueError(
@@ -500,11 +545,6 @@ class _Search:
             return [self._random(wanted, SCALES[0], rng)]
         if start == "random":
             return [self._random(wanted, None, rng) for _ in range(self.n_init)]
-        if start != "auto":
-            raise ValueError(
-                f"start={start!r} is not known; use 'auto', 'identity', 'random', 'trotter', or a "
-                "circuit"
-            )
         grows = wanted.depth >= SHALLOW and not constrained_gates(wanted, wanted)
         scales = SCALES if self.n <= FEW else SCALES[:1]  # of many wires, random gates lead nowhere
         found = [
@@ -519,21 +559,15 @@ class _Search:
     def _ansatz(
         self, depth: int | None, ansatz: CircuitLike, given: Circuit | None, group: str
     ) -> Ansatz:
-        if depth is not None and ansatz is not None:
-            raise TypeError("depth= describes a brickwall; leave it out where ansatz= is given")
+        parity = 0 if given is None else _parity(given.ansatz)
         if depth is None and ansatz is None:
-            if given is None:
-                raise TypeError(
-                    "give depth=, the number of layers, or ansatz=, or a circuit start="
-                )
+            assert given is not None
             if given.n == self.n:
                 return given.ansatz
-            depth = given.ansatz.depth
+            depth, group = given.ansatz.depth, given.ansatz.group
         if depth is not None:
-            if isinstance(depth, bool) or not isinstance(depth, int | np.integer) or depth < 1:
-                raise ValueError(f"depth={depth!r} must be a whole number of layers, 1 or more")
-            return brickwall(self.n, int(depth), min(2, self.n), group=group)
-        return as_ansatz(ansatz, self.n, group, "ansatz")
+            return brickwall(self.n, int(depth), min(2, self.n), parity=parity, group=group)
+        return as_ansatz(ansatz, self.n, group, "given")
 
     def _formula(self, target: Evolution, ansatz: Ansatz) -> Circuit | None:
         """A product formula on the placements of an ansatz, if it is such a brickwall."""
@@ -712,22 +746,44 @@ class _Search:
             trotter_loss=trotter_loss,
             trotter_layers=trotter_layers,
             seconds=self.seconds,
+            remarks=self._remarks(circuit.ansatz),
+        )
+
+    def _remarks(self, ansatz: Ansatz) -> tuple[str, ...]:
+        """That the determinant of a real target is not that of the circuits."""
+        if self.n > FEW or legs_of(self.unit)[0][0] == 1 or circuit_group(ansatz) != "SO":
+            return ()
+        if np.linalg.slogdet(tensors_to_dense(self.unit))[0] > 0:
+            return ()
+        group = "O" if any(place.width == self.n for place in ansatz.placements) else "U"
+        return (
+            f"the target has determinant -1, circuits in {ansatz.group} on these wires +1: "
+            f"1 - |c| is {2 / 2**self.n:.3g} or more; use group={group!r}",
         )
 
 
-def _as_circuit(start: Any) -> Circuit:
-    """A circuit of any library, or a TypeError."""
-    if type(start).__module__.partition(".")[0] == "qiskit":
-        from mpodis.quantum import from_qiskit
-
-        return from_qiskit(start)
-    return as_circuit(start)
+def _parity(ansatz: Ansatz) -> int:
+    """Parity of the first layer of a brickwall; 0 for other circuits."""
+    n, depth = ansatz.n, ansatz.depth
+    if not n or not depth:
+        return 0
+    shifted = brickwall(n, depth, min(2, n), parity=1)
+    return int(ansatz.layers == shifted.layers != brickwall(n, depth, min(2, n)).layers)
 
 
 def _on(circuit: Circuit, ansatz: Ansatz) -> Circuit:
     """A circuit on the placements of an ansatz of as many or more layers, or wires."""
     if circuit.ansatz == ansatz:
         return circuit
+    if ansatz.group != "U" and any(np.iscomplexobj(gate) for gate in circuit.gates):
+        raise ValueError(
+            f"the start has complex gates, which are not in group={ansatz.group!r}; use group='U'"
+        )
+    if circuit.n > ansatz.n:
+        raise ValueError(
+            f"the start has {circuit.n} wires, more than the target ({ansatz.n}); only a circuit "
+            "of as many wires, or of fewer, can be a start"
+        )
     if circuit.n < ansatz.n:
         if circuit.ansatz.depth != ansatz.depth:
             raise ValueError(

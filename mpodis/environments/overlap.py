@@ -373,7 +373,7 @@ def estimate_loss(
 
 def _difference(pulled: Boundary, pushed: Boundary, truncation: float) -> LossEstimate:
     """The loss of two MPOs S and T, from the norm of S / |S| - exp(-i phase) T / |T|."""
-    bond = max(1, *pulled.bonds, *pushed.bonds)
+    bond = max((1, *pulled.bonds, *pushed.bonds))
     overlap, _ = inner_product(pulled, pushed)
     (s, log_s), (t, log_t) = (left_canonical(x.sites) for x in (pulled, pushed))
     if overlap == 0 or -math.inf in (log_s, log_t):

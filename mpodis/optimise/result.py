@@ -59,16 +59,19 @@ class History(Tabular):
 
     def summary(self) -> Table:
         """A row for every initial guess of every stage: where it ended; the latest twelve."""
-        last: dict[tuple[int, int], dict] = {}
-        counts: dict[tuple[int, int], int] = {}
+        last: dict[tuple, dict] = {}
+        counts: dict[tuple, int] = {}
         for record in self.records:
-            key = record["stage"], record["init"]
+            parts = ("stage", "init", "start", "sites", "depth")  # of a compiled circuit the latter
+            key = tuple(record.get(part) for part in parts)
             last[key] = record
             counts[key] = counts.get(key, 0) + 1
         names = ("loss", "overlap", "bound", "s_avg", "activations")
-        shown = [name for name in names if any(r[name] == r[name] for r in last.values())]
+        shown = [
+            name for name in names if any(name in r and r[name] == r[name] for r in last.values())
+        ]
         rows = [
-            (str(record["depth"]), record["init"] + 1, counts[key], *(record[n] for n in shown))
+            (str(record["depth"]), _guess_of(record), counts[key], *(record[n] for n in shown))
             for key, record in last.items()
         ]
         title = f"history, {len(self)} records"
@@ -87,7 +90,12 @@ class History(Tabular):
         """Values of a column, of all initial guesses or of one."""
         if self.records and name not in self.records[0]:
             raise KeyError(f"no column {name!r}; there are {', '.join(self.records[0])}")
-        return np.array([r[name] for r in self.records if init in (None, r["init"])])
+        return np.array([r[name] for r in self.records if init is None or r["init"] == init])
+
+
+def _guess_of(record: dict) -> object:
+    """The initial guess of a record: its number from 1 on, or its name."""
+    return record["init"] + 1 if "init" in record else record["start"]
 
 
 @dataclass(frozen=True, eq=False)
