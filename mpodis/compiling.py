@@ -27,10 +27,9 @@ from mpodis.circuit import (
 from mpodis.circuit.tiling import tiled
 from mpodis.compile_targets import Target, state_target, unitary_target
 from mpodis.environments.arrays import single_threaded
-from mpodis.environments.overlap import LossEstimate
 from mpodis.gates import check_group
 from mpodis.hamiltonians import Evolution, evolution, trotter
-from mpodis.optimise.compile import ITERATIONS, CircuitDescent, CircuitTask
+from mpodis.optimise.compile import ITERATIONS, CircuitDescent, CircuitTask, turned
 from mpodis.optimise.descend import Budget
 from mpodis.optimise.grow import constrained_gates
 from mpodis.optimise.problem import as_seed
@@ -172,7 +171,7 @@ class Compiled(Tabular):
         return gate_cost(as_run(self), backend=backend, **options)
 
     def to_qiskit(self) -> QuantumCircuit:
-        """The circuit in Qiskit; its ``Operator`` is near the target, bits reversed."""
+        """The circuit in Qiskit, wire 0 its last qubit: the ``Operator`` is near the target."""
         from mpodis.quantum import to_qiskit
 
         return to_qiskit(self.circuit)
@@ -289,7 +288,7 @@ def compile_unitary(
     --------
     >>> import mpodis
     >>> target = mpodis.evolution(mpodis.pauli_chain(6, ZZ=1.0, X=0.75), 0.5)
-    >>> found = mpodis.compile_unitary(target, depth=5)
+    >>> found = mpodis.compile_unitary(target, depth=3)
     >>> found.loss < 1e-5 < found.trotter_loss
     True
     """
@@ -617,7 +616,8 @@ class _Search:
         self.engine_name = engine.name
         descent = CircuitDescent(task, engine)
         loss = descent.place(guess.circuit.gates)
-        descent.method = "lbfgs" if loss < NEAR else "auto"
+        # gates that are tied have no closed form
+        descent.method = "lbfgs" if loss < NEAR or task.ansatz.ties else "auto"
         return descent, State(names=[0])
 
     def _followed(
@@ -721,7 +721,8 @@ class _Search:
         circuit = self.best.circuit.projected()
         task = CircuitTask(self.unit, legs_of(self.unit), circuit.ansatz)
         found = task.true_loss(circuit.gates, 2 * self.max_bond)
-        circuit = _turned(circuit, found)
+        gates = turned(circuit.ansatz, circuit.gates, -found.phase)
+        circuit = Circuit(circuit.ansatz, tuple(gates))
         trotter_loss, trotter_layers = math.nan, None
         if self.target is not None and circuit.ansatz.depth >= 3:
             depth = circuit.ansatz.depth
@@ -793,16 +794,3 @@ def _on(circuit: Circuit, ansatz: Ansatz) -> Circuit:
             )
         return tiled(circuit, ansatz)
     return embed(circuit, ansatz)
-
-
-def _turned(circuit: Circuit, found: LossEstimate) -> Circuit:
-    """The circuit with the global phase of its target, in its first free gate."""
-    gates = [np.asarray(gate) for gate in circuit.gates]
-    k = next((k for k, p in enumerate(circuit.ansatz.placements) if p.fixed is None), None)
-    if k is None or found.phase == 0.0:
-        return circuit
-    if circuit.ansatz.group == "U":
-        gates[k] = gates[k] * np.exp(-1j * found.phase)
-    elif abs(found.phase) > 1:
-        gates[k] = -gates[k]
-    return Circuit(circuit.ansatz, tuple(gates))

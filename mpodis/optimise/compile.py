@@ -27,7 +27,7 @@ from mpodis.optimise.metric import CircuitMetric
 from mpodis.optimise.state import State
 from mpodis.sites import bond_dimensions, identity_tensors
 
-__all__ = ["CircuitDescent", "CircuitTask", "PhaseFreeLoss"]
+__all__ = ["CircuitDescent", "CircuitTask", "PhaseFreeLoss", "turned"]
 
 ITERATIONS = 5
 """L-BFGS iterations of one record."""
@@ -70,6 +70,20 @@ class PhaseFreeLoss(OverlapLoss):
 
     def scaled_core(self, engine: Environments) -> list:
         return list(engine.core)
+
+
+def turned(ansatz: Ansatz, gates: Sequence[np.ndarray], phase: float) -> list[np.ndarray]:
+    """The gates of a circuit times exp(i phase); times 1 or -1 if they are real."""
+    found = [np.asarray(gate) for gate in gates]
+    if ansatz.group == "U":
+        numbers = next(iter(ansatz.free), [])
+        turn = np.exp(1j * phase / max(1, len(numbers)))
+    else:
+        numbers = next((tied for tied in ansatz.free if len(tied) % 2), [])
+        turn = -1.0 if math.cos(phase) < 0 else 1.0
+    for k in numbers:
+        found[k] = found[k] * turn
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,13 +211,23 @@ class CircuitDescent(Descent):
         self._lbfgs.damping = math.inf
 
     def place(self, gates: Sequence[np.ndarray]) -> float:
-        """Put the engine at the gates of a circuit; returns the loss."""
-        self.engine.set(*self.task.parts(gates))
+        """Put the engine at the gates of a circuit, of the best global phase; returns the loss."""
         self._reached = math.inf
         self._follow(1.0)
+        self.engine.set(*self.task.parts(self._turned(gates)))
         loss = self.loss.value(self.engine)
         self._follow(loss)
         return loss
+
+    def _turned(self, gates: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """The gates with a global phase that makes c real, where the group has such."""
+        ansatz, parts = self.task.ansatz, []
+        if ansatz.group != "U":
+            return list(gates)
+        for phase in (0.0, -math.pi / 2):  # the real part of -i c is Im c
+            self.engine.set(*self.task.parts(turned(ansatz, gates, phase)))
+            parts.append(self.engine.inner())
+        return turned(ansatz, gates, -math.atan2(parts[1], parts[0]))
 
     @property
     def gates(self) -> list[np.ndarray]:
