@@ -109,7 +109,7 @@ def test_the_result_is_what_it_says(name):
 def test_small_losses_are_precise_and_fall_with_depth():
     terms, before = pauli_chain(6, **H), 1.0
     exact = evolved(terms, 6, 0.2)
-    for depth in range(2, 7):
+    for depth in range(2, 6):
         start = trotter(terms, 0.2, "fitted", layers=depth)
         found = compile_unitary(exact, start=start)
         loss = np.linalg.norm(found.circuit.to_dense().T - exact) ** 2 / 2**7
@@ -260,9 +260,9 @@ def test_the_time_limit_is_kept():
     target = evolution(pauli_chain(24, **H), 0.5)
     for options in ({"start": "trotter"}, {"start": "identity"}):
         began = time.perf_counter()
-        found = compile_unitary(target, depth=7, max_seconds=1.0, **options)
+        found = compile_unitary(target, depth=7, max_seconds=0.6, **options)
         assert found.status == "max_seconds"
-        assert time.perf_counter() - began < 2.5
+        assert time.perf_counter() - began < 2.0
         assert abs(found.seconds - (time.perf_counter() - began)) < 0.1
 
 

@@ -207,7 +207,7 @@ class Lbfgs:
         like = [gates[number] for number in order]
         return _packed(
             [
-                found[number] if gate.dtype.kind == "c" else found[number].real
+                found[number] if gate.dtype.kind == "c" else np.real(found[number])
                 for number, gate in zip(order, like, strict=True)
             ]
         )

@@ -315,7 +315,7 @@ def _of_flips(patterns: np.ndarray) -> np.ndarray:
     found = found.reshape(pairs, *(2,) * wires)
     for _ in range(wires):
         found = np.tensordot(found, _FLIPS.conj(), axes=(1, 0))
-    strings = found.real.reshape(pairs, *(16,) * (wires // 2))
+    strings = np.real(found).reshape(pairs, *(16,) * (wires // 2))
     strings[:, 0] = 0  # they are counted from a pair on which they are not the identity
     return strings
 
@@ -324,4 +324,4 @@ def _conjugation(gates: np.ndarray) -> np.ndarray:
     """Stacks of the orthogonal matrices Tr(P_a g^H P_b g) / 4."""
     moved = gates.conj().swapaxes(-1, -2)[:, None] @ _TWO @ gates[:, None]  # (pairs, b, 4, 4)
     flat = _TWO.swapaxes(1, 2).reshape(16, 16)
-    return (moved.reshape(len(gates), 16, 16) @ flat.T).real.swapaxes(1, 2) / 4
+    return np.real(moved.reshape(len(gates), 16, 16) @ flat.T).swapaxes(1, 2) / 4
