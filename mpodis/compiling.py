@@ -58,6 +58,8 @@ ADVICE = {
 }
 FORMULA = "a fitted product formula"
 """Name of the initial guess for an `Evolution`."""
+FREE = 6
+"""Layers from which on product formulas of other kinds are compared."""
 UNIFORM = 1e-8
 """Largest difference of gates of a chain that counts as uniform."""
 SHALLOW = 4
@@ -531,9 +533,9 @@ class _Search:
                     "start='trotter' needs the Hamiltonian; give what `mpodis.evolution` returns "
                     "as the target, or a circuit of `mpodis.trotter` as the start"
                 )
-            found = self._formula(self.target, wanted)
-            if found is not None:
-                return [_Guess(FORMULA, found)]
+            found = self._formulas(self.target, wanted)
+            if found:
+                return found
             if start == "trotter":
                 raise ValueError(
                     f"a product formula is a brickwall of 2-body gates in group 'U', not {wanted}; "
@@ -568,10 +570,22 @@ class _Search:
             return brickwall(self.n, int(depth), min(2, self.n), parity=parity, group=group)
         return as_ansatz(ansatz, self.n, group, "given")
 
-    def _formula(self, target: Evolution, ansatz: Ansatz) -> Circuit | None:
-        """A product formula on the placements of an ansatz, if it is such a brickwall."""
-        formula = trotter(target.terms, target.t, "fitted", layers=ansatz.depth, n=self.n)
-        return formula if formula.ansatz == ansatz else None
+    def _formulas(self, target: Evolution, ansatz: Ansatz) -> list[_Guess]:
+        """Product formulas on the placements of an ansatz; none if it is no such brickwall.
+
+        The gates of formulas that are nearer to the target do not always end lower.
+        """
+        terms, t, depth = target.terms, target.t, ansatz.depth
+        formula = trotter(terms, t, "fitted", layers=depth, n=self.n)
+        if formula.ansatz != ansatz:
+            return []
+        found = [_Guess(FORMULA, formula)]
+        if depth >= FREE:
+            second = trotter(terms, t, 2, layers=depth - 1 + depth % 2, n=self.n)
+            found.append(_Guess("the formula of second order", embed(second, ansatz)))
+            fewer = trotter(terms, t, "fitted", layers=depth - 2, n=self.n)
+            found.append(_Guess(f"{FORMULA} of {depth - 2} layers", embed(fewer, ansatz)))
+        return found
 
     def _random(
         self,
@@ -693,7 +707,7 @@ class _Search:
         search = self._sub_search(
             PART_SHARE, unit=spread_norm(left_canonical(tensors)[0], 0.0), target=part
         )
-        for record in search.run([_Guess(FORMULA, small)]):
+        for record in search.run(search._formulas(part, small.ansatz)):
             self.records.append(record)
             yield record
         assert search.best is not None
