@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 
 __all__ = [
     "plot_accuracies",
+    "plot_compiled",
     "plot_costs",
     "plot_depth",
     "plot_depths",
@@ -20,6 +21,8 @@ __all__ = [
 ]
 
 COLOURS = {"overlap": "C0", "activations": "C1", "sensitivity": "C2"}
+LEAST_LOSS = 1e-16
+"""Smaller losses, which are rounding, are drawn here."""
 _LABELS = {
     "overlap": "overlap f",
     "s_avg": r"$S_{avg}$ (nats)",
@@ -58,6 +61,26 @@ class Run(Protocol):
     def path(self, name: str) -> np.ndarray: ...
 
     def by_depth(self) -> dict[int, dict]: ...
+
+
+@runtime_checkable
+class Search(Protocol):
+    """What is drawn of a `Compiled`, which draws itself, too."""
+
+    @property
+    def circuit(self) -> Any: ...
+
+    @property
+    def history(self) -> Any: ...
+
+    @property
+    def loss(self) -> float: ...
+
+    @property
+    def trotter_loss(self) -> float: ...
+
+    @property
+    def seconds(self) -> float: ...
 
 
 def _axes(ax: Axes | None, size: tuple[float, float] = (5.2, 3.4)) -> Axes:
@@ -278,6 +301,45 @@ def _final(run: Run, column: str) -> float:
         case "overlap" | "loss":
             return getattr(run, column)
     raise ValueError(f"column={column!r} is not known; use overlap, s_avg, activations or loss")
+
+
+def plot_compiled(found: Search, *, ax: Axes | None = None) -> Axes:
+    """The loss 1 - |c| of a compiled circuit against the time, and Trotter's as a line.
+
+    Dots are the losses of all initial guesses and lines the best of them so far, a colour for every
+    number of sites and of layers: circuits of a part of the chain, or of fewer layers, come first.
+    The cross is the loss that was measured at the end.
+
+    Parameters
+    ----------
+    found : Compiled
+
+    Examples
+    --------
+    >>> from mpodis import compile_unitary, evolution, pauli_chain
+    >>> found = compile_unitary(evolution(pauli_chain(4, ZZ=1.0, X=0.75), 0.5), depth=3)
+    >>> ax = plot_compiled(found)
+    >>> [text.get_text() for text in ax.get_legend().get_texts()]
+    ['4 sites, 3 layers', 'measured at the end', 'Trotter, order 2']
+    """
+    ax = _axes(ax)
+    pieces: dict[str, list[Mapping[str, float]]] = {}
+    for record in found.history.records:
+        label = f"{record['sites']} sites, {record['depth']} layers"
+        pieces.setdefault(label, []).append(record)
+    for k, (label, records) in enumerate(pieces.items()):
+        seconds = [record["seconds"] for record in records]
+        losses = np.maximum([record["loss"] for record in records], LEAST_LOSS)
+        best = np.minimum.accumulate(losses)
+        ax.semilogy(seconds, losses, ".", ms=3, color=f"C{k}", alpha=0.4)
+        ax.step(seconds, best, where="post", color=f"C{k}", label=label)
+    measured = max(found.loss, LEAST_LOSS)
+    ax.plot([found.seconds], [measured], "kx", label="measured at the end")
+    if not math.isnan(found.trotter_loss):
+        ax.axhline(found.trotter_loss, color="0.4", ls="--", lw=1, label="Trotter, order 2")
+    ax.set(xlabel="seconds", ylabel="1 - |c|")
+    ax.legend(fontsize="small")
+    return ax
 
 
 def plot_accuracies(

@@ -7,10 +7,19 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from mpodis import compress, disentangle, entanglement, plots
+from mpodis import (
+    compile_unitary,
+    compress,
+    disentangle,
+    entanglement,
+    evolution,
+    pauli_chain,
+    plots,
+)
 from mpodis.plots import (
     COLOURS,
     plot_accuracies,
+    plot_compiled,
     plot_costs,
     plot_depth,
     plot_depths,
@@ -54,11 +63,21 @@ FIDELITIES = [
     }
     for t, a, b in ((1, 0.9, 0.8), (2, 0.95, 0.7))
 ]
+
+
+@cache
+def compiled():
+    """A chain that is long enough for the circuit of its first 12 sites to be repeated."""
+    target = evolution(pauli_chain(16, ZZ=1.0, X=0.75, Z=0.6), 0.5, error=1e-6)
+    return compile_unitary(target, depth=3, max_iterations=10)
+
+
 CALLS = {
     "plot_entropies": lambda **k: plot_entropies(ENTROPIES, maximum=[0.7, 1.4, 0.7], **k),
     "plot_history": lambda **k: plot_history({"a": HISTORY}, **k),
     "plot_depth": lambda **k: plot_depth(CURVES, ylabel="overlap f", **k),
     "plot_accuracies": lambda **k: plot_accuracies(ACCURACIES, reference=("net", 94.0), **k),
+    "plot_compiled": lambda **k: plot_compiled(compiled(), **k),
     "plot_costs": lambda **k: plot_costs(costs(), **k),
     "plot_depths": lambda **k: plot_depths(FIDELITIES, best=1, **k),
     "plot_pareto": lambda **k: plot_pareto(PARETO, **k),
@@ -96,6 +115,19 @@ def test_it_makes_its_own_figure(name):
     assert first.get_xlabel() or name == "plot_costs"  # whose parts say what they are
     assert first.get_ylabel() or name == "plot_accuracies"  # likewise the rows
     assert name == "plot_accuracies" or texts(first)  # its bars are named on themselves
+
+
+def test_a_compiled_circuit_shows_its_search_and_its_loss():
+    run = compiled()
+    found = lines(run.plot())
+    records = [record for record in run.history.records if record["sites"] == 16]
+    seconds, best = found["16 sites, 3 layers"]
+    assert_array_equal(seconds, [record["seconds"] for record in records])
+    assert_array_equal(best, np.minimum.accumulate([record["loss"] for record in records]))
+    assert len(found["12 sites, 3 layers"][0]) == len(run.history.records) - len(records)
+    assert_array_equal(found["measured at the end"], [[run.seconds], [run.loss]])
+    assert_array_equal(found["Trotter, order 2"][1], 2 * [run.trotter_loss])
+    assert run.plot().get_yscale() == "log"
 
 
 def test_entropies_by_bond_with_their_bound():
