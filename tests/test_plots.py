@@ -128,6 +128,8 @@ def test_a_compiled_circuit_shows_its_search_and_its_loss():
     assert_array_equal(found["measured at the end"], [[run.seconds], [run.loss]])
     assert_array_equal(found["Trotter, order 2"][1], 2 * [run.trotter_loss])
     assert run.plot().get_yscale() == "log"
+    assert "the circuit of 12 sites, repeated" in str(run.history)
+    assert_array_equal(run.history.column("loss")[-len(best) :], [r["loss"] for r in records])
 
 
 def test_entropies_by_bond_with_their_bound():

@@ -45,6 +45,10 @@ class History(Tabular):
     Q_L^H M Q_R^H, nats), activations (relative error, NaN without a covariance), true_overlap (NaN
     in sweeps of a truncating engine between two checks), environment_bond (of such an engine, else
     NaN), seconds. What a size does not allow (bound and s_avg of more than 8 qubits) is NaN.
+
+    A record of `compile_unitary` and `compile_state` holds: start (the initial guess), sites and
+    depth (of the part that is searched), phase, loss, best (the least loss of this part so far),
+    environment_bond, seconds.
     """
 
     records: tuple[dict, ...]
