@@ -296,7 +296,8 @@ def _check_norms(tensors: Sequence[np.ndarray]) -> None:
                 log = -math.inf
                 break
             env, log = env / size, log + math.log(size)
-        off = max(off, abs(math.expm1(min(log + math.log(abs(env[0, 0].real)), 700.0))))
+        log += math.log(abs(env[0, 0].real)) if log > -math.inf else 0.0
+        off = max(off, abs(math.expm1(min(log, 700.0))))
     if off > UNITARY_MPO:
         raise ValueError(
             f"the target is not unitary: it changes the squared norm of product states by up to "

@@ -27,7 +27,7 @@ from mpodis.circuit import (
 from mpodis.circuit.tiling import tiled
 from mpodis.compile_targets import Target, state_target, unitary_target
 from mpodis.environments.arrays import single_threaded
-from mpodis.gates import check_group
+from mpodis.gates import check_group, random_gate
 from mpodis.hamiltonians import Evolution, evolution, trotter
 from mpodis.optimise.compile import ITERATIONS, CircuitDescent, CircuitTask, turned
 from mpodis.optimise.descend import Budget
@@ -50,7 +50,7 @@ log = logging.getLogger(__name__)
 
 ADVICE = {
     "exact": "the goal is reached",
-    "converged": "the loss has stopped falling; more layers, or another start, may lower it",
+    "converged": "the loss has stopped falling; more layers, another seed=, or a larger n_init= may lower it",
     "max_iterations": "still falling when max_iterations was reached; raise it, or go on with "
     "start=<this result>",
     "max_seconds": "still falling when max_seconds was reached; raise it, or start=<this result>",
@@ -86,6 +86,8 @@ FEW = 8
 """Wires up to which guesses far from the identity are tried."""
 STARTS = ("auto", "identity", "random", "trotter")
 """Initial guesses by name."""
+MOVED = 0.02
+"""Distance of the second guess from a circuit that is given with fewer layers."""
 SCALES = (0.05, 0.3, None)
 """Sizes of the generators of initial guesses, in turn; None: random gates."""
 
@@ -140,6 +142,12 @@ class Compiled(Tabular):
     trotter_layers: int | None
     seconds: float
     remarks: tuple[str, ...] = ()
+
+    @property
+    def _odd_depth(self) -> int:
+        """The most layers that a second-order formula has within the depth."""
+        depth = self.circuit.ansatz.depth
+        return depth - 1 + depth % 2
 
     @property
     def overlap(self) -> float:
@@ -206,7 +214,7 @@ class Compiled(Tabular):
         ]
         if not math.isnan(self.trotter_loss):
             rows += [
-                ("1 - |c| of Trotter, order 2", self.trotter_loss),
+                (f"1 - |c| of Trotter, order 2, {self._odd_depth} layers", self.trotter_loss),
                 ("layers that Trotter needs, about", self.trotter_layers),
             ]
         rows += [
@@ -270,7 +278,7 @@ def compile_unitary(
         Stop after this many iterations of L-BFGS (and sweeps) from one initial guess, or after a
         time.
     max_bond : int
-        Largest bond dimension of boundaries. They have what the loss asks for, up to this.
+        Cap on the bond dimension of the boundaries, which is smaller while the loss permits.
     engine : {"auto", "dense", "boundary"}
         What computes environments, see `disentangle`; "auto" takes the quicker one.
     seed : int or numpy Generator
@@ -523,10 +531,14 @@ class _Search:
         if wanted.group != "U" and any(np.iscomplexobj(x) for x in self.unit):
             raise ValueError(
                 f"the target is complex and the gates are real (group={wanted.group!r}); use "
-                "group='U'"
+                "group='U', in the ansatz or the start if one is given"
             )
         if given is not None:
-            return [_Guess("the circuit given", _on(given, wanted))]
+            found = [_Guess("the circuit given", _on(given, wanted))]
+            if wanted.depth > given.ansatz.depth and not wanted.ties:
+                # gates that are the identity may stand at a saddle point
+                found.append(self._moved(found[0].circuit))
+            return found
         if start == "trotter" or (start == "auto" and self.target is not None):
             if self.target is None:
                 raise ValueError(
@@ -587,6 +599,17 @@ class _Search:
             found.append(_Guess(f"{FORMULA} of {depth - 2} layers", embed(fewer, ansatz)))
         return found
 
+    def _moved(self, circuit: Circuit) -> _Guess:
+        """The circuit given with all free gates moved a little."""
+        rng, ansatz = np.random.default_rng(self.seed), circuit.ansatz
+        gates = [
+            gate
+            if place.fixed
+            else gate @ random_gate(len(gate), group=ansatz.group, rng=rng, scale=MOVED)
+            for place, gate in zip(ansatz.placements, circuit.gates, strict=True)
+        ]
+        return _Guess("the circuit given, moved a little", Circuit(ansatz, tuple(gates)))
+
     def _random(
         self,
         ansatz: Ansatz,
@@ -619,15 +642,18 @@ class _Search:
             runs.append((run[1].losses[-1], len(runs), run, guess))
             if self.status:
                 return
-        _, _, (descent, state), guess = min(runs)
-        if not state.status:
+        runs.sort(key=lambda run: run[:2])
+        going = [run for run in runs if not run[2][1].status]
+        ended = runs[0][2][1].status
+        if going:  # the best, or the best that may still overtake it
+            _, _, (descent, state), guess = going[0]
             yield from self._followed(descent, state, guess, None)
-        self.status = state.status
+            ended = state.status
+        self.status = self.status or ended
 
     def _descent(self, guess: _Guess) -> tuple[CircuitDescent, State]:
         task = CircuitTask(self.unit, legs_of(self.unit), guess.circuit.ansatz)
         engine = task.engine(self.engine, self.max_bond)
-        self.engine_name = engine.name
         descent = CircuitDescent(task, engine)
         loss = descent.place(guess.circuit.gates)
         # gates that are tied have no closed form
@@ -656,6 +682,7 @@ class _Search:
             if record["loss"] < self.loss:
                 circuit = Circuit(guess.circuit.ansatz, tuple(descent.gates))
                 self.loss, self.best = record["loss"], _Guess(guess.name, circuit)
+                self.engine_name = descent.engine.name
             yield self._noted(record, descent, guess)
         if state.status == "explored":
             state.status = ""
@@ -702,17 +729,22 @@ class _Search:
             np.abs(x - y).max() > UNIFORM for x, y in zip(again.gates, whole.gates, strict=True)
         ):
             return  # the chain is not uniform
-        part = evolution(inside, t, error=self.target.error, n=n)
+        error = min(max(self.target.error, 1e-20), 0.5)
+        part = evolution(inside, t, error=error, n=n)
         tensors = unitary_target(part)
         search = self._sub_search(
             PART_SHARE, unit=spread_norm(left_canonical(tensors)[0], 0.0), target=part
         )
+        name = f"the circuit of {n} sites, repeated"
         for record in search.run(search._formulas(part, small.ansatz)):
             self.records.append(record)
+            assert search.best is not None
+            # what there is if the search is interrupted here
+            self.best = _Guess(name, tiled(search.best.circuit, whole.ansatz))
+            self.engine_name = search.engine_name
             yield record
-        assert search.best is not None
-        name = f"the circuit of {n} sites, repeated"
-        guesses[:] = [_Guess(name, tiled(search.best.circuit, whole.ansatz))]
+        assert self.best is not None
+        guesses[:] = [self.best]
 
     def _grown(self, whole: Ansatz) -> Iterator[dict]:
         """Go on from a circuit of half the layers, if that is better than what was found."""

@@ -46,6 +46,8 @@ WINDOW = 5
 """Sites on which the parts of a fitted formula are found."""
 RANDOM_STARTS = 12
 """Random formulas from which the search for a fitted one begins."""
+STALLED = 32
+"""Steps from which on a distance that no longer halves with their number is due to truncation."""
 HERMITIAN = 1e-10
 """Largest |h - h^H| that counts as rounding, relative to |h|."""
 
@@ -668,13 +670,15 @@ class _Task:
 
     def steps(self, t: float, goal: float) -> tuple[int, float]:
         """The least number of steps whose error stays below a distance, and that error."""
-        r = 1
+        r, before = 1, math.inf
         while True:
             near = distance(self.evolved(t / 2, r)[0], self.evolved(t / 2, 2 * r)[0])
             error = 2 * near / (2**4 - 1)  # of 4 r steps over the whole time
             needed = 4 * r * (error / goal) ** 0.25
             if near < max(0.1, goal) and needed <= 8 * r:  # the order is known to hold from r on
                 break
-            r *= 2
+            if near > before / 2 and near >= goal and r >= STALLED:
+                break  # truncation decides, not the formula
+            r, before = 2 * r, near
         steps = max(2 * r, math.ceil(1.01 * needed))
         return steps, error * (4 * r / steps) ** 4

@@ -75,6 +75,8 @@ def coupling_brickwall(
         chosen = _line(graph, qubits)
     else:
         chosen = tuple(int(qubit) for qubit in qubits)
+    if not chosen:
+        raise ValueError("qubits=() are none; name them, give their number, or leave it out")
     strange = sorted(set(chosen) - set(graph))
     if strange or len(set(chosen)) != len(chosen):
         raise ValueError(

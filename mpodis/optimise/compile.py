@@ -22,7 +22,6 @@ from mpodis.environments.registry import ENGINES, build_engine
 from mpodis.environments.routed import routed_problem
 from mpodis.objectives import OverlapLoss
 from mpodis.optimise.descend import Budget, Descent
-from mpodis.optimise.lbfgs import Lbfgs
 from mpodis.optimise.metric import CircuitMetric
 from mpodis.optimise.state import State
 from mpodis.sites import bond_dimensions, identity_tensors
@@ -198,7 +197,6 @@ class CircuitDescent(Descent):
             PhaseFreeLoss(task.tensors), engine, *task.sides, method=method, core=False
         )
         self.task = task
-        self._lbfgs = Lbfgs(self.loss, engine, *task.sides, free_core=False)
         self._metric: CircuitMetric | None = None
         if metric and CircuitMetric.fits(task.ansatz):
             self._metric = CircuitMetric(task.ansatz, on_state=task.on_state)
@@ -247,7 +245,8 @@ class CircuitDescent(Descent):
     def _decide(self, state: State, budget: Budget) -> None:
         super()._decide(state, budget)
         plain = self._metric is not None and self._lbfgs.metric is None
-        if plain and state.phase == "lbfgs" and state.status in ("", "converged"):
+        made_by = state.records[-1]["phase"]
+        if plain and made_by == "lbfgs" and state.status in ("", "converged"):
             before, now = state.losses[-2:]
             if state.status or before - now < SLOW * before:
                 self._use_metric()
@@ -257,16 +256,17 @@ class CircuitDescent(Descent):
             before, now = state.losses[-3], state.losses[-1]
             if before - now < LAST_GAIN * budget.tol * now:
                 state.status = "converged"
-        if state.status == "converged" and self._is_off(state.losses[-1]):
+        ended = state.status in ("converged", "exact")
+        if ended and self._is_off(state.losses[-1], budget.exact):
             self._share *= TIGHTER
             self._reached = math.inf
             self._follow(state.losses[-1])
             state.status = ""
 
-    def _is_off(self, loss: float) -> bool:
+    def _is_off(self, loss: float, goal: float) -> bool:
         """Whether the boundaries are cut so much that the loss is wrong, and can be cut less."""
         engine = self.engine
         if engine.exact or self._share <= LEAST * CUTOFF:
             return False
         true = self.task.true_loss(self.gates, 2 * (engine.max_bond or 1)).up_to_phase
-        return abs(true - loss) > OFF * true
+        return true > 2 * goal and abs(true - loss) > OFF * true

@@ -285,6 +285,8 @@ def _by_depth(
     depths: Sequence[int | Compiled], compiler: Callable[..., Compiled]
 ) -> tuple[list[int | Compiled], str]:
     """The depths and circuits in order, and whether they are of a unitary or a state."""
+    if not isinstance(depths, Sequence):
+        raise TypeError(f"depths={depths!r} is no list; give several numbers of layers")
     found: list[int | Compiled] = []
     for one in dict.fromkeys(depths):
         if isinstance(one, Compiled):
@@ -353,7 +355,8 @@ def _compiled(
     if before is None:
         return compiler(target, max_seconds=deadline.left, **options)
     found = compiler(target, max_seconds=deadline.part(OWN_SHARE).left, **options)
-    if isinstance(target, Evolution) and found.loss <= before.loss:
+    enough = isinstance(target, Evolution) and found.loss <= before.loss
+    if enough or found.status == "interrupted":
         return found
     deeper = compiler(target, start=before, max_seconds=deadline.left, **options)
     return min(found, deeper, key=lambda one: one.loss)

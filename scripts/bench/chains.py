@@ -2,7 +2,7 @@
 
 H = sum J ZZ + g X + h Z and its XXZ kin with open ends, U(4) brickwalls, one call of
 `mpodis.compile_unitary` a cell. The published figures are those of rqcopt-mpo (arXiv 2501.08872),
-1 - f from its cost 1 - |f|^2. Cells are added to the record as they end, and not run again.
+in 1 - f. Cells are added to the record as they end, and not run again.
 
     python scripts/bench/chains.py                        # all cells of 50 sites
     python scripts/bench/chains.py --cells xxz/100/9
