@@ -50,7 +50,8 @@ log = logging.getLogger(__name__)
 
 ADVICE = {
     "exact": "the goal is reached",
-    "converged": "the loss has stopped falling; more layers, another seed=, or a larger n_init= may lower it",
+    "converged": "the loss has stopped falling; more layers, another seed=, or a larger n_init= "
+    "may lower it",
     "max_iterations": "still falling when max_iterations was reached; raise it, or go on with "
     "start=<this result>",
     "max_seconds": "still falling when max_seconds was reached; raise it, or start=<this result>",
