@@ -36,6 +36,8 @@ An MPO that was truncated at some 1 - f changes norms by about sqrt(8 (1 - f)); 
 """
 PROBES = 8
 """Random product states by which an MPO is checked."""
+ROUNDING = 1e-14
+"""Imaginary parts below, relative to the largest element, are rounding."""
 LARGEST = 13
 """Most wires of a dense unitary."""
 
@@ -252,7 +254,9 @@ def _transposed(tensor: Any) -> np.ndarray:
 
 
 def _without_zero_imaginary(array: np.ndarray) -> np.ndarray:
-    return np.real(array).copy() if not np.imag(array).any() else array
+    """The real part alone, where the imaginary one is rounding."""
+    zero = ROUNDING * float(np.abs(array).max(initial=0.0))
+    return np.real(array).copy() if (np.abs(np.imag(array)) <= zero).all() else array
 
 
 def _real(tensors: Sequence[np.ndarray]) -> list[np.ndarray]:

@@ -403,27 +403,25 @@ def _compile(
     start = _as_start(start)
     _check(depth=depth, ansatz=ansatz, start=start, max_seconds=max_seconds, **options)
     check_group(group)
-    tensors = unitary_target(target) if kind == "unitary" else state_target(target)
-    search = _Search(
-        unit=spread_norm(left_canonical(tensors)[0], 0.0),
-        target=target if isinstance(target, Evolution) else None,
-        max_seconds=max_seconds,
-        seed=as_seed(seed),
-        began=began,
-        **options,
-    )
-    guesses = search.guesses(start, depth, ansatz, group)
-    with (
-        bar(total=None, desc=f"compile a {kind}", enabled=progbar) as shown,
-        interrupts() as interrupted,
-        single_threaded(True),
-    ):
-        for record in search.run(guesses):
-            shown.update(1, loss=record["loss"], best=search.loss)
-            if interrupted():
-                search.status = "interrupted"
-                break
-    return search.result(kind)
+    # matrices are small, and more threads only take turns
+    with interrupts() as interrupted, single_threaded(True):
+        tensors = unitary_target(target) if kind == "unitary" else state_target(target)
+        search = _Search(
+            unit=spread_norm(left_canonical(tensors)[0], 0.0),
+            target=target if isinstance(target, Evolution) else None,
+            max_seconds=max_seconds,
+            seed=as_seed(seed),
+            began=began,
+            **options,
+        )
+        guesses = search.guesses(start, depth, ansatz, group)
+        with bar(total=None, desc=f"compile a {kind}", enabled=progbar) as shown:
+            for record in search.run(guesses):
+                shown.update(1, loss=record["loss"], best=search.loss)
+                if interrupted():
+                    search.status = "interrupted"
+                    break
+        return search.result(kind)
 
 
 def _as_start(start: Any) -> Any:

@@ -79,7 +79,7 @@ def circuit_from_quimb(circuit: qtn.Circuit) -> Circuit:
     Raises
     ------
     ValueError
-        If a gate is not unitary.
+        If a gate is not unitary, or the circuit a ``CircuitPermMPS``.
 
     Examples
     --------
@@ -90,6 +90,11 @@ def circuit_from_quimb(circuit: qtn.Circuit) -> Circuit:
     >>> print(circuit_from_quimb(theirs).ansatz)
     3 wires, 2 layers (1 x 1b, 1 x CNOT, 1 not on neighbours), SO
     """
+    if type(circuit).__name__ == "CircuitPermMPS":
+        raise ValueError(
+            "a CircuitPermMPS holds its gates where it has moved its qubits; build the circuit as "
+            "quimb's Circuit or CircuitMPS"
+        )
     return assembled(int(circuit.N or 0), _steps(circuit))
 
 
