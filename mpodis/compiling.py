@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import time
@@ -45,8 +44,6 @@ if TYPE_CHECKING:
     from qiskit import QuantumCircuit
 
 __all__ = ["Compiled", "compile_state", "compile_unitary"]
-
-log = logging.getLogger(__name__)
 
 ADVICE = {
     "exact": "the goal is reached",
@@ -145,12 +142,6 @@ class Compiled(Tabular):
     remarks: tuple[str, ...] = ()
 
     @property
-    def _odd_depth(self) -> int:
-        """The most layers that a second-order formula has within the depth."""
-        depth = self.circuit.ansatz.depth
-        return depth - 1 + depth % 2
-
-    @property
     def overlap(self) -> float:
         """|c|"""
         return 1.0 - self.loss
@@ -215,7 +206,10 @@ class Compiled(Tabular):
         ]
         if not math.isnan(self.trotter_loss):
             rows += [
-                (f"1 - |c| of Trotter, order 2, {self._odd_depth} layers", self.trotter_loss),
+                (
+                    f"1 - |c| of Trotter, order 2, {_odd(self.circuit.ansatz.depth)} layers",
+                    self.trotter_loss,
+                ),
                 ("layers that Trotter needs, about", self.trotter_layers),
             ]
         rows += [
@@ -592,7 +586,7 @@ class _Search:
             return []
         found = [_Guess(FORMULA, formula)]
         if depth >= FREE:
-            second = trotter(terms, t, 2, layers=depth - 1 + depth % 2, n=self.n)
+            second = trotter(terms, t, 2, layers=_odd(depth), n=self.n)
             found.append(_Guess("the formula of second order", embed(second, ansatz)))
             fewer = trotter(terms, t, "fitted", layers=depth - 2, n=self.n)
             found.append(_Guess(f"{FORMULA} of {depth - 2} layers", embed(fewer, ansatz)))
@@ -682,7 +676,7 @@ class _Search:
                 circuit = Circuit(guess.circuit.ansatz, tuple(descent.gates))
                 self.loss, self.best = record["loss"], _Guess(guess.name, circuit)
                 self.engine_name = descent.engine.name
-            yield self._noted(record, descent, guess)
+            yield self._noted(record, guess)
         if state.status == "explored":
             state.status = ""
         elif state.status in ("exact", "max_seconds"):
@@ -690,7 +684,7 @@ class _Search:
         elif state.status == "max_sweeps":
             state.status = "max_iterations"
 
-    def _noted(self, record: dict, descent: CircuitDescent, guess: _Guess) -> dict:
+    def _noted(self, record: dict, guess: _Guess) -> dict:
         """The record in the history."""
         found = {
             "start": guess.name,
@@ -699,7 +693,6 @@ class _Search:
             "phase": record["phase"],
             "loss": record["loss"],
             "best": self.loss,
-            "environment_bond": max(getattr(descent.engine, "bonds", ()), default=math.nan),
             "seconds": self.seconds,
         }
         self.records.append(found)
@@ -770,8 +763,7 @@ class _Search:
         circuit = Circuit(circuit.ansatz, tuple(gates))
         trotter_loss, trotter_layers = math.nan, None
         if self.target is not None and circuit.ansatz.depth >= 3:
-            depth = circuit.ansatz.depth
-            layers = depth - 1 + depth % 2
+            layers = _odd(circuit.ansatz.depth)
             formula = trotter(self.target.terms, self.target.t, 2, layers=layers, n=self.n)
             task = CircuitTask(self.unit, legs_of(self.unit), formula.ansatz)
             trotter_loss = task.true_loss(formula.gates, self.max_bond).up_to_phase
@@ -806,6 +798,11 @@ class _Search:
             f"the target has determinant -1, circuits in {ansatz.group} on these wires +1: "
             f"1 - |c| is {2 / 2**self.n:.3g} or more; use group={group!r}",
         )
+
+
+def _odd(depth: int) -> int:
+    """The most layers that a second-order formula has within a depth."""
+    return depth - 1 + depth % 2
 
 
 def _parity(ansatz: Ansatz) -> int:

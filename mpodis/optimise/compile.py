@@ -20,10 +20,10 @@ from mpodis.environments.overlap import LossEstimate, estimate_loss
 from mpodis.environments.protocol import EngineOptions, Environments, Gradient, ProblemSize
 from mpodis.environments.registry import ENGINES, build_engine
 from mpodis.environments.routed import routed_problem
-from mpodis.objectives import OverlapLoss
 from mpodis.optimise.descend import Budget, Descent
 from mpodis.optimise.metric import CircuitMetric
 from mpodis.optimise.state import State
+from mpodis.optimise.unitary import UnitaryLoss
 from mpodis.sites import bond_dimensions, identity_tensors
 
 __all__ = ["CircuitDescent", "CircuitTask", "PhaseFreeLoss", "turned"]
@@ -48,7 +48,7 @@ OFF = 0.02
 """Relative error of the loss above which cutoffs shrink."""
 
 
-class PhaseFreeLoss(OverlapLoss):
+class PhaseFreeLoss(UnitaryLoss):
     """1 - |c| for a core of norm 1 that stays as it is."""
 
     def value(self, engine: Environments) -> float:
@@ -62,13 +62,10 @@ class PhaseFreeLoss(OverlapLoss):
         c = np.vdot(side[k], gates[k])
         size = abs(c)
         if size > 0:
-            turned = [e if e is None else e * (c / size) for e in side]
+            along = [e if e is None else e * (c / size) for e in side]
             name = "left" if engine.left else "right"
-            found = replace(found, inner=size, **{name: turned})
+            found = replace(found, inner=size, **{name: along})
         return 1.0 - float(size), found
-
-    def scaled_core(self, engine: Environments) -> list:
-        return list(engine.core)
 
 
 def turned(ansatz: Ansatz, gates: Sequence[np.ndarray], phase: float) -> list[np.ndarray]:
@@ -182,23 +179,16 @@ class CircuitDescent(Descent):
     ----------
     task : CircuitTask
     engine : Environments
-    method : {"auto", "sweeps", "lbfgs"}
-    metric : bool
-        Whether L-BFGS starts from the Gauss-Newton metric where it is known.
     """
 
     iterations = ITERATIONS
     stops_at_goal = True
 
-    def __init__(
-        self, task: CircuitTask, engine: Environments, *, method: str = "auto", metric: bool = True
-    ) -> None:
-        super().__init__(
-            PhaseFreeLoss(task.tensors), engine, *task.sides, method=method, core=False
-        )
+    def __init__(self, task: CircuitTask, engine: Environments) -> None:
+        super().__init__(PhaseFreeLoss(task.tensors), engine, *task.sides, core=False)
         self.task = task
         self._metric: CircuitMetric | None = None
-        if metric and CircuitMetric.fits(task.ansatz):
+        if CircuitMetric.fits(task.ansatz):
             self._metric = CircuitMetric(task.ansatz, on_state=task.on_state)
             if self._metric.seconds < PAYS * task.seconds(engine):
                 self._use_metric()

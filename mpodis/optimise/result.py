@@ -48,7 +48,7 @@ class History(Tabular):
 
     A record of `compile_unitary` and `compile_state` holds: start (the initial guess), sites and
     depth (of the part that is searched), phase, loss, best (the least loss of this part so far),
-    environment_bond, seconds.
+    seconds.
     """
 
     records: tuple[dict, ...]
