@@ -1,24 +1,21 @@
 """Run directories that two processes want at the same time, and locks that children inherit."""
 
 import multiprocessing
-import os
-import time
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 from mpodis import disentangle, load_run, resume
-from mpodis.files import is_locked, locked, read_json
-
-# Python 3.12 and newer warn of a fork where there are threads; these children use none
-pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+from mpodis.files import locked, read_json
 
 MATRICES = [np.random.default_rng(seed).normal(size=(16, 16)) for seed in (0, 1)]
 OPTIONS = {"depth": 2, "n_init": 1, "init": "identity", "max_sweeps": 20}
 
 
-def _search(k, run_dir, begin, answers):
-    time.sleep(max(0.0, begin - time.time()))
+def _search(k, run_dir, both_are_ready, answers):
+    both_are_ready.wait()
     try:
         answers.put((k, disentangle(MATRICES[k], **OPTIONS, run_dir=run_dir).overlap))
     except (ValueError, BlockingIOError) as error:
@@ -27,11 +24,17 @@ def _search(k, run_dir, begin, answers):
 
 def test_two_searches_that_begin_in_one_directory_are_not_mixed(tmp_path):
     alone = [disentangle(matrix, **OPTIONS).overlap for matrix in MATRICES]
-    context = multiprocessing.get_context("fork")
-    answers, begin = context.Queue(), time.time() + 0.5
-    for k in (0, 1):
-        context.Process(target=_search, args=(k, tmp_path / "run", begin, answers)).start()
-    found = dict(answers.get(timeout=60) for _ in range(2))
+    context = multiprocessing.get_context("spawn")  # a fork would inherit other tests' threads
+    answers, both_are_ready = context.Queue(), context.Barrier(2)
+    children = [
+        context.Process(target=_search, args=(k, tmp_path / "run", both_are_ready, answers))
+        for k in (0, 1)
+    ]
+    for child in children:
+        child.start()
+    found = dict(answers.get(timeout=120) for _ in children)
+    for child in children:
+        child.join()
     (winner,) = (k for k in found if not isinstance(found[k], str))
     assert found[winner] == pytest.approx(alone[winner], abs=1e-12)
     assert "another run" in found[1 - winner] or "another process" in found[1 - winner]
@@ -49,18 +52,28 @@ def test_a_call_that_is_refused_changes_nothing(tmp_path):
     assert read_json(tmp_path / "config.json") == before
 
 
+FORK = """
+import os, sys, time
+from mpodis.files import is_locked, locked
+
+with locked(sys.argv[1]):
+    child = os.fork()
+    if not child:
+        time.sleep(60)
+        os._exit(0)
+    print(is_locked(sys.argv[1]))
+limit = time.monotonic() + 20  # the child closes the file when it first runs
+while is_locked(sys.argv[1]) and time.monotonic() < limit:
+    time.sleep(0.01)
+print(is_locked(sys.argv[1]))
+os.kill(child, 9)
+os.waitpid(child, 0)
+"""
+"""A process of its own: a fork of this one would inherit the threads of other tests' libraries."""
+
+
 def test_a_child_that_outlives_its_parent_does_not_hold_the_lock(tmp_path):
-    with locked(tmp_path):
-        child = os.fork()
-        if not child:
-            time.sleep(30)
-            os._exit(0)
-        assert is_locked(tmp_path)
-    try:
-        limit = time.monotonic() + 10.0  # the child closes the file when it first runs
-        while is_locked(tmp_path) and time.monotonic() < limit:
-            time.sleep(0.01)
-        assert not is_locked(tmp_path)
-    finally:
-        os.kill(child, 9)
-        os.waitpid(child, 0)
+    done = subprocess.run(
+        [sys.executable, "-c", FORK, tmp_path], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["True", "False"]
