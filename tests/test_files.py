@@ -1,6 +1,7 @@
 """Files: atomic, bit-identical, and clear about what they are not."""
 
 import json
+import math
 import os
 import stat
 
@@ -8,7 +9,16 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from mpodis.files import load_arrays, read_json, save_arrays, write_atomic, write_json
+from mpodis.files import (
+    append_lines,
+    array_metadata,
+    load_arrays,
+    read_json,
+    read_lines,
+    save_arrays,
+    write_atomic,
+    write_json,
+)
 from reference import random_matrix
 
 ARRAYS = {
@@ -188,3 +198,97 @@ def test_what_is_not_safetensors_names_itself(tmp_path, content):
 def test_no_such_file(tmp_path, name):
     with pytest.raises(FileNotFoundError, match="there is no file"):
         load_arrays(tmp_path / name)
+
+
+# --- what vouches for itself
+
+
+def append_in_two(path):
+    last = append_lines(path, [{"sweep": 0, "loss": 2.5e-7, "name": "é"}], "of a run")
+    append_lines(path, [{"sweep": 1, "loss": math.inf}], last)
+
+
+FILES = {
+    "arrays": (
+        lambda path: save_arrays(
+            path,
+            {"w": random_matrix((2, 2), True), "none": np.zeros((0, 1))},
+            metadata={"name": "é", "numbers": json.dumps([1e-7, None])},
+        ),
+        load_arrays,
+    ),
+    "header": (
+        lambda path: save_arrays(path, {"empty": np.zeros(0)}, metadata={"name": "é"}),
+        array_metadata,
+    ),
+    "json": (
+        lambda path: write_json(path, {"name": "é", "list": [1e-7, math.nan], "d": {"a": None}}),
+        read_json,
+    ),
+    "empty json": (lambda path: write_json(path, {}), read_json),
+    "lines": (append_in_two, lambda path: read_lines(path, 2, "of a run")),
+}
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_every_flipped_bit_is_an_error_that_names_the_file(tmp_path, kind):
+    write, read = FILES[kind]
+    path = tmp_path / "a.safetensors"
+    write(path)
+    read(path)
+    data = path.read_bytes()
+    for bit in range(0, 8 * len(data), 7):  # all take half a minute
+        damaged = bytearray(data)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match="a.safetensors"):
+            read(path)
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_every_truncation_is_an_error_that_names_the_file(tmp_path, kind):
+    write, read = FILES[kind]
+    path = tmp_path / "a.safetensors"
+    write(path)
+    data = path.read_bytes()
+    # the last byte of JSON is the end of a line
+    for length in range(len(data) - 1):
+        path.write_bytes(data[:length])
+        with pytest.raises(ValueError, match="a.safetensors"):
+            read(path)
+
+
+def test_the_same_arrays_are_the_same_bytes(tmp_path):
+    metadata = {name: name for name in "abcdefgh"}
+    for name in ("a", "b"):
+        save_arrays(tmp_path / name, ARRAYS, metadata=metadata)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_json_of_others_is_read_without_a_checksum(tmp_path):
+    value = {"name": "a record", "loss": 0.5}
+    (tmp_path / "a.json").write_text(json.dumps(value))
+    assert read_json(tmp_path / "a.json") == value
+    with pytest.raises(ValueError, match="the key 'checksum' is that of the file's own"):
+        write_json(tmp_path / "a.json", {"checksum": 1})
+
+
+@pytest.mark.parametrize("change", ["missing", "twice", "swapped", "of another"])
+def test_lines_are_in_their_order_and_of_their_history(tmp_path, change):
+    path = tmp_path / "history.jsonl"
+    append_lines(path, [{"sweep": k} for k in range(4)], "one run")
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines) + '{"sweep": 4, "ch')  # of a process that was killed
+    assert [record["sweep"] for record in read_lines(path, 4, "one run")[0]] == [0, 1, 2, 3]
+    changed = {
+        "missing": [lines[0], *lines[2:], lines[3]],
+        "twice": [lines[0], *lines],
+        "swapped": [lines[1], lines[0], *lines[2:]],
+        "of another": lines,
+    }[change]
+    path.write_text("".join(changed))
+    with pytest.raises(ValueError, match=r"line \d of .*history.jsonl is damaged, or belongs to"):
+        read_lines(path, 4, "another run" if change == "of another" else "one run")
+    path.write_text(lines[0])
+    with pytest.raises(ValueError, match="history.jsonl has 1 lines, but 4 were written"):
+        read_lines(path, 4, "one run")
