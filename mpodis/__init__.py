@@ -105,10 +105,14 @@ _HOME = {
 }
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
 
+_MODULES = ("targets",)
+
 __all__ = sorted(["__version__", *_WHERE])
 
 
 def __getattr__(name: str):
+    if name in _MODULES:
+        return importlib.import_module(f"mpodis.{name}")
     if name not in _WHERE:
         raise AttributeError(f"module 'mpodis' has no attribute {name!r}")
     value = getattr(importlib.import_module(f"mpodis.{_WHERE[name]}"), name)
@@ -117,4 +121,4 @@ def __getattr__(name: str):
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return sorted([*__all__, *_MODULES])

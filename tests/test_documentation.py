@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "notebooks").rglob("*.md"))]
 PUBLIC = ("mpodis", "mpodis.data", "mpodis.environments", "mpodis.nn", "mpodis.plots")
-PUBLIC += ("mpodis.quantum", "mpodis.structured")
+PUBLIC += ("mpodis.quantum", "mpodis.structured", "mpodis.targets")
 PLACEHOLDERS = {"DIR": ".", "RUN": ".", "FILE": "w.npy"}
 """What stands in the commands of pages for something of the reader's."""
 

@@ -48,6 +48,7 @@ ORDER = (
     "data",
     "weights",
     "nn",
+    "targets",
     "quantum",
     "explorer",
     "jobs",

@@ -5,14 +5,12 @@ import pytest
 from matplotlib import pyplot as plt
 from numpy.testing import assert_allclose
 
-from mpodis import brickwall, to_mpo
 from mpodis.jobs import REPRODUCE
 from mpodis.jobs.directory import JobDirectory
 from mpodis.paper.planted import (
     EXPERIMENT,
     Planted,
     _found,
-    hidden_product,
 )
 from mpodis.paper.running import run_experiment
 
@@ -25,17 +23,6 @@ def record(tmp_path_factory):
     path = tmp_path_factory.mktemp("planted") / "run"
     directory = JobDirectory.create(path, f"{REPRODUCE}planted", options)
     return run_experiment(EXPERIMENT, options, directory)
-
-
-def test_a_hidden_product_has_the_bond_and_the_overlap_of_its_circuits():
-    hidden = hidden_product(6, 2, seed=3)
-    operator = to_mpo(hidden)
-    assert_allclose(hidden.overlap(operator), 1.0, atol=1e-12)
-    assert max(operator.bond_sizes()) == 16
-    assert hidden.left.ansatz == brickwall(6, 2, fill=False)
-    assert hidden.right.ansatz == brickwall(6, 2, fill=False).reversed()
-    other = hidden_product(6, 2, seed=4)
-    assert abs(hidden.overlap(to_mpo(other))) < 0.5
 
 
 def test_what_was_hidden_is_found(record):

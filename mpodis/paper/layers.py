@@ -25,14 +25,11 @@ from mpodis.nn import (
     train_classifier,
     train_tnn,
 )
-from mpodis.paper.networks import dataset, network, submodule
+from mpodis.paper.networks import TNN_BOND, dataset, network, submodule
 
 __all__ = ["KINDS", "TrainedLayer", "trained_layer"]
 
 KINDS = ("tnn", "dense", "compressed")
-TNN_BOND = 2
-"""Of the networks that every experiment trains first, see `networks`."""
-
 
 _images = lru_cache(maxsize=1)(dataset)  # a process asks for the same ones again and again
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +11,15 @@ import torch
 from torch import nn
 
 from mpodis.data import Dataset, load_data
-from mpodis.files import load_arrays, save_arrays
-from mpodis.nn import CompactTNN, dense_network, train_dense, train_tnn
+from mpodis.files import load_arrays
+from mpodis.nn import CompactTNN, dense_network
 from mpodis.paper.base import Options, Piece
+from mpodis.targets import dense_weights, tnn_weights
 
-__all__ = ["dataset", "network", "submodule", "trained_dense", "training_pieces"]
+__all__ = ["TNN_BOND", "dataset", "network", "submodule", "trained_dense", "training_pieces"]
+
+TNN_BOND = 2
+"""Of the networks that every experiment trains first."""
 
 
 def training_pieces(options: Options) -> list[Piece]:
@@ -32,18 +34,11 @@ def dataset(data: str, data_dir: str | None, *, size: int = 8) -> Dataset:
 
 
 def network_file(networks: str, data: str, seed: int) -> Path:
-    return Path(networks) / f"tnn-{data}-{seed}.safetensors"
+    return Path(networks) / f"tnn{TNN_BOND}-{data}-{seed}.safetensors"
 
 
 def _train(*, seed: int, data: str, data_dir: str | None, networks: str) -> dict:
-    file = network_file(networks, data, seed)
-    if file.exists():
-        return json.loads(load_arrays(file)[1]["training"])
-    model, record = train_tnn(dataset(data, data_dir), seed=seed)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    arrays = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
-    save_arrays(file, arrays, metadata={"training": json.dumps(asdict(record))})
-    return asdict(record)
+    return tnn_weights(dataset(data, data_dir), networks, seed, bond=TNN_BOND)[1]
 
 
 def network(data: str, networks: str, seed: int) -> CompactTNN:
@@ -60,19 +55,9 @@ def network(data: str, networks: str, seed: int) -> CompactTNN:
 def trained_dense(
     images: Dataset, networks: str, seed: int, *, hidden: Sequence[int]
 ) -> nn.Sequential:
-    """A dense network from the folder, where it is put if need be; double precision, to evaluate.
-
-    Two processes that want the same one at the same time both train it, to the same weights.
-    """
-    sizes = (images.features, *hidden, images.classes)
-    file = Path(networks) / f"{'-'.join(map(str, sizes))}-{images.name}-{seed}.safetensors"
-    if not file.exists():
-        model, record = train_dense(images, hidden=hidden, seed=seed)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        arrays = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
-        save_arrays(file, arrays, metadata={"training": json.dumps(asdict(record))})
-    model = dense_network(sizes)
-    arrays, _ = load_arrays(file)
+    """A dense network, kept in the folder; in double precision, to evaluate."""
+    arrays, _ = dense_weights(images, networks, seed, hidden=hidden)
+    model = dense_network((images.features, *hidden, images.classes))
     model.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
     return model.double().eval()
 

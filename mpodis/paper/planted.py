@@ -19,15 +19,13 @@ from matplotlib.axes import Axes
 from mpodis.circuit.ansatz import brickwall
 from mpodis.circuit.circuit import random_circuit
 from mpodis.disentangling import disentangle
-from mpodis.environments import to_mpo
-from mpodis.factorization import Factorization
 from mpodis.gates import check_group
 from mpodis.jobs.records import spread
 from mpodis.measures import entanglement
 from mpodis.paper.base import Experiment, Options, Panel, Piece
-from mpodis.sites import mpo_from_tensors
 from mpodis.synthesis import synthesise
 from mpodis.tables import Table
+from mpodis.targets import planted_mpo
 
 __all__ = ["EXPERIMENT"]
 
@@ -95,17 +93,8 @@ def pieces(options: Planted) -> list[Piece]:
     return found
 
 
-def hidden_product(sites: int, layers: int, seed: int) -> Factorization:
-    """A Gaussian product core between two Haar-random brickwalls of SO(4) gates."""
-    rng = np.random.default_rng([seed, sites, layers])
-    core = mpo_from_tensors([rng.normal(size=(1, 2, 2, 1)) for _ in range(sites)])
-    ansatz = brickwall(sites, layers, fill=False)
-    left, right = (random_circuit(places, seed=rng) for places in (ansatz, ansatz.reversed()))
-    return Factorization(left, core, right, (2**sites, 2**sites))
-
-
 def _product(*, sites: int, layers: int, seed: int, starts: int, max_sweeps: int) -> dict:
-    target = to_mpo(hidden_product(sites, layers, seed))
+    target = planted_mpo(sites, layers, seed=np.random.default_rng([seed, sites, layers]))
     began = time.process_time()  # others may be at work on the machine
     found = disentangle(
         target,

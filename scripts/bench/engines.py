@@ -55,6 +55,7 @@ from mpodis.sites import (
     site_tensors,
     spread_norm,
 )
+from mpodis.targets import random_mpo
 
 GRID = [(6, 8), (6, 32), (8, 8), (8, 32), (10, 8), (12, 2), (12, 4), (12, 8)]
 QUICK = [(6, 8), (8, 8)]
@@ -72,12 +73,9 @@ class Problem:
     """A random MPO, a product core and near-identity circuits on l qubits."""
 
     def __init__(self, n: int, depth: int, *, bond: int = 4, seed: int = 0) -> None:
-        rng = np.random.default_rng(seed)
-        bonds = [1, *[bond] * (n - 1), 1]
-        tensors = [rng.normal(size=(bonds[k], 2, 2, bonds[k + 1])) for k in range(n)]
         self.n, self.depth = n, depth
         self.legs = ((2, 2),) * n
-        self.target = _unit(tensors)
+        self.target = _unit(site_tensors(random_mpo(n, bond, seed=np.random.default_rng(seed))))
         self.core = _unit(site_tensors(truncate(mpo_from_tensors(self.target), max_bond=1).mpo))
         left = brickwall(n, depth, fill=False)
         self.circuits = [

@@ -23,17 +23,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mpodis import (
-    Factorization,
-    __version__,
-    brickwall,
-    disentangle,
-    mpo_from_tensors,
-    random_circuit,
-    to_mpo,
-    true_overlap,
-    truncate,
-)
+from mpodis import __version__, brickwall, disentangle, true_overlap, truncate
+from mpodis.targets import planted_factorization, planted_mpo
 
 CASES = (
     # sites, hidden depth, bond dimension that is kept, starts, sweeps of each while exploring
@@ -43,18 +34,11 @@ CASES = (
 )
 
 
-def planted(n: int, depth: int, seed: int) -> Factorization:
-    """A product core between two random brickwalls."""
-    rng = np.random.default_rng([seed, n, depth])
-    core = mpo_from_tensors([rng.normal(size=(1, 2, 2, 1)) for _ in range(n)])
-    ansatz = brickwall(n, depth, fill=False)
-    left, right = (random_circuit(a, seed=rng) for a in (ansatz, ansatz.reversed()))
-    return Factorization(left, core, right, (2**n, 2**n))
-
-
 def solve(n: int, depth: int, bond: int | None, n_init: int, init_sweeps: int, seed: int) -> dict:
-    hidden = planted(n, depth, seed)
-    operator = to_mpo(hidden)
+    hidden, operator = (
+        made(n, depth, seed=np.random.default_rng([seed, n, depth]))
+        for made in (planted_factorization, planted_mpo)
+    )
     target = operator if bond is None else truncate(operator, max_bond=bond).mpo
     found = disentangle(
         target,
