@@ -120,8 +120,8 @@ def random_mpo(
     >>> mpo.bond_sizes()[:4], round(float(mpo.norm()), 12)
     ([4, 6, 6, 6], 1.0)
     """
-    _check_whole("n", n)
-    _check_whole("max_bond", max_bond)
+    n = _whole("n", n)
+    max_bond = _whole("max_bond", max_bond)
     _check_dtype(dtype)
     legs = ((2, 2),) * n if legs is None else check_legs(legs)
     if len(legs) != n:
@@ -178,8 +178,8 @@ def random_matrix(
     >>> [round(float(x), 6) for x in s[0] / s[:4]]
     [1.0, 2.0, 3.0, 4.0]
     """
-    _check_whole("rows", rows)
-    _check_whole("columns", columns)
+    rows = _whole("rows", rows)
+    columns = _whole("columns", columns)
     _check_dtype(dtype)
     rng = _generator(seed)
     matrix = _gaussian((rows, columns), dtype, rng)
@@ -238,8 +238,8 @@ def planted_factorization(
     >>> hidden.left.ansatz.depth, max(hidden.core.bond_sizes())
     (2, 1)
     """
-    _check_whole("n", n)
-    _check_whole("core_bond", core_bond)
+    n = _whole("n", n)
+    core_bond = _whole("core_bond", core_bond)
     ansatz = brickwall(n, depth, width, group=group, fill=False)
     rng = _generator(seed)
     core = random_mpo(n, core_bond, dtype="complex128" if group == "U" else "float64", seed=rng)
@@ -349,7 +349,7 @@ def evolution_mpo(
     >>> max(evolution_mpo(8, "ZZ=1, X=0.75", 0.5, error=1e-8).bond_sizes())
     6
     """
-    _check_whole("n", n)
+    n = _whole("n", n)
     return evolution(_terms(n, terms), t, error=error, max_bond=max_bond, n=n).mpo
 
 
@@ -386,9 +386,9 @@ def trotter_mpo(
     Examples
     --------
     >>> trotter_mpo(6, "ZZ=1, X=0.75", 0.5, layers=3).bond_sizes()
-    4
+    [4, 4, 16, 4, 4]
     """
-    _check_whole("n", n)
+    n = _whole("n", n)
     circuit = trotter(_terms(n, terms), t, order, layers=layers, steps=steps, n=n)
     mpo = canonical_mpo(identity_tensors(((2, 2),) * n))
     for place, gate in zip(circuit.ansatz.placements, circuit.gates, strict=True):
@@ -507,7 +507,8 @@ def trained_layer(
         Of the initial weights and of the order of the images.
     cache : path, optional
         Folder in which trained networks are kept, by their sizes, data and seed. One that is there
-        is not trained again. Default: it is trained in every call, which takes seconds.
+        is not trained again; processes that ask for it at the same time all train it, to the
+        same weights. Default: it is trained in every call, which takes seconds.
 
     Returns
     -------
@@ -528,7 +529,7 @@ def trained_layer(
     >>> trained_layer("2", hidden=[16], cache=folder).shape  # of the same network
     (16, 10)
     """
-    _check_whole("seed", seed, least=0)
+    seed = _whole("seed", seed, least=0)
     names = [str(2 * k) for k in range(len(hidden) + 1)]
     if str(layer) not in names:
         raise ValueError(f"layer={layer!r} is not known; the layers are {', '.join(names)}")
@@ -570,8 +571,8 @@ def trained_mpo(
     >>> trained_mpo(2).bond_sizes()
     [2, 2, 2, 2, 2]
     """
-    _check_whole("max_bond", max_bond)
-    _check_whole("seed", seed, least=0)
+    max_bond = _whole("max_bond", max_bond)
+    seed = _whole("seed", seed, least=0)
     arrays, _ = tnn_weights(load_data(data, data_dir=data_dir), cache, seed, bond=max_bond)
     sites = sum(name.startswith("mpo.site_tensors.") for name in arrays)
     return mpo_from_tensors([arrays[f"mpo.site_tensors.{k}"].astype(float) for k in range(sites)])
@@ -687,12 +688,11 @@ def make_target(
 
 def _check_spec(spec: Mapping[str, Any]) -> None:
     """A ValueError unless every table names a kind, and arguments that it has and needs."""
-    if "kind" not in spec:
-        raise ValueError(f"the target {dict(spec)!r} has no kind; give one of {', '.join(TARGETS)}")
-    kind = spec["kind"]
+    if not _is_spec(spec):
+        raise ValueError(f"the target {spec!r} has no kind; give one of {', '.join(TARGETS)}")
+    kind = str(spec["kind"])
     if kind not in TARGETS:
-        hint = _hint(str(kind), TARGETS)
-        raise ValueError(f"kind={kind!r} is no target; {hint}")
+        raise ValueError(f"kind={kind!r} is no target; {_hint(kind, TARGETS)}")
     known = inspect.signature(TARGETS[kind]).parameters
     given = [name for name in spec if name != "kind"]
     for name in given:
@@ -736,8 +736,8 @@ def _made(spec: Mapping[str, Any], defaults: Mapping[str, Any]) -> Any:
 def _generator(seed: int | np.random.Generator) -> np.random.Generator:
     if isinstance(seed, np.random.Generator):
         return seed
-    _check_whole("seed", seed, least=0)
-    return np.random.default_rng(np.random.SeedSequence(int(seed), spawn_key=(STREAM,)))
+    entropy = _whole("seed", seed, least=0)
+    return np.random.default_rng(np.random.SeedSequence(entropy, spawn_key=(STREAM,)))
 
 
 def _gaussian(shape: tuple[int, ...], dtype: str, rng: np.random.Generator) -> np.ndarray:
@@ -748,9 +748,10 @@ def _gaussian(shape: tuple[int, ...], dtype: str, rng: np.random.Generator) -> n
     return normal.astype(dtype, copy=False)
 
 
-def _check_whole(name: str, value: Any, *, least: int = 1) -> None:
+def _whole(name: str, value: Any, *, least: int = 1) -> int:
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
         raise ValueError(f"{name}={value!r} must be a whole number, {least} or more")
+    return int(value)  # numpy's overflow in 2^n
 
 
 def _check_dtype(dtype: str) -> None:

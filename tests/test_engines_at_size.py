@@ -11,10 +11,10 @@ from mpodis.circuit.ansatz import brickwall
 from mpodis.circuit.circuit import random_circuit
 from mpodis.disentangling import disentangle
 from mpodis.environments import BoundaryEnvironments, TransverseEnvironments, true_overlap
-from mpodis.factorization import Factorization
 from mpodis.gates import polar
 from mpodis.mpo import truncate
 from mpodis.sites import left_canonical, mpo_from_tensors, site_tensors, spread_norm
+from mpodis.targets import planted_mpo
 from reference import random_cores
 
 UPDATES = dict.fromkeys(("left", "right"), lambda e, g: polar(e, group="SO"))
@@ -68,13 +68,8 @@ def test_no_true_overlap_falls_between_checks(bond, schedule):
 @pytest.mark.no_cover  # large; the engine's own tests are traced
 def test_a_planted_operator_of_32_sites_is_found_again():
     """Where no deep optimum hides: gates and core together, from near the identity."""
-    from mpodis.environments import to_mpo
-
-    n, ansatz = 32, brickwall(32, 2, fill=False)
-    core = mpo_from_tensors(random_cores(((2, 2),) * n, 1, seed=3))
-    left, right = (random_circuit(a, seed=k) for k, a in enumerate((ansatz, ansatz.reversed())))
-    hidden = Factorization(left, core, right, (2**n, 2**n))
-    found = disentangle(to_mpo(hidden), left=ansatz, n_init=2, max_sweeps=60, method="sweeps")
+    mpo, ansatz = planted_mpo(32, 2, seed=3), brickwall(32, 2, fill=False)
+    found = disentangle(mpo, left=ansatz, n_init=2, max_sweeps=60, method="sweeps")
     assert found.options.engine in ("transverse", "tree")
     assert found.overlap > 0.99
     assert max(found.entropies_after) < 0.2 < max(found.entropies_before)

@@ -26,7 +26,8 @@ from mpodis.jobs.records import spread
 from mpodis.measures import entanglement
 from mpodis.mpo import compress
 from mpodis.paper.base import Experiment, Options, Panel, Piece
-from mpodis.paper.layers import TNN_BOND, trained_layer
+from mpodis.paper.layers import trained_layer
+from mpodis.paper.networks import TNN_BOND
 from mpodis.synthesis import synthesise
 from mpodis.tables import Table
 

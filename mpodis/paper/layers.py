@@ -17,15 +17,14 @@ from mpodis.measures import second_moment
 from mpodis.mpo import compress
 from mpodis.nn import (
     RECIPES,
-    CompactTNN,
     MPOLinear,
     accuracy,
     linear_from_matrix,
     replace_layer,
     train_classifier,
-    train_tnn,
 )
-from mpodis.paper.networks import TNN_BOND, dataset, network, submodule
+from mpodis.paper.networks import dataset, submodule, tnn_from_weights
+from mpodis.targets import tnn_weights
 
 __all__ = ["KINDS", "TrainedLayer", "trained_layer"]
 
@@ -105,12 +104,9 @@ def trained_layer(
     def fitted(model: nn.Module) -> nn.Module:
         return train_classifier(model, images, **vars(RECIPES[images.name]), seed=seed)[0]
 
-    if kind == "tnn" and bond == TNN_BOND:
-        return TrainedLayer(network(data, networks, seed), "mpo", images)
     if kind == "tnn":
-        model = CompactTNN(inputs=images.features, bond=bond, classes=images.classes)
-        model = kept(f"tnn{bond}", model, lambda: train_tnn(images, seed=seed, bond=bond)[0])
-        return TrainedLayer(model, "mpo", images)
+        arrays, _ = tnn_weights(images, networks, seed, bond=bond)
+        return TrainedLayer(tnn_from_weights(arrays), "mpo", images)
     if kind == "dense":
         model = _untrained(images.features, images.classes, seed)
         return TrainedLayer(kept("dense", model, lambda: fitted(model)), "0", images)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,15 @@ from mpodis.nn import CompactTNN, dense_network
 from mpodis.paper.base import Options, Piece
 from mpodis.targets import dense_weights, tnn_weights
 
-__all__ = ["TNN_BOND", "dataset", "network", "submodule", "trained_dense", "training_pieces"]
+__all__ = [
+    "TNN_BOND",
+    "dataset",
+    "network",
+    "submodule",
+    "tnn_from_weights",
+    "trained_dense",
+    "training_pieces",
+]
 
 TNN_BOND = 2
 """Of the networks that every experiment trains first."""
@@ -43,11 +51,15 @@ def _train(*, seed: int, data: str, data_dir: str | None, networks: str) -> dict
 
 def network(data: str, networks: str, seed: int) -> CompactTNN:
     """A trained network, in double precision and evaluation mode."""
-    arrays, _ = load_arrays(network_file(networks, data, seed))
+    return tnn_from_weights(load_arrays(network_file(networks, data, seed))[0])
+
+
+def tnn_from_weights(arrays: Mapping[str, np.ndarray]) -> CompactTNN:
+    """The network of a state dict, in double precision and evaluation mode."""
     classes, features = np.shape(arrays["head.weight"])
     (first,) = (a for name, a in arrays.items() if name.startswith("mpo.") and name.endswith(".0"))
     bond = first.shape[-1]
-    model = CompactTNN(inputs=features, bond=bond, classes=classes, seed=seed)
+    model = CompactTNN(inputs=features, bond=bond, classes=classes, seed=0)
     model.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
     return model.double().eval()
 
