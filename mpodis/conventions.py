@@ -169,7 +169,7 @@ def qargs(wires: Sequence[int], n: int) -> list[int]:
 def to_numpy(array: Array) -> np.ndarray:
     """The array in numpy, on the CPU and without gradients."""
     if infer_backend(array) == "torch":
-        array = array.resolve_conj()
+        array = array.resolve_conj().resolve_neg()
     return do("to_numpy", array)
 
 

@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from mpodis.arrays import rescaled, times_power_of_two
 from mpodis.circuit import (
     Ansatz,
     Circuit,
@@ -292,6 +293,7 @@ def _factorized(
     effort: _Effort,
     began: float,
 ) -> CircuitFactors:
+    padded, exponent = rescaled(padded)
     norm = float(np.linalg.norm(padded))
     loss = MaskedLoss(padded / norm, legs, mask)
     engine = dense_engine(loss.target, legs, *ansatze)
@@ -333,7 +335,7 @@ def _factorized(
     middle = loss.middle(engine)
     return CircuitFactors(
         left=left,
-        middle=norm * middle,
+        middle=times_power_of_two(norm * middle, exponent),
         right=right,
         shape=shape,
         overlap=float(np.linalg.norm(middle)),

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mpodis.advice import without_remarks
+from mpodis.arrays import as_numpy, rescaled
 from mpodis.circuit.ansatz import Ansatz, brickwall, staircase
 from mpodis.circuit.circuit import Circuit
 from mpodis.conventions import Array
@@ -234,7 +235,7 @@ def brickwall_encodings(
     >>> bool((found.fidelities > 0.99).all())
     True
     """
-    vectors = np.asarray(vectors)
+    vectors = as_numpy(vectors, what="array of vectors")
     if vectors.ndim != 2 or not len(vectors) or vectors.shape[1] < 4 or np.iscomplexobj(vectors):
         raise ValueError(
             f"vectors of shape {vectors.shape} and type {vectors.dtype} must be real and "
@@ -324,12 +325,13 @@ def _applied(vectors: np.ndarray, gates: np.ndarray, k: int) -> np.ndarray:
 
 def _checked(vector: Array) -> tuple[np.ndarray, int]:
     """The unit vector and its number of qubits, or a ValueError."""
-    state = np.asarray(vector)
+    state = as_numpy(vector, what="vector")
     if state.ndim != 1 or len(state) < 2 or len(state) & (len(state) - 1):
         raise ValueError(
             f"a vector of shape {state.shape} does not have 2^n amplitudes; pad it with zeros"
         )
     state = state.astype(np.complex128 if np.iscomplexobj(state) else np.float64)
+    state, _ = rescaled(state)
     norm = np.linalg.norm(state)
     if not (norm > 0 and math.isfinite(norm)):
         raise ValueError(f"the norm of the vector is {norm}; it must be positive and finite")

@@ -16,6 +16,7 @@ import numpy as np
 from autoray import astype, do, get_dtype_name
 from scipy.optimize import minimize
 
+from mpodis.arrays import as_numpy, rescaled, rounding_of
 from mpodis.conventions import (
     COMPLEX,
     Array,
@@ -48,6 +49,7 @@ from mpodis.sites import (
     mpo_to_dense,
     right_canonical,
     site_tensors,
+    spread_power_of_two,
     tensors_to_dense,
 )
 
@@ -137,9 +139,10 @@ def fit_core(
         dense = check_array(found)
         legs = qubit_legs(*dense.shape) if legs is None else check_legs(legs)
         dense = pad(dense, legs)
+    dense, exponent = rescaled(dense)
     dtype = get_dtype_name(dense)
     if metric is not None:
-        moment = embed_metric(to_numpy(metric), dense.shape[0])
+        moment = embed_metric(metric, dense.shape[0])
         dense, metric = promoted([dense, as_like(moment, dense, dtype=str(moment.dtype))])
     if init is None:
         init = truncate(compress(dense, legs=legs).mpo, max_bond=max_bond).mpo
@@ -157,7 +160,9 @@ def fit_core(
             init = min(
                 init, plain, key=lambda core: weighted_loss(dense, mpo_to_dense(core), metric)
             )
-    tensors = site_tensors(as_mpo(init))
+        tensors = site_tensors(init)
+    else:
+        tensors = spread_power_of_two(site_tensors(as_mpo(init)), -exponent)
     if legs_of(tensors) != legs:
         raise ValueError(f"init has legs {legs_of(tensors)}, the target {legs}")
     if max(bond_dimensions(tensors), default=1) > max_bond:
@@ -186,7 +191,8 @@ def fit_core(
                 break
     if "complex" in get_dtype_name(dense):
         dtype = COMPLEX.get(dtype, dtype)
-    return mpo_from_tensors([astype(site, dtype) for site in tensors])
+    tensors = spread_power_of_two([astype(site, dtype) for site in tensors], exponent)
+    return mpo_from_tensors(tensors)
 
 
 def weighted_loss(
@@ -211,7 +217,10 @@ def inner(
 def embed_metric(metric: Array, rows: int, *, what: str = "covariance") -> np.ndarray:
     """The metric of zero-padded inputs, (rows, rows); padded inputs have no activation.
 
-    The same holds for outputs and their sensitivity; `what` is the word in the errors.
+    The same holds for outputs and their sensitivity; `what` is the word in the errors. It is
+    Hermitian within the rounding of the type in which it is given, and returned in double
+    precision. A metric whose squares would over- or underflow is divided by a power of two: where
+    it is used, only its relative size matters.
 
     Raises
     ------
@@ -219,22 +228,32 @@ def embed_metric(metric: Array, rows: int, *, what: str = "covariance") -> np.nd
         If the metric is not square, too large, zero, not finite, not Hermitian, or has a negative
         eigenvalue.
     """
-    metric = np.asarray(metric)
+    rounding = rounding_of(metric)
+    metric = as_numpy(metric, what=what)
+    metric = metric.astype(np.result_type(metric, np.float64), copy=False)
     if metric.ndim != 2 or metric.shape[0] != metric.shape[1] or metric.shape[0] > rows:
         side = "inputs" if what == "covariance" else "outputs"
         raise ValueError(
             f"the {what} has shape {metric.shape}; the operator has {rows} (padded) {side}"
         )
-    scale = np.abs(metric).max(initial=0.0)
-    if not np.isfinite(scale) or scale == 0:
+    if not np.isfinite(metric).all() or not metric.any():
         raise ValueError(f"the {what} is zero everywhere, NaN or infinite")
-    if np.abs(metric - metric.conj().T).max() > 1e-8 * scale:
+    metric, _ = rescaled(metric)
+    scale, is_narrow = np.abs(metric).max(), rounding > 1e-12
+    tolerance = 1e-8
+    if is_narrow:  # entries are rounded, and so were the sums that they are
+        tolerance = max(tolerance, min(0.1, 16 * rounding * math.sqrt(len(metric))))
+    if np.abs(metric - metric.conj().T).max() > tolerance * scale:
         raise ValueError(f"the {what} is not Hermitian; give E[x^H x], see `second_moment`")
+    metric = (metric + metric.conj().T) / 2
     lowest = np.linalg.eigvalsh(metric)[0]
-    if lowest < -1e-8 * scale:
+    if lowest < -tolerance * scale:
         raise ValueError(f"the {what} has a negative eigenvalue {lowest:.3g}")
+    if is_narrow and lowest < 0:
+        values, vectors = np.linalg.eigh(metric)
+        metric = (vectors * values.clip(min=0)) @ vectors.conj().T
     extra = rows - metric.shape[0]
-    return np.pad((metric + metric.conj().T) / 2, ((0, extra), (0, extra)))
+    return np.pad(metric, ((0, extra), (0, extra)))
 
 
 def metric_root(metric: np.ndarray) -> np.ndarray:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from mpodis.advice import without_remarks
+from mpodis.arrays import rescaled
 from mpodis.circuit import Ansatz
 from mpodis.conventions import crop, pad, padded_shape
 from mpodis.disentangling import disentangle
@@ -19,7 +20,7 @@ from mpodis.fit import embed_metric, weighted_loss
 from mpodis.measures import second_moment
 from mpodis.mpo import Operator, as_compressed, compress
 from mpodis.optimise.problem import as_seed
-from mpodis.sites import mpo_to_dense
+from mpodis.sites import mpo_from_tensors, mpo_to_dense, site_tensors, spread_power_of_two
 from mpodis.tables import Table, Tabular
 
 __all__ = ["KrausEnsemble", "kraus_ensemble"]
@@ -143,7 +144,7 @@ def kraus_ensemble(
             f"the operator spans {padded_shape(legs)}; sums are fitted up to {DENSE}, beyond use "
             "one term (`disentangle`)"
         )
-    whole = mpo_to_dense(compressed.mpo)
+    whole, exponent = rescaled(mpo_to_dense(compressed.mpo))
     if inputs is not None:
         if covariance is not None:
             raise ValueError("give inputs= or covariance=, not both")
@@ -199,4 +200,10 @@ def kraus_ensemble(
         if before - losses[-1] < tol * before:
             break
     f = dense_overlap(crop(whole, whole_shape), sum(parts))
+    if exponent:
+        cores = (spread_power_of_two(site_tensors(one.core), exponent) for one in found)
+        found = [
+            replace(one, core=mpo_from_tensors(core))
+            for one, core in zip(found, cores, strict=True)
+        ]
     return KrausEnsemble(tuple(found), tuple(first), tuple(losses), f)

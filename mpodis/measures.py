@@ -15,6 +15,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from autoray import do
 
+from mpodis.arrays import (
+    as_numpy,
+    check_finite,
+    rescaled,
+    size_exponent,
+    times_power_of_two,
+)
 from mpodis.conventions import Array, in_one_backend, padded_shape, promoted, to_numpy
 from mpodis.gates import check_group
 from mpodis.mpo import Compressed, Operator, as_mpo, check_array, mpo_or_matrix
@@ -263,17 +270,18 @@ def _determinant_sign(operator: Array, values: np.ndarray) -> float:
         if is_product and len(operator) > 1 and set(legs_of(operator)) == {(2, 2)}:
             real = all("complex" not in str(tensor.dtype) for tensor in operator)
             return 1.0 if real else 0.0  # an even power of the determinant of every site
-        operator = tensors_to_dense(operator)
-    dense = to_numpy(operator)
+        operator = tensors_to_dense(_moderate(operator))
+    dense = rescaled(to_numpy(operator))[0]
     if dense.dtype.kind == "c" or dense.shape[0] != dense.shape[1]:
         return 0.0
     return float(np.linalg.slogdet(dense)[0])
 
 
 def singular_values(operator: Array) -> np.ndarray:
-    """Descending singular values of a dense matrix or of site tensors.
+    """Descending singular values of a dense matrix or of site tensors, up to a common factor.
 
-    Those of a product operator are products of the sites' values.
+    Those of a product operator are products of the sites' values. The factor is a power of two,
+    and is 1 unless squares of the values over- or underflow.
     """
     if isinstance(operator, list | tuple):
         rows, columns = padded_shape(legs_of(operator))
@@ -284,12 +292,23 @@ def singular_values(operator: Array) -> np.ndarray:
             )
         if all(chi == 1 for chi in bond_dimensions(operator)):
             values = np.ones(1)
-            for tensor in operator:
+            for tensor in _moderate(operator):
                 site = to_numpy(tensor)[0, :, :, 0]
                 values = np.kron(values, np.linalg.svd(site, compute_uv=False))
             return np.sort(values)[::-1]
-        operator = tensors_to_dense(operator)
-    return np.linalg.svd(to_numpy(operator), compute_uv=False)
+        operator = tensors_to_dense(_moderate(operator))
+    return np.linalg.svd(rescaled(to_numpy(operator))[0], compute_uv=False)
+
+
+def _moderate(tensors: Sequence[Array]) -> list[Array]:
+    """The operator divided by a power of two where products of its entries may overflow."""
+    exponents = [size_exponent(tensor) for tensor in tensors]
+    if sum(abs(exponent) for exponent in exponents) < 200:
+        return list(tensors)
+    return [
+        times_power_of_two(tensor, -exponent)
+        for tensor, exponent in zip(tensors, exponents, strict=True)
+    ]
 
 
 def second_moment(inputs: Array, *, centred: bool = False) -> np.ndarray:
@@ -311,16 +330,21 @@ def second_moment(inputs: Array, *, centred: bool = False) -> np.ndarray:
     ValueError
         If the inputs are not (samples, features), or not finite.
     """
-    x = np.asarray(inputs)
+    x = as_numpy(inputs, what="inputs")
     if x.ndim != 2 or not len(x):
         raise ValueError(f"inputs must be (samples, features), got an array of shape {x.shape}")
     x = x.astype(np.complex128 if x.dtype.kind == "c" else np.float64)
-    bad = int((~np.isfinite(x)).sum())
-    if bad:
-        raise ValueError(f"{bad} entries of the inputs are NaN or infinite; remove those samples")
+    check_finite(x, what="inputs", remedy="remove those samples")
     if centred:
         x = x - x.mean(axis=0)
-    return x.conj().T @ x / len(x)
+    scaled, exponent = rescaled(x)
+    moment = scaled.conj().T @ scaled / len(x)
+    if abs(exponent) > 500:
+        raise ValueError(
+            f"inputs of a size of 2^{exponent} have squares that are no numbers; divide them by "
+            "their norm, the moment's size does not matter"
+        )
+    return times_power_of_two(moment, 2 * exponent)
 
 
 def count_parameters(mpo: MatrixProductOperator) -> int:

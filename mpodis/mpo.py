@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-from autoray import astype, do, get_dtype_name, infer_backend
+from autoray import do
 
+from mpodis.arrays import as_array, check_finite, rescaled, times_power_of_two
 from mpodis.conventions import (
     Array,
     Legs,
@@ -161,7 +162,7 @@ def mpo_or_matrix(operator: Operator) -> Compressed | Array:
     if isinstance(operator, list | tuple) or hasattr(operator, "__array__"):
         return operator
     if is_mpo(operator):
-        return Compressed(operator, padded_shape(mpo_legs(operator)), 0.0)
+        return Compressed(_plain_mpo(operator), padded_shape(mpo_legs(operator)), 0.0)
     if hasattr(operator, "to_mpo"):  # an MPOLinear
         return Compressed(operator.to_mpo(), (operator.inputs, operator.outputs), 0.0)
     weight = getattr(operator, "weight", None)
@@ -182,6 +183,22 @@ def mpo_or_matrix(operator: Operator) -> Compressed | Array:
         f"{type(operator).__name__} is not read as an operator: give a matrix (inputs, outputs), a "
         f"torch.nn.Linear, a quimb MatrixProductOperator or a Compressed{hint}"
     )
+
+
+def _plain_mpo(mpo: MatrixProductOperator) -> MatrixProductOperator:
+    """The MPO itself, or a copy whose arrays are plain where its own are not."""
+    arrays = [tensor.data for tensor in mpo.tensors]
+    plain = [as_array(array, what="MPO") for array in arrays]
+    same = all(
+        type(a) is type(b) and a.dtype == b.dtype and not getattr(a, "requires_grad", False)
+        for a, b in zip(arrays, plain, strict=True)
+    )
+    if same:
+        return mpo
+    copied = mpo.copy()
+    for tensor, array in zip(copied.tensors, plain, strict=True):
+        tensor.modify(data=array)
+    return copied
 
 
 def compress(
@@ -238,13 +255,14 @@ def compress(
     matrix = check_array(found)
     shape = (int(matrix.shape[0]), int(matrix.shape[1]))
     sites = qubit_legs(*shape, align=align) if legs is None else check_legs(legs)
-    largest = float(do("max", do("abs", matrix)))  # divided by first: squares of 1e200 overflow
-    scale = largest * float(do("linalg.norm", matrix / largest))
-    unit = matrix / scale
+    scaled, exponent = rescaled(matrix)
+    largest = float(do("max", do("abs", scaled)))
+    scale = largest * float(do("linalg.norm", scaled / largest))
+    unit = scaled / scale
     tensors = _tt_svd(split(pad(unit, sites), sites), sites, _Cut(max_bond, cutoff, rel_error))
     # measured, not added up: cropping removes what the truncation left in the padding
     error = float(do("linalg.norm", unit - crop(tensors_to_dense(tensors), shape)))
-    tensors = spread_norm(tensors, math.log(scale))
+    tensors = spread_norm(tensors, math.log(scale) + exponent * math.log(2))
     return Compressed(mpo_from_tensors(tensors), shape, error)
 
 
@@ -307,9 +325,14 @@ def canonical_form(operator: Operator, *, centre: int = 0) -> MatrixProductOpera
     tensors, log_left = left_canonical(tensors, stop=centre)
     tensors, log_right = right_canonical(tensors, stop=centre)
     log_norm = log_left + log_right
-    if log_norm == -math.inf or abs(log_norm) < 700:
-        tensors[centre] = tensors[centre] * math.exp(log_norm)
-    else:
+    exponent = 0 if abs(log_norm) < 700 or log_norm == -math.inf else round(log_norm / math.log(2))
+    try:
+        rest = tensors[centre] * math.exp(log_norm - exponent * math.log(2))
+        tensors[centre] = times_power_of_two(rest, exponent)
+        lost = exponent < 0 and not bool((tensors[centre] != 0).any())
+    except OverflowError:
+        lost = True
+    if lost:
         raise OverflowError(
             f"the norm of this MPO is exp({log_norm:.0f}); divide it by its norm "
             "(`mpodis.log_norm`) before asking for one canonical centre"
@@ -318,45 +341,28 @@ def canonical_form(operator: Operator, *, centre: int = 0) -> MatrixProductOpera
 
 
 def check_array(operator: Operator) -> Array:
-    """A finite, non-zero matrix of floating-point numbers, in the backend that it came in.
+    """A finite, non-zero matrix of plain numbers, see `arrays.as_array`, in its own backend.
 
-    Layers and MPOs, see `as_mpo`, become dense, without padding. Integers become double precision,
-    half precision single. Gradients are not followed.
+    Layers and MPOs, see `as_mpo`, become dense, without padding.
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         If it is something else.
     """
     found = mpo_or_matrix(operator)
     matrix = found.to_dense() if isinstance(found, Compressed) else found
-    if infer_backend(matrix) == "torch":
-        matrix = matrix.detach()
-    if infer_backend(matrix) in ("builtins", "pandas"):  # nested lists, data frames
-        matrix = np.asarray(matrix)
-    dtype = get_dtype_name(matrix)
-    if dtype == "bool" or "int" in dtype:
-        matrix = astype(matrix, "float64")
-    elif "float" not in dtype and "complex" not in dtype:
-        raise ValueError(f"expected numbers, got an array of dtype {matrix.dtype}")
+    matrix = as_array(matrix, what="matrix")
     if matrix.ndim != 2:
         raise ValueError(
             f"expected a matrix (inputs, outputs), got an array of shape {tuple(matrix.shape)}; "
             "reshape it to two dimensions first"
         )
-    size = math.prod(matrix.shape)
-    if size == 0:
+    if not math.prod(matrix.shape):
         raise ValueError(f"the matrix of shape {tuple(matrix.shape)} is empty")
-    bad = size - int(do("isfinite", matrix).sum())
-    if bad:
-        raise ValueError(
-            f"{bad} of {size} entries of the matrix are NaN or infinite; "
-            "replace them before compressing"
-        )
+    check_finite(matrix, what="matrix", remedy="replace them before compressing")
     if not bool((matrix != 0).any()):
         raise ValueError(f"the matrix of shape {tuple(matrix.shape)} is zero everywhere")
-    if dtype in ("float16", "bfloat16"):  # there is no SVD
-        matrix = astype(matrix, "float32")
     return matrix
 
 

@@ -15,6 +15,14 @@ from typing import TYPE_CHECKING, TypeGuard
 
 from autoray import do
 
+from mpodis.arrays import (
+    as_array,
+    is_safe_norm,
+    norm_parts,
+    plain_norm,
+    size_exponent,
+    times_power_of_two,
+)
 from mpodis.conventions import Array, Legs, crop, fuse, padded_shape
 
 if TYPE_CHECKING:
@@ -35,6 +43,7 @@ __all__ = [
     "right_canonical",
     "site_tensors",
     "spread_norm",
+    "spread_power_of_two",
     "tensors_to_dense",
 ]
 
@@ -107,6 +116,7 @@ def site_tensors(mpo: MatrixProductOperator) -> list[Array]:
                 f"input {upper!r}, its output {lower!r} nor a bond to a neighbour"
             )
         data = tensor.transpose(*left, upper, lower, *right).data
+        data = as_array(data, what=f"tensor of site {site}", gradients=True)
         size = [tensor.ind_size(ix) for ix in (*left, upper, lower, *right)]
         a = math.prod(size[: len(left)])
         tensors.append(do("reshape", data, (a, *size[len(left) : len(left) + 2], -1)))
@@ -197,18 +207,28 @@ def left_canonical(
     last = len(tensors) - 1 if stop is None else stop
     for i in range(last):
         a, j, k, b = tensors[i].shape
-        q, r = do("linalg.qr", tensors[i].reshape(-1, b))
-        size = float(do("linalg.norm", r))
+        q, r, size, exponent = _qr(tensors[i].reshape(-1, b))
         if size == 0.0:
             return tensors, -math.inf
-        log_norm += math.log(size)
+        log_norm += math.log(size) + exponent * math.log(2)
         tensors[i] = q.reshape(a, j, k, -1)
         tensors[i + 1] = do("tensordot", r / size, tensors[i + 1], axes=1)
-    size = float(do("linalg.norm", tensors[last]))
+    size, exponent = norm_parts(tensors[last])
     if size == 0.0:
         return tensors, -math.inf
-    tensors[last] = tensors[last] / size
-    return tensors, log_norm + math.log(size)
+    tensors[last] = times_power_of_two(tensors[last], -exponent) / size
+    return tensors, log_norm + (math.log(size) + exponent * math.log(2))
+
+
+def _qr(matrix: Array) -> tuple[Array, Array, float, int]:
+    """Q, R / 2^k, the norm of R / 2^k, and k, which is 0 unless that norm would not be a number."""
+    q, r = do("linalg.qr", matrix)
+    size, exponent = plain_norm(r), 0
+    if not is_safe_norm(size, matrix):
+        exponent = size_exponent(matrix)
+        q, r = do("linalg.qr", times_power_of_two(matrix, -exponent))
+        size = float(do("linalg.norm", r))
+    return q, r, size, exponent
 
 
 def right_canonical(tensors: Sequence[Array], *, stop: int = 0) -> tuple[list[Array], float]:
@@ -224,5 +244,17 @@ def mirrored(tensors: Sequence[Array]) -> list[Array]:
 
 def spread_norm(tensors: Sequence[Array], log_norm: float) -> list[Array]:
     """exp(log_norm) times the operator, an equal factor on every site: no overflow at 400 sites."""
-    factor = math.exp(log_norm / len(tensors))
-    return [tensor * factor for tensor in tensors]
+    share, exponent = log_norm / len(tensors), 0
+    if 700 < abs(share) < math.inf:  # near the largest and the smallest number
+        exponent = round(share / math.log(2))
+        share -= exponent * math.log(2)
+    factor = math.exp(share)
+    return [times_power_of_two(tensor * factor, exponent) for tensor in tensors]
+
+
+def spread_power_of_two(tensors: Sequence[Array], exponent: int) -> list[Array]:
+    """2^exponent times the operator, exact, in shares that are powers of two."""
+    if not exponent:
+        return list(tensors)
+    share, more = divmod(exponent, len(tensors))
+    return [times_power_of_two(tensor, share + (k < more)) for k, tensor in enumerate(tensors)]

@@ -17,6 +17,7 @@ PACKAGE = ROOT / "mpodis"
 # Lowest first: a module imports only from modules that stand before it (a folder counts as one).
 ORDER = (
     "conventions",
+    "arrays",
     "progress",
     "files",
     "tables",
@@ -74,6 +75,7 @@ RELATIVES = {
 }
 # (module, library): allowed inside a function there
 LAZY: set[tuple[str, str]] = {
+    ("mpodis.arrays", "torch"),
     ("mpodis.compile_targets", "mpodis.quantum"),
     ("mpodis.compiling", "mpodis.quantum"),
     ("mpodis.environments.arrays", "torch"),

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mpodis.nn.linear import Seed, torch_generator
+from mpodis.nn.linear import Seed, as_tensor, torch_generator
 from mpodis.nn.moments import LayerStatistics, StreamedMoments, to_double
 from mpodis.nn.submodules import find_layer
 
@@ -229,7 +229,7 @@ class _FisherInformation:
 def _batches(model: nn.Module, inputs: Inputs) -> Iterator[tuple[tuple, dict]]:
     """Positional and keyword arguments of the model, batch by batch."""
     if isinstance(inputs, np.ndarray | Tensor):
-        inputs = torch.as_tensor(inputs).split(_EVALUATION_BATCH)
+        inputs = _batch(inputs).split(_EVALUATION_BATCH)
     looks_up = any(isinstance(m, nn.Embedding | nn.EmbeddingBag) for m in model.modules())
     empty = True
     for batch in inputs:
@@ -248,9 +248,20 @@ def like_model(model: nn.Module, x: Any, *, keep: bool = False) -> Tensor:
     """x on the device and in the dtype of the model's weights; `keep` does not cast integers."""
     weights = [*model.parameters(), *model.buffers()]
     weight = next((w for w in weights if w.is_floating_point()), torch.empty(0))
-    x = torch.as_tensor(x)
+    x = _batch(x)
     kept = x.is_complex() or (keep and not x.is_floating_point())
     return x.to(device=weight.device, dtype=x.dtype if kept else weight.dtype)
+
+
+def _batch(x: Any) -> Tensor:
+    """Samples as a tensor; integers, which may be tokens, stay integers."""
+    if isinstance(x, Tensor) and not (x.is_floating_point() or x.is_complex()):
+        return x.detach()
+    plain = as_tensor(x, what="batch")
+    kind = None if isinstance(x, Tensor) else np.asarray(x).dtype.kind
+    if kind is None or kind not in "biu":
+        return plain
+    return torch.tensor(np.asarray(x, dtype=bool if kind == "b" else np.int64))
 
 
 def _logits(output: Any) -> Tensor:

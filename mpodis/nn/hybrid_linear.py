@@ -18,7 +18,14 @@ from mpodis.circuit.spec import segments_from_spec
 from mpodis.conventions import Legs, check_legs, padded_shape
 from mpodis.factorization import Factorization
 from mpodis.nn.circuit_layer import COMPLEX_DTYPE, CircuitLayer
-from mpodis.nn.linear import Seed, check_inputs, checked_bias, checked_shape, torch_generator
+from mpodis.nn.linear import (
+    Seed,
+    check_inputs,
+    checked_bias,
+    checked_shape,
+    copied,
+    torch_generator,
+)
 from mpodis.nn.mpo_linear import MPOLinear, site_by_site_is_cheaper
 from mpodis.sites import bond_dimensions, site_tensors
 
@@ -209,7 +216,8 @@ class HybridLinear(nn.Module):
         >>> found = mpodis.disentangle(mpodis.compress(np.eye(4)).mpo, depth=1)
         >>> layer = HybridLinear.from_factorization(found.factorization)
         """
-        tensors = [np.array(tensor) for tensor in site_tensors(factorization.core)]
+        factorization = factorization.to_numpy()
+        tensors = site_tensors(factorization.core)
         layer = cls(
             factorization.legs,
             bond_dimensions(tensors),
@@ -224,7 +232,7 @@ class HybridLinear(nn.Module):
             seed=0,
         )
         kind = layer.core.dtype
-        layer.core.set_site_tensors(torch.as_tensor(tensor).to(kind) for tensor in tensors)
+        layer.core.set_site_tensors(copied(tensor, kind) for tensor in tensors)
         if bias is not None:
             layer.bias = nn.Parameter(checked_bias(bias, layer.outputs, kind))
         return layer

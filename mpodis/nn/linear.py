@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from mpodis.arrays import as_array
+from mpodis.conventions import to_numpy
 
 __all__ = ["Seed", "linear_from_matrix", "seeded_linear", "torch_generator"]
 
@@ -82,6 +85,7 @@ def linear_from_matrix(
     [[3.0, 3.0]]
     """
     check_real_dtype(dtype)
+    matrix = as_tensor(matrix, what="matrix")
     if matrix.ndim != 2:
         raise ValueError(
             f"an array of shape {tuple(matrix.shape)} is not a weight; give a matrix "
@@ -96,10 +100,18 @@ def linear_from_matrix(
     return layer
 
 
+def as_tensor(value: Any, *, what: str = "array") -> Tensor:
+    """A plain tensor of single or double precision, see `arrays.as_array`; it may share memory."""
+    array = as_array(value, what=what)
+    if isinstance(array, Tensor):
+        return array
+    array = to_numpy(array)
+    return torch.from_numpy(array if array.flags.writeable else array.copy())
+
+
 def copied(array: Tensor | np.ndarray, dtype: torch.dtype) -> Tensor:
     """A detached copy in the given dtype; a complex array is not cast to a real dtype."""
-    if not isinstance(array, Tensor):
-        array = torch.as_tensor(np.ascontiguousarray(array))
+    array = as_tensor(array)
     if array.is_complex() and not dtype.is_complex:
         raise ValueError(f"an array of {array.dtype} does not fit a real layer; take its real part")
     return array.detach().to(dtype, copy=True)
@@ -107,8 +119,9 @@ def copied(array: Tensor | np.ndarray, dtype: torch.dtype) -> Tensor:
 
 def checked_bias(bias: Tensor | np.ndarray, outputs: int, dtype: torch.dtype) -> Tensor:
     """A copy of a bias (outputs,)."""
-    if tuple(np.shape(bias)) != (outputs,):
-        raise ValueError(f"bias of shape {tuple(np.shape(bias))} does not fit {outputs} outputs")
+    bias = as_tensor(bias, what="bias")
+    if tuple(bias.shape) != (outputs,):
+        raise ValueError(f"bias of shape {tuple(bias.shape)} does not fit {outputs} outputs")
     return copied(bias, dtype)
 
 

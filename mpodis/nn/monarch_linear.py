@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mpodis.conventions import check_legs, crop, pad, padded_shape
+from mpodis.mpo import check_matrix
 from mpodis.nn.linear import check_inputs, checked_bias
 from mpodis.structured.monarch import FactorLayout, nearest_factors
 
@@ -61,7 +62,7 @@ class MonarchLinear(nn.Module):
         legs = check_legs(legs)
         if len(legs) != 2:
             raise ValueError(f"legs={legs} must be two pairs, one for each factor")
-        matrix = np.asarray(matrix)
+        matrix = check_matrix(matrix)
         self.inputs, self.outputs = matrix.shape
         layout = FactorLayout.build(legs, rank, reverse=reverse)
         self.parameters_used = layout.parameters(matrix.shape)

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mpodis.arrays import as_numpy
 from mpodis.conventions import Legs, check_legs, crop, padded_shape
 from mpodis.nn.linear import (
     Seed,
@@ -130,7 +131,7 @@ class MPOLinear(nn.Module):
         ValueError
             If the MPO is complex, or the shape or the bias does not fit it.
         """
-        arrays = [np.asarray(tensor) for tensor in site_tensors(mpo)]
+        arrays = [as_numpy(tensor, what="MPO") for tensor in site_tensors(mpo)]
         layer = cls([array.shape[1:3] for array in arrays], 1, shape=shape, dtype=dtype, seed=0)
         layer.set_site_tensors(copied(array, dtype) for array in arrays)
         if bias is not None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from mpodis.arrays import as_numpy
 from mpodis.circuit import (
     Ansatz,
     Circuit,
@@ -166,21 +167,18 @@ def _moments(objective: Objective, shape: tuple[int, int]) -> tuple:
     """Padded second moments of inputs and gradients, checked against the operator's shape."""
     covariance, sensitivity = objective.covariance, objective.sensitivity
     if covariance is not None:
-        covariance = _double(np.asarray(covariance))
-        if covariance.shape != (shape[0],) * 2:
+        given = np.shape(covariance)
+        if given != (shape[0],) * 2:
             raise ValueError(
-                f"the inputs have {covariance.shape[-1] if covariance.ndim else 0} features, "
-                f"the layer {shape[0]} inputs"
+                f"the inputs have {given[-1] if given else 0} features, the layer {shape[0]} inputs"
             )
         covariance = embed_metric(covariance, shape[0])
     if sensitivity is not None:
         if covariance is None:
             raise ValueError("sensitivity= weighs the activations; give inputs= or covariance=")
-        sensitivity = _double(sensitivity)
-        if sensitivity.shape != (shape[1],) * 2:
-            raise ValueError(
-                f"the sensitivity has shape {sensitivity.shape}, the layer {shape[1]} outputs"
-            )
+        given = np.shape(sensitivity)
+        if given != (shape[1],) * 2:
+            raise ValueError(f"the sensitivity has shape {given}, the layer {shape[1]} outputs")
         sensitivity = embed_metric(sensitivity, shape[1], what="sensitivity")
     return covariance, sensitivity
 
@@ -234,9 +232,7 @@ def _check_gate(place: Placement, gate: np.ndarray, group: str) -> None:
 
 def _double(array: Any) -> np.ndarray:
     """float64 or complex128, on the CPU; in C order, as a resumed run will read it."""
-    if hasattr(array, "detach"):
-        array = array.detach().cpu().numpy()
-    array = np.asarray(array)
+    array = as_numpy(array)
     return array.astype(np.complex128 if array.dtype.kind == "c" else np.float64, order="C")
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.optimize import minimize_scalar
 
+from mpodis.arrays import as_numpy, check_finite, rescaled
 from mpodis.circuit.ansatz import Ansatz, Placement
 from mpodis.circuit.circuit import Circuit, random_circuit
 from mpodis.conventions import crop, padded_shape, qubit_legs, wires
@@ -111,7 +112,7 @@ def activation_loss_bound(
     """
     if levels < 1:
         raise ValueError(f"levels={levels} must be 1 or more")
-    matrix = _matrix(target, shape)
+    matrix, _ = rescaled(_matrix(target, shape))
     values, size = _singular_values(core, matrix.shape)
     if not values[0] > 0:
         return 1.0
@@ -231,7 +232,9 @@ def _matrix(target: Operator, shape: tuple[int, int] | None) -> np.ndarray:
 def _singular_values(core: Operator, shape: tuple[int, int]) -> tuple[np.ndarray, tuple[int, int]]:
     """Descending singular values of a core, and the (padded) size of the operator."""
     found = mpo_or_matrix(core)
-    core = np.asarray(mpo_to_dense(found.mpo) if isinstance(found, Compressed) else found)
+    core = mpo_to_dense(found.mpo) if isinstance(found, Compressed) else found
+    core, _ = rescaled(as_numpy(core, what="core"))
+    check_finite(core, what="core", remedy="replace them first")
     if core.ndim == 1:
         size = padded_shape(qubit_legs(*shape))
         values = np.sort(np.abs(core))[::-1]
@@ -349,6 +352,9 @@ def full_width_gates(
         spread_norm(tensors, 0.0), metric, mask_padding(sensitivity, shape[1], legs)
     )
     first = site_tensors(core)
+    unit, log_size = left_canonical(first)
+    if abs(log_size) > 100:
+        first = spread_norm(unit, 0.0)  # its norm is found anew in any case
     left, right = (_one_gate(len(wires(legs, side)), group) for side in ("left", "right"))
     rng, found = np.random.default_rng(seed), []
     with bar(total=n_init, desc="full-width gates", enabled=progbar) as shown:

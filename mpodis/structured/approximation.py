@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mpodis.arrays import times_power_of_two
 from mpodis.factorization import dense_overlap
 from mpodis.fit import embed_metric, inner
 from mpodis.mpo import check_matrix
@@ -48,11 +49,12 @@ class Approximation(Tabular):
         name: str,
         parameters: int,
         covariance: np.ndarray | None = None,
+        exponent: int = 0,
     ) -> Approximation:
-        """Measure how far a matrix is from its target."""
+        """Measure how far a matrix is from its target, both given divided by 2^exponent."""
         return cls(
             name,
-            matrix,
+            times_power_of_two(matrix, exponent),
             parameters,
             overlap=dense_overlap(target, matrix) if matrix.any() else 0.0,
             relative_error=float(np.linalg.norm(target - matrix) / np.linalg.norm(target)),

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mpodis.arrays import as_numpy, rescaled, size_exponent, times_power_of_two
 from mpodis.fit import embed_metric, metric_root
 from mpodis.mpo import check_matrix
 from mpodis.tables import Table, Tabular
@@ -40,8 +41,7 @@ def pca_basis(covariance: np.ndarray) -> np.ndarray:
     array([[0., 1.],
            [1., 0.]])
     """
-    covariance = np.asarray(covariance)
-    rows = len(covariance) if covariance.ndim else 0
+    rows = [*as_numpy(covariance, what="covariance").shape, 0][0]
     _, vectors = np.linalg.eigh(embed_metric(covariance, rows))
     vectors = vectors[:, ::-1]
     return vectors * _phases(vectors)
@@ -131,7 +131,14 @@ def head_rotation(
         )
     if kind not in ("balanced", "orthogonal"):
         raise ValueError(f"kind={kind!r} is not known; use 'balanced' or 'orthogonal'")
+    exponent = max(size_exponent(wq), size_exponent(wk))
+    if rescaled(wq)[1] or rescaled(wk)[1]:
+        wq, wk = times_power_of_two(wq, -exponent), times_power_of_two(wk, -exponent)
+    else:
+        exponent = 0
+    exponent *= 2  # of the values, which are those of a product
     if covariance is not None:
+        exponent += rescaled(as_numpy(covariance, what="covariance"))[1]
         root = metric_root(embed_metric(covariance, len(wq)))
         if len(covariance) != len(wq):
             raise ValueError(f"the covariance has {len(covariance)} inputs, wq {len(wq)}")
@@ -139,7 +146,8 @@ def head_rotation(
     choose = _balanced if kind == "balanced" else _orthogonal
     pairs = zip(np.split(wq, heads, axis=1), np.split(wk, heads, axis=1), strict=True)
     found = [choose(q, k, head) for head, (q, k) in enumerate(pairs)]
-    return HeadRotation(*map(np.stack, zip(*found, strict=True)))
+    query, key, values = map(np.stack, zip(*found, strict=True))
+    return HeadRotation(query, key, times_power_of_two(values, exponent))
 
 
 def absorb_mean_into_bias(
@@ -163,8 +171,8 @@ def absorb_mean_into_bias(
     -------
     array (outputs,)
     """
-    matrix, approximation, mean = map(np.asarray, (matrix, approximation, mean))
-    bias = np.zeros(matrix.shape[-1:], matrix.dtype) if bias is None else np.asarray(bias)
+    matrix, approximation, mean = map(as_numpy, (matrix, approximation, mean))
+    bias = np.zeros(matrix.shape[-1:], matrix.dtype) if bias is None else as_numpy(bias)
     fits = matrix.ndim == 2 and matrix.shape == approximation.shape
     if not fits or mean.shape != matrix.shape[:1] or bias.shape != matrix.shape[1:]:
         raise ValueError(
@@ -212,7 +220,7 @@ def _phases(vectors: np.ndarray) -> np.ndarray:
 
 def _blockwise(array: np.ndarray, gates: np.ndarray) -> np.ndarray:
     """An array whose last axis is (heads * dim), times the gate of each head."""
-    array = np.asarray(array)
+    array = as_numpy(array)
     heads, dim, _ = gates.shape
     if array.ndim < 1 or array.shape[-1] != heads * dim:
         raise ValueError(

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from mpodis.arrays import rescaled
 from mpodis.fit import embed_metric, metric_root
 from mpodis.mpo import check_matrix
 from mpodis.structured.approximation import Approximation
@@ -41,7 +42,7 @@ def low_rank(
     array([[2., 0.],
            [0., 0.]])
     """
-    matrix = check_matrix(matrix)
+    matrix, exponent = rescaled(check_matrix(matrix))
     inputs, outputs = matrix.shape
     if not 1 <= rank <= min(inputs, outputs):
         raise ValueError(f"rank={rank} must lie between 1 and {min(inputs, outputs)}")
@@ -58,6 +59,7 @@ def low_rank(
         name=f"low rank {rank}",
         parameters=rank * (inputs + outputs),
         covariance=covariance,
+        exponent=exponent,
     )
 
 

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 
 import numpy as np
 from scipy.optimize import minimize
 
+from mpodis.arrays import rescaled, times_power_of_two
 from mpodis.conventions import Legs, check_legs, crop, pad, padded_shape
 from mpodis.fit import embed_metric, weighted_loss
 from mpodis.mpo import check_matrix
@@ -125,7 +126,7 @@ def monarch(
     16
     """
     deadline = Deadline(max_seconds)
-    matrix = check_matrix(matrix)
+    matrix, exponent = rescaled(check_matrix(matrix))
     digits = _square_root_legs(matrix.shape) if legs is None else check_legs(legs)
     if rank < 1 or n_init < 1:
         raise ValueError(f"rank={rank} and n_init={n_init} must be 1 or more")
@@ -153,6 +154,7 @@ def monarch(
         name=name + (", reversed" if reverse else ""),
         parameters=layout.parameters(matrix.shape),
         covariance=covariance,
+        exponent=exponent,
     )
 
 
@@ -254,7 +256,7 @@ def best_monarch(
         If no Monarch matrix has at least so many parameters and no more than the matrix.
     """
     deadline = Deadline(max_seconds)
-    matrix = check_matrix(matrix)
+    matrix, exponent = rescaled(check_matrix(matrix))
     sizes = [
         size
         for number in factors
@@ -302,7 +304,8 @@ def best_monarch(
             share = deadline.part(1 - (1 - deadline.fraction()) * (1 - 1 / (len(chosen) - number)))
             full.append(fitted(allowed[k], n_init, max_sweeps, iterations, share))
             shown.update(loss=min(loss for loss, _ in full))
-    return min(full or [quick[chosen[0]]], key=lambda pair: pair[0])[1]
+    best = min(full or [quick[chosen[0]]], key=lambda pair: pair[0])[1]
+    return replace(best, matrix=times_power_of_two(best.matrix, exponent))
 
 
 def _spread(count: int) -> Iterator[int]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from mpodis.arrays import rescaled, times_power_of_two
 from mpodis.conventions import Legs, check_legs, crop, pad, padded_shape, qubit_legs
 from mpodis.fit import (
     als_sweep,
@@ -29,7 +30,13 @@ from mpodis.fit import (
 )
 from mpodis.mpo import check_matrix, compress
 from mpodis.progress import Deadline, bar
-from mpodis.sites import mpo_from_tensors, mpo_to_dense, site_tensors, tensors_to_dense
+from mpodis.sites import (
+    mpo_from_tensors,
+    mpo_to_dense,
+    site_tensors,
+    spread_power_of_two,
+    tensors_to_dense,
+)
 from mpodis.structured.reordering import FoundOrder, Reordering
 
 if TYPE_CHECKING:
@@ -110,7 +117,7 @@ def neuron_order(
         raise ValueError(f"max_bond={max_bond} keeps nothing; use 1 or more")
     if restarts < 0 or rounds < 1:
         raise ValueError(f"restarts={restarts} must be 0 or more and rounds={rounds} 1 or more")
-    matrix = check_matrix(matrix)
+    matrix, exponent = rescaled(check_matrix(matrix))
     n, m = matrix.shape
     checked = qubit_legs(n, m) if legs is None else check_legs(legs)
     pad(matrix, checked)  # legs that are too small raise here
@@ -163,7 +170,7 @@ def neuron_order(
         after,
         search.sweeps,
         status,
-        core=fitted,
+        core=mpo_from_tensors(spread_power_of_two(site_tensors(fitted), exponent)),
     )
 
 
@@ -204,6 +211,8 @@ def improve_permutation(
             f"a matrix of shape {matrix.shape} and an approximation of shape "
             f"{approximation.shape} cannot be compared"
         )
+    matrix, exponent = rescaled(matrix)
+    approximation = times_power_of_two(approximation, -exponent)
     given = _Layer.build(matrix, covariance, sensitivity)
     found = _nearer(given, approximation, rows=rows, columns=columns)
     return Reordering(found.rows, found.columns)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
+from mpodis.arrays import as_numpy
 from mpodis.conventions import Legs, crop
 from mpodis.tables import Table, Tabular
 
@@ -69,11 +70,13 @@ class Reordering(Tabular):
 
     def apply(self, matrix: np.ndarray) -> np.ndarray:
         """The reordered matrix; a smaller one is first padded with zeros at its end."""
-        return self._pad(np.asarray(matrix), self.shape)[np.ix_(self.rows, self.columns)]
+        return self._pad(as_numpy(matrix, what="matrix"), self.shape)[
+            np.ix_(self.rows, self.columns)
+        ]
 
     def undo(self, matrix: np.ndarray, *, shape: tuple[int, int] | None = None) -> np.ndarray:
         """The matrix in its old order, cropped to `shape` where `apply` had padded it."""
-        matrix = np.asarray(matrix)
+        matrix = as_numpy(matrix, what="matrix")
         if matrix.shape != self.shape:
             raise ValueError(
                 f"a matrix of shape {matrix.shape} cannot be a reordered one; `apply` returns, "
@@ -84,12 +87,14 @@ class Reordering(Tabular):
     def covariance(self, metric: np.ndarray) -> np.ndarray:
         """E[x^H x] of the reordered inputs, (inputs, inputs)."""
         n = self.shape[0]
-        return self._pad(np.asarray(metric), (n, n))[np.ix_(self.rows, self.rows)]
+        return self._pad(as_numpy(metric, what="covariance"), (n, n))[np.ix_(self.rows, self.rows)]
 
     def sensitivity(self, metric: np.ndarray) -> np.ndarray:
         """E[g^H g] of the reordered outputs, (outputs, outputs)."""
         n = self.shape[1]
-        return self._pad(np.asarray(metric), (n, n))[np.ix_(self.columns, self.columns)]
+        return self._pad(as_numpy(metric, what="sensitivity"), (n, n))[
+            np.ix_(self.columns, self.columns)
+        ]
 
     @staticmethod
     def _pad(matrix: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

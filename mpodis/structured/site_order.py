@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mpodis.arrays import rescaled
 from mpodis.conventions import Legs, check_legs, pad, qubit_legs
 from mpodis.fit import embed_metric, fit_core, metric_root, weighted_loss
 from mpodis.mpo import Compressed, Operator, check_matrix, mpo_or_matrix
 from mpodis.progress import Bar, Deadline, bar
-from mpodis.sites import mpo_to_dense
+from mpodis.sites import mpo_from_tensors, mpo_to_dense, site_tensors, spread_power_of_two
 from mpodis.structured.reordering import FoundOrder, Reordering
 
 if TYPE_CHECKING:
@@ -120,6 +121,7 @@ def site_order(
     if restarts < 0 or steps < 0:
         raise ValueError(f"restarts={restarts} and steps={steps} must not be negative")
     matrix, checked = _dense(operator, legs)
+    matrix, exponent = rescaled(matrix)
     metric = None if covariance is None else embed_metric(covariance, len(matrix))
     native = (tuple(range(len(checked))), tuple(range(len(checked))))
     cuts = _Cuts(_weighted(matrix, metric), checked, max_bond)
@@ -153,7 +155,7 @@ def site_order(
         evaluations,
         status,
         best,
-        None if fits is None else fits.fit(best)[1],
+        None if fits is None else _core(fits.fit(best)[1], exponent),
     )
 
 
@@ -167,6 +169,11 @@ def _dense(operator: Operator, legs: Sequence[Sequence[int]] | None) -> tuple[np
     matrix = check_matrix(found)
     checked = qubit_legs(*matrix.shape) if legs is None else check_legs(legs)
     return pad(matrix, checked), checked
+
+
+def _core(core: MatrixProductOperator, exponent: int) -> MatrixProductOperator:
+    """2^exponent times a core."""
+    return mpo_from_tensors(spread_power_of_two(site_tensors(core), exponent))
 
 
 def _weighted(matrix: np.ndarray, metric: np.ndarray | None) -> np.ndarray:

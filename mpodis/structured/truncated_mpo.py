@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mpodis.arrays import rescaled, times_power_of_two
 from mpodis.circuit.ansatz import Ansatz
-from mpodis.conventions import Legs, check_legs, padded_shape, wires
+from mpodis.conventions import Legs, check_legs, padded_shape, to_numpy, wires
 from mpodis.environments import DenseEnvironments
 from mpodis.fit import fit_core, full_bonds, mask_padding
 from mpodis.measures import count_parameters
@@ -85,13 +86,15 @@ def truncated_mpo(
         )
         guesses = (core, plain)
         core = _fitted_to_sensitivity(mpo, guesses, covariance, sensitivity, deadline)
-    target, matrix = (mpo_to_dense(x, shape=given.shape) for x in (mpo, core))
+    target, matrix = (to_numpy(mpo_to_dense(x, shape=given.shape)) for x in (mpo, core))
+    target, exponent = rescaled(target)
     return Approximation.of(
         target,
-        matrix,
+        times_power_of_two(matrix, -exponent),
         name=f"truncated MPO, chi {max_bond}",
         parameters=count_parameters(core),
         covariance=covariance,
+        exponent=exponent,
     )
 
 

@@ -1,0 +1,253 @@
+"""Numbers of any kind and of any size at the door of every function that takes a matrix."""
+
+import logging
+import math
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose
+
+import mpodis
+from mpodis import nn as layers
+from mpodis.arrays import as_array, as_numpy, times_power_of_two
+from reference import random_matrix
+
+pytestmark = pytest.mark.filterwarnings("ignore:ComplexHalf support is experimental")
+
+W = random_matrix((8, 8), seed=1)
+X = random_matrix((40, 8), seed=2)
+C = X.T @ X / 40
+BRIEF = {"depth": 1, "max_sweeps": 3, "n_init": 1}
+NET = torch.nn.Sequential(torch.nn.Linear(8, 4)).double()
+
+
+class Subclass(torch.Tensor):
+    """A tensor that stays of its class in all operations."""
+
+
+def inference(array):
+    with torch.inference_mode():
+        return torch.tensor(array)
+
+
+def read_only(array):
+    array = array.copy()
+    array.setflags(write=False)
+    return array
+
+
+def conjugate(array):
+    return torch.complex(torch.tensor(array), torch.zeros(array.shape, dtype=torch.float64)).conj()
+
+
+# the same values to 1e-15, and those that a narrower type rounds
+KINDS = {
+    "big-endian": lambda a: a.astype(">f8"),
+    "reversed": lambda a: a[::-1].copy()[::-1],
+    "strided": lambda a: np.repeat(a, 2, axis=-1)[..., ::2],
+    "columns first": lambda a: np.asarray(a, order="F"),
+    "read-only": read_only,
+    "longdouble": lambda a: a.astype(np.longdouble),
+    "list": lambda a: a.tolist(),
+    "tensor": torch.tensor,
+    "requires gradients": lambda a: torch.tensor(a, requires_grad=True),
+    "parameter": lambda a: torch.nn.Parameter(torch.tensor(a)),
+    "negative view": lambda a: torch.complex(torch.tensor(a), torch.tensor(-a)).conj().imag,
+    "subclass": lambda a: torch.tensor(a).as_subclass(Subclass),
+    "inference": inference,
+    "column-major tensor": lambda a: torch.tensor(a.T.copy()).T,
+}
+NARROW = {
+    "float32": lambda a: a.astype("f4"),
+    "float16": lambda a: a.astype("f2"),
+    "bfloat16": lambda a: torch.tensor(a).bfloat16(),
+    "half, requires gradients": lambda a: torch.tensor(a).half().requires_grad_(),
+}
+MATRICES = {
+    "compress": lambda a: mpodis.compress(a).to_dense(),
+    "entanglement": lambda a: mpodis.entanglement(a).average,
+    "overlap": lambda a: mpodis.overlap(a, W),
+    "von_neumann_bound": lambda a: mpodis.von_neumann_bound(a, W),
+    "truncate": lambda a: mpodis.truncate(a, max_bond=2).relative_error,
+    "fit_core": lambda a: mpodis.overlap(mpodis.fit_core(a, max_bond=2), W),
+    "low_rank": lambda a: mpodis.low_rank(a, 2).matrix,
+    "monarch": lambda a: mpodis.monarch(a).matrix,
+    "truncated_mpo": lambda a: mpodis.truncated_mpo(a, 2).relative_error,
+    "activation_loss_bound": lambda a: mpodis.activation_loss_bound(a, W),
+    "site_order": lambda a: mpodis.site_order(a).after,
+    "neuron_order": lambda a: mpodis.neuron_order(a, max_bond=1, restarts=0, rounds=1).before,
+    "circuit_qr": lambda a: mpodis.circuit_qr(a, 1, n_init=1, max_sweeps=2).overlap,
+    "disentangle": lambda a: mpodis.disentangle(a, **BRIEF).overlap,
+    "head_rotation": lambda a: mpodis.head_rotation(a, a, heads=2).values,
+    "linear_from_matrix": lambda a: layers.linear_from_matrix(a, dtype=torch.float64).weight,
+    "MonarchLinear": lambda a: layers.MonarchLinear(a, ((2, 2), (4, 4))).weight(),
+    "Reordering.apply": lambda a: mpodis.Reordering(range(8), range(8)).apply(a),
+}
+SAMPLES = {
+    "second_moment": mpodis.second_moment,
+    "inputs": lambda a: mpodis.disentangle(W, objective="activations", inputs=a, **BRIEF).loss,
+    "mps_encoding": lambda a: mpodis.mps_encoding(a[0]).circuit.gates[-1],
+    "brickwall_encodings": lambda a: mpodis.brickwall_encodings(a, layers=1).fidelities,
+    "predict": lambda a: layers.predict(NET, a),
+    "layer_inputs": lambda a: layers.layer_inputs(NET, "0", a),
+    "collect_activations": lambda a: layers.collect_activations(NET, "0", a).covariance,
+}
+MOMENTS = {
+    "low_rank": lambda a: mpodis.low_rank(W, 2, covariance=a).activation_error,
+    "pca_basis": lambda a: abs(mpodis.pca_basis(a)),
+    "fit_core": lambda a: mpodis.overlap(mpodis.fit_core(W, max_bond=1, metric=a), W),
+    "disentangle": lambda a: (
+        mpodis.disentangle(W, objective="activations", covariance=a, **BRIEF).loss
+    ),
+    "Reordering.covariance": lambda a: mpodis.Reordering(range(8), range(8)).covariance(a),
+}
+ENTRIES = [
+    *((f"{name}(matrix)", call, W) for name, call in MATRICES.items()),
+    *((f"{name}(samples)", call, X) for name, call in SAMPLES.items()),
+    *((f"{name}(moment)", call, C) for name, call in MOMENTS.items()),
+]
+
+
+def value(found):
+    return as_numpy(found.double() if isinstance(found, torch.Tensor) else found)
+
+
+@pytest.mark.parametrize(("name", "call", "array"), ENTRIES, ids=[e[0] for e in ENTRIES])
+def test_every_entry_takes_every_kind(name, call, array):
+    expected = value(call(array))
+    for kind, cast in {**KINDS, **NARROW}.items():
+        given = cast(array)
+        if kind == "list" and (name.startswith("layer") or name.startswith("collect")):
+            continue  # a list is an iterable of batches there
+        found = value(call(given))
+        tolerance = 1e-8 if kind in KINDS else 0.1
+        assert_allclose(found, expected, rtol=tolerance, atol=tolerance, err_msg=kind)
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.ma.array(np.eye(4), mask=np.eye(4)), "masked array, and masked entries have no value"),
+        (torch.eye(4).to_sparse(), "layout torch.sparse_coo, not a dense one"),
+        (torch.empty(4, 4, device="meta"), "on the meta device and has no entries"),
+        (
+            np.full((2, 2), np.longdouble("1e400")),
+            "4 entries of the .* are beyond double precision",
+        ),
+        (np.array([["a", "b"]]), "expected numbers, got an array of dtype <U1"),
+        ([[1.0, 2.0], [3.0]], "is not rectangular; give rows of one length"),
+    ],
+)
+@pytest.mark.parametrize(
+    "call",
+    [
+        mpodis.compress,
+        lambda a: mpodis.low_rank(a, 1),
+        mpodis.second_moment,
+        mpodis.pca_basis,
+        layers.linear_from_matrix,
+        lambda a: layers.predict(NET, a),
+    ],
+)
+def test_what_has_no_plain_numbers_is_refused(array, message, call):
+    with pytest.raises((TypeError, ValueError), match=message):
+        call(array)
+
+
+def test_conjugate_and_half_complex_numbers():
+    assert_allclose(as_numpy(conjugate(W)), W)
+    half = torch.complex(torch.tensor(W), torch.tensor(W)).to(torch.complex32)
+    assert as_array(half).dtype is torch.complex64
+    assert_allclose(as_numpy(half), W + 1j * W, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "bfloat16"])
+@pytest.mark.parametrize("samples", [np.ones((3, 1)), random_matrix((20, 3))])
+def test_a_moment_is_judged_by_the_precision_it_has(dtype, samples):
+    x = samples @ random_matrix((samples.shape[1], 64), seed=3)  # of low rank
+    moment = torch.tensor(x.T @ x / len(x)).to(getattr(torch, dtype))
+    for call in (
+        lambda c: mpodis.low_rank(random_matrix((64, 8)), 2, covariance=c).activation_error,
+        lambda c: mpodis.pca_basis(c)[0, 0],
+    ):
+        assert math.isfinite(call(moment))
+    wrong = moment - moment.max() * torch.eye(64, dtype=moment.dtype)
+    with pytest.raises(ValueError, match="has a negative eigenvalue"):
+        mpodis.pca_basis(wrong)
+
+
+# --- norms from the smallest to the largest number
+
+
+def figures(found):
+    """What does not depend on the norm, and what is proportional to it."""
+    if isinstance(found, mpodis.Approximation):
+        return [found.overlap, found.relative_error, found.activation_error], found.matrix
+    if isinstance(found, mpodis.FoundOrder):
+        return [found.before, found.after], mpodis.mpo_to_dense(found.core)
+    if isinstance(found, mpodis.Disentangled):
+        return [found.overlap], found.factorization.to_dense()
+    if isinstance(found, mpodis.CircuitFactors | mpodis.KrausEnsemble):
+        return [found.overlap], found.to_dense()
+    if isinstance(found, mpodis.Compressed):
+        return [found.relative_error], found.to_dense()
+    return [found], None
+
+
+SIZED = {
+    "compress": lambda w, c: mpodis.compress(w),
+    "truncate": lambda w, c: mpodis.truncate(w, max_bond=2),
+    "canonical_form": lambda w, c: mpodis.compress(mpodis.canonical_form(w)),
+    "log_norm": lambda w, c: mpodis.log_norm(w) - math.log(2) * math.frexp(w[0, 0])[1],
+    "entanglement": lambda w, c: mpodis.entanglement(w).average,
+    "overlap": lambda w, c: mpodis.overlap(w, W),
+    "von_neumann_bound": lambda w, c: mpodis.von_neumann_bound(w, W, group="SO"),
+    "activation_loss_bound": lambda w, c: mpodis.activation_loss_bound(w, W, covariance=c),
+    "low_rank": lambda w, c: mpodis.low_rank(w, 2, covariance=c),
+    "monarch": lambda w, c: mpodis.monarch(w, covariance=c, n_init=1, iterations=20),
+    "truncated_mpo": lambda w, c: mpodis.truncated_mpo(w, 2, covariance=c),
+    "site_order": lambda w, c: mpodis.site_order(
+        w, measure="loss", max_bond=1, covariance=c, restarts=0, steps=3
+    ),
+    "neuron_order": lambda w, c: mpodis.neuron_order(
+        w, max_bond=1, covariance=c, restarts=0, rounds=2
+    ),
+    "fit_core": lambda w, c: mpodis.compress(mpodis.fit_core(w, max_bond=2, metric=c)),
+    "full_width_gates": lambda w, c: (
+        mpodis.full_width_gates(w, 1, covariance=c, n_init=1, iterations=3).loss
+    ),
+    "circuit_svd": lambda w, c: mpodis.circuit_svd(w, 1, n_init=1, max_sweeps=2),
+    "kraus_ensemble": lambda w, c: mpodis.kraus_ensemble(w, depth=1, rounds=1, max_sweeps=2),
+    "disentangle": lambda w, c: mpodis.disentangle(
+        w, objective="activations", covariance=c, **BRIEF
+    ),
+    "mps_encoding": lambda w, c: mpodis.mps_encoding(w[0], max_bond=1).fidelity,
+}
+
+
+@pytest.mark.parametrize("name", SIZED)
+def test_a_power_of_two_changes_nothing_but_the_size(name):
+    expected, matrix = figures(SIZED[name](W, C))
+    for exponent, of_moment in ((-1026, 0), (-600, 1000), (100, -1000), (565, 0), (1021, 0)):
+        found, scaled = figures(SIZED[name](np.ldexp(W, exponent), np.ldexp(C, of_moment)))
+        assert_allclose(found, expected, rtol=1e-8, atol=1e-12, err_msg=f"2^{exponent}")
+        if matrix is not None:
+            assert_allclose(np.ldexp(scaled, -exponent), matrix, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "matrix", [np.full((4, 4), 2e38, np.float32), np.full((4, 4), 1.5e308), np.full((2, 2), 1e308)]
+)
+def test_a_norm_above_the_largest_number(matrix):
+    found = mpodis.compress(matrix)
+    assert_allclose(found.to_dense() / matrix[0, 0], 1.0, rtol=1e-5)
+    assert found.relative_error < 1e-6
+
+
+def test_a_result_that_is_no_number_is_refused():
+    with pytest.raises(OverflowError, match="too large for float64; divide the operator by its no"):
+        times_power_of_two(np.ones(1), 1024)
+    with pytest.raises(ValueError, match=r"inputs of a size of 2\^\d+ have squares that are no"):
+        mpodis.second_moment(X * 1e200)
