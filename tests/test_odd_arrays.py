@@ -1,8 +1,6 @@
 """Numbers of any kind and of any size at the door of every function that takes a matrix."""
 
-import logging
 import math
-import warnings
 
 import numpy as np
 import pytest
@@ -119,7 +117,7 @@ def test_every_entry_takes_every_kind(name, call, array):
     expected = value(call(array))
     for kind, cast in {**KINDS, **NARROW}.items():
         given = cast(array)
-        if kind == "list" and (name.startswith("layer") or name.startswith("collect")):
+        if kind == "list" and (name.startswith(("layer", "collect"))):
             continue  # a list is an iterable of batches there
         found = value(call(given))
         tolerance = 1e-8 if kind in KINDS else 0.1
