@@ -142,7 +142,8 @@ def _plain_tensor(value: Any, what: str, gradients: bool) -> Any:
         raise TypeError(
             f"the {what} is a tensor of layout {value.layout}, not a dense one; give .to_dense()"
         )
-    if type(value).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__:
+    ordinary: Any = torch.Tensor
+    if type(value).__torch_dispatch__ is not ordinary.__torch_dispatch__:
         raise TypeError(
             f"the {what} is a {type(value).__name__}, whose entries only its own class knows; "
             "give an ordinary tensor, such as .dequantize() or .full_tensor()"

@@ -145,22 +145,22 @@ def fit_core(
         moment = embed_metric(metric, dense.shape[0])
         dense, metric = promoted([dense, as_like(moment, dense, dtype=str(moment.dtype))])
     if init is None:
-        init = truncate(compress(dense, legs=legs).mpo, max_bond=max_bond).mpo
+        guess = truncate(compress(dense, legs=legs).mpo, max_bond=max_bond).mpo
         if metric is not None:
             plain = fit_core(
                 dense,
                 max_bond=max_bond,
                 legs=legs,
-                init=init,
+                init=guess,
                 max_sweeps=max_sweeps,
                 tol=tol,
                 max_seconds=deadline.part(0.5).left,
                 progbar=progbar,
             )
-            init = min(
-                init, plain, key=lambda core: weighted_loss(dense, mpo_to_dense(core), metric)
+            guess = min(
+                guess, plain, key=lambda core: weighted_loss(dense, mpo_to_dense(core), metric)
             )
-        tensors = site_tensors(init)
+        tensors = site_tensors(guess)
     else:
         tensors = spread_power_of_two(site_tensors(as_mpo(init)), -exponent)
     if legs_of(tensors) != legs:
