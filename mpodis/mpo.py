@@ -22,6 +22,7 @@ from mpodis.conventions import (
     split,
     to_numpy,
 )
+from mpodis.layers import is_module, read_layer
 from mpodis.sites import (
     bond_dimensions,
     is_mpo,
@@ -126,9 +127,9 @@ def as_mpo(operator: Operator) -> MatrixProductOperator:
         - A dense matrix (inputs, outputs) of numpy, torch or jax, whose backend, dtype and device
           the MPO keeps (half precision becomes single), or anything with a method `to_dense` that
           returns one, such as a `Factorization`.
-        - A layer with a weight: `torch.nn.Linear`, whose (outputs, inputs) is transposed, or a
-          layer of `mpodis.nn`; an `MPOLinear` keeps its legs. The weight is copied to numpy, the
-          bias is not part of the operator.
+        - A layer that multiplies by a matrix: `torch.nn.Linear`, whose (outputs, inputs) is
+          transposed, a 1 x 1 convolution, or a layer of `mpodis.nn`; an `MPOLinear` keeps its legs.
+          The weight is copied to numpy, the bias is not part of the operator.
         - A `Compressed` or an MPO, which is returned as it is.
 
     Raises
@@ -168,10 +169,15 @@ def mpo_or_matrix(operator: Operator) -> Compressed | Array:
     weight = getattr(operator, "weight", None)
     if callable(weight) and hasattr(operator, "inputs"):  # another layer of mpodis.nn
         return check_matrix(weight())
-    # torch.nn.Linear and its like; other weights, such as an Embedding's, have their inputs first
-    features = getattr(operator, "out_features", None), getattr(operator, "in_features", None)
-    if tuple(getattr(weight, "shape", ())) == features:
-        return check_matrix(operator.weight.T)
+    if is_module(operator):
+        try:
+            found = read_layer(operator)
+        except (TypeError, ValueError) as error:
+            raise TypeError(
+                f"{type(operator).__name__} is not read as an operator: {error}"
+            ) from None
+        if found is not None:
+            return to_numpy(found.matrix)
     if hasattr(operator, "to_dense") and not hasattr(operator, "tensor_map"):  # quimb's networks
         return operator.to_dense()
     hint = ""

@@ -18,6 +18,7 @@ PACKAGE = ROOT / "mpodis"
 ORDER = (
     "conventions",
     "arrays",
+    "layers",
     "progress",
     "files",
     "tables",
@@ -76,6 +77,7 @@ RELATIVES = {
 # (module, library): allowed inside a function there
 LAZY: set[tuple[str, str]] = {
     ("mpodis.arrays", "torch"),
+    ("mpodis.layers", "torch"),
     ("mpodis.compile_targets", "mpodis.quantum"),
     ("mpodis.compiling", "mpodis.quantum"),
     ("mpodis.environments.arrays", "torch"),

@@ -7,15 +7,18 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
+from mpodis.conventions import to_numpy
 from mpodis.disentangling import disentangle
 from mpodis.fit import fit_core
+from mpodis.layers import LayerMatrix, read_layer
 from mpodis.mpo import compress
 from mpodis.nn.activations import Inputs, collect_activations
 from mpodis.nn.hybrid_linear import HybridLinear
 from mpodis.nn.mpo_linear import MPOLinear
-from mpodis.nn.submodules import find_layer, replace_layer
+from mpodis.nn.submodules import check_replaceable, find_layer, replace_layer
 from mpodis.optimise.result import Disentangled
 
 __all__ = ["PointwiseConv", "compress_module", "disentangle_module"]
@@ -45,6 +48,7 @@ class PointwiseConv(nn.Module):
         return f"stride={self.stride}"
 
 
+@torch.inference_mode(False)  # whose parameters could not be trained
 def compress_module(
     model: nn.Module,
     layers: Mapping[str, int | Mapping[str, Any]],
@@ -54,13 +58,17 @@ def compress_module(
 ) -> nn.Module:
     """A copy of a network in which the weights of some layers are MPOs of small bond dimension.
 
+    New layers are on the device, in the dtype and in the mode of the old ones. The model itself is
+    left as it is, its batch statistics and torch's random state included.
+
     Parameters
     ----------
     model : torch.nn.Module
         Left as it is.
     layers : mapping of names to bond dimensions or options
-        Dotted names of `torch.nn.Linear` layers and 1 x 1 convolutions; options are those of
-        `mpodis.compress`: ``legs, max_bond, rel_error, cutoff, align``.
+        Dotted names of layers that multiply by a matrix: `torch.nn.Linear`, 1 x 1 convolutions,
+        and other classes if on a few inputs they compute what their weight says. Options are those
+        of `mpodis.compress`: ``legs, max_bond, rel_error, cutoff, align``.
     inputs : array or tensor (samples, ...), or iterable of batches, optional
         Inputs of the network, see `collect_activations`: each MPO is then the one with the least
         error of the layer's outputs, in a network whose earlier layers (in the order named) have
@@ -72,7 +80,9 @@ def compress_module(
     Raises
     ------
     ValueError, TypeError
-        For names that the network does not have, and layers without a weight matrix.
+        For names that the network does not have, and layers that are not a matrix, or more: with
+        hooks, adapters that are not merged, or quantised weights. What is replaced in a network,
+        and what that means for tied weights, says `replace_layer`.
 
     Examples
     --------
@@ -81,9 +91,13 @@ def compress_module(
     >>> compress_module(model, {"0": 2, "2": {"max_bond": 1}})[0].bonds
     (2, 2, 2)
     """
+    for name in layers:  # all of them before any work
+        check_replaceable(model, name)
+        _matrix(find_layer(model, name), name)
     for name, given in layers.items():
         layer = find_layer(model, name)
-        matrix, bias = _matrix(layer, name)
+        read = _matrix(layer, name)
+        matrix = to_numpy(read.matrix).astype(np.float64)
         options: dict[str, Any] = (
             dict(given) if isinstance(given, Mapping) else {"max_bond": int(given)}
         )
@@ -94,12 +108,13 @@ def compress_module(
             metric = collect_activations(model, name, inputs).covariance
             exact = compress(matrix, legs=found.legs).mpo
             mpo = fit_core(exact, max_bond=bond, metric=metric, tol=tol)
-        dtype = next(layer.parameters()).dtype
-        compressed = MPOLinear.from_mpo(mpo, shape=found.shape, bias=bias, dtype=dtype)
-        model = replace_layer(model, name, _on_channels(layer, compressed))
+        compressed = MPOLinear.from_mpo(mpo, shape=found.shape, bias=read.bias, dtype=read.dtype)
+        new = compressed if read.stride is None else PointwiseConv(compressed, read.stride)
+        model = replace_layer(model, name, _placed(new, layer))
     return model if layers else copy.deepcopy(model)
 
 
+@torch.inference_mode(False)
 def disentangle_module(
     model: nn.Module,
     name: str,
@@ -149,6 +164,7 @@ def disentangle_module(
     >>> hybrid[0].core.bonds
     (1, 1, 1)
     """
+    check_replaceable(model, name)
     layer = find_layer(model, name)
     if not isinstance(layer.layer if isinstance(layer, PointwiseConv) else layer, MPOLinear):
         model = compress_module(model, {name: {}})  # exact, or an error: not a matrix
@@ -162,41 +178,30 @@ def disentangle_module(
         moments = {"covariance": seen.covariance, "sensitivity": seen.sensitivity}
         options = {"objective": "activations", **moments} | options
     found = disentangle(linear.to_mpo(), shape=(linear.inputs, linear.outputs), **options)
+    # gates are computed in single precision, in networks of half precision too
+    half = linear.dtype in (torch.float16, torch.bfloat16)
     hybrid = HybridLinear.from_factorization(
         found.factorization,
         bias=None if linear.bias is None else linear.bias.detach(),
-        dtype=linear.dtype,
+        dtype=torch.float32 if half else linear.dtype,
         batch_size=batch_size,
         plan=plan,
         optimize=optimize,
     )
     module = PointwiseConv(hybrid, layer.stride) if pointwise else hybrid
-    return replace_layer(model, name, module), found
+    return replace_layer(model, name, _placed(module, layer)), found
 
 
-def _matrix(layer: nn.Module, name: str) -> tuple[np.ndarray, Tensor | None]:
-    """(inputs, outputs) and the bias of a linear layer or a 1 x 1 convolution."""
-    if isinstance(layer, nn.Linear):
-        weight = layer.weight
-    elif isinstance(layer, nn.modules.conv._ConvNd):
-        pointwise = set(layer.kernel_size) == {1} and layer.groups == 1
-        padded = not isinstance(layer.padding, str) and any(layer.padding)
-        if not pointwise or padded:
-            raise ValueError(
-                f"{name!r} is a convolution with kernel {layer.kernel_size}, groups "
-                f"{layer.groups} and padding {layer.padding}; only 1 x 1 convolutions without "
-                "padding and groups are matrices"
-            )
-        weight = layer.weight.flatten(1)
-    else:
+def _matrix(layer: nn.Module, name: str) -> LayerMatrix:
+    """The matrix of a layer, or an error that says why it has none."""
+    found = read_layer(layer, name)
+    if found is None:
         raise TypeError(
             f"{name!r} is a {type(layer).__name__}; give a torch.nn.Linear or a 1 x 1 convolution"
         )
-    bias = None if layer.bias is None else layer.bias.detach()
-    return weight.detach().cpu().double().numpy().T.copy(), bias
+    return found
 
 
-def _on_channels(layer: nn.Module, linear: nn.Module) -> nn.Module:
-    """The linear layer, as a convolution where it replaces one."""
-    convolution = isinstance(layer, nn.modules.conv._ConvNd)
-    return PointwiseConv(linear, layer.stride) if convolution else linear
+def _placed(new: nn.Module, old: nn.Module) -> nn.Module:
+    """The new layer on the device and in the mode of the old one."""
+    return new.to(next(old.parameters()).device).train(old.training)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import copy
+import logging
 from typing import TypeVar
 
+import torch
 from torch import nn
 
-__all__ = ["find_layer", "replace_layer"]
+__all__ = ["find_layer", "replace_layer", "set_layer"]
+
+log = logging.getLogger(__name__)
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -20,7 +24,7 @@ def find_layer(model: nn.Module, name: str) -> nn.Module:
     ValueError
         If the model has no submodule of that name; the message lists those it has.
     """
-    layers = dict(model.named_modules())
+    layers = dict(model.named_modules(remove_duplicate=False))
     layers.pop("")
     if name not in layers:
         raise ValueError(
@@ -29,8 +33,14 @@ def find_layer(model: nn.Module, name: str) -> nn.Module:
     return layers[name]
 
 
+@torch.inference_mode(False)  # whose copies could not be trained
 def replace_layer(model: Model, name: str, module: nn.Module) -> Model:
     """A deep copy of a model in which the submodule ``name`` is ``module``.
+
+    A submodule that has several names is replaced under all of them. The copy of a
+    `torch.nn.TransformerEncoderLayer` calls its new layers, and does not take the shortcut that
+    reads their weights. Parameters that the old submodule shares with others (tied weights) stay
+    with those; that the tie is gone is logged as a warning.
 
     Parameters
     ----------
@@ -45,14 +55,51 @@ def replace_layer(model: Model, name: str, module: nn.Module) -> Model:
     ------
     ValueError
         If the model has no submodule of that name; the message lists those it has.
+    TypeError
+        For the output projection of a `torch.nn.MultiheadAttention`, which is never called.
     """
-    find_layer(model, name)
+    check_replaceable(model, name)
     copied = copy.deepcopy(model)
+    _tell_of_ties(copied, name)
     set_layer(copied, name, module)
     return copied
 
 
+def check_replaceable(model: nn.Module, name: str) -> None:
+    """An error for a name that the model does not have, or a layer that it never calls."""
+    layer = find_layer(model, name)
+    for parent in model.modules():
+        if isinstance(parent, nn.MultiheadAttention) and parent.out_proj is layer:
+            raise TypeError(
+                f"{name!r} is the output projection of a torch.nn.MultiheadAttention, which reads "
+                "its weight and never calls it; use an attention that calls its layers"
+            )
+
+
 def set_layer(model: nn.Module, name: str, module: nn.Module) -> None:
-    """Put a module in the place of the submodule of that name."""
-    parent, _, child = name.rpartition(".")
-    setattr(model.get_submodule(parent), child, module)
+    """Put a module in the place of the submodule of that name, under all the names it has."""
+    old = find_layer(model, name)
+    for parent in list(model.modules()):
+        for child, layer in list(parent._modules.items()):
+            if layer is old:
+                setattr(parent, child, module)
+                if isinstance(parent, nn.TransformerEncoderLayer):
+                    parent.activation_relu_or_gelu = 0  # as of other functions: no shortcut
+    for stack in model.modules():
+        if isinstance(stack, nn.TransformerEncoder) and any(m is module for m in stack.modules()):
+            stack.use_nested_tensor = False  # the shortcut of the stack
+
+
+def _tell_of_ties(model: nn.Module, name: str) -> None:
+    """Log the parameters that a layer shares with others."""
+    layer = find_layer(model, name)
+    own = {id(p): n for n, p in layer.named_parameters()}
+    inside = {id(m) for m in layer.modules()}
+    for prefix, other in model.named_modules():
+        for n, parameter in other.named_parameters(recurse=False):
+            if id(other) not in inside and id(parameter) in own:
+                log.warning(
+                    "%r shares its %s with %r, which keeps it; the new layer has its own, and the "
+                    "model %d more parameters than if it had been alone",
+                    *(name, own[id(parameter)], f"{prefix}.{n}".lstrip("."), parameter.numel()),
+                )
