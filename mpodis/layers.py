@@ -18,7 +18,7 @@ from mpodis.arrays import as_array, rounding_of
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["LayerMatrix", "is_module", "read_layer"]
+__all__ = ["LayerMatrix", "check_pointwise", "is_module", "read_layer"]
 
 PROBES = 8
 """Inputs on which a module of an unknown class is compared with its matrix."""
@@ -125,6 +125,13 @@ def _by_class(layer: Any, called: str) -> tuple[Tensor | None, tuple[int, ...] |
             f"{called} is a convolution with a forward of its own; put a torch.nn.Conv2d or its "
             "like in its place"
         )
+    check_pointwise(layer, called)
+    flat = layer.weight.flatten(1)
+    return (flat, layer.stride) if layer.transposed else (flat.T, layer.stride)
+
+
+def check_pointwise(layer: Any, called: str) -> None:
+    """A ValueError for a convolution that mixes pixels or groups of channels."""
     pointwise = set(layer.kernel_size) == {1} and layer.groups == 1
     padded = not isinstance(layer.padding, str) and any(layer.padding)
     spread = layer.transposed and (set(layer.stride) != {1} or any(layer.output_padding))
@@ -134,8 +141,6 @@ def _by_class(layer: Any, called: str) -> tuple[Tensor | None, tuple[int, ...] |
             f"stride {layer.stride} and padding {layer.padding}; only 1 x 1 convolutions without "
             "padding and groups, transposed ones without a stride, are matrices"
         )
-    flat = layer.weight.flatten(1)
-    return (flat, layer.stride) if layer.transposed else (flat.T, layer.stride)
 
 
 def _convolution_forwards() -> set[Any]:

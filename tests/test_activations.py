@@ -172,7 +172,7 @@ def test_a_pointwise_convolution_acts_on_its_channels(stride):
 )
 def test_other_convolutions_are_refused(options):
     model = nn.Sequential(nn.utils.skip_init(nn.Conv1d, 4, 4, **options))
-    with pytest.raises(ValueError, match="the layer '0' is a convolution with kernel .* only a"):
+    with pytest.raises(ValueError, match="the layer '0' is a convolution with kernel .* only 1"):
         layer_inputs(model, "0", samples(2, 4, 8))
 
 

@@ -93,7 +93,8 @@ def compress_module(
     """
     for name in layers:  # all of them before any work
         check_replaceable(model, name)
-        _matrix(find_layer(model, name), name)
+        if _matrix(find_layer(model, name), name).dtype.is_complex:
+            raise ValueError(f"{name!r} is complex, and the layers of MPOs are real")
     for name, given in layers.items():
         layer = find_layer(model, name)
         read = _matrix(layer, name)

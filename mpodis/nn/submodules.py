@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
 from torch import nn
 
-__all__ = ["find_layer", "replace_layer", "set_layer"]
+__all__ = ["check_replaceable", "find_layer", "left_unchanged", "replace_layer", "set_layer"]
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +90,35 @@ def set_layer(model: nn.Module, name: str, module: nn.Module) -> None:
     for stack in model.modules():
         if isinstance(stack, nn.TransformerEncoder) and any(m is module for m in stack.modules()):
             stack.use_nested_tensor = False  # the shortcut of the stack
+
+
+@contextmanager
+def left_unchanged(model: nn.Module) -> Iterator[None]:
+    """Run a model without a trace: its buffers (batch statistics) and torch's random state.
+
+    The layers are called one by one: the shortcuts of torch's transformers are switched off. What
+    is computed can be used with gradients, under `torch.inference_mode` too.
+    """
+    buffers = [
+        (module, name, buffer, buffer.clone())
+        for module in model.modules()
+        for name, buffer in module._buffers.items()
+        if buffer is not None
+    ]
+    weight = next(model.parameters(), torch.empty(0))
+    devices = [weight.device] if weight.device.type == "cuda" else []
+    shortcuts = torch.backends.mha.get_fastpath_enabled()
+    try:
+        torch.backends.mha.set_fastpath_enabled(False)
+        with torch.random.fork_rng(devices), torch.inference_mode(False):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(shortcuts)
+        with torch.no_grad():
+            for module, name, buffer, before in buffers:
+                if not torch.equal(buffer, before):  # NaN are written again, too
+                    buffer.copy_(before)
+                module._buffers[name] = buffer
 
 
 def _tell_of_ties(model: nn.Module, name: str) -> None:

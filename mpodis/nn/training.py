@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sized
+from collections.abc import Callable, Iterable, Mapping, Sized
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -15,9 +15,10 @@ from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from mpodis.data import Dataset
-from mpodis.nn.activations import like_model
+from mpodis.nn.activations import arguments_of, like_model, logits_of
 from mpodis.nn.adam_steps import adam_steps
 from mpodis.nn.linear import Seed, torch_generator
+from mpodis.nn.submodules import left_unchanged
 from mpodis.progress import bar
 
 __all__ = [
@@ -180,9 +181,13 @@ def train_classifier(
 
 @torch.no_grad()
 def predict(model: nn.Module, x: np.ndarray | Tensor) -> np.ndarray:
-    """Predicted class (int64) of every row of x (n, features); the model's mode is kept."""
+    """Predicted class (int64) of every row of x (n, features).
+
+    The model is run in the mode in which it is, and its batch statistics are left as they were.
+    """
     rows = like_model(model, x).split(_EVALUATION_BATCH)
-    return np.concatenate([model(batch).argmax(1).cpu().numpy() for batch in rows])
+    with left_unchanged(model):
+        return np.concatenate([model(batch).argmax(1).cpu().numpy() for batch in rows])
 
 
 def accuracy(model: nn.Module, x: np.ndarray | Tensor, y: np.ndarray) -> float:
@@ -219,7 +224,7 @@ def check_settings(learning_rate: float, **counts: int) -> None:
 
 def heal(
     model: nn.Module,
-    loader: Iterable[tuple[Tensor, Tensor]],
+    loader: Iterable[Any],
     *,
     loss: Callable[[Tensor, Tensor], Tensor] = cross_entropy,
     epochs: int = 1,
@@ -231,12 +236,15 @@ def heal(
     Parameters
     ----------
     model : torch.nn.Module
-        All its parameters are trained; it is left in evaluation mode.
-    loader : iterable of (inputs, targets)
-        Batches, as of a `torch.utils.data.DataLoader`; iterated over once an epoch, in its own
-        order.
+        All its parameters are trained, on their device; it is left in evaluation mode.
+    loader : iterable of batches
+        As of a `torch.utils.data.DataLoader`; iterated over once an epoch, in its own order. A
+        batch is (inputs, targets), where the inputs may be a dict of keyword arguments, or one dict
+        (such as a `BatchEncoding` of transformers) with the targets as its "labels". Inputs are
+        cast to the model's dtype, see `collect_activations`.
     loss : callable
-        Of outputs and targets.
+        Of outputs and targets. Of a model that returns a structure, the outputs are its ``logits``.
+        With labels for every position the default counts those that are not -100.
     epochs : int
     learning_rate : float
         Of the first step; it falls to 0.
@@ -251,11 +259,17 @@ def heal(
     Raises
     ------
     ValueError
-        For settings that are not positive, an empty loader, or a loss that becomes infinite.
+        For settings that are not positive, an empty loader, batches without targets, a model whose
+        parameters cannot be trained, or a loss that becomes infinite.
     """
     check_settings(learning_rate, epochs=epochs)
+    frozen = [name for name, p in model.named_parameters() if p.is_inference()]
+    if frozen:
+        raise ValueError(
+            f"parameters such as {frozen[0]!r} were made under torch.inference_mode and cannot be "
+            "trained; copy the model outside of it (copy.deepcopy)"
+        )
     optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
-    device = next(model.parameters()).device
     losses: list[float] = []
     batches = len(loader) if isinstance(loader, Sized) else None
     # with a loader of unknown length the learning rate falls from epoch to epoch
@@ -264,14 +278,17 @@ def heal(
     with bar(total=epochs, desc="healing", enabled=progbar) as shown:
         for epoch in range(epochs):
             total, count = 0.0, 0
-            for x, y in loader:
-                value = loss(model(x.to(device)), y.to(device))
+            for batch in loader:
+                arguments, keywords, y = _with_targets(model, batch)
+                if not len(y):
+                    continue  # the mean of nothing is no loss
+                value = loss(*_comparable(model(*arguments, **keywords), y, loss))
                 optimizer.zero_grad()
                 value.backward()
                 optimizer.step()
                 if batches:
                     schedule.step()
-                total, count = total + value.item() * len(x), count + len(x)
+                total, count = total + value.item() * len(y), count + len(y)
             if not count:
                 raise ValueError(
                     "the loader has no batches; give one that can be iterated over every epoch"
@@ -283,3 +300,32 @@ def heal(
             shown.update(loss=losses[-1])
     model.eval()
     return losses
+
+
+def _with_targets(model: nn.Module, batch: Any) -> tuple[tuple, dict, Tensor]:
+    """Arguments of the model and targets of a batch, on the model's device."""
+    if isinstance(batch, Mapping):
+        x = {key: value for key, value in batch.items() if key != "labels"}
+        y = batch.get("labels")
+    elif isinstance(batch, tuple | list) and len(batch) == 2:
+        x, y = batch
+    else:
+        x = y = None
+    if y is None:
+        raise ValueError(
+            f"a batch is a {type(batch).__name__} without targets; give (inputs, targets), or a "
+            'dict with the targets as its "labels"'
+        )
+    weight = next(model.parameters())
+    y = torch.as_tensor(y, device=weight.device)
+    y = y.to(weight.dtype) if y.is_floating_point() else y
+    return *arguments_of(model, x), y
+
+
+def _comparable(output: Any, y: Tensor, loss: Callable) -> tuple[Tensor, Tensor]:
+    """Outputs and targets as a loss takes them: of the default, one position after another."""
+    logits = output if isinstance(output, Tensor) else logits_of(output)
+    by_position = loss is cross_entropy and logits.ndim > 2 and y.shape == logits.shape[:-1]
+    if by_position and y.shape != logits[:, 0].shape:
+        return logits.flatten(0, -2), y.flatten()
+    return logits, y
