@@ -348,6 +348,12 @@ class CircuitLayer(nn.Module):
                 circuit, deviation = identity_circuit(circuit), init_scale
         self.ansatz = circuit.ansatz
         self.is_complex = self.ansatz.group == "U"
+        # lists, since torch.compile does not take numpy's arrays as constants
+        self._fixed_gates = {
+            place.fixed: named_gate(place.fixed).matrix.tolist()
+            for place in self.ansatz.placements
+            if place.fixed is not None
+        }
         if circuit.is_complex and not self.is_complex:
             raise ValueError(
                 f"complex gates do not fit an ansatz of the real group {self.ansatz.group!r}; "
@@ -482,7 +488,7 @@ class CircuitLayer(nn.Module):
         stacks = self.stacks()
         dtype, device = self._gate_dtype(stacks), self._identity.device
         found: list[Tensor] = [
-            torch.tensor(named_gate(place.fixed).matrix).to(device, dtype)
+            torch.tensor(self._fixed_gates[place.fixed], device=device, dtype=dtype)
             if place.fixed is not None
             else self._identity  # replaced below
             for place in self.ansatz.placements

@@ -6,6 +6,7 @@ Sec. V of arXiv 2509.06653v1.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from string import ascii_letters
 from typing import Any, cast
 
 import numpy as np
@@ -167,19 +168,19 @@ class HybridLinear(nn.Module):
         self.bias = nn.Parameter(torch.zeros(self.outputs, dtype=self.core.dtype)) if bias else None
         self.activation = activation
         self._axes = {side: _axes(self.legs, side) for side in ("left", "right")}
-        self._rows, columns = padded_shape(self.legs)
+        self._rows, self._columns = padded_shape(self.legs)
         self.norms = nn.ModuleDict(
             {
                 side: nn.ModuleList(
                     nn.BatchNorm1d(size, affine=False, dtype=dtype) if norm else nn.Identity()
                     for _ in circuits[side][1:]
                 )
-                for side, size in (("left", self._rows), ("right", columns))
+                for side, size in (("left", self._rows), ("right", self._columns))
             }
         )
         self.plan = self._chosen_plan(plan, batch_size)
         self.path: tuple[tuple[int, int], ...] | None = None
-        self._contract: Callable[..., Tensor] | None = None
+        self._equations: tuple[str, ...] = ()
         if self.plan[0] == "network":
             self._plan_network(batch_size, "greedy" if optimize is None else optimize)
         elif optimize is not None and plan is not None:
@@ -309,7 +310,7 @@ class HybridLinear(nn.Module):
         flat = x.reshape(-1, self.inputs)
         if half or kind.is_complex:  # other types have to fit, as for any layer of torch
             flat = flat.to(kind)
-        y = self._side_by_side(flat) if self._contract is None else self._contracted(flat)
+        y = self._side_by_side(flat) if self.path is None else self._contracted(flat)
         y = y[:, : self.outputs]
         if self.bias is not None:
             y = y + self.bias
@@ -446,20 +447,29 @@ class HybridLinear(nn.Module):
                 f"optimize={optimize!r} is not a preset of cotengra; use 'greedy', 'auto' or "
                 "'hyper', an optimizer, or a path"
             ) from None
-        self.path = network["optimize"] = tuple((min(pair), max(pair)) for pair in found)
-        self._contract = ctg.array_contract_expression(**network)
+        self.path = tuple((min(pair), max(pair)) for pair in found)
+        self._equations = _pairwise_equations(inputs, output, self.path)
 
     def _contracted(self, x: Tensor) -> Tensor:
         """Layer and batch as one network; its path holds for any number of rows."""
-        assert self._contract is not None
+        assert self.path is not None
         padded = nn.functional.pad(x, (0, self._rows - self.inputs))
         gates = [
             gate.to(self.core.dtype).reshape((2,) * (2 * place.width))
             for circuit in (*self.circuits("left"), *self.circuits("right"))
             for place, gate in zip(circuit.ansatz.placements, circuit.gates(), strict=True)
         ]
-        batch = padded.reshape(-1, *(i for i, _ in self.legs))
-        return self._contract(batch, *gates, *self.core.site_tensors).reshape(len(x), -1)
+        batch = padded.reshape(-1, *[i for i, _ in self.legs])
+        if torch.is_autocast_enabled(x.device.type):
+            batch = batch.to(self.core.dtype)
+        # autocast would narrow some of the products of the network, and others not
+        with torch.autocast(x.device.type, enabled=False):
+            tensors = [batch, *gates, *self.core.site_tensors]
+            for (i, j), equation in zip(self.path, self._equations, strict=True):
+                right, left = tensors.pop(j), tensors.pop(i)
+                tensors.append(torch.einsum(equation, left, right))
+        (y,) = tensors
+        return y.reshape(x.shape[0], self._columns)
 
     def extra_repr(self) -> str:
         return (
@@ -491,6 +501,26 @@ def _sub_circuits(given: Side, n: int, group: str, parity: int) -> list[Ansatz |
         return [*segments_from_spec(given, n, group=group, parity=parity)]
     several = [given] if isinstance(given, Ansatz | Circuit) else list(given)
     return [one for one in several if (one if isinstance(one, Ansatz) else one.ansatz).layers]
+
+
+def _pairwise_equations(
+    inputs: Sequence[Sequence[str]], output: Sequence[str], path: Sequence[tuple[int, int]]
+) -> tuple[str, ...]:
+    """Equations of the steps of a path as `torch.einsum` reads them, the last one for the output.
+
+    torch.compile follows these, and not the functions of cotengra.
+    """
+    names, equations = [tuple(one) for one in inputs], []
+    for i, j in path:
+        right, left = names.pop(j), names.pop(i)
+        needed = {*output, *(name for one in names for name in one)}
+        kept = [name for name in dict.fromkeys((*left, *right)) if name in needed]
+        kept = list(output) if not names else kept
+        letters = {name: ascii_letters[k] for k, name in enumerate(dict.fromkeys((*left, *right)))}
+        spelled = ("".join(letters[name] for name in one) for one in (left, right, kept))
+        equations.append("{},{}->{}".format(*spelled))
+        names.append(tuple(kept))
+    return tuple(equations)
 
 
 def _check_path(path: Sequence[Sequence[int]], tensors: int) -> None:

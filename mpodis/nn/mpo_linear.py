@@ -258,12 +258,14 @@ def _site_by_site(tensors: list[Tensor], x: Tensor) -> Tensor:
     Axes between two sites are (bond, inputs still to come, rows, outputs so far): a site takes its
     input from the front and appends its output at the back.
     """
-    z = x.T
+    z, others, outputs = x.T, x.shape[0] * x.shape[1], 1  # sizes in full, for a batch without rows
     for tensor in tensors:
         a, i, o, b = tensor.shape
         matrix = tensor.permute(2, 3, 0, 1).reshape(o * b, a * i)
-        z = (matrix @ z.reshape(a * i, -1)).reshape(o, -1).T
-    return z.reshape(len(x), -1)
+        others = others // i
+        z = (matrix @ z.reshape(a * i, others)).reshape(o, b * others).T
+        others, outputs = others * o, outputs * o
+    return z.reshape(x.shape[0], outputs)
 
 
 def _reachable_bonds(legs: Legs, bond: int | Sequence[int]) -> list[int]:
