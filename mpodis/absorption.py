@@ -36,6 +36,9 @@ class AbsorbingMPO:
         Schmidt values of the bond left of every site and of the one right of the last, of norm 1.
     lost : float
         Weight that was discarded since it was last set to zero, relative to the norm.
+    is_full : bool
+        Whether `max_bond` has ever discarded more than the weight that was allowed. The weights of
+        other bonds are wrong by as much then: `canonical` makes them exact again.
 
     Parameters
     ----------
@@ -53,7 +56,7 @@ class AbsorbingMPO:
         max_bond: int | None = None,
     ) -> None:
         self.sites, self.weights, self.max_bond = list(sites), list(weights), max_bond
-        self.lost = 0.0
+        self.lost, self.is_full = 0.0, False
 
     def absorb(
         self,
@@ -106,8 +109,9 @@ class AbsorbingMPO:
         tails = np.append(np.cumsum(values[::-1] ** 2)[::-1], 0.0)  # weight from each index on
         total = tails[0]
         keep = int((tails > weight * total).sum())
-        keep = min(keep, int((values > ROUNDING * values[0]).sum()), self.max_bond or len(values))
-        keep = max(1, keep)
+        keep = max(1, min(keep, int((values > ROUNDING * values[0]).sum())))
+        if self.max_bond is not None and keep > self.max_bond:
+            keep, self.is_full = self.max_bond, True
         self.lost += float(tails[keep] / total)
         return keep
 

@@ -47,7 +47,9 @@ WINDOW = 5
 RANDOM_STARTS = 12
 """Random formulas from which the search for a fitted one begins."""
 STALLED = 32
-"""Steps from which on a distance that no longer halves with their number is due to truncation."""
+"""Steps from which on their number follows from one of them if the distance has not halved."""
+NOISE = 1e-12
+"""Distance of two evolutions that is rounding."""
 HERMITIAN = 1e-10
 """Largest |h - h^H| that counts as rounding, relative to |h|."""
 
@@ -492,10 +494,11 @@ class Evolution(Tabular):
         Number of sites.
     error : float
         Estimate of 1 - f with f = Re Tr(exp(-i t H)^H U) / 2^n, half the squared relative
-        distance. An upper bound as far as the product formula is in its asymptotic regime.
+        distance, 2 at most. An upper bound as far as the product formula is in its asymptotic
+        regime.
     formula_error, truncation_error : float
         What 1 - f would be with an error of the product formula, or of truncation, alone. The
-        distances add up: sqrt(error) = sqrt(formula_error) + sqrt(truncation_error).
+        distances add up: sqrt(error) = sqrt(formula_error) + sqrt(truncation_error), up to 2.
     steps, layers : int
         Steps of the formula, of fourth order, and its layers of gates.
     seconds : float
@@ -600,8 +603,8 @@ def evolution(
     tensors, lost = task.evolved(t, steps)
     whole = mpo_from_tensors(tensors)
     cut = truncate(whole, rel_error=min(goal * _LAST, 0.5), max_bond=max_bond)
-    truncation = lost + cut.relative_error
-    reached = (formula + truncation) ** 2 / 2
+    truncation = lost + _after_projection(cut.relative_error**2)
+    reached = _loss(formula + truncation)
     unit = site_tensors(cut.mpo)
     norm = math.sqrt(1 - cut.relative_error**2)
     unit = spread_norm(unit, n / 2 * math.log(2) - math.log(norm))
@@ -611,8 +614,8 @@ def evolution(
         t,
         n,
         reached,
-        formula**2 / 2,
-        truncation**2 / 2,
+        _loss(formula),
+        _loss(truncation),
         steps,
         len(repeated(BLANES_MOAN, steps)),
         time.perf_counter() - began,
@@ -626,6 +629,16 @@ def evolution(
     return found
 
 
+def _loss(distance: float) -> float:
+    """1 - f of two unitaries of a relative distance; more than 2 is not possible."""
+    return min(distance, 2.0) ** 2 / 2
+
+
+def _after_projection(lost: float) -> float:
+    """Distance of a unit vector from its projection, made a unit vector, which loses a weight."""
+    return 2 * math.sin(math.asin(math.sqrt(min(lost, 1.0))) / 2)
+
+
 @dataclass
 class _Task:
     """An evolution operator at several numbers of steps.
@@ -636,11 +649,14 @@ class _Task:
     truncation : float
         The distance that all truncations of one evolution together may cause.
     max_bond : int, optional
+    is_full : bool
+        Whether `max_bond` has truncated any of the evolutions more than that.
     """
 
     exponentials: _Exponentials
     truncation: float
     max_bond: int | None
+    is_full: bool = False
     _known: dict[tuple[float, int], tuple[list[np.ndarray], float]] = field(default_factory=dict)
 
     def evolved(self, t: float, steps: int) -> tuple[list[np.ndarray], float]:
@@ -658,13 +674,17 @@ class _Task:
         per_layer = self.truncation / (middle + 1)
         lost = 0.0
         for k in range(middle, -1, -1):  # the formula is symmetric
+            if mpo.is_full:  # what follows is a bound for exact Schmidt values alone
+                self.is_full = True
+                mpo = canonical_mpo(mpo.sites, max_bond=self.max_bond)
             gates = self.exponentials.layer(k % 2, parts[k] * t)
             for i, gate in gates.items():
                 right = None if k == middle else gate
                 mpo.absorb(i, left=gate, right=right, weight=per_layer**2 / len(gates))
             # orthogonal within a layer, but not from layer to layer
-            lost += math.sqrt(mpo.lost)
+            lost += _after_projection(mpo.lost)
             mpo.lost = 0.0
+        self.is_full |= mpo.is_full
         log.debug("evolution to t=%g, %d steps: bond %d", t, steps, max(map(len, mpo.weights)))
         return mpo.sites, lost
 
@@ -675,10 +695,23 @@ class _Task:
             near = distance(self.evolved(t / 2, r)[0], self.evolved(t / 2, 2 * r)[0])
             error = 2 * near / (2**4 - 1)  # of 4 r steps over the whole time
             needed = 4 * r * (error / goal) ** 0.25
+            if self.is_full or (near > before / 2 and near >= goal and r >= STALLED):
+                return self._steps_by_one(t, goal)  # truncation decides, or steps are too long
             if near < max(0.1, goal) and needed <= 8 * r:  # the order is known to hold from r on
                 break
-            if near > before / 2 and near >= goal and r >= STALLED:
-                break  # truncation decides, not the formula
             r, before = 2 * r, near
         steps = max(2 * r, math.ceil(1.01 * needed))
         return steps, error * (4 * r / steps) ** 4
+
+    def _steps_by_one(self, t: float, goal: float) -> tuple[int, float]:
+        """The same from a single step, which is hardly entangled: errors at most add up."""
+        largest = max(np.abs(values).max() for values, _ in self.exponentials.spectra)
+        r = max(1, math.ceil(abs(t) * largest))  # beyond, a step is in no asymptotic regime
+        while True:
+            one = _Task(self.exponentials, 0.01 * goal / r, None)
+            near = distance(one.evolved(t / r, 1)[0], one.evolved(t / r, 2)[0])
+            error = r * near * 2**4 / (2**4 - 1)
+            steps = max(r, math.ceil(1.01 * r * (error / goal) ** 0.25))
+            if steps <= 4 * r or near < NOISE:
+                return steps, error * (r / steps) ** 4
+            r = 2 * r

@@ -100,13 +100,21 @@ def test_a_single_site_evolves_exactly():
     assert_allclose(circuit.to_dense().T, scipy.linalg.expm(-0.3j * (X + Z)), atol=1e-14)
 
 
-def test_a_bound_on_the_bonds_that_stops_the_error_is_reported():
-    case = CASES[0]
-    with pytest.warns(UserWarning, match=r"max_bond=8 stops the error at .*; allow a larger bond"):
-        found = evolution(case.terms, case.t, error=1e-10, max_bond=8)
-    assert max(found.bonds) == 8
+@pytest.mark.parametrize("max_bond", [1, 2, 4, 8, 12])
+@pytest.mark.parametrize("case", [CASES[0], CASES[2]], ids=str)
+def test_a_bound_on_the_bonds_that_stops_the_error_is_reported(case, max_bond):
+    with pytest.warns(UserWarning, match=rf"max_bond={max_bond} stops the error at .*; allow a lar"):
+        found = evolution(case.terms, case.t, error=1e-10, max_bond=max_bond)
+    assert max(found.bonds) == max_bond
     true = infidelity(case.exact, found.mpo.to_dense())
     assert true <= found.error < 15 * true
+    assert found.error <= 2
+
+
+def test_the_error_of_a_long_time_is_a_bound():
+    case = Case("xxz", 4, 120.0)
+    found = evolution(case.terms, case.t, error=1e-6)
+    assert infidelity(case.exact, found.mpo.to_dense()) <= found.error <= 1e-6
 
 
 def test_a_long_chain_is_evolved_without_anything_dense():
