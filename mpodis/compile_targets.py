@@ -74,7 +74,8 @@ def unitary_target(target: Target) -> list[np.ndarray]:
     if hasattr(target, "upper_ind") and hasattr(target, "lower_ind"):
         target = _dense_unless_chain(target)
     if hasattr(target, "upper_ind"):
-        tensors = site_tensors(target) if is_mpo(target) else _chain(target, operator=True)
+        alone = is_mpo(target) and target.num_tensors == len(list(target.gen_sites_present()))
+        tensors = site_tensors(target) if alone else _chain(target, operator=True)
         tensors = [_transposed(to_numpy(tensor)) for tensor in tensors]
         _check_tensors(tensors, (2, 2), f"the {name}")
         _check_norms(tensors)
@@ -175,14 +176,31 @@ def _check_start(circuit: Any) -> None:
 
 
 def _dense_unless_chain(network: Any) -> Any:
-    """The network where every tensor is on one site, else its array, if it is small enough."""
-    tags = {network.site_tag(site) for site in network.gen_sites_present()}
-    if all(len(tags & set(tensor.tags)) == 1 for tensor in network):
+    """The network where it is a chain of sites, else its array, if it is small enough.
+
+    A chain has tensors on one site each, and bonds between neighbours; those of an MPO may be
+    periodic.
+    """
+    sites = list(network.gen_sites_present())
+    number = {network.site_tag(site): k for k, site in enumerate(sites)}
+    on = {
+        tid: [number[tag] for tag in t.tags if tag in number]
+        for tid, t in network.tensor_map.items()
+    }
+    steps = {0, 1}
+    if is_mpo(network):
+        steps.add(len(sites) - 1)
+    if all(len(found) == 1 for found in on.values()) and all(
+        abs(on[a][0] - on[b][0]) in steps
+        for tids in network.ind_map.values()
+        for a, b in itertools.combinations(tids, 2)
+    ):
         return network
-    if len(tags) > LARGEST:
+    if len(sites) > LARGEST:
         raise ValueError(
-            f"the {type(network).__name__} of {len(tags)} sites has tensors on several sites; give "
-            "the quimb Circuit itself, an MPO or an MPS"
+            f"the {type(network).__name__} of {len(sites)} sites has tensors on several sites, or "
+            "bonds between sites that are no neighbours on an open line; give the quimb Circuit "
+            "itself, an MPO or an MPS"
         )
     return network.to_dense()
 

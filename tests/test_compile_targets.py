@@ -31,6 +31,16 @@ def mps_circuit():
     return found
 
 
+def split_gates(network, apart):
+    """A network of HIDDEN every tensor of which is on one site, also with gates on sites apart."""
+    apply = getattr(network, "gate_upper_", network.gate_)
+    for place, gate in zip(HIDDEN.ansatz.placements, HIDDEN.gates, strict=True):
+        apply(gate.T, place.wires, contract=place.width == 1 or "split-gate")
+    for _ in range(2 * apart):  # the second one undoes the first
+        apply(np.eye(4)[[0, 1, 3, 2]], (0, 3), contract="split-gate")
+    return network
+
+
 UNITARIES = {
     "array": lambda: U,
     "lists": lambda: U.tolist(),
@@ -42,6 +52,8 @@ UNITARIES = {
     ),
     "quimb Circuit": lambda: circuit_to_quimb(HIDDEN),
     "quimb uni": lambda: circuit_to_quimb(HIDDEN).get_uni(),
+    "quimb split gates": lambda: split_gates(qtn.MPO_identity(5), apart=False),
+    "quimb gates apart": lambda: split_gates(qtn.MPO_identity(5), apart=True),
     "Qiskit circuit": lambda: to_qiskit(HIDDEN),
     "Qiskit Operator": lambda: Operator(to_qiskit(HIDDEN)),
 }
@@ -54,6 +66,8 @@ STATES = {
     "quimb Circuit": lambda: circuit_to_quimb(HIDDEN),
     "quimb CircuitMPS": mps_circuit,
     "quimb psi": lambda: circuit_to_quimb(HIDDEN).psi,
+    "quimb split gates": lambda: split_gates(qtn.MPS_computational_state("00000"), apart=False),
+    "quimb gates apart": lambda: split_gates(qtn.MPS_computational_state("00000"), apart=True),
     "Qiskit circuit": lambda: to_qiskit(HIDDEN),
     "Qiskit Statevector": lambda: Statevector(to_qiskit(HIDDEN)),
 }
@@ -159,6 +173,12 @@ def test_what_is_no_unitary_is_refused(target, error, text):
         unitary_target(target)
 
 
+def test_a_periodic_state_of_few_sites_is_read():
+    psi = qtn.MPS_rand_state(6, 2, cyclic=True, seed=0)
+    expected = psi.to_dense().ravel()
+    assert_allclose(dense(state_target(psi))[0], expected / np.linalg.norm(expected), atol=1e-14)
+
+
 def begun_elsewhere(psi0):
     found = qtn.Circuit(2, psi0=psi0)
     found.h(0)
@@ -183,7 +203,11 @@ def test_a_quimb_circuit_may_begin_with_an_mps():
         (np.ones((4, 4)), ValueError, r"shape \(4, 4\); a state has 2\^n amplitudes"),
         (PSI * np.nan, ValueError, "32 of 32 entries of the target are NaN"),
         (qtn.MPS_rand_state(4, 2, phys_dim=3, seed=0), ValueError, "dimension 3, but circuits act"),
-        (qtn.MPS_rand_state(6, 2, cyclic=True, seed=0), ValueError, "no neighbour on an open line"),
+        (
+            qtn.MPS_rand_state(14, 2, cyclic=True, seed=0),
+            ValueError,
+            "of 14 sites has .*bonds between sites that are no neighbours on an open line",
+        ),
         (
             begun_elsewhere(begun_elsewhere(None).psi),
             ValueError,

@@ -10,6 +10,8 @@ from qiskit.providers.fake_provider import GenericBackendV2
 from qiskit.transpiler import CouplingMap
 
 from mpodis import (
+    Ansatz,
+    Placement,
     brickwall,
     compile_state,
     compile_unitary,
@@ -17,7 +19,9 @@ from mpodis import (
     coupling_line,
     evolution,
     pauli_chain,
+    random_circuit,
 )
+from mpodis.circuit import embed
 
 GRID = [(0, 1), (1, 2), (3, 4), (4, 5), (0, 3), (1, 4), (2, 5)]
 
@@ -79,6 +83,31 @@ def test_a_line_on_a_grid_fills_a_block():
         assert grid.subgraph(coupling_line(grid, n)).number_of_edges() == edges
 
 
+@pytest.mark.parametrize("edges", [GRID, nx.star_graph(4).edges, nx.cycle_graph(5).edges])
+def test_gates_of_idle_wires_become_parts_of_those_of_a_deeper_circuit(edges):
+    edges = list(edges)
+    for depth in (1, 2):
+        small = random_circuit(coupling_brickwall(edges, depth, group="U"), seed=depth)
+        assert depth > 1 or 1 in {place.width for place in small.ansatz.placements}
+        for side, circuit in (("left", small), ("right", small.adjoint())):
+            for deeper in range(depth, 5):
+                ansatz = coupling_brickwall(edges, deeper, group="U")
+                ansatz = ansatz.reversed() if side == "right" else ansatz
+                found = embed(circuit, ansatz, outermost=side)
+                assert found.ansatz == ansatz
+                assert_allclose(found.to_dense(), circuit.to_dense(), atol=1e-13)
+
+
+def test_a_gate_becomes_a_part_of_a_wide_gate_with_those_after_it():
+    one = Ansatz(3, ((Placement((2,)),), (Placement((2, 1)),), (Placement((0, 1)),)), "U")
+    wide = Ansatz(3, ((Placement((1, 2)),), (Placement((0, 1)),), (Placement((2, 0, 1)),)), "U")
+    circuit = random_circuit(one, seed=0)
+    assert_allclose(embed(circuit, wide).to_dense(), circuit.to_dense(), atol=1e-13)
+    fixed = Ansatz(3, ((Placement((1, 2), "CNOT"),),), "U")
+    with pytest.raises(ValueError, match=r"no placement for a gate on wires \(2,\)"):
+        embed(circuit, fixed)
+
+
 @pytest.mark.parametrize("engine", ["dense", "boundary"])
 def test_a_compiled_circuit_of_a_grid_against_dense_algebra(engine):
     target = evolution(pauli_chain(6, ZZ=1.0, X=0.75), 0.3)
@@ -103,6 +132,9 @@ def test_a_compiled_circuit_of_a_grid_against_dense_algebra(engine):
         (3, None, TypeError, "int is not read as a coupling map"),
         ([], None, ValueError, "connects no qubits"),
         ([(0, 0)], None, ValueError, "connects qubit 0 with itself"),
+        ([(0, 1, 2)], None, TypeError, r"\(0, 1, 2\) are 3 qubits, not 2"),
+        (GRID, (4,), ValueError, r"qubits=\(4,\) is a single qubit.*brickwall\(1, depth, width=1"),
+        (GRID, 1, ValueError, "a line of 1 qubits is not possible: it has 2 or more"),
         (GRID, (0, 1, 1), ValueError, "must be different qubits"),
         (GRID, (0, 1, 8), ValueError, r"\[8\] are not on the map"),
         (GRID, (0, 1, 5), ValueError, r"qubits \[5\] are not connected with qubit 0"),

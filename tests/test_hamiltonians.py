@@ -103,7 +103,7 @@ def test_a_single_site_evolves_exactly():
 @pytest.mark.parametrize("max_bond", [1, 2, 4, 8, 12])
 @pytest.mark.parametrize("case", [CASES[0], CASES[2]], ids=str)
 def test_a_bound_on_the_bonds_that_stops_the_error_is_reported(case, max_bond):
-    with pytest.warns(UserWarning, match=rf"max_bond={max_bond} stops the error at .*; allow a lar"):
+    with pytest.warns(UserWarning, match=rf"max_bond={max_bond} stops the error at .*; allow a"):
         found = evolution(case.terms, case.t, error=1e-10, max_bond=max_bond)
     assert max(found.bonds) == max_bond
     true = infidelity(case.exact, found.mpo.to_dense())

@@ -348,7 +348,8 @@ def embed(circuit: Circuit, ansatz: Ansatz, *, outermost: str = "left") -> Circu
     """The same matrix as a circuit of a larger ansatz, all other free gates the identity.
 
     Every gate goes to the first placement on its wires that keeps the order of the gates, counted
-    from the first layer for a left circuit and from the last one for a right circuit.
+    from the first layer for a left circuit and from the last one for a right circuit. Where there
+    is none, it becomes a part of the first free gate on these wires and others.
 
     Parameters
     ----------
@@ -375,16 +376,26 @@ def embed(circuit: Circuit, ansatz: Ansatz, *, outermost: str = "left") -> Circu
     own = list(zip(circuit.ansatz.placements, circuit.gates, strict=True))[::turn]
     for place, gate in own:
         first = max(busy[wire] for wire in place.wires)
-        fits = (k for k in range(first, len(places)) if places[k][1] == place and not taken[k])
-        k = next(fits, None)
+        rest = [k for k in range(first, len(places)) if not taken[k]]
+        k = next((k for k in rest if places[k][1] == place), None)
+        is_part = k is None
+        if k is None:
+            k = next((k for k in rest if _holds(places[k][1], place)), None)
         if k is None:
             raise ValueError(
                 f"the ansatz ({ansatz}) has no placement for a gate on wires {place.wires}; begin "
                 "with fewer layers, or with the outermost layers of the same pattern"
             )
-        gates[k], taken[k] = np.asarray(gate), True
+        within = tuple(places[k][1].wires.index(wire) for wire in place.wires)
+        gate = np.asarray(gate)  # it follows the parts that the placement has already
+        gates[k] = (
+            apply_columns(gates[k], gate, within)
+            if turn > 0
+            else apply_rows(gate, gates[k], within)
+        )
+        taken[k] = not is_part
         for wire in place.wires:
-            busy[wire] = k + 1
+            busy[wire] = k if is_part else k + 1
     for (_, place), used in zip(places, taken, strict=True):
         if place.fixed is not None and not used:
             raise ValueError(
@@ -392,6 +403,11 @@ def embed(circuit: Circuit, ansatz: Ansatz, *, outermost: str = "left") -> Circu
                 "have; leave it out of the ansatz"
             )
     return Circuit(ansatz, tuple(gates[::turn]))
+
+
+def _holds(place: Placement, inner: Placement) -> bool:
+    """Whether the gate of a placement may have another gate as a part."""
+    return place.fixed is None and place.tie is None and {*inner.wires} < {*place.wires}
 
 
 def _filled(ansatz: Ansatz, make: Callable[[int], np.ndarray]) -> Circuit:

@@ -83,6 +83,11 @@ def coupling_brickwall(
             f"qubits={chosen} must be different qubits that are connected"
             + (f"; {strange} are not on the map, or alone there" if strange else "")
         )
+    if len(chosen) == 1:
+        raise ValueError(
+            f"qubits={chosen} is a single qubit, without a connection; give two or more, or use "
+            "brickwall(1, depth, width=1)"
+        )
     inside = _within(graph, chosen)
     apart = sorted(set(chosen) - set(_distances(inside, chosen[0])))
     if apart:
@@ -144,20 +149,27 @@ def _graph(coupling_map: Any) -> dict[int, set[int]]:
     known = getattr(known, "edges", known)  # networkx
     graph: dict[int, set[int]] = {}
     try:
-        for a, b in known:
-            a, b = (_number(qubit) for qubit in (a, b))
+        for pair in known:
+            a, b = _pair(pair)
             if a == b:
                 raise ValueError(f"the coupling map connects qubit {a} with itself")
             graph.setdefault(a, set()).add(b)
             graph.setdefault(b, set()).add(a)
     except TypeError as error:
         raise TypeError(
-            f"{type(coupling_map).__name__} is not read as a coupling map: give a CouplingMap, a "
-            "BackendV2, a graph or a list of pairs, of qubits numbered from 0 on"
+            f"{type(coupling_map).__name__} is not read as a coupling map ({error}): give a "
+            "CouplingMap, a BackendV2, a graph or a list of pairs, of qubits numbered from 0 on"
         ) from error
     if not graph:
         raise ValueError("the coupling map connects no qubits")
     return graph
+
+
+def _pair(pair: Any) -> Edge:
+    qubits = tuple(_number(qubit) for qubit in pair)
+    if len(qubits) != 2:
+        raise TypeError(f"{qubits} are {len(qubits)} qubits, not 2")
+    return qubits[0], qubits[1]
 
 
 def _number(qubit: Any) -> int:
