@@ -83,7 +83,9 @@ def test_a_line_on_a_grid_fills_a_block():
         assert grid.subgraph(coupling_line(grid, n)).number_of_edges() == edges
 
 
-@pytest.mark.parametrize("edges", [GRID, nx.star_graph(4).edges, nx.cycle_graph(5).edges])
+@pytest.mark.parametrize(
+    "edges", [[*GRID[:-1], (5, 6)], nx.star_graph(4).edges, nx.cycle_graph(5).edges]
+)
 def test_gates_of_idle_wires_become_parts_of_those_of_a_deeper_circuit(edges):
     edges = list(edges)
     for depth in (1, 2):
