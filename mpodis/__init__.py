@@ -28,9 +28,9 @@ _HOME = {
         "staircase",
         "tie_gates",
     ),
-    "compiling": ("Compiled", "compile_state", "compile_unitary"),
+    "compiling": ("Compiled", "compile_state", "compile_unitary", "load_run"),
     "direct": ("CircuitFactors", "circuit_qr", "circuit_svd"),
-    "disentangling": ("disentangle", "load_run", "resume"),
+    "disentangling": ("disentangle", "resume"),
     "encodings": (
         "EncodedVector",
         "EncodedVectors",

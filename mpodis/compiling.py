@@ -1,12 +1,13 @@
-"""`compile_unitary` and `compile_state`: the shallow circuit nearest to an operator or a state."""
+"""`compile_unitary`, `compile_state`: the shallow circuit nearest to an operator or a state."""
 
 from __future__ import annotations
 
 import math
 import os
-import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,25 +16,25 @@ from mpodis.circuit import (
     Ansatz,
     Circuit,
     CircuitLike,
-    as_ansatz,
     as_circuit,
-    brickwall,
     circuit_group,
     circuit_to_quimb,
-    embed,
-    random_circuit,
+    from_quimb,
 )
-from mpodis.circuit.tiling import tiled
+from mpodis.compile_runs import CompileProblem, CompileRun, is_compile_run
 from mpodis.compile_targets import Target, state_target, unitary_target
+from mpodis.conventions import check_count
+from mpodis.disentangling import load_disentangled
 from mpodis.environments.arrays import single_threaded
-from mpodis.gates import check_group, random_gate
-from mpodis.hamiltonians import Evolution, evolution, trotter
-from mpodis.optimise.compile import ITERATIONS, CircuitDescent, CircuitTask, turned
-from mpodis.optimise.descend import Budget
-from mpodis.optimise.grow import constrained_gates
+from mpodis.factorization import dump_ansatz
+from mpodis.files import locked, read_json
+from mpodis.gates import check_group
+from mpodis.hamiltonians import Evolution, trotter
+from mpodis.objectives import Objective
+from mpodis.optimise.compile import OFF, CircuitTask, turned
+from mpodis.optimise.compile_search import STARTS, CompileSearch, Guess, Hamiltonian, Journal, odd
 from mpodis.optimise.problem import as_seed
-from mpodis.optimise.result import History
-from mpodis.optimise.state import State
+from mpodis.optimise.result import Disentangled, History
 from mpodis.progress import bar, interrupts
 from mpodis.sites import left_canonical, legs_of, spread_norm, tensors_to_dense
 from mpodis.tables import Table, Tabular
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from qiskit import QuantumCircuit
 
-__all__ = ["Compiled", "compile_state", "compile_unitary"]
+__all__ = ["Compiled", "compile_state", "compile_unitary", "load_run"]
 
 ADVICE = {
     "exact": "the goal is reached",
@@ -53,41 +54,10 @@ ADVICE = {
     "start=<this result>",
     "max_seconds": "still falling when max_seconds was reached; raise it, or start=<this result>",
     "interrupted": "stopped by the user; start=<this result> goes on",
+    "unfinished": "the run has not ended; call it again with the same run_dir= to go on",
 }
-FORMULA = "a fitted product formula"
-"""Name of the initial guess for an `Evolution`."""
-FREE = 6
-"""Layers from which on product formulas of other kinds are compared."""
-UNIFORM = 1e-8
-"""Largest difference of gates of a chain that counts as uniform."""
-SHALLOW = 4
-"""Layers from which on a circuit grows from one of half as many."""
-GROWTH_SHARE = 0.3
-"""Part of the time that is left which the circuit of half the layers takes."""
-PART_TOL = 1e-2
-"""`tol` of searches whose result is only a start."""
-PART = 12
-"""Sites of the part of a uniform chain whose circuit is optimised first, and repeated."""
-PART_SHARE = 0.4
-"""Part of the time that this may take."""
-EXPLORED = 5
-"""Records after which initial guesses are compared."""
-LAST_SHARE = 0.05
-"""Part of a limited time that is kept to measure the result."""
-WINDOW = 6
-"""Records over which a gain counts; of L-BFGS, each has five iterations."""
-CRAWL = 0.3
-"""A sweep that lowers the loss by less than this fraction hands over to L-BFGS."""
-NEAR = 0.1
-"""Loss of an initial guess below which L-BFGS begins without sweeps."""
-FEW = 8
-"""Wires up to which guesses far from the identity are tried."""
-STARTS = ("auto", "identity", "random", "trotter")
-"""Initial guesses by name."""
-MOVED = 0.02
-"""Distance of the second guess from a circuit that is given with fewer layers."""
-SCALES = (0.05, 0.3, None)
-"""Sizes of the generators of initial guesses, in turn; None: random gates."""
+DENSE = 8
+"""Wires up to which determinants are compared."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +80,7 @@ class Compiled(Tabular):
         Estimated errors of both: what the measurement has cut off.
     status : str
         Why the search ended: "exact" (the goal is reached), "converged", "max_iterations",
-        "max_seconds" or "interrupted".
+        "max_seconds" or "interrupted"; "unfinished" if it is a run directory's that goes on.
     start : str
         The initial guess that won.
     engine : str
@@ -123,7 +93,7 @@ class Compiled(Tabular):
     seconds : float
     remarks : tuple of str
         What keeps the loss up and what to do about it, in sentences: a determinant that the gates
-        cannot have.
+        cannot have, a `max_bond` that is too small.
     """
 
     circuit: Circuit
@@ -207,7 +177,7 @@ class Compiled(Tabular):
         if not math.isnan(self.trotter_loss):
             rows += [
                 (
-                    f"1 - |c| of Trotter, order 2, {_odd(self.circuit.ansatz.depth)} layers",
+                    f"1 - |c| of Trotter, order 2, {odd(self.circuit.ansatz.depth)} layers",
                     self.trotter_loss,
                 ),
                 ("layers that Trotter needs, about", self.trotter_layers),
@@ -227,7 +197,7 @@ def compile_unitary(
     depth: int | None = None,
     ansatz: CircuitLike = None,
     start: Any = "auto",
-    group: str = "U",
+    group: str | None = None,
     n_init: int = 3,
     goal: float = 1e-13,
     tol: float = 1e-2,
@@ -236,6 +206,7 @@ def compile_unitary(
     max_bond: int = 128,
     engine: str = "auto",
     seed: int | np.random.Generator = 0,
+    run_dir: str | os.PathLike | None = None,
     progbar: bool = False,
 ) -> Compiled:
     """The circuit of a given depth that is nearest to a unitary, dense or of 100 sites.
@@ -261,8 +232,9 @@ def compile_unitary(
         (a part of a long uniform chain is optimised first, and repeated), and otherwise several
         guesses near the identity and random ones, also with the other parity of the first layer,
         and circuits that grow from shallower ones.
-    group : {"SO", "O", "U"}
-        Of the gates, where `ansatz` or the layers of `start` do not say it.
+    group : {"SO", "O", "U"}, optional
+        Of the gates; by default that of the `ansatz`, else that of the circuit `start`, else "U".
+        The gates of a start must be in it.
     n_init : int
         Initial guesses of which the best is refined, where there is a choice.
     goal : float
@@ -277,6 +249,10 @@ def compile_unitary(
     engine : {"auto", "dense", "boundary"}
         What computes environments, see `disentangle`; "auto" takes the quicker one.
     seed : int or numpy Generator
+    run_dir : path, optional
+        Directory for the target, the history and checkpoints. If it holds a run of the same call,
+        perhaps with another `max_seconds`, that goes on where it was stopped or killed, and ends,
+        bit by bit, as if it had been left alone; see `load_run`.
     progbar : bool
 
     Returns
@@ -287,7 +263,10 @@ def compile_unitary(
     ------
     TypeError, ValueError
         What is not a unitary or not a circuit, sizes that do not fit, complex targets for real
-        gates, no engine that fits the memory.
+        gates, an ansatz or a start that is not in the `group`, no engine that fits the memory, a
+        directory with another run.
+    BlockingIOError
+        Another process is working in `run_dir`.
 
     Examples
     --------
@@ -312,6 +291,7 @@ def compile_unitary(
         max_bond=max_bond,
         engine=engine,
         seed=seed,
+        run_dir=run_dir,
         progbar=progbar,
     )
 
@@ -322,7 +302,7 @@ def compile_state(
     depth: int | None = None,
     ansatz: CircuitLike = None,
     start: Any = "auto",
-    group: str = "U",
+    group: str | None = None,
     n_init: int = 3,
     goal: float = 1e-13,
     tol: float = 1e-2,
@@ -331,6 +311,7 @@ def compile_state(
     max_bond: int = 128,
     engine: str = "auto",
     seed: int | np.random.Generator = 0,
+    run_dir: str | os.PathLike | None = None,
     progbar: bool = False,
 ) -> Compiled:
     """The circuit of a given depth that prepares a state from |0...0>.
@@ -341,7 +322,7 @@ def compile_state(
         psi: amplitudes, also Qiskit's ``Statevector``; an MPS of quimb; or a circuit of quimb,
         Qiskit or mpodis, which acts on |0...0>. It is normalised.
     depth, ansatz, start, group, n_init, goal, tol, max_iterations, max_seconds, max_bond, engine, \
-seed, progbar
+seed, run_dir, progbar
         As for `compile_unitary`.
 
     Returns
@@ -350,7 +331,7 @@ seed, progbar
 
     Raises
     ------
-    TypeError, ValueError
+    TypeError, ValueError, BlockingIOError
         As for `compile_unitary`.
 
     Examples
@@ -376,6 +357,7 @@ seed, progbar
         max_bond=max_bond,
         engine=engine,
         seed=seed,
+        run_dir=run_dir,
         progbar=progbar,
     )
 
@@ -387,35 +369,178 @@ def _compile(
     depth: int | None,
     ansatz: CircuitLike,
     start: Any,
-    group: str,
+    group: str | None,
     max_seconds: float | None,
     progbar: bool,
-    seed: int | np.random.Generator,
+    run_dir: str | os.PathLike | None,
     **options: Any,
 ) -> Compiled:
-    began = time.perf_counter()
+    journal = Journal()
     start = _as_start(start)
+    options["seed"] = as_seed(options["seed"])
     _check(depth=depth, ansatz=ansatz, start=start, max_seconds=max_seconds, **options)
-    check_group(group)
+    if group is not None:
+        check_group(group)
     # matrices are small, and more threads only take turns
     with interrupts() as interrupted, single_threaded(True):
         tensors = unitary_target(target) if kind == "unitary" else state_target(target)
-        search = _Search(
-            unit=spread_norm(left_canonical(tensors)[0], 0.0),
-            target=target if isinstance(target, Evolution) else None,
-            max_seconds=max_seconds,
-            seed=as_seed(seed),
-            began=began,
-            **options,
+        problem = CompileProblem(
+            spread_norm(left_canonical(tensors)[0], 0.0),
+            Hamiltonian(target.terms, target.t, target.error)
+            if isinstance(target, Evolution)
+            else None,
+            start,
         )
-        guesses = search.guesses(start, depth, ansatz, group)
-        with bar(total=None, desc=f"compile a {kind}", enabled=progbar) as shown:
-            for record in search.run(guesses):
-                shown.update(1, loss=record["loss"], best=search.loss)
-                if interrupted():
-                    search.status = "interrupted"
-                    break
-        return search.result(kind)
+        wanted = (depth, ansatz, group)
+        search = _search(problem, journal, max_seconds, options)
+        guesses = search.guesses(problem.start, *wanted)
+        if run_dir is None:
+            return _searched(kind, search, guesses, None, interrupted, progbar=progbar)
+        # everything has been checked before a directory is made
+        Path(run_dir).mkdir(parents=True, exist_ok=True)
+        with locked(run_dir):
+            identity = _identity(problem, *wanted, options)
+            run = CompileRun(Path(run_dir), identity, kind=f"compile_{kind}", began=journal.began)
+            stored = run.problem(problem)
+            ended = _stored(run, max_seconds)
+            if ended is not None:
+                return ended
+            search = _search(stored, run, max_seconds, options)
+            guesses = search.guesses(stored.start, *wanted)
+            return _searched(kind, search, guesses, run, interrupted, progbar=progbar)
+
+
+def _search(
+    problem: CompileProblem,
+    journal: Journal,
+    max_seconds: float | None,
+    options: dict[str, Any],
+) -> CompileSearch:
+    return CompileSearch(
+        unit=problem.unit,
+        hamiltonian=problem.hamiltonian,
+        journal=journal,
+        max_seconds=max_seconds,
+        **options,
+    )
+
+
+def _searched(
+    kind: str,
+    search: CompileSearch,
+    guesses: Sequence[Guess],
+    run: CompileRun | None,
+    interrupted: Callable[[], bool],
+    *,
+    progbar: bool,
+) -> Compiled:
+    """Search, keep what is found, and measure it."""
+    with (
+        bar(total=None, desc=f"compile a {kind}", enabled=progbar) as shown,
+        closing(search.run(guesses)) as records,
+    ):
+        for record in records:
+            shown.update(1, loss=record["loss"], best=search.loss)
+            if run is not None:
+                run.show(search)
+            if interrupted():
+                search.status = "interrupted"
+                break
+    found = _measured(kind, search)
+    if run is not None:
+        run.save_progress(search)
+        if found.status != "interrupted":
+            run.save_result(found.circuit, _notes(found))
+    return found
+
+
+def _identity(
+    problem: CompileProblem,
+    depth: int | None,
+    ansatz: CircuitLike,
+    group: str | None,
+    options: dict[str, Any],
+) -> dict[str, Any]:
+    """All that a result depends on beside the numbers of the problem, as JSON."""
+    given = from_quimb(ansatz)
+    given = given.ansatz if isinstance(given, Circuit) else given
+    return {
+        "depth": None if depth is None else int(depth),
+        "ansatz": dump_ansatz(given) if isinstance(given, Ansatz) else given,
+        "start": problem.start if isinstance(problem.start, str) else "a circuit",
+        "group": group,
+        **{name: x.item() if isinstance(x, np.generic) else x for name, x in options.items()},
+    }
+
+
+_FIGURES = (
+    *("kind", "loss", "infidelity", "loss_error", "infidelity_error", "status", "start", "engine"),
+    *("trotter_loss", "trotter_layers", "seconds"),
+)
+
+
+def _notes(found: Compiled) -> dict[str, Any]:
+    """All of a result but its circuit, as JSON."""
+    notes = {name: getattr(found, name) for name in _FIGURES}
+    return notes | {"records": list(found.history.records), "remarks": list(found.remarks)}
+
+
+def _stored(run: CompileRun, max_seconds: float | None = 0.0) -> Compiled | None:
+    """The result in a run directory; None if there is none, or the time allows to go on."""
+    result = run.result()
+    if result is None:
+        return None
+    circuit, notes = result
+    records, remarks = notes.pop("records"), notes.pop("remarks")
+    stopped = notes["status"] == "max_seconds"
+    if stopped and (max_seconds is None or max_seconds > notes["seconds"]):
+        return None
+    history = History(tuple(records))
+    return Compiled(circuit=circuit, history=history, remarks=tuple(remarks), **notes)
+
+
+def load_run(
+    run_dir: str | os.PathLike, *, objective: Objective | None = None
+) -> Disentangled | Compiled:
+    """The result of a run that goes on, was stopped or has ended; nothing is searched or written.
+
+    The status of a run that has not ended is "unfinished".
+
+    Parameters
+    ----------
+    run_dir : path
+        As for `disentangle`, `compile_unitary` and `compile_state`.
+    objective : Objective, optional
+        As for `resume`.
+
+    Returns
+    -------
+    Disentangled or Compiled
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        There is no run, or it has not written a checkpoint yet.
+    """
+    path = Path(run_dir)
+    if not is_compile_run(path):
+        return load_disentangled(path, objective=objective)
+    config = read_json(path / "config.json")
+    run = CompileRun(path, config["identity"], kind=config["kind"])
+    ended = _stored(run)
+    if ended is not None:
+        return ended
+    problem, progress = run.stored_problem(), run.progress()
+    if problem is None or progress is None:
+        raise ValueError(f"{path} has no checkpoint yet; read it again later, or go on with it")
+    best, records, seconds = progress
+    names = ("n_init", "goal", "tol", "max_iterations", "max_bond", "engine", "seed")
+    options = {name: config["identity"][name] for name in names}
+    with single_threaded(True):
+        search = _search(problem, Journal(), None, options)
+        search.best, search.records, search.status = best, records, "unfinished"
+        found = _measured(config["kind"].removeprefix("compile_"), search)
+    return replace(found, seconds=seconds)
 
 
 def _as_start(start: Any) -> Any:
@@ -450,6 +575,7 @@ def _check(
     tol: Any,
     max_seconds: Any,
     engine: Any,
+    seed: int,
     **counts: Any,
 ) -> None:
     """A TypeError or a ValueError for options that no target has, before the target is read."""
@@ -458,12 +584,9 @@ def _check(
     if depth is None and ansatz is None and isinstance(start, str):
         raise TypeError("give depth=, the number of layers, or ansatz=, or a circuit start=")
     for name, value in counts.items():
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-            raise ValueError(f"{name}={value!r} must be a whole number, 1 or more")
-    if depth is not None and (
-        isinstance(depth, bool) or not isinstance(depth, int | np.integer) or depth < 1
-    ):
-        raise ValueError(f"depth={depth!r} must be a whole number of layers, 1 or more")
+        check_count(name, value)
+    if depth is not None:
+        check_count("depth", depth)
     for name, value in (("goal", goal), ("tol", tol)):
         if not (isinstance(value, int | float) and 0 <= value < 1):
             raise ValueError(f"{name}={value!r} must be a number from 0 on, below 1")
@@ -475,364 +598,61 @@ def _check(
         raise ValueError(f"engine={engine!r} is not known here; use 'auto', 'dense' or 'boundary'")
 
 
-@dataclass(eq=False)
-class _Guess:
-    """An initial guess; `grows` says that a shallower circuit is to be tried first."""
-
-    name: str
-    circuit: Circuit
-    grows: bool = False
-
-
-@dataclass(eq=False)
-class _Search:
-    """A search from several initial guesses; the best circuit is at hand at any time."""
-
-    unit: list[np.ndarray]
-    target: Evolution | None
-    n_init: int
-    goal: float
-    tol: float
-    max_iterations: int
-    max_seconds: float | None
-    max_bond: int
-    engine: str
-    seed: int
-    began: float
-    records: list[dict] = field(default_factory=list)
-    best: _Guess | None = None
-    loss: float = math.inf
-    status: str = ""
-    engine_name: str = ""
-
-    @property
-    def n(self) -> int:
-        return len(self.unit)
-
-    @property
-    def seconds(self) -> float:
-        return time.perf_counter() - self.began
-
-    # --- initial guesses
-
-    def guesses(
-        self, start: Any, depth: int | None, ansatz: CircuitLike, group: str
-    ) -> list[_Guess]:
-        """The initial guesses that `start` describes, on the placements that are wanted."""
-        given = None if isinstance(start, str) else start
-        wanted = self._ansatz(depth, ansatz, given, group)
-        if wanted.group != "U" and any(np.iscomplexobj(x) for x in self.unit):
-            raise ValueError(
-                f"the target is complex and the gates are real (group={wanted.group!r}); use "
-                "group='U', in the ansatz or the start if one is given"
-            )
-        if given is not None:
-            found = [_Guess("the circuit given", _on(given, wanted))]
-            if wanted.depth > given.ansatz.depth and not wanted.ties:
-                # gates that are the identity may stand at a saddle point
-                found.append(self._moved(found[0].circuit))
-            return found
-        if start == "trotter" or (start == "auto" and self.target is not None):
-            if self.target is None:
-                raise ValueError(
-                    "start='trotter' needs the Hamiltonian; give what `mpodis.evolution` returns "
-                    "as the target, or a circuit of `mpodis.trotter` as the start"
-                )
-            found = self._formulas(self.target, wanted)
-            if found:
-                return found
-            if start == "trotter":
-                raise ValueError(
-                    f"a product formula is a brickwall of 2-body gates in group 'U', not {wanted}; "
-                    "use start='identity'"
-                )
-        rng = np.random.default_rng(self.seed)
-        if start == "identity":
-            return [self._random(wanted, SCALES[0], rng)]
-        if start == "random":
-            return [self._random(wanted, None, rng) for _ in range(self.n_init)]
-        grows = wanted.depth >= SHALLOW and not constrained_gates(wanted, wanted)
-        scales = SCALES if self.n <= FEW else SCALES[:1]  # of many wires, random gates lead nowhere
-        found = [
-            self._random(wanted, scales[k % len(scales)], rng, grows=grows)
-            for k in range(self.n_init)
-        ]
-        if ansatz is None and self.n > 2:  # the layout is ours to choose
-            other = brickwall(self.n, wanted.depth, parity=1, group=wanted.group)
-            found += [self._random(other, SCALES[0], rng, ", the first layer shifted")]
-        return found
-
-    def _ansatz(
-        self, depth: int | None, ansatz: CircuitLike, given: Circuit | None, group: str
-    ) -> Ansatz:
-        parity = 0 if given is None else _parity(given.ansatz)
-        if depth is None and ansatz is None:
-            assert given is not None
-            if given.n == self.n:
-                return given.ansatz
-            depth, group = given.ansatz.depth, given.ansatz.group
-        if depth is not None:
-            return brickwall(self.n, int(depth), min(2, self.n), parity=parity, group=group)
-        return as_ansatz(ansatz, self.n, group, "given")
-
-    def _formulas(self, target: Evolution, ansatz: Ansatz) -> list[_Guess]:
-        """Product formulas on the placements of an ansatz; none if it is no such brickwall.
-
-        The gates of formulas that are nearer to the target do not always end lower.
-        """
-        terms, t, depth = target.terms, target.t, ansatz.depth
-        formula = trotter(terms, t, "fitted", layers=depth, n=self.n)
-        if formula.ansatz != ansatz:
-            return []
-        found = [_Guess(FORMULA, formula)]
-        if depth >= FREE:
-            second = trotter(terms, t, 2, layers=_odd(depth), n=self.n)
-            found.append(_Guess("the formula of second order", embed(second, ansatz)))
-            fewer = trotter(terms, t, "fitted", layers=depth - 2, n=self.n)
-            found.append(_Guess(f"{FORMULA} of {depth - 2} layers", embed(fewer, ansatz)))
-        return found
-
-    def _moved(self, circuit: Circuit) -> _Guess:
-        """The circuit given with all free gates moved a little."""
-        rng, ansatz = np.random.default_rng(self.seed), circuit.ansatz
-        gates = [
-            gate
-            if place.fixed
-            else gate @ random_gate(len(gate), group=ansatz.group, rng=rng, scale=MOVED)
-            for place, gate in zip(ansatz.placements, circuit.gates, strict=True)
-        ]
-        return _Guess("the circuit given, moved a little", Circuit(ansatz, tuple(gates)))
-
-    def _random(
-        self,
-        ansatz: Ansatz,
-        scale: float | None,
-        rng: np.random.Generator,
-        more: str = "",
-        *,
-        grows: bool = False,
-    ) -> _Guess:
-        name = "random gates" if scale is None else f"near the identity ({scale})"
-        return _Guess(name + more, random_circuit(ansatz, seed=rng, scale=scale), grows)
-
-    # --- the search
-
-    def run(self, guesses: Sequence[_Guess]) -> Iterator[dict]:
-        """Search from the guesses; yields a record for every sweep."""
-        guesses = list(guesses)
-        if guesses[0].name == FORMULA:
-            yield from self._repeated(guesses)
-        yield from self._refined(guesses)
-        if guesses[0].grows and self.status == "converged":
-            yield from self._grown(guesses[0].circuit.ansatz)
-
-    def _refined(self, guesses: Sequence[_Guess]) -> Iterator[dict]:
-        """Follow every guess for some time, and the best to the end."""
-        runs = []
-        for guess in guesses:
-            run = self._descent(guess)
-            yield from self._followed(*run, guess, EXPLORED if len(guesses) > 1 else None)
-            runs.append((run[1].losses[-1], len(runs), run, guess))
-            if self.status:
-                return
-        runs.sort(key=lambda run: run[:2])
-        going = [run for run in runs if not run[2][1].status]
-        ended = runs[0][2][1].status
-        if going:  # the best, or the best that may still overtake it
-            _, _, (descent, state), guess = going[0]
-            yield from self._followed(descent, state, guess, None)
-            ended = state.status
-        self.status = self.status or ended
-
-    def _descent(self, guess: _Guess) -> tuple[CircuitDescent, State]:
-        task = CircuitTask(self.unit, legs_of(self.unit), guess.circuit.ansatz)
-        engine = task.engine(self.engine, self.max_bond)
-        descent = CircuitDescent(task, engine)
-        loss = descent.place(guess.circuit.gates)
-        # gates that are tied have no closed form
-        descent.method = "lbfgs" if loss < NEAR or task.ansatz.ties else "auto"
-        return descent, State(names=[0])
-
-    def _followed(
-        self, descent: CircuitDescent, state: State, guess: _Guess, sweeps: int | None
-    ) -> Iterator[dict]:
-        """Descend for some sweeps, or to the end."""
-        left = None
-        if self.max_seconds is not None:
-            left = (1 - LAST_SHARE) * self.max_seconds - self.seconds
-            left = max(left, 1e-3) + state.seconds  # one step, where the time is up already
-        budget = Budget(
-            math.ceil(self.max_iterations / ITERATIONS),
-            left,
-            self.tol,
-            init_sweeps=sweeps,
-            window=WINDOW,
-            crawl=CRAWL,
-            alternate=False,
-            exact=self.goal,
+def _measured(kind: str, search: CompileSearch) -> Compiled:
+    """The best circuit of a search so far, measured."""
+    best, hamiltonian = search.best, search.hamiltonian
+    assert best is not None
+    circuit = best.circuit.projected()
+    task = CircuitTask(search.unit, legs_of(search.unit), circuit.ansatz)
+    found = task.true_loss(circuit.gates, 2 * search.max_bond)
+    gates = turned(circuit.ansatz, circuit.gates, -found.phase)
+    circuit = Circuit(circuit.ansatz, tuple(gates))
+    trotter_loss, trotter_layers = math.nan, None
+    if hamiltonian is not None and circuit.ansatz.depth >= 3:
+        layers = odd(circuit.ansatz.depth)
+        formula = trotter(hamiltonian.terms, hamiltonian.t, 2, layers=layers, n=search.n)
+        task = CircuitTask(search.unit, legs_of(search.unit), formula.ansatz)
+        trotter_loss = task.true_loss(formula.gates, search.max_bond).up_to_phase
+        # its loss falls as the fourth power of the number of steps
+        ratio = (trotter_loss / max(found.up_to_phase, 1e-15)) ** 0.25
+        trotter_layers = 2 * math.ceil((layers - 1) / 2 * ratio) + 1
+    loss, loss_error = found.up_to_phase, found.infidelity_error / 2
+    remarks = [_of_determinant(search, circuit.ansatz)]
+    if (
+        best.is_full
+        and loss > 2 * search.goal
+        and max(abs(loss - best.loss), loss_error) > OFF * loss
+    ):
+        remarks.append(
+            f"max_bond={search.max_bond} truncates what the search computes: it saw 1 - |c| = "
+            f"{best.loss:.3g}, measured are {loss:.3g} +- {loss_error:.1g}; raise max_bond="
         )
-        for record in descent.run(state, budget):
-            if record["loss"] < self.loss:
-                circuit = Circuit(guess.circuit.ansatz, tuple(descent.gates))
-                self.loss, self.best = record["loss"], _Guess(guess.name, circuit)
-                self.engine_name = descent.engine.name
-            yield self._noted(record, guess)
-        if state.status == "explored":
-            state.status = ""
-        elif state.status in ("exact", "max_seconds"):
-            self.status = state.status
-        elif state.status == "max_sweeps":
-            state.status = "max_iterations"
-
-    def _noted(self, record: dict, guess: _Guess) -> dict:
-        """The record in the history."""
-        found = {
-            "start": guess.name,
-            "sites": self.n,
-            "depth": guess.circuit.ansatz.depth,
-            "phase": record["phase"],
-            "loss": record["loss"],
-            "best": self.loss,
-            "seconds": self.seconds,
-        }
-        self.records.append(found)
-        return found
-
-    def _sub_search(self, share: float, **changes: Any) -> _Search:
-        """A search for a smaller problem, with a share of the time that is left."""
-        limit = self.max_seconds
-        if limit is not None:
-            limit = self.seconds + share * (limit - self.seconds)
-        changes = {"max_seconds": limit, "tol": max(self.tol, PART_TOL)} | changes
-        fresh = {"records": [], "best": None, "loss": math.inf, "status": ""}
-        return replace(self, **fresh, **changes)
-
-    def _repeated(self, guesses: list[_Guess]) -> Iterator[dict]:
-        """Optimise the circuit of a part of a uniform chain, and repeat it."""
-        assert self.target is not None
-        whole, n = guesses[0].circuit, PART + self.n % 2
-        terms, t = self.target.terms, self.target.t
-        inside = {wires: matrix for wires, matrix in terms.items() if wires[-1] < n}
-        if self.n <= n + 2 or not inside:
-            return
-        small = trotter(inside, t, "fitted", layers=whole.ansatz.depth, n=n)
-        again = tiled(small, whole.ansatz)
-        if any(
-            np.abs(x - y).max() > UNIFORM for x, y in zip(again.gates, whole.gates, strict=True)
-        ):
-            return  # the chain is not uniform
-        error = min(max(self.target.error, 1e-20), 0.5)
-        part = evolution(inside, t, error=error, n=n)
-        tensors = unitary_target(part)
-        search = self._sub_search(
-            PART_SHARE, unit=spread_norm(left_canonical(tensors)[0], 0.0), target=part
-        )
-        name = f"the circuit of {n} sites, repeated"
-        for record in search.run(search._formulas(part, small.ansatz)):
-            self.records.append(record)
-            assert search.best is not None
-            # what there is if the search is interrupted here
-            self.best = _Guess(name, tiled(search.best.circuit, whole.ansatz))
-            self.engine_name = search.engine_name
-            yield record
-        assert self.best is not None
-        guesses[:] = [self.best]
-
-    def _grown(self, whole: Ansatz) -> Iterator[dict]:
-        """Go on from a circuit of half the layers, if that is better than what was found."""
-        half = Ansatz(whole.n, whole.layers[: whole.depth // 2], whole.group)
-        rng = np.random.default_rng([self.seed, half.depth])
-        search = self._sub_search(GROWTH_SHARE)
-        for record in search.run([self._random(half, SCALES[0], rng, grows=half.depth >= SHALLOW)]):
-            self.records.append(record)
-            yield record
-        if search.best is not None and search.loss < self.loss:
-            name = f"the circuit of {half.depth} layers"
-            self.status = ""
-            yield from self._refined([_Guess(name, embed(search.best.circuit, whole))])
-
-    # --- the result
-
-    def result(self, kind: str) -> Compiled:
-        """The best circuit so far, measured."""
-        assert self.best is not None
-        circuit = self.best.circuit.projected()
-        task = CircuitTask(self.unit, legs_of(self.unit), circuit.ansatz)
-        found = task.true_loss(circuit.gates, 2 * self.max_bond)
-        gates = turned(circuit.ansatz, circuit.gates, -found.phase)
-        circuit = Circuit(circuit.ansatz, tuple(gates))
-        trotter_loss, trotter_layers = math.nan, None
-        if self.target is not None and circuit.ansatz.depth >= 3:
-            layers = _odd(circuit.ansatz.depth)
-            formula = trotter(self.target.terms, self.target.t, 2, layers=layers, n=self.n)
-            task = CircuitTask(self.unit, legs_of(self.unit), formula.ansatz)
-            trotter_loss = task.true_loss(formula.gates, self.max_bond).up_to_phase
-            # its loss falls as the fourth power of the number of steps
-            ratio = (trotter_loss / max(found.up_to_phase, 1e-15)) ** 0.25
-            trotter_layers = 2 * math.ceil((layers - 1) / 2 * ratio) + 1
-        return Compiled(
-            circuit=circuit,
-            kind=kind,
-            loss=found.up_to_phase,
-            infidelity=found.infidelity,
-            loss_error=found.infidelity_error / 2,
-            infidelity_error=found.infidelity_error,
-            status=self.status or "converged",
-            start=self.best.name,
-            engine=self.engine_name,
-            history=History(tuple(self.records)),
-            trotter_loss=trotter_loss,
-            trotter_layers=trotter_layers,
-            seconds=self.seconds,
-            remarks=self._remarks(circuit.ansatz),
-        )
-
-    def _remarks(self, ansatz: Ansatz) -> tuple[str, ...]:
-        """That the determinant of a real target is not that of the circuits."""
-        if self.n > FEW or legs_of(self.unit)[0][0] == 1 or circuit_group(ansatz) != "SO":
-            return ()
-        if np.linalg.slogdet(tensors_to_dense(self.unit))[0] > 0:
-            return ()
-        group = "O" if any(place.width == self.n for place in ansatz.placements) else "U"
-        return (
-            f"the target has determinant -1, circuits in {ansatz.group} on these wires +1: "
-            f"1 - |c| is {2 / 2**self.n:.3g} or more; use group={group!r}",
-        )
+    return Compiled(
+        circuit=circuit,
+        kind=kind,
+        loss=loss,
+        infidelity=found.infidelity,
+        loss_error=loss_error,
+        infidelity_error=found.infidelity_error,
+        status=search.status or "converged",
+        start=best.start,
+        engine=best.engine,
+        history=History(tuple(search.records)),
+        trotter_loss=trotter_loss,
+        trotter_layers=trotter_layers,
+        seconds=search.seconds,
+        remarks=tuple(filter(None, remarks)),
+    )
 
 
-def _odd(depth: int) -> int:
-    """The most layers that a second-order formula has within a depth."""
-    return depth - 1 + depth % 2
-
-
-def _parity(ansatz: Ansatz) -> int:
-    """Parity of the first layer of a brickwall; 0 for other circuits."""
-    n, depth = ansatz.n, ansatz.depth
-    if not n or not depth:
-        return 0
-    shifted = brickwall(n, depth, min(2, n), parity=1)
-    return int(ansatz.layers == shifted.layers != brickwall(n, depth, min(2, n)).layers)
-
-
-def _on(circuit: Circuit, ansatz: Ansatz) -> Circuit:
-    """A circuit on the placements of an ansatz of as many or more layers, or wires."""
-    if circuit.ansatz == ansatz:
-        return circuit
-    if ansatz.group != "U" and any(np.iscomplexobj(gate) for gate in circuit.gates):
-        raise ValueError(
-            f"the start has complex gates, which are not in group={ansatz.group!r}; use group='U'"
-        )
-    if circuit.n > ansatz.n:
-        raise ValueError(
-            f"the start has {circuit.n} wires, more than the target ({ansatz.n}); only a circuit "
-            "of as many wires, or of fewer, can be a start"
-        )
-    if circuit.n < ansatz.n:
-        if circuit.ansatz.depth != ansatz.depth:
-            raise ValueError(
-                f"the start has {circuit.n} wires and {circuit.ansatz.depth} layers, the ansatz "
-                f"{ansatz.n} and {ansatz.depth}; repeat it with its own number of layers first, "
-                "and begin a deeper circuit from that"
-            )
-        return tiled(circuit, ansatz)
-    return embed(circuit, ansatz)
+def _of_determinant(search: CompileSearch, ansatz: Ansatz) -> str:
+    """That the determinant of a real target is not that of the circuits, if so."""
+    if search.n > DENSE or legs_of(search.unit)[0][0] == 1 or circuit_group(ansatz) != "SO":
+        return ""
+    if np.linalg.slogdet(tensors_to_dense(search.unit))[0] > 0:
+        return ""
+    group = "O" if any(place.width == search.n for place in ansatz.placements) else "U"
+    return (
+        f"the target has determinant -1, circuits in {ansatz.group} on these wires +1: "
+        f"1 - |c| is {2 / 2**search.n:.3g} or more; use group={group!r}"
+    )

@@ -23,6 +23,7 @@ __all__ = [
     "Array",
     "Legs",
     "as_like",
+    "check_count",
     "check_legs",
     "crop",
     "fuse",
@@ -77,6 +78,12 @@ def _spread(bits: int, n: int, align: str) -> list[int]:
     if align not in before:
         raise ValueError(f"align={align!r} is not known; use one of {', '.join(before)}")
     return [2 if before[align] <= i < before[align] + bits else 1 for i in range(n)]
+
+
+def check_count(name: str, value: object, least: int = 1) -> None:
+    """Raise a ValueError unless an option is a whole number of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise ValueError(f"{name}={value!r} must be a whole number, {least} or more")
 
 
 def check_legs(legs: Sequence[Sequence[int]]) -> Legs:

@@ -30,7 +30,7 @@ from mpodis.circuit import (
     both_ansatze,
     random_circuit,
 )
-from mpodis.conventions import Legs, crop, pad, qubit_legs, split, wires
+from mpodis.conventions import Legs, check_count, crop, pad, qubit_legs, split, wires
 from mpodis.environments.protocol import DenseOperatorEnvironments, Gradient, Update
 from mpodis.environments.registry import dense_engine
 from mpodis.factorization import sandwich
@@ -196,9 +196,7 @@ class _Effort:
 
     def __post_init__(self) -> None:
         for name in ("n_init", "init_sweeps", "max_sweeps"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name}={value!r} must be a whole number, 1 or more")
+            check_count(name, getattr(self, name))
 
 
 class MaskedLoss:

@@ -1,4 +1,4 @@
-"""`disentangle`, `resume` and `load_run`: M ~ Q_L M' Q_R as one call."""
+"""`disentangle` and `resume`: M ~ Q_L M' Q_R as one call."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from mpodis.progress import bar, interrupts
 from mpodis.sites import site_tensors
 from mpodis.store import RunStore
 
-__all__ = ["disentangle", "load_run", "resume"]
+__all__ = ["disentangle", "load_disentangled", "resume"]
 
 log = logging.getLogger(__name__)
 
@@ -313,21 +313,10 @@ def _stored(options: SearchOptions, given: Objective | None) -> Objective:
     return given
 
 
-def load_run(run_dir: str | os.PathLike, *, objective: Objective | None = None) -> Disentangled:
-    """The result of a run that goes on, was stopped or has ended; nothing is computed or written.
-
-    The status of a run that has not ended is "unfinished".
-
-    Parameters
-    ----------
-    run_dir, objective
-        As for `resume`.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        There is no run, or it has not written a checkpoint yet.
-    """
+def load_disentangled(
+    run_dir: str | os.PathLike, *, objective: Objective | None = None
+) -> Disentangled:
+    """`mpodis.load_run` for a run of `disentangle`."""
     store, problem, options = RunStore.read(run_dir)
     state = store.load()
     if state is None:

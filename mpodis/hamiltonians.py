@@ -21,7 +21,7 @@ import scipy.optimize
 
 from mpodis.absorption import canonical_mpo, distance
 from mpodis.circuit import Circuit, brickwall
-from mpodis.conventions import to_numpy
+from mpodis.conventions import check_count, to_numpy
 from mpodis.mpo import truncate
 from mpodis.sites import bond_dimensions, mpo_from_tensors, site_tensors, spread_norm
 from mpodis.tables import Table, Tabular
@@ -333,7 +333,7 @@ def trotter(
     if order == "fitted":
         if layers is None or steps is not None:
             raise TypeError("order='fitted' takes layers=, not steps=")
-        _check_count(layers, "layers")
+        check_count("layers", layers)
         return formula_circuit(found, t, _fitted_parts(found, t, layers, n), n)
     if order not in _STEPS:
         raise ValueError(f"order={order!r} is not known; use 1, 2, 4 or 'fitted'")
@@ -342,7 +342,7 @@ def trotter(
     extra = len(_STEPS[order]) % 2
     per_step = len(_STEPS[order]) - extra
     if layers is not None:
-        _check_count(layers, "layers")
+        check_count("layers", layers)
         steps, rest = divmod(layers - extra, per_step)
         if rest or not steps:
             fits = [per_step * r + extra for r in sorted({max(1, steps), steps + 1})]
@@ -352,7 +352,7 @@ def trotter(
                 f"use {' or '.join(map(str, fits))}, or order='fitted'"
             )
     assert steps is not None
-    _check_count(steps, "steps")
+    check_count("steps", steps)
     return formula_circuit(found, t, repeated(_STEPS[order], steps), n)
 
 
@@ -466,11 +466,6 @@ def _fitted_parts(
         if found.cost < least:
             best, least = found.x, found.cost
     return tuple(float(part) for part in best)
-
-
-def _check_count(value: Any, name: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise ValueError(f"{name}={value!r} must be a whole number, 1 or more")
 
 
 def _time(t: Any) -> float:
@@ -594,7 +589,7 @@ def evolution(
     if not isinstance(error, numbers.Real) or not 1e-20 <= error < 1:
         raise ValueError(f"error={error!r} must lie between 1e-20 and 1, in units of 1 - f")
     if max_bond is not None:
-        _check_count(max_bond, "max_bond")
+        check_count("max_bond", max_bond)
     goal = math.sqrt(2 * error)
     # what the last truncation takes away need not be taken away before
     working = None if max_bond is None else max_bond + max(8, max_bond // 2)

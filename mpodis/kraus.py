@@ -13,7 +13,7 @@ import numpy as np
 from mpodis.advice import without_remarks
 from mpodis.arrays import rescaled
 from mpodis.circuit import Ansatz
-from mpodis.conventions import crop, pad, padded_shape
+from mpodis.conventions import check_count, crop, pad, padded_shape
 from mpodis.disentangling import disentangle
 from mpodis.factorization import Factorization, dense_overlap
 from mpodis.fit import embed_metric, weighted_loss
@@ -118,8 +118,7 @@ def kraus_ensemble(
     2
     """
     for name, value, least in (("terms", terms, 1), ("rounds", rounds, 0)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"{name}={value!r} must be a whole number, {least} or more")
+        check_count(name, value, least)
     known = inspect.signature(disentangle).parameters
     unknown = sorted(set(options) - set(known) | set(options) & {"sensitivity", "run_dir"})
     if unknown:

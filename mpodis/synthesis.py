@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mpodis.circuit import Circuit, CircuitLike, as_ansatz
+from mpodis.conventions import check_count
 from mpodis.mpo import check_matrix
 from mpodis.optimise.unitary import approximate_unitary
 from mpodis.tables import Table, Tabular
@@ -118,8 +119,7 @@ def synthesise(
         target = target.to_dense()
     target, n = check_unitary(target, "target")
     for name, value in (("n_init", n_init), ("max_sweeps", max_sweeps)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name}={value!r} must be a whole number, 1 or more")
+        check_count(name, value)
     ansatz = as_ansatz(circuit, n, group, "circuit")
     if ansatz.ties:
         raise ValueError("the gates are tied, which sweeps cannot keep; use an ansatz without ties")

@@ -283,7 +283,7 @@ def _ctrl_c_raises():
 @pytest.mark.usefixtures("_ctrl_c_raises")
 @pytest.mark.parametrize("count", [1, 8])
 def test_ctrl_c_returns_the_best_circuit_so_far(count, monkeypatch, caplog):
-    records = module._Search.run
+    records = module.CompileSearch.run
 
     def interrupted(self, guesses):
         for k, record in enumerate(records(self, guesses)):
@@ -291,7 +291,7 @@ def test_ctrl_c_returns_the_best_circuit_so_far(count, monkeypatch, caplog):
                 signal.raise_signal(signal.SIGINT)
             yield record
 
-    monkeypatch.setattr(module._Search, "run", interrupted)
+    monkeypatch.setattr(module.CompileSearch, "run", interrupted)
     found = compile_unitary(U, depth=3)
     assert found.status == "interrupted"
     assert len(found.history) == count
@@ -380,7 +380,11 @@ REFUSED = {
     "group": (U, {"depth": 2, "group": "SU"}, "group='SU' is not known; use one of SO, O, U"),
     "more wires": (U[::2, ::2], {"start": SMALL}, "not unitary"),
     "a wide start": (np.eye(4), {"start": SMALL}, "the start has 4 wires, more than the target"),
-    "a deep start": (U, {"depth": 2, "start": SMALL}, "no placement for .*begin with fewer layers"),
+    "a deep start": (
+        U,
+        {"depth": 2, "start": SMALL},
+        "the start has 3 layers, the ansatz only 2, .*use depth=3",
+    ),
     "fewer wires and layers": (
         np.eye(64),
         {"depth": 5, "start": SMALL},
@@ -430,7 +434,7 @@ def test_what_makes_no_sense_is_refused_in_one_line(case, monkeypatch):
     def searched(*args):
         raise AssertionError("a search began")
 
-    monkeypatch.setattr(module._Search, "run", searched)
+    monkeypatch.setattr(module.CompileSearch, "run", searched)
     with pytest.raises((TypeError, ValueError), match=text) as caught:
         compile_unitary(target, **options)
     assert "\n" not in str(caught.value)

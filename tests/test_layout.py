@@ -45,6 +45,7 @@ ORDER = (
     "kraus",
     "direct",
     "resynthesis",
+    "compile_runs",
     "compiling",
     "encodings",
     "data",

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -23,11 +22,12 @@ from mpodis.environments.protocol import (
     ProblemSize,
     Update,
 )
+from mpodis.environments.wrapped import WrappedEnvironments
 
 __all__ = ["FoldedEnvironments", "folded", "folded_problem", "folds"]
 
 
-class FoldedEnvironments(Environments):
+class FoldedEnvironments(WrappedEnvironments):
     """Environments of one circuit, by an engine in which its second half is the right circuit.
 
     The core is a multiple of the identity on every site and stays one. Of its environments,
@@ -50,13 +50,10 @@ class FoldedEnvironments(Environments):
         right: Ansatz,
         unfolded: Callable[[], Environments],
     ) -> None:
-        self.engine, self._unfolded = engine, unfolded
+        super().__init__(engine)
+        self._unfolded = unfolded
         self._side = "left" if left.placements else "right"
         self._middle = len(folded(left, right)[0].placements)
-        # the class inside decides what this one can do
-        self.name = engine.name  # type: ignore[misc]
-        self.exact = engine.exact  # type: ignore[misc]
-        self.parallel = engine.parallel  # type: ignore[misc]
 
     @property
     def left(self) -> list[np.ndarray]:  # type: ignore[override]  # follows the engine inside
@@ -65,32 +62,6 @@ class FoldedEnvironments(Environments):
     @property
     def right(self) -> list[np.ndarray]:  # type: ignore[override]
         return self._of("right", self.engine)
-
-    @property
-    def core(self) -> list[np.ndarray]:  # type: ignore[override]
-        return self.engine.core
-
-    @property
-    def plan(self) -> dict[str, Any] | None:  # type: ignore[override]
-        return self.engine.plan
-
-    @plan.setter
-    def plan(self, plan: dict[str, Any] | None) -> None:  # type: ignore[override]
-        self.engine.plan = plan
-
-    @property
-    def max_bond(self) -> int | None:
-        return self.engine.max_bond
-
-    def set_max_bond(self, max_bond: int) -> None:
-        self.engine.set_max_bond(max_bond)
-
-    @property
-    def cutoff(self) -> float | None:
-        return self.engine.cutoff
-
-    def set_cutoff(self, cutoff: float) -> None:
-        self.engine.set_cutoff(cutoff)
 
     def set(
         self,
@@ -114,9 +85,6 @@ class FoldedEnvironments(Environments):
         if gates is not None:
             halves = list(gates[: self._middle]), list(gates[self._middle :])
         self.engine.set(halves[0], core, halves[1])
-
-    def inner(self) -> float:
-        return self.engine.inner()
 
     def sweep(self, updates: Mapping[str, Update], *, core: bool = False) -> None:
         if core:

@@ -253,6 +253,11 @@ class Environments(Protocol):
             "use engine='boundary'"
         )
 
+    @property
+    def is_full(self) -> bool:
+        """Whether `max_bond`, rather than the cutoff, limits a bond; False for exact engines."""
+        return False
+
     @abstractmethod
     def set(
         self,

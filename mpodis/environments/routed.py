@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -23,13 +22,14 @@ from mpodis.environments.protocol import (
     Update,
     has_dense_operator,
 )
+from mpodis.environments.wrapped import WrappedEnvironments
 
 __all__ = ["RoutedEnvironments", "routed_problem"]
 
 log = logging.getLogger(__name__)
 
 
-class RoutedEnvironments(DenseOperatorEnvironments):
+class RoutedEnvironments(WrappedEnvironments, DenseOperatorEnvironments):  # type: ignore[override]
     """Environments of circuits on any wires, by an engine for neighbouring ones.
 
     The engine inside holds the circuits with SWAPs (`mpodis.circuit.routed`); gates on their way
@@ -45,13 +45,9 @@ class RoutedEnvironments(DenseOperatorEnvironments):
     """
 
     def __init__(self, engine: Environments, left: Routed, right: Routed) -> None:
-        self.engine = engine
+        super().__init__(engine)
         self._routes = {"left": left, "right": right}
-        # the class inside decides what this one can do
-        self.name = engine.name  # type: ignore[misc]
-        self.exact = engine.exact  # type: ignore[misc]
         self.holds_dense = engine.holds_dense  # type: ignore[misc]
-        self.parallel = engine.parallel  # type: ignore[misc]
 
     @classmethod
     def around(
@@ -83,32 +79,6 @@ class RoutedEnvironments(DenseOperatorEnvironments):
     def right(self) -> list[np.ndarray]:  # type: ignore[override]
         return self._routes["right"].original(self.engine.right)
 
-    @property
-    def core(self) -> list[np.ndarray]:  # type: ignore[override]
-        return self.engine.core
-
-    @property
-    def plan(self) -> dict[str, Any] | None:  # type: ignore[override]
-        return self.engine.plan
-
-    @plan.setter
-    def plan(self, plan: dict[str, Any] | None) -> None:  # type: ignore[override]
-        self.engine.plan = plan
-
-    @property
-    def max_bond(self) -> int | None:
-        return self.engine.max_bond
-
-    def set_max_bond(self, max_bond: int) -> None:
-        self.engine.set_max_bond(max_bond)
-
-    @property
-    def cutoff(self) -> float | None:
-        return self.engine.cutoff
-
-    def set_cutoff(self, cutoff: float) -> None:
-        self.engine.set_cutoff(cutoff)
-
     def set(
         self,
         left: Sequence[np.ndarray] | None = None,
@@ -120,9 +90,6 @@ class RoutedEnvironments(DenseOperatorEnvironments):
             core,
             None if right is None else self._routes["right"].gates(right),
         )
-
-    def inner(self) -> float:
-        return self.engine.inner()
 
     def sweep(self, updates: Mapping[str, Update], *, core: bool = False) -> None:
         self.engine.sweep(updates, core=core)

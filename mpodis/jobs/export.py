@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mpodis.disentangling import load_run
+from mpodis.compile_runs import is_compile_run
+from mpodis.compiling import Compiled, load_run
 from mpodis.factorization import holds_factorization, load_factorization
 from mpodis.jobs.directory import JobDirectory
 from mpodis.quantum import ExportedCircuits, export_circuits
@@ -14,7 +15,7 @@ __all__ = ["export_run"]
 
 
 def export_run(source: Path, folder: Path, *, format: str = "qasm3") -> list[ExportedCircuits]:
-    """Export a factorization's file, or a run of `disentangle` in Python, into `folder`.
+    """Export a factorization's file, or a run of `disentangle` or the compiler, into `folder`.
 
     All factorizations of a command's run are exported into folders in it.
 
@@ -29,8 +30,10 @@ def export_run(source: Path, folder: Path, *, format: str = "qasm3") -> list[Exp
     """
     if not source.is_dir():
         return [export_circuits(load_factorization(source), folder, format=format)]
-    if SearchProgress.read(source) is not None:  # of `disentangle` in Python
-        return [export_circuits(load_run(source).factorization, folder, format=format)]
+    if SearchProgress.read(source) is not None or is_compile_run(source):  # of a call in Python
+        found = load_run(source)
+        circuits = found.circuit if isinstance(found, Compiled) else found.factorization
+        return [export_circuits(circuits, folder, format=format)]
     run, job, _ = JobDirectory.open(source)
     files = [f for f in sorted(run.path.rglob("*.safetensors")) if holds_factorization(f)]
     if not files:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from mpodis.disentangling import load_run
+from mpodis.compile_runs import is_compile_run
+from mpodis.compiling import load_run
 from mpodis.files import array_metadata, is_locked, load_arrays, read_json
 from mpodis.jobs.directory import JobDirectory
 from mpodis.resynthesis.front import ParetoFront, ParetoPoint, points_from_arrays
@@ -95,7 +96,7 @@ class RunStatus:
 
     def tables(self) -> list[Table]:
         """The results so far."""
-        if self.kind == "search":
+        if self.kind == "search" or is_compile_run(self.path):
             return [load_run(self.path).table()]
         found = []
         if self.searches:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -179,6 +180,11 @@ class CircuitDescent(Descent):
     ----------
     task : CircuitTask
     engine : Environments
+
+    Attributes
+    ----------
+    is_full : bool
+        Whether `max_bond` has truncated the boundaries of the last record.
     """
 
     iterations = ITERATIONS
@@ -193,6 +199,7 @@ class CircuitDescent(Descent):
             if self._metric.seconds < PAYS * task.seconds(engine):
                 self._use_metric()
         self._share, self._reached = CUTOFF, math.inf
+        self.is_full = False
 
     def _use_metric(self) -> None:
         self._lbfgs.metric, self._lbfgs.memory = self._metric, MEMORY
@@ -218,6 +225,30 @@ class CircuitDescent(Descent):
         return turned(ansatz, gates, -math.atan2(parts[1], parts[0]))
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """What the next record depends on beside the state, as JSON."""
+        return {
+            "engine": self.engine.name,
+            "method": self.method,
+            "metric": self._lbfgs.metric is not None,
+            "damping": self._lbfgs.damping,
+            "share": self._share,
+            "reached": self._reached,
+            "plan": self.engine.plan,
+        }
+
+    def restore(self, state: State, settings: dict[str, Any]) -> None:
+        """Stand where a state does, with the settings that belong to it."""
+        assert state.point is not None
+        self.method = settings["method"]
+        if settings["metric"]:
+            self._use_metric()
+        self._lbfgs.damping = settings["damping"]
+        self._share, self._reached = settings["share"], settings["reached"]
+        self.engine.plan = settings["plan"]
+        self.engine.set(state.point.left, state.point.core, state.point.right)
+
+    @property
     def gates(self) -> list[np.ndarray]:
         return list(self.engine.left or self.engine.right)
 
@@ -229,6 +260,7 @@ class CircuitDescent(Descent):
 
     def _advance(self, state: State, budget: Budget) -> float:
         loss = super()._advance(state, budget)
+        self.is_full = self.engine.is_full  # forgotten with the bonds
         self._follow(loss)
         return loss
 

@@ -17,6 +17,7 @@ import numpy as np
 from mpodis.circuit.ansatz import Placement
 from mpodis.circuit.circuit import Circuit, circuit_from_gates
 from mpodis.circuit.routing import routed_circuit
+from mpodis.conventions import check_count
 from mpodis.factorization import Factorization
 from mpodis.gates import named_gate, polar
 from mpodis.mpo import Compressed
@@ -24,7 +25,7 @@ from mpodis.objectives import Objective
 from mpodis.optimise.result import Disentangled
 from mpodis.resynthesis.front import ParetoFront, ParetoPoint
 from mpodis.resynthesis.rewriting import PlacedGate, placed_gates
-from mpodis.resynthesis.task import Task, check_count
+from mpodis.resynthesis.task import Task
 from mpodis.resynthesis.two_qubit_gates import (
     cnot_count,
     cnot_counts,

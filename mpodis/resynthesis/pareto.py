@@ -15,6 +15,7 @@ import numpy as np
 
 from mpodis.circuit.ansatz import Ansatz, brickwall
 from mpodis.circuit.spec import from_spec
+from mpodis.conventions import check_count
 from mpodis.mpo import Compressed
 from mpodis.objectives import Objective
 from mpodis.progress import bar
@@ -26,7 +27,7 @@ from mpodis.resynthesis.front import (
     points_from_arrays,
     points_to_arrays,
 )
-from mpodis.resynthesis.task import Task, check_count
+from mpodis.resynthesis.task import Task
 from mpodis.store import PieceStore
 
 if TYPE_CHECKING:

@@ -18,6 +18,7 @@ import numpy as np
 from mpodis.circuit.ansatz import Ansatz, Placement
 from mpodis.circuit.circuit import Circuit
 from mpodis.circuit.routing import routed_circuit
+from mpodis.conventions import check_count
 from mpodis.factorization import Factorization
 from mpodis.mpo import Compressed, compress
 from mpodis.objectives import Objective
@@ -25,7 +26,7 @@ from mpodis.optimise.result import Disentangled
 from mpodis.resynthesis.cnot_search import CnotSearch
 from mpodis.resynthesis.front import ParetoPoint, undominated
 from mpodis.resynthesis.rewriting import compile_wide_gates
-from mpodis.resynthesis.task import Task, check_count, check_size
+from mpodis.resynthesis.task import Task, check_size
 from mpodis.resynthesis.two_qubit_gates import cnot_count
 from mpodis.sites import bond_dimensions, mpo_from_tensors, site_tensors
 from mpodis.synthesis import check_unitary

@@ -30,7 +30,7 @@ from mpodis.sites import mpo_legs, mpo_to_dense, site_tensors
 if TYPE_CHECKING:
     from quimb.tensor import MatrixProductOperator
 
-__all__ = ["DenseLoss", "Task", "check_count", "check_size"]
+__all__ = ["DenseLoss", "Task", "check_size"]
 
 LIMIT = 2**10
 """Largest dimension of an operator: gates are compared through the dense matrix."""
@@ -327,12 +327,6 @@ def check_size(padded: tuple[int, int]) -> None:
             f"the operator spans {padded}, but gates are compared through dense matrices of up to "
             f"{LIMIT} rows; `disentangle` takes larger operators"
         )
-
-
-def check_count(name: str, value: object, low: int) -> None:
-    """Raise a ValueError unless an option is a whole number of at least `low`."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < low:
-        raise ValueError(f"{name}={value!r} must be a whole number, {low} or more")
 
 
 def _all_free(ansatz: Ansatz) -> Ansatz:

@@ -154,6 +154,11 @@ class BoundaryEnvironments(Engine):
     def cutoff(self) -> float:
         return self._truncation.cutoff
 
+    @property
+    def is_full(self) -> bool:
+        found = (bonds for side in self._bonds.values() for bonds in side if bonds is not None)
+        return any(bond >= self.max_bond for bonds in found for bond in bonds)
+
     def set_max_bond(self, max_bond: int) -> None:
         """Truncate to another bond dimension D; boundaries are built anew if it differs."""
         self._truncate(max_bond, self.cutoff)
