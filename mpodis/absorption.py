@@ -3,8 +3,9 @@
 Time-evolving block decimation in Hastings' form (arXiv 0903.3253): the site tensors are isometric
 from the right, and the Schmidt values of every bond are known. Unitary gates leave the bonds
 outside their wires as they are, so that every gate is truncated at its own canonical centre. The
-boundary engine has the same step for stacks of blocks and fixed bonds; here every bond has the
-dimension that its discarded weight asks for.
+boundary engine (`mpodis.environments.boundary.truncation`) has the same step for stacks of blocks
+and fixed bonds, by quicker decompositions; here every bond has the dimension that its discarded
+weight asks for.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import scipy.linalg
 
 from mpodis.circuit import Circuit, routed_circuit
 from mpodis.conventions import to_numpy
-from mpodis.sites import left_canonical
+from mpodis.sites import direct_sum, left_canonical, schmidt_canonical
 
 __all__ = ["AbsorbingMPO", "absorbed", "canonical_mpo", "distance"]
 
@@ -38,7 +39,7 @@ class AbsorbingMPO:
         Weight that was discarded since it was last set to zero, relative to the norm.
     is_full : bool
         Whether `max_bond` has ever discarded more than the weight that was allowed. The weights of
-        other bonds are wrong by as much then: `canonical` makes them exact again.
+        other bonds are wrong by as much then: `canonical_mpo` makes them exact again.
 
     Parameters
     ----------
@@ -134,14 +135,7 @@ def _right_space(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def canonical_mpo(tensors: Sequence[np.ndarray], *, max_bond: int | None = None) -> AbsorbingMPO:
     """Site tensors, divided by their norm, in the form that absorbs gates; nothing is truncated."""
-    sites, _ = left_canonical(tensors)
-    weights = [np.ones(1)] * (len(sites) + 1)
-    for k in range(len(sites) - 1, 0, -1):
-        a, i, o, b = sites[k].shape
-        u, s, vh = np.linalg.svd(sites[k].reshape(a, -1), full_matrices=False)
-        weights[k] = s / np.linalg.norm(s)
-        sites[k] = vh.reshape(-1, i, o, b)
-        sites[k - 1] = np.tensordot(sites[k - 1], u * s, axes=1)
+    sites, weights, _ = schmidt_canonical(tensors)
     return AbsorbingMPO(sites, weights, max_bond=max_bond)
 
 
@@ -168,15 +162,4 @@ def absorbed(
 
 def distance(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> float:
     """|A - B| (Frobenius) of two MPOs, from their difference: precise however near they are."""
-    joined = []
-    for k, (x, y) in enumerate(zip(first, second, strict=True)):
-        (a, i, o, b), (c, _, _, d) = x.shape, y.shape
-        both = np.zeros((a + c, i, o, b + d), np.result_type(x, y))
-        both[:a, :, :, :b], both[a:, :, :, b:] = x, y
-        if k == 0:
-            both = both[:a] + both[a:]
-        if k == len(first) - 1:
-            both = both[..., :b] - both[..., b:]
-        joined.append(both)
-    log_norm = left_canonical(joined)[1]
-    return math.exp(log_norm) if log_norm > -math.inf else 0.0
+    return math.exp(left_canonical(direct_sum(first, [-second[0], *second[1:]]))[1])

@@ -118,19 +118,23 @@ class Compiled(Tabular):
 
     @property
     def n_cnots(self) -> int | None:
-        """CNOTs (or CZ, or ECR) that its gates need; None where only a compiler can tell."""
+        """CNOTs (or CZ, or ECR) that its gates need; None where only a compiler can tell.
+
+        A circuit for a state acts on |0...0>, where its first gates need one CNOT or none.
+        """
         from mpodis.resynthesis import cnot_count
 
         if any(place.width > 2 for place in self.circuit.ansatz.placements):
             return None
-        return cnot_count(self.circuit)
+        return cnot_count(self.circuit, on_zero=self.kind == "state")
 
     @property
     def cnot_depth(self) -> int | None:
         """The longest chain of these CNOTs."""
         from mpodis.resynthesis import cnot_depth
 
-        return None if self.n_cnots is None else cnot_depth(self.circuit)
+        on_zero = self.kind == "state"
+        return None if self.n_cnots is None else cnot_depth(self.circuit, on_zero=on_zero)
 
     def gate_cost(self, backend: Any = "logical", **options: Any) -> Any:
         """Gates (CX, CZ, ECR, ...) and depth on a device, see `mpodis.quantum.gate_cost`.

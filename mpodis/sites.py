@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = [
     "bond_dimensions",
     "contract_tensors",
+    "direct_sum",
     "identity_tensors",
     "is_mpo",
     "left_canonical",
@@ -41,6 +42,7 @@ __all__ = [
     "mpo_legs",
     "mpo_to_dense",
     "right_canonical",
+    "schmidt_canonical",
     "site_tensors",
     "spread_norm",
     "spread_power_of_two",
@@ -235,6 +237,58 @@ def right_canonical(tensors: Sequence[Array], *, stop: int = 0) -> tuple[list[Ar
     """Site tensors that are isometric right of site `stop`, see `left_canonical`."""
     flipped, log_norm = left_canonical(mirrored(tensors), stop=len(tensors) - 1 - stop)
     return mirrored(flipped), log_norm
+
+
+def schmidt_canonical(
+    tensors: Sequence[np.ndarray], cutoff: float = 0.0
+) -> tuple[list[np.ndarray], list[np.ndarray], float]:
+    """Site tensors that are isometric from the right, Schmidt values of every bond, and a log norm.
+
+    Parameters
+    ----------
+    tensors : list of arrays (left bond, input, output, right bond)
+        Of numpy.
+    cutoff : float
+        Schmidt values below `cutoff` times the largest of their bond are dropped.
+
+    Returns
+    -------
+    list of arrays, list of arrays, float
+        The Schmidt values, descending and of norm 1, are those of the bond left of every site and
+        of the one right of the last. The operator is exp(log norm) times that of the sites; that
+        of zero is -inf.
+    """
+    import numpy as np
+
+    sites, log_norm = left_canonical(tensors)
+    weights = [np.ones(1)] * (len(sites) + 1)
+    if log_norm == -math.inf:
+        return [0 * site[:1, ..., :1] for site in sites], weights, log_norm
+    for k in range(len(sites) - 1, 0, -1):
+        a, i, o, b = sites[k].shape
+        u, s, vh = np.linalg.svd(sites[k].reshape(a, -1), full_matrices=False)
+        keep = max(1, int((s > cutoff * s[0]).sum()))
+        weights[k] = s[:keep] / np.linalg.norm(s[:keep])
+        sites[k] = vh[:keep].reshape(keep, i, o, b)
+        before = sites[k - 1]
+        carried = before.reshape(-1, a) @ (u[:, :keep] * s[:keep])
+        sites[k - 1] = carried.reshape(*before.shape[:3], keep)
+    return sites, weights, log_norm
+
+
+def direct_sum(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Site tensors of the sum of two operators, of numpy."""
+    import numpy as np
+
+    found = []
+    for k, (x, y) in enumerate(zip(a, b, strict=True)):
+        left, right = k > 0, k < len(a) - 1  # where bonds are stacked
+        shape = (x.shape[0] + left * y.shape[0], *x.shape[1:3], x.shape[3] + right * y.shape[3])
+        site = np.zeros(shape, np.result_type(x, y))
+        site[: x.shape[0], ..., : x.shape[3]] += x
+        site[left * x.shape[0] :, ..., right * x.shape[3] :] += y
+        found.append(site)
+    return found
 
 
 def mirrored(tensors: Sequence[Array]) -> list[Array]:

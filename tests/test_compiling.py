@@ -29,6 +29,7 @@ from mpodis.circuit import circuit_to_quimb
 from mpodis.compile_targets import state_target, unitary_target
 from mpodis.factorization import Factorization
 from mpodis.quantum import to_qiskit
+from mpodis.quantum.state_preparation import prepare_from_zero
 from mpodis.sites import mpo_from_tensors
 from reference import circuit_matrix, random_member
 
@@ -161,6 +162,30 @@ def test_a_planted_state_is_found():
     assert (found.status, found.loss < 1e-12) == ("exact", True)
 
 
+@pytest.mark.parametrize(
+    ("group", "parity", "depth"), [("U", 0, 2), ("SO", 0, 3), ("U", 1, 2), ("U", 1, 4), ("O", 1, 2)]
+)
+def test_the_cnots_of_a_state_are_those_that_qiskit_counts(group, parity, depth):
+    ansatz = brickwall(5, depth, parity=parity, group=group)
+    hidden = random_circuit(ansatz, seed=1)
+    found = compile_state(hidden.to_dense()[0], ansatz=ansatz, start=hidden)
+    assert found.n_cnots < found.circuit.ansatz.n_cnots
+    cost = found.gate_cost(optimization_level=1)
+    assert cost.two_qubit == found.n_cnots
+    assert found.cnot_depth == cost.two_qubit_depth
+
+
+def test_a_product_state_takes_no_cnots():
+    vectors = np.random.default_rng(0).normal(size=(4, 2))
+    psi = np.array([1.0])
+    for vector in vectors:
+        psi = np.kron(psi, vector / np.linalg.norm(vector))
+    found = compile_state(psi, depth=1, group="SO")
+    assert (found.n_cnots, found.cnot_depth) == (0, 0)
+    prepared = Statevector(prepare_from_zero(found.circuit)).data
+    assert_allclose(prepared, found.circuit.to_dense()[0], atol=1e-6)
+
+
 @pytest.mark.parametrize("compile_it", [compile_unitary, compile_state])
 def test_the_global_phase_of_the_target_does_not_matter(compile_it):
     target = U if compile_it is compile_unitary else PSI
@@ -251,6 +276,19 @@ def test_initial_guesses_by_name(start, name):
     begun = {"identity": (0.1, 1.0), "random": (0.7, 1.0)}.get(start, (0, found.trotter_loss))
     assert begun[0] < first_loss(found) < begun[1]
     assert found.loss < 1e-3
+
+
+REAL = random_circuit(brickwall(4, 2, group="SO"), seed=4)
+
+
+@pytest.mark.parametrize("group", ["O", "U", None])
+def test_a_start_is_taken_into_the_group_that_is_asked_for(group):
+    target = circuit_matrix(random_circuit(brickwall(4, 3), seed=1)).T
+    for depth in (None, 3):
+        found = compile_unitary(target, start=REAL, depth=depth, group=group, max_iterations=10)
+        assert found.circuit.ansatz == brickwall(4, depth or 2, group=group or "SO")
+        overlap = abs(np.vdot(target, circuit_matrix(REAL).T)) / 16
+        assert_allclose(first_loss(found), 1 - overlap, rtol=1e-10)
 
 
 # --- limits
@@ -350,6 +388,17 @@ def test_a_long_state_never_becomes_dense():
     assert_allclose(independent(found, target, 64).up_to_phase, found.loss, rtol=1e-2, atol=1e-13)
 
 
+def test_a_bond_that_is_too_small_is_named():
+    target = evolution(pauli_chain(12, **H), 1.0)
+    call = {"depth": 7, "engine": "boundary", "max_iterations": 20, "start": "trotter"}
+    found = compile_unitary(target, **call, max_bond=4)
+    (remark,) = found.remarks
+    assert "max_bond=4 truncates what the search computes" in remark
+    assert "raise max_bond=" in remark
+    assert remark in str(found)
+    assert not compile_unitary(target, **call, max_bond=64).remarks
+
+
 # --- determinants
 
 
@@ -384,6 +433,21 @@ REFUSED = {
         U,
         {"depth": 2, "start": SMALL},
         "the start has 3 layers, the ansatz only 2, .*use depth=3",
+    ),
+    "a start in another group": (
+        np.eye(16),
+        {"start": SMALL, "group": "SO"},
+        "the start has complex gates, which are not in group='SO'; use group='U'",
+    ),
+    "a start of determinant -1": (
+        np.eye(16),
+        {"depth": 1, "start": random_circuit(brickwall(4, 1, group="O"), seed=3), "group": "SO"},
+        "the start has gates of determinant -1, which are not in group='SO'; use group='O'",
+    ),
+    "an ansatz in another group": (
+        U,
+        {"ansatz": brickwall(4, 2, group="U"), "group": "O"},
+        "group='O' was given for an ansatz in group 'U'; leave out group=, or give",
     ),
     "fewer wires and layers": (
         np.eye(64),

@@ -136,6 +136,16 @@ def test_depths_are_compiled_from_shallow_to_deep_and_never_get_worse():
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("kind", ["unitary", "state"])
+def test_a_circuit_for_another_target_is_refused(kind):
+    other = evolution(pauli_chain(N, ZZ=1.0, X=0.75, Z=0.6), 1.4).mpo.to_dense()
+    for found in circuits(kind)[1:]:
+        with pytest.raises(ValueError, match="was compiled for another target: its infidelity is"):
+            best_depth(other if kind == "unitary" else other[:, 0], [found], backend=LINE)
+    phase = np.exp(1j) * (U if kind == "unitary" else U[:, 0])  # is none of the target's
+    best_depth(phase, circuits(kind)[:1], backend=LINE, samples=0)
+
+
 def test_out_of_time_the_shallow_ones_are_there():
     found = best_depth(TARGET, [1, 2, 3], backend=LINE, max_seconds=1e-3, samples=2)
     assert len(found.rows) == 1

@@ -29,6 +29,7 @@ from mpodis.factorization import Factorization
 from mpodis.mpo import Operator, as_mpo
 from mpodis.sites import (
     bond_dimensions,
+    direct_sum,
     left_canonical,
     mpo_from_tensors,
     site_tensors,
@@ -383,20 +384,7 @@ def _difference(pulled: Boundary, pushed: Boundary, truncation: float) -> LossEs
     else:
         phase, turn = (math.pi, -1.0) if overlap.real < 0 else (0.0, 1.0)
     t[0] = -turn * t[0]
-    up_to_phase = math.exp(left_canonical(_direct_sum(s, t))[1]) ** 2 / 2
+    up_to_phase = math.exp(left_canonical(direct_sum(s, t))[1]) ** 2 / 2
     # 1 - |c| cos(phase)
     loss = up_to_phase * math.cos(phase) + 2 * math.sin(phase / 2) ** 2
     return LossEstimate(loss, up_to_phase, phase, truncation, bond)
-
-
-def _direct_sum(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Site tensors of the sum of two MPOs."""
-    found = []
-    for k, (x, y) in enumerate(zip(a, b, strict=True)):
-        left, right = k > 0, k < len(a) - 1  # where bonds are stacked
-        shape = (x.shape[0] + left * y.shape[0], *x.shape[1:3], x.shape[3] + right * y.shape[3])
-        site = np.zeros(shape, np.result_type(x, y))
-        site[: x.shape[0], ..., : x.shape[3]] += x
-        site[left * x.shape[0] :, ..., right * x.shape[3] :] += y
-        found.append(site)
-    return found

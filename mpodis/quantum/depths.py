@@ -26,12 +26,13 @@ from mpodis.circuit.ansatz import Ansatz
 from mpodis.compile_targets import Target, state_target, unitary_target
 from mpodis.compiling import Compiled, compile_unitary
 from mpodis.hamiltonians import Evolution
+from mpodis.optimise.compile import CircuitTask
 from mpodis.progress import Deadline, bar
 from mpodis.quantum.backends import backend_name, check_size, noise_of, qubits_of, transpiled
 from mpodis.quantum.convert import to_qiskit
 from mpodis.quantum.gate_costs import HardwareCost, counted
 from mpodis.quantum.state_preparation import prepare_from_zero
-from mpodis.sites import mpo_from_tensors, mpo_to_dense
+from mpodis.sites import legs_of, mpo_from_tensors, mpo_to_dense
 from mpodis.tables import Table, Tabular
 
 if TYPE_CHECKING:
@@ -43,6 +44,10 @@ SIMULATED = {"state": 10, "unitary": 8}
 """Most qubits whose density matrix is simulated."""
 COMPILE_SHARE = 0.7
 """Part of the time of a depth in which its circuit is compiled."""
+OTHER_TARGET = 1e-5
+"""Difference of infidelities from which on a circuit is that of another target."""
+COMPARED_BOND = 256
+"""Bond dimension at which they are compared."""
 OWN_SHARE = 0.6
 """Part of this in which it is compiled from the start that the compiler chooses."""
 
@@ -226,8 +231,8 @@ def best_depth(
     Raises
     ------
     TypeError, ValueError
-        As for `compile_unitary`; for no depths, circuits of another number of qubits, devices that
-        are too small or whose model has no errors.
+        As for `compile_unitary`; for no depths, circuits of another number of qubits or for
+        another target, devices that are too small or whose model has no errors.
 
     Examples
     --------
@@ -247,6 +252,9 @@ def best_depth(
     model = _model(backend, noise_model)
     rng = np.random.default_rng(seed)
     numbers = rng.integers(2**31, size=trials + 1).tolist()
+    for one in wanted:
+        if isinstance(one, Compiled):
+            _check_target(one, tensors)
     device = _Device(
         backend=backend,
         model=model,
@@ -331,6 +339,19 @@ def _check(
         raise ValueError(f"samples={samples} must be 2 or more, or 0 for no simulation")
     if trials < 1:
         raise ValueError(f"trials={trials} must be at least 1")
+
+
+def _check_target(compiled: Compiled, tensors: list[np.ndarray]) -> None:
+    """A ValueError for a circuit that was compiled for another target, by its infidelity."""
+    task = CircuitTask(tensors, legs_of(tensors), compiled.circuit.ansatz)
+    found = task.true_loss(compiled.circuit.gates, COMPARED_BOND)
+    error = OTHER_TARGET + 3 * (found.infidelity_error + compiled.infidelity_error)
+    if abs(found.infidelity - compiled.infidelity) > error:
+        raise ValueError(
+            f"the circuit of {compiled.circuit.ansatz.depth} layers was compiled for another "
+            f"target: its infidelity is {compiled.infidelity:.3g}, but {found.infidelity:.3g} with "
+            "this one; give the target that it was compiled for, or the number of its layers"
+        )
 
 
 def _model(backend: str | BackendV2, noise_model: NoiseModel | None) -> NoiseModel:

@@ -27,6 +27,7 @@ from mpodis.encodings import (
     mps_encoding,
 )
 from mpodis.quantum.convert import to_qiskit
+from mpodis.resynthesis.two_qubit_gates import product_gate
 
 __all__ = [
     "ENCODINGS",
@@ -95,28 +96,41 @@ def amplitude_encoding(state: np.ndarray) -> QuantumCircuit:
 
 
 def prepare_from_zero(circuit: Circuit) -> QuantumCircuit:
-    """`to_qiskit` for a circuit that acts on |0...0>: its first 2-qubit gates take 1 CNOT.
+    """`to_qiskit` for a circuit that acts on |0...0>: its first 2-qubit gates take 1 CNOT, or none.
 
-    A gate on |00> prepares its first row, a 2 x 2 matrix of amplitudes U S V^T: a rotation by the
-    two singular values, a CNOT, and U and V on one qubit each.
+    A gate on two qubits that are in a product state prepares a 2 x 2 matrix of amplitudes U S V^T:
+    a rotation by the two singular values, a CNOT, and U and V on one qubit each.
     """
-    whole = to_qiskit(circuit)
-    reduced = QuantumCircuit(circuit.n, global_phase=whole.global_phase)
-    touched: set[int] = set()
+    n, whole = circuit.n, to_qiskit(circuit)
+    reduced = QuantumCircuit(n, global_phase=whole.global_phase)
+    states = dict.fromkeys(range(n), np.eye(1, 2)[0])  # of the wires that are not entangled yet
     placed = zip(circuit.ansatz.placements, circuit.gates, whole.data, strict=True)
     for placement, gate, instruction in placed:
-        wires = set(placement.wires)
-        if placement.width != 2 or wires & touched:
+        wires = placement.wires
+        before = {wire: states[wire] for wire in wires if wire in states}
+        pair = product_gate(states, wires, gate)
+        if pair is None:
+            for wire, state in before.items():
+                _prepare_qubit(reduced, n - 1 - wire, state)
             reduced.append(instruction)
-        else:
-            target, control = instruction.qubits  # Qiskit's first is the least significant
-            u, values, vt = np.linalg.svd(np.reshape(gate[0], (2, 2)))
+        elif wires[0] not in states:
+            control, target = (n - 1 - wire for wire in wires)
+            u, values, vt = np.linalg.svd(pair)
             reduced.ry(2 * float(np.arctan2(values[1], values[0])), control)
             reduced.cx(control, target)
             reduced.append(UnitaryGate(u), [control])
             reduced.append(UnitaryGate(vt.T), [target])
-        touched |= wires
+    for wire, state in states.items():
+        _prepare_qubit(reduced, n - 1 - wire, state)
     return reduced
+
+
+def _prepare_qubit(circuit: QuantumCircuit, qubit: int, state: np.ndarray) -> None:
+    """Append a gate that takes |0> to a state, unless it is |0>."""
+    a, b = state
+    if a != 1.0:
+        gate = np.array([[a, -np.conj(b)], [b, np.conj(a)]])
+        circuit.append(UnitaryGate(gate), [qubit])
 
 
 def with_reference(

@@ -7,6 +7,8 @@ gamma(U) = U (Y x Y) U^T (Y x Y), of U with determinant 1, which one-qubit gates
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from mpodis.circuit.circuit import Circuit
@@ -21,6 +23,7 @@ __all__ = [
     "kron",
     "nearest_one_cnot",
     "nearest_product",
+    "product_gate",
 ]
 
 ROUNDING = 1e-7
@@ -81,17 +84,60 @@ def gate_cnots(gate: np.ndarray) -> int:
     return 2 if abs(trace.imag) < tol else 3
 
 
-def cnot_counts(circuit: Circuit) -> list[int]:
-    """CNOTs of every gate of a circuit: as registered for a fixed one, else `gate_cnots`."""
+def cnot_counts(circuit: Circuit, *, on_zero: bool = False) -> list[int]:
+    """CNOTs of every gate of a circuit: as registered for a fixed one, else `gate_cnots`.
+
+    With `on_zero` those of a circuit that acts on |0...0> alone: a gate on two wires that are not
+    entangled yet takes one, which prepares any state of two qubits, or none if that is a product.
+    """
     counts = []
+    states = dict.fromkeys(range(circuit.n), np.eye(1, 2)[0]) if on_zero else {}
     for place, gate in zip(circuit.ansatz.placements, circuit.gates, strict=True):
+        pair = product_gate(states, place.wires, gate)
+        if pair is not None:
+            counts.append(int(place.width == 2 and np.linalg.matrix_rank(pair, tol=ROUNDING) > 1))
+            continue
         known = None if place.fixed is None else named_gate(place.fixed).n_cnots
         counts.append(gate_cnots(gate) if known is None else known)
     return counts
 
 
-def cnot_count(what: Circuit | Factorization) -> int:
+def product_gate(
+    states: dict[int, np.ndarray], wires: Sequence[int], gate: np.ndarray
+) -> np.ndarray | None:
+    """The amplitudes after a gate on one or two wires that are in a product state.
+
+    Parameters
+    ----------
+    states : dict
+        Amplitudes (2,) of wires that are not entangled; those that the gate entangles are removed.
+
+    Returns
+    -------
+    array (2,) or (2, 2), or None
+        None if a wire is entangled, or there are more than two.
+    """
+    if len(wires) > 2 or any(wire not in states for wire in wires):
+        for wire in wires:
+            states.pop(wire, None)
+        return None
+    if len(wires) == 1:
+        states[wires[0]] = states[wires[0]] @ gate
+        return states[wires[0]]
+    pair = (np.kron(states[wires[0]], states[wires[1]]) @ gate).reshape(2, 2)
+    u, values, vh = np.linalg.svd(pair)
+    if values[1] > ROUNDING:
+        for wire in wires:
+            del states[wire]
+    else:
+        states[wires[0]], states[wires[1]] = u[:, 0], vh[0]
+    return pair
+
+
+def cnot_count(what: Circuit | Factorization, *, on_zero: bool = False) -> int:
     """CNOTs of a circuit, or of both circuits of a factorization.
+
+    With `on_zero`, those of a circuit that acts on |0...0> alone: its first gates need fewer.
 
     On a line of qubits, gates on wires that are not neighbours need SWAPs in addition; count
     `routed_circuit(circuit)` there.
@@ -103,11 +149,13 @@ def cnot_count(what: Circuit | Factorization) -> int:
     6
     """
     circuits = (what.left, what.right) if isinstance(what, Factorization) else (what,)
-    return sum(sum(cnot_counts(circuit)) for circuit in circuits)
+    return sum(sum(cnot_counts(circuit, on_zero=on_zero)) for circuit in circuits)
 
 
-def cnot_depth(circuit: Circuit) -> int:
+def cnot_depth(circuit: Circuit, *, on_zero: bool = False) -> int:
     """The longest chain of CNOTs that follow each other: two-qubit depth where all wires connect.
+
+    With `on_zero`, that of a circuit that acts on |0...0> alone.
 
     Examples
     --------
@@ -116,7 +164,8 @@ def cnot_depth(circuit: Circuit) -> int:
     4
     """
     ends = [0] * circuit.n
-    for place, count in zip(circuit.ansatz.placements, cnot_counts(circuit), strict=True):
+    counts = cnot_counts(circuit, on_zero=on_zero)
+    for place, count in zip(circuit.ansatz.placements, counts, strict=True):
         if place.width > 1:
             end = count + max(ends[wire] for wire in place.wires)
             for wire in place.wires:

@@ -21,7 +21,7 @@ from scipy.linalg import get_lapack_funcs
 from mpodis.conventions import Array
 from mpodis.environments.arrays import Backend
 from mpodis.environments.boundary.steps import Block, Step
-from mpodis.sites import left_canonical
+from mpodis.sites import schmidt_canonical
 
 __all__ = ["METHODS", "Boundary", "Truncation", "canonical"]
 
@@ -72,20 +72,8 @@ class Boundary:
 
 def canonical(tensors: Sequence[np.ndarray], cutoff: float) -> Boundary:
     """Site tensors in canonical form, without Schmidt values below `cutoff` times the largest."""
-    sites, log = left_canonical(tensors)
-    weights = [np.ones(1)] * (len(sites) + 1)
-    if log == -math.inf:  # the zero operator
-        return Boundary([0 * site[:1, ..., :1] for site in sites], weights, 0.0)
-    for k in range(len(sites) - 1, 0, -1):
-        a, i, o, b = sites[k].shape
-        u, s, vh = np.linalg.svd(sites[k].reshape(a, -1), full_matrices=False)
-        keep = max(1, int((s > cutoff * s[0]).sum()))
-        weights[k] = s[:keep] / np.linalg.norm(s[:keep])
-        sites[k] = vh[:keep].reshape(keep, i, o, b)
-        before = sites[k - 1]
-        carried = before.reshape(-1, a) @ (u[:, :keep] * s[:keep])
-        sites[k - 1] = carried.reshape(*before.shape[:3], keep)
-    return Boundary(sites, weights, log)
+    sites, weights, log = schmidt_canonical(tensors, cutoff)
+    return Boundary(sites, weights, log if log > -math.inf else 0.0)
 
 
 @dataclass(eq=False)
