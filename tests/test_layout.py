@@ -21,6 +21,7 @@ ORDER = (
     "layers",
     "progress",
     "files",
+    "workers",
     "tables",
     "plots",
     "gates",

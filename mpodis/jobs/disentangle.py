@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import multiprocessing
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +26,7 @@ from mpodis.options import DisentangleConfig, OperatorConfig, is_whole
 from mpodis.sites import site_tensors
 from mpodis.structured import low_rank, rank_for, truncated_mpo
 from mpodis.weights import holds_mpo, load_mpo, load_weight
+from mpodis.workers import pool
 
 __all__ = ["Prepared", "load_operator", "prepare", "run", "searches"]
 
@@ -143,7 +142,7 @@ def run(
     """Disentangle by every objective, as far as that is not done, and store the results."""
     compressed, rows = prepared.compressed, []
     left, right = _circuits(options)
-    with _processes(options.n_jobs) as executor:
+    with nullcontext() if options.n_jobs == 1 else pool(options.n_jobs) as executor:
         for objective in options.objectives:
             found = disentangle(
                 compressed,
@@ -192,14 +191,6 @@ def _search(options: DisentangleConfig, objective: str) -> dict[str, Any]:
     """The options of the search that are not left to `disentangle`."""
     given = vars(options.search(objective))
     return {name: value for name, value in given.items() if value is not None}
-
-
-def _processes(count: int):
-    """So many processes as an executor, or nothing where there is but one."""
-    if count == 1:
-        return nullcontext()
-    # a fork would inherit the threads of BLAS and torch
-    return ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn"))
 
 
 def _row(found: Disentangled, directory: JobDirectory) -> dict:

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
-from typing import Any
 
 import joblib
 import torch
@@ -22,6 +21,7 @@ from mpodis.jobs.directory import JobDirectory
 from mpodis.paper.base import Experiment, Options, Piece
 from mpodis.paper.networks import dataset, training_pieces
 from mpodis.progress import bar
+from mpodis.workers import parallel
 
 __all__ = ["command_line", "run_experiment"]
 
@@ -125,16 +125,12 @@ def _results(
             yield _stored(directory, piece.name, piece.work, piece.arguments)
         return
     shared = getattr(options, "device", "cpu") != "cpu"
-    one_thread = {} if shared else {"inner_max_num_threads": 1}
-    backend = "threading" if shared else "loky"
     # threads share these settings: what one of them restores would be changed under the others
     around = _one_thread() if shared else nullcontext()
-    with around, joblib.parallel_config(backend, n_jobs=options.workers, **one_thread):
-        calls = (joblib.delayed(_stored)(directory, p.name, p.work, p.arguments) for p in pieces)
-        # one at a time is handed out, so that an interruption loses no more than it must
-        one_by_one: dict[str, Any] = {"pre_dispatch": "n_jobs", "batch_size": 1}
-        results: Any = joblib.Parallel(return_as="generator_unordered", **one_by_one)(calls)
-        yield from results
+    with around, parallel(options.workers, share_memory=shared) as run:
+        yield from run(
+            joblib.delayed(_stored)(directory, p.name, p.work, p.arguments) for p in pieces
+        )
 
 
 def _stored(

@@ -1,0 +1,150 @@
+"""Processes that work for this one, and end with it however it ends.
+
+A process that is killed cannot end those that it has started, and they would go on for hours. So
+every worker watches its parent: on Linux the kernel kills it, and everywhere a thread looks whether
+the parent is still there.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
+from typing import Any
+
+__all__ = ["end_with_parent", "parallel", "pool"]
+
+LOOK_SECONDS = 0.5
+"""Time between two looks at whether the parent is there."""
+_PR_SET_PDEATHSIG = 1  # of linux/prctl.h
+_watched: set[int] = set()
+
+
+def end_with_parent(parent: int, *, of_main_thread: bool = True) -> None:
+    """End this process within a second of its parent, and leave Ctrl-C to the parent.
+
+    A worker calls it before anything else; more calls change nothing. Ctrl-C reaches every process
+    of a terminal, and the one that waits for the others decides.
+
+    Parameters
+    ----------
+    parent : int
+        Process id of the parent, from `os.getpid` there; in that process itself nothing is done.
+    of_main_thread : bool
+        Whether it was the main thread of the parent that started this process. The kernel's signal
+        comes when the thread ends that did, which may be long before the parent.
+    """
+    if parent == os.getpid() or parent in _watched:
+        return
+    _watched.add(parent)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if of_main_thread and sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended before the signal was asked for
+        os._exit(1)
+    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(LOOK_SECONDS)
+    os._exit(1)  # at once: a handler at the end of the process might wait for others
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+@contextmanager
+def pool(n_jobs: int) -> Iterator[ProcessPoolExecutor]:
+    """So many worker processes as an executor, for example `executor=` of `disentangle`.
+
+    They begin afresh, since a fork would inherit the threads of BLAS and torch. If an exception
+    leaves the context, Ctrl-C included, they are killed at once, else they end their work.
+
+    Examples
+    --------
+    >>> with pool(2) as executor:
+    ...     list(executor.map(abs, [-1, -2]))
+    [1, 2]
+    """
+    executor = ProcessPoolExecutor(
+        n_jobs,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_begin,
+        initargs=(os.getpid(), _in_main_thread()),
+    )
+    try:
+        yield executor
+        executor.shutdown()
+    except BaseException:
+        processes = list((executor._processes or {}).values())
+        executor.shutdown(wait=False, cancel_futures=True)
+        for process in processes:
+            process.kill()
+        raise
+
+
+def _begin(parent: int, of_main_thread: bool) -> None:
+    end_with_parent(parent, of_main_thread=of_main_thread)
+
+
+Call = tuple[Callable[..., Any], tuple, dict[str, Any]]
+"""A function and its arguments, as `joblib.delayed` gives them."""
+
+
+@contextmanager
+def parallel(
+    n_jobs: int, threads: int | None = 1, *, share_memory: bool = False
+) -> Iterator[Callable[[Iterable[Call]], Iterator[Any]]]:
+    """A function that makes calls side by side and gives their results as they come.
+
+    Calls are handed out one at a time, so that an interruption loses no more than it must. If an
+    exception leaves the context, Ctrl-C included, the workers are killed at once.
+
+    Parameters
+    ----------
+    n_jobs : int
+        Processes, of joblib's backend loky; with 1, this process makes the calls.
+    threads : int or None
+        Of BLAS and OpenMP in each of them; None leaves it to these libraries.
+    share_memory : bool
+        Threads of this process instead of processes, for calls that share a device. The number of
+        `threads` is then that of the process, and stays as it is.
+
+    Examples
+    --------
+    >>> from joblib import delayed
+    >>> with parallel(2) as run:
+    ...     sorted(run(delayed(pow)(2, k) for k in range(4)))
+    [1, 2, 4, 8]
+    """
+    import joblib
+
+    parent, of_main_thread = os.getpid(), _in_main_thread()
+    limit = {} if share_memory or threads is None else {"inner_max_num_threads": threads}
+    backend = "threading" if share_memory else "loky"
+    one_by_one: dict[str, Any] = {"pre_dispatch": "n_jobs", "batch_size": 1}
+    with ExitStack() as opened, joblib.parallel_config(backend, n_jobs=n_jobs, **limit):
+
+        def run(calls: Iterable[Call]) -> Iterator[Any]:
+            linked = (joblib.delayed(_linked)(parent, of_main_thread, *call) for call in calls)
+            results: Any = joblib.Parallel(return_as="generator_unordered", **one_by_one)(linked)
+            return opened.enter_context(closing(results))
+
+        yield run
+
+
+def _linked(
+    parent: int, of_main_thread: bool, function: Callable, arguments: tuple, named: dict
+) -> Any:
+    end_with_parent(parent, of_main_thread=of_main_thread)
+    return function(*arguments, **named)
