@@ -14,8 +14,10 @@ import logging
 import re
 import shlex
 import shutil
+import signal
 import sys
 import textwrap
+import threading
 import time
 import typing
 from collections.abc import Callable, Iterator
@@ -82,7 +84,8 @@ def main() -> None:
     handler.setFormatter(_Formatter("%(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     try:
-        status = app(standalone_mode=False)
+        with _sigterm_as_ctrl_c():
+            status = app(standalone_mode=False)
         if status == INTERRUPTED:  # so newer versions of typer report an interrupt
             raise KeyboardInterrupt
         if status:  # of `watch`, on a run that was stopped
@@ -103,6 +106,25 @@ def main() -> None:
         if describe is None:
             raise
         _fail(describe(), getattr(error, "exit_code", MISUSED))
+
+
+@contextlib.contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """Let the signal by which schedulers end a process do what Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _press_ctrl_c)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _press_ctrl_c(number: int, frame: object) -> None:
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # in the background of a script
+        raise KeyboardInterrupt
+    signal.raise_signal(signal.SIGINT)
 
 
 def _fail(message: str, status: int) -> typing.NoReturn:
@@ -529,7 +551,8 @@ def _finish(
     from mpodis.jobs.directory import interrupts_raise
     from mpodis.report import render
 
-    with directory.lock():
+    ended = directory.has_ended  # then it may lie where nothing can be written
+    with contextlib.nullcontext() if ended else directory.lock():
         print(f"writing to {directory.path}", flush=True)
         logging.getLogger("mpodis").setLevel(logging.WARNING if quiet else logging.INFO)
         if not directory.has_ended:
@@ -538,7 +561,12 @@ def _finish(
                     job.run(options, prepared, directory, progbar=not quiet)
             except KeyboardInterrupt:
                 raise _Interrupted(directory.path) from None
-        page = render(directory.path)
+        try:
+            page = render(directory.path)
+        except OSError:
+            page = directory.path / "report.html"
+            if not ended or not page.exists():
+                raise
     _print_tables(directory)
     print(f"report: {page}")
 

@@ -246,10 +246,27 @@ def disentangle(
     search = Search(problem, options, goal, optimize=optimize, executor=executor)
     if run_dir is None:
         return _run(search, None, progbar=progbar, began=began)
+    found = RunStore.find(run_dir, problem, search.options)
+    ended = None if found is None else _ended(search, found)
+    if ended is not None:
+        return _run(search, None, ended, progbar=progbar, began=began)
     Path(run_dir).mkdir(parents=True, exist_ok=True)
-    with locked(run_dir):  # before what is there is compared, or anything is written
+    with locked(run_dir):  # another process may have begun a run since
         store = RunStore.open(run_dir, problem, search.options)
         return _run(search, store, progbar=progbar, began=began)
+
+
+def _ended(search: Search, store: RunStore) -> State | None:
+    """The state of a run that has ended within these limits, of which nothing is to be written."""
+    if not store.has_limits(search.options):
+        return None
+    try:
+        state = store.load(strict=True)
+    except ValueError:
+        return None
+    if state is not None:
+        search.reopen_if_limits_allow(state)
+    return state if state is not None and state.ended else None
 
 
 def _given(init: str | Factorization | Disentangled) -> Factorization | None:
@@ -293,12 +310,17 @@ def resume(
         As for `disentangle`; an `optimize` that is an object is not stored and must be given again.
     """
     began = time.perf_counter()
-    with RunStore(Path(run_dir)).lock():
-        store, problem, options = RunStore.read(run_dir)
-        options = store.save_limits(options, max_sweeps=max_sweeps, max_seconds=max_seconds)
-        search = Search(
-            problem, options, _stored(options, objective), optimize=optimize, executor=executor
-        )
+    store, problem, options = RunStore.read(run_dir)
+    limits = {"max_sweeps": max_sweeps, "max_seconds": max_seconds}
+    options = replace(options, **{k: x for k, x in limits.items() if x is not None})
+    search = Search(
+        problem, options, _stored(options, objective), optimize=optimize, executor=executor
+    )
+    ended = _ended(search, store)
+    if ended is not None:
+        return _run(search, None, ended, progbar=progbar, began=began)
+    with store.lock():
+        store.save_limits(options)
         return _run(search, store, progbar=progbar, began=began)
 
 
@@ -318,7 +340,7 @@ def load_disentangled(
 ) -> Disentangled:
     """`mpodis.load_run` for a run of `disentangle`."""
     store, problem, options = RunStore.read(run_dir)
-    state = store.load()
+    state = store.load(strict=True)
     if state is None:
         raise ValueError(f"{run_dir} has no checkpoint yet; read it again later, or `resume` it")
     # neither the device nor the memory that the run needs must be here
@@ -330,8 +352,16 @@ def load_disentangled(
     return replace(result, options=options, remarks=said)
 
 
-def _run(search: Search, store: RunStore | None, *, progbar: bool, began: float) -> Disentangled:
-    state = search.begin()
+def _run(
+    search: Search,
+    store: RunStore | None,
+    state: State | None = None,
+    *,
+    progbar: bool,
+    began: float,
+) -> Disentangled:
+    """The result of a search, from where a state stands, the store's, or from its beginning."""
+    state = search.begin() if state is None else state
     if store is not None:
         state = store.load() or state
         search.reopen_if_limits_allow(state)

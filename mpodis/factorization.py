@@ -25,7 +25,7 @@ from mpodis.conventions import (
     to_numpy,
     wires,
 )
-from mpodis.files import array_metadata, load_arrays, save_arrays
+from mpodis.files import array_metadata, check_format, load_arrays, save_arrays
 from mpodis.measures import count_parameters
 from mpodis.mpo import Operator, as_mpo
 from mpodis.sites import (
@@ -224,11 +224,20 @@ class Factorization(Tabular):
         ]
         return Table(("factorization", ""), rows)
 
-    def save(self, path: str | os.PathLike) -> None:
-        """Write one safetensors file, atomically."""
+    def save(self, path: str | os.PathLike, *, metadata: Mapping[str, str] | None = None) -> None:
+        """Write one safetensors file with checksums, atomically.
+
+        Parameters
+        ----------
+        path : path
+        metadata : mapping of str to str, optional
+            Further entries of the header, for example of which run it is, which
+            `mpodis.files.array_metadata` reads.
+        """
         arrays = circuit_arrays("left", self.left) | circuit_arrays("right", self.right)
         arrays |= {f"core.{i}": to_numpy(site) for i, site in enumerate(site_tensors(self.core))}
         header = {
+            **(metadata or {}),
             "format": _FORMAT,
             "shape": json.dumps(self.shape),
             "left": dump_ansatz(self.left.ansatz),
@@ -243,11 +252,12 @@ def load_factorization(path: str | os.PathLike) -> Factorization:
     Raises
     ------
     ValueError
-        If the file is truncated or holds something else.
+        If the file is damaged, of a newer version, or holds something else.
     """
     arrays, header = load_arrays(path)
-    if header.get("format") != _FORMAT:
-        raise ValueError(f"{path} does not hold a factorization; it was not written by `save`")
+    check_format(
+        path, header.get("format"), _FORMAT, what="a factorization; it was not written by `save`"
+    )
     n_sites = sum(name.startswith("core.") for name in arrays)
     rows, columns = json.loads(header["shape"])
     return Factorization(
@@ -260,7 +270,8 @@ def load_factorization(path: str | os.PathLike) -> Factorization:
 
 def holds_factorization(path: str | os.PathLike) -> bool:
     """Whether a file was written by `Factorization.save`, by its header."""
-    return array_metadata(path).get("format") == _FORMAT
+    family, _, _ = _FORMAT.rpartition("-")  # also of a version that cannot be read
+    return array_metadata(path).get("format", "").startswith(f"{family}-")
 
 
 def _core_tensors(network: TensorNetwork) -> list[Array]:

@@ -16,11 +16,13 @@ import fcntl
 import hashlib
 import json
 import os
+import platform
 import re
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
@@ -29,11 +31,13 @@ import numpy as np
 __all__ = [
     "append_lines",
     "array_metadata",
+    "check_format",
     "is_locked",
     "load_arrays",
     "locked",
     "read_json",
     "read_lines",
+    "remove_parts",
     "save_arrays",
     "write_atomic",
     "write_json",
@@ -55,7 +59,8 @@ def write_atomic(path: str | os.PathLike, content: bytes | str) -> None:
     """Write a temporary file beside `path`, flush it to disk, and rename it to `path`."""
     path = Path(path)
     data = content.encode() if isinstance(content, str) else content
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    whose = f".{path.name}.{os.getpid()}-{_host()}."
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=whose, suffix=".part")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
@@ -66,6 +71,33 @@ def write_atomic(path: str | os.PathLike, content: bytes | str) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+_PART = re.compile(r".*\.(\d+)-([0-9a-f]{6})\.[^.]*\.part")
+"""Name of a temporary file, with the process and the machine that write it."""
+
+
+def _host() -> str:
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:6]
+
+
+def remove_parts(folder: str | os.PathLike) -> None:
+    """Remove the temporary files that processes of this machine left when they were killed."""
+    for file in Path(folder).rglob(".*.part"):
+        named = _PART.fullmatch(file.name)
+        if named and named[2] == _host() and not _is_alive(int(named[1])):
+            with suppress(OSError):
+                file.unlink()
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # of another user
+        return True
+    return True
 
 
 def _umask() -> int:
@@ -80,23 +112,44 @@ def locked(folder: str | os.PathLike) -> Iterator[None]:
     """Keep other processes from working in a folder at the same time.
 
     The operating system releases the lock when the process ends, however it ends; processes that
-    it forks do not hold it. File systems without locks give none.
+    it forks do not hold it. File systems without locks give none. Meanwhile the file "lock" says
+    which process holds it. Temporary files of processes that were killed are removed.
 
     Raises
     ------
     BlockingIOError
-        If another process holds the lock.
+        If another process holds the lock; the error says which, and since when.
     """
-    with (Path(folder) / _LOCK).open("a") as file, _closed_in_children(file):
+    path = Path(folder) / _LOCK
+    with path.open("a") as file, _closed_in_children(file):
         limit = time.monotonic() + _LOCK_SECONDS
         while not _take_lock(file.fileno(), fcntl.LOCK_EX):
             if time.monotonic() > limit:
                 raise BlockingIOError(
-                    f"another process is working in {folder}; follow it with `mpodis watch "
-                    f"{folder}`, or choose another directory"
+                    f"another process is working in {folder}{_holder(path)}; follow it with "
+                    f"`mpodis watch {folder}`, or choose another directory"
                 )
             time.sleep(0.05)
-        yield
+        with suppress(OSError):  # of a full disk, on which nothing depends here
+            since = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
+            file.truncate(0)
+            file.write(json.dumps({"pid": os.getpid(), "host": platform.node(), "since": since}))
+            file.flush()
+        remove_parts(folder)
+        try:
+            yield
+        finally:
+            with suppress(OSError, ValueError):  # a fork has closed it
+                file.truncate(0)
+
+
+def _holder(path: Path) -> str:
+    """Who holds a lock, in brackets; empty where the file does not say."""
+    try:
+        found = json.loads(path.read_text())
+        return f" (process {found['pid']} on {found['host']} since {found['since']})"
+    except (OSError, ValueError, LookupError, TypeError):
+        return ""
 
 
 @contextmanager
@@ -192,6 +245,36 @@ def _changed(path: str | os.PathLike) -> str:
     return (
         f"{path} has changed since it was written (its checksum differs): it is damaged, or was "
         "edited; take it from a backup, or delete it and compute it again"
+    )
+
+
+def check_format(path: str | os.PathLike, found: object, known: str, *, what: str) -> None:
+    """Raise a ValueError unless what a file says of its format is what this version knows.
+
+    Parameters
+    ----------
+    path : path
+    found : object
+        What the file says.
+    known : str
+        For example "mpodis-mpo-1".
+    what : str
+        What has this format, for the error: "an MPO".
+    """
+    if found == known:
+        return
+    family, _, number = known.rpartition("-")
+    named, _, other = str(found).rpartition("-")
+    if named != family or not other.isdecimal():
+        raise ValueError(f"{path} does not hold {what}")
+    if int(other) > int(number):
+        raise ValueError(
+            f"{path} was written by a newer version of mpodis ({found}; this one knows {known}); "
+            "update mpodis"
+        )
+    raise ValueError(
+        f"{path} has an earlier file format ({found}), which cannot be continued; use the version "
+        "of mpodis that wrote it, or run it again in another place"
     )
 
 

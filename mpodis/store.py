@@ -6,10 +6,11 @@ A search of `disentangle` (`RunStore`):
     problem.safetensors      operator, second moments, initial guess
     history.jsonl            one record a line
     checkpoint.safetensors   the search's State; checkpoint.previous.safetensors the one before
-    lock                     held by the process that searches
+    lock                     held by the process that searches, and named in it
 
 Every file is replaced atomically, except for the history, which is appended to before the
-checkpoint that counts its lines; surplus lines of a killed run are cut off when it goes on.
+checkpoint that counts its lines; surplus lines of a killed run are cut off when it goes on. All
+have checksums, and a checkpoint says of which run it is: problem, circuits, settings and format.
 
 A computation of many pieces, as `pareto` and the execution of a network (`PieceStore`):
 
@@ -27,7 +28,7 @@ import json
 import logging
 import os
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +36,14 @@ import numpy as np
 
 from mpodis.factorization import dump_ansatz, load_ansatz
 from mpodis.files import (
+    append_lines,
     array_metadata,
+    check_format,
     load_arrays,
     locked,
     read_json,
+    read_lines,
+    remove_parts,
     save_arrays,
     write_atomic,
     write_json,
@@ -51,10 +56,14 @@ __all__ = ["PieceStore", "RunStore", "SearchProgress"]
 
 log = logging.getLogger(__name__)
 
-FORMAT = "mpodis-disentangle-2"
-OLD_FORMATS = ("mpodis-disentangle-1",)
+FAMILY = "mpodis-disentangle-"
+FORMAT = f"{FAMILY}3"
+"""Format 2 has no checksums, and an `init` of another meaning."""
+CURRENT, PREVIOUS = "checkpoint.safetensors", "checkpoint.previous.safetensors"
 LIMITS = ("max_sweeps", "max_seconds")
 """Options that may change when a run goes on."""
+MACHINE = ("device", "memory")
+"""Options that say where it runs, which what it has found does not depend on."""
 PARTS = ("left", "core", "right")
 
 
@@ -78,23 +87,28 @@ class SearchProgress:
 
     @classmethod
     def read(cls, path: str | os.PathLike) -> SearchProgress | None:
-        """The progress of the search in a directory; None if there is none."""
+        """The progress of the search in a directory; None if there is none.
+
+        Raises
+        ------
+        ValueError
+            If its format is of another version, or a file is damaged.
+        """
         path = Path(path)
         if not (path / "config.json").is_file():
             return None
         config = read_json(path / "config.json")
-        if not isinstance(config, dict) or config.get("format") != FORMAT:
+        if not isinstance(config, dict) or not str(config.get("format")).startswith(FAMILY):
             return None
-        header = array_metadata(path / "checkpoint.safetensors") or array_metadata(
-            path / "checkpoint.previous.safetensors"  # while a checkpoint is being replaced
-        )
-        state = json.loads(header["state"]) if "state" in header else {"ended": "", "records": 0}
-        file = path / "history.jsonl"
-        # only lines that a checkpoint counts: later ones may be half written, or cut off
-        lines = file.read_text().splitlines()[: state["records"]] if file.exists() else []
-        return cls(
-            [json.loads(line) for line in lines], state["ended"], config["options"]["n_init"]
-        )
+        config = _read_config(path)
+        store, n_init = RunStore(path, config), config["options"]["n_init"]
+        # the one before while a checkpoint is being replaced
+        for file in (path / CURRENT, path / PREVIOUS):
+            header = array_metadata(file)
+            if header:
+                state, records = store.described(header)
+                return cls(records, state["ended"], n_init)
+        return cls([], "", n_init)
 
     @property
     def best(self) -> dict | None:
@@ -103,11 +117,21 @@ class SearchProgress:
 
 
 class RunStore:
-    """Where one call of `disentangle` keeps its state."""
+    """Where one call of `disentangle` keeps its state.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._written: int | None = None  # lines of the history that are on disk
+    Parameters
+    ----------
+    path : Path
+    config : dict
+        What its config.json holds.
+    """
+
+    def __init__(self, path: Path, config: dict) -> None:
+        self.path, self._config = path, config
+        self._identity = _identity(config)
+        # the first line of the history says of which run it is
+        self._begin = hashlib.sha256(_canonical(self._identity).encode()).hexdigest()
+        self._written, self._last = 0, self._begin  # lines on disk, checksum of the last
 
     @classmethod
     def engine_of(cls, path: str | os.PathLike) -> str | None:
@@ -126,21 +150,12 @@ class RunStore:
             The directory holds another run, or a checkpoint without its config.json.
         """
         path = Path(path)
+        found = cls.find(path, problem, options)
         config = _described(problem, options)
-        if (path / "config.json").exists():
-            there = read_json(path / "config.json")
-            _refuse_earlier(path, there)
-            if isinstance(there.get("options"), dict):
-                limits = {name: config["options"][name] for name in LIMITS}
-                there["options"] |= limits
-            changed = sorted(key for key in config if there.get(key) != config[key])
-            if changed:
-                raise ValueError(
-                    f"{path} holds another run (its {', '.join(changed)} differ); choose another "
-                    "run_dir, or delete this one"
-                )
-            write_json(path / "config.json", config)
-            return cls(path)
+        if found is not None:
+            if found._config != config:  # other limits
+                write_json(path / "config.json", config)
+            return cls(path, config)
         stale = [file.name for file in path.glob("checkpoint*.safetensors")]
         if stale:
             raise ValueError(
@@ -150,7 +165,31 @@ class RunStore:
         path.mkdir(parents=True, exist_ok=True)
         save_arrays(path / "problem.safetensors", _arrays(problem))
         write_json(path / "config.json", config)
-        return cls(path)
+        return cls(path, config)
+
+    @classmethod
+    def find(
+        cls, path: str | os.PathLike, problem: Problem, options: SearchOptions
+    ) -> RunStore | None:
+        """The run of a directory, perhaps with other limits, if there is one; nothing is written.
+
+        Raises
+        ------
+        ValueError
+            It is another run; the error names what differs.
+        """
+        path = Path(path)
+        if not (path / "config.json").exists():
+            return None
+        there, config = _read_config(path), _described(problem, options)
+        changed = _changed(there, config, but=LIMITS)
+        if changed:
+            raise ValueError(
+                f"{path} holds another run (its {', '.join(changed)} "
+                f"{'differs' if len(changed) == 1 else 'differ'}); choose another run_dir, or "
+                "delete this one"
+            )
+        return cls(path, there)
 
     @classmethod
     def read(cls, path: str | os.PathLike) -> tuple[RunStore, Problem, SearchOptions]:
@@ -159,14 +198,11 @@ class RunStore:
         Raises
         ------
         FileNotFoundError, ValueError
-            There is no run, its format is an earlier one, or its files do not belong together.
+            There is no run, its format is of another version, or its files are damaged or do not
+            belong together.
         """
         path = Path(path)
-        cls(path)._check_there()
-        config = read_json(path / "config.json")
-        _refuse_earlier(path, config)
-        if config.get("format") != FORMAT:
-            raise ValueError(f"{path} is not a run of `disentangle`")
+        config = _read_config(path)
         arrays, _ = load_arrays(path / "problem.safetensors")
         initial = None
         if config["initial"] is not None:
@@ -185,85 +221,142 @@ class RunStore:
         )
         if _fingerprint(problem) != config["fingerprint"]:
             raise ValueError(f"the arrays of {path} do not belong to its config.json")
-        return cls(path), problem, SearchOptions.from_dict(config["options"])
+        return cls(path, config), problem, SearchOptions.from_dict(config["options"])
 
     def lock(self) -> AbstractContextManager[None]:
-        """Keep other processes away while this one searches, see `mpodis.files.locked`.
-
-        Raises
-        ------
-        FileNotFoundError
-            There is no run.
-        """
-        self._check_there()
+        """Keep other processes away while this one searches, see `mpodis.files.locked`."""
         return locked(self.path)
 
-    def _check_there(self) -> None:
-        if not (self.path / "config.json").is_file():
-            raise FileNotFoundError(f"{self.path} is not a run: it has no config.json")
+    def has_limits(self, options: SearchOptions) -> bool:
+        """Whether the limits of the options are those that are stored."""
+        given = options.to_dict()
+        return all(self._config["options"][name] == given[name] for name in LIMITS)
 
-    def save_limits(self, options: SearchOptions, **limits: float | None) -> SearchOptions:
-        """Store other limits; returns the options with them. Those that are None stay."""
-        given = {name: value for name, value in limits.items() if value is not None}
-        if not given:
-            return options
-        options = replace(options, **given)
-        config = read_json(self.path / "config.json") | {"options": options.to_dict()}
-        write_json(self.path / "config.json", config)
-        return options
+    def save_limits(self, options: SearchOptions) -> None:
+        """Store the limits of options that are else those of the run."""
+        if not self.has_limits(options):
+            self._config = self._config | {"options": options.to_dict()}
+            write_json(self.path / "config.json", self._config)
 
     def save(self, state: State) -> None:
         """Write a checkpoint between two records."""
         arrays, numbers = state.to_arrays()
-        self._append(state.records)
-        current = self.path / "checkpoint.safetensors"
+        new = state.records[self._written :]
+        self._last = append_lines(self.path / "history.jsonl", new, self._last)
+        self._written = len(state.records)
+        current = self.path / CURRENT
         if current.exists():
-            os.replace(current, self.path / "checkpoint.previous.safetensors")
-        save_arrays(current, arrays, metadata={"state": json.dumps(numbers)})
+            os.replace(current, self.path / PREVIOUS)
+        header = {"run": self._identity, "state": numbers, "history": self._last}
+        save_arrays(current, arrays, metadata={key: json.dumps(x) for key, x in header.items()})
 
-    def _append(self, records: list[dict]) -> None:
-        file = self.path / "history.jsonl"
-        if self._written is None:
-            self._written = len(file.read_text().splitlines()) if file.exists() else 0
-        with file.open("a") as stream:
-            stream.writelines(json.dumps(record) + "\n" for record in records[self._written :])
-            stream.flush()
-            os.fsync(stream.fileno())
-        self._written = len(records)
+    def load(self, *, strict: bool = False) -> State | None:
+        """The state of the last checkpoint that is not damaged, if any. Nothing is written.
 
-    def load(self) -> State | None:
-        """The state of the last readable checkpoint, if there is one. Nothing is written."""
-        for name in ("checkpoint.safetensors", "checkpoint.previous.safetensors"):
-            file = self.path / name
+        Parameters
+        ----------
+        strict : bool
+            Whether a damaged checkpoint is an error, also where there is one before it.
+
+        Raises
+        ------
+        ValueError
+            If a checkpoint belongs to another run; the error names what differs.
+        """
+        for file in (self.path / CURRENT, self.path / PREVIOUS):
             if not file.exists():
                 continue
             try:
                 arrays, header = load_arrays(file)
-                numbers = json.loads(header["state"])
-                return State.from_arrays(arrays, numbers, self._history(numbers["records"]))
+                run = json.loads(header["run"])
             except (OSError, ValueError, KeyError, TypeError) as error:
-                log.warning("cannot use %s (%s); going on from an earlier state", file, error)
+                self._damaged(file, error, strict)
+                continue
+            self._refuse_other(file, run)
+            try:
+                numbers, records = self.described(header)
+                state = State.from_arrays(arrays, numbers, records)
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                self._damaged(file, error, strict)
+                continue
+            self._written, self._last = len(records), json.loads(header["history"])
+            return state
         return None
+
+    def _damaged(self, file: Path, error: Exception, strict: bool) -> None:
+        """Say that a checkpoint cannot be used."""
+        if strict:
+            raise ValueError(
+                f"{file} cannot be used: {error}. `resume` goes on from the checkpoint before it"
+            ) from None
+        log.warning("cannot use %s (%s); going on from an earlier state", file, error)
+
+    def _refuse_other(self, file: Path, run: dict) -> None:
+        """Raise a ValueError if a checkpoint is of another run."""
+        changed = _changed(run, self._identity, but=())
+        if changed:
+            raise ValueError(
+                f"{file} belongs to another run than {self.path / 'config.json'} (its "
+                f"{', '.join(changed)} {'differs' if len(changed) == 1 else 'differ'}): files were "
+                "copied, or settings edited; put them back, or begin in another directory"
+            )
+
+    def described(self, header: dict[str, str]) -> tuple[dict, list[dict]]:
+        """The numbers of a checkpoint's state, and the records that it counts."""
+        if not {"state", "history"} <= header.keys():
+            raise ValueError("it is not a checkpoint of this version")
+        numbers = json.loads(header["state"])
+        # later lines may be half written, or are cut off
+        file = self.path / "history.jsonl"
+        records, last = read_lines(file, numbers["records"], self._begin)
+        if last != json.loads(header["history"]):
+            raise ValueError(f"{file} is not the one that it was written with")
+        return numbers, records
+
+    def history(self) -> list[dict]:
+        """All records that were written; an error as of `mpodis.files.read_lines`."""
+        return read_lines(self.path / "history.jsonl", None, self._begin)[0]
 
     def cut_history(self, state: State) -> None:
         """Drop the records after the state's: they will be made, and written, again."""
-        lines = "".join(json.dumps(record) + "\n" for record in state.records)
-        write_atomic(self.path / "history.jsonl", lines)
-        self._written = len(state.records)
-
-    def _history(self, count: int) -> list[dict]:
-        lines = (self.path / "history.jsonl").read_text().splitlines()
-        if len(lines) < count:
-            raise ValueError(f"history.jsonl has {len(lines)} lines, but {count} were written")
-        return [json.loads(line) for line in lines[:count]]
+        count, file = len(state.records), self.path / "history.jsonl"
+        lines = file.read_bytes().splitlines(keepends=True) if file.exists() else []
+        if not file.exists() or len(lines) > count:
+            write_atomic(file, b"".join(lines[:count]))
+        if not count:
+            self._written, self._last = 0, self._begin
 
 
-def _refuse_earlier(path: Path, config: dict) -> None:
-    if config.get("format") in OLD_FORMATS:
-        raise ValueError(
-            f"{path} has an earlier file format, which cannot be continued; use the version of "
-            "mpodis that wrote it, or run it again in another directory"
-        )
+def _read_config(path: Path) -> dict:
+    """The config.json of a run; errors as of `RunStore.read`."""
+    file = path / "config.json"
+    if not file.is_file():
+        raise FileNotFoundError(f"{path} is not a run: it has no config.json")
+    config = read_json(file)
+    found = config.get("format") if isinstance(config, dict) else None
+    check_format(path, found, FORMAT, what="a run of `disentangle`")
+    return config
+
+
+def _identity(config: dict) -> dict:
+    """What says of which run a checkpoint is, short enough to stand in each of them."""
+    circuits = _canonical([config["left"], config["right"], config["shape"], config["initial"]])
+    return {
+        "format": config["format"],
+        "fingerprint": config["fingerprint"],
+        "circuits": hashlib.sha256(circuits.encode()).hexdigest(),
+        "options": {k: x for k, x in config["options"].items() if k not in (*LIMITS, *MACHINE)},
+    }
+
+
+def _changed(there: dict, here: dict, *, but: tuple[str, ...]) -> list[str]:
+    """What differs between two descriptions of a run, options by their own names."""
+    names = {key for key in there.keys() | here.keys() if there.get(key) != here.get(key)}
+    if "options" in names:
+        names.remove("options")
+        a, b = (x.get("options") or {} for x in (there, here))
+        names |= {key for key in a.keys() | b.keys() if a.get(key) != b.get(key)}
+    return sorted(names.difference(but))
 
 
 def _described(problem: Problem, options: SearchOptions) -> dict:
@@ -335,6 +428,7 @@ class PieceStore:
         if path.is_file():
             raise ValueError(f"{path} is a file, but results are kept in a directory; give another")
         config = path / "config.json"
+        remove_parts(path)
         if config.exists():
             self._compare(read_json(config), wanted)
             return

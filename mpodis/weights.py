@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mpodis.conventions import padded_shape, to_numpy
-from mpodis.files import array_metadata, load_arrays, save_arrays
+from mpodis.files import array_metadata, check_format, load_arrays, save_arrays
 from mpodis.mpo import Compressed, as_compressed
 from mpodis.sites import legs_of, mpo_from_tensors, site_tensors
 
@@ -250,8 +250,9 @@ def load_mpo(path: str | os.PathLike) -> Compressed:
         If there is no such file, or it is truncated or holds something else.
     """
     arrays, header = load_arrays(path)
-    if header.get("format") != MPO_FORMAT:
-        raise ValueError(f"{path} does not hold an MPO; it was not written by `save_mpo`")
+    check_format(
+        path, header.get("format"), MPO_FORMAT, what="an MPO; it was not written by `save_mpo`"
+    )
     rows, columns = json.loads(header["shape"])
     tensors = [arrays[f"site.{k}"] for k in range(len(arrays))]
     error = json.loads(header["relative_error"])
@@ -260,7 +261,8 @@ def load_mpo(path: str | os.PathLike) -> Compressed:
 
 def holds_mpo(path: str | os.PathLike) -> bool:
     """Whether a file was written by `save_mpo`, by its header."""
-    return array_metadata(path).get("format") == MPO_FORMAT
+    family, _, _ = MPO_FORMAT.rpartition("-")  # also of a version that cannot be read
+    return array_metadata(path).get("format", "").startswith(f"{family}-")
 
 
 def _as_operator(operator: Operator | MatrixProductState) -> Operator:

@@ -1,10 +1,9 @@
 """What the tests of interrupted runs share: the same result, and a history's lines."""
 
-import json
-
 from numpy.testing import assert_array_equal
 
 from mpodis.sites import site_tensors
+from mpodis.store import RunStore
 
 
 def arrays(result):
@@ -24,4 +23,6 @@ def assert_same_result(a, b):
 
 
 def lines(path):
-    return [json.loads(line) for line in (path / "history.jsonl").read_text().splitlines()]
+    """All records of a history, its checksums compared."""
+    store, *_ = RunStore.read(path)
+    return store.history()

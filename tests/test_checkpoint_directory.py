@@ -1,6 +1,5 @@
 """The directory of a run: what it keeps, and what is refused."""
 
-import json
 from functools import cache
 
 import numpy as np
@@ -9,6 +8,7 @@ from numpy.testing import assert_array_equal
 
 import mpodis.disentangling as run_module
 from mpodis.disentangling import disentangle, resume
+from mpodis.files import read_json
 from mpodis.mpo import compress
 from mpodis.optimise.search import Search
 from mpodis.options import SearchOptions
@@ -38,7 +38,7 @@ def test_a_run_keeps_its_problem_history_and_settings(tmp_path):
     path = tmp_path / "a" / "b"
     assert all((path / name).is_file() for name in FILES)
     assert [list(x) for x in lines(path)] == [list(x) for x in result.history.records]
-    config = json.loads((path / "config.json").read_text())
+    config = read_json(path / "config.json")
     assert SearchOptions.from_dict(config["options"]) == result.options
     assert_same_result(result, disentangle(operator(8, 8), **OPTIONS))
 
@@ -57,22 +57,22 @@ def test_a_finished_run_is_only_read(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"seed": 1}, "options"),
-        ({"tol": 0.5}, "options"),
-        ({"left": 2}, "left, right"),
-        ({"right": 2}, "right"),
-        ({"group": "O"}, "left, right"),
-        ({"inputs": np.eye(8)}, "fingerprint"),
-        ({"operator": compress(np.eye(8)).mpo}, "fingerprint"),
-        ({"operator": operator(8, 4)}, "fingerprint, right, shape"),
-        ({"shape": (7, 8)}, "shape"),
+        ({"seed": 1}, "seed differs"),
+        ({"tol": 0.5, "n_init": 3}, "n_init, tol differ"),
+        ({"left": 2}, "left, right differ"),
+        ({"right": 2}, "right differs"),
+        ({"group": "O"}, "left, right differ"),
+        ({"inputs": np.eye(8)}, "fingerprint differs"),
+        ({"operator": compress(np.eye(8)).mpo}, "fingerprint differs"),
+        ({"operator": operator(8, 4)}, "fingerprint, right, shape differ"),
+        ({"shape": (7, 8)}, "shape differs"),
     ],
 )
 def test_another_run_in_the_same_directory_is_an_error(tmp_path, change, named):
     options = {"operator": operator(8, 8), **OPTIONS, "run_dir": tmp_path}
     disentangle(**options)
     before = {name: (tmp_path / name).read_bytes() for name in FILES}
-    text = rf"holds another run \(its {named} differ\); choose another run_dir, or delete this one"
+    text = rf"holds another run \(its {named}\); choose another run_dir, or delete this one"
     with pytest.raises(ValueError, match=text):
         disentangle(**{**options, **change})
     assert before == {name: (tmp_path / name).read_bytes() for name in FILES}
@@ -84,7 +84,7 @@ def test_a_directory_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="is not a run: it has no config.json"):
         resume(tmp_path)
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(ValueError, match="is not a run of `disentangle`"):
+    with pytest.raises(ValueError, match="does not hold a run of `disentangle`"):
         resume(tmp_path)
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(ValueError, match="config.json is not valid JSON"):

@@ -167,7 +167,8 @@ def test_a_run_that_another_process_works_on(mpodis, run):
     with locked(run):
         code, _, err = mpodis("resume", "run", "--max-sweeps", "9")
     assert code == 1
-    assert re.fullmatch("mpodis: another process is working in run; .*`mpodis watch run`.*\n", err)
+    holder = rf"another process is working in run \(process {os.getpid()} on \S+ since 20.*\);"
+    assert re.fullmatch(rf"mpodis: {holder} follow it with `mpodis watch run`.*\n", err)
 
 
 # --- following a run
@@ -178,7 +179,7 @@ def forget_the_end(run):
     file = run / "checkpoint.safetensors"
     arrays, header = load_arrays(file)
     state = json.loads(header["state"]) | {"ended": "", "status": ""}
-    save_arrays(file, arrays, metadata={"state": json.dumps(state)})
+    save_arrays(file, arrays, metadata=header | {"state": json.dumps(state)})
 
 
 def test_watch_tells_whether_a_run_goes_on(mpodis, run):

@@ -222,7 +222,7 @@ def test_the_contraction_path_is_the_users_choice(optimize, tmp_path):
         given = ctg.RandomGreedyOptimizer(max_repeats=4, seed=3, parallel=False)
     if optimize == "path":
         disentangle(mpo, **options, run_dir=tmp_path / "plain")
-        path = RunStore(tmp_path / "plain").load().plan["ssa_path"]
+        path = RunStore.read(tmp_path / "plain")[0].load().plan["ssa_path"]
         given = ssa_to_linear(path, len(path) + 1)
     found = disentangle(mpo, **options, optimize=given, run_dir=tmp_path / "run")
     # gates are visited along the tree: the same beginning, and about as good an end
@@ -231,7 +231,7 @@ def test_the_contraction_path_is_the_users_choice(optimize, tmp_path):
     assert_allclose(f[0][-1], f[1][-1], atol=2e-2)
     assert found.options.optimize == (optimize if isinstance(given, str) else None)
     # the path is stored, so that a resumed run repeats it whatever found it
-    assert RunStore(tmp_path / "run").load().plan["ssa_path"]
+    assert RunStore.read(tmp_path / "run")[0].load().plan["ssa_path"]
     assert_array_equal(
         resume(tmp_path / "run").factorization.to_dense(), found.factorization.to_dense()
     )

@@ -63,13 +63,16 @@ def test_sweeps_count_as_begun(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"format": "mpodis-disentangle-1"}', "is not the directory of a job of this package"),
+        (
+            '{"format": "mpodis-disentangle-1"}',
+            "does not hold the directory of a job of this package",
+        ),
         ('{"format": "mpodis-run-1", "version": "0.1.0"}', "was written by mpodis 0.1.0, whose op"),
-        ('{"format": "mpodis-job-2", "job": "bake"}', "job 'bake' is not known; use one of run, d"),
-        ("[1, 2]", "is not the directory of a job"),
+        ('{"format": "mpodis-job-3", "job": "bake"}', "job 'bake' is not known; use one of run, d"),
+        ("[1, 2]", "does not hold the directory of a job"),
         ('{"format": ', "is not valid JSON"),
         (
-            '{"format": "mpodis-job-2", "job": "run", "config": {"sed": 1}}',
+            '{"format": "mpodis-job-3", "job": "run", "config": {"sed": 1}}',
             r"unknown option 'sed'; did you mean 'seed'\?",
         ),
     ],

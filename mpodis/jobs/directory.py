@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -9,17 +10,24 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mpodis import __version__
-from mpodis.files import locked, read_json, write_json
+from mpodis.files import array_metadata, check_format, locked, read_json, write_json
 from mpodis.options import Config
+
+if TYPE_CHECKING:
+    from mpodis.factorization import Factorization
 
 __all__ = ["JobDirectory", "check_new", "interrupts_raise"]
 
-FORMAT = "mpodis-job-2"
+FORMAT = "mpodis-job-3"
+READ = "mpodis-job-2"
+"""Format of version 0.2.0: results are read, but what has not ended cannot be continued."""
 EARLIER = "mpodis-run-1"
 """Format of version 0.1.0, whose options have other names."""
+LIMITS = ("max_sweeps", "max_seconds")
+"""Options that `reopen` may change."""
 
 
 class JobDirectory:
@@ -28,7 +36,7 @@ class JobDirectory:
     ::
 
         config.json     job, options, version
-        stages/         one JSON file for every stage that is done
+        stages/         one JSON file for every stage that is done, with the job and its options
         results.json    everything the report shows; written when the job has ended
         report.html     the page
         lock            held by the process that does the job
@@ -42,9 +50,12 @@ class JobDirectory:
         """A new directory for the job of a title; a ValueError if there is something in it."""
         path = Path(path)
         check_new(path)
-        (path / "stages").mkdir(parents=True, exist_ok=True)
-        record = {"format": FORMAT, "version": __version__, "job": job}
-        write_json(path / "config.json", record | {"config": options.to_dict()})
+        path.mkdir(parents=True, exist_ok=True)
+        with locked(path):
+            check_new(path)  # another process may have begun there since
+            (path / "stages").mkdir(exist_ok=True)
+            record = {"format": FORMAT, "version": __version__, "job": job}
+            write_json(path / "config.json", record | {"config": options.to_dict()})
         return cls(path)
 
     @classmethod
@@ -58,7 +69,7 @@ class JobDirectory:
         FileNotFoundError
             If there is no config.json.
         ValueError
-            If that is not one of a job, or of an earlier format.
+            If that is not one of a job, is damaged, or of the format of another version.
         """
         path = Path(path)
         if not (path / "config.json").is_file():
@@ -70,8 +81,8 @@ class JobDirectory:
                 f"{path} was written by mpodis {record.get('version')}, whose options had other "
                 "names; open it with that version, or run the job again"
             )
-        if found != FORMAT:
-            raise ValueError(f"{path} is not the directory of a job of this package")
+        if found != READ or not cls(path).has_ended:
+            check_format(path, found, FORMAT, what="the directory of a job of this package")
         return cls(path), record["job"], record.get("config", {})
 
     def lock(self) -> AbstractContextManager[None]:
@@ -85,11 +96,58 @@ class JobDirectory:
         for file in (self.path / "results.json", *self.path.glob("stages/*.json")):
             file.unlink(missing_ok=True)
 
+    def _run(self) -> dict[str, Any]:
+        """What says of which run a file is: its job and options."""
+        record = read_json(self.path / "config.json")
+        return {"format": record["format"], "job": record["job"], "options": record["config"]}
+
+    @property
+    def identity(self) -> str:
+        """Hash of the job and its options, without those that may change when it goes on."""
+        run = self._run()
+        run["options"] = {k: x for k, x in run["options"].items() if k not in LIMITS}
+        return hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()
+
     def has_stage(self, name: str) -> bool:
         return self._stage_file(name).exists()
 
     def read_stage(self, name: str) -> dict:
-        return read_json(self._stage_file(name))
+        """The result of a stage that is done.
+
+        Raises
+        ------
+        FileNotFoundError, ValueError
+            If it is not done, or its file is damaged or belongs to another run; the error names
+            what differs.
+        """
+        file, here = self._stage_file(name), self._run()
+        stored = read_json(file)
+        there = stored.get("run", {}) if isinstance(stored, dict) else {}
+        a, b = (x | x.get("options", {}) for x in (there, here))
+        differ = sorted(k for k in a.keys() | b.keys() if k != "options" and a.get(k) != b.get(k))
+        if differ:
+            raise ValueError(
+                f"{file} belongs to another run than {self.path / 'config.json'} (its "
+                f"{', '.join(differ)} {'differs' if len(differ) == 1 else 'differ'}); delete it, "
+                "and it is done again"
+            )
+        return stored["value"]
+
+    def save_factorization(self, file: Path, found: Factorization) -> None:
+        """Write a factorization with the identity of this run."""
+        found.save(file, metadata={"run": self.identity})
+
+    def load_factorization(self, file: Path) -> Factorization:
+        """Read a factorization of this run; a ValueError if it is damaged or of another run."""
+        from mpodis.factorization import load_factorization  # takes quimb
+
+        found = load_factorization(file)
+        if array_metadata(file).get("run", self.identity) != self.identity:
+            raise ValueError(
+                f"{file} belongs to another run than {self.path / 'config.json'}; delete it, and "
+                f"make it again with `mpodis resume {self.path}`"
+            )
+        return found
 
     def _stage_file(self, name: str) -> Path:
         return self.path / "stages" / f"{name}.json"
@@ -100,7 +158,7 @@ class JobDirectory:
             return self.read_stage(name)
         with interrupts_raise():
             value = work()
-        write_json(self._stage_file(name), value)
+        write_json(self._stage_file(name), {"run": self._run(), "value": value})
         return json.loads(json.dumps(value))  # as a resumed job reads it
 
     def has_begun(self) -> bool:
@@ -127,12 +185,21 @@ class JobDirectory:
 
 
 def check_new(path: str | os.PathLike) -> None:
-    """Raise a ValueError if there is something in the place of a new directory."""
+    """Raise a ValueError if there is something in the place of a new directory.
+
+    What a process leaves that was killed before it could write config.json is nothing.
+    """
     path = Path(path)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    if path.exists() and not (path.is_dir() and all(map(_is_left_over, path.iterdir()))):
         raise ValueError(
             f"{path} is not empty; choose another directory, or go on with `mpodis resume {path}`"
         )
+
+
+def _is_left_over(entry: Path) -> bool:
+    if entry.name == "stages":
+        return entry.is_dir() and not any(entry.iterdir())
+    return entry.name == "lock" or entry.suffix == ".part"
 
 
 @contextmanager
@@ -140,6 +207,7 @@ def interrupts_raise() -> Iterator[None]:
     """Let Ctrl-C raise KeyboardInterrupt, which `disentangle` alone would answer with a result.
 
     The results of a job must not hold a search that was stopped; `mpodis resume` goes on with it.
+    A second Ctrl-C ends the process at once, and its workers with it; no file is left half written.
     """
     before = signal.getsignal(signal.SIGINT)
     in_main = threading.current_thread() is threading.main_thread()
@@ -154,4 +222,5 @@ def interrupts_raise() -> Iterator[None]:
 
 
 def _raise(number: int, frame: object) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     raise KeyboardInterrupt

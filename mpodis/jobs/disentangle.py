@@ -155,7 +155,8 @@ def run(
                 run_dir=directory.path / objective,
                 progbar=progbar,
             )
-            found.factorization.save(directory.path / f"{objective}.safetensors")
+            file = directory.path / f"{objective}.safetensors"
+            directory.save_factorization(file, found.factorization)
             rows.append(_row(found, directory))
     parameters = max(row["gates"] + row["core_parameters"] for row in rows)
     return directory.finish(

@@ -45,7 +45,7 @@ def export_run(source: Path, folder: Path, *, format: str = "qasm3") -> list[Exp
         raise ValueError(f"{folder} is not empty; choose another folder")
     return [
         export_circuits(
-            load_factorization(file),
+            run.load_factorization(file),
             folder / file.relative_to(run.path).with_suffix(""),
             format=format,
         )

@@ -57,7 +57,8 @@ def run(
     )
     (directory.path / "front").mkdir(exist_ok=True)
     for point in found.front:
-        point.factorization.save(directory.path / "front" / f"{point.cnots}.safetensors")
+        file = directory.path / "front" / f"{point.cnots}.safetensors"
+        directory.save_factorization(file, point.factorization)
     bonds = " ".join(map(str, compressed.bonds)) or "none"
     return directory.finish(
         {

@@ -20,7 +20,7 @@ from mpodis.circuit.ansatz import brickwall
 from mpodis.data import Dataset, load_data
 from mpodis.disentangling import disentangle
 from mpodis.environments.arrays import Backend
-from mpodis.factorization import Factorization, load_factorization, sandwich
+from mpodis.factorization import Factorization, sandwich
 from mpodis.files import load_arrays, save_arrays
 from mpodis.jobs.directory import JobDirectory
 from mpodis.jobs.layer_in_network import LayerInNetwork
@@ -128,10 +128,11 @@ def _one_network(
             "seed %d, depth %d, %s: overlap %.4f (bound %.4f), accuracy %.2f %%",
             *(seed, depth, objective, found.overlap, found.bound, rows[-1]["accuracy"]),
         )
-        found.factorization.save(_factorization_file(directory, seed, key))
+        directory.save_factorization(_factorization_file(directory, seed, key), found.factorization)
     # the deepest circuits, by the objective that was named last, are executed
     deepest, objective = cases[-1]
-    last = load_factorization(_factorization_file(directory, seed, f"depth{deepest}-{objective}"))
+    file = _factorization_file(directory, seed, f"depth{deepest}-{objective}")
+    last = directory.load_factorization(file)
     parameters = max(row["core"] + row["gates"] for row in rows)
     baselines = directory.stage(
         f"{name}-baselines", lambda: {"rows": _baselines(mpo, layer, options, parameters)}

@@ -133,7 +133,7 @@ def _name(folder: Path, run: Path) -> str:
 def _found(file: Path) -> str:
     """What a finished stage or piece says of itself, as the end of a line."""
     if file.suffix == ".json":
-        value = read_json(file)
+        value = read_json(file).get("value")
         seconds = value.get("seconds") if isinstance(value, dict) else None
         return f" in {seconds:.1f} s" if isinstance(seconds, int | float) else ""
     notes = json.loads(array_metadata(file).get("notes", "{}"))
