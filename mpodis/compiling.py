@@ -524,7 +524,7 @@ def load_run(
     Raises
     ------
     FileNotFoundError, ValueError
-        There is no run, or it has not written a checkpoint yet.
+        There is no run, it has not written a checkpoint yet, or its last one is damaged.
     """
     path = Path(run_dir)
     if not is_compile_run(path):
