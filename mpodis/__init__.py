@@ -99,6 +99,7 @@ _HOME = {
         "site_order",
         "truncated_mpo",
     ),
+    "study": ("Study", "StudyResults", "load_study"),
     "synthesis": ("Synthesis", "synthesise"),
     "tables": ("Table",),
     "weights": ("load_mpo", "save_mpo"),

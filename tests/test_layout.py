@@ -56,6 +56,7 @@ ORDER = (
     "quantum",
     "explorer",
     "jobs",
+    "study",
     "paper",
     "report",
     "cli",
@@ -64,9 +65,9 @@ RANK = {name: rank for rank, name in enumerate(ORDER)}
 
 # Who may import what is heavy or optional; a library's relatives are listed with it.
 HOMES = {
-    "mpodis.quantum": {"quantum", "jobs", "paper", "report", "cli"},
+    "mpodis.quantum": {"quantum", "jobs", "study", "paper", "report", "cli"},
     "qiskit": {"quantum"},
-    "torch": {"data", "jobs", "nn", "paper"},
+    "torch": {"data", "jobs", "nn", "paper", "study"},
 }
 RELATIVES = {
     "qiskit_aer": "qiskit",

@@ -1,0 +1,4 @@
+"""stub to be replaced"""
+
+
+def write_page(study): ...

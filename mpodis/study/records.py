@@ -1,0 +1,218 @@
+"""The directory of a study: one record a case, and what failed.
+
+::
+
+    study.json            what is computed, and the content of the files that are read
+    cases/KEY.json        settings, seed, scalars, and the hash of the arrays' file
+    cases/KEY.safetensors arrays of the case, where it has any
+    failed/KEY.json       settings, and the traceback
+    runs/KEY/             of a case under way that can go on where it was killed
+    index.html            the page that is rewritten as cases finish
+    lock                  held by the process that hands out the cases
+
+A record is written by the process that computed it: first the arrays, then the JSON, each
+atomically. A case is done when its JSON is there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mpodis.files import load_arrays, read_json, save_arrays, write_json
+from mpodis.study.measured import Variable
+
+__all__ = ["DamagedRecord", "Record", "StudyDirectory"]
+
+FORMAT = "mpodis-study-1"
+
+
+class DamagedRecord(ValueError):
+    """A file of a record is not what was written."""
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """What one case gave.
+
+    Attributes
+    ----------
+    key : str
+    settings : dict
+        As the case had them, by names with dots.
+    seed : int or None
+    scalars : dict
+        Numbers, texts and truth values that the function returned.
+    arrays : dict of Variable
+    seconds, cpu_seconds : float
+        Wall and CPU time of the call.
+    where : dict
+        Host and code, and when it was finished.
+    """
+
+    key: str
+    settings: dict[str, Any]
+    seed: int | None
+    scalars: dict[str, Any]
+    arrays: dict[str, Variable]
+    seconds: float
+    cpu_seconds: float
+    where: dict[str, Any]
+
+
+class StudyDirectory:
+    """Reads and writes the files of a study."""
+
+    def __init__(self, path: str | os.PathLike) -> None:
+        self.path = Path(path)
+
+    # --- the study
+
+    @property
+    def exists(self) -> bool:
+        return (self.path / "study.json").is_file()
+
+    def read_study(self) -> dict[str, Any]:
+        """What `write_study` wrote.
+
+        Raises
+        ------
+        FileNotFoundError, ValueError
+            There is no study, or its format is not known.
+        """
+        if not self.exists:
+            raise FileNotFoundError(f"{self.path} is no directory of a study: no study.json")
+        found = read_json(self.path / "study.json")
+        if not isinstance(found, dict) or found.get("format") != FORMAT:
+            there = found.get("format") if isinstance(found, dict) else None
+            raise ValueError(
+                f"{self.path / 'study.json'} has the format {there!r}, this version reads {FORMAT}"
+            )
+        return found
+
+    def write_study(self, described: Mapping[str, Any]) -> None:
+        """Make the directory, and say what is in it."""
+        for folder in ("cases", "failed"):
+            (self.path / folder).mkdir(parents=True, exist_ok=True)
+        write_json(self.path / "study.json", {"format": FORMAT, **described})
+
+    # --- records
+
+    def keys(self) -> set[str]:
+        """Of the cases that are done."""
+        return _stems(self.path / "cases")
+
+    def failed_keys(self) -> set[str]:
+        return _stems(self.path / "failed")
+
+    def run_dir(self, key: str) -> Path:
+        """Where a case keeps what it needs to go on."""
+        return self.path / "runs" / key
+
+    def save(self, record: Record) -> None:
+        """Write a record; a failure of the same case before is forgotten."""
+        file = self.path / "cases" / f"{record.key}.json"
+        digest = ""
+        if record.arrays:
+            arrays = {name: variable.values for name, variable in record.arrays.items()}
+            save_arrays(file.with_suffix(".safetensors"), arrays, metadata={"key": record.key})
+            digest = _sha256(file.with_suffix(".safetensors"))
+        write_json(
+            file,
+            {
+                "format": FORMAT,
+                "key": record.key,
+                "settings": record.settings,
+                "seed": record.seed,
+                "scalars": record.scalars,
+                "arrays": {
+                    name: {
+                        "dims": list(v.dims),
+                        **({"attributes": v.attributes} if v.attributes else {}),
+                    }
+                    for name, v in record.arrays.items()
+                },
+                "arrays_sha256": digest,
+                "seconds": record.seconds,
+                "cpu_seconds": record.cpu_seconds,
+                "where": record.where,
+            },
+        )
+        (self.path / "failed" / file.name).unlink(missing_ok=True)
+
+    def load(self, key: str) -> Record:
+        """The record of a case.
+
+        Raises
+        ------
+        DamagedRecord
+            If one of its files is not what was written; the error names it.
+        """
+        file = self.path / "cases" / f"{key}.json"
+        try:
+            found = read_json(file)
+            if found["format"] != FORMAT or found["key"] != key:
+                raise ValueError(f"it is the record of {found['key']}, {found['format']}")
+            arrays = (
+                self._arrays(file.with_suffix(".safetensors"), found) if found["arrays"] else {}
+            )
+            return Record(
+                key,
+                found["settings"],
+                found["seed"],
+                found["scalars"],
+                arrays,
+                found["seconds"],
+                found["cpu_seconds"],
+                found["where"],
+            )
+        except DamagedRecord:
+            raise
+        except (ValueError, KeyError, TypeError, AttributeError, FileNotFoundError) as error:
+            raise DamagedRecord(
+                f"{file} is damaged ({error}); the next run of the study computes it again"
+            ) from None
+
+    def _arrays(self, file: Path, found: Mapping[str, Any]) -> dict[str, Variable]:
+        if not file.is_file() or _sha256(file) != found["arrays_sha256"]:
+            raise DamagedRecord(
+                f"{file} is damaged or gone (its content does not have the hash in the record); "
+                "the next run of the study computes it again"
+            )
+        arrays, _ = load_arrays(file)
+        return {
+            name: Variable(tuple(of["dims"]), arrays[name], of.get("attributes", {}))
+            for name, of in found["arrays"].items()
+        }
+
+    def remove(self, key: str) -> None:
+        """Drop a record, its JSON first."""
+        for suffix in (".json", ".safetensors"):
+            (self.path / "cases" / f"{key}{suffix}").unlink(missing_ok=True)
+
+    def save_failure(self, key: str, failure: Mapping[str, Any]) -> None:
+        write_json(self.path / "failed" / f"{key}.json", {"format": FORMAT, "key": key, **failure})
+
+    def load_failure(self, key: str) -> dict[str, Any]:
+        file = self.path / "failed" / f"{key}.json"
+        try:
+            return read_json(file)
+        except ValueError as error:
+            return {"key": key, "error": f"{file} is damaged ({error})", "traceback": ""}
+
+
+def _stems(folder: Path) -> set[str]:
+    """Names of the JSON files in a folder that are whole."""
+    try:
+        entries = os.listdir(folder)
+    except FileNotFoundError:
+        return set()
+    return {name[:-5] for name in entries if name.endswith(".json") and not name.startswith(".")}
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()

@@ -1,0 +1,308 @@
+"""What a study has found: tables, a pandas DataFrame, an xarray Dataset, files."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mpodis.files import write_atomic
+from mpodis.study.records import DamagedRecord, Record, StudyDirectory
+from mpodis.tables import Table, Tabular
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+__all__ = ["StudyResults", "StudyStatus", "load_study"]
+
+log = logging.getLogger(__name__)
+
+COSTS = ("seconds", "cpu_seconds")
+"""Measured of every case, beside what its function returns."""
+SHOWN = 4
+"""Quantities in a table where none are named."""
+
+
+def load_study(directory: str | os.PathLike) -> StudyResults:
+    """The results so far of the study in a directory, also while it runs.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        There is no study, or its format is not known.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from mpodis import Study, entanglement, load_study
+    >>> folder = tempfile.mkdtemp()
+    >>> grid = {"operator.n": [4, 6]}
+    >>> study = Study(entanglement, settings={"operator.kind": "random"}, grid=grid, seeds=2)
+    >>> _ = study.run(folder, progbar=False)
+    >>> load_study(folder).to_dataframe().shape
+    (4, 6)
+    """
+    found = StudyResults()
+    found.directory = Path(directory)
+    StudyDirectory(directory).read_study()
+    return found
+
+
+@dataclass(frozen=True)
+class StudyStatus(Tabular):
+    """How far a study is.
+
+    Attributes
+    ----------
+    name : str
+    directory : Path
+    total, done, failed : int
+        Cases.
+    is_running : bool
+        Whether a process hands out cases now.
+    seconds_left : float
+        From the median of the cases that are done and the number of workers; NaN before that.
+    """
+
+    name: str
+    directory: Path
+    total: int
+    done: int
+    failed: int
+    is_running: bool
+    seconds_left: float
+
+    @property
+    def left(self) -> int:
+        return self.total - self.done - self.failed
+
+    def table(self) -> Table:
+        rows: list[Sequence[object]] = [
+            ("cases", self.total),
+            ("done", self.done),
+            ("failed", self.failed),
+            ("left", self.left),
+            ("running", "yes" if self.is_running else "no"),
+            ("about, s left", self.seconds_left if self.left else 0),
+        ]
+        return Table((f"study {self.name}", ""), rows, notes=(str(self.directory),))
+
+
+class StudyResults(Tabular):
+    """Records of a study in its directory, as tables, arrays and figures; see `load_study`."""
+
+    directory: Path | None = None
+
+    # --- records
+
+    def _there(self) -> StudyDirectory:
+        if self.directory is None:
+            raise ValueError("the study has no records yet; run it: study.run(directory)")
+        return StudyDirectory(self.directory)
+
+    def described(self) -> dict[str, Any]:
+        """What the directory says of the study: name, function, axes, cases."""
+        return self._there().read_study()
+
+    def records(self) -> list[Record]:
+        """The records of all cases that are done, in the order of the cases.
+
+        A damaged one is left out, with a warning that names its file.
+        """
+        directory, described = self._there(), self.described()
+        there = directory.keys()
+        found = []
+        for case in described["cases"]:
+            if case["key"] in there:
+                try:
+                    found.append(directory.load(case["key"]))
+                except DamagedRecord as error:
+                    log.warning("%s", error)
+        return found
+
+    def failures(self) -> Table:
+        """The cases that failed, with the error of each; tracebacks are in the directory."""
+        directory = self._there()
+        failed = directory.failed_keys()
+        rows = []
+        for case in self.described()["cases"]:
+            if case["key"] in failed:
+                settings = ", ".join(f"{k}={v}" for k, v in case["settings"].items())
+                error = directory.load_failure(case["key"])["error"].splitlines()[0]
+                rows.append((settings, case["seed"], error, f"failed/{case['key']}.json"))
+        return Table(("case", "seed", "error", "traceback in"), rows, title="failed cases")
+
+    def status(self) -> StudyStatus:
+        """How many cases are done, failed and left, and about how long it takes."""
+        from mpodis.files import is_locked
+
+        directory, described = self._there(), self.described()
+        keys = {case["key"] for case in described["cases"]}
+        done, failed = directory.keys() & keys, directory.failed_keys() & keys
+        is_running = is_locked(directory.path)
+        left = len(keys) - len(done) - len(failed - done)
+        seconds = [_seconds(directory, key) for key in sorted(done)[:200]]
+        each = statistics.median(seconds) if seconds else math.nan
+        return StudyStatus(
+            described["name"],
+            directory.path,
+            len(keys),
+            len(done),
+            len(failed - done),
+            is_running,
+            each * left / max(described["workers"], 1),
+        )
+
+    # --- tables
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """One row a case that is done: settings, seed, scalars, seconds and CPU seconds."""
+        import pandas as pd
+
+        rows = [
+            {
+                **record.settings,
+                **({} if record.seed is None else {"seed": record.seed}),
+                **record.scalars,
+                "seconds": record.seconds,
+                "cpu_seconds": record.cpu_seconds,
+            }
+            for record in self.records()
+        ]
+        return pd.DataFrame(rows)
+
+    def table(self, *quantities: str) -> Table:
+        """Medians over the seeds, least and most in brackets, one row for all other settings.
+
+        Parameters
+        ----------
+        *quantities : str
+            Columns, by default the first numbers that the function returns, and the seconds.
+        """
+        described = self.described()
+        frame = self.to_dataframe()
+        names = list(described["axes"])
+        shown = self._quantities(frame, names, quantities)
+        rows = []
+        if len(frame):
+            groups = frame.groupby(names, sort=False, dropna=False) if names else [((), frame)]
+            for values, group in groups:
+                cells = [_spread(group[name].dropna().tolist()) for name in shown]
+                rows.append((*values, len(group), *cells))
+        status = self.status()
+        notes = [
+            *(("medians over the seeds (least to most)",) if len(described["seeds"]) > 1 else ()),
+            *(
+                (f"{status.failed} of {status.total} cases failed, see failures()",)
+                if status.failed
+                else ()
+            ),
+            *((f"{status.left} of {status.total} cases are left",) if status.left else ()),
+        ]
+        head = (*names, "cases", *shown)
+        return Table(head, rows, title=f"study {described['name']}", notes=tuple(notes))
+
+    def _quantities(
+        self, frame: pd.DataFrame, axes: Iterable[str], given: Sequence[str]
+    ) -> list[str]:
+        taken = {*axes, "seed"}
+        numeric = [n for n in frame.select_dtypes("number").columns if n not in taken]
+        for name in given:
+            if len(frame) and name not in frame.columns:
+                raise ValueError(
+                    f"the records have no number {name!r}; use one of {', '.join(numeric)}"
+                )
+        return list(given) or [*(n for n in numeric if n not in COSTS)][:SHOWN] + ["seconds"]
+
+    # --- arrays
+
+    def to_xarray(self) -> xr.Dataset:
+        """All records as one labelled Dataset.
+
+        Settings of the grid and the seed are axes (listed cases are one axis "case", with their
+        settings as coordinates along it); scalars are variables on these, arrays have their own
+        axes besides. What is missing is NaN.
+
+        Raises
+        ------
+        ImportError
+            If xarray is not installed.
+        """
+        from mpodis.study.dataset import dataset
+
+        return dataset(self.described(), self.records())
+
+    def export(self, path: str | os.PathLike) -> Path:
+        """Write all records to one file: .nc (netCDF 4), .parquet or .csv (without arrays).
+
+        Raises
+        ------
+        ValueError
+            If the name has another ending.
+        ImportError
+            If the library for it is not installed.
+        """
+        path = Path(path)
+        writers = {".nc": _write_netcdf, ".parquet": _write_parquet, ".csv": _write_csv}
+        if path.suffix not in writers:
+            raise ValueError(f"{path} must end in {', '.join(writers)}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        writers[path.suffix](self, path)
+        return path
+
+    # --- figures
+
+    def plot(self, quantity: str | Sequence[str], *, x: str, **options: Any) -> Any:
+        """Draw quantities against a coordinate, see `mpodis.study.plot_study`."""
+        from mpodis.study.figures import plot_study
+
+        return plot_study(self, quantity, x=x, **options)
+
+    def fit(self, quantity: str, *, x: str, **options: Any) -> Table:
+        """Exponents of power laws, see `mpodis.study.fit_powers`."""
+        from mpodis.study.figures import fit_powers
+
+        return fit_powers(self, quantity, x=x, **options)
+
+
+def _seconds(directory: StudyDirectory, key: str) -> float:
+    try:
+        return directory.load(key).seconds
+    except DamagedRecord:
+        return 0.0
+
+
+def _spread(values: Sequence[float]) -> object:
+    """Median, and least and most where they differ."""
+    from mpodis.tables import number
+
+    if not values:
+        return None
+    middle = statistics.median(values)
+    if len(values) == 1 or min(values) == max(values):
+        return middle
+    return f"{number(middle)} ({number(min(values))} to {number(max(values))})"
+
+
+def _write_csv(results: StudyResults, path: Path) -> None:
+    write_atomic(path, results.to_dataframe().to_csv(index=False))
+
+
+def _write_parquet(results: StudyResults, path: Path) -> None:
+    import io
+
+    stream = io.BytesIO()
+    results.to_dataframe().to_parquet(stream, index=False)
+    write_atomic(path, stream.getvalue())
+
+
+def _write_netcdf(results: StudyResults, path: Path) -> None:
+    from mpodis.study.dataset import to_netcdf
+
+    write_atomic(path, to_netcdf(results.to_xarray()))

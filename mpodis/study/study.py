@@ -1,0 +1,396 @@
+"""`Study`: a function over a grid of settings and seeds, each case computed once."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from mpodis.files import locked
+from mpodis.progress import Bar, bar
+from mpodis.study import running
+from mpodis.study.cases import Case, Labelled, code_of, expand, label_of, name_of, parameters_of
+from mpodis.study.records import DamagedRecord, StudyDirectory
+from mpodis.study.results import StudyResults
+from mpodis.tables import Table
+
+__all__ = ["FUNCTIONS", "Study"]
+
+log = logging.getLogger(__name__)
+
+FUNCTIONS = {
+    "compile_state": "mpodis.compiling:compile_state",
+    "compile_unitary": "mpodis.compiling:compile_unitary",
+    "compress": "mpodis.mpo:compress",
+    "disentangle": "mpodis.disentangling:disentangle",
+    "entanglement": "mpodis.measures:entanglement",
+    "evaluate": "mpodis.study.functions:evaluate",
+    "run": "mpodis.study.functions:run",
+    "train": "mpodis.study.functions:train",
+}
+"""Functions that a study file may name without their module."""
+
+PAGE_SECONDS = 2.0
+"""The page is rewritten no more often than this."""
+
+
+class Study(StudyResults):
+    """A function over a grid of settings and seeds.
+
+    Every combination of the listed cases, the values of the grid and the seeds is a case: one call
+    of the function, whose result is one record in the study's directory. A record is kept under a
+    hash of the settings, the content of the inputs, the seed and the code, so that what exists is
+    never computed again, and a further seed or value computes only itself.
+
+    Parameters
+    ----------
+    function : callable or str
+        Takes keyword arguments and returns a result of this package or a dict of numbers, texts and
+        arrays (``(dims, values)`` with named axes, as xarray takes them). By name: one of
+        `FUNCTIONS`, or "module:name" of any other that can be imported.
+    grid : mapping of name to values, optional
+        Settings that are varied, in every combination. ``"operator.n"`` is an entry of the setting
+        "operator". Values that are arrays, MPOs or layers may be a mapping of label to value.
+    settings : mapping, optional
+        Settings that are the same in all cases. A mapping with an entry "kind" is a target that
+        each case makes with its seed, see `mpodis.targets`.
+    cases : sequence of mappings, optional
+        Settings that belong together, instead of or beside the grid; all set the same names.
+    seeds : int or sequence of int
+        So many seeds from 0 on, or these. The function gets ``seed=``, as do the targets.
+    name : str, optional
+        By default that of the function.
+    code : str, optional
+        What stands for the code that the results depend on; records of other code are not taken
+        for these. By default the version of mpodis and, of a function that is not part of it, a
+        hash of its source.
+
+    Raises
+    ------
+    ValueError
+        If the function takes no setting of a name (the error says the nearest one), a value is
+        given twice, or there are seeds and nothing that takes them.
+    TypeError
+        If a setting has a type of which a record cannot say what it was.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from mpodis import Study, disentangle
+    >>> study = Study(
+    ...     disentangle,
+    ...     settings={"operator": {"kind": "random", "n": 4, "max_bond": 4}, "max_sweeps": 5},
+    ...     grid={"depth": [1, 2]},
+    ...     seeds=2,
+    ... )
+    >>> table = study.run(tempfile.mkdtemp(), progbar=False)
+    >>> table.columns
+    ('depth', 'cases', 'overlap', 's_avg', 'loss', 'bound', 'seconds')
+    >>> study.to_dataframe().groupby("depth")["overlap"].median().is_monotonic_increasing
+    True
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any] | str,
+        *,
+        grid: Mapping[str, Any] | None = None,
+        settings: Mapping[str, Any] | None = None,
+        cases: Sequence[Mapping[str, Any]] = (),
+        seeds: int | Sequence[int] = 1,
+        name: str | None = None,
+        code: str | None = None,
+    ) -> None:
+        self.function = find_function(function) if isinstance(function, str) else function
+        self.settings = dict(settings or {})
+        self.grid = {key: _values(key, given) for key, given in (grid or {}).items()}
+        self.listed = [dict(case) for case in cases]
+        self.seeds = _seeds(seeds)
+        self.name = name or getattr(self.function, "__name__", "study")
+        self.code = code_of(self.function) if code is None else code
+        self.cases: list[Case] = expand(
+            self.function,
+            settings=self.settings,
+            grid=self.grid,
+            cases=self.listed,
+            seeds=self.seeds,
+            code=self.code,
+        )
+        self.directory = None
+
+    def extended(
+        self, *, seeds: int | Sequence[int] | None = None, grid: Mapping[str, Any] | None = None
+    ) -> Study:
+        """The same study with other seeds, or with other values or further axes of the grid.
+
+        Run in the same directory it computes what is not there.
+        """
+        return Study(
+            self.function,
+            grid={**self.grid, **(grid or {})},
+            settings=self.settings,
+            cases=self.listed,
+            seeds=self.seeds if seeds is None else seeds,
+            name=self.name,
+            code=self.code,
+        )
+
+    def run(
+        self,
+        directory: str | os.PathLike,
+        *,
+        n_jobs: int = 1,
+        threads: int = 1,
+        client: Any = None,
+        retry: bool = False,
+        recompute: bool = False,
+        resumable: bool = False,
+        progbar: bool = True,
+    ) -> Table:
+        """Compute the cases that have no record yet; returns the table of all.
+
+        Ctrl-C ends the workers at once; what is stored stays, and the same call goes on. A case
+        that fails is listed (`failures`) and stops nothing.
+
+        Parameters
+        ----------
+        directory : path
+            New, or that of this study, perhaps with fewer values or seeds.
+        n_jobs : int
+            Processes on this machine (joblib's loky), -1 for one a core; 1 computes in this
+            process.
+        threads : int
+            Of the numerical libraries in every process. More of them change last bits.
+        client : distributed.Client, optional
+            Computes the cases on a Dask cluster instead. Its workers must see the directory under
+            the same path.
+        retry : bool
+            Compute cases again that failed.
+        recompute : bool
+            Allow inputs, or the code, to be other than those of records in the directory; these
+            cases are computed again.
+        resumable : bool
+            Give each case a ``run_dir=``, so that one that is killed goes on where it was; for
+            functions that take one, as `disentangle`.
+        progbar : bool
+            Show progress and the time left.
+
+        Raises
+        ------
+        ValueError
+            The directory holds another study, a file that it reads has changed, or the code has.
+        BlockingIOError
+            Another process computes this study.
+        OSError
+            The records cannot be written, as on a full disk; those before are kept.
+        """
+        workers = _workers(n_jobs, threads)
+        parameters = parameters_of(self.function)
+        if resumable and parameters is not None and "run_dir" not in parameters:
+            raise ValueError(f"resumable=True, but {name_of(self.function)} takes no run_dir=")
+        there = StudyDirectory(directory)
+        if there.exists:
+            self._check_same(there.read_study(), there, recompute)
+        elif there.path.exists() and any(there.path.iterdir()):
+            raise ValueError(
+                f"{there.path} is not empty and holds no study; give another directory"
+            )
+        there.path.mkdir(parents=True, exist_ok=True)
+        with locked(there.path):
+            there.write_study(self._described(workers if client is None else _cluster(client)))
+            self.directory = there.path
+            left = self._left(there, retry)
+            task = running.Task(
+                self.function,
+                str(there.path.resolve()),
+                self.code,
+                parameters is None or "seed" in parameters,
+                threads,
+                resumable,
+            )
+            if client is not None:
+                outcomes = running.on_dask(task, left, client)
+            elif workers == 1:
+                outcomes = running.here(task, left)
+            else:
+                outcomes = running.in_processes(task, left, min(workers, max(len(left), 1)))
+            self._follow(outcomes, len(left), progbar)
+        return self.table()
+
+    def _follow(self, outcomes: Iterator[running.Outcome], left: int, progbar: bool) -> None:
+        """Show and log what comes back, and rewrite the page."""
+        from mpodis.study.page import write_page
+
+        failures, written = 0, 0.0
+        total = len(self.cases)
+        with bar(total=total, desc=self.name, enabled=progbar, done=total - left) as shown:
+            try:
+                for outcome in outcomes:
+                    failures += bool(outcome.error)
+                    self._note(shown, outcome, failures)
+                    if time.monotonic() - written > PAGE_SECONDS:
+                        write_page(self)
+                        written = time.monotonic()
+            finally:
+                write_page(self)
+
+    def _note(self, shown: Bar, outcome: running.Outcome, failures: int) -> None:
+        if outcome.error:
+            log.warning("%s: a case failed: %s", self.name, outcome.error)
+        first = next(
+            ((name, value) for name, value in outcome.scalars.items() if isinstance(value, float)),
+            None,
+        )
+        figures: dict[str, Any] = {} if first is None else {first[0]: first[1]}
+        shown.update(**figures, **({"failed": str(failures)} if failures else {}))
+
+    def _left(self, there: StudyDirectory, retry: bool) -> list[Case]:
+        """The cases that are to be computed."""
+        done, failed = there.keys(), there.failed_keys()
+        left = []
+        for case in self.cases:
+            if case.key in done:
+                try:
+                    there.load(case.key)
+                    continue
+                except DamagedRecord as error:
+                    log.warning("%s", error)
+                    there.remove(case.key)
+            elif case.key in failed and not retry:
+                continue
+            left.append(case)
+        return left
+
+    def _check_same(self, found: Mapping[str, Any], there: StudyDirectory, recompute: bool) -> None:
+        if found["function"] != name_of(self.function):
+            raise ValueError(
+                f"{there.path} holds a study of {found['function']}, not of "
+                f"{name_of(self.function)}; give another directory"
+            )
+        if recompute or not there.keys():
+            return
+        if found["code"] != self.code:
+            raise ValueError(
+                f"the records in {there.path} were made by other code ({found['code']}; now "
+                f"{self.code}); recompute=True computes them again, another directory keeps them"
+            )
+        for path, digest in self._inputs().items():
+            if found["inputs"].get(path, digest) != digest:
+                raise ValueError(
+                    f"{path} has changed under the records in {there.path}; restore it, or compute "
+                    "them again with recompute=True, or give another directory"
+                )
+
+    def _inputs(self) -> dict[str, str]:
+        return {path: digest for case in self.cases for path, digest in case.inputs.items()}
+
+    def _described(self, workers: int) -> dict[str, Any]:
+        names = dict.fromkeys(name for case in self.listed for name in case)
+        axes = {
+            **{n: list(dict.fromkeys(label_of(c[n]) for c in self.listed)) for n in names},
+            **{n: [label_of(value) for value in values] for n, values in self.grid.items()},
+        }
+        return {
+            "name": self.name,
+            "function": name_of(self.function),
+            "code": self.code,
+            "settings": ", ".join(f"{n}={label_of(v)}" for n, v in self.settings.items()),
+            "axes": axes,
+            "listed": list(names),
+            "seeds": list(dict.fromkeys(case.seed for case in self.cases)),
+            "workers": workers,
+            "inputs": self._inputs(),
+            "cases": [
+                {"key": case.key, "settings": case.settings, "seed": case.seed}
+                for case in self.cases
+            ],
+        }
+
+    def __str__(self) -> str:
+        if self.directory is None:
+            return (
+                f"study {self.name} of {name_of(self.function)}: {len(self.cases)} cases, not run"
+            )
+        return str(self.status())
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return f"<p>{self}</p>" if self.directory is None else self.status()._repr_html_()
+
+
+def find_function(name: str) -> Callable[..., Any]:
+    """A function by its name in `FUNCTIONS`, or as "module:name".
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    import difflib
+
+    place = FUNCTIONS.get(name, name)
+    module, colon, attribute = place.partition(":")
+    if not colon:
+        near = difflib.get_close_matches(name, FUNCTIONS, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"use one of {', '.join(FUNCTIONS)}"
+        raise ValueError(f"there is no function {name!r}; {hint} Or name any other as module:name")
+    try:
+        found = importlib.import_module(module)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"there is no function {name!r}: {error}") from None
+    if not callable(found):
+        raise ValueError(f"{name!r} is no function")
+    return found
+
+
+def _values(name: str, given: Any) -> list[Any]:
+    """Values of an axis; those of a mapping keep their labels."""
+    if isinstance(given, Mapping):
+        return [Labelled(str(label), value) for label, value in given.items()]
+    if isinstance(given, str) or not isinstance(given, Sequence | range):
+        if hasattr(given, "tolist") and getattr(given, "ndim", 0) == 1:
+            return given.tolist()
+        raise ValueError(
+            f"the grid has {name}={label_of(given)!r}, which is not several values; write it as a "
+            "list, or among the settings"
+        )
+    return list(given)
+
+
+def _seeds(given: int | Sequence[int]) -> list[int]:
+    if isinstance(given, bool) or (isinstance(given, int) and given < 1):
+        raise ValueError(f"seeds={given!r} must be a number of seeds, 1 or more, or a list of them")
+    found = list(range(given)) if isinstance(given, int) else [int(seed) for seed in given]
+    if not found or len(set(found)) < len(found) or min(found) < 0:
+        raise ValueError(f"seeds={given!r} must be different whole numbers, 0 or more")
+    return found
+
+
+def _workers(n_jobs: int, threads: int) -> int:
+    """How many processes; with their threads no more than there are cores."""
+    import joblib
+
+    cores = joblib.cpu_count()
+    if isinstance(threads, bool) or not isinstance(threads, int) or not threads >= 1:
+        raise ValueError(f"threads={threads!r} must be a whole number, 1 or more")
+    if isinstance(n_jobs, bool) or not isinstance(n_jobs, int) or n_jobs == 0 or n_jobs < -1:
+        raise ValueError(f"n_jobs={n_jobs!r} must be a number of processes, or -1 for all cores")
+    if n_jobs == -1:
+        return max(1, cores // threads)
+    if n_jobs > 1 and n_jobs * threads > cores:
+        raise ValueError(
+            f"n_jobs={n_jobs} processes of threads={threads} are more than the {cores} cores here; "
+            "use n_jobs=-1"
+        )
+    return n_jobs
+
+
+def _cluster(client: Any) -> int:
+    """Threads of all workers of a Dask client."""
+    return max(1, sum(client.nthreads().values()))
