@@ -65,10 +65,9 @@ def dataset(described: Mapping[str, Any], records: Sequence[Record]) -> xr.Datas
 
 def _axes(described: Mapping[str, Any]) -> dict[str, Sequence[Any]]:
     """Axes in their order: the listed cases, the grid, the seed."""
-    axes = {name: values for name, values in described["axes"].items()}
-    for name in described["listed"]:
-        axes.pop(name)
-    if described["listed"]:
+    listed = described["listed"]
+    axes = {name: values for name, values in described["axes"].items() if name not in listed}
+    if listed:
         axes = {"case": list(range(len(_cases(described)))), **axes}
     if described["seeds"] != [None]:
         axes["seed"] = described["seeds"]

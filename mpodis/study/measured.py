@@ -73,14 +73,15 @@ def _flat(found: Mapping[str, Any], before: str = "") -> list[tuple[str, Any]]:
 
 
 def _variable(name: str, value: Any) -> Variable:
-    dims, attributes = None, {}
+    dims: tuple[str, ...] | None = None
+    attributes: dict[str, str] = {}
     if isinstance(value, Variable):
         return value
     if isinstance(value, tuple) and len(value) in (2, 3) and _are_dims(value[0]):
         dims = (value[0],) if isinstance(value[0], str) else tuple(value[0])
         attributes = dict(value[2]) if len(value) == 3 else {}
         value = value[1]
-    if hasattr(value, "detach"):
+    if hasattr(value, "detach"):  # a tensor of torch
         value = value.detach().cpu().numpy()
     try:
         array = np.asarray(value)

@@ -191,7 +191,9 @@ class StudyResults(Tabular):
         shown = self._quantities(frame, names, quantities)
         rows = []
         if len(frame):
-            groups = frame.groupby(names, sort=False, dropna=False) if names else [((), frame)]
+            groups: Any = [((), frame)]
+            if names:
+                groups = frame.groupby(names, sort=False, dropna=False)
             for values, group in groups:
                 cells = [_spread(group[name].dropna().tolist()) for name in shown]
                 rows.append((*values, len(group), *cells))
@@ -218,7 +220,8 @@ class StudyResults(Tabular):
                 raise ValueError(
                     f"the records have no number {name!r}; use one of {', '.join(numeric)}"
                 )
-        return list(given) or [*(n for n in numeric if n not in COSTS)][:SHOWN] + ["seconds"]
+        first = [name for name in numeric if name not in COSTS][:SHOWN]
+        return list(given) or [*first, "seconds"]
 
     # --- arrays
 

@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from mpodis.files import locked
 from mpodis.progress import Bar, bar
 from mpodis.study import running
@@ -119,7 +121,7 @@ class Study(StudyResults):
             seeds=self.seeds,
             code=self.code,
         )
-        self.directory = None
+        self.directory: Path | None = None
 
     def extended(
         self, *, seeds: int | Sequence[int] | None = None, grid: Mapping[str, Any] | None = None
@@ -245,7 +247,9 @@ class Study(StudyResults):
             None,
         )
         figures: dict[str, Any] = {} if first is None else {first[0]: first[1]}
-        shown.update(**figures, **({"failed": str(failures)} if failures else {}))
+        if failures:
+            figures["failed"] = str(failures)
+        shown.update(1, **figures)
 
     def _left(self, there: StudyDirectory, retry: bool) -> list[Case]:
         """The cases that are to be computed."""
@@ -354,7 +358,7 @@ def _values(name: str, given: Any) -> list[Any]:
     if isinstance(given, Mapping):
         return [Labelled(str(label), value) for label, value in given.items()]
     if isinstance(given, str) or not isinstance(given, Sequence | range):
-        if hasattr(given, "tolist") and getattr(given, "ndim", 0) == 1:
+        if isinstance(given, np.ndarray) and given.ndim == 1:
             return given.tolist()
         raise ValueError(
             f"the grid has {name}={label_of(given)!r}, which is not several values; write it as a "
