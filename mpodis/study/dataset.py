@@ -24,9 +24,12 @@ def dataset(described: Mapping[str, Any], records: Sequence[Record]) -> xr.Datas
 
     axes = _axes(described)
     shape = tuple(len(values) for values in axes.values())
+    of = {name: {v: k for k, v in enumerate(values)} for name, values in axes.items()}
+    if described["listed"]:
+        of["case"] = {settings: k for k, settings in enumerate(_cases(described))}
     place = {
         case["key"]: tuple(
-            position[_value(described, case, name)] for name, position in _positions(axes).items()
+            positions[_coordinate(described, case, name)] for name, positions in of.items()
         )
         for case in described["cases"]
     }
@@ -85,15 +88,12 @@ def _listed(described: Mapping[str, Any]) -> dict[str, list]:
     return {name: [case[k] for case in cases] for k, name in enumerate(described["listed"])}
 
 
-def _positions(axes: Mapping[str, Sequence[Any]]) -> dict[str, dict[Any, int]]:
-    return {name: {v: k for k, v in enumerate(values)} for name, values in axes.items()}
-
-
-def _value(described: Mapping[str, Any], case: Mapping[str, Any], name: str) -> Any:
+def _coordinate(described: Mapping[str, Any], case: Mapping[str, Any], name: str) -> Any:
+    """Of a case along an axis; the listed settings together along "case"."""
     if name == "seed":
         return case["seed"]
     if name == "case":
-        return _cases(described).index(tuple(case["settings"][n] for n in described["listed"]))
+        return tuple(case["settings"][n] for n in described["listed"])
     return case["settings"][name]
 
 
@@ -131,7 +131,7 @@ def to_netcdf(found: xr.Dataset) -> bytes:
     variables = {}
     for name, variable in found.data_vars.items():
         if variable.dtype.kind == "c":
-            values = np.stack([variable.values.real, variable.values.imag], -1)
+            values = np.stack([np.real(variable.values), np.imag(variable.values)], -1)
             variables[name] = ((*variable.dims, "re_im"), values, variable.attrs)
         elif variable.dtype == object:
             variables[name] = (variable.dims, variable.values.astype(str), variable.attrs)

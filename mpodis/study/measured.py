@@ -81,8 +81,9 @@ def _variable(name: str, value: Any) -> Variable:
         dims = (value[0],) if isinstance(value[0], str) else tuple(value[0])
         attributes = dict(value[2]) if len(value) == 3 else {}
         value = value[1]
-    if hasattr(value, "detach"):  # a tensor of torch
-        value = value.detach().cpu().numpy()
+    detach = getattr(value, "detach", None)
+    if detach is not None:  # a tensor of torch
+        value = detach().cpu().numpy()
     try:
         array = np.asarray(value)
     except ValueError:

@@ -144,6 +144,13 @@ class StudyDirectory:
         )
         (self.path / "failed" / file.name).unlink(missing_ok=True)
 
+    def written(self, key: str) -> int:
+        """When a record was written, in nanoseconds; 0 where there is none."""
+        try:
+            return os.stat(self.path / "cases" / f"{key}.json").st_mtime_ns
+        except FileNotFoundError:
+            return 0
+
     def load(self, key: str) -> Record:
         """The record of a case.
 

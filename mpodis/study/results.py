@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 COSTS = ("seconds", "cpu_seconds")
 """Measured of every case, beside what its function returns."""
+MANY = 200
+"""Cases from which the time of those that are left is estimated."""
 SHOWN = 4
 """Quantities in a table where none are named."""
 
@@ -40,18 +42,16 @@ def load_study(directory: str | os.PathLike) -> StudyResults:
     Examples
     --------
     >>> import tempfile
-    >>> from mpodis import Study, entanglement, load_study
+    >>> from mpodis import Study, disentangle, load_study
     >>> folder = tempfile.mkdtemp()
-    >>> grid = {"operator.n": [4, 6]}
-    >>> study = Study(entanglement, settings={"operator.kind": "random"}, grid=grid, seeds=2)
-    >>> _ = study.run(folder, progbar=False)
-    >>> load_study(folder).to_dataframe().shape
-    (4, 6)
+    >>> operator = {"kind": "random", "n": 3, "max_bond": 4}
+    >>> study = Study(disentangle, settings={"operator": operator}, grid={"depth": [1, 2]})
+    >>> table = study.run(folder, progbar=False)
+    >>> load_study(folder).to_dataframe()["depth"].tolist()
+    [1, 2]
     """
-    found = StudyResults()
-    found.directory = Path(directory)
     StudyDirectory(directory).read_study()
-    return found
+    return StudyResults(directory)
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,9 @@ class StudyStatus(Tabular):
 class StudyResults(Tabular):
     """Records of a study in its directory, as tables, arrays and figures; see `load_study`."""
 
-    directory: Path | None = None
+    def __init__(self, directory: str | os.PathLike | None = None) -> None:
+        self.directory = None if directory is None else Path(directory)
+        self._read: dict[str, tuple[int, Record]] = {}  # by key, with the time of the file
 
     # --- records
 
@@ -121,10 +123,17 @@ class StudyResults(Tabular):
         for case in described["cases"]:
             if case["key"] in there:
                 try:
-                    found.append(directory.load(case["key"]))
+                    found.append(self._record(directory, case["key"]))
                 except DamagedRecord as error:
                     log.warning("%s", error)
         return found
+
+    def _record(self, directory: StudyDirectory, key: str) -> Record:
+        """A record, from memory where its file is the one that was read."""
+        written = directory.written(key)
+        if key not in self._read or self._read[key][0] != written:
+            self._read[key] = (written, directory.load(key))
+        return self._read[key][1]
 
     def failures(self) -> Table:
         """The cases that failed, with the error of each; tracebacks are in the directory."""
@@ -147,7 +156,7 @@ class StudyResults(Tabular):
         done, failed = directory.keys() & keys, directory.failed_keys() & keys
         is_running = is_locked(directory.path)
         left = len(keys) - len(done) - len(failed - done)
-        seconds = [_seconds(directory, key) for key in sorted(done)[:200]]
+        seconds = [self._seconds(directory, key) for key in sorted(done)[:MANY]]
         each = statistics.median(seconds) if seconds else math.nan
         return StudyStatus(
             described["name"],
@@ -158,6 +167,12 @@ class StudyResults(Tabular):
             is_running,
             each * left / max(described["workers"], 1),
         )
+
+    def _seconds(self, directory: StudyDirectory, key: str) -> float:
+        try:
+            return self._record(directory, key).seconds
+        except DamagedRecord:
+            return 0.0
 
     # --- tables
 
@@ -272,13 +287,6 @@ class StudyResults(Tabular):
         from mpodis.study.figures import fit_powers
 
         return fit_powers(self, quantity, x=x, **options)
-
-
-def _seconds(directory: StudyDirectory, key: str) -> float:
-    try:
-        return directory.load(key).seconds
-    except DamagedRecord:
-        return 0.0
 
 
 def _spread(values: Sequence[float]) -> object:

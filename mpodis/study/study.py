@@ -106,6 +106,7 @@ class Study(StudyResults):
         name: str | None = None,
         code: str | None = None,
     ) -> None:
+        super().__init__()
         self.function = find_function(function) if isinstance(function, str) else function
         self.settings = dict(settings or {})
         self.grid = {key: _values(key, given) for key, given in (grid or {}).items()}
@@ -121,7 +122,6 @@ class Study(StudyResults):
             seeds=self.seeds,
             code=self.code,
         )
-        self.directory: Path | None = None
 
     def extended(
         self, *, seeds: int | Sequence[int] | None = None, grid: Mapping[str, Any] | None = None
@@ -258,7 +258,7 @@ class Study(StudyResults):
         for case in self.cases:
             if case.key in done:
                 try:
-                    there.load(case.key)
+                    self._record(there, case.key)
                     continue
                 except DamagedRecord as error:
                     log.warning("%s", error)
