@@ -682,12 +682,18 @@ def make_target(
     ...
     ValueError: planted_mpo has no argument 'dept'; did you mean 'depth'?
     """
-    _check_spec(spec)
+    check_target(spec)
     return _made(spec, {"seed": seed, "cache": cache})
 
 
-def _check_spec(spec: Mapping[str, Any]) -> None:
-    """A ValueError unless every table names a kind, and arguments that it has and needs."""
+def check_target(spec: Mapping[str, Any]) -> None:
+    """Check that every table names a kind, and arguments that it has and needs.
+
+    Raises
+    ------
+    ValueError
+        What does not fit, with the nearest name.
+    """
     if not _is_spec(spec):
         raise ValueError(f"the target {spec!r} has no kind; give one of {', '.join(TARGETS)}")
     kind = str(spec["kind"])
@@ -705,7 +711,7 @@ def _check_spec(spec: Mapping[str, Any]) -> None:
         raise ValueError(f"{kind} needs {', '.join(missing)}")
     for name in given:
         if _is_spec(spec[name]):
-            _check_spec(spec[name])
+            check_target(spec[name])
 
 
 def _hint(name: str, known: Iterable[str]) -> str:

@@ -101,14 +101,14 @@ def test_parts_of_settings_are_varied_by_names_with_dots():
 
     cases = expand(
         function,
-        settings={"operator": {"kind": "random", "max_bond": 2}},
+        settings={"operator": {"kind": "random_mpo", "max_bond": 2}},
         grid={"operator.n": [4, 6]},
         cases=[],
         seeds=[0],
         code="1",
     )
     assert [case.arguments["operator"] for case in cases] == [
-        {"kind": "random", "max_bond": 2, "n": n} for n in (4, 6)
+        {"kind": "random_mpo", "max_bond": 2, "n": n} for n in (4, 6)
     ]
     assert [case.label for case in cases] == ["operator.n=4, seed=0", "operator.n=6, seed=0"]
 
@@ -158,10 +158,17 @@ def test_other_refusals(tmp_path):
         Study("disentangel")
     with pytest.raises(ValueError, match="there is no function 'mpodis.mpo:nothing'"):
         Study("mpodis.mpo:nothing")
+    for operator, message in [
+        ({"kind": "random", "n": 4}, "kind='random' is no target"),
+        ({"kind": "random_mpo", "n": 4, "maxbond": 4}, "did you mean 'max_bond'"),
+        ({"kind": "random_mpo", "n": 4}, "random_mpo needs max_bond"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            Study(disentangle, settings={"operator": operator}, grid={"depth": [1]})
     with pytest.raises(TypeError, match="a object cannot be a setting"):
         Study(product, settings={"a": object()})
     with pytest.raises(FileNotFoundError, match="there is no file nowhere.npy"):
-        Study(disentangle, settings={"operator": {"kind": "file", "path": "nowhere.npy"}})
+        Study(disentangle, settings={"operator": {"kind": "load_operator", "path": "nowhere.npy"}})
     study = Study(product, settings={"a": 1})
     with pytest.raises(ValueError, match="run it"):
         study.to_dataframe()
@@ -244,7 +251,11 @@ def test_other_code_or_another_function_is_not_mixed_in(tmp_path):
 def test_a_file_that_changed_under_the_records_is_named(tmp_path):
     file = tmp_path / "w.npy"
     np.save(file, np.eye(4))
-    settings = {"operator": {"kind": "file", "path": str(file)}, "depth": 1, "max_sweeps": 2}
+    settings = {
+        "operator": {"kind": "load_operator", "path": str(file)},
+        "depth": 1,
+        "max_sweeps": 2,
+    }
     Study(disentangle, settings=settings).run(tmp_path / "study", progbar=False)
     before = contents(tmp_path / "study")
     np.save(file, 2 * np.eye(4) + 1)

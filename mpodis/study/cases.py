@@ -13,7 +13,7 @@ import inspect
 import itertools
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from mpodis import __version__
+from mpodis.targets import check_target
 
 __all__ = ["Case", "Labelled", "code_of", "expand", "fingerprint", "name_of", "parameters_of"]
 
@@ -119,7 +120,7 @@ def expand(
     every = [*settings, *grid, *(name for case in cases for name in case)]
     _check_names(function, parameters, every)
     _check_axes(settings, grid, cases)
-    is_seeded = _takes_seed(parameters) or _has_targets(settings, grid, cases)
+    is_seeded = _takes_seed(parameters) or _has_kinds(settings, grid, cases)
     if not is_seeded and len(seeds) > 1:
         raise ValueError(
             f"{len(seeds)} seeds are given, but {name_of(function)} takes no seed=, so that all "
@@ -136,6 +137,9 @@ def expand(
                     _case(function, parameters, given, shown, seed if is_seeded else None, code)
                 )
     _check_distinct(found)
+    for case in found:
+        for target in _targets(case.arguments):
+            check_target(target)
     return found
 
 
@@ -342,17 +346,25 @@ def _takes_seed(parameters: Mapping[str, Any] | None) -> bool:
     return parameters is None or "seed" in parameters
 
 
-def _has_targets(*given: Any) -> bool:
-    """Whether a target is described anywhere."""
-    todo = list(given)
-    while todo:
-        value = todo.pop()
-        if isinstance(value, Labelled):
-            value = value.value
-        if isinstance(value, Mapping):
-            if "kind" in value:
-                return True
-            todo += [*value.values()]
-        elif isinstance(value, list | tuple):
-            todo += value
-    return False
+def _has_kinds(settings: Mapping[str, Any], *varied: Any) -> bool:
+    """Whether a target is described anywhere, perhaps in parts."""
+    names = {*settings, *(name for given in varied for name in _names(given))}
+    return any(name.endswith(".kind") for name in names) or any(_targets([settings, *varied]))
+
+
+def _names(given: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> list[str]:
+    return [*given] if isinstance(given, Mapping) else [name for case in given for name in case]
+
+
+def _targets(value: Any) -> Iterator[Mapping[str, Any]]:
+    """The descriptions of targets, those inside others left to these."""
+    if isinstance(value, Labelled):
+        value = value.value
+    if isinstance(value, Mapping):
+        if "kind" in value:
+            yield value
+            return
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for entry in value:
+            yield from _targets(entry)

@@ -6,6 +6,7 @@
     cases/KEY.json        settings, seed, scalars, and the hash of the arrays' file
     cases/KEY.safetensors arrays of the case, where it has any
     failed/KEY.json       settings, and the traceback
+    networks/             trained for targets, each once
     runs/KEY/             of a case under way that can go on where it was killed
     index.html            the page that is rewritten as cases finish
     lock                  held by the process that hands out the cases
@@ -108,6 +109,11 @@ class StudyDirectory:
 
     def failed_keys(self) -> set[str]:
         return _stems(self.path / "failed")
+
+    @property
+    def networks(self) -> Path:
+        """Where networks are kept that targets are layers of."""
+        return self.path / "networks"
 
     def run_dir(self, key: str) -> Path:
         """Where a case keeps what it needs to go on."""

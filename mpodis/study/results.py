@@ -44,7 +44,7 @@ def load_study(directory: str | os.PathLike) -> StudyResults:
     >>> import tempfile
     >>> from mpodis import Study, disentangle, load_study
     >>> folder = tempfile.mkdtemp()
-    >>> operator = {"kind": "random", "n": 3, "max_bond": 4}
+    >>> operator = {"kind": "random_mpo", "n": 3, "max_bond": 4}
     >>> study = Study(disentangle, settings={"operator": operator}, grid={"depth": [1, 2]})
     >>> table = study.run(folder, progbar=False)
     >>> load_study(folder).to_dataframe()["depth"].tolist()
@@ -167,6 +167,10 @@ class StudyResults(Tabular):
             is_running,
             each * left / max(described["workers"], 1),
         )
+
+    def _check_record(self, directory: StudyDirectory, key: str) -> None:
+        """Read a record from its files, whatever is in memory; raises a `DamagedRecord`."""
+        self._read[key] = (directory.written(key), directory.load(key))
 
     def _seconds(self, directory: StudyDirectory, key: str) -> float:
         try:

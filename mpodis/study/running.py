@@ -16,6 +16,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from mpodis.advice import without_remarks
@@ -61,7 +62,7 @@ def compute(task: Task, case: Case) -> Outcome:
     try:
         with _threads(task.threads), without_remarks():
             began, began_cpu = time.perf_counter(), time.process_time()  # libraries are imported
-            arguments = _made(case.arguments, case.seed)
+            arguments = _made(case.arguments, case.seed, directory.networks)
             if case.seed is not None and task.is_seeded:
                 arguments["seed"] = case.seed
             if task.resumable:
@@ -107,14 +108,14 @@ def _where(task: Task) -> dict[str, Any]:
     return {"host": platform.node(), "code": task.code, "threads": task.threads, "finished": now}
 
 
-def _made(arguments: Any, seed: int | None) -> Any:
+def _made(arguments: Any, seed: int | None, cache: Path) -> Any:
     """The arguments with targets in the place of their descriptions."""
     if isinstance(arguments, dict) and "kind" in arguments:
-        from mpodis import targets
+        from mpodis.targets import make_target
 
-        return targets.make(arguments, seed=0 if seed is None else seed)
+        return make_target(arguments, seed=seed, cache=cache)
     if isinstance(arguments, dict):
-        return {name: _made(value, seed) for name, value in arguments.items()}
+        return {name: _made(value, seed, cache) for name, value in arguments.items()}
     return arguments
 
 

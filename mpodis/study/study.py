@@ -84,7 +84,7 @@ class Study(StudyResults):
     >>> from mpodis import Study, disentangle
     >>> study = Study(
     ...     disentangle,
-    ...     settings={"operator": {"kind": "random", "n": 4, "max_bond": 4}, "max_sweeps": 5},
+    ...     settings={"operator": {"kind": "random_mpo", "n": 4, "max_bond": 4}},
     ...     grid={"depth": [1, 2]},
     ...     seeds=2,
     ... )
@@ -258,7 +258,7 @@ class Study(StudyResults):
         for case in self.cases:
             if case.key in done:
                 try:
-                    self._record(there, case.key)
+                    self._check_record(there, case.key)
                     continue
                 except DamagedRecord as error:
                     log.warning("%s", error)
