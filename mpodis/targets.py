@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "TARGETS",
+    "check_target",
     "evolution_mpo",
     "load_operator",
     "make_target",
@@ -693,6 +694,13 @@ def check_target(spec: Mapping[str, Any]) -> None:
     ------
     ValueError
         What does not fit, with the nearest name.
+
+    Examples
+    --------
+    >>> check_target({"kind": "random_mpo", "n": 8})
+    Traceback (most recent call last):
+    ...
+    ValueError: random_mpo needs max_bond
     """
     if not _is_spec(spec):
         raise ValueError(f"the target {spec!r} has no kind; give one of {', '.join(TARGETS)}")
