@@ -23,7 +23,7 @@ __all__ = [
 COLOURS = {"overlap": "C0", "activations": "C1", "sensitivity": "C2"}
 LEAST_LOSS = 1e-16
 """Smaller losses, which are rounding, are drawn here."""
-_LABELS = {
+LABELS = {
     "overlap": "overlap f",
     "s_avg": r"$S_{avg}$ (nats)",
     "activations": "relative error of the activations",
@@ -205,14 +205,14 @@ def plot_history(
         else:
             columns = {name: history.path(name) for name in names}
             sweeps = range(len(columns[column]))
-        text = label or _LABELS.get(column, column)
+        text = label or LABELS.get(column, column)
         (line,) = ax.plot(sweeps, columns[column], label=text)
         if column == "overlap" and not np.isnan(columns["bound"]).all():
             ax.plot(sweeps, columns["bound"], ls=":", color=line.get_color(), lw=1)
             with_bound = True
     if with_bound:
         ax.plot([], [], ls=":", color="0.4", label="von Neumann bound")
-    ax.set(xlabel="sweep", ylabel=_LABELS.get(column, column))
+    ax.set(xlabel="sweep", ylabel=LABELS.get(column, column))
     ax.legend(fontsize="small")
     return ax
 
@@ -267,7 +267,7 @@ def plot_depth(
         curves[label] = value
     if reference is None and column == "s_avg" and len(before) == 1:
         reference = ("M", before.pop())
-    ylabel = _LABELS.get(column, column) if ylabel is None else ylabel
+    ylabel = LABELS.get(column, column) if ylabel is None else ylabel
     for k, (label, (depths, values)) in enumerate(curves.items()):
         colour = COLOURS.get(label, f"C{len(COLOURS) + k}" if label else "C0")
         ax.plot(depths, values, marker="o", label=label or ylabel, color=colour)
@@ -486,6 +486,6 @@ def plot_pareto(
             where, heights = [p["cnots"] for p in rows], [p[value] for p in rows]
             ax.plot(where, heights, "o", ms=4, mew=0, color=f"C{k}", alpha=alpha)
         ax.plot([], [], "o", ms=4, mew=0, color=f"C{k}", label=family)
-    ax.set(xlabel="CNOTs of both circuits", ylabel=_LABELS.get(value, value))
+    ax.set(xlabel="CNOTs of both circuits", ylabel=LABELS.get(value, value))
     ax.legend(fontsize="x-small")
     return ax

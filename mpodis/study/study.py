@@ -15,6 +15,7 @@ from mpodis.files import locked
 from mpodis.progress import Bar, bar
 from mpodis.study import running
 from mpodis.study.cases import Case, Labelled, code_of, expand, label_of, name_of, parameters_of
+from mpodis.study.live import LiveStudy
 from mpodis.study.records import DamagedRecord, StudyDirectory
 from mpodis.study.results import StudyResults
 from mpodis.tables import Table
@@ -204,7 +205,7 @@ class Study(StudyResults):
         with locked(there.path):
             there.write_study(self._described(workers if client is None else _cluster(client)))
             self.directory = there.path
-            left = self._left(there, retry)
+            left, done = self._sorted_out(there, retry)
             task = running.Task(
                 self.function,
                 str(there.path.resolve()),
@@ -219,25 +220,39 @@ class Study(StudyResults):
                 outcomes = running.here(task, left)
             else:
                 outcomes = running.in_processes(task, left, min(workers, max(len(left), 1)))
-            self._follow(outcomes, len(left), progbar)
+            self._follow(outcomes, done, len(left), progbar)
         return self.table()
 
-    def _follow(self, outcomes: Iterator[running.Outcome], left: int, progbar: bool) -> None:
+    def _follow(
+        self,
+        outcomes: Iterator[running.Outcome],
+        done: Sequence[running.Outcome],
+        left: int,
+        progbar: bool,
+    ) -> None:
         """Show and log what comes back, and rewrite the page."""
-        from mpodis.study.page import write_page
-
+        assert self.directory is not None
+        live = LiveStudy(self.directory)
+        for outcome in done:
+            live.add(outcome.key, outcome.scalars, outcome.seconds)
+        live.refresh()  # failures of earlier runs
         failures, written = 0, 0.0
-        total = len(self.cases)
-        with bar(total=total, desc=self.name, enabled=progbar, done=total - left) as shown:
+        with bar(
+            total=live.total, desc=self.name, enabled=progbar, done=live.total - left
+        ) as shown:
             try:
                 for outcome in outcomes:
                     failures += bool(outcome.error)
                     self._note(shown, outcome, failures)
+                    if outcome.error:
+                        live.fail(outcome.key, outcome.error)
+                    else:
+                        live.add(outcome.key, outcome.scalars, outcome.seconds)
                     if time.monotonic() - written > PAGE_SECONDS:
-                        write_page(self)
+                        _write_page(live, is_running=True)
                         written = time.monotonic()
             finally:
-                write_page(self)
+                _write_page(live, is_running=False)
 
     def _note(self, shown: Bar, outcome: running.Outcome, failures: int) -> None:
         if outcome.error:
@@ -251,14 +266,18 @@ class Study(StudyResults):
             figures["failed"] = str(failures)
         shown.update(1, **figures)
 
-    def _left(self, there: StudyDirectory, retry: bool) -> list[Case]:
-        """The cases that are to be computed."""
-        done, failed = there.keys(), there.failed_keys()
-        left = []
+    def _sorted_out(
+        self, there: StudyDirectory, retry: bool
+    ) -> tuple[list[Case], list[running.Outcome]]:
+        """The cases that are to be computed, and what those gave that are done."""
+        there_are, failed = there.keys(), there.failed_keys()
+        left, done = [], []
         for case in self.cases:
-            if case.key in done:
+            if case.key in there_are:
                 try:
                     self._check_record(there, case.key)
+                    record = self._record(there, case.key)
+                    done.append(running.Outcome(case.key, record.seconds, record.scalars))
                     continue
                 except DamagedRecord as error:
                     log.warning("%s", error)
@@ -266,7 +285,7 @@ class Study(StudyResults):
             elif case.key in failed and not retry:
                 continue
             left.append(case)
-        return left
+        return left, done
 
     def _check_same(self, found: Mapping[str, Any], there: StudyDirectory, recompute: bool) -> None:
         if found["function"] != name_of(self.function):
@@ -324,6 +343,15 @@ class Study(StudyResults):
 
     def _repr_html_(self) -> str:
         return f"<p>{self}</p>" if self.directory is None else self.status()._repr_html_()
+
+
+def _write_page(live: LiveStudy, *, is_running: bool) -> None:
+    from mpodis.study.page import write_page
+
+    try:
+        write_page(live, is_running=is_running)
+    except OSError as error:  # records matter, and theirs are raised
+        log.warning("the page of the study could not be written: %s", error)
 
 
 def find_function(name: str) -> Callable[..., Any]:
