@@ -225,8 +225,8 @@ def _identity(value: Any, inputs: dict[str, str]) -> Any:
         return value
     if isinstance(value, Mapping):
         found = {str(name): _identity(entry, inputs) for name, entry in value.items()}
-        if "kind" in value and isinstance(value.get("path"), str):
-            path = value["path"]
+        path = _unlabelled(value.get("path"))
+        if "kind" in value and isinstance(path, str):
             found["path"] = inputs[path] = _file_hash(path)  # what is in it, not where it lies
         return found
     if isinstance(value, list | tuple):

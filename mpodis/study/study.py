@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from mpodis.files import locked
+from mpodis.files import locked, write_atomic
 from mpodis.progress import Bar, bar
 from mpodis.study import running
 from mpodis.study.cases import Case, Labelled, code_of, expand, label_of, name_of, parameters_of
 from mpodis.study.live import LiveStudy
 from mpodis.study.records import DamagedRecord, StudyDirectory
 from mpodis.study.results import StudyResults
+from mpodis.study.toml import check_figures, check_tables, read, write
 from mpodis.tables import Table
 
 __all__ = ["FUNCTIONS", "Study"]
@@ -70,6 +71,13 @@ class Study(StudyResults):
         What stands for the code that the results depend on; records of other code are not taken
         for these. By default the version of mpodis and, of a function that is not part of it, a
         hash of its source.
+    description : str, optional
+        A sentence for readers, as on the page of the study.
+    minutes : float, optional
+        About how long it takes on two cores, for readers.
+    figures, tables : sequence of mappings, optional
+        What `mpodis study run` makes at the end: arguments of `plot` by their names, and perhaps a
+        "name"; and "quantities", a list for `table`.
 
     Raises
     ------
@@ -106,6 +114,10 @@ class Study(StudyResults):
         seeds: int | Sequence[int] = 1,
         name: str | None = None,
         code: str | None = None,
+        description: str = "",
+        minutes: float | None = None,
+        figures: Sequence[Mapping[str, Any]] = (),
+        tables: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         super().__init__()
         self.function = find_function(function) if isinstance(function, str) else function
@@ -115,6 +127,8 @@ class Study(StudyResults):
         self.seeds = _seeds(seeds)
         self.name = name or getattr(self.function, "__name__", "study")
         self.code = code_of(self.function) if code is None else code
+        self.description, self.minutes = description, minutes
+        self.figures, self.tables = check_figures(figures), check_tables(tables)
         self.cases: list[Case] = expand(
             self.function,
             settings=self.settings,
@@ -139,7 +153,72 @@ class Study(StudyResults):
             seeds=self.seeds if seeds is None else seeds,
             name=self.name,
             code=self.code,
+            description=self.description,
+            figures=self.figures,
+            tables=self.tables,
         )
+
+    @classmethod
+    def from_toml(cls, path: str | os.PathLike) -> Study:
+        """The study that a TOML file describes, see `to_toml`.
+
+        The keys are the arguments of `Study`, "run" is its function, and paths of targets are
+        relative to the file.
+
+        Raises
+        ------
+        FileNotFoundError, ValueError
+            There is no such file, or it says what a study does not take; the error names the
+            nearest key.
+        """
+        function, given = read(path)
+        return cls(function, **given)
+
+    def to_toml(self, path: str | os.PathLike | None = None) -> str:
+        """The study as TOML, which `from_toml` reads; also written to a file, if one is named.
+
+        Raises
+        ------
+        ValueError
+            If a setting is something that a file cannot hold, as an array or an MPO.
+
+        Examples
+        --------
+        >>> from mpodis import Study, disentangle
+        >>> study = Study(disentangle, settings={"operator": "w.npy"}, grid={"depth": [2, 4]})
+        >>> print(study.to_toml(), end="")
+        run = "disentangle"
+        name = "disentangle"
+        seeds = 1
+        <BLANKLINE>
+        [settings]
+        operator = "w.npy"
+        <BLANKLINE>
+        [grid]
+        depth = [2, 4]
+        """
+        name = name_of(self.function)
+        short = next((short for short, place in FUNCTIONS.items() if place == name), name)
+        from_zero = self.seeds == list(range(len(self.seeds)))
+        text = write(
+            {
+                "run": short,
+                "name": self.name,
+                "description": self.description,
+                "minutes": self.minutes,
+                "seeds": len(self.seeds) if from_zero else self.seeds,
+                "code": None if self.code == code_of(self.function) else self.code,
+                "settings": self.settings,
+                "grid": self.grid,
+                "cases": self.listed,
+                "figures": self.figures,
+                "tables": self.tables,
+            },
+            path,
+        )
+        if path is not None:
+            write_atomic(path, text)
+        return text
 
     def run(
         self,
@@ -325,6 +404,9 @@ class Study(StudyResults):
             "listed": list(names),
             "seeds": list(dict.fromkeys(case.seed for case in self.cases)),
             "workers": workers,
+            "description": self.description,
+            "figures": self.figures,
+            "tables": self.tables,
             "inputs": self._inputs(),
             "cases": [
                 {"key": case.key, "settings": case.settings, "seed": case.seed}
