@@ -47,7 +47,7 @@ from mpodis.structured import Approximation, low_rank, rank_for, truncated_mpo, 
 if TYPE_CHECKING:
     from quimb.tensor import MatrixProductOperator
 
-__all__ = ["prepare", "run"]
+__all__ = ["factorization_file", "prepare", "run", "stored_network"]
 
 log = logging.getLogger(__name__)
 
@@ -102,10 +102,7 @@ def _one_network(
     trained = directory.stage(
         f"{name}-train", lambda: _train(options, data, directory, seed, progbar=progbar)
     )
-    model = CompactTNN(inputs=data.features, bond=options.bond, classes=data.classes, seed=seed)
-    weights, _ = load_arrays(_model_file(directory, seed))
-    model.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
-    model = model.double().eval()
+    model = stored_network(options, data, directory, seed)
     mpo = model.mpo.to_mpo()
     layer = LayerInNetwork(model, mpo, data)
     base = accuracy(model, data.x_test, data.y_test)
@@ -128,10 +125,10 @@ def _one_network(
             "seed %d, depth %d, %s: overlap %.4f (bound %.4f), accuracy %.2f %%",
             *(seed, depth, objective, found.overlap, found.bound, rows[-1]["accuracy"]),
         )
-        directory.save_factorization(_factorization_file(directory, seed, key), found.factorization)
+        directory.save_factorization(factorization_file(directory, seed, key), found.factorization)
     # the deepest circuits, by the objective that was named last, are executed
     deepest, objective = cases[-1]
-    file = _factorization_file(directory, seed, f"depth{deepest}-{objective}")
+    file = factorization_file(directory, seed, f"depth{deepest}-{objective}")
     last = directory.load_factorization(file)
     parameters = max(row["core"] + row["gates"] for row in rows)
     baselines = directory.stage(
@@ -169,7 +166,18 @@ def _model_file(directory: JobDirectory, seed: int) -> Path:
     return directory.path / f"seed{seed}" / "network.safetensors"
 
 
-def _factorization_file(directory: JobDirectory, seed: int, key: str) -> Path:
+def stored_network(
+    options: RunConfig, data: Dataset, directory: JobDirectory, seed: int
+) -> CompactTNN:
+    """The network that was trained, in double precision."""
+    model = CompactTNN(inputs=data.features, bond=options.bond, classes=data.classes, seed=seed)
+    weights, _ = load_arrays(_model_file(directory, seed))
+    model.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
+    return model.double().eval()
+
+
+def factorization_file(directory: JobDirectory, seed: int, key: str) -> Path:
+    """Where the circuits and the core are stored, `key` as "depth8-overlap"."""
     return directory.path / f"seed{seed}" / f"{key}.safetensors"
 
 

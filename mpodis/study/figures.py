@@ -334,7 +334,7 @@ class _Panels:
             )
         columns["value"] = np.concatenate([array.ravel() for array in arrays])
         frame = pd.DataFrame(columns)
-        return frame[np.isfinite(frame["value"])], dims
+        return frame.loc[np.isfinite(frame["value"].to_numpy())], dims
 
     def _check_nothing_is_averaged(
         self, cases: Sequence[Mapping[str, Any]], used: Sequence[str], fixed: Mapping[str, Any]
@@ -382,7 +382,7 @@ class _Panels:
             if name in frame.columns:
                 if name in dims:
                     self._check_values(name, wanted, sorted({int(v) for v in frame[name]}))
-                frame = frame[[_fits(value, wanted) for value in frame[name]]]
+                frame = frame.loc[[_fits(value, wanted) for value in frame[name]]]
         for dim in dims:
             values = sorted({int(value) for value in frame[dim]})
             if dim not in used and len(values) > 1:
@@ -400,7 +400,7 @@ class _Panels:
             ours = np.ones(len(frame), bool) if hue is None else _equal(frame[self.hue], hue)
             places = [
                 (at, values[chosen])
-                for at in self._values(self.x, frame[ours])
+                for at in self._values(self.x, frame.loc[ours])
                 if (chosen := ours & _equal(frame[self.x], at)).any()
             ]
             if places and all(_is_number(at) for at, _ in places):
@@ -468,7 +468,7 @@ class _Panels:
             facet = self.facets[i][j]
             frame, name = self.frames[facet.quantity], self.quantities[facet.quantity]
             for coordinate, value in facet.fixed:
-                frame = frame[_equal(frame[coordinate], value)]
+                frame = frame.loc[_equal(frame[coordinate], value)]
             self._draw_panel(ax, self.curves(frame, name), name, colours)
             ax.set_title(
                 ", ".join(f"{_short(c)} = {number(v)}" for c, v in facet.fixed), fontsize="medium"

@@ -91,7 +91,7 @@ def _best(study: LiveStudy) -> str:
 
 
 def _series(study: LiveStudy) -> str:
-    """A row a series: settings, a sparkline for every quantity with the value at its end, counts."""
+    """A row a series: settings, a sparkline for every quantity with its last value, counts."""
     shown = list(study.series.values())[:MOST_SERIES]
     if not study.quantities:
         return ""

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from mpodis.advice import without_remarks
+from mpodis.jobs.directory import interrupts_raise
 from mpodis.study.cases import Case
 from mpodis.study.measured import measure
 from mpodis.study.records import Record, StudyDirectory
@@ -140,7 +141,9 @@ def _threads(count: int) -> Iterator[None]:
 def here(task: Task, cases: Sequence[Case]) -> Iterator[Outcome]:
     """One case after the other in this process."""
     for case in cases:
-        yield compute(task, case)
+        with interrupts_raise():  # a search would answer Ctrl-C with what it has, as its result
+            outcome = compute(task, case)
+        yield outcome
 
 
 def in_processes(task: Task, cases: Sequence[Case], n_jobs: int) -> Iterator[Outcome]:
