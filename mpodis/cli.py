@@ -30,6 +30,7 @@ import typer
 from mpodis import __version__
 from mpodis.jobs import JOBS, REPRODUCE, Job, load_job, open_job
 from mpodis.options import Config, DisentangleConfig, ReproduceConfig, load_options
+from mpodis.study import commands as study
 
 if TYPE_CHECKING:
     from mpodis.jobs.directory import JobDirectory
@@ -55,6 +56,8 @@ app = typer.Typer(
     help="Turn linear layers into matrix product operators and disentangle them with circuits.",
     epilog=EPILOG,
 )
+
+app.add_typer(study.app, name="study")
 
 RunDir = Annotated[
     Path | None,
@@ -92,7 +95,7 @@ def main() -> None:
             sys.exit(status)
     except (typer.Abort, KeyboardInterrupt):
         _fail("interrupted", INTERRUPTED)
-    except _Interrupted as error:
+    except (_Interrupted, study.Interrupted) as error:
         _fail(str(error), INTERRUPTED)
     except _Misuse as error:
         _fail(_in_flags(str(error)), MISUSED)
@@ -143,8 +146,9 @@ class _Formatter(logging.Formatter):
 
 def _in_flags(message: str) -> str:
     """A message of the package with flags in place of its arguments."""
-    flags = _flags_of(sys.argv[1] if len(sys.argv) > 1 else "")
-    value = r"'[^']*'|\([^()]*\)|[^\s,;:()]+"
+    words = [*sys.argv[1:3], "", ""]
+    flags = _flags_of(words[0], words[1])
+    value = r"'[^']*'|\([^()]*\)|\{[^{}]*\}|[^\s,;:()]+"
     given = re.compile(rf"(?<![\w./-])({'|'.join(flags)})=({value})?")
     message = given.sub(lambda found: _as_flag(flags[found[1]], found[2] or ""), message)
     # names that nothing else in a sentence can mean
@@ -154,9 +158,14 @@ def _in_flags(message: str) -> str:
 
 
 @functools.cache
-def _flags_of(name: str) -> dict[str, str]:
+def _flags_of(name: str, sub: str = "") -> dict[str, str]:
     """Flags by the names of arguments; where commands differ, those of the command of a name."""
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    if name == "study":  # the settings of a study are no flags
+        own = commands[name].commands
+        params = [p for command in own.values() for p in command.params]
+        params += own[sub].params if sub in own else []
+        return {p.name: p.opts[0] for p in params if p.opts[0].startswith("--")}
     flags = {"objective": "--objectives"}  # disentangle searches by several
     for command in (*commands.values(), *([commands[name]] if name in commands else [])):
         flags |= {p.name: p.opts[0] for p in command.params if p.opts[0].startswith("--")}
@@ -171,6 +180,8 @@ def _as_flag(flag: str, value: str) -> str:
         return f"no {flag}"
     if value in ("True", "False"):
         return flag if value == "True" else flag.replace("--", "--no-", 1)
+    if value.startswith("{"):  # KEY=VALUE, as --where takes it
+        value = value.strip("{}").replace(": ", "=")
     value = value.strip("()").replace(", ", ",").rstrip(",").replace("'", "")
     return f"{flag} {shlex.quote(value)}" if value else flag
 

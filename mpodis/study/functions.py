@@ -249,7 +249,9 @@ def _job(
     from mpodis.jobs import run as job
     from mpodis.jobs.directory import JobDirectory
 
-    given = {name: tuple(v) if isinstance(v, list) else v for name, v in options.items()}
+    given: dict[str, Any] = {
+        name: tuple(v) if isinstance(v, list) else v for name, v in options.items()
+    }
     config = RunConfig(
         **given, depth=(depth,), objectives=(objective,), execute=execute, seed=seed, repeats=1
     )
