@@ -27,7 +27,7 @@ COSTS = ("seconds", "cpu_seconds")
 """Measured of every case, beside what its function returns."""
 MANY = 200
 """Cases from which the time of those that are left is estimated."""
-SHOWN = 4
+SHOWN = 3
 """Quantities in a table where none are named."""
 
 
@@ -302,7 +302,7 @@ def _spread(values: Sequence[float]) -> object:
     middle = statistics.median(values)
     if len(values) == 1 or min(values) == max(values):
         return middle
-    return f"{number(middle)} ({number(min(values))} to {number(max(values))})"
+    return f"{number(middle, 3)} ({number(min(values), 3)} to {number(max(values), 3)})"
 
 
 def _write_csv(results: StudyResults, path: Path) -> None:

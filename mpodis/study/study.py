@@ -99,7 +99,7 @@ class Study(StudyResults):
     ... )
     >>> table = study.run(tempfile.mkdtemp(), progbar=False)
     >>> table.columns
-    ('depth', 'cases', 'overlap', 's_avg', 'loss', 'bound', 'seconds')
+    ('depth', 'cases', 'overlap', 's_avg', 'loss', 'seconds')
     >>> study.to_dataframe().groupby("depth")["overlap"].median().is_monotonic_increasing
     True
     """
