@@ -45,6 +45,17 @@ class Table:
     title: str = ""
     notes: Sequence[str] = ()
 
+    @classmethod
+    def from_dataframe(
+        cls, frame: pd.DataFrame, *, title: str = "", notes: Sequence[str] = ()
+    ) -> Table:
+        """A pandas DataFrame, the levels of its index first; what is missing is a dash."""
+        flat = frame.reset_index()
+        names = [name if isinstance(name, tuple) else (name,) for name in flat.columns]
+        columns = [" ".join(str(part) for part in name if part != "") for name in names]
+        rows = flat.astype(object).where(flat.notna(), None).to_numpy().tolist()
+        return cls(columns, rows, title, notes)
+
     def cells(self) -> list[list[str]]:
         """The text of every cell."""
         return [[number(cell) for cell in row] for row in self.rows]

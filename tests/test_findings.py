@@ -9,7 +9,6 @@ from statistics import mean, stdev
 import pytest
 
 from mpodis.jobs import load_job
-from mpodis.jobs.records import spread
 from mpodis.paper import load_experiment
 from pages import NUMBER
 
@@ -23,7 +22,6 @@ SPREAD = re.compile(
 """Median (least to most), or mean +- standard deviation."""
 
 FIXED = {
-    "cores": {"94.5", "95.6", "800"},  # the operators themselves, trained before the search
     "table2": {"7", "729"},  # settings of hypercube and tomography
 }
 """Single numbers that no table of the record has."""
@@ -49,19 +47,13 @@ def rows(page):
     return tuple(found)
 
 
-def _growing(record):
-    """Overlaps of circuits that grow, at the depths that the table leaves out."""
-    curves = [p["depths"] for p in record["pieces"].values() if p["idea"] == "+ grown"]
-    return [spread([curve[depth]["overlap"] for curve in curves]) for depth in curves[0]]
-
-
 def _accuracies(record):
     """Of the networks before anything is replaced."""
     values = [p["original"] for name, p in record["pieces"].items() if name.startswith("mpo-")]
     return [f"{mean(values):.2f} +- {stdev(values):.2f}"]
 
 
-MORE = {"ablation": _growing, "healing": _accuracies}
+MORE = {"healing": _accuracies}
 
 
 def close(here, there):
@@ -113,6 +105,34 @@ def wrong_numbers(page, page_text):
     return found
 
 
+def wrong_statements(page, page_text):
+    """Numbers with a decimal point in sentences, and "N of M", that the record does not have."""
+    above = page_text.partition("## Repeat it")[0].splitlines()
+    prose = SPREAD.sub("", " ".join(line for line in above if not line.startswith(("|", "!", "#"))))
+    known = {n for row in rows(page) for n in NUMBER.findall(row)}
+    counts = re.findall(r"\d+ of \d+", prose)
+    return [
+        *(n for n in NUMBER.findall(prose) if re.search(r"\.\d", n) and not near(n, known)),
+        *(c for c in counts if not any(re.search(rf"\b{c}\b", row) for row in rows(page))),
+    ]
+
+
+def near(number, known):
+    return any(close(number, n) for n in known)
+
+
+def of_studies(page):
+    """Whether the page's records are made of rows."""
+    names = re.findall(r"\.\./records/([\w-]+\.json)", text(page))
+    records = [json.loads((FOLDER.parent / "records" / name).read_text()) for name in names]
+    return all("rows" in record for record in records)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if of_studies(page)])
+def test_numbers_in_sentences_are_those_of_the_record(page):
+    assert not wrong_statements(page, text(page))
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_numbers_are_those_of_the_record(page):
     assert not wrong_spreads(page, text(page))
@@ -123,6 +143,9 @@ def test_a_wrong_number_is_found():
     page = text("activations")
     assert wrong_spreads("activations", page.replace("2.7 (.7 to 8.6)", "2.7 (.8 to 8.6)", 1))
     assert wrong_numbers("activations", page.replace("| 76.4 |", "| 77.4 |", 1))
+    page = text("cores")
+    assert wrong_statements("cores", page.replace("(74.2 against", "(74.3 against", 1)) == ["74.3"]
+    assert wrong_statements("cores", page.replace("11 of 36", "13 of 36", 1)) == ["13 of 36"]
 
 
 @pytest.mark.parametrize("page", PAGES)

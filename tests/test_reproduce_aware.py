@@ -8,7 +8,7 @@ from mpodis import report
 from mpodis.jobs import REPRODUCE
 from mpodis.jobs.directory import JobDirectory
 from mpodis.paper import aware
-from mpodis.paper.running import run_experiment
+from mpodis.paper.by_pieces import run_experiment
 
 
 @pytest.fixture(scope="module")

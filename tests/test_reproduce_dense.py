@@ -18,8 +18,8 @@ from mpodis.jobs import REPRODUCE
 from mpodis.jobs.directory import JobDirectory
 from mpodis.nn import accuracy
 from mpodis.paper import dense, replacements, wide
+from mpodis.paper.by_pieces import run_experiment
 from mpodis.paper.networks import trained_dense
-from mpodis.paper.running import run_experiment
 from mpodis.structured import mpo_parameters
 from reference import random_covariance, random_matrix
 

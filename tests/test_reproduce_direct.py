@@ -12,6 +12,7 @@ from mpodis.jobs import REPRODUCE
 from mpodis.jobs.directory import JobDirectory
 from mpodis.nn import Recipe, accuracy
 from mpodis.paper import layers
+from mpodis.paper.by_pieces import run_experiment
 from mpodis.paper.direct import (
     EXPERIMENT,
     FACTORS,
@@ -23,7 +24,6 @@ from mpodis.paper.direct import (
     _rotation,
 )
 from mpodis.paper.layers import trained_layer
-from mpodis.paper.running import run_experiment
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ from mpodis.optimise.initial import first_core
 from mpodis.optimise.problem import Problem
 from mpodis.options import SearchOptions
 from mpodis.paper import load_experiment
+from mpodis.paper.by_pieces import run_experiment
 from mpodis.paper.gradient import (
     CELLS,
     EXPERIMENT,
@@ -36,7 +37,6 @@ from mpodis.paper.gradient import (
     sweeps,
     tables,
 )
-from mpodis.paper.running import run_experiment
 from reference import circuit_matrix, dense_from_cores, overlap, random_cores
 
 LEGS = ((2, 2),) * 4

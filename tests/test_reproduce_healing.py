@@ -10,7 +10,7 @@ import torch
 from mpodis.jobs import REPRODUCE
 from mpodis.jobs.directory import JobDirectory
 from mpodis.paper import healing
-from mpodis.paper.running import run_experiment
+from mpodis.paper.by_pieces import run_experiment
 
 SMALL = healing.Healing(seeds=1, workers=1, epochs=1, depth=1, max_sweeps=1, share=0.3)
 GIVEN = {

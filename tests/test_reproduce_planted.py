@@ -7,12 +7,12 @@ from numpy.testing import assert_allclose
 
 from mpodis.jobs import REPRODUCE
 from mpodis.jobs.directory import JobDirectory
+from mpodis.paper.by_pieces import run_experiment
 from mpodis.paper.planted import (
     EXPERIMENT,
     Planted,
     _found,
 )
-from mpodis.paper.running import run_experiment
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ from mpodis import entanglement, mpo_to_dense, report
 from mpodis.jobs import REPRODUCE
 from mpodis.jobs.directory import JobDirectory
 from mpodis.paper import recipes
+from mpodis.paper.by_pieces import run_experiment
 from mpodis.paper.networks import network
-from mpodis.paper.running import run_experiment
 
 
 @pytest.fixture(scope="module")

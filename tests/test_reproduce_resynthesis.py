@@ -10,6 +10,7 @@ from numpy.testing import assert_allclose
 from mpodis.jobs import REPRODUCE
 from mpodis.jobs.directory import JobDirectory
 from mpodis.nn import RECIPES, Recipe
+from mpodis.paper.by_pieces import run_experiment
 from mpodis.paper.resynthesis import (
     EXPERIMENT,
     JOINT,
@@ -17,7 +18,6 @@ from mpodis.paper.resynthesis import (
     SIDES,
     Resynthesised,
 )
-from mpodis.paper.running import run_experiment
 
 SMALL = Resynthesised(seeds=1, workers=1, depth=1, tol=2e-2, rounds=1, trials=1, max_sweeps=10)
 

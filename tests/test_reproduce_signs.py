@@ -13,7 +13,7 @@ from mpodis.jobs import REPRODUCE
 from mpodis.jobs.directory import JobDirectory
 from mpodis.mpo import compress
 from mpodis.paper import load_experiment
-from mpodis.paper.running import run_experiment
+from mpodis.paper.by_pieces import run_experiment
 from mpodis.paper.signs import (
     EXPERIMENT,
     KINDS,

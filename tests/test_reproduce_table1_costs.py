@@ -12,7 +12,7 @@ from mpodis.circuit.circuit import random_circuit
 from mpodis.jobs import REPRODUCE
 from mpodis.jobs.directory import JobDirectory
 from mpodis.paper import load_experiment, table1_costs
-from mpodis.paper.running import run_experiment
+from mpodis.paper.by_pieces import run_experiment
 from mpodis.quantum import gate_cost
 from mpodis.quantum.gate_costs import with_cost
 

@@ -11,7 +11,7 @@ from mpodis.jobs import REPRODUCE
 from mpodis.jobs.directory import JobDirectory
 from mpodis.nn import Recipe
 from mpodis.paper import table2
-from mpodis.paper.running import run_experiment
+from mpodis.paper.by_pieces import run_experiment
 from mpodis.quantum import (
     BrickwallEncoding,
     Interference,

@@ -18,8 +18,8 @@ from mpodis.jobs import REPRODUCE, open_job
 from mpodis.jobs.directory import JobDirectory
 from mpodis.nn.paper_networks import DIGITS, MNIST
 from mpodis.paper import implicit, load_experiment
+from mpodis.paper.by_pieces import _one_thread, run_experiment
 from mpodis.paper.implicit import Implicit, mean_spread, train_row
-from mpodis.paper.running import _one_thread, run_experiment
 from mpodis.paper.table5 import Table5
 
 pytestmark = pytest.mark.usefixtures("torch_generator_untouched")

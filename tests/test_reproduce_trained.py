@@ -25,8 +25,8 @@ from mpodis.nn import (
 )
 from mpodis.nn.triangular_gates import TriangularCircuitLayer, triangular_exponentials
 from mpodis.paper import inside, trained
+from mpodis.paper.by_pieces import run_experiment
 from mpodis.paper.networks import network
-from mpodis.paper.running import run_experiment
 
 SMALL = trained.Trained(
     seeds=1,

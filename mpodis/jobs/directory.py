@@ -37,6 +37,7 @@ class JobDirectory:
 
         config.json     job, options, version
         stages/         one JSON file for every stage that is done, with the job and its options
+        NAME/           of an experiment: its study, and that which trains its networks
         results.json    everything the report shows; written when the job has ended
         report.html     the page
         lock            held by the process that does the job
@@ -163,7 +164,7 @@ class JobDirectory:
 
     def has_begun(self) -> bool:
         """Whether results are there that would be lost with the directory."""
-        done = ("stages/*", "pieces/*.safetensors", "**/history.jsonl")
+        done = ("stages/*", "*/cases/*.json", "pieces/*.safetensors", "**/history.jsonl")
         return any(any(self.path.glob(pattern)) for pattern in done)
 
     def finish(self, results: dict) -> dict:

@@ -88,11 +88,20 @@ class RunStatus:
         done = sorted(files, key=lambda file: (file.stat().st_mtime, file.name))
         return {file.stem: _found(file) for file in done}
 
+    @cached_property
+    def studies(self) -> dict[str, str]:
+        """How many cases of the studies of an experiment are done, by the names of the studies."""
+        found = {}
+        for file in sorted(self.path.glob("*/study.json"), key=lambda file: file.stat().st_ctime):
+            done = sum(1 for _ in file.parent.glob("cases/*.json"))
+            found[file.parent.name] = f"{done} of {len(read_json(file)['cases'])} cases are done"
+        return found
+
     def lines(self) -> dict[str, str]:
         """One line of text for every search, stage and piece, in the order of their work."""
         lines = {name: f"{name} done{found}" for name, found in self.pieces.items()}
         lines |= {name: _line(name, one) for name, one in self.searches.items()}
-        return lines
+        return lines | {name: f"{name}: {text}" for name, text in self.studies.items()}
 
     def tables(self) -> list[Table]:
         """The results so far."""
@@ -104,8 +113,9 @@ class RunStatus:
         front = self._front()
         if front is not None:
             found.append(front.table())
-        elif self.pieces:
-            rows = [(name, found.strip(", ")) for name, found in self.pieces.items()]
+        elif self.pieces or self.studies:
+            rows = [(name, text.strip(", ")) for name, text in self.pieces.items()]
+            rows += self.studies.items()
             found.append(Table(("done", ""), rows))
         return found
 

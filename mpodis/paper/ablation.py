@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from statistics import median
 from typing import Any
 
+import pandas as pd
 from matplotlib.axes import Axes
 
 from mpodis.circuit.ansatz import brickwall
 from mpodis.disentangling import disentangle
 from mpodis.jobs.records import spread
-from mpodis.paper.base import Experiment, Options, Panel, Piece
+from mpodis.paper.base import ROW, Experiment, Options, Panel, on_networks
 from mpodis.paper.networks import network
+from mpodis.study import Study
 from mpodis.tables import Table
 
 __all__ = ["EXPERIMENT"]
@@ -33,15 +34,13 @@ LADDER: dict[str, dict[str, Any]] = {
 }
 """Settings by idea; what is not named is the default of `disentangle`."""
 GROWN = "+ grown"
-GROWTH: dict[str, Any] = {"init": "grown"}
 VARIANTS: dict[str, dict[str, Any]] = {
     "over-relaxed sweeps": _PAPER | {"core": "update", "init": "identity", "relaxation": 0.5},
     "four entropic starts": {"init": "entropic"},
     "sixteen starts": {"init": "identity", "n_init": 16},
     "O(4) gates, four starts": {"init": "identity", "group": "O"},
 }
-CNOTS = 2
-"""Of a gate in SO(4), at most; one of determinant -1 takes 3."""
+IDEAS = LADDER | {GROWN: {"init": "grown"}} | VARIANTS
 
 
 @dataclass(frozen=True)
@@ -51,6 +50,8 @@ class Ablation(Options):
     depths: tuple[int, ...] = (4, 8, 16)
     deepest: int = 32
     variants: bool = True
+    explore: int = 20
+    max_sweeps: int = 200
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -58,146 +59,101 @@ class Ablation(Options):
             raise ValueError(f"depths={self.depths} must lie between 1 and deepest={self.deepest}")
 
 
-def pieces(options: Ablation) -> list[Piece]:
-    same = {"data": options.data, "networks": options.networks}
-    found = [
-        Piece(f"seed{seed}-grown", _grown, same | {"seed": seed, "depth": options.deepest})
-        for seed in options.range
-    ]
-    rows = LADDER | (VARIANTS if options.variants else {})
-    for number, (idea, settings) in enumerate(rows.items()):
-        for depth in options.depths:
-            found += [
-                Piece(
-                    f"seed{seed}-idea{number}-depth{depth}",
-                    _one,
-                    same | {"seed": seed, "depth": depth, "idea": idea, "settings": settings},
-                )
-                for seed in options.range
-            ]
-    return found
-
-
-def _one(*, data: str, networks: str, seed: int, depth: int, idea: str, settings: dict) -> dict:
-    mpo = network(data, networks, seed).mpo.to_mpo()
-    options = dict(settings)
-    left = brickwall(mpo.L, depth, group=options.pop("group", "SO"))
-    began = time.process_time()
-    found = disentangle(mpo, left=left, seed=seed, **options)
-    spent = time.process_time() - began
-    row = {"overlap": found.overlap, "bound": found.bound, "seconds": spent}
-    return {"seed": seed, "idea": idea, "depths": {depth: row}}
-
-
-def _grown(*, data: str, networks: str, seed: int, depth: int) -> dict:
-    mpo = network(data, networks, seed).mpo.to_mpo()
-    began = time.process_time()
-    found = disentangle(mpo, left=brickwall(mpo.L, depth), seed=seed, **GROWTH)
-    # of the processor: others may be at work on the machine
-    share = (time.process_time() - began) / found.seconds
-    best = {
-        at: {name: row[name] for name in ("overlap", "bound")} | {"seconds": row["seconds"] * share}
-        for at, row in found.by_depth().items()
-    }
-    return {"seed": seed, "idea": GROWN, "depths": best}
-
-
-def _column(record: dict, idea: str, depth: int, name: str) -> list[float]:
-    rows = [row["depths"] for row in record["pieces"].values() if row["idea"] == idea]
-    return [row[str(depth)][name] for row in rows if str(depth) in row]
-
-
-def _ideas(record: dict) -> list[str]:
-    there = {row["idea"] for row in record["pieces"].values()}
-    return [idea for idea in (*LADDER, GROWN, *VARIANTS) if idea in there]
-
-
-def _depths(record: dict) -> list[int]:
-    return sorted(
-        {*record["options"]["depths"], record["options"]["deepest"]}
-        | {d for d in (24,) if d < record["options"]["deepest"]}
+def study(options: Ablation) -> Study:
+    ideas = [idea for idea in IDEAS if options.variants or idea not in VARIANTS]
+    return on_networks(
+        overlaps,
+        options,
+        name="ablation",
+        settings={"search": {"init_sweeps": options.explore, "max_sweeps": options.max_sweeps}},
+        cases=[
+            {"idea": idea, "layers": layers}
+            for idea in ideas
+            for layers in ([options.deepest] if idea == GROWN else options.depths)
+        ],
     )
 
 
-def tables(record: dict) -> list[Table]:
-    depths = _depths(record)
-    rows = []
-    for idea in _ideas(record):
-        cells = [_column(record, idea, depth, "overlap") for depth in depths]
-        rows.append((idea, *(spread(cell) if cell else None for cell in cells)))
-    seconds = []
-    for idea in _ideas(record):
-        cells = [_column(record, idea, depth, "seconds") for depth in depths]
-        seconds.append((idea, *(median(cell) if cell else None for cell in cells)))
-    bounds = [_column(record, GROWN, depth, "bound") for depth in depths]
-    rows.append(("bound of the grown ones", *map(spread, bounds)))
-    names = [f"depth {d}" for d in depths]
+def overlaps(
+    *, idea: str, layers: int, seed: int, data: str, networks: str, search: dict[str, Any]
+) -> dict[str, Any]:
+    """One run; of circuits that grow every depth up to the last, of others the last alone."""
+    mpo = network(data, networks, seed).mpo.to_mpo()
+    settings = dict(IDEAS[idea])
+    left = brickwall(mpo.L, layers, group=settings.pop("group", "SO"))
+    began = time.process_time()
+    found = disentangle(mpo, left=left, seed=seed, **settings, **search)
+    # of the processor: others may be at work on the machine
+    share = (time.process_time() - began) / found.seconds
+    last = {"overlap": found.overlap, "bound": found.bound, "seconds": found.seconds}
+    stages = found.by_depth() if idea == GROWN else {layers: last}
+    return {
+        ROW: [
+            {
+                "depth": depth,
+                "overlap": stage["overlap"],
+                "bound": stage["bound"],
+                "search_seconds": stage["seconds"] * share,
+            }
+            for depth, stage in stages.items()
+        ]
+    }
+
+
+def _depths(frame: pd.DataFrame) -> list[int]:
+    """Of the ladder."""
+    return frame.query("idea != @GROWN")["depth"].unique().tolist()
+
+
+def tables(frame: pd.DataFrame) -> list[Table]:
+    shown = [*_depths(frame), 24, frame["depth"].max()]
+    shown = frame.query("depth in @shown")
+    axes = {"index": "idea", "columns": "depth", "sort": False}
+    overlaps = shown.pivot_table("overlap", aggfunc=spread, **axes)
+    seconds = shown.pivot_table("search_seconds", aggfunc="median", **axes)
+    grown = frame.query("idea == @GROWN")
+    falls = (grown.groupby("seed")["overlap"].diff() < -1e-9).sum()
+    columns = ["overlap", "bound", "search_seconds"]
     return [
-        Table(("idea", *names), rows, title="overlap f, median (least to most)"),
-        Table(
-            ("idea", *names),
+        Table.from_dataframe(overlaps, title="overlap f by depth, median (least to most)"),
+        Table.from_dataframe(
             seconds,
-            title="seconds of one core, median",
+            title="seconds of one core by depth, median",
             notes=("grown: from depth 1 to this one",),
+        ),
+        Table.from_dataframe(
+            grown.pivot_table(columns, "depth", aggfunc=spread),
+            title="circuits that grow, median (least to most)",
+            notes=(f"the overlap fell {falls} times from one depth to the next",),
         ),
     ]
 
 
-def _draw_ladder(record: dict, ax: Axes) -> Axes:
-    ideas = _ideas(record)
-    for k, depth in enumerate(record["options"]["depths"]):
-        values = [1 - median(_column(record, idea, depth, "overlap")) for idea in ideas]
-        ax.plot(values, range(len(ideas)), "o-", color=f"C{k}", label=f"depth {depth}")
-    ax.set(xscale="log", xlabel="1 - f (median)", yticks=range(len(ideas)))
-    ax.set_yticklabels(ideas, fontsize="small")
+def draw_ladder(frame: pd.DataFrame, ax: Axes) -> None:
+    medians = frame.pivot_table("overlap", "idea", "depth", "median", sort=False)
+    for depth in _depths(frame):
+        ax.plot(1 - medians[depth], range(len(medians)), "o-", label=f"depth {depth}")
+    ax.set(xscale="log", xlabel="1 - f (median)", yticks=range(len(medians)))
+    ax.set_yticklabels(medians.index, fontsize="small")
     ax.invert_yaxis()
     ax.legend(fontsize="small")
-    return ax
 
 
-def _draw_growth(record: dict, ax: Axes) -> Axes:
-    rows = [row for row in record["pieces"].values() if row["idea"] == GROWN]
-    for row in rows:
-        depths = sorted(map(int, row["depths"]))
-        values = [1 - row["depths"][str(d)]["overlap"] for d in depths]
-        ax.plot(depths, values, ".-", lw=0.8, label=f"seed {row['seed']}")
+def draw_growth(frame: pd.DataFrame, ax: Axes) -> None:
+    curves = frame.query("idea == @GROWN").pivot_table("overlap", "depth", "seed")
+    ax.plot(curves.index, 1 - curves, ".-", lw=0.8, label=[f"seed {s}" for s in curves])
     ax.set(yscale="log", xlabel="layers", ylabel="1 - f, grown")
     ax.legend(fontsize="xx-small", ncols=2)
-    return ax
-
-
-def finding(record: dict) -> str:
-    depth = record["options"]["depths"][-1]
-    ideas = [idea for idea in _ideas(record) if idea not in VARIANTS]
-    levels = [median(_column(record, idea, depth, "overlap")) for idea in ideas]
-    steps = "; ".join(f"{idea} {f:.3f}" for idea, f in zip(ideas, levels, strict=True))
-    gains = {b: y - x for b, x, y in zip(ideas[1:], levels, levels[1:], strict=False)}
-    most = max(gains, key=lambda idea: gains[idea])
-    deep = _column(record, GROWN, record["options"]["deepest"], "overlap")
-    falls = sum(
-        row["depths"][str(d + 1)]["overlap"] < row["depths"][str(d)]["overlap"] - 1e-9
-        for row in record["pieces"].values()
-        if row["idea"] == GROWN
-        for d in range(1, record["options"]["deepest"])
-        if str(d + 1) in row["depths"]
-    )
-    return (
-        f"Median overlap at depth {depth}, one idea after the other: {steps}. The largest single "
-        f"gain is that of '{most}' (+{gains[most]:.3f}). Circuits that grow reach "
-        f"{median(deep):.4f} at depth {record['options']['deepest']}, and their overlap fell "
-        f"from one depth to the next {falls} times over all networks."
-    )
 
 
 EXPERIMENT = Experiment(
     name="ablation",
     title="Which idea brings which gain",
     options=Ablation,
-    pieces=pieces,
-    tables=tables,
-    finding=finding,
+    study=study,
+    tabulate=tables,
     panels=(
-        Panel("ideas", "What is missing to f = 1, one idea after the other.", _draw_ladder),
-        Panel("growth", "Circuits that grow, every network.", _draw_growth),
+        Panel("ideas", "What is missing to f = 1, one idea after the other.", draw_ladder),
+        Panel("growth", "Circuits that grow, every network.", draw_growth),
     ),
 )

@@ -20,7 +20,7 @@ from mpodis.jobs.layer_in_network import LayerInNetwork
 from mpodis.jobs.records import spread
 from mpodis.optimise.result import Disentangled
 from mpodis.options import NETWORK_OBJECTIVES
-from mpodis.paper.base import Experiment, Options, Panel, Piece
+from mpodis.paper.by_pieces import Experiment, Options, Panel, Piece
 from mpodis.paper.networks import dataset, network
 from mpodis.structured import (
     activation_loss_bound,

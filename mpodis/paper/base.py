@@ -1,41 +1,36 @@
-"""What an experiment is made of, and what several of them share."""
+"""What an experiment is made of: a study, and the tables and figures of its rows."""
 
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Sequence
+import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+import pandas as pd
 from matplotlib.axes import Axes
 
 from mpodis.data import load_data
 from mpodis.jobs import Figure
 from mpodis.jobs.records import too_few
 from mpodis.options import ReproduceConfig as Options
+from mpodis.study import Study
 from mpodis.tables import Table
 
 if TYPE_CHECKING:
     from mpodis.jobs.directory import JobDirectory
 
-__all__ = ["Experiment", "Options", "Panel", "Piece"]
+__all__ = ["PLACES", "ROW", "Experiment", "Options", "Panel", "on_networks"]
 
 T = TypeVar("T", bound=Options)
 
-
-@dataclass(frozen=True)
-class Piece:
-    """A piece of work that needs no other: ``work(**arguments)``, which gives a dict for JSON.
-
-    `work` is a function of a module, since it may run in another process. `name` is that of a
-    file, and the key of the result in the record.
-    """
-
-    name: str
-    work: Callable[..., dict]
-    arguments: dict
+PLACES = ("data_dir", "networks")
+"""Options that say where something lies: no part of a key or a record."""
+ROW = "row"
+"""Axis of the records of functions that return several rows."""
 
 
 @dataclass(frozen=True)
@@ -44,23 +39,24 @@ class Panel:
 
     name: str
     caption: str
-    draw: Callable[[dict, Axes], Axes]
+    draw: Callable[[pd.DataFrame, Axes], object]
 
 
 @dataclass(frozen=True)
 class Experiment(Generic[T]):
-    """A question, the work that answers it, and how the answer is shown: a `Job`.
+    """A question, the study that answers it, and how the answer is shown: a `Job`.
 
     Attributes
     ----------
     name, title : str
     options : type
         `Options` or a subclass.
-    pieces : callable
-        From the options to the pieces of work.
-    tables, finding, panels
-        From the record, see `run_experiment`: tables, the figure's panels, and a paragraph that
-        says what was found, every number in it taken from the record.
+    study : callable
+        From the options to the study. Its function returns a flat dict, or ``{ROW: rows}`` with a
+        list of them where one computation gives several.
+    tabulate, panels
+        Tables and the panels of the figure, from a DataFrame with a row for each row of the
+        records: the settings that are varied, the seed, and what the function returned.
     trains : bool
         Compact TNNs of all seeds are trained first, see `network`.
     size : int, optional
@@ -71,9 +67,8 @@ class Experiment(Generic[T]):
     name: str
     title: str
     options: type[T]
-    pieces: Callable[[T], Sequence[Piece]]
-    tables: Callable[[dict], list[Table]]
-    finding: Callable[[dict], str]
+    study: Callable[[T], Study]
+    tabulate: Callable[[pd.DataFrame], list[Table]]
     panels: tuple[Panel, ...] = ()
     trains: bool = True
     size: int | None = None
@@ -89,13 +84,20 @@ class Experiment(Generic[T]):
 
         return run_experiment(self, options, directory, progbar=progbar)
 
+    def tables(self, results: dict) -> list[Table]:
+        """The tables of a record."""
+        return self.tabulate(pd.DataFrame(results["rows"]))
+
     def figures(self, results: dict, folder: Path) -> dict[str, Figure]:
         """The panels, each by itself."""
-        return {p.name: Figure(partial(p.draw, results), p.caption) for p in self.panels}
+        frame = pd.DataFrame(results["rows"])
+        return {p.name: Figure(partial(p.draw, frame), p.caption) for p in self.panels}
 
     def verdict(self, results: dict) -> tuple[str, ...]:
-        """The finding, and whether it stands on too few seeds."""
-        return (results["finding"], *too_few(len(results["seeds"]), "seed", "--seeds"))
+        """How much was computed, and whether it is too little to conclude from."""
+        seeds, rows = len(results["seeds"]), len(results["rows"])
+        done = f"{rows:,} results of {seeds} seed{'s' if seeds > 1 else ''}."
+        return (done, *too_few(seeds, "seed", "--seeds"))
 
     def introduction(self, results: dict) -> tuple[str, str]:
         """Title, and the command that repeats it."""
@@ -108,3 +110,15 @@ class Experiment(Generic[T]):
             else f"Data: {data}; seed {seeds[0]}.",
         )
         return results["title"], "".join(f"<p>{html.escape(line)}</p>" for line in lines)
+
+
+def on_networks(function: Callable[..., Any], options: Options, **of_study: Any) -> Study:
+    """A study over the seeds of the options, of a function that asks for trained networks.
+
+    The function takes ``data=``, ``networks=``, perhaps ``data_dir=``, and ``seed=``. The rest is
+    that of `Study`.
+    """
+    takes = inspect.signature(function).parameters
+    places = {n: getattr(options, n) for n in ("data", *PLACES) if n in takes}
+    settings = {**places, **of_study.pop("settings", {})}
+    return Study(function, settings=settings, seeds=list(options.range), neutral=PLACES, **of_study)

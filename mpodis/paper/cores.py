@@ -9,20 +9,23 @@ truncated without any gates.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 from dataclasses import dataclass
-from itertools import pairwise, product
-from statistics import median
+from functools import partial
+from itertools import pairwise
+from typing import Any
 
+import pandas as pd
 from matplotlib.axes import Axes
 
 from mpodis.disentangling import disentangle
 from mpodis.measures import entanglement
-from mpodis.mpo import compress
+from mpodis.mpo import Compressed, compress
 from mpodis.optimise.result import Disentangled
-from mpodis.paper.base import Experiment, Options, Panel, Piece
+from mpodis.paper.base import ROW, Experiment, Options, Panel, on_networks
 from mpodis.paper.layers import TrainedLayer, trained_layer
 from mpodis.structured import truncated_mpo
+from mpodis.study import Study
 from mpodis.tables import Table
 
 __all__ = ["EXPERIMENT"]
@@ -32,6 +35,9 @@ OBJECTIVES = {"overlap": "1 - f", "activations": "squared error of the activatio
 MARGIN = 0.01
 """By how much of it a loss must be lower to count as lower."""
 ROUTES = ("scratch", "up", "down", "restarts")
+CASE = ["layer", "objective", "core_bond", "depth"]
+FIGURES = ["numbers", "cx", "overlap", "activations", "accuracy", "s_avg"]
+COLUMNS = ("route", "core_bond", "numbers", "cx", "loss", *FIGURES[2:])
 
 
 @dataclass(frozen=True)
@@ -75,76 +81,37 @@ class Cores(Options):
                     f"objectives holds {objective!r}; use one of {', '.join(OBJECTIVES)}"
                 )
 
-    def bond(self, layer: str) -> int:
-        """Of the layer's MPO."""
-        return self.tnn_bond if layer == "tnn" else self.compress_bond
+
+def study(options: Cores) -> Study:
+    bonds = {"tnn": options.tnn_bond, "compressed": options.compress_bond}
+    every = options.core_bonds
+    names = {"n_init": "starts", "init_sweeps": "explore", "max_sweeps": "max_sweeps"}
+    return on_networks(
+        routes,
+        options,
+        name="cores",
+        cases=[
+            {
+                "layer": layer,
+                "bond": bond,
+                "core_bonds": [x for x in every if x < bond],
+            }
+            for layer, bond in bonds.items()
+        ],
+        grid={"objective": options.objectives, "depth": [0, *options.depths]},
+        settings={"search": {name: getattr(options, own) for name, own in names.items()}},
+    )
 
 
-def pieces(options: Cores) -> list[Piece]:
-    where = {"data": options.data, "data_dir": options.data_dir, "networks": options.networks}
-    search = {name: getattr(options, name) for name in ("starts", "explore", "max_sweeps")}
-    found = []
-    for layer in LAYERS:
-        bond = options.bond(layer)
-        core_bonds = [core_bond for core_bond in options.core_bonds if core_bond < bond]
-        for seed in options.range:
-            same = {"layer": layer, "seed": seed, "bond": bond, "core_bonds": core_bonds, **where}
-            found.append(Piece(f"{layer}-seed{seed}", _plain, same))
-            for objective in options.objectives:
-                for depth in options.depths:
-                    name = f"{layer}-seed{seed}-{objective}-depth{depth}"
-                    arguments = {**same, "objective": objective, "depth": depth, **search}
-                    found.append(Piece(name, _routes, arguments))
-    return found
-
-
-def _plain(*, layer: str, seed: int, bond: int, core_bonds: list[int], **where) -> dict:
-    """The operator, and its truncations without gates."""
-    trained = trained_layer(layer, seed=seed, bond=bond, **where)
-    whole, covariance = compress(trained.matrix), trained.covariance()
-    rows = []
-    for objective in OBJECTIVES:
-        for core_bond in core_bonds:
-            cut = truncated_mpo(
-                whole.mpo, core_bond, covariance=covariance, weighted=objective == "activations"
-            )
-            rows.append(
-                {
-                    "objective": objective,
-                    "core_bond": core_bond,
-                    "numbers": cut.parameters,
-                    "overlap": cut.overlap,
-                    "activations": cut.activation_error,
-                    "accuracy": trained.accuracy(cut.matrix),
-                }
-            )
-    return {
-        "layer": layer,
-        "seed": seed,
-        "bond": max(whole.bonds),
-        "numbers": whole.parameters,
-        "s_avg": entanglement(whole.mpo).average,
-        "accuracy": trained.accuracy(trained.matrix),
-        "rows": rows,
-    }
-
-
-def _routes(
-    *,
-    layer: str,
-    seed: int,
-    bond: int,
-    core_bonds: list[int],
-    objective: str,
-    depth: int,
-    starts: int,
-    explore: int,
-    max_sweeps: int,
-    **where,
-) -> dict:
-    """All routes over the bond dimensions at one depth."""
+def routes(
+    *, layer, bond, core_bonds, objective, depth, seed, data, data_dir, networks, search
+) -> dict[str, Any]:
+    """All routes over the bond dimensions at one depth; at depth 0 the operator and truncations."""
+    where = {"data": data, "data_dir": data_dir, "networks": networks}
     trained = trained_layer(layer, seed=seed, bond=bond, **where)
     operator, covariance = compress(trained.matrix), trained.covariance()
+    if depth == 0:
+        return {ROW: without_gates(trained, operator, core_bonds, objective)}
 
     def run(core_bond: int, start: str | Disentangled = "identity", stream: int = 0):
         return disentangle(
@@ -154,10 +121,8 @@ def _routes(
             objective=objective,
             covariance=covariance,
             init=start,
-            n_init=starts,
-            init_sweeps=explore,
-            max_sweeps=max_sweeps,
             seed=seed + 1000 * stream,
+            **search,
         )
 
     scratch = {core_bond: run(core_bond) for core_bond in core_bonds}
@@ -170,248 +135,106 @@ def _routes(
     # the way up and down is one run a bond dimension there, and one a bond dimension back
     again = [run(core_bonds[0], stream=k) for k in range(1, 2 * len(core_bonds) - 1)]
     restarts = {core_bonds[0]: min([scratch[core_bonds[0]], *again], key=lambda r: r.loss)}
-    rows = [
-        _row(found, trained, core_bond, route)
-        for route, results in zip(ROUTES, (scratch, up, down, restarts), strict=True)
-        for core_bond, found in results.items()
-    ]
-    return {"layer": layer, "seed": seed, "objective": objective, "depth": depth, "rows": rows}
-
-
-def _row(found: Disentangled, trained: TrainedLayer, core_bond: int, route: str) -> dict:
-    parts = found.factorization
-    places = (*parts.left.ansatz.placements, *parts.right.ansatz.placements)
-    return {
-        "route": route,
-        "core_bond": core_bond,
-        "numbers": sum(parts.parameter_counts().values()),
-        "cx": 2 * sum(place.width == 2 for place in places),  # of a gate of SO(4)
-        "loss": found.loss,
-        "overlap": found.overlap,
-        "activations": found.activation_error,
-        "accuracy": trained.accuracy(parts.to_dense()),
-        "s_avg": float(found.entropies_after.mean()),
-        "seconds": found.seconds,
-    }
-
-
-def _runs(record: dict, layer: str, objective: str, depth: int) -> list[list[dict]]:
-    """Rows of every network."""
-    case = (layer, objective, depth)
-    return [
-        piece["rows"]
-        for piece in record["pieces"].values()
-        if (piece["layer"], piece.get("objective"), piece.get("depth")) == case
-    ]
-
-
-def _each(record: dict, case: tuple, core_bond: int, route: str, column: str) -> list[float]:
-    """A column of one route over the networks."""
-    return [
-        row[column]
-        for rows in _runs(record, *case)
-        for row in rows
-        if (row["core_bond"], row["route"]) == (core_bond, route)
-    ]
-
-
-def _best(record: dict, case: tuple, core_bond: int, column: str) -> float:
-    """Median over the networks at each one's route of the lowest loss."""
-    return median(
-        min((row for row in rows if row["core_bond"] == core_bond), key=lambda row: row["loss"])[
-            column
-        ]
-        for rows in _runs(record, *case)
-    )
-
-
-def _operators(record: dict, layer: str) -> list[dict]:
-    pieces = record["pieces"].values()
-    return [piece for piece in pieces if piece["layer"] == layer and "bond" in piece]
-
-
-def _plain_rows(record: dict, layer: str, objective: str, core_bond: int) -> list[dict]:
-    """Truncations without gates, of every network."""
-    return [
-        row
-        for piece in _operators(record, layer)
-        for row in piece["rows"]
-        if (row["objective"], row["core_bond"]) == (objective, core_bond)
-    ]
-
-
-def _core_bonds(record: dict, layer: str) -> list[int]:
-    return sorted({row["core_bond"] for row in _operators(record, layer)[0]["rows"]})
-
-
-def _cases(record: dict) -> list[tuple[str, str, int]]:
-    """Layer, objective and depth."""
-    options = record["options"]
-    return list(product(LAYERS, options["objectives"], options["depths"]))
-
-
-def _wins(losses: list[float], others: list[float]) -> int:
-    return sum(a < (1 - MARGIN) * b for a, b in zip(losses, others, strict=True))
-
-
-def tables(record: dict) -> list[Table]:
-    options = record["options"]
-    found = [
-        _trade(record, layer, objective) for layer in LAYERS for objective in options["objectives"]
-    ]
     rows = []
-    for case in _cases(record):
-        layer, objective, depth = case
-        least = _core_bonds(record, layer)[0]
-        losses = {route: _each(record, case, least, route, "loss") for route in ROUTES}
-        down = losses["down"]
-        rows.append(
-            (
-                LAYERS[layer],
-                objective,
-                depth,
-                least,
-                *(f"{median(losses[route]):.4f}" for route in ("scratch", "restarts", "down")),
-                *(
-                    f"{_wins(down, losses[route])} : {_wins(losses[route], down)}"
-                    for route in ("scratch", "restarts")
-                ),
-            )
-        )
-    columns = ("layer", "objective", "depth", "chi'", "scratch", "restarts", "down")
-    detour = Table(
-        (*columns, "down : scratch", "down : restarts"),
-        rows,
-        title="the detour over larger cores: loss at the least chi', medians",
-        notes=(
-            f"loss: {'; '.join(f'{text} ({name})' for name, text in OBJECTIVES.items())}",
-            "restarts: the best of as many runs from scratch as the way up and down takes",
-            f"a : b, networks where a loss is lower by more than {MARGIN:.0%}, and the reverse",
+    for route, results in zip(ROUTES, (scratch, up, down, restarts), strict=True):
+        for core_bond, found in results.items():
+            parts = found.factorization
+            places = (*parts.left.ansatz.placements, *parts.right.ansatz.placements)
+            numbers = sum(parts.parameter_counts().values())
+            cx = 2 * sum(place.width == 2 for place in places)  # of a gate of SO(4)
+            errors = (found.loss, found.overlap, found.activation_error)
+            accuracy = trained.accuracy(parts.to_dense())
+            s_avg = float(found.entropies_after.mean())
+            rows.append((route, core_bond, numbers, cx, *errors, accuracy, s_avg))
+    return {ROW: [dict(zip(COLUMNS, row, strict=True)) for row in rows]}
+
+
+def without_gates(
+    trained: TrainedLayer, operator: Compressed, core_bonds: list[int], objective: str
+) -> list[dict[str, Any]]:
+    """The operator, and its truncations."""
+    accuracy, s_avg = trained.accuracy(trained.matrix), entanglement(operator.mpo).average
+    chi = max(operator.bonds)
+    rows: list[tuple] = [("operator", chi, operator.parameters, 0, 0.0, 1.0, 0.0, accuracy, s_avg)]
+    weighted, covariance = objective == "activations", trained.covariance()
+    for core_bond in core_bonds:
+        cut = truncated_mpo(operator.mpo, core_bond, covariance=covariance, weighted=weighted)
+        loss = cut.activation_error**2 if weighted else 1 - cut.overlap
+        errors = (loss, cut.overlap, cut.activation_error, trained.accuracy(cut.matrix))
+        rows.append(("truncated", core_bond, cut.parameters, 0, *errors, math.nan))
+    return [dict(zip(COLUMNS, row, strict=True)) for row in rows]
+
+
+def best(frame: pd.DataFrame) -> pd.DataFrame:
+    """Medians over the networks of each one's route of the lowest loss, one row a case."""
+    least = frame.loc[frame.groupby([*CASE, "seed"], sort=False)["loss"].idxmin()]
+    return least.groupby(CASE, sort=False)[FIGURES].median()
+
+
+def tables(frame: pd.DataFrame) -> list[Table]:
+    losses = frame.pivot_table("loss", CASE, "route", "median")
+    whole = losses[["operator", "truncated", *ROUTES[:3]]].join(best(frame))
+    run = ["layer", "objective", "depth"]
+    least = frame.query("depth > 0 and core_bond == core_bond.min()")
+    runs = least.pivot_table("loss", [*run, "seed"], "route", sort=False)
+    pairs = [("down", "scratch"), ("scratch", "down"), ("down", "restarts"), ("restarts", "down")]
+    lower = pd.DataFrame({f"{a} < {b}": runs[a] < (1 - MARGIN) * runs[b] for a, b in pairs})
+    total = lower.sum().map(lambda count: f"{count} of {len(lower)}")
+    medians = least.pivot_table("loss", run, "route", "median", sort=False)
+    counts = lower.pivot_table(list(lower), run, aggfunc="sum", sort=False)[list(lower)]
+    detour = medians[["scratch", "restarts", "down"]].join(counts)
+    return [
+        Table.from_dataframe(
+            whole,
+            title="loss of each route, and the figures of the best one, medians",
+            notes=(
+                "depth 0: the operator itself, and truncated without gates; up begins with "
+                "scratch, down with up",
+                "numbers: core and 6 a gate; activations: relative error; accuracy without "
+                "retraining; S_avg in nats",
+                f"loss: {'; '.join(f'{text} ({name})' for name, text in OBJECTIVES.items())}",
+            ),
         ),
-    )
-    return [*found, detour]
-
-
-def _trade(record: dict, layer: str, objective: str) -> Table:
-    rows = []
-    for core_bond in _core_bonds(record, layer):
-        plain = _plain_rows(record, layer, objective, core_bond)
-        columns = ("overlap", "activations", "accuracy")
-        values = {column: median(row[column] for row in plain) for column in columns}
-        loss = 1 - values["overlap"] if objective == "overlap" else values["activations"] ** 2
-        rows.append(
-            (
-                core_bond,
-                0,
-                plain[0]["numbers"],
-                0,
-                f"{loss:.4f}",
-                None,
-                None,
-                *(f"{values[x]:.3f}" for x in columns[:2]),
-                f"{values['accuracy']:.1f}",
-                None,
-            )
-        )
-        for depth in record["options"]["depths"]:
-            case = (layer, objective, depth)
-            losses = (_each(record, case, core_bond, route, "loss") for route in ROUTES[:3])
-            best = {x: _best(record, case, core_bond, x) for x in (*columns, "s_avg")}
-            rows.append(
-                (
-                    core_bond,
-                    depth,
-                    *(_each(record, case, core_bond, "scratch", x)[0] for x in ("numbers", "cx")),
-                    *(f"{median(each):.4f}" for each in losses),
-                    *(f"{best[x]:.3f}" for x in columns[:2]),
-                    f"{best['accuracy']:.1f}",
-                    f"{best['s_avg']:.3f}",
-                )
-            )
-    whole = _operators(record, layer)
-    middle = {x: median(piece[x] for piece in whole) for x in ("numbers", "s_avg", "accuracy")}
-    return Table(
-        ("chi'", "depth", "numbers", "CX", *ROUTES[:3], "f", "activations", "accuracy", "S_avg"),
-        rows,
-        title=f"{LAYERS[layer]}, chi {max(piece['bond'] for piece in whole)}, "
-        f"objective {objective}: loss of each route, and the best one's figures, medians",
-        notes=(
-            f"the operator: {middle['numbers']:.0f} numbers, S_avg {middle['s_avg']:.3f}, accuracy "
-            f"{middle['accuracy']:.1f}; depth 0: truncated, without gates; up begins with scratch, "
-            "down with up",
-            "numbers: core and 6 a gate; activations: relative error; accuracy without retraining",
+        Table.from_dataframe(
+            detour,
+            title="the detour over larger cores: loss at the least chi', medians",
+            notes=(
+                "restarts: the best of as many runs from scratch as the way up and down takes",
+                f"a < b: networks where a is lower by more than {MARGIN:.0%}",
+            ),
         ),
-    )
+        Table.from_dataframe(total.to_frame("networks"), title="the detour, all cases together"),
+    ]
 
 
-def _curves(column: str, label: str) -> Callable[[dict, Axes], Axes]:
-    def draw(record: dict, ax: Axes) -> Axes:
-        for layer, style in zip(LAYERS, ("o-", "s--"), strict=True):
-            for k, core_bond in enumerate(_core_bonds(record, layer)):
-                plain = _plain_rows(record, layer, "overlap", core_bond)
-                points = [
-                    (
-                        plain[0]["numbers"] if column == "numbers" else 0,
-                        median(row["overlap"] for row in plain),
-                    )
-                ]
-                for case in _cases(record):
-                    if case[:2] == (layer, record["options"]["objectives"][0]):
-                        across = _each(record, case, core_bond, "scratch", column)[0]
-                        points.append((across, _best(record, case, core_bond, "overlap")))
-                name = f"{LAYERS[layer].split(',')[0]}, chi' {core_bond}"
-                ax.plot(*zip(*points, strict=True), style, ms=4, color=f"C{k}", label=name)
-        ax.set(xlabel=label, ylabel="overlap f")
-        ax.legend(fontsize="x-small")
-        return ax
-
-    return draw
-
-
-def finding(record: dict) -> str:
-    parts = []
-    for layer in LAYERS:
-        for objective in record["options"]["objectives"]:
-            depth = record["options"]["depths"][-1]
-            each = []
-            for core_bond in _core_bonds(record, layer):
-                case = (layer, objective, depth)
-                f, correct = (_best(record, case, core_bond, x) for x in ("overlap", "accuracy"))
-                numbers = _each(record, case, core_bond, "scratch", "numbers")[0]
-                each.append(f"chi' {core_bond} {f:.3f}, {correct:.1f} % ({numbers} numbers)")
-            parts.append(f"{LAYERS[layer]}, {objective}, depth {depth}: {'; '.join(each)}")
-    wins = {"scratch": [0, 0], "restarts": [0, 0]}
-    total = 0
-    for case in _cases(record):
-        least = _core_bonds(record, case[0])[0]
-        down = _each(record, case, least, "down", "loss")
-        total += len(down)
-        for route, count in wins.items():
-            other = _each(record, case, least, route, "loss")
-            count[0] += _wins(down, other)
-            count[1] += _wins(other, down)
-    (once, lost_once), (often, lost_often) = wins.values()
-    return (
-        f"Overlap and accuracy without retraining, medians of {len(record['seeds'])} networks. "
-        f"{'. '.join(parts)}. Coming back down to the least chi' ends lower by more than "
-        f"{MARGIN:.0%} than one run straight to it in {once} of {total} cases and higher in "
-        f"{lost_once}; than as many runs from scratch in {often}, and higher in {lost_often}."
-    )
+def draw(frame: pd.DataFrame, ax: Axes, *, column: str, label: str) -> None:
+    first = frame.query("objective == objective.iloc[0] and route != 'operator'")
+    found = best(first).reset_index()
+    for layer, style in zip(LAYERS, ("o-", "s--"), strict=True):
+        curves = found.query("layer == @layer").groupby("core_bond")
+        for k, (core_bond, curve) in enumerate(curves):
+            name = f"{LAYERS[layer].split(',')[0]}, chi' {core_bond}"
+            ax.plot(curve[column], curve["overlap"], style, ms=4, color=f"C{k}", label=name)
+    ax.set(xlabel=label, ylabel="overlap f")
+    ax.legend(fontsize="x-small")
 
 
 EXPERIMENT = Experiment(
     name="cores",
     title="Bond dimension of the core",
     options=Cores,
-    pieces=pieces,
-    tables=tables,
-    finding=finding,
+    study=study,
+    tabulate=tables,
     panels=(
         Panel(
             "numbers",
             "Overlap against parameters (core and gates), from truncation without gates on.",
-            _curves("numbers", "parameters of core and gates"),
+            partial(draw, column="numbers", label="parameters of core and gates"),
         ),
-        Panel("cx", "The same against CNOTs.", _curves("cx", "CNOTs of the circuits")),
+        Panel(
+            "cx",
+            "The same against CNOTs.",
+            partial(draw, column="cx", label="CNOTs of the circuits"),
+        ),
     ),
 )

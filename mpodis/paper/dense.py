@@ -25,7 +25,7 @@ from matplotlib.axes import Axes
 from mpodis.jobs.records import spread
 from mpodis.nn import accuracy
 from mpodis.paper import wide
-from mpodis.paper.base import Experiment, Panel, Piece
+from mpodis.paper.by_pieces import Experiment, Panel, Piece
 from mpodis.paper.networks import dataset, trained_dense
 from mpodis.paper.replacements import (
     METHODS,

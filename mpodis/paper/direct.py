@@ -25,7 +25,7 @@ from mpodis.factorization import dense_overlap
 from mpodis.jobs.records import spread
 from mpodis.measures import entanglement
 from mpodis.mpo import compress
-from mpodis.paper.base import Experiment, Options, Panel, Piece
+from mpodis.paper.by_pieces import Experiment, Options, Panel, Piece
 from mpodis.paper.layers import trained_layer
 from mpodis.paper.networks import TNN_BOND
 from mpodis.synthesis import synthesise

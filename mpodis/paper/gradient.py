@@ -31,7 +31,7 @@ from mpodis.optimise.initial import first_core, place_initial_guess
 from mpodis.optimise.lbfgs import Lbfgs
 from mpodis.optimise.problem import Problem
 from mpodis.options import SearchOptions
-from mpodis.paper.base import Experiment, Options, Panel, Piece
+from mpodis.paper.by_pieces import Experiment, Options, Panel, Piece
 from mpodis.paper.networks import network
 from mpodis.sites import site_tensors
 from mpodis.tables import Table

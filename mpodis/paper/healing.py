@@ -32,7 +32,7 @@ from mpodis.nn import (
     train_classifier,
 )
 from mpodis.nn.monarch_linear import MonarchLinear
-from mpodis.paper.base import Experiment, Options, Panel, Piece
+from mpodis.paper.by_pieces import Experiment, Options, Panel, Piece
 from mpodis.paper.implicit import mean_spread
 from mpodis.paper.networks import dataset, submodule, trained_dense
 from mpodis.paper.replacements import SO4, bricks, gate_count

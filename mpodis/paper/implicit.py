@@ -22,7 +22,7 @@ from mpodis.measures import entanglement
 from mpodis.nn import HybridLinear, MPOLinear, accuracy, train_classifier
 from mpodis.nn.linear import torch_generator
 from mpodis.nn.paper_networks import ARCHITECTURES, Architecture
-from mpodis.paper.base import Experiment, Options, Panel, Piece
+from mpodis.paper.by_pieces import Experiment, Options, Panel, Piece
 from mpodis.paper.networks import dataset
 from mpodis.tables import Table
 

@@ -13,7 +13,6 @@ from torch import nn
 from mpodis.data import Dataset, load_data
 from mpodis.files import load_arrays
 from mpodis.nn import CompactTNN, dense_network
-from mpodis.paper.base import Options, Piece
 from mpodis.targets import dense_weights, tnn_weights
 
 __all__ = [
@@ -22,18 +21,12 @@ __all__ = [
     "network",
     "submodule",
     "tnn_from_weights",
+    "train",
     "trained_dense",
-    "training_pieces",
 ]
 
 TNN_BOND = 2
 """Of the networks that every experiment trains first."""
-
-
-def training_pieces(options: Options) -> list[Piece]:
-    """One piece a seed, which trains its network unless the folder has it."""
-    same = {"data": options.data, "data_dir": options.data_dir, "networks": options.networks}
-    return [Piece(f"network-{seed}", _train, {"seed": seed, **same}) for seed in options.range]
 
 
 def dataset(data: str, data_dir: str | None, *, size: int = 8) -> Dataset:
@@ -45,7 +38,8 @@ def network_file(networks: str, data: str, seed: int) -> Path:
     return Path(networks) / f"tnn{TNN_BOND}-{data}-{seed}.safetensors"
 
 
-def _train(*, seed: int, data: str, data_dir: str | None, networks: str) -> dict:
+def train(*, seed: int, data: str, data_dir: str | None, networks: str) -> dict:
+    """Train the network of a seed unless the folder has it; how its training went."""
     return tnn_weights(dataset(data, data_dir), networks, seed, bond=TNN_BOND)[1]
 
 

@@ -18,7 +18,7 @@ from mpodis.jobs.pareto_page import best_within
 from mpodis.jobs.records import spread
 from mpodis.measures import second_moment
 from mpodis.nn import layer_inputs
-from mpodis.paper.base import Experiment, Options, Panel, Piece
+from mpodis.paper.by_pieces import Experiment, Options, Panel, Piece
 from mpodis.paper.networks import dataset, network
 from mpodis.plots import plot_pareto
 from mpodis.quantum import BACKENDS, gate_cost

@@ -22,7 +22,7 @@ from mpodis.disentangling import disentangle
 from mpodis.gates import check_group
 from mpodis.jobs.records import spread
 from mpodis.measures import entanglement
-from mpodis.paper.base import Experiment, Options, Panel, Piece
+from mpodis.paper.by_pieces import Experiment, Options, Panel, Piece
 from mpodis.synthesis import synthesise
 from mpodis.tables import Table
 from mpodis.targets import planted_mpo

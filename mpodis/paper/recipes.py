@@ -30,7 +30,7 @@ from mpodis.nn.linear import torch_generator
 from mpodis.nn.training import check_loss
 from mpodis.options import NETWORK_OBJECTIVES
 from mpodis.paper.aware import Aware, by_depth
-from mpodis.paper.base import Experiment, Panel, Piece
+from mpodis.paper.by_pieces import Experiment, Panel, Piece
 from mpodis.paper.implicit import mean_spread
 from mpodis.paper.networks import dataset, network, network_file
 from mpodis.tables import Table

@@ -21,7 +21,7 @@ from mpodis.fit import weighted_loss
 from mpodis.mpo import compress
 from mpodis.nn import collect_activations, linear_from_matrix, replace_layer
 from mpodis.optimise.result import Disentangled
-from mpodis.paper.base import Options
+from mpodis.options import ReproduceConfig as Options
 from mpodis.paper.networks import submodule
 from mpodis.paper.rotations import as_rotations
 from mpodis.structured import (

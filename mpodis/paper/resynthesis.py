@@ -20,7 +20,7 @@ from mpodis.disentangling import disentangle
 from mpodis.factorization import Factorization
 from mpodis.jobs.records import spread
 from mpodis.measures import von_neumann_bound
-from mpodis.paper.base import Experiment, Options, Panel, Piece
+from mpodis.paper.by_pieces import Experiment, Options, Panel, Piece
 from mpodis.paper.networks import network
 from mpodis.quantum import compile_jointly, gate_cost, qiskit_approximation
 from mpodis.resynthesis import resynthesise

@@ -24,7 +24,7 @@ from mpodis.jobs.records import FEWEST, spread
 from mpodis.measures import entanglement, overlap
 from mpodis.mpo import Compressed, compress
 from mpodis.nn import accuracy, train_positive_tnn
-from mpodis.paper.base import Experiment, Options, Panel, Piece
+from mpodis.paper.by_pieces import Experiment, Options, Panel, Piece
 from mpodis.paper.networks import dataset, network
 from mpodis.sites import mpo_to_dense, tensors_to_dense
 from mpodis.tables import Table

@@ -25,7 +25,7 @@ from mpodis.gates import check_group
 from mpodis.jobs.records import spread
 from mpodis.measures import von_neumann_bound
 from mpodis.mpo import truncate
-from mpodis.paper.base import Experiment, Options, Panel, Piece
+from mpodis.paper.by_pieces import Experiment, Options, Panel, Piece
 from mpodis.paper.networks import network
 from mpodis.structured import full_width_gates
 from mpodis.tables import Table

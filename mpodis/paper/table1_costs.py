@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from mpodis.circuit.ansatz import brickwall
 from mpodis.circuit.circuit import Circuit
 from mpodis.gates import random_gate
-from mpodis.paper.base import Experiment, Options, Panel, Piece
+from mpodis.paper.by_pieces import Experiment, Options, Panel, Piece
 from mpodis.quantum import BACKENDS, gate_cost
 from mpodis.tables import Table
 

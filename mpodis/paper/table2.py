@@ -31,7 +31,7 @@ from mpodis.nn import (
     train_classifier,
 )
 from mpodis.nn.linear import torch_generator
-from mpodis.paper.base import Experiment, Options, Panel, Piece
+from mpodis.paper.by_pieces import Experiment, Options, Panel, Piece
 from mpodis.paper.implicit import mean_spread
 from mpodis.paper.networks import dataset, network, submodule
 from mpodis.quantum import (

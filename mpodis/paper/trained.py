@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 
-from mpodis.paper.base import Experiment, Options, Panel, Piece
+from mpodis.paper.by_pieces import Experiment, Options, Panel, Piece
 from mpodis.paper.implicit import mean_spread
 from mpodis.paper.inside import (
     CUT,

@@ -25,7 +25,7 @@ from mpodis.conventions import qubit_legs
 from mpodis.data import Dataset
 from mpodis.jobs.records import spread
 from mpodis.nn import DENSE_RECIPES, accuracy, train_classifier
-from mpodis.paper.base import Options, Piece
+from mpodis.paper.by_pieces import Options, Piece
 from mpodis.paper.networks import dataset, submodule, trained_dense
 from mpodis.paper.replacements import (
     METHODS,

@@ -107,6 +107,7 @@ def expand(
     cases: Sequence[Mapping[str, Any]],
     seeds: Sequence[int],
     code: str,
+    neutral: Sequence[str] = (),
 ) -> list[Case]:
     """Every case of a study, in the order of its axes, the seed last.
 
@@ -133,9 +134,8 @@ def expand(
             for seed in seeds:
                 given = {**settings, **listed, **dict(point)}
                 shown = [*listed, *grid]
-                found.append(
-                    _case(function, parameters, given, shown, seed if is_seeded else None, code)
-                )
+                of = seed if is_seeded else None
+                found.append(_case(function, parameters, given, shown, of, code, neutral))
     _check_distinct(found)
     for case in found:
         for target in _targets(case.arguments):
@@ -150,6 +150,7 @@ def _case(
     shown: Iterable[str],
     seed: int | None,
     code: str,
+    neutral: Sequence[str],
 ) -> Case:
     arguments = _nested(given)
     inputs: dict[str, str] = {}
@@ -159,7 +160,7 @@ def _case(
     whole = {
         name: _identity(value, inputs)
         for name, value in {**defaults, **arguments}.items()
-        if name not in (*NEUTRAL, "seed")
+        if name not in (*NEUTRAL, *neutral, "seed")
     }
     identity = {"function": name_of(function), "code": code, "settings": whole, "seed": seed}
     text = json.dumps(identity, sort_keys=True)

@@ -116,6 +116,11 @@ def _padded(shape: tuple[int, ...], given: Sequence[tuple[tuple, np.ndarray]]) -
     own = tuple(max(sizes) for sizes in zip(*(values.shape for _, values in given), strict=True))
     kind = np.result_type(*{values.dtype for _, values in given})
     whole = len(given) == int(np.prod(shape)) and all(v.shape == own for _, v in given)
+    if kind.kind == "U":
+        array = np.full((*shape, *own), "", object)
+        for place, values in given:
+            array[(*place, *map(slice, values.shape))] = values
+        return array
     if not whole and kind.kind not in "fc":
         kind = np.dtype(float)
     array = np.full((*shape, *own), np.nan, kind) if not whole else np.empty((*shape, *own), kind)

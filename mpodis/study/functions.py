@@ -206,7 +206,6 @@ def evaluate(
     """
     import torch
 
-    from mpodis.factorization import load_factorization
     from mpodis.jobs import run as job
     from mpodis.jobs.layer_in_network import LayerInNetwork
     from mpodis.nn import HybridLinear, replace_layer
@@ -216,7 +215,7 @@ def evaluate(
         images_of = job.prepare(config)
         model = job.stored_network(config, images_of, directory, seed)
         file = job.factorization_file(directory, seed, f"depth{depth}-{objective}")
-        circuits = load_factorization(file)
+        circuits = directory.load_factorization(file)
         bias = None
         if objective == "sensitivity":
             layer = LayerInNetwork(model, model.mpo.to_mpo(), images_of)

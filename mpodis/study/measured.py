@@ -6,14 +6,16 @@ A function of a study returns a result of this package or a dict. The entries of
 - arrays, or lists of numbers, on axes of their own;
 - tuples ``(dims, values)`` or ``(dims, values, attributes)`` as xarray takes them, which name the
   axes, for example ``("bond", entropies, {"units": "nats"})``;
-- dicts, whose entries have the name of the dict before theirs.
+- dicts, whose entries have the name of the dict before theirs;
+- lists of dicts of numbers and texts, one for each point of an axis that is named like the list:
+  ``{"row": [{"depth": 1, "loss": 0.5}, {"depth": 2, "loss": 0.4}]}``.
 """
 
 from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,8 +70,24 @@ def _flat(found: Mapping[str, Any], before: str = "") -> list[tuple[str, Any]]:
     pairs: list[tuple[str, Any]] = []
     for name, value in found.items():
         whole = f"{before}{name}"
-        pairs += _flat(value, f"{whole}_") if isinstance(value, Mapping) else [(whole, value)]
+        if isinstance(value, Mapping):
+            pairs += _flat(value, f"{whole}_")
+        elif isinstance(value, list) and value and all(isinstance(v, Mapping) for v in value):
+            pairs += _columns(whole, value)
+        else:
+            pairs.append((whole, value))
     return pairs
+
+
+def _columns(axis: str, rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, Any]]:
+    """Entries of dicts as arrays on an axis; all have the same ones."""
+    for row in rows:
+        if list(row) != list(rows[0]):
+            raise ValueError(
+                f"the entries of {axis!r} are not the same in all rows: {', '.join(rows[0])}, and "
+                f"{', '.join(row)}"
+            )
+    return [(name, (axis, [row[name] for row in rows])) for name in rows[0]]
 
 
 def _variable(name: str, value: Any) -> Variable:
@@ -88,10 +106,10 @@ def _variable(name: str, value: Any) -> Variable:
         array = np.asarray(value)
     except ValueError:
         array = np.empty(0, object)
-    if array.dtype.kind not in "biufc":
+    if array.dtype.kind not in "biufcU":
         raise TypeError(
             f"{name!r} is {type(value).__name__}, which a record cannot hold; return numbers, "
-            "texts, or arrays of numbers"
+            "texts, or arrays of them"
         )
     if dims is None:
         dims = tuple(f"{name}_{axis}" for axis in range(array.ndim))

@@ -24,6 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mpodis.files import load_arrays, read_json, save_arrays, write_json
 from mpodis.study.measured import Variable
 
@@ -124,7 +126,7 @@ class StudyDirectory:
         file = self.path / "cases" / f"{record.key}.json"
         digest = ""
         if record.arrays:
-            arrays = {name: variable.values for name, variable in record.arrays.items()}
+            arrays = {name: _stored(variable) for name, variable in record.arrays.items()}
             save_arrays(file.with_suffix(".safetensors"), arrays, metadata={"key": record.key})
             digest = _sha256(file.with_suffix(".safetensors"))
         write_json(
@@ -139,6 +141,7 @@ class StudyDirectory:
                     name: {
                         "dims": list(v.dims),
                         **({"attributes": v.attributes} if v.attributes else {}),
+                        **({"labels": _labels(v)} if _is_text(v) else {}),
                     }
                     for name, v in record.arrays.items()
                 },
@@ -198,7 +201,11 @@ class StudyDirectory:
             )
         arrays, _ = load_arrays(file)
         return {
-            name: Variable(tuple(of["dims"]), arrays[name], of.get("attributes", {}))
+            name: Variable(
+                tuple(of["dims"]),
+                np.array(of["labels"])[arrays[name]] if "labels" in of else arrays[name],
+                of.get("attributes", {}),
+            )
             for name, of in found["arrays"].items()
         }
 
@@ -216,6 +223,22 @@ class StudyDirectory:
             return read_json(file)
         except ValueError as error:
             return {"key": key, "error": f"{file} is damaged ({error})", "traceback": ""}
+
+
+def _is_text(variable: Variable) -> bool:
+    return variable.values.dtype.kind == "U"
+
+
+def _labels(variable: Variable) -> list[str]:
+    """The texts of an array, each once."""
+    return np.unique(variable.values).tolist()
+
+
+def _stored(variable: Variable) -> np.ndarray:
+    """The array as safetensors can hold it: texts as their places among the labels."""
+    if not _is_text(variable):
+        return variable.values
+    return np.unique(variable.values, return_inverse=True)[1].reshape(variable.values.shape)
 
 
 def _stems(folder: Path) -> set[str]:

@@ -180,21 +180,18 @@ class StudyResults(Tabular):
 
     # --- tables
 
-    def to_dataframe(self) -> pd.DataFrame:
-        """One row a case that is done: settings, seed, scalars, seconds and CPU seconds."""
+    def to_dataframe(self, *, along: str | None = None) -> pd.DataFrame:
+        """One row a case that is done: settings, seed, scalars, seconds and CPU seconds.
+
+        Parameters
+        ----------
+        along : str, optional
+            Name of an axis of arrays in the records. There is one row for each of its points, with
+            the arrays on this axis alone as further columns, and none for a case without it.
+        """
         import pandas as pd
 
-        rows = [
-            {
-                **record.settings,
-                **({} if record.seed is None else {"seed": record.seed}),
-                **record.scalars,
-                "seconds": record.seconds,
-                "cpu_seconds": record.cpu_seconds,
-            }
-            for record in self.records()
-        ]
-        return pd.DataFrame(rows)
+        return pd.DataFrame([row for record in self.records() for row in _rows(record, along)])
 
     def table(self, *quantities: str) -> Table:
         """Medians over the seeds, least and most in brackets, one row for all other settings.
@@ -291,6 +288,21 @@ class StudyResults(Tabular):
         from mpodis.study.figures import fit_powers
 
         return fit_powers(self, quantity, x=x, **options)
+
+
+def _rows(record: Record, along: str | None) -> list[dict[str, Any]]:
+    case = {
+        **record.settings,
+        **({} if record.seed is None else {"seed": record.seed}),
+        **record.scalars,
+        "seconds": record.seconds,
+        "cpu_seconds": record.cpu_seconds,
+    }
+    if along is None:
+        return [case]
+    columns = {n: v.values.tolist() for n, v in record.arrays.items() if v.dims == (along,)}
+    points = zip(*columns.values(), strict=True)
+    return [{**case, **dict(zip(columns, point, strict=True))} for point in points]
 
 
 def _spread(values: Sequence[float]) -> object:

@@ -7,6 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -78,6 +79,8 @@ class Study(StudyResults):
     figures, tables : sequence of mappings, optional
         What `mpodis study run` makes at the end: arguments of `plot` by their names, and perhaps a
         "name"; and "quantities", a list for `table`.
+    neutral : sequence of str
+        Settings that results do not depend on, as the folder of a cache: no part of a key.
 
     Raises
     ------
@@ -118,6 +121,7 @@ class Study(StudyResults):
         minutes: float | None = None,
         figures: Sequence[Mapping[str, Any]] = (),
         tables: Sequence[Mapping[str, Any]] = (),
+        neutral: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.function = find_function(function) if isinstance(function, str) else function
@@ -129,6 +133,7 @@ class Study(StudyResults):
         self.code = code_of(self.function) if code is None else code
         self.description, self.minutes = description, minutes
         self.figures, self.tables = check_figures(figures), check_tables(tables)
+        self.neutral = tuple(neutral)
         self.cases: list[Case] = expand(
             self.function,
             settings=self.settings,
@@ -136,6 +141,7 @@ class Study(StudyResults):
             cases=self.listed,
             seeds=self.seeds,
             code=self.code,
+            neutral=self.neutral,
         )
 
     def extended(
@@ -156,6 +162,7 @@ class Study(StudyResults):
             description=self.description,
             figures=self.figures,
             tables=self.tables,
+            neutral=self.neutral,
         )
 
     @classmethod
@@ -208,6 +215,7 @@ class Study(StudyResults):
                 "minutes": self.minutes,
                 "seeds": len(self.seeds) if from_zero else self.seeds,
                 "code": None if self.code == code_of(self.function) else self.code,
+                "neutral": self.neutral,
                 "settings": self.settings,
                 "grid": self.grid,
                 "cases": self.listed,

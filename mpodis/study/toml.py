@@ -53,6 +53,7 @@ KEYS = (
     "name",
     "description",
     "minutes",
+    "neutral",
     "seeds",
     "code",
     "settings",

@@ -1,0 +1,374 @@
+"""Experiments on the engine of studies: each in small, on one network of the digits."""
+
+from functools import cache
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import pyplot as plt
+from numpy.testing import assert_allclose
+
+from mpodis import Study, compress, disentangle, report, truncated_mpo
+from mpodis.jobs import REPRODUCE
+from mpodis.jobs.directory import JobDirectory
+from mpodis.jobs.status import RunStatus
+from mpodis.measures import entanglement, singular_values
+from mpodis.mpo import mpo_to_dense, truncate
+from mpodis.nn import Recipe
+from mpodis.options import read_options
+from mpodis.paper import EXPERIMENTS, cores, fig4, layers, load_experiment
+from mpodis.paper.ablation import IDEAS, VARIANTS
+from mpodis.paper.base import Experiment, Options
+from mpodis.paper.layers import trained_layer
+from mpodis.paper.networks import network
+from mpodis.paper.running import run_experiment
+from mpodis.tables import Table
+
+SMALL = {
+    "ablation": {"depths": (1, 2), "deepest": 3, "explore": 1, "max_sweeps": 2},
+    "cores": {
+        "tnn_bond": 3,
+        "compress_bond": 4,
+        "core_bonds": (1, 2),
+        "depths": (1,),
+        "starts": 1,
+        "explore": 2,
+        "max_sweeps": 4,
+    },
+    "fig4": {
+        "widths": (2, 3),
+        "deepest": (3, 2),
+        "depths": (1, 2, 3),
+        "sweeps": 4,
+        "starts": 1,
+        "max_sweeps": 4,
+        "dip_width": 3,
+        "dip_depth": 2,
+        "dip_sweeps": 8,
+    },
+}
+"""Options that take seconds."""
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory):
+    """Folder of the networks of all experiments."""
+    return str(tmp_path_factory.mktemp("networks"))
+
+
+@pytest.fixture(scope="module")
+def ran(networks, tmp_path_factory):
+    """Records of small runs by the names of the experiments."""
+
+    @cache
+    def record(name):
+        experiment = load_experiment(name)
+        options = experiment.options(seeds=1, workers=1, networks=networks, **SMALL[name])
+        directory = begin(tmp_path_factory.mktemp(name) / "run", options, name)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(layers.RECIPES, "digits", Recipe(3, 0.03, 64))
+            run_experiment(experiment, options, directory)
+        return directory.results()  # as it is read again
+
+    return record
+
+
+def begin(path, options, name="fig4"):
+    return JobDirectory.create(path, REPRODUCE + name, options)
+
+
+def rows(record):
+    return pd.DataFrame(record["rows"])
+
+
+# --- all experiments
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_tables_and_figures_of_a_small_run(name, ran):
+    record, experiment = ran(name), load_experiment(name)
+    assert record["seeds"] == [0]
+    assert record["data"]["name"] == "digits"
+    for table in experiment.tables(record):
+        assert table.rows
+        assert {len(row) for row in table.rows} == {len(table.columns)}
+    for panel in experiment.panels:
+        figure, ax = plt.subplots()
+        panel.draw(rows(record), ax)
+        assert ax.has_data()
+        assert ax.get_legend().get_texts()
+        plt.close(figure)
+    assert report.verdict(record)[1].startswith("One seed is too few to conclude anything from")
+
+
+def studies():
+    return [name for name in EXPERIMENTS if isinstance(load_experiment(name), Experiment)]
+
+
+@pytest.mark.parametrize("name", studies())
+def test_every_experiment_is_small_somewhere_and_its_study_is_complete(name):
+    assert name in SMALL
+    experiment = load_experiment(name)
+    assert experiment.name == name
+    study = experiment.study(experiment.options(networks="x", seeds=2))
+    assert study.name == name
+    elsewhere = experiment.study(experiment.options(networks="y", data_dir="z", seeds=2))
+    assert [case.key for case in study.cases] == [case.key for case in elsewhere.cases]
+    texts = {
+        k: ",".join(map(str, v)) if isinstance(v, tuple) else v for k, v in SMALL[name].items()
+    }
+    assert read_options(experiment.options, texts) == experiment.options(**SMALL[name])
+
+
+# --- running
+
+
+def squares(*, x, marks, seed):
+    with open(marks, "a") as file:
+        file.write(f"{x}\n")
+    if x > 2:
+        raise RuntimeError("stopped here")
+    return {
+        "row": [{"power": p, "value": x**p, "text": "odd" if p % 2 else "even"} for p in (1, 2)]
+    }
+
+
+def small(marks, upto):
+    return Experiment(
+        name="fig4",
+        title="powers",
+        options=Options,
+        study=lambda options: Study(
+            squares,
+            name="fig4",
+            settings={"marks": str(marks)},
+            grid={"x": range(upto)},
+            seeds=list(options.range),
+        ),
+        tabulate=lambda frame: [
+            Table.from_dataframe(frame.pivot_table("value", "x", ["power", "text"]))
+        ],
+        trains=False,
+    )
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_cases_are_stored_and_not_computed_again(tmp_path, workers):
+    marks, options = tmp_path / "marks", Options(workers=workers, seed=3, seeds=1)
+    directory = begin(tmp_path / "run", options)
+    with pytest.raises(ValueError, match=r"1 of 4 cases failed.* \(x=3, seed 3\).*stopped here"):
+        run_experiment(small(marks, 4), options, directory)
+    assert directory.has_begun()
+    assert RunStatus.of(directory.path).lines() == {"fig4": "fig4: 3 of 4 cases are done"}
+    record = run_experiment(small(marks, 3), options, directory)
+    assert sorted(marks.read_text().split()) == ["0", "1", "2", "3"]
+    assert record["rows"] == [
+        {"x": x, "seed": 3, "power": p, "value": x**p, "text": text}
+        for x in range(3)
+        for p, text in ((1, "odd"), (2, "even"))
+    ]
+    assert record == directory.results()
+    assert record["seeds"] == [3]
+    assert record["data"] is None
+    assert {"mpodis", "torch", "numpy"} <= set(record["versions"])
+    (table,) = small(marks, 3).tables(record)
+    assert list(table.columns) == ["x", "1 odd", "2 even"]
+    assert table.rows[2] == [2, 2.0, 4.0]
+
+
+# --- ablation
+
+
+def test_every_idea_has_every_depth(ran):
+    found = rows(ran("ablation"))
+    assert list(found["idea"].unique()) == list(IDEAS)
+    for idea, each in found.groupby("idea"):
+        assert each["depth"].tolist() == ([1, 2, 3] if idea == "+ grown" else [1, 2])
+    assert (found["overlap"] <= found["bound"] + 1e-9).all()
+    assert found.query("idea == '+ grown'")["overlap"].is_monotonic_increasing
+
+
+def test_variants_can_be_left_out():
+    experiment = load_experiment("ablation")
+    study = experiment.study(experiment.options(networks="x", variants=False))
+    assert {case.settings["idea"] for case in study.cases} == set(IDEAS) - set(VARIANTS)
+
+
+# --- cores
+
+LOSS = {
+    "overlap": lambda row: 1 - row["overlap"],
+    "activations": lambda row: row["activations"] ** 2,
+}
+
+
+def test_every_route_has_a_row_for_every_core(ran):
+    found = rows(ran("cores")).query("depth > 0")
+    there = [(route, bond) for route in ("scratch", "up") for bond in (1, 2)]
+    for _, each in found.groupby(["layer", "objective"]):
+        pairs = list(zip(each["route"], each["core_bond"], strict=True))
+        assert pairs == [*there, ("down", 2), ("down", 1), ("restarts", 1)]
+    assert_allclose(found["numbers"], found["core_bond"].map({1: 24, 2: 80}) + 6 * 6)
+    assert (found["cx"] == 12).all()
+    for objective, each in found.groupby("objective"):
+        assert_allclose(each["loss"], LOSS[objective](each), atol=1e-9)
+
+
+def test_routes_begin_where_they_say(ran):
+    found = rows(ran("cores")).query("depth > 0")
+    runs = found.pivot_table("loss", ["layer", "objective"], ["route", "core_bond"])
+    assert (runs["up", 1] == runs["scratch", 1]).all()
+    assert (runs["down", 2] == runs["up", 2]).all()
+    assert (runs["up", 2] <= runs["up", 1] + 1e-12).all()  # a larger core, begun with a smaller
+    assert (runs["restarts", 1] <= runs["scratch", 1]).all()
+
+
+def test_depth_0_is_the_operator_and_its_truncations(ran, networks):
+    found = rows(ran("cores")).query("layer == 'tnn' and objective == 'overlap'")
+    where = {"data": "digits", "data_dir": None, "networks": networks}
+    layer = trained_layer("tnn", seed=0, bond=3, **where)
+    (whole,) = found.query("route == 'operator'").to_dict("records")
+    assert whole["core_bond"] == 3
+    assert whole["accuracy"] == layer.accuracy(layer.matrix)
+    cuts = found.query("route == 'truncated'").set_index("core_bond")
+    cut = truncated_mpo(compress(layer.matrix).mpo, 2)
+    assert_allclose(cuts["overlap"][2], cut.overlap)
+    assert cuts["numbers"][2] == cut.parameters == 80
+    # the other routes have their own beginnings
+    scratch = found.query("route == 'scratch'").set_index("core_bond")
+    assert (scratch["overlap"] > cuts["overlap"]).all()
+
+
+def test_ties_are_no_wins():
+    made = [
+        {"layer": "tnn", "objective": "overlap", "core_bond": 1, "depth": depth, "seed": seed}
+        | {"route": route, "loss": loss}
+        | dict.fromkeys(cores.FIGURES, 0.0)
+        for seed, down in enumerate((1.0, 1.0, 1.0))
+        for depth, route, loss in (
+            (0, "operator", 0.0),
+            (0, "truncated", 2.0),
+            (2, "up", 1.0),
+            (2, "down", down),
+            (2, "scratch", (1.005, 1.5, 0.5)[seed]),
+            (2, "restarts", 1.0),
+        )
+    ]
+    *_, total = cores.tables(pd.DataFrame(made))
+    counts = dict(map(tuple, total.rows))
+    assert counts["down < scratch"] == counts["scratch < down"] == "1 of 3"
+    assert counts["down < restarts"] == counts["restarts < down"] == "0 of 3"
+
+
+def test_cores_as_large_as_the_operator_are_left_out():
+    study = cores.study(cores.Cores(networks="x", tnn_bond=4, compress_bond=8))
+    bonds = {case.arguments["layer"]: case.arguments["core_bonds"] for case in study.cases}
+    assert bonds == {"tnn": [1, 2], "compressed": [1, 2, 4]}
+
+
+# --- fig4
+
+
+@pytest.fixture(scope="module")
+def mpo(ran, networks):
+    ran("fig4")
+    return network("digits", networks, 0).mpo.to_mpo()
+
+
+def test_no_overlap_exceeds_its_bound_and_ours_never_falls(ran):
+    found = rows(ran("fig4"))
+    assert (found["overlap"] <= found["bound"] + 1e-10).all()
+    for width, each in found.query("way == 'ours'").groupby("width"):
+        assert each["depth"].tolist() == list(range(1, {2: 3, 3: 2}[width] + 1))
+        assert np.all(np.diff(each["overlap"]) >= -1e-12)
+
+
+def test_the_papers_way_is_a_new_run_of_plain_sweeps_at_each_depth(ran, mpo):
+    (row,) = rows(ran("fig4")).query("way == 'random' and width == 2 and depth == 2").itertuples()
+    plain = {"core": "fixed", "init": "random", "n_init": 1, "method": "sweeps", "tol": 0.0}
+    alone = disentangle(mpo, depth=2, max_sweeps=4, **plain)
+    assert_allclose(row.overlap, alone.overlap, atol=1e-12)
+    assert_allclose(row.s_avg, alone.entropies_after.mean(), atol=1e-12)
+    assert alone.path("phase").tolist() == ["init"] + ["sweep"] * 4
+
+
+def test_the_core_of_the_papers_way_is_that_of_the_truncated_operator(ran, mpo):
+    s, t = (singular_values(mpo_to_dense(x)) for x in (mpo, truncate(mpo, max_bond=1).mpo))
+    bound = float(s @ t / np.linalg.norm(s) / np.linalg.norm(t))
+    found = rows(ran("fig4"))
+    fixed = found.query("way not in ('ours', 'core updated')")
+    assert_allclose(fixed["bound"], bound, atol=1e-10)
+    assert abs(found.query("way == 'core updated'")["bound"].iloc[0] - bound) > 1e-6
+
+
+def test_more_sweeps_go_on_from_where_fewer_end_and_variants_are_run_where_they_say(ran):
+    found = rows(ran("fig4")).query("width == 3 and way != 'ours'")
+    at_dip = found.query("depth == 2").set_index("way")["overlap"]
+    assert at_dip["random"] < at_dip["more sweeps"]
+    for way, each in found.groupby("way"):
+        every = way == "random" or way in fig4.AGAINST_DEPTH
+        assert each["depth"].tolist() == ([1, 2, 3] if every else [2])
+
+
+def test_scrambling_keeps_the_singular_values_alone(mpo):
+    scrambled = fig4._scrambled(mpo, 0)
+    before, after = (singular_values(mpo_to_dense(x)) for x in (mpo, scrambled))
+    assert_allclose(after, before, rtol=1e-10)
+    assert entanglement(scrambled).average > 1.5 * entanglement(mpo).average
+    other = mpo_to_dense(fig4._scrambled(mpo, 1))
+    assert np.linalg.norm(other - mpo_to_dense(scrambled)) > 0.1 * np.linalg.norm(after)
+
+
+def test_circuits_with_twice_the_parameters_of_one_gate_have_no_row(networks, mpo):
+    same = {"data": "digits", "networks": networks, "seed": 0, "sweeps": 1, "grown": {}}
+    assert fig4.overlaps(way="random", width=5, layers=8, **same)["row"]
+    assert fig4.overlaps(way="random", width=5, layers=9, **same) == {}
+
+
+def test_gates_of_both_circuits_are_counted(ran):
+    # (012)(345), then (0)(123)(45): single wires cost nothing
+    found = rows(ran("fig4")).query("width == 3 and way == 'random'")
+    two, three = (fig4._cost(width, "logical") for width in (2, 3))
+    assert found["logical"].tolist() == [4 * three, 6 * three + 2 * two, 10 * three + 2 * two]
+    assert two == 2
+    assert two < three < fig4._cost(4, "logical")
+
+
+def test_a_device_that_is_not_installed_is_left_out(ran):
+    record = ran("fig4")
+    left = [{k: v for k, v in row.items() if k != "FakeMontrealV2"} for row in record["rows"]]
+    *_, gates, _ = load_experiment("fig4").tables(record | {"rows": left})
+    assert list(gates.columns) == ["width", "way", "logical", "logical, networks"]
+
+
+def test_gates_count_where_a_network_first_gets_to_the_target():
+    made = [
+        {"way": way, "width": 2, "seed": seed, "depth": depth, "overlap": f, "logical": 10 * depth}
+        for way, networks in {
+            "random": [(0.94, 0.5, 0.99), (0.5, 0.6, 0.7)],
+            "ours": [(0.9, 0.95)],
+        }.items()
+        for seed, curve in enumerate(networks)
+        for depth, f in enumerate(curve, start=1)
+    ]
+    found = fig4.reached(pd.DataFrame(made))["logical"]
+    assert found["random"].tolist() == [10, np.inf]
+    assert found["ours"].tolist() == [20]
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "message"),
+    [
+        ("ablation", {"depths": (4, 8), "deepest": 6}, r"depths=\(4, 8\) must lie between 1 and"),
+        ("cores", {"core_bonds": (2, 1)}, r"core_bonds=\(2, 1\) must ascend"),
+        ("cores", {"core_bonds": ()}, r"core_bonds=\(\) must begin below"),
+        ("cores", {"core_bonds": (4,)}, r"begin below tnn_bond and compress_bond.* lower is 4"),
+        ("cores", {"objectives": ("loss",)}, "objectives holds 'loss'; use one of overlap"),
+        ("fig4", {"deepest": (3,)}, r"deepest=\(3,\) must hold one number of layers for each"),
+        ("fig4", {"depths": (0, 1)}, r"depths=\(0, 1\) must hold numbers, 1 or more"),
+        ("fig4", {"dip_width": 7}, "dip_width=7 and dip_depth=6 must be among the widths"),
+    ],
+)
+def test_options_that_make_no_sense(name, wrong, message):
+    with pytest.raises(ValueError, match=message):
+        load_experiment(name).options(**wrong)
