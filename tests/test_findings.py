@@ -22,6 +22,7 @@ SPREAD = re.compile(
 """Median (least to most), or mean +- standard deviation."""
 
 FIXED = {
+    "fig4": {"2.5", "2.4"},  # versions of numpy
     "table2": {"7", "729"},  # settings of hypercube and tomography
 }
 """Single numbers that no table of the record has."""
@@ -109,16 +110,16 @@ def wrong_statements(page, page_text):
     """Numbers with a decimal point in sentences, and "N of M", that the record does not have."""
     above = page_text.partition("## Repeat it")[0].splitlines()
     prose = SPREAD.sub("", " ".join(line for line in above if not line.startswith(("|", "!", "#"))))
-    known = {n for row in rows(page) for n in NUMBER.findall(row)}
-    counts = re.findall(r"\d+ of \d+", prose)
+    numbers = {n for row in rows(page) for n in NUMBER.findall(row)}
+    counts = re.findall(r"\d+ of \d+(?![\w-])", prose)
+
+    def known(number):
+        return number in FIXED.get(page, ()) or any(close(number, n) for n in numbers)
+
     return [
-        *(n for n in NUMBER.findall(prose) if re.search(r"\.\d", n) and not near(n, known)),
+        *(n for n in NUMBER.findall(prose) if re.search(r"\.\d", n) and not known(n)),
         *(c for c in counts if not any(re.search(rf"\b{c}\b", row) for row in rows(page))),
     ]
-
-
-def near(number, known):
-    return any(close(number, n) for n in known)
 
 
 def of_studies(page):

@@ -342,12 +342,10 @@ def test_a_device_that_is_not_installed_is_left_out(ran):
 
 
 def test_gates_count_where_a_network_first_gets_to_the_target():
+    overlaps = {"random": [(0.94, 0.5, 0.99), (0.5, 0.6, 0.7)], "ours": [(0.9, 0.95)]}
     made = [
         {"way": way, "width": 2, "seed": seed, "depth": depth, "overlap": f, "logical": 10 * depth}
-        for way, networks in {
-            "random": [(0.94, 0.5, 0.99), (0.5, 0.6, 0.7)],
-            "ours": [(0.9, 0.95)],
-        }.items()
+        for way, networks in overlaps.items()
         for seed, curve in enumerate(networks)
         for depth, f in enumerate(curve, start=1)
     ]

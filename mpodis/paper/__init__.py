@@ -1,8 +1,10 @@
 """`mpodis reproduce NAME`: the paper's tables and figures and our own, one file each.
 
-An experiment says which pieces of work it consists of, what they mean as tables, panels of a
-figure and a paragraph, and nothing else; see `base` for what that is made of and `running` for how
-it runs. A new experiment is a file with an `EXPERIMENT` and a line in `EXPERIMENTS`.
+An experiment is a study (`mpodis.Study`), whose function gives flat rows, and the tables and the
+panels of a figure out of one DataFrame of all rows; see `base` for what that is made of and
+`running` for how it runs. What was found is written by hand on a page of `notebooks/findings/`. A
+new experiment is a file with an `EXPERIMENT` and a line in `EXPERIMENTS`. Some still consist of
+pieces, see `by_pieces`.
 """
 
 from __future__ import annotations
