@@ -328,7 +328,7 @@ def test_what_a_function_returns_becomes_scalars_and_arrays():
         "m": ("row", "column"),
         "z": ("z_0",),
     }
-    for wrong in ({"a": object()}, {"a": ["x", "y"]}, 3):
+    for wrong in ({"a": object()}, {"a": [object()]}, 3):
         with pytest.raises(TypeError):
             measure(wrong)
     with pytest.raises(ValueError, match="2 axes"):
