@@ -191,14 +191,15 @@ class Study(StudyResults):
         Examples
         --------
         >>> from mpodis import Study, disentangle
-        >>> study = Study(disentangle, settings={"operator": "w.npy"}, grid={"depth": [2, 4]})
+        >>> operator = {"kind": "random_mpo", "n": 8, "max_bond": 4}
+        >>> study = Study(disentangle, settings={"operator": operator}, grid={"depth": [2, 4]})
         >>> print(study.to_toml(), end="")
         run = "disentangle"
         name = "disentangle"
         seeds = 1
         <BLANKLINE>
         [settings]
-        operator = "w.npy"
+        operator = { kind = "random_mpo", n = 8, max_bond = 4 }
         <BLANKLINE>
         [grid]
         depth = [2, 4]
