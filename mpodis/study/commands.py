@@ -98,8 +98,8 @@ def run(
             )
     except KeyboardInterrupt:
         raise Interrupted(file, dir) from None
-    _print_tables(study, study.described())
-    figures = _write_figures(study, study.described(), directory / "figures")
+    wrong = _print_tables(study, study.described())
+    figures, errors = _write_figures(study, study.described(), directory / "figures")
     print(f"\npage: {directory / 'index.html'}")
     if figures:
         print(f"figures: {', '.join(map(str, figures))}")
@@ -109,6 +109,7 @@ def run(
             f"{status.failed} of {status.total} cases failed; see `mpodis study status "
             f"{shlex.quote(str(file if dir is None else dir))}`, and --retry computes them again"
         )
+    _raise_first(wrong + errors)
 
 
 @app.command()
@@ -141,7 +142,7 @@ def table(
     if quantities:
         print(found.table(*quantities))
     else:
-        _print_tables(found, found.described())
+        _raise_first(_print_tables(found, found.described()))
 
 
 @app.command()
@@ -179,14 +180,16 @@ def plot(
     if not quantities:
         if x is not None or out is not None:
             raise ValueError("name a quantity to draw, or leave the options out")
-        written = _write_figures(found, described, folder / "figures")
-        if not written:
+        written, errors = _write_figures(found, described, folder / "figures")
+        if not written and not errors:
             raise ValueError(
                 "the study names no figures; name a quantity and its axis: `mpodis study plot "
                 f"{shlex.quote(str(study))} QUANTITY --x COORDINATE`"
             )
     else:
         from mpodis.study.figures import save_figure
+
+        errors = []
 
         if x is None:
             names = ", ".join([*described["axes"], "seed"])
@@ -204,6 +207,7 @@ def plot(
         )
     for file in written:
         print(file)
+    _raise_first(errors)
 
 
 @app.command()
@@ -294,24 +298,41 @@ def _client(address: str | None) -> Iterator[Any]:
         yield client
 
 
-def _print_tables(study: StudyResults, described: Mapping[str, Any]) -> None:
-    tables = described.get("tables") or [{"quantities": []}]
-    for given in tables:
-        print(f"\n{study.table(*given['quantities'])}")
+def _print_tables(study: StudyResults, described: Mapping[str, Any]) -> list[str]:
+    """The tables that the file names; returns what is wrong with those that cannot be made."""
+    errors = []
+    for k, given in enumerate(described["tables"] or [{"quantities": []}], start=1):
+        try:
+            print(f"\n{study.table(*given['quantities'])}")
+        except ValueError as error:
+            errors.append(f"table {k}: {error}")
+    return errors
 
 
-def _write_figures(study: StudyResults, described: Mapping[str, Any], folder: Path) -> list[Path]:
-    """The figures that the file names; one that cannot be drawn yet is no reason to stop."""
+def _write_figures(
+    study: StudyResults, described: Mapping[str, Any], folder: Path
+) -> tuple[list[Path], list[str]]:
+    """The figures that the file names: files, and what is wrong with those that cannot be drawn."""
+    if not described["figures"]:
+        return [], []
     from mpodis.study.figures import save_figure
 
-    written = []
-    for figure in described.get("figures", []):
+    written, errors = [], []
+    for figure in described["figures"]:
         given = dict(figure)
+        name = given.pop("name")
         try:
-            written += save_figure(study, folder / given.pop("name"), **given)
+            written += save_figure(study, folder / name, **given)
         except ValueError as error:
-            logging.getLogger(__name__).warning("figure %s: %s", figure["name"], error)
-    return written
+            errors.append(f"figure {name}: {error}")
+    return written, errors
+
+
+def _raise_first(errors: list[str]) -> None:
+    """One line is said of what is wrong."""
+    if errors:
+        more = f" ({len(errors) - 1} more)" if len(errors) > 1 else ""
+        raise ValueError(f"{errors[0]}{more}")
 
 
 def _assignments(texts: list[str]) -> dict[str, Any]:
