@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "notebooks").rglob("*.md"))]
 PUBLIC = ("mpodis", "mpodis.data", "mpodis.environments", "mpodis.nn", "mpodis.plots")
-PUBLIC += ("mpodis.quantum", "mpodis.structured", "mpodis.targets")
+PUBLIC += ("mpodis.quantum", "mpodis.structured", "mpodis.study", "mpodis.targets")
 PLACEHOLDERS = {"DIR": ".", "RUN": ".", "FILE": "w.npy"}
 """What stands in the commands of pages for something of the reader's."""
 
@@ -182,6 +182,12 @@ def wrong_command(name, arguments):
     known = typer.main.get_command(app).commands
     if name not in known:
         return f"no command {name}"
+    if hasattr(known[name], "commands"):  # a group, as of studies
+        if not arguments:
+            return None
+        known, (name, *arguments) = known[name].commands, arguments
+        if name not in known:
+            return f"no command {name}"
     try:
         known[name].make_context(name, list(arguments))
     except Exception as error:  # a text may name a command without all that it needs
@@ -285,6 +291,8 @@ def test_outputs_are_compared(expected, printed, same):
     [
         "mpodis none",
         "mpodis run --no-such 3",
+        "mpodis study none",
+        "mpodis study run FILE --no-such 3",
         "mpodis reproduce none",
         "mpodis reproduce dense --set no_such=1",
         "python scripts/bench/engines.py --no-such",

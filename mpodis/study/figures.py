@@ -115,7 +115,7 @@ def plot_study(
     >>> _ = study.run(tempfile.mkdtemp(), progbar=False)
     >>> axes = plot_study(study, ["overlap", "s_avg", "two_qubit_gates"], x="depth", hue="max_bond")
     >>> [ax.get_ylabel() for ax in axes]
-    ['overlap f', '$S_{avg}$ (nats)', 'two qubit gates']
+    ['overlap f', '$S_{avg}$ (nats)', 'two-qubit gates']
     """
     panels = _Panels(results, quantity, x, hue, col, row, where, spread, fit, logx, logy)
     if ax is None:
@@ -201,8 +201,8 @@ def fit_powers(
     >>> study = Study(cost, grid={"n": [4, 8, 16, 32]}, seeds=2)
     >>> _ = study.run(tempfile.mkdtemp(), progbar=False)
     >>> fit = fit_powers(study, "flops", x="n").to_dataframe()
-    >>> round(fit.exponent[0], 6), round(fit.prefactor[0], 6), int(fit.points[0])
-    (3.0, 5.0, 4)
+    >>> fit[["exponent", "prefactor", "points"]].round(6).values.tolist()
+    [[3.0, 5.0, 4.0]]
     """
     panels = _Panels(results, quantity, x, hue, None, None, where, None, "power", None, None)
     rows = []
