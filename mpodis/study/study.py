@@ -323,7 +323,8 @@ class Study(StudyResults):
         for outcome in done:
             live.add(outcome.key, outcome.scalars, outcome.seconds)
         live.refresh()  # failures of earlier runs
-        failures, written = 0, 0.0
+        _write_page(live, is_running=left > 0)  # to be opened before the first case has ended
+        failures, written = 0, time.monotonic()
         with bar(
             total=live.total, desc=self.name, enabled=progbar, done=live.total - left
         ) as shown:
