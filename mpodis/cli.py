@@ -437,6 +437,9 @@ def watch(
 
     Example: mpodis watch RUN
     """
+    if (run_dir / "study.json").is_file():
+        study.watch(run_dir, every=every, once=once)
+        return
     from mpodis.jobs.status import RunStatus
 
     shown: dict[str, str] = {}

@@ -73,6 +73,7 @@ def keys(study):
             "cases": [{"depth": 2, "n_init": 1}, {"depth": 4, "n_init": 2}],
             "seeds": 3,
             "code": "my code",
+            "neutral": ["memory"],
             "figures": [{"quantity": ["overlap", "s_avg"], "x": "depth", "where": {"n_init": 1}}],
             "tables": [{"quantities": ["overlap"]}],
         },
@@ -88,7 +89,7 @@ def test_a_file_says_the_same_as_the_object(given, tmp_path):
     again = Study.from_toml(tmp_path / "study.toml")
     assert keys(again) == keys(study)
     assert [case.settings for case in again.cases] == [case.settings for case in study.cases]
-    names = ("name", "description", "minutes", "seeds", "code", "figures", "tables")
+    names = ("name", "description", "minutes", "seeds", "code", "neutral", "figures", "tables")
     assert all(getattr(again, name) == getattr(study, name) for name in names)
     assert again.to_toml() == text
 
@@ -167,7 +168,7 @@ def study(mpodis, tmp_path):
     return call
 
 
-def test_a_study_from_the_file_to_the_export(study):
+def test_a_study_from_the_file_to_the_export(study, mpodis):
     code, out, err = study("run", "quick.toml", "--n-jobs", "1", "--quiet")
     assert (code, err) == (0, "")
     folder = Path("studies/quick")
@@ -183,7 +184,8 @@ def test_a_study_from_the_file_to_the_export(study):
     assert study("table", "quick.toml") == (0, f"\n{table}\n", "")
     assert study("table", "quick.toml", "s_max")[1] == f"{results.table('s_max')}\n"
     assert re.search(r"done +12\n", study("status", folder)[1])
-    assert "quick: 12 of 12 done" in study("watch", folder, "--once")[1]
+    for code, out, _ in (study("watch", "quick.toml"), mpodis("watch", folder)):
+        assert (code, "quick: 12 of 12 done" in out) == (0, True)
     words = ("bonds", "--x", "bond", "--hue", "max_bond", "--where", "n=5", "--spread", "range")
     code, out, _ = study("plot", "quick.toml", *words, "--out", "bonds")
     assert (code, out) == (0, "bonds.png\nbonds.svg\n")

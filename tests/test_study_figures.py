@@ -32,6 +32,7 @@ def cost(*, n, depth, engine, seed):
         "gain": float(rng.normal()),
         "entropies": ("bond", rng.random(n - 1), {"units": "nats"}),
         "status": "converged",
+        "names": ["a", "b"],
     }
 
 
@@ -116,6 +117,7 @@ def test_texts_on_the_axis_keep_the_order_of_the_grid(study):
         ("work", {"x": "dept"}, "did you mean 'depth'"),
         ("wrok", {"x": "n", "hue": "depth", "col": "engine"}, "did you mean 'work'"),
         ("status", {"x": "n", "hue": "depth", "col": "engine"}, "is a text"),
+        ("names", {"x": "n", "hue": "depth", "col": "engine"}, "holds texts"),
         ("work", {"x": "n", "where": {"depth": 3}}, r"'depth': 3.*use one of 2, 4"),
         ("work", {"x": "n", "hue": "n"}, "every coordinate once"),
         (["work", "gain"], {"x": "n", "col": "depth", "row": "engine"}, "leave out col or row"),

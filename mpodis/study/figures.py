@@ -631,6 +631,8 @@ def _values_of(record: Record, name: str) -> np.ndarray:
     """A quantity of a record as an array of floats."""
     if name in record.arrays:
         values = record.arrays[name].values
+        if values.dtype.kind == "U":
+            raise ValueError(f"{name!r} holds texts and cannot be drawn")
         if values.dtype.kind == "c":
             raise ValueError(f"{name!r} is complex; return its modulus or its parts to draw it")
         return values.astype(float)

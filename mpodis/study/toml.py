@@ -48,20 +48,8 @@ from mpodis.study.cases import Labelled
 
 __all__ = ["check_figures", "check_tables", "read", "write"]
 
-KEYS = (
-    "run",
-    "name",
-    "description",
-    "minutes",
-    "neutral",
-    "seeds",
-    "code",
-    "settings",
-    "grid",
-    "cases",
-    "figures",
-    "tables",
-)
+PLAIN = ("run", "name", "description", "minutes", "seeds", "code", "neutral")
+KEYS = (*PLAIN, "settings", "grid", "cases", "figures", "tables")
 FIGURE_KEYS = (
     "name",
     "quantity",
@@ -105,6 +93,7 @@ def read(path: str | os.PathLike) -> tuple[str, dict[str, Any]]:
         ("description", (str,), "a text"),
         ("code", (str,), "a text"),
         ("minutes", (int, float), "a number"),
+        ("neutral", (list,), "a list of settings"),
         ("seeds", (int, list), "a number of seeds, or a list of them"),
         ("settings", (dict,), "a table, [settings]"),
         ("grid", (dict,), "a table, [grid]"),
@@ -256,8 +245,8 @@ def write(given: Mapping[str, Any], path: str | os.PathLike | None = None) -> st
     folder = None if path is None else Path(path).resolve().parent
     lines = [
         f"{name} = {_text(given[name], name, folder)}"
-        for name in KEYS[:6]
-        if given.get(name) not in (None, "")
+        for name in PLAIN
+        if given.get(name) not in (None, "", ())
     ]
     for name in ("settings", "grid"):
         if given.get(name):
