@@ -22,7 +22,7 @@ from mpodis.hamiltonians import Evolution
 from mpodis.mpo import compress
 from mpodis.sites import is_mpo, left_canonical, legs_of, site_tensors, spread_norm
 
-__all__ = ["Target", "state_target", "unitary_target"]
+__all__ = ["LARGEST", "Target", "state_target", "unitary_target"]
 
 Target: TypeAlias = Any
 """A unitary or a state in the form in which users have it."""

@@ -22,7 +22,7 @@ from mpodis.circuit import (
     from_quimb,
 )
 from mpodis.compile_runs import CompileProblem, CompileRun, is_compile_run
-from mpodis.compile_targets import Target, state_target, unitary_target
+from mpodis.compile_targets import LARGEST, Target, state_target, unitary_target
 from mpodis.conventions import check_count
 from mpodis.disentangling import load_disentangled
 from mpodis.environments.arrays import single_threaded
@@ -56,6 +56,8 @@ ADVICE = {
     "interrupted": "stopped by the user; start=<this result> goes on",
     "unfinished": "the run has not ended; call it again with the same run_dir= to go on",
 }
+GOALS = (1e-13, 1e-8)
+"""Of states by default: of few qubits, and of more than a dense unitary may have."""
 DENSE = 8
 """Wires up to which determinants are compared."""
 
@@ -308,7 +310,7 @@ def compile_state(
     start: Any = "auto",
     group: str | None = None,
     n_init: int = 3,
-    goal: float = 1e-13,
+    goal: float | None = None,
     tol: float = 1e-2,
     max_iterations: int = 2000,
     max_seconds: float | None = None,
@@ -325,8 +327,11 @@ def compile_state(
     target : array (2^n,), MPS or circuit
         psi: amplitudes, also Qiskit's ``Statevector``; an MPS of quimb; or a circuit of quimb,
         Qiskit or mpodis, which acts on |0...0>. It is normalised.
-    depth, ansatz, start, group, n_init, goal, tol, max_iterations, max_seconds, max_bond, engine, \
-seed, run_dir, progbar
+    goal : float, optional
+        1 - |c| at which the circuit is good enough: by default 1e-13, and for more than 13 qubits
+        1e-8, below which the loss falls slowly.
+    depth, ansatz, start, group, n_init, tol, max_iterations, max_seconds, max_bond, engine, seed, \
+run_dir, progbar
         As for `compile_unitary`.
 
     Returns
@@ -395,6 +400,8 @@ def _compile(
             else None,
             start,
         )
+        if options["goal"] is None:
+            options["goal"] = GOALS[len(tensors) > LARGEST]
         wanted = (depth, ansatz, group)
         search = _search(problem, journal, max_seconds, options)
         guesses = search.guesses(problem.start, *wanted)
@@ -591,6 +598,7 @@ def _check(
         check_count(name, value)
     if depth is not None:
         check_count("depth", depth)
+    goal = GOALS[0] if goal is None else goal
     for name, value in (("goal", goal), ("tol", tol)):
         if not (isinstance(value, int | float) and 0 <= value < 1):
             raise ValueError(f"{name}={value!r} must be a number from 0 on, below 1")

@@ -399,6 +399,19 @@ def test_a_bond_that_is_too_small_is_named():
     assert not compile_unitary(target, **call, max_bond=64).remarks
 
 
+def test_the_goal_of_long_states_is_not_rounding():
+    hidden = random_circuit(brickwall(14, 2, group="U"), seed=2, scale=0.3)
+    near = random_circuit(hidden.ansatz, seed=1, scale=0.05)
+    start = Circuit(
+        hidden.ansatz, tuple(x @ y for x, y in zip(hidden.gates, near.gates, strict=True))
+    )
+    found = compile_state(hidden, start=start)
+    assert found.status == "exact"
+    assert found.loss <= 1e-8
+    finer = compile_state(hidden, start=found, goal=1e-11)
+    assert finer.loss <= 1e-11 < found.loss
+
+
 # --- determinants
 
 
