@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from mpodis.circuit import Ansatz
@@ -255,8 +256,9 @@ class Descent:
             state.status = "exact"
             return
         bond = state.bonds[-1]
-        here = [loss for loss, at in zip(state.losses, state.bonds, strict=True) if at == bond]
-        stalled = len(here) > budget.window and budget.stalled(here[-1 - budget.window], here[-1])
+        pairs = zip(reversed(state.losses), reversed(state.bonds), strict=True)
+        here = list(islice((loss for loss, at in pairs if at == bond), budget.window + 1))
+        stalled = len(here) > budget.window and budget.stalled(here[-1], here[0])
         limit = budget.limit(state)
         verdict = ""
         if stalled or limit or (len(state.losses) - 1) % monitor.every == 0:

@@ -145,6 +145,10 @@ class State:
             elif one.name in ("steps", "differences"):
                 arrays |= _named(one.name, value)
                 numbers[one.name] = len(value)
+            elif one.name in _SERIES:
+                if value:
+                    arrays[one.name] = np.array(value, dtype=_SERIES[one.name])
+                numbers[one.name] = len(value)
             else:
                 numbers[one.name] = value
         return arrays, numbers
@@ -164,9 +168,13 @@ class State:
                 values[name] = Point(*parts)
         for name in ("steps", "differences"):
             values[name] = _listed(name, arrays, values[name])
+        for name in _SERIES:
+            values[name] = arrays[name].tolist() if values[name] else []
         return cls(**values)
 
 
+_SERIES = {"losses": np.float64, "bonds": np.int64}
+"""Numbers of every record: an array is written as fast as the rest, also after thousands."""
 _PARTS = ("left", "core", "right")
 _DESCENT = (
     "point",
