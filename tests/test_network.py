@@ -233,14 +233,17 @@ def test_the_two_engines_agree_where_dense_matrices_do_not_fit(spec):
 
 def test_boundaries_are_as_small_as_the_legs_that_straddle():
     for depth in (2, 4, 6):
-        network = Network.of(((2, 2),) * 12, brickwall(12, depth), brickwall(12, depth).reversed())
+        problem = ((2, 2),) * 12, brickwall(12, depth), brickwall(12, depth).reversed()
+        network = Network.of(*problem)
         sizes = network.sizes([3] * 11, [2] * 11)
         expected = 3 * 2 * 4**depth
-        assert transverse.largest_boundary(network, sizes) == pytest.approx(expected)
+        largest = transverse.largest_boundary(*problem, [3] * 11, [2] * 11)
+        assert largest == pytest.approx(expected)
         assert transverse.column_path(network, sizes, limit=2 * expected) is not None
         assert transverse.column_path(network, sizes, limit=expected / 2) is None
-    stairs = Network.of(((2, 2),) * 12, staircase(12, 3), staircase(12, 3))
-    assert transverse.largest_boundary(stairs, sizes) == pytest.approx(3 * 2 * 4**6)
+    stairs = ((2, 2),) * 12, staircase(12, 3), staircase(12, 3)
+    largest = transverse.largest_boundary(*stairs, [3] * 11, [2] * 11)
+    assert largest == pytest.approx(3 * 2 * 4**6)
 
 
 # --- the tree engine

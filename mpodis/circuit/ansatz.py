@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -86,6 +87,13 @@ class Placement:
         return self.wires == tuple(range(self.wires[0], self.wires[0] + self.width))
 
 
+LARGEST_CIRCUIT = 100_000
+"""Gates of a circuit that a depth or a spec describes; they take a second to lay out."""
+
+LARGEST_WIDTH = 13
+"""Wires of a gate that they describe: its matrix has half a GiB."""
+
+
 @dataclass(frozen=True)
 class Ansatz:
     """Layers of placements on n wires, and the group of the free gates.
@@ -155,7 +163,7 @@ class Ansatz:
             if place.fixed is None and (place.tie is None or ties[place.tie][0] == j)
         ]
 
-    @property
+    @cached_property
     def placements(self) -> tuple[Placement, ...]:
         """All placements in the order in which they act on a row vector."""
         return tuple(p for layer in self.layers for p in layer)
@@ -276,8 +284,8 @@ def brickwall(
     >>> [[place.wires for place in layer] for layer in brickwall(4, 2).layers]
     [[(0, 1), (2, 3)], [(0,), (1, 2), (3,)]]
     """
-    check_depth(depth)
     check_width(width, n)
+    check_depth(depth, n, width)
     check_parity(parity)
     layers = tuple(brick_layer(n, width, (parity + t) % 2, fill=fill) for t in range(depth))
     return Ansatz(n, layers, group)
@@ -328,8 +336,8 @@ def circuit_group(*circuits: Ansatz) -> str:
 
 def staircase(n: int, depth: int, width: int = 2, *, group: str = "SO") -> Ansatz:
     """Gates of `width` on wires from 0, from 1, from 2 ... on, in this order, `depth` times."""
-    check_depth(depth)
     check_width(width, n)
+    check_depth(depth, n)
     steps = tuple((Placement(tuple(range(a, a + width))),) for a in range(n - width + 1))
     return Ansatz(n, steps * depth, group)
 
@@ -388,10 +396,17 @@ def _mirrored(t: int, layer: Sequence[Placement]) -> Iterator[Placement]:
         yield place if pair[0] == pair[1] else _tied(f"{t}.{pair[0]}", place)
 
 
-def check_depth(depth: int) -> None:
-    """A ValueError if there are no layers."""
+def check_depth(depth: int, n: int = 1, width: int = 1) -> None:
+    """An error if there are no layers, or more gates than anything can be done with."""
+    if isinstance(depth, bool) or not isinstance(depth, int | np.integer):
+        raise TypeError(f"depth={depth!r} must be a number of layers")
     if depth < 1:
         raise ValueError(f"depth={depth} must be 1 or more layers")
+    if depth * max(1, n // max(width, 1)) > LARGEST_CIRCUIT:
+        raise ValueError(
+            f"depth={depth:,} on {n:,} wires makes a circuit of more than {LARGEST_CIRCUIT:,} "
+            "gates; use fewer layers"
+        )
 
 
 def check_parity(parity: int) -> None:
@@ -401,7 +416,11 @@ def check_parity(parity: int) -> None:
 
 
 def check_width(width: int, n: int) -> None:
-    """A ValueError if a gate of `width` wires does not fit on n wires."""
+    """A ValueError if a gate of `width` wires does not fit on n wires, or in memory."""
+    if 1 <= width <= n and width > LARGEST_WIDTH:
+        raise ValueError(
+            f"a gate on {width} wires has 4^{width} entries; use at most {LARGEST_WIDTH} wires"
+        )
     if not 1 <= width <= n:
         raise ValueError(
             f"a gate on {width} wires does not fit a circuit of {n}; use widths from 1 to {n}"

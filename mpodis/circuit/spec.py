@@ -6,7 +6,14 @@ import itertools
 import re
 from dataclasses import replace
 
-from mpodis.circuit.ansatz import Ansatz, brick_layer, check_depth, check_parity, check_width
+from mpodis.circuit.ansatz import (
+    LARGEST_CIRCUIT,
+    Ansatz,
+    brick_layer,
+    check_depth,
+    check_parity,
+    check_width,
+)
 from mpodis.gates import find_gate, gate_names
 
 __all__ = ["from_spec", "pair_from_spec", "segments_from_spec"]
@@ -55,8 +62,9 @@ def from_spec(
     '8 wires, 5 layers (12 x 1b, 6 x 2b, 8 x CZ), SO'
     """
     check_parity(parity)
+    words = _layer_words(spec, depth, n)
     layers = []
-    for word in _layer_words(spec, depth):
+    for word in words:
         gate = find_gate(word)
         width = gate.width if gate else int(word[:-1])
         check_width(width, n)
@@ -76,10 +84,11 @@ def segments_from_spec(
     >>> [part.depth for part in segments_from_spec("1b + CNOT + 1b + 5*CNOT | CNOT", 8)]
     [8, 1]
     """
+    _check_text(spec)
     parts, depths = spec.split("|"), []
     for part in parts:
         try:
-            depths.append(len(_layer_words(part, None)))
+            depths.append(len(_layer_words(part, None, n)))
         except ValueError as error:
             if len(parts) == 1:
                 raise
@@ -109,6 +118,7 @@ def pair_from_spec(
     >>> left.depth, right.depth
     (1, 2)
     """
+    _check_text(spec)
     sides = re.split(r";(?!\s*even\b)", spec, flags=re.IGNORECASE)  # "odd = 1b; even = CNOT"
     if len(sides) > 2:
         raise ValueError(f"spec {spec!r} has {len(sides)} sides; write 'LEFT ; RIGHT'")
@@ -121,8 +131,31 @@ _WORD = r"(\d+b|[A-Za-z]\w*?)s?"
 _TOKEN = re.compile(rf"\s*(?:(\d+)\s*[*x×]|{_WORD}\b|([()+]))", re.IGNORECASE)
 
 
-def _layer_words(spec: str, depth: int | None) -> list[str]:
-    """A word for every layer: "2b", or the name of a gate."""
+LONGEST_SPEC = 10_000
+"""Characters of a spec."""
+
+DEEPEST_SPEC = 100
+"""Parentheses in one another."""
+
+
+def _check_text(spec: str) -> None:
+    if not isinstance(spec, str):
+        raise TypeError(f"the circuit spec {spec!r} is not a text; write it as '1b + CNOT + 2b'")
+    if len(spec) > LONGEST_SPEC:
+        raise ValueError(
+            f"the circuit spec {_short(spec)} has {len(spec):,} characters; write repeats as "
+            "'5*CNOT'"
+        )
+
+
+def _short(spec: str) -> str:
+    """A spec as an error quotes it."""
+    return repr(spec if len(spec) <= 60 else f"{spec[:50]} ...")
+
+
+def _layer_words(spec: str, depth: int | None, n: int) -> list[str]:
+    """A word for every layer on n wires: "2b", or the name of a gate."""
+    _check_text(spec)
     text = spec.strip()
     alternating = re.fullmatch(
         rf"odd(?: layers)?\s*=\s*{_WORD}[\s;,]*even(?: layers)?\s*=\s*{_WORD}", text, re.I
@@ -132,10 +165,10 @@ def _layer_words(spec: str, depth: int | None) -> list[str]:
     if match:
         if depth is None:
             raise ValueError(f"spec {spec!r} does not say how many layers; give depth=")
-        check_depth(depth)
+        check_depth(depth, n)
         words = match.groups()
         return [_canonical(words[t % len(words)], spec) for t in range(depth)]
-    found, end = _parse_sum(text, 0, spec)
+    found, end = _parse_sum(text, 0, spec, max(1, LARGEST_CIRCUIT // max(n, 1)))
     if end != len(text):
         raise ValueError(_syntax(spec, text[end:]))
     if depth is not None and depth != len(found):
@@ -145,7 +178,7 @@ def _layer_words(spec: str, depth: int | None) -> list[str]:
 
 def _canonical(word: str, spec: str) -> str:
     if word[0].isdigit():
-        return f"{int(word[:-1])}b"
+        return f"{_number(word[:-1], spec)}b"
     gate = find_gate(word) or find_gate(f"{word}s")  # the "s" may be part of the name
     if gate is None:
         raise ValueError(
@@ -155,27 +188,46 @@ def _canonical(word: str, spec: str) -> str:
     return gate.name
 
 
-def _parse_sum(text: str, at: int, spec: str) -> tuple[list[str], int]:
-    """sum := term ("+" term)* ; term := [count "*"] (word | "(" sum ")")"""
+def _number(digits: str, spec: str) -> int:
+    if len(digits) > 9:
+        raise ValueError(f"{_short(digits)} in the circuit spec {_short(spec)} is too large")
+    return int(digits)
+
+
+def _parse_sum(text: str, at: int, spec: str, most: int, level: int = 0) -> tuple[list[str], int]:
+    """sum := term ("+" term)* ; term := [count "*"] (word | "(" sum ")")
+
+    There may be at most so many layers.
+    """
+    if level > DEEPEST_SPEC:
+        raise ValueError(
+            f"the circuit spec {_short(spec)} has more than {DEEPEST_SPEC} parentheses in one "
+            "another; leave out those that group nothing"
+        )
     words: list[str] = []
     while True:
         count = 1
         match = _TOKEN.match(text, at)
         if match and match[1]:
-            count, at = int(match[1]), match.end()
+            count, at = _number(match[1], spec), match.end()
             if count == 0:
                 raise ValueError(f"spec {spec!r} repeats a layer 0 times; leave it out instead")
             match = _TOKEN.match(text, at)
         if match and match[2]:
             term, at = [_canonical(match[2], spec)], match.end()
         elif match and match[3] == "(":
-            term, at = _parse_sum(text, match.end(), spec)
+            term, at = _parse_sum(text, match.end(), spec, most, level + 1)
             close = _TOKEN.match(text, at)
             if not close or close[3] != ")":
                 raise ValueError(_syntax(spec, text[at:] or "the end, a ) is missing"))
             at = close.end()
         else:
             raise ValueError(_syntax(spec, text[at:] or "the end"))
+        if len(words) + len(term) * count > most:
+            raise ValueError(
+                f"the circuit spec {_short(spec)} has more than {most:,} layers, with more "
+                f"than {LARGEST_CIRCUIT:,} gates; use fewer"
+            )
         words += term * count
         match = _TOKEN.match(text, at)
         if not match or match[3] != "+":
@@ -185,6 +237,6 @@ def _parse_sum(text: str, at: int, spec: str) -> tuple[list[str], int]:
 
 def _syntax(spec: str, where: str) -> str:
     return (
-        f"cannot read the circuit spec {spec!r} at {where.strip()!r}; "
+        f"cannot read the circuit spec {_short(spec)} at {_short(where.strip())}; "
         "write layers as '1b + CNOT + 2b', repeats as '5*CNOT' or '3*(CNOT + 2b)'"
     )

@@ -97,9 +97,15 @@ def _seconds(
     step: Step, fixed: Bonds, moving: Bonds, reached: Bonds, max_bond: int, speed: float
 ) -> float:
     """One half sweep over a step: environments, updates, and the next boundary."""
-    return sum(
-        _block_seconds(block, fixed, moving, reached, max_bond, speed) for block in step.blocks
-    )
+    seconds, known = 0.0, {}  # most blocks of a long chain are alike
+    for block in step.blocks:
+        here = slice(block.start, block.stop + 1)
+        free = block.idle, block.is_free("left"), block.is_free("right")
+        key = block.legs, free, *(tuple(bonds[here]) for bonds in (fixed, moving, reached))
+        if key not in known:
+            known[key] = _block_seconds(block, fixed, moving, reached, max_bond, speed)
+        seconds += known[key]
+    return seconds
 
 
 def _block_seconds(

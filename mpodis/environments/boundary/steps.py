@@ -185,7 +185,10 @@ def _pairs(left: Sequence[Layer], right: Sequence[Layer]) -> list[tuple[Layer, L
     """The fewest steps through the layers of both sides; two layers that fit can be one step."""
     p, q = len(left), len(right)
     rest = [[0] * (q + 1) for _ in range(p + 1)]  # steps that remain from (i, j) on
-    fits = [[_fit(a, b) for b in right] for a in left]
+    # layers repeat: each pair of patterns is compared once
+    patterns = [[tuple(gate.span for gate in layer) for layer in side] for side in (left, right)]
+    known = {pair: _fit(*pair) for pair in set(itertools.product(*map(set, patterns)))}
+    fits = [[known[a, b] for b in patterns[1]] for a in patterns[0]]
     for i in range(p, -1, -1):
         for j in range(q, -1, -1):
             if i < p and j < q:
@@ -208,9 +211,9 @@ def _pairs(left: Sequence[Layer], right: Sequence[Layer]) -> list[tuple[Layer, L
     return pairs
 
 
-def _fit(left: Layer, right: Layer) -> bool:
-    """Whether any two gates of two layers have all sites in common or none."""
-    spans = sorted({gate.span for gate in (*left, *right)})
+def _fit(left: Sequence[tuple[int, int]], right: Sequence[tuple[int, int]]) -> bool:
+    """Whether any two gates of two layers have all sites in common or none, by their spans."""
+    spans = sorted({*left, *right})
     return all(a[1] <= b[0] for a, b in itertools.pairwise(spans))
 
 

@@ -13,7 +13,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from mpodis.circuit.ansatz import Ansatz
+from mpodis.circuit.ansatz import Ansatz, Placement
 from mpodis.circuit.circuit import identity_circuit
 from mpodis.conventions import Legs, wires
 
@@ -66,8 +66,7 @@ class Network:
             for j, (t, gate) in enumerate(zip(layer_of, ansatz.placements, strict=True)):
                 names = network.select_tensors(f"GATE{j}")[0].inds
                 indices[side, j] = names
-                # absorbed where half of its wires have been passed: fewest legs stay open
-                column[side, j] = sites[side][sorted(gate.wires)[(gate.width + 1) // 2 - 1]]
+                column[side, j] = gate_column(gate, sites[side])
                 rows, columns = names[: gate.width], names[gate.width :]
                 for name in rows:
                     position[name] = (zone, (emitted[name] + t) / 2)
@@ -116,3 +115,8 @@ class Network:
     def constants(self) -> dict[Key, np.ndarray]:
         """Values of the tensors that never change but the target: idle wires."""
         return {key: np.eye(2) for key in self.indices if key[0] == "idle"}
+
+
+def gate_column(place: Placement, sites: Sequence[int]) -> int:
+    """Where a gate is absorbed: half of its wires have been passed, and fewest legs are open."""
+    return sites[sorted(place.wires)[(place.width + 1) // 2 - 1]]

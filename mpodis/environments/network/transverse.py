@@ -9,12 +9,12 @@ gate are neighbours and the gate acts in place, without a copy.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from mpodis.circuit.ansatz import Ansatz
-from mpodis.conventions import Legs
+from mpodis.conventions import Legs, wires
 from mpodis.environments.network.engine import NetworkEnvironments, half_sweep_cost
-from mpodis.environments.network.geometry import Key, Network
+from mpodis.environments.network.geometry import Key, Network, gate_column
 from mpodis.environments.network.messages import MessagePassing
 from mpodis.environments.protocol import EngineOptions, Estimate, ProblemSize, Target
 
@@ -37,12 +37,16 @@ class TransverseEnvironments(NetworkEnvironments):
     @classmethod
     def estimate(cls, problem: ProblemSize, options: EngineOptions) -> Estimate:
         """Where one boundary alone exceeds the memory: its bytes, and an infinite time."""
+        limit = options.budget / problem.itemsize
+        bonds = problem.target_bonds, problem.core_bonds
+        least = largest_boundary(problem.legs, problem.left, problem.right, *bonds)
+        if least > limit:  # seen without the network, which takes seconds for 10,000 gates
+            return Estimate(cls.name, True, math.inf, problem.itemsize * least)
         network = Network.of(problem.legs, problem.left, problem.right)
-        sizes = network.sizes(problem.target_bonds, problem.core_bonds)
-        units = column_path(network, sizes, limit=options.budget / problem.itemsize)
+        sizes = network.sizes(*bonds)
+        units = column_path(network, sizes, limit=limit)
         if units is None:
-            size = problem.itemsize * largest_boundary(network, sizes)
-            return Estimate(cls.name, True, math.inf, size)
+            return Estimate(cls.name, True, math.inf, problem.itemsize * least)
         leaf = {key: k for k, key in enumerate(network.indices)}
         messages = MessagePassing(
             list(network.indices.values()), sizes, chain_path(units, leaf), order=sorted
@@ -147,16 +151,24 @@ def chain_path(units: list[tuple[Key, ...]], leaf: Mapping[Key, int]) -> list[tu
     return path
 
 
-def largest_boundary(network: Network, sizes: Mapping[str, int]) -> float:
-    """Entries of the largest boundary between two columns, by counting the legs of the gates."""
-    bits = [0.0] * max(1, len(network.legs) - 1)
-    for part in ("target", "core"):
-        for k in range(len(network.legs) - 1):
-            bits[k] += math.log2(sizes[network.indices[part, k][3]])
-    for side, j in network.free:
-        sites = network.sites[side]
-        gate = sorted(sites[w] for w in network.ansatz[side].placements[j].wires)
-        for k in range(gate[0], gate[-1]):
-            before = sum(site <= k for site in gate)
-            bits[k] += 2 * min(before, len(gate) - before)
+def largest_boundary(
+    legs: Legs, left: Ansatz, right: Ansatz, target_bonds: Sequence[int], core_bonds: Sequence[int]
+) -> float:
+    """Entries of the largest boundary between two columns, by counting the legs that cross it."""
+    bits = [0.0] * max(1, len(legs) - 1)
+    for bonds in (target_bonds, core_bonds):
+        for k, bond in enumerate(bonds):
+            bits[k] += math.log2(bond)
+    for side, ansatz in (("left", left), ("right", right)):
+        sites = wires(legs, side)
+        last = list(sites)  # column of the tensor that a wire has reached
+        for place in ansatz.placements:
+            column = gate_column(place, sites)
+            for wire in place.wires:
+                for k in range(*sorted((last[wire], column))):
+                    bits[k] += 1
+                last[wire] = column
+        for column, site in zip(last, sites, strict=True):
+            for k in range(*sorted((column, site))):
+                bits[k] += 1
     return 2.0 ** min(max(bits), 1000.0)
