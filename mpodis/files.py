@@ -108,12 +108,18 @@ def _umask() -> int:
 
 
 @contextmanager
-def locked(folder: str | os.PathLike) -> Iterator[None]:
+def locked(folder: str | os.PathLike, watch: str = "mpodis watch") -> Iterator[None]:
     """Keep other processes from working in a folder at the same time.
 
     The operating system releases the lock when the process ends, however it ends; processes that
     it forks do not hold it. File systems without locks give none. Meanwhile the file "lock" says
     which process holds it. Temporary files of processes that were killed are removed.
+
+    Parameters
+    ----------
+    folder : path
+    watch : str
+        The command that follows what the other process does.
 
     Raises
     ------
@@ -127,7 +133,7 @@ def locked(folder: str | os.PathLike) -> Iterator[None]:
             if time.monotonic() > limit:
                 raise BlockingIOError(
                     f"another process is working in {folder}{_holder(path)}; follow it with "
-                    f"`mpodis watch {folder}`, or choose another directory"
+                    f"`{watch} {folder}`, or choose another directory"
                 )
             time.sleep(0.05)
         with suppress(OSError):  # of a full disk, on which nothing depends here

@@ -17,9 +17,12 @@ atomically. A case is done when its JSON is there.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
-from collections.abc import Mapping
+import platform
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,13 +32,19 @@ import numpy as np
 from mpodis.files import load_arrays, read_json, save_arrays, write_json
 from mpodis.study.measured import Variable
 
-__all__ = ["DamagedRecord", "Record", "StudyDirectory"]
+__all__ = ["DamagedRecord", "Record", "StorageError", "StudyDirectory"]
 
 FORMAT = "mpodis-study-1"
+STALE_SECONDS = 60.0
+"""Age at which a file that is half written belongs to a process that is gone."""
 
 
 class DamagedRecord(ValueError):
     """A file of a record is not what was written."""
+
+
+class StorageError(OSError):
+    """What was computed cannot be stored, as on a full disk."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,9 +108,21 @@ class StudyDirectory:
 
     def write_study(self, described: Mapping[str, Any]) -> None:
         """Make the directory, and say what is in it."""
-        for folder in ("cases", "failed"):
-            (self.path / folder).mkdir(parents=True, exist_ok=True)
-        write_json(self.path / "study.json", {"format": FORMAT, **described})
+        with self._writing():
+            for folder in ("cases", "failed"):
+                (self.path / folder).mkdir(parents=True, exist_ok=True)
+            write_json(self.path / "study.json", {"format": FORMAT, **described})
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Failures to write say where, and on which machine."""
+        try:
+            yield
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise StorageError(
+                f"{platform.node()} cannot write to {self.path}: {reason}"
+            ) from error
 
     # --- records
 
@@ -117,41 +138,52 @@ class StudyDirectory:
         """Where networks are kept that targets are layers of."""
         return self.path / "networks"
 
+    def has(self, key: str, *, failed: bool = False) -> bool:
+        """Whether a case is done, or has failed."""
+        return (self.path / ("failed" if failed else "cases") / f"{key}.json").is_file()
+
     def run_dir(self, key: str) -> Path:
         """Where a case keeps what it needs to go on."""
         return self.path / "runs" / key
 
     def save(self, record: Record) -> None:
-        """Write a record; a failure of the same case before is forgotten."""
-        file = self.path / "cases" / f"{record.key}.json"
-        digest = ""
-        if record.arrays:
-            arrays = {name: _stored(variable) for name, variable in record.arrays.items()}
-            save_arrays(file.with_suffix(".safetensors"), arrays, metadata={"key": record.key})
-            digest = _sha256(file.with_suffix(".safetensors"))
-        write_json(
-            file,
-            {
-                "format": FORMAT,
-                "key": record.key,
-                "settings": record.settings,
-                "seed": record.seed,
-                "scalars": record.scalars,
-                "arrays": {
-                    name: {
-                        "dims": list(v.dims),
-                        **({"attributes": v.attributes} if v.attributes else {}),
-                        **({"labels": _labels(v)} if _is_text(v) else {}),
-                    }
-                    for name, v in record.arrays.items()
+        """Write a record; a failure of the same case before is forgotten.
+
+        Raises
+        ------
+        StorageError
+            If it cannot be written.
+        """
+        with self._writing():
+            file = self.path / "cases" / f"{record.key}.json"
+            digest = ""
+            if record.arrays:
+                arrays = {name: _stored(variable) for name, variable in record.arrays.items()}
+                save_arrays(file.with_suffix(".safetensors"), arrays, metadata={"key": record.key})
+                digest = _sha256(file.with_suffix(".safetensors"))
+            write_json(
+                file,
+                {
+                    "format": FORMAT,
+                    "key": record.key,
+                    "settings": record.settings,
+                    "seed": record.seed,
+                    "scalars": record.scalars,
+                    "arrays": {
+                        name: {
+                            "dims": list(v.dims),
+                            **({"attributes": v.attributes} if v.attributes else {}),
+                            **({"labels": _labels(v)} if _is_text(v) else {}),
+                        }
+                        for name, v in record.arrays.items()
+                    },
+                    "arrays_sha256": digest,
+                    "seconds": record.seconds,
+                    "cpu_seconds": record.cpu_seconds,
+                    "where": record.where,
                 },
-                "arrays_sha256": digest,
-                "seconds": record.seconds,
-                "cpu_seconds": record.cpu_seconds,
-                "where": record.where,
-            },
-        )
-        (self.path / "failed" / file.name).unlink(missing_ok=True)
+            )
+            (self.path / "failed" / file.name).unlink(missing_ok=True)
 
     def written(self, key: str) -> int:
         """When a record was written, in nanoseconds; 0 where there is none."""
@@ -214,8 +246,17 @@ class StudyDirectory:
         for suffix in (".json", ".safetensors"):
             (self.path / "cases" / f"{key}{suffix}").unlink(missing_ok=True)
 
+    def remove_stale(self) -> None:
+        """Remove files that processes which were killed have left half written."""
+        for file in [*self.path.glob(".*.part"), *self.path.glob("*/.*.part")]:
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - file.stat().st_mtime > STALE_SECONDS:
+                    file.unlink()
+
     def save_failure(self, key: str, failure: Mapping[str, Any]) -> None:
-        write_json(self.path / "failed" / f"{key}.json", {"format": FORMAT, "key": key, **failure})
+        with self._writing():
+            content = {"format": FORMAT, "key": key, **failure}
+            write_json(self.path / "failed" / f"{key}.json", content)
 
     def load_failure(self, key: str) -> dict[str, Any]:
         file = self.path / "failed" / f"{key}.json"

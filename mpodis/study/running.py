@@ -7,25 +7,54 @@ the cases is a summary of a few hundred bytes.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import datetime
+import logging
 import os
 import platform
+import queue
+import re
 import shutil
+import signal
+import sys
+import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mpodis.advice import without_remarks
-from mpodis.jobs.directory import interrupts_raise
 from mpodis.study.cases import Case
 from mpodis.study.measured import measure
-from mpodis.study.records import Record, StudyDirectory
+from mpodis.study.records import Record, StorageError, StudyDirectory
 
-__all__ = ["Outcome", "Task", "compute", "here", "in_processes", "on_dask"]
+__all__ = [
+    "Outcome",
+    "SchedulerLost",
+    "Task",
+    "compute",
+    "here",
+    "in_processes",
+    "interruptible",
+    "on_dask",
+]
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 0.5
+"""Time between two looks of a worker at whether its parent is there."""
+SHARED_SECONDS = 30.0
+"""How long a record that a worker has written may take to be seen through a network file system."""
+_PR_SET_PDEATHSIG = 1
+_ONE_AT_A_TIME = threading.Lock()
+"""Threads of a process share the limits of libraries and the seeds of path searches."""
+
+
+class SchedulerLost(ConnectionError):
+    """The scheduler of a Dask cluster is gone, or does not know this client any more."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +84,14 @@ def compute(task: Task, case: Case) -> Outcome:
 
     Raises
     ------
-    OSError
+    StorageError
         If nothing can be written where the records are.
     """
+    with _ONE_AT_A_TIME:
+        return _computed(task, case)
+
+
+def _computed(task: Task, case: Case) -> Outcome:
     directory = StudyDirectory(task.directory)
     began, began_cpu = time.perf_counter(), time.process_time()
     try:
@@ -89,7 +123,7 @@ def compute(task: Task, case: Case) -> Outcome:
     return Outcome(case.key, record.seconds, scalars)
 
 
-def failed(task: Task, case: Case, error: BaseException, seconds: float) -> Outcome:
+def failed(task: Task, case: Case, error: BaseException, seconds: float = 0.0) -> Outcome:
     """Store that a case failed."""
     text = f"{type(error).__name__}: {error}".strip().rstrip(":")
     failure = {
@@ -138,90 +172,158 @@ def _threads(count: int) -> Iterator[None]:
 # --- where
 
 
-def here(task: Task, cases: Sequence[Case]) -> Iterator[Outcome]:
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Ctrl-C and SIGTERM raise KeyboardInterrupt at once, wherever a case is.
+
+    A search that is alone would end at its next sweep and return what it has, which must not become
+    the record of a case.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, interrupt) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def here(task: Task, cases: Sequence[Case]) -> Generator[Outcome]:
     """One case after the other in this process."""
     for case in cases:
-        with interrupts_raise():  # a search would answer Ctrl-C with what it has, as its result
-            outcome = compute(task, case)
-        yield outcome
+        yield compute(task, case)
 
 
-def in_processes(task: Task, cases: Sequence[Case], n_jobs: int) -> Iterator[Outcome]:
+def in_processes(task: Task, cases: Sequence[Case], n_jobs: int) -> Generator[Outcome]:
     """Cases in processes of this machine (joblib's loky).
 
-    A case whose process dies, as for want of memory, fails and takes no other one along: those
-    that ran beside it are tried again, one at a time, to find out which it was.
+    Each process is a pool of its own, so that one that dies, as for want of memory, fails the case
+    it had and disturbs no other. Threads hand out the cases: none waits for what the caller does
+    with an outcome.
     """
-    from concurrent.futures.process import BrokenProcessPool
+    found: queue.SimpleQueue[Outcome | BaseException] = queue.SimpleQueue()
+    waiting, workers = deque(cases), [_Worker(task) for _ in range(n_jobs)]
 
-    waiting, suspects = deque(cases), deque[Case]()
-    while waiting or suspects:
-        queue, width = (waiting, n_jobs) if waiting else (deque([suspects.popleft()]), 1)
-        running: dict[Any, Case] = {}
-        with _pool(width, task.threads) as pool:
-            try:
-                yield from _handed_out(pool, task, queue, running, width)
-            except BrokenProcessPool as error:
-                lost = list(running.values())
-                if width > 1 or len(lost) > 1:
-                    suspects.extend(lost)
-                    continue
-                for case in lost:
-                    yield failed(task, case, _died(error), 0.0)
+    def hand_out(worker: _Worker) -> None:
+        with contextlib.suppress(IndexError):  # no case is left
+            while not worker.is_ended:
+                case = waiting.popleft()
+                try:
+                    found.put(worker.compute(case))
+                except BaseException as error:  # raised below
+                    found.put(error)
+                    return
+
+    threads = [threading.Thread(target=hand_out, args=(w,), daemon=True) for w in workers]
+    try:
+        for thread in threads:
+            thread.start()
+        for _ in cases:
+            outcome = found.get()
+            if isinstance(outcome, BaseException):
+                raise outcome
+            yield outcome
+    finally:
+        for worker in workers:
+            worker.end()
+
+
+class _Worker:
+    """A process that computes one case after the other, started again where it dies."""
+
+    def __init__(self, task: Task) -> None:
+        self.task, self.is_ended = task, False
+        self._pool: Any = None
+        self._changing = threading.Lock()
+
+    def compute(self, case: Case) -> Outcome:
+        """The outcome of a case, also if the process dies of it.
+
+        Raises
+        ------
+        StorageError
+            If nothing can be written where the records are.
+        RuntimeError
+            If the worker was ended.
+        """
+        from concurrent.futures.process import BrokenProcessPool
+
+        try:
+            return self._started().submit(compute, self.task, case).result()
+        except StorageError:
+            raise
+        except BrokenProcessPool as error:
+            with self._changing:
+                if self.is_ended:
+                    raise
+                self._pool = None
+            return _of_dead(self.task, case, _died(error))
+        except Exception as error:  # settings that cannot be sent
+            return failed(self.task, case, error)
+
+    def _started(self) -> Any:
+        from joblib.externals.loky import ProcessPoolExecutor
+
+        names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+        with self._changing:
+            if self.is_ended:
+                raise RuntimeError("the study has ended")
+            if self._pool is None:
+                self._pool = ProcessPoolExecutor(
+                    1,
+                    initializer=_begin_worker,
+                    initargs=(os.getpid(),),
+                    env=dict.fromkeys(names, str(self.task.threads)),
+                )
+            return self._pool
+
+    def end(self) -> None:
+        """Kill the process."""
+        with self._changing:
+            self.is_ended = True
+            if self._pool is not None:
+                self._pool.shutdown(wait=True, kill_workers=True)
 
 
 def _died(error: BaseException) -> RuntimeError:
-    lines = str(error).splitlines() or [""]
-    found = RuntimeError(
-        f"the process that computed it died; it may need too much memory ({lines[-1].strip()})"
+    codes = re.search(
+        r"\{(.*)\}", str(error)
+    )  # loky's text ends in the exit codes of its processes
+    cause = codes[1] if codes else str(error).strip().partition("\n")[0]
+    return RuntimeError(
+        f"the process that computed it died ({cause}); it may need more memory than there is"
     )
-    return found
 
 
-def _handed_out(
-    pool: Any, task: Task, queue: deque[Case], running: dict[Any, Case], width: int
-) -> Iterator[Outcome]:
-    """Submit cases as others finish: one more than there are workers, so that none waits."""
-    from concurrent.futures import FIRST_COMPLETED, wait
-
-    while queue or running:
-        while queue and len(running) <= width:
-            running[pool.submit(compute, task, queue[0])] = queue[0]
-            queue.popleft()
-        done, _ = wait(running, return_when=FIRST_COMPLETED)
-        for future in done:
-            outcome = future.result()
-            del running[future]
-            yield outcome
-
-
-@contextlib.contextmanager
-def _pool(n_jobs: int, threads: int) -> Iterator[Any]:
-    from joblib.externals.loky import ProcessPoolExecutor
-
-    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
-    pool = ProcessPoolExecutor(
-        n_jobs,
-        initializer=_begin_worker,
-        initargs=(os.getpid(),),
-        env=dict.fromkeys(names, str(threads)),
-    )
-    try:
-        yield pool
-    finally:
-        pool.shutdown(wait=True, kill_workers=True)
+def _of_dead(task: Task, case: Case, error: BaseException) -> Outcome:
+    """A case whose process is gone has failed, unless it was stored before."""
+    directory = StudyDirectory(task.directory)
+    if directory.has(case.key):
+        record = directory.load(case.key)
+        return Outcome(case.key, record.seconds, record.scalars)
+    return failed(task, case, error)
 
 
 def _begin_worker(parent: int) -> None:
-    """What a worker does first: leave Ctrl-C to its parent, and end when that is gone."""
-    import signal
-    import threading
+    """What a worker does first: leave Ctrl-C to its parent, and end when that is gone.
 
+    On Linux the kernel ends it, which works in a long call of a library as well; elsewhere a thread
+    looks.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
     def watch() -> None:
         while os.getppid() == parent:
-            time.sleep(1.0)
+            time.sleep(LOOK_SECONDS)
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
@@ -229,30 +331,65 @@ def _begin_worker(parent: int) -> None:
 
 def on_dask(
     task: Task, cases: Sequence[Case], client: Any, *, retries: int = 2
-) -> Iterator[Outcome]:
-    """Cases as tasks of a Dask client; Dask sends those of a worker that is lost to another one."""
-    from distributed import as_completed
+) -> Generator[Outcome]:
+    """Cases as tasks of a Dask client; Dask sends those of a worker that is lost to another one.
 
+    Raises
+    ------
+    SchedulerLost
+        If the scheduler is gone, or was started anew.
+    StorageError
+        If a worker cannot write its records, or writes them where this process does not see them.
+    """
+    from distributed import KilledWorker, as_completed
+
+    address = client.scheduler.address
+    if any(threads > 1 for threads in client.nthreads().values()):
+        log.warning(
+            "workers of several threads compute one case at a time; start them with --nthreads 1 "
+            "(threads_per_worker=1 of a LocalCluster), and more of them"
+        )
+    began = time.time_ns()  # Dask would give the outcome of an earlier call for the same key
+    options: dict[str, Any] = {"pure": False, "retries": retries}
     of = {
-        client.submit(
-            compute,
-            task,
-            case,
-            key=f"mpodis-{case.key}-{time.time_ns()}",
-            pure=False,
-            retries=retries,
-        ): case
+        client.submit(compute, task, case, key=f"mpodis-{case.key}-{began}", **options): case
         for case in cases
     }
     try:
         for future in as_completed(list(of), raise_errors=False):
             case = of.pop(future)
             if future.status == "finished":
-                yield future.result()
+                outcome = future.result()
+                _check_seen(task, outcome)
+                yield outcome
                 continue
+            if future.status != "error":
+                raise SchedulerLost(f"lost the scheduler {address}")
             error = future.exception()
-            if isinstance(error, OSError):
+            if isinstance(error, StorageError):
                 raise error
-            yield failed(task, case, error, 0.0)
+            if isinstance(error, KilledWorker):
+                count = client.scheduler and error.allowed_failures + 1
+                died = RuntimeError(
+                    f"{count} workers died while they computed it; it may need more memory than "
+                    f"they have (last worker: {error.last_worker.address})"
+                )
+                yield _of_dead(task, case, died)
+            else:
+                yield failed(task, case, error)
     finally:
-        client.cancel(list(of))
+        if client.status == "running":
+            client.cancel(list(of))
+
+
+def _check_seen(task: Task, outcome: Outcome) -> None:
+    """That a record lies where this process looks for it."""
+    directory = StudyDirectory(task.directory)
+    limit = time.monotonic() + SHARED_SECONDS
+    while not directory.has(outcome.key, failed=bool(outcome.error)):
+        if time.monotonic() > limit:
+            raise StorageError(
+                f"a worker has stored {outcome.key}, but it is not in {directory.path}: workers "
+                "must see this directory under the same path, on a shared file system"
+            )
+        time.sleep(0.5)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,7 @@ from mpodis.progress import Bar, bar
 from mpodis.study import running
 from mpodis.study.cases import Case, Labelled, code_of, expand, label_of, name_of, parameters_of
 from mpodis.study.live import LiveStudy
-from mpodis.study.records import DamagedRecord, StudyDirectory
+from mpodis.study.records import DamagedRecord, StorageError, StudyDirectory
 from mpodis.study.results import StudyResults
 from mpodis.study.toml import check_figures, check_tables, read, write
 from mpodis.tables import Table
@@ -275,21 +277,19 @@ class Study(StudyResults):
         BlockingIOError
             Another process computes this study.
         OSError
-            The records cannot be written, as on a full disk; those before are kept.
+            The records cannot be written, as on a full disk, or the scheduler of the cluster is
+            lost; what was stored before is kept.
         """
         workers = _workers(n_jobs, threads)
         parameters = parameters_of(self.function)
         if resumable and parameters is not None and "run_dir" not in parameters:
             raise ValueError(f"resumable=True, but {name_of(self.function)} takes no run_dir=")
         there = StudyDirectory(directory)
-        if there.exists:
-            self._check_same(there.read_study(), there, recompute)
-        elif there.path.exists() and any(there.path.iterdir()):
-            raise ValueError(
-                f"{there.path} is not empty and holds no study; give another directory"
-            )
+        self._check_there(there, recompute)
         there.path.mkdir(parents=True, exist_ok=True)
-        with locked(there.path):
+        with locked(there.path, watch="mpodis study watch"), running.interruptible():
+            self._check_there(there, recompute)  # another process may have begun one
+            there.remove_stale()
             there.write_study(self._described(workers if client is None else _cluster(client)))
             self.directory = there.path
             left, done = self._sorted_out(there, retry)
@@ -307,12 +307,19 @@ class Study(StudyResults):
                 outcomes = running.here(task, left)
             else:
                 outcomes = running.in_processes(task, left, min(workers, max(len(left), 1)))
-            self._follow(outcomes, done, len(left), progbar)
+            try:
+                self._follow(outcomes, done, len(left), progbar)
+            except (StorageError, running.SchedulerLost) as error:
+                count = len(there.keys() & {case.key for case in self.cases})
+                raise type(error)(
+                    f"{error}; {count} of {len(self.cases)} cases are stored, the same call "
+                    "computes the others"
+                ) from error
         return self.table()
 
     def _follow(
         self,
-        outcomes: Iterator[running.Outcome],
+        outcomes: Generator[running.Outcome],
         done: Sequence[running.Outcome],
         left: int,
         progbar: bool,
@@ -325,13 +332,13 @@ class Study(StudyResults):
         live.refresh()  # failures of earlier runs
         _write_page(live, is_running=left > 0)  # to be opened before the first case has ended
         failures, written = 0, time.monotonic()
-        with bar(
-            total=live.total, desc=self.name, enabled=progbar, done=live.total - left
-        ) as shown:
-            try:
+        shown = bar(total=live.total, desc=self.name, enabled=progbar, done=live.total - left)
+        try:
+            # workers are ended before the page is written
+            with shown as progress, contextlib.closing(outcomes):
                 for outcome in outcomes:
                     failures += bool(outcome.error)
-                    self._note(shown, outcome, failures)
+                    self._note(progress, outcome, failures)
                     if outcome.error:
                         live.fail(outcome.key, outcome.error)
                     else:
@@ -339,8 +346,8 @@ class Study(StudyResults):
                     if time.monotonic() - written > PAGE_SECONDS:
                         _write_page(live, is_running=True)
                         written = time.monotonic()
-            finally:
-                _write_page(live, is_running=False)
+        finally:
+            _write_page(live, is_running=False)
 
     def _note(self, shown: Bar, outcome: running.Outcome, failures: int) -> None:
         if outcome.error:
@@ -374,6 +381,15 @@ class Study(StudyResults):
                 continue
             left.append(case)
         return left, done
+
+    def _check_there(self, there: StudyDirectory, recompute: bool) -> None:
+        """That the directory is new, or that of this study."""
+        if there.exists:
+            self._check_same(there.read_study(), there, recompute)
+        elif there.path.exists() and any(file.name != "lock" for file in there.path.iterdir()):
+            raise ValueError(
+                f"{there.path} is not empty and holds no study; give another directory"
+            )
 
     def _check_same(self, found: Mapping[str, Any], there: StudyDirectory, recompute: bool) -> None:
         if found["function"] != name_of(self.function):
