@@ -73,6 +73,7 @@ SLOW = {
     "test_stages::test_interrupted_anywhere_it_ends_the_same",
     "test_stages::test_out_of_time_anywhere[auto-True]",
     "test_stages::test_out_of_time_anywhere[grown-True]",
+    "test_study_processes::test_a_study_that_is_killed_at_any_moment_ends_the_same[20]",
 }
 """Tests marked slow, or some of their cases: run by ``./scripts/test --all``, not by default.
 

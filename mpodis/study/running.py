@@ -53,6 +53,10 @@ _ONE_AT_A_TIME = threading.Lock()
 """Threads of a process share the limits of libraries and the seeds of path searches."""
 
 
+_WORKERS: set[_Worker] = set()
+"""Processes that are to be ended before this one."""
+
+
 class SchedulerLost(ConnectionError):
     """The scheduler of a Dask cluster is gone, or does not know this client any more."""
 
@@ -157,14 +161,23 @@ def _made(arguments: Any, seed: int | None, cache: Path) -> Any:
 @contextlib.contextmanager
 def _threads(count: int) -> Iterator[None]:
     """More threads round differently, so that a seed would not say everything."""
-    import torch
     from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(count, user_api="blas"), _threads_of_torch(count):
+        yield
+
+
+@contextlib.contextmanager
+def _threads_of_torch(count: int) -> Iterator[None]:
+    if "torch" not in sys.modules and os.environ.get("OMP_NUM_THREADS") == str(count):
+        yield  # if a case imports it, it begins with so many
+        return
+    import torch
 
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
-        with threadpool_limits(count, user_api="blas"):
-            yield
+        yield
     finally:
         torch.set_num_threads(before)
 
@@ -177,14 +190,19 @@ def interruptible() -> Iterator[None]:
     """Ctrl-C and SIGTERM raise KeyboardInterrupt at once, wherever a case is.
 
     A search that is alone would end at its next sweep and return what it has, which must not become
-    the record of a case.
+    the record of a case. While workers are ended, which takes an instant, more of them wait for it.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
+    pressed = False
+
     def interrupt(number: int, frame: Any) -> None:
-        raise KeyboardInterrupt
+        nonlocal pressed
+        if not (pressed and _WORKERS):
+            pressed = True
+            raise KeyboardInterrupt
 
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = {number: signal.signal(number, interrupt) for number in numbers}
@@ -222,6 +240,7 @@ def in_processes(task: Task, cases: Sequence[Case], n_jobs: int) -> Generator[Ou
                     return
 
     threads = [threading.Thread(target=hand_out, args=(w,), daemon=True) for w in workers]
+    _WORKERS.update(workers)
     try:
         for thread in threads:
             thread.start()
@@ -231,8 +250,12 @@ def in_processes(task: Task, cases: Sequence[Case], n_jobs: int) -> Generator[Ou
                 raise outcome
             yield outcome
     finally:
-        for worker in workers:
-            worker.end()
+        enders = [threading.Thread(target=worker.end) for worker in workers]  # all at once
+        for ender in enders:
+            ender.start()
+        for ender in enders:
+            ender.join()
+        _WORKERS.difference_update(workers)
 
 
 class _Worker:
@@ -259,14 +282,14 @@ class _Worker:
             return self._started().submit(compute, self.task, case).result()
         except StorageError:
             raise
-        except BrokenProcessPool as error:
+        except Exception as error:
             with self._changing:
-                if self.is_ended:
+                if self.is_ended:  # which is why it died
                     raise
+                if not isinstance(error, BrokenProcessPool):  # settings that cannot be sent
+                    return failed(self.task, case, error)
                 self._pool = None
             return _of_dead(self.task, case, _died(error))
-        except Exception as error:  # settings that cannot be sent
-            return failed(self.task, case, error)
 
     def _started(self) -> Any:
         from joblib.externals.loky import ProcessPoolExecutor
@@ -293,13 +316,10 @@ class _Worker:
 
 
 def _died(error: BaseException) -> RuntimeError:
-    codes = re.search(
-        r"\{(.*)\}", str(error)
-    )  # loky's text ends in the exit codes of its processes
+    codes = re.search(r"\{(.*)\}", str(error))  # loky's text ends in exit codes
     cause = codes[1] if codes else str(error).strip().partition("\n")[0]
-    return RuntimeError(
-        f"the process that computed it died ({cause}); it may need more memory than there is"
-    )
+    killed = "; it may need more memory than there is" if "SIGKILL" in cause else ""
+    return RuntimeError(f"the process that computed it died: {cause}{killed}")
 
 
 def _of_dead(task: Task, case: Case, error: BaseException) -> Outcome:

@@ -8,7 +8,6 @@ import logging
 import os
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from mpodis.progress import Bar, bar
 from mpodis.study import running
 from mpodis.study.cases import Case, Labelled, code_of, expand, label_of, name_of, parameters_of
 from mpodis.study.live import LiveStudy
-from mpodis.study.records import DamagedRecord, StorageError, StudyDirectory
+from mpodis.study.records import PARTS, DamagedRecord, StorageError, StudyDirectory
 from mpodis.study.results import StudyResults
 from mpodis.study.toml import check_figures, check_tables, read, write
 from mpodis.tables import Table
@@ -386,7 +385,7 @@ class Study(StudyResults):
         """That the directory is new, or that of this study."""
         if there.exists:
             self._check_same(there.read_study(), there, recompute)
-        elif there.path.exists() and any(file.name != "lock" for file in there.path.iterdir()):
+        elif there.path.exists() and any(f.name not in PARTS for f in there.path.iterdir()):
             raise ValueError(
                 f"{there.path} is not empty and holds no study; give another directory"
             )
