@@ -104,12 +104,12 @@ def test_a_study_that_is_killed_at_any_moment_ends_the_same(tmp_path, kills):
     moments = random.Random(kills)
     for k in range(kills):
         directory = tmp_path / f"killed{k}"
-        driver, count = python(SLEEPING, directory), moments.randrange(12)
+        driver, count = python(SLEEPING, directory), moments.randrange(10)
         assert wait_for(lambda: len(list(directory.glob("cases/*.json"))) >= count, 60)  # noqa: B023
         time.sleep(moments.uniform(0.0, 0.2))
         os.kill(driver.pid, signal.SIGKILL)
         driver.communicate()
-        assert count <= len(contents(directory)) < 12
+        assert len(contents(directory)) >= count
         again = python(SLEEPING, directory)
         _, errors = again.communicate(timeout=120)
         assert again.returncode == 0, errors

@@ -86,13 +86,24 @@ class Outcome:
 def compute(task: Task, case: Case) -> Outcome:
     """Compute and store one case; a failure of the function is stored as well.
 
+    Where it is stored already nothing is computed: Dask repeats a task if the worker that has its
+    outcome is lost before that has arrived.
+
     Raises
     ------
     StorageError
         If nothing can be written where the records are.
     """
     with _ONE_AT_A_TIME:
-        return _computed(task, case)
+        return _stored(task, case) or _computed(task, case)
+
+
+def _stored(task: Task, case: Case) -> Outcome | None:
+    directory = StudyDirectory(task.directory)
+    if not directory.has(case.key):
+        return None
+    record = directory.load(case.key)
+    return Outcome(case.key, record.seconds, record.scalars)
 
 
 def _computed(task: Task, case: Case) -> Outcome:
@@ -289,7 +300,7 @@ class _Worker:
                 if not isinstance(error, BrokenProcessPool):  # settings that cannot be sent
                     return failed(self.task, case, error)
                 self._pool = None
-            return _of_dead(self.task, case, _died(error))
+            return _stored(self.task, case) or failed(self.task, case, _died(error))
 
     def _started(self) -> Any:
         from joblib.externals.loky import ProcessPoolExecutor
@@ -320,15 +331,6 @@ def _died(error: BaseException) -> RuntimeError:
     cause = codes[1] if codes else str(error).strip().partition("\n")[0]
     killed = "; it may need more memory than there is" if "SIGKILL" in cause else ""
     return RuntimeError(f"the process that computed it died: {cause}{killed}")
-
-
-def _of_dead(task: Task, case: Case, error: BaseException) -> Outcome:
-    """A case whose process is gone has failed, unless it was stored before."""
-    directory = StudyDirectory(task.directory)
-    if directory.has(case.key):
-        record = directory.load(case.key)
-        return Outcome(case.key, record.seconds, record.scalars)
-    return failed(task, case, error)
 
 
 def _begin_worker(parent: int) -> None:
@@ -376,7 +378,7 @@ def on_dask(
         for case in cases
     }
     try:
-        for future in as_completed(list(of), raise_errors=False):
+        for future in as_completed(list(of), loop=client.loop, raise_errors=False):
             case = of.pop(future)
             if future.status == "finished":
                 outcome = future.result()
@@ -389,12 +391,11 @@ def on_dask(
             if isinstance(error, StorageError):
                 raise error
             if isinstance(error, KilledWorker):
-                count = client.scheduler and error.allowed_failures + 1
                 died = RuntimeError(
-                    f"{count} workers died while they computed it; it may need more memory than "
-                    f"they have (last worker: {error.last_worker.address})"
+                    f"{error.allowed_failures + 1} workers died while they computed it, the last "
+                    f"one at {error.last_worker.address}; it may need more memory than they have"
                 )
-                yield _of_dead(task, case, died)
+                yield _stored(task, case) or failed(task, case, died)
             else:
                 yield failed(task, case, error)
     finally:
