@@ -68,13 +68,12 @@ def cpu() -> float:
 
 def records(folder: Path) -> dict[str, tuple[dict, bytes]]:
     """All records without times and places."""
-    found = {}
-    for key in StudyDirectory(folder).keys():
-        StudyDirectory(folder).load(key)
+    found, store = {}, StudyDirectory(folder)
+    for key in store.keys():  # noqa: SIM118
+        store.load(key)  # which compares its checksums
         text = json.loads((folder / "cases" / f"{key}.json").read_text())
-        text = {
-            name: text[name] for name in ("key", "settings", "seed", "scalars", "arrays_sha256")
-        }
+        for name in ("seconds", "cpu_seconds", "where", "checksum"):
+            del text[name]
         found[key] = (text, (folder / "cases" / f"{key}.safetensors").read_bytes())
     return found
 
