@@ -42,7 +42,14 @@ class Cluster:
         self.scheduler, self.workers = self.start_scheduler(), []
 
     def start_scheduler(self):
-        options = ("--host", "127.0.0.1", "--port", str(self.port), "--no-dashboard", "--no-show")
+        options = (
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(self.port),
+            "--dashboard-address",
+            "127.0.0.1:0",
+        )
         self.scheduler = self._process("scheduler", *options)
         return self.scheduler
 
@@ -111,7 +118,7 @@ def test_records_are_the_bits_of_those_computed_here(client, cluster, tmp_path, 
     assert "--nthreads 1" in caplog.text  # one of the three workers has two threads
     search = Study(
         disentangle,
-        settings={"operator": {"kind": "random", "n": 4, "max_bond": 4}, "max_sweeps": 4},
+        settings={"operator": {"kind": "random_mpo", "n": 4, "max_bond": 4}, "max_sweeps": 4},
         grid={"depth": [1, 2]},
         seeds=2,
     )
@@ -184,7 +191,7 @@ def test_a_scheduler_that_is_lost_is_named_and_the_same_call_goes_on(cluster, tm
         study.run(tmp_path, client=client, progbar=False)
     killer.join()
     for worker in cluster.workers:
-        worker.wait(60)  # they have ended, with no scheduler
+        worker.kill()
     before = contents(tmp_path)
     assert 4 <= len(before) < 20
     written = {file: file.stat().st_mtime_ns for file in tmp_path.glob("cases/*")}

@@ -51,8 +51,8 @@ GROWN_WIRES = 8
 """The most wires of circuits that grow unless the options say so."""
 LAST_CHECK = 0.1
 """Part of a limited time that is kept to measure the overlap beside an engine that truncates."""
-WAIT_SECONDS = 0.2
-"""How long a wait for an executor does not notice Ctrl-C."""
+WAIT_SECONDS = 0.02
+"""Time between two looks at whether a task of an executor is done, or Ctrl-C was pressed."""
 ENTROPIC = 2**11
 """Largest dimension of an operator whose entropies an initial guess can lower."""
 
@@ -477,11 +477,9 @@ class StageRun:
     def _wait(self, task: Any) -> State | None:
         """What a task of an executor has found; None if Ctrl-C is pressed before."""
         while not self._search.interrupted():
-            try:
-                return task.result(timeout=WAIT_SECONDS)
-            except TimeoutError:
-                if task.done():
-                    raise
+            if task.done():
+                return task.result()  # with a timeout, Dask breaks off what is on its way here
+            time.sleep(WAIT_SECONDS)
         return None
 
 

@@ -289,7 +289,8 @@ def _client(address: str | None) -> Iterator[Any]:
         raise ImportError(
             '--scheduler needs Dask; install it by pip install "mpodis[cluster]"'
         ) from None
-    logging.getLogger("distributed").setLevel(logging.ERROR)
+    for name in ("distributed", "distributed.client"):  # what it says at length is raised as well
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         client = Client(address, timeout="10s")
     except OSError:

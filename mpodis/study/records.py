@@ -35,7 +35,7 @@ from mpodis.study.measured import Variable
 __all__ = ["DamagedRecord", "Record", "StorageError", "StudyDirectory"]
 
 FORMAT = "mpodis-study-1"
-PARTS = ("study.json", "cases", "failed", "runs", "index.html", "lock")
+PARTS = ("study.json", "cases", "failed", "networks", "runs", "figures", "index.html", "lock")
 """What may lie in the directory of a study."""
 STALE_SECONDS = 60.0
 """Age at which a file that is half written belongs to a process that is gone."""

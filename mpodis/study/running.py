@@ -6,6 +6,7 @@ the cases is a summary of a few hundred bytes.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ctypes
 import datetime
@@ -363,6 +364,8 @@ def on_dask(
     StorageError
         If a worker cannot write its records, or writes them where this process does not see them.
     """
+    from concurrent.futures import CancelledError
+
     from distributed import KilledWorker, as_completed
 
     address = client.scheduler.address
@@ -380,13 +383,16 @@ def on_dask(
     try:
         for future in as_completed(list(of), loop=client.loop, raise_errors=False):
             case = of.pop(future)
-            if future.status == "finished":
-                outcome = future.result()
+            try:
+                outcome = None if future.status == "error" else future.result()
+            except StorageError:
+                raise
+            except (OSError, CancelledError, asyncio.CancelledError):  # with the connection
+                raise SchedulerLost(f"lost the scheduler {address}") from None
+            if outcome is not None:
                 _check_seen(task, outcome)
                 yield outcome
                 continue
-            if future.status != "error":
-                raise SchedulerLost(f"lost the scheduler {address}")
             error = future.exception()
             if isinstance(error, StorageError):
                 raise error

@@ -4,8 +4,8 @@
     python scripts/bench/study.py dask             # the same on a scheduler and three workers
 
 Cases sleep, so that the wall time in them does not depend on what else the machine does, or work
-(`--work`), and then CPU time is compared. Of `local` it is said which part of the processes' time
-was spent in cases, and how much is left over for each. `dask` computes the cases here, and on a
+(`--work`). Of `local` it is said which part of the processes' time was spent in cases, and how much
+is left over for each, the start of the processes included. `dask` computes the cases here, and on a
 cluster of this machine undisturbed, with one worker killed and another one added, and with the
 scheduler killed and started again; records are compared byte by byte.
 """
@@ -91,9 +91,8 @@ def local(options: argparse.Namespace) -> Table:
         ("wall time", frame["seconds"].sum(), options.n_jobs * wall),
         ("CPU time", frame["cpu_seconds"].sum(), used),
     ):
-        if what == "wall time" or options.work:
-            rest = 1e3 * (every - inside) / len(frame)
-            rows.append((what, inside, every, f"{inside / every:.1%}", f"{rest:.1f}"))
+        rest = 1e3 * (every - inside) / len(frame)
+        rows.append((what, inside, every, f"{inside / every:.1%}", f"{rest:.1f}"))
     head = ("", "s in cases", "s of all processes", "in cases", "ms beside, a case")
     return Table(head, rows, title=f"{len(frame)} cases on {options.n_jobs} processes")
 
@@ -117,7 +116,9 @@ class Cluster:
             )
 
     def start_scheduler(self) -> subprocess.Popen:
-        self.scheduler = self._started("scheduler", "--port", str(self.port), "--no-show")
+        self.scheduler = self._started(
+            "scheduler", "--port", str(self.port), "--dashboard-address", "127.0.0.1:0"
+        )
         return self.scheduler
 
     def start_worker(self) -> None:
@@ -182,7 +183,7 @@ def on_dask(options: argparse.Namespace) -> Table:
                 except SchedulerLost as error:
                     print(error)
             for worker in cluster.workers:
-                worker.wait()
+                worker.kill()
             before = {x: x.stat().st_mtime_ns for x in (root / "scheduler" / "cases").iterdir()}
             cluster.start_scheduler()
             for _ in range(3):
