@@ -177,15 +177,3 @@ def test_workers_on_a_disk_that_is_full(small_disk):
     subprocess.run(["mount", "-o", "remount,size=8m", str(small_disk)], check=True)
     study.run(small_disk / "study", n_jobs=2, progbar=False)
     assert study.status().done == 12
-
-
-def test_half_written_files_of_the_dead_are_removed(tmp_path):
-    study = Study(study_cases.asleep, grid={"n": [1]}, settings={"seconds": 0.0})
-    study.run(tmp_path, progbar=False)
-    old, new = tmp_path / "cases" / ".a.json.1.part", tmp_path / "cases" / ".a.json.2.part"
-    for file in (old, new):
-        file.touch()
-    os.utime(old, (0, 0))
-    study.run(tmp_path, progbar=False)
-    assert not old.exists()
-    assert new.exists()  # of a worker that may still write

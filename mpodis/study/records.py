@@ -21,7 +21,6 @@ import contextlib
 import hashlib
 import os
 import platform
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,8 +36,6 @@ __all__ = ["DamagedRecord", "Record", "StorageError", "StudyDirectory"]
 FORMAT = "mpodis-study-1"
 PARTS = ("study.json", "cases", "failed", "networks", "runs", "figures", "index.html", "lock")
 """What may lie in the directory of a study."""
-STALE_SECONDS = 60.0
-"""Age at which a file that is half written belongs to a process that is gone."""
 
 
 class DamagedRecord(ValueError):
@@ -247,13 +244,6 @@ class StudyDirectory:
         """Drop a record, its JSON first."""
         for suffix in (".json", ".safetensors"):
             (self.path / "cases" / f"{key}{suffix}").unlink(missing_ok=True)
-
-    def remove_stale(self) -> None:
-        """Remove files that processes which were killed have left half written."""
-        for file in [*self.path.glob(".*.part"), *self.path.glob("*/.*.part")]:
-            with contextlib.suppress(FileNotFoundError):
-                if time.time() - file.stat().st_mtime > STALE_SECONDS:
-                    file.unlink()
 
     def save_failure(self, key: str, failure: Mapping[str, Any]) -> None:
         with self._writing():

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import datetime
 import logging
 import os
@@ -31,6 +30,7 @@ from mpodis.advice import without_remarks
 from mpodis.study.cases import Case
 from mpodis.study.measured import measure
 from mpodis.study.records import Record, StorageError, StudyDirectory
+from mpodis.workers import end_with_parent
 
 __all__ = [
     "Outcome",
@@ -45,11 +45,8 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 0.5
-"""Time between two looks of a worker at whether its parent is there."""
 SHARED_SECONDS = 30.0
 """How long a record that a worker has written may take to be seen through a network file system."""
-_PR_SET_PDEATHSIG = 1
 _ONE_AT_A_TIME = threading.Lock()
 """Threads of a process share the limits of libraries and the seeds of path searches."""
 
@@ -313,7 +310,7 @@ class _Worker:
             if self._pool is None:
                 self._pool = ProcessPoolExecutor(
                     1,
-                    initializer=_begin_worker,
+                    initializer=end_with_parent,
                     initargs=(os.getpid(),),
                     env=dict.fromkeys(names, str(self.task.threads)),
                 )
@@ -332,24 +329,6 @@ def _died(error: BaseException) -> RuntimeError:
     cause = codes[1] if codes else str(error).strip().partition("\n")[0]
     killed = "; it may need more memory than there is" if "SIGKILL" in cause else ""
     return RuntimeError(f"the process that computed it died: {cause}{killed}")
-
-
-def _begin_worker(parent: int) -> None:
-    """What a worker does first: leave Ctrl-C to its parent, and end when that is gone.
-
-    On Linux the kernel ends it, which works in a long call of a library as well; elsewhere a thread
-    looks.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(LOOK_SECONDS)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def on_dask(

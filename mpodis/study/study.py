@@ -288,7 +288,6 @@ class Study(StudyResults):
         there.path.mkdir(parents=True, exist_ok=True)
         with locked(there.path, watch="mpodis study watch"), running.interruptible():
             self._check_there(there, recompute)  # another process may have begun one
-            there.remove_stale()
             there.write_study(self._described(workers if client is None else _cluster(client)))
             self.directory = there.path
             left, done = self._sorted_out(there, retry)
