@@ -69,7 +69,7 @@ SLOW = {
     "test_resynthesis::test_a_gate_on_three_wires_becomes_gates_on_two[SO-1-SO-14]",
     "test_resynthesis::test_weak_gates_are_removed_within_the_tolerance[0.01]",
     "test_side_by_side::test_processes",
-    "test_slurm_script::test_a_job_computes_the_study_and_ends_its_workers",
+    "test_slurm_script::test_a_study_is_computed_by_a_job_that_is_started_again",
     "test_stages::test_deeper_is_never_worse_with_leaps",
     "test_stages::test_interrupted_anywhere_it_ends_the_same",
     "test_stages::test_out_of_time_anywhere[auto-True]",
