@@ -367,9 +367,9 @@ def test_keys_and_records_do_not_depend_on_the_order_of_settings(tmp_path):
     assert [case.key for case in first.cases] == [case.key for case in second.cases]
 
 
-def test_many_records_are_read_in_little_time_and_space(tmp_path):
+def test_many_records_are_read_in_little_time_and_space(tmp_path, caplog):
     study = Study(product, grid={"a": list(range(1, 11)), "b": list(range(20))}, seeds=2)
-    logging.getLogger("mpodis").setLevel(logging.ERROR)
+    caplog.set_level(logging.ERROR, logger="mpodis")
     study.run(tmp_path, progbar=False)
     began = time.process_time()
     found = load_study(tmp_path).to_xarray()
