@@ -107,10 +107,11 @@ def job(tmp_path):
 
 
 def test_scheduler_workers_and_study_are_started_and_ended(job, tmp_path):
-    process = job(EMPTY, STUDY_SECONDS="1")
+    process = job(EMPTY, STUDY_SECONDS="3")
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
-    scheduler, workers, study = (tmp_path / "commands").read_text().splitlines()
+    scheduler, *beside = (tmp_path / "commands").read_text().splitlines()
+    study, workers = sorted(beside)
     key = re.search(rf"{tmp_path}/.slurm-study-7-\w+", scheduler)[0]
     assert scheduler == (
         "srun --overlap --nodes=1 --ntasks=1 --cpus-per-task=1 dask scheduler --protocol tls "
