@@ -38,8 +38,8 @@ class Reordering(Tabular):
     --------
     >>> swapped = Reordering([1, 0], [0, 1])
     >>> swapped.apply([[1, 2], [3, 4]])
-    array([[3, 4],
-           [1, 2]])
+    array([[3., 4.],
+           [1., 2.]])
     """
 
     rows: np.ndarray
