@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from mpodis.absorption import distance
-from mpodis.circuit import Ansatz, Circuit
+from mpodis.circuit import Circuit
 from mpodis.factorization import dump_ansatz, load_ansatz
 from mpodis.files import read_json
 from mpodis.optimise.compile_search import (
@@ -104,7 +104,7 @@ class CompileRun(Journal):
     ) -> None:
         super().__init__(began)
         self._store = PieceStore(path, identity, kind=kind)
-        self._count, self._ansatz = -1, Ansatz(0, ())
+        self._count = -1
         self._saved = self._shown = time.monotonic()
 
     # --- pieces of any run
@@ -191,9 +191,8 @@ class CompileRun(Journal):
         assert best is not None
         return best, notes["records"], notes["seconds"]
 
-    def begin(self, ansatz: Ansatz) -> Stretch:
+    def begin(self) -> Stretch:
         self._count += 1
-        self._ansatz = ansatz
         found = self._store.load(self._name)
         if found is None:
             return Stretch()

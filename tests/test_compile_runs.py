@@ -24,6 +24,7 @@ from mpodis import (
     resume,
 )
 from mpodis.files import locked
+from mpodis.jobs.export import export_run
 from mpodis.jobs.status import RunStatus
 
 H = {"ZZ": 1.0, "X": 0.75}
@@ -145,6 +146,8 @@ def test_an_unfinished_run_is_read(tmp_path, monkeypatch):
         assert "call it again with the same run_dir=" in str(early)
     assert len(seen) == 2
     assert RunStatus.of(tmp_path).tables()[0].rows == found.table().rows
+    exported = export_run(tmp_path, tmp_path / "qasm")[0]
+    assert exported.circuits["circuit"]["deviation"] < 1e-6
 
 
 def test_more_time_goes_on_and_less_gives_what_there_is(tmp_path):
@@ -180,7 +183,7 @@ def test_what_is_refused(tmp_path):
         compile_unitary(U.conj(), **call)
     with pytest.raises(ValueError, match="holds a run of compile_unitary, not of compile_state"):
         compile_state(U[:, 0], **call)
-    with pytest.raises(ValueError, match="is not a run of `disentangle`"):
+    with pytest.raises(ValueError, match="hold a run of `disentangle`"):
         resume(run)
     with locked(run), pytest.raises(BlockingIOError, match="another process is working"):
         compile_unitary(U, **call)

@@ -149,8 +149,8 @@ class Journal:
         """Let at least so much time have passed."""
         self.began = min(self.began, time.perf_counter() - seconds)
 
-    def begin(self, ansatz: Ansatz) -> Stretch:
-        """The next stretch, of a circuit on these placements, as far as it was made before."""
+    def begin(self) -> Stretch:
+        """The next stretch, as far as it was made before."""
         return Stretch()
 
     def note(self, stretch: Stretch) -> None:
@@ -370,7 +370,7 @@ class CompileSearch:
     def _followed(self, run: _Run, sweeps: int | None) -> Iterator[dict]:
         """Descend for some sweeps, or to the end."""
         ansatz = run.guess.circuit.ansatz
-        stretch = self.journal.begin(ansatz)
+        stretch = self.journal.begin()
         if stretch.state is not None:
             run.state, run.settings, run.descent = stretch.state, stretch.settings, None
             if stretch.best is not None and stretch.best.loss < self.loss:

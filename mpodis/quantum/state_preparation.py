@@ -103,7 +103,7 @@ def prepare_from_zero(circuit: Circuit) -> QuantumCircuit:
     """
     n, whole = circuit.n, to_qiskit(circuit)
     reduced = QuantumCircuit(n, global_phase=whole.global_phase)
-    states = dict.fromkeys(range(n), np.eye(1, 2)[0])  # of the wires that are not entangled yet
+    states = {wire: np.array([1.0, 0.0]) for wire in range(n)}  # of wires not entangled yet
     placed = zip(circuit.ansatz.placements, circuit.gates, whole.data, strict=True)
     for placement, gate, instruction in placed:
         wires = placement.wires

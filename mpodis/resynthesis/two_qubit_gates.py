@@ -91,7 +91,7 @@ def cnot_counts(circuit: Circuit, *, on_zero: bool = False) -> list[int]:
     entangled yet takes one, which prepares any state of two qubits, or none if that is a product.
     """
     counts = []
-    states = dict.fromkeys(range(circuit.n), np.eye(1, 2)[0]) if on_zero else {}
+    states = {wire: np.array([1.0, 0.0]) for wire in range(circuit.n if on_zero else 0)}
     for place, gate in zip(circuit.ansatz.placements, circuit.gates, strict=True):
         pair = product_gate(states, place.wires, gate)
         if pair is not None:
