@@ -132,6 +132,8 @@ def _press_ctrl_c(number: int, frame: object) -> None:
 
 def _fail(message: str, status: int) -> typing.NoReturn:
     """Print an error, if there is anything to say, and end."""
+    if status == INTERRUPTED and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second Ctrl-C does not wait for the end
     if message:  # there is none where the help was shown for want of arguments
         print(f"mpodis: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(status)

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from typing import Any
 
@@ -64,6 +64,24 @@ def _in_main_thread() -> bool:
 
 
 @contextmanager
+def _without_ctrl_c() -> Iterator[None]:
+    """Hold Ctrl-C back for a moment; processes that are started meanwhile never get it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class _Pool(ProcessPoolExecutor):
+    """Starts its processes in `submit`."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        with _without_ctrl_c():
+            return super().submit(fn, *args, **kwargs)
+
+
+@contextmanager
 def pool(n_jobs: int) -> Iterator[ProcessPoolExecutor]:
     """So many worker processes as an executor, for example `executor=` of `disentangle`.
 
@@ -76,7 +94,7 @@ def pool(n_jobs: int) -> Iterator[ProcessPoolExecutor]:
     ...     list(executor.map(abs, [-1, -2]))
     [1, 2]
     """
-    executor = ProcessPoolExecutor(
+    executor = _Pool(
         n_jobs,
         mp_context=multiprocessing.get_context("spawn"),
         initializer=_begin,
@@ -137,7 +155,9 @@ def parallel(
 
         def run(calls: Iterable[Call]) -> Iterator[Any]:
             linked = (joblib.delayed(_linked)(parent, of_main_thread, *call) for call in calls)
-            results: Any = joblib.Parallel(return_as="generator_unordered", **one_by_one)(linked)
+            in_parallel = joblib.Parallel(return_as="generator_unordered", **one_by_one)
+            with _without_ctrl_c():
+                results: Any = in_parallel(linked)  # starts the processes
             return opened.enter_context(closing(results))
 
         yield run

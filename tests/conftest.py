@@ -1,6 +1,7 @@
 """What holds for every test: no display, no data of this machine, no global random state."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -181,11 +182,13 @@ def mpodis(monkeypatch, capsys, tmp_path):
 
     def call(*arguments):
         monkeypatch.setattr(sys, "argv", ["mpodis", *map(str, arguments)])
-        code = 0
+        code, before = 0, signal.getsignal(signal.SIGINT)
         try:
             cli.main()
         except SystemExit as stop:
             code = stop.code
+        finally:
+            signal.signal(signal.SIGINT, before)  # an interrupted process leaves it to the system
         return code, *capsys.readouterr()
 
     return call

@@ -333,8 +333,14 @@ def test_resume_goes_on_and_then_only_shows(mpodis, monkeypatch):
     before = {path: when for path, when in everything().items() if path.suffix == ".json"}
     Path("w.npy").unlink()
     assert mpodis("resume", "run")[:2] == (0, out)
+    monkeypatch.setattr("mpodis.report.render", refuse)  # as where nothing can be written
+    assert mpodis("resume", "run")[:2] == (0, out)
     after = everything()
     assert all(after[path] == when for path, when in before.items())
+
+
+def refuse(*arguments):
+    raise PermissionError("read-only file system")
 
 
 @pytest.mark.no_cover

@@ -1,0 +1,467 @@
+"""Faults put into files, processes and inputs, with what came of each: `./scripts/faults`.
+
+    ./scripts/faults --out build/faults                 all of it; goes on where it was stopped
+    ./scripts/faults --out build/faults --share 0.02    a fiftieth of the trials
+
+Every trial follows from the seed, its kind and its number. It ends as "the same" (bit by bit what
+it would have been), "refused" (an error that names the file or the value), "ended" (a command with
+workers, in time and by a line, and it can go on), or as a fault:
+"different" (without a word), "traceback" (an exception that no user should see), "orphan" (a worker
+that lives ten seconds after its parent) or "hang".
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+import mpodis
+from mpodis import compress, disentangle, entanglement, load_factorization, load_mpo, low_rank
+from mpodis import disentangling as run_module
+from mpodis.circuit import from_spec
+from mpodis.files import append_lines, read_json, read_lines, write_json
+from mpodis.jobs.directory import JobDirectory
+from mpodis.options import DisentangleConfig
+from mpodis.sites import site_tensors
+from mpodis.store import PieceStore
+
+TRIALS = {
+    "flipped bit": 500,
+    "truncated file": 300,
+    "SIGKILL": 100,
+    "SIGTERM": 20,
+    "Ctrl-C twice": 20,
+    "full disk": 20,
+    "two processes": 10,
+    "inputs of any kind": 2000,
+    "files that declare too much": 12,
+}
+GOOD = ("the same", "refused", "ended")
+ORPHAN_SECONDS = 10
+HANG_SECONDS = 120
+OPTIONS = {"depth": 2, "n_init": 2, "init_sweeps": 3, "init": "identity", "max_sweeps": 12}
+EXPECTED = (ValueError, TypeError, OSError, MemoryError, ImportError)
+"""What the command line turns into one line."""
+
+
+@cache
+def matrix() -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(16, 16))
+
+
+def bits(found: mpodis.Factorization) -> bytes:
+    arrays = (*found.left.gates, *site_tensors(found.core), *found.right.gates)
+    return b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)
+
+
+@cache
+def alone() -> bytes:
+    """The result of the run left alone."""
+    return bits(disentangle(matrix(), **OPTIONS).factorization)
+
+
+def judged(call: Callable[[], bool], names: str = "") -> tuple[str, str]:
+    """What came of a trial, and the error; the call says whether its result is right."""
+    try:
+        return ("the same" if call() else "different"), ""
+    except EXPECTED as error:
+        text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        return ("refused" if names in text else "traceback"), text[:200]
+    except Exception as error:  # a fault that is being looked for
+        return "traceback", f"{type(error).__name__}: {error}"[:200]
+
+
+# --- files
+
+
+@cache
+def pristine() -> Path:
+    """A folder with files of every kind."""
+    folder = Path(tempfile.mkdtemp(prefix="mpodis-faults-"))
+    before, run_module.CHECKPOINT_SECONDS = run_module.CHECKPOINT_SECONDS, 0.0
+    try:
+        found = disentangle(matrix(), **OPTIONS, run_dir=folder / "run")
+    finally:
+        run_module.CHECKPOINT_SECONDS = before
+    found.factorization.save(folder / "f.safetensors")
+    mpodis.save_mpo(matrix(), folder / "m.safetensors")
+    PieceStore(folder / "pieces", {"seed": 3}, kind="example").save("a", {"x": matrix()}, {"n": 1})
+    job = JobDirectory.create(folder / "job", "disentangle", DisentangleConfig(file="w.npy"))
+    job.stage("a", lambda: {"loss": 0.25, "list": [1e-7, None]})
+    job.finish({"job": "disentangle", "overlap": 0.1})
+    return folder
+
+
+def _pieces(folder: Path) -> bool:
+    found = PieceStore(folder / "pieces", {"seed": 3}, kind="example").load("a")
+    return found is not None and np.array_equal(found[0]["x"], matrix()) and found[1] == {"n": 1}
+
+
+def _job(folder: Path) -> bool:
+    job, _, options = JobDirectory.open(folder / "job")
+    same = job.read_stage("a") == {"loss": 0.25, "list": [1e-7, None]}
+    same &= options["file"] == "w.npy"
+    return same and job.results() == {"job": "disentangle", "overlap": 0.1}
+
+
+def _run(folder: Path) -> bool:
+    return bits(mpodis.resume(folder / "run").factorization) == alone()
+
+
+FILES: dict[str, Callable[[Path], bool]] = {
+    "run/checkpoint.safetensors": _run,
+    "run/checkpoint.previous.safetensors": _run,
+    "run/history.jsonl": _run,
+    "run/config.json": _run,
+    "run/problem.safetensors": _run,
+    "f.safetensors": lambda folder: bits(load_factorization(folder / "f.safetensors")) == alone(),
+    "m.safetensors": lambda folder: np.array_equal(
+        load_mpo(folder / "m.safetensors").to_dense(), compress(matrix()).to_dense()
+    ),
+    "pieces/a.safetensors": _pieces,
+    "pieces/config.json": _pieces,
+    "job/config.json": _job,
+    "job/stages/a.json": _job,
+    "job/results.json": _job,
+}
+
+
+def damaged(rng: np.random.Generator, number: int, *, cut: bool) -> tuple[str, str]:
+    name = list(FILES)[number % len(FILES)]
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copytree(pristine(), folder, dirs_exist_ok=True)
+        file = Path(folder, name)
+        data = bytearray(file.read_bytes())
+        if cut:
+            data = data[: int(rng.integers(len(data)))]
+        else:
+            data[rng.integers(len(data))] ^= 1 << int(rng.integers(8))
+        file.write_bytes(data)
+        outcome, error = judged(lambda: FILES[name](Path(folder)), names=file.name)
+    return outcome, f"{name}: {error}"
+
+
+def full_disk(rng: np.random.Generator, number: int) -> tuple[str, str]:
+    """Files cannot grow beyond a size, wherever in a run that is met."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "run")
+        before, run_module.CHECKPOINT_SECONDS = run_module.CHECKPOINT_SECONDS, 0.0
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(rng.integers(200, 24000)), limits[1]))
+        try:
+            disentangle(matrix(), **OPTIONS, run_dir=path)
+            error = "it fitted"
+        except OSError as found:
+            error = str(found)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+            run_module.CHECKPOINT_SECONDS = before
+        again = judged(
+            lambda: bits(disentangle(matrix(), **OPTIONS, run_dir=path).factorization) == alone()
+        )
+        left = [file.name for file in path.rglob("*.part")]
+    return ("traceback", f"left {left}") if left else (again[0], f"{error}; {again[1]}")
+
+
+def declared(rng: np.random.Generator, number: int) -> tuple[str, str]:
+    """Headers that are longer than their file, or of arrays that no memory holds; deep nesting."""
+    header = json.dumps({"a": {"dtype": "F64", "shape": [2**40], "data_offsets": [0, 2**43]}})
+    deep = b"[" * 10**6
+    content = [
+        (2**60).to_bytes(8, "little") + b"{}",
+        len(header).to_bytes(8, "little") + header.encode(),
+        len(deep).to_bytes(8, "little") + deep,
+        deep,
+    ][number % 4]
+    reader = (load_factorization, load_mpo, read_json)[number // 4]
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "bomb.safetensors")
+        file.write_bytes(content)
+        began = time.monotonic()
+        outcome, error = judged(lambda: bool(reader(file)), names=file.name)
+    return (outcome, error) if time.monotonic() - began < 5 else ("hang", error)
+
+
+# --- processes
+
+CHILD = """
+import sys, time
+import numpy as np
+import faults
+from mpodis import disentangle, disentangling
+from mpodis.store import RunStore
+from mpodis.workers import pool
+
+disentangling.CHECKPOINT_SECONDS = 0.0
+save = RunStore.save
+
+def slowly(self, state):
+    save(self, state)
+    time.sleep(0.02)
+
+RunStore.save = slowly
+disentangle(faults.matrix(), **faults.OPTIONS, run_dir=sys.argv[1])
+"""
+
+
+def _child(arguments: list[str]) -> subprocess.Popen:
+    here = Path(__file__).resolve().parent
+    places = os.pathsep.join([str(here), str(here.parent)])
+    return subprocess.Popen(
+        [sys.executable, *arguments],
+        env=os.environ | {"PYTHONPATH": places},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+
+
+def _wait(child: subprocess.Popen, until: Callable[[], bool], seconds: float) -> bool:
+    limit = time.monotonic() + seconds
+    while not until() and time.monotonic() < limit and child.poll() is None:
+        time.sleep(0.01)
+    return until()
+
+
+def _group_lives(pid: int) -> bool:
+    """Whether a process of the child's session works yet."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[3]) == pid and fields[0] != "Z":
+            return True
+    return False
+
+
+def _ended(child: subprocess.Popen) -> str:
+    """Nothing, or "orphan": what is alive ten seconds after; it is ended then."""
+    limit = time.monotonic() + ORPHAN_SECONDS
+    while _group_lives(child.pid) and time.monotonic() < limit:
+        time.sleep(0.1)
+    if not _group_lives(child.pid):
+        return ""
+    os.killpg(child.pid, signal.SIGKILL)
+    return "orphan"
+
+
+def killed(rng: np.random.Generator, number: int) -> tuple[str, str]:
+    """A search killed at any moment goes on to the same result."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "run")
+        child = _child(["-c", CHILD, str(path)])
+        _wait(child, path.exists, HANG_SECONDS)
+        time.sleep(rng.uniform(0.0, 0.8))
+        child.kill()
+        child.communicate()
+        orphan = _ended(child)
+        count = len(list(path.glob("*")))
+        outcome = judged(
+            lambda: bits(disentangle(matrix(), **OPTIONS, run_dir=path).factorization) == alone()
+        )
+        left = [file.name for file in path.rglob("*.part")]
+    if orphan or left:
+        return orphan or "traceback", f"left {left}"
+    return outcome[0], f"{count} files; {outcome[1]}"
+
+
+def ended(rng: np.random.Generator, number: int, *, signals: tuple[int, ...]) -> tuple[str, str]:
+    """A command with two workers ends in time, and can go on."""
+    with tempfile.TemporaryDirectory() as folder:
+        np.save(Path(folder, "w.npy"), np.random.default_rng(1).normal(size=(64, 64)))
+        path = Path(folder, "run")
+        code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        code += "from mpodis.cli import main; main()"
+        flags = ["--depth", "8", "--init", "identity", "--tol", "0", "--n-jobs", "2", "--quiet"]
+        flags += ["--max-sweeps", "100000", "--n-init", "4", "--init-sweeps", "100000"]
+        flags += ["--run-dir", str(path)]
+        child = _child(["-c", code, "disentangle", f"{folder}/w.npy", *flags])
+        _wait(child, lambda: (path / "overlap" / "config.json").exists(), HANG_SECONDS)
+        time.sleep(rng.uniform(0.0, 4.0))
+        for one in signals:
+            os.killpg(child.pid, one)
+            time.sleep(rng.uniform(0.0, 0.3))
+        try:
+            _, errors = child.communicate(timeout=ORPHAN_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(child.pid, signal.SIGKILL)
+            child.communicate()
+            return "hang", ""
+        if _ended(child):
+            return "orphan", ""
+        text = errors.decode(errors="replace").strip()
+        if "Traceback" in text:
+            return "traceback", text[-200:]
+        there = JobDirectory.open(path)[1] == "disentangle"
+    return ("ended" if there else "different"), f"exit {child.returncode}; {text[-100:]}"
+
+
+def two_processes(rng: np.random.Generator, number: int) -> tuple[str, str]:
+    """Of two that begin in one directory, one works there, and the other is told."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "run")
+        children = [_child(["-c", CHILD, str(path)])]
+        time.sleep(rng.uniform(0.0, 0.3))
+        children.append(_child(["-c", CHILD, str(path)]))
+        errors = [child.communicate(timeout=HANG_SECONDS)[1].decode() for child in children]
+        good = [not child.returncode for child in children]
+        told = all(k or "is working in" in e for k, e in zip(good, errors, strict=True))
+        outcome = judged(lambda: bits(mpodis.load_run(path).factorization) == alone())
+    if not any(good) or not told:
+        return "traceback", errors[0][-200:]
+    return outcome[0], f"{sum(good)} of 2 worked"
+
+
+# --- inputs
+
+DTYPES = ("f2", "f4", "f8", ">f8", "g", "c8", "c16", "i4", "u1", "?", "O", "U3")
+SPECS = (
+    "2b",
+    "2b + CNOT",
+    "3*2b",
+    "3b(2)",
+    "0*2b",
+    "2b +",
+    "-1*2b",
+    "(2b",
+    "CNOT*2",
+    "",
+    "9b",
+    "é",
+)
+
+
+def inputs(rng: np.random.Generator, number: int) -> tuple[str, str]:
+    """An entry with an array of any type, shape, size of numbers and layout."""
+    dtype = DTYPES[rng.integers(len(DTYPES))]
+    shape = tuple(int(k) for k in rng.integers(0, 9, size=rng.choice([1, 2, 2, 2, 2, 3])))
+    exponent = float(rng.choice([0, 0, 0, -150, 150, -3, 30]))
+    with np.errstate(all="ignore"):
+        array = (rng.normal(size=shape) * 10.0**exponent).astype(dtype)
+    if rng.random() < 0.2:
+        array = array[..., ::-1].T
+    if rng.random() < 0.1 and array.size and array.dtype.kind in "fc":
+        array.flat[0] = rng.choice([math.nan, math.inf])
+    entry = ("compress", "entanglement", "low_rank", "disentangle", "from_spec")[number % 5]
+    spec = SPECS[rng.integers(len(SPECS))]
+    what = f"{entry} {dtype} {shape} 1e{exponent:.0f} {spec!r}"
+    outcome, error = judged(lambda: _right(entry, array, spec))
+    return outcome, f"{what}: {error}"
+
+
+def _right(entry: str, array: np.ndarray, spec: str) -> bool:
+    """Whether an entry gives what dense algebra gives."""
+    if entry == "from_spec":
+        return from_spec(spec, 4).n == 4
+    if entry == "entanglement":
+        return bool(np.isfinite(entanglement(array).entropies).all())
+    if entry == "low_rank":
+        found = low_rank(array, min(array.shape)).matrix
+    elif entry == "compress":
+        found = compress(array).to_dense()
+    else:
+        run = disentangle(array, left=spec, max_sweeps=1, n_init=1, init="identity")
+        return math.isfinite(run.overlap) and abs(run.overlap) < 1 + 1e-6
+    wanted = array.astype(complex if array.dtype.kind == "c" else float)
+    scale = np.abs(wanted).max(initial=0.0) or 1.0
+    rounding = np.finfo(array.dtype).eps if array.dtype.kind in "fc" else 0.0
+    tolerance = max(1e-10, 100.0 * float(rounding))
+    return bool((np.abs(found - wanted) <= tolerance * scale).all())
+
+
+KINDS: dict[str, Callable[[np.random.Generator, int], tuple[str, str]]] = {
+    "flipped bit": lambda rng, k: damaged(rng, k, cut=False),
+    "truncated file": lambda rng, k: damaged(rng, k, cut=True),
+    "SIGKILL": killed,
+    "SIGTERM": lambda rng, k: ended(rng, k, signals=(signal.SIGTERM,)),
+    "Ctrl-C twice": lambda rng, k: ended(rng, k, signals=(signal.SIGINT, signal.SIGINT)),
+    "full disk": full_disk,
+    "two processes": two_processes,
+    "inputs of any kind": inputs,
+    "files that declare too much": declared,
+}
+
+
+@contextmanager
+def quiet():
+    """Runs log what they cannot use, as they should."""
+    import logging
+
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def trial(kind: str, number: int, seed: int = 0) -> dict:
+    """One trial: what came of it, and a word on it."""
+    rng = np.random.default_rng([seed, list(KINDS).index(kind), number])
+    with quiet(), np.errstate(all="ignore"):
+        outcome, note = KINDS[kind](rng, number)
+    return {"kind": kind, "number": number, "outcome": outcome, "note": note}
+
+
+def counts(done: list[dict]) -> dict[str, dict[str, int]]:
+    return {
+        kind: dict(Counter(one["outcome"] for one in done if one["kind"] == kind))
+        for kind in KINDS
+        if any(one["kind"] == kind for one in done)
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True, help="folder; a stopped suite goes on")
+    parser.add_argument("--share", type=float, default=1.0, help="of the trials of each kind")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--kinds", nargs="*", default=list(KINDS), choices=list(KINDS))
+    given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    file, start = given.out / "trials.jsonl", f"faults {given.seed}"
+    done, last = read_lines(file, None, start) if file.exists() else ([], start)
+    known = {(one["kind"], one["number"]) for one in done}
+    for kind in given.kinds:
+        for number in range(max(1, round(given.share * TRIALS[kind]))):
+            if (kind, number) in known:
+                continue
+            one = trial(kind, number, given.seed)
+            last = append_lines(file, [one], last)
+            done.append(one)
+            if one["outcome"] not in GOOD:
+                print(f"{kind} {number}: {one['outcome']}: {one['note']}", flush=True)
+    faults = [one for one in done if one["outcome"] not in GOOD]
+    write_json(
+        given.out / "faults.json",
+        {
+            "command": f"./scripts/faults --seed {given.seed} --share {given.share:g}",
+            "mpodis": mpodis.__version__,
+            "python": sys.version.split()[0],
+            "trials": counts(done),
+            "faults": faults,
+        },
+    )
+    for kind, found in counts(done).items():
+        print(f"{kind:30s} {sum(found.values()):5d}  {found}")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
