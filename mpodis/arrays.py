@@ -12,7 +12,6 @@ for an array of ordinary size.
 from __future__ import annotations
 
 import math
-import operator
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,6 @@ __all__ = [
     "as_array",
     "as_numpy",
     "check_finite",
-    "check_whole_number",
     "is_safe_norm",
     "is_tensor",
     "norm_parts",
@@ -175,19 +173,6 @@ def check_finite(array: Array, *, what: str, remedy: str) -> None:
     bad = size - int(do("sum", do("isfinite", array)))
     if bad:
         raise ValueError(f"{bad} of {size} entries of the {what} are NaN or infinite; {remedy}")
-
-
-def check_whole_number(value: Any, name: str, *, lowest: int = 1, highest: int) -> int:
-    """The value as an int within bounds, or an error that names them."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name}={value!r} must be a whole number") from None
-    if isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name}={value!r} must be a whole number")
-    if not lowest <= number <= highest:
-        raise ValueError(f"{name}={number} must lie between {lowest} and {highest:,}")
-    return number
 
 
 # --- numbers of any size

@@ -19,6 +19,7 @@ import sys
 import textwrap
 import threading
 import time
+import traceback
 import typing
 from collections.abc import Callable, Iterator
 from dataclasses import Field, fields, replace
@@ -40,12 +41,13 @@ __all__ = ["app", "main"]
 
 C = TypeVar("C", bound=Config)
 
-FAILED, MISUSED, INTERRUPTED = 1, 2, 130
+FAILED, MISUSED, OWN_BUG, INTERRUPTED = 1, 2, 70, 130
 """Exit statuses beside 0."""
 EPILOG = (
     "Exit status: 0, done; 1, the input does not fit or the work failed; 2, a command or an option "
-    "is unknown, or an option does not take the value; 130, interrupted. An error is one line on "
-    "stderr.\n\nOptions of a command may stand in a TOML file (--config FILE): max_bond = 2 for "
+    "is unknown, or an option does not take the value; 70, an error of mpodis itself; 130, "
+    "interrupted. An error is one line on stderr, and one of mpodis itself comes with the lines to "
+    "report.\n\nOptions of a command may stand in a TOML file (--config FILE): max_bond = 2 for "
     "--max-bond 2. After `mpodis --install-completion` the shell completes commands, options and "
     "their values."
 )
@@ -101,13 +103,16 @@ def main() -> None:
         _fail(_in_flags(str(error)), MISUSED)
     except MemoryError as error:
         _fail(f"there is not enough memory: {error}", FAILED)
-    except (ValueError, TypeError, OSError, ImportError) as error:
+    except (ValueError, TypeError, OSError, ImportError, OverflowError) as error:
         _fail(_in_flags(str(error)), FAILED)
     except Exception as error:
         # typer's own usage errors carry a message and an exit code; anything else is a bug
         describe = getattr(error, "format_message", None)
         if describe is None:
-            raise
+            if "out of memory" in str(error):  # as torch says it of an accelerator
+                _fail(f"there is not enough memory: {error}", FAILED)
+            traceback.print_exc()
+            _fail("this is an error of mpodis; please report this with the lines above", OWN_BUG)
         _fail(describe(), getattr(error, "exit_code", MISUSED))
 
 
@@ -128,6 +133,32 @@ def _press_ctrl_c(number: int, frame: object) -> None:
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # in the background of a script
         raise KeyboardInterrupt
     signal.raise_signal(signal.SIGINT)
+
+
+@contextlib.contextmanager
+def _reading(what: object) -> Iterator[None]:
+    """What a user's file or directory causes is its fault, and not an error of mpodis."""
+    try:
+        yield
+    except RecursionError:
+        raise ValueError(f"{what} is nested too deeply to be read") from None
+    except (LookupError, AttributeError, RuntimeError, AssertionError) as error:
+        if "out of memory" in str(error):
+            raise MemoryError(str(error)) from None
+        raise ValueError(
+            f"{what} cannot be read ({type(error).__name__}: {error}); it may be damaged, or "
+            "written by another version of mpodis"
+        ) from None
+
+
+def _check_name(path: Path) -> None:
+    """A ValueError for a name that is no text, which no report could contain."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"the name {str(path)!r} is not UTF-8; rename the file or folder"
+        ) from None
 
 
 def _fail(message: str, status: int) -> typing.NoReturn:
@@ -302,9 +333,13 @@ def _add_job(name: str, cls: type[Config]) -> None:
 
 def _options_of(cls: type[C], config: Path | None, flags: dict[str, Any]) -> C:
     """Options of a file and of the flags that were given; a wrong one is a misuse."""
-    with _misuse():
+    with _misuse(), _reading("the options" if config is None else config):
         given = {name: value for name, value in flags.items() if value is not None}
-        return load_options(cls, config, given)
+        options = load_options(cls, config, given)
+        for f in fields(options):
+            if f.metadata.get("path") and (value := getattr(options, f.name)):
+                _check_name(value)
+        return options
 
 
 @contextlib.contextmanager
@@ -388,15 +423,19 @@ def export(
     """
     from mpodis.jobs.export import export_run
 
-    for done in export_run(source, out, format=format):
-        print(f"{done}\n")
+    _check_name(out)
+    with _reading(source):
+        for done in export_run(source, out, format=format):
+            print(f"{done}\n")
 
 
 def _estimate(config: Path | None, **flags: Any) -> None:
     options = _options_of(DisentangleConfig, config, flags)
     from mpodis.jobs.estimate import estimate
 
-    for table in estimate(options):
+    with _reading(options.file):
+        tables = list(estimate(options))
+    for table in tables:
         print(f"{table}\n")
 
 
@@ -418,13 +457,14 @@ def show(run_dir: Run) -> None:
     from mpodis.jobs.directory import JobDirectory
     from mpodis.jobs.status import RunStatus
 
-    status = RunStatus.of(run_dir)
-    if status.kind == "job" and status.has_ended:
-        _print_tables(JobDirectory(run_dir))
-        return
-    for table in status.tables() or ["nothing is finished yet"]:
-        print(f"\n{table}")
-    print(f"\n{_state(status)}")
+    with _reading(run_dir):
+        status = RunStatus.of(run_dir)
+        if status.kind == "job" and status.has_ended:
+            _print_tables(JobDirectory(run_dir))
+            return
+        for table in status.tables() or ["nothing is finished yet"]:
+            print(f"\n{table}")
+        print(f"\n{_state(status)}")
 
 
 @app.command()
@@ -447,9 +487,11 @@ def watch(
     shown: dict[str, str] = {}
     idle = 0
     while True:
-        status = RunStatus.of(run_dir)
-        ended, running = status.has_ended, status.is_running  # before the lines, which may be newer
-        lines = status.lines()
+        with _reading(run_dir):
+            status = RunStatus.of(run_dir)
+            # before the lines, which may be newer
+            ended, running = status.has_ended, status.is_running
+            lines = status.lines()
         for name, line in lines.items():
             if shown.get(name) != line:
                 print(f"{datetime.datetime.now():%H:%M:%S}  {line}", flush=True)
@@ -493,7 +535,8 @@ def resume(
 
     limits = {"max_sweeps": max_sweeps, "max_seconds": max_seconds}
     limits = {name: value for name, value in limits.items() if value is not None}
-    status = RunStatus.of(run_dir)
+    with _reading(run_dir):
+        status = RunStatus.of(run_dir)
     if status.kind == "search":
         _resume_search(run_dir, limits, quiet=quiet)
         return
@@ -502,7 +545,8 @@ def resume(
             f"{run_dir} does not hold the operator; go on in Python, by the same call with this "
             "directory"
         )
-    directory, title, options = open_job(run_dir)
+    with _reading(run_dir):
+        directory, title, options = open_job(run_dir)
     if limits:
         if not isinstance(options, DisentangleConfig):
             raise _Misuse(f"{' and '.join(map(_as_option, limits))}: {run_dir} is a run of {title}")
@@ -510,7 +554,8 @@ def resume(
         with directory.lock():
             directory.reopen(options)
     job = load_job(title)
-    prepared = None if directory.has_ended else job.prepare(options)
+    with _reading("the input of the run"):
+        prepared = None if directory.has_ended else job.prepare(options)
     _finish(directory, job, options, prepared, quiet=quiet)
 
 
@@ -534,9 +579,11 @@ def _begin(title: str, options: Config, label: str, *, run_dir: Path | None, qui
     from mpodis.jobs.directory import JobDirectory, check_new
 
     if run_dir is not None:
+        _check_name(run_dir)
         check_new(run_dir)
     job = load_job(title)
-    prepared = job.prepare(options)
+    with _reading(getattr(options, "file", None) or "the input"):
+        prepared = job.prepare(options)
     now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     path = Path("runs") / f"{label}-{now}" if run_dir is None else run_dir
     made = [folder for folder in (path, *path.parents) if not folder.exists()]

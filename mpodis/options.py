@@ -41,6 +41,10 @@ NETWORK_OBJECTIVES = (*OPERATOR_OBJECTIVES, "sensitivity")
 """Objectives of a layer inside a trained network."""
 
 
+LARGEST_N_INIT = 10_000
+"""Initial guesses, each of which has its place in every checkpoint."""
+
+
 def option(
     default: Any,
     help: str,
@@ -49,6 +53,7 @@ def option(
     registry: str | None = None,
     internal: tuple[str, ...] = (),
     least: float | None = None,
+    most: int | None = None,
     positive: bool = False,
     path: bool = False,
 ) -> Any:
@@ -68,6 +73,8 @@ def option(
         Values that the package itself sets and nobody gives.
     least : int or float, optional
         Smallest value allowed; an int says that the values are whole numbers.
+    most : int, optional
+        Largest value allowed.
     positive : bool
         Numbers must be above 0.
     path : bool
@@ -81,6 +88,7 @@ def option(
             "registry": registry,
             "internal": internal,
             "least": least,
+            "most": most,
             "positive": positive,
             "path": path,
         },
@@ -191,10 +199,12 @@ def _check(name: str, value: Any, allowed: Mapping[str, Any]) -> None:
     known = dict.fromkeys((*allowed["choices"], *_registered(allowed["registry"])))
     if known and value not in (*known, *allowed["internal"]):
         raise ValueError(f"{name}={value!r} is not known; use one of {', '.join(known)}")
-    least = allowed["least"]
+    least, most = allowed["least"], allowed["most"]
     if isinstance(least, int):
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise ValueError(f"{name}={value!r} must be a whole number, {least} or more")
+        if most is not None and value > most:
+            raise ValueError(f"{name}={value} must be {most:,} or less")
     elif least is not None and not (_is_finite(value) and value >= least):
         raise ValueError(f"{name}={value!r} must be a number, {least} or more")
     if allowed["positive"] and not (_is_finite(value) and value > 0):
@@ -349,9 +359,14 @@ class CommonSearchOptions(Config):
     init_scale: float = option(
         0.05, "Distance of the first initial guess from the identity.", least=0.0
     )
-    n_init: int = option(4, "Initial guesses of which the best is kept.", least=1)
+    n_init: int = option(
+        4, "Initial guesses of which the best is kept.", least=1, most=LARGEST_N_INIT
+    )
     n_perturbed: int = option(
-        0, "Further initial guesses around what was found before, for circuits that grow.", least=0
+        0,
+        "Further initial guesses around what was found before, for circuits that grow.",
+        least=0,
+        most=LARGEST_N_INIT,
     )
     relaxation: float = option(
         0.0, "Over-relaxation of the sweeps, as a fraction of the polar step.", least=0.0
@@ -434,7 +449,7 @@ class RunConfig(CommonSearchOptions):
     data_dir: str | None = option(
         None, "Folder of mnist.npz, or of the four idx files of MNIST.", path=True
     )
-    repeats: int = option(1, "Networks, of consecutive seeds.", least=1)
+    repeats: int = option(1, "Networks, of consecutive seeds.", least=1, most=LARGEST_N_INIT)
     bond: int = option(2, "Bond dimension of the MPO layer.", least=1)
     epochs: int | None = option(
         None, "Epochs of training; by default those of the data's recipe.", least=1
@@ -523,7 +538,7 @@ class DisentangleConfig(CommonSearchOptions, OperatorConfig):
     objectives: tuple[str, ...] = option(
         ("overlap",), "Objectives, one search for each.", choices=OPERATOR_OBJECTIVES
     )
-    n_jobs: int = option(1, "Processes that try initial guesses side by side.", least=1)
+    n_jobs: int = option(1, "Processes that try initial guesses side by side.", least=1, most=1024)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
+import math
 import os
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from mpodis.arrays import as_numpy
 from mpodis.conventions import padded_shape, to_numpy
+from mpodis.environments.arrays import available_memory
 from mpodis.files import array_metadata, check_format, load_arrays, save_arrays
 from mpodis.mpo import Compressed, as_compressed
 from mpodis.sites import legs_of, mpo_from_tensors, site_tensors
@@ -74,8 +80,9 @@ def load_weight(
     FileNotFoundError
         If there is no such file.
     ValueError
-        For an unknown suffix, a truncated file or one with pickled objects, an unknown layer, and
-        several matrices of which none is named.
+        For an unknown suffix, a truncated file or one with pickled objects, an unknown layer,
+        several matrices of which none is named, one that does not fit into memory, and the codes of
+        a quantised weight beside their scales.
 
     Examples
     --------
@@ -94,9 +101,16 @@ def load_weight(
             f"{', '.join(SUFFIXES)}"
         )
     numpy_file = path.suffix in (".npy", ".npz")
-    arrays = _numpy_arrays(path) if numpy_file else _tensors(path)
-    name = _choose(arrays, layer, path)
-    matrix = _as_array(arrays[name])
+    with _opened(path) as arrays:
+        name = _choose({name: shape for name, (shape, _) in arrays.items()}, layer, path)
+        shape, read = arrays[name]
+        _check_size(path, name, shape)
+        try:
+            given = read()
+        except Exception as error:  # a parser can raise anything on damaged bytes
+            raise ValueError(_unreadable(path, error)) from None
+        _check_codes(path, name, given, list(arrays))
+        matrix = as_numpy(given, what=f"array {name} of {path.name}")
     transpose = not numpy_file if transpose is None else transpose
     axes = "(outputs, inputs)" if transpose else "(inputs, outputs)"
     note = f"{path.name}: {name}, stored as {axes}"
@@ -105,42 +119,110 @@ def load_weight(
     return Weight(np.ascontiguousarray(matrix), name, note)
 
 
-def _numpy_arrays(path: Path) -> dict[str, np.ndarray]:
-    try:
-        # opened here, since np.load does not close a truncated archive
-        with path.open("rb") as file:
-            loaded = np.load(file, allow_pickle=False)
-            if isinstance(loaded, np.ndarray):
-                return {path.stem: loaded}
-            with loaded:
-                arrays = {name: loaded[name] for name in loaded.files}
-    except Exception as error:  # a parser can raise anything on damaged bytes
-        raise ValueError(_unreadable(path, error)) from None
-    # members of an archive that are not in NumPy's format are returned as bytes
-    return {name: array for name, array in arrays.items() if isinstance(array, np.ndarray)}
+Arrays: TypeAlias = dict[str, tuple[tuple[int, ...], Callable[[], Any]]]
+"""Shape of every array of a file, and how it is read: no array is that nobody asked for."""
 
 
-def _tensors(path: Path) -> dict[str, torch.Tensor]:
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Arrays]:
+    """What is in a file."""
+    with contextlib.ExitStack() as stack:
+        try:
+            if path.suffix == ".npy":
+                found = _npy(path, stack)
+            elif path.suffix == ".npz":
+                found = _npz(path, stack)
+            elif path.suffix == ".safetensors":
+                found = _safetensors(path, stack)
+            else:
+                found = _state_dict(path)
+        except _NoTensors as error:
+            raise ValueError(str(error)) from None
+        except Exception as error:  # as above
+            raise ValueError(_unreadable(path, error)) from None
+        yield found
+
+
+class _NoTensors(ValueError):
+    """A file that can be read, and holds something else."""
+
+
+def _npy(path: Path, stack: contextlib.ExitStack) -> Arrays:
+    file = stack.enter_context(path.open("rb"))
+    shape, size = _header(file)
+    if file.tell() + size > path.stat().st_size:  # before numpy makes room for it
+        raise ValueError(f"its header says {size:,} bytes of numbers, which are not there")
+    file.seek(0)
+    return {path.stem: (shape, lambda: np.load(file, allow_pickle=False))}
+
+
+def _npz(path: Path, stack: contextlib.ExitStack) -> Arrays:
+    archive = stack.enter_context(zipfile.ZipFile(path))
+    found: Arrays = {}
+    for member in archive.infolist():
+        if not member.filename.endswith(".npy"):
+            continue  # not an array
+        with archive.open(member) as file:
+            shape, size = _header(file)
+        if size > member.file_size:
+            raise ValueError(f"the header of {member.filename} says more numbers than it holds")
+        name = member.filename.removesuffix(".npy")
+        found[name] = shape, functools.partial(_member, archive, member)
+    return found
+
+
+def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
+    with archive.open(member) as file:
+        array = np.lib.format.read_array(file, allow_pickle=False)
+        file.read()  # to the end, where the checksum is compared
+    return array
+
+
+def _header(file: IO[bytes]) -> tuple[tuple[int, ...], int]:
+    """Shape of an array in NumPy's format, and the bytes of its numbers."""
+    version = np.lib.format.read_magic(file)
+    read = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    if version not in read:
+        raise ValueError(f"version {version} of NumPy's format")
+    shape, _, dtype = read[version](file)
+    if dtype.hasobject:
+        raise ValueError("it holds pickled objects")
+    return shape, math.prod(shape) * dtype.itemsize
+
+
+def _safetensors(path: Path, stack: contextlib.ExitStack) -> Arrays:
+    from safetensors import safe_open
+
+    file: Any = stack.enter_context(safe_open(path, framework="pt"))
+    return {
+        name: (tuple(file.get_slice(name).get_shape()), functools.partial(file.get_tensor, name))
+        for name in file.keys()  # noqa: SIM118
+    }
+
+
+def _state_dict(path: Path) -> Arrays:
     import torch
-    from safetensors.torch import load_file
 
-    try:
-        if path.suffix == ".safetensors":
-            found = load_file(path)
-        else:
-            with warnings.catch_warnings():  # torch warns about files that raise an error below
-                warnings.simplefilter("ignore")
-                found = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # as above
-        raise ValueError(_unreadable(path, error)) from None
+    with warnings.catch_warnings():  # torch warns about files that raise an error below
+        warnings.simplefilter("ignore")
+        # mapped, so that only the array that is chosen is read; older files cannot be
+        mapped = zipfile.is_zipfile(path)
+        found = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     if isinstance(found, torch.Tensor):
-        return {path.stem: found}
+        found = {path.stem: found}
     if not isinstance(found, dict):
-        raise ValueError(
+        raise _NoTensors(
             f"{path} holds a {type(found).__name__}, not a state dict of tensors; save "
             "model.state_dict()"
         )
-    return dict(_flat(found))
+    return {name: (tuple(x.shape), functools.partial(_itself, x)) for name, x in _flat(found)}
+
+
+def _itself(x: Any) -> Any:
+    return x
 
 
 def _flat(found: dict, prefix: str = "") -> Iterator[tuple[str, torch.Tensor]]:
@@ -154,22 +236,43 @@ def _flat(found: dict, prefix: str = "") -> Iterator[tuple[str, torch.Tensor]]:
             yield f"{prefix}{key}", value
 
 
-def _as_array(array: np.ndarray | torch.Tensor) -> np.ndarray:
-    if isinstance(array, np.ndarray):
-        return array
-    array = array.detach()
-    # numpy has neither bfloat16 nor 8-bit floats
-    narrow = array.is_floating_point() and array.itemsize < 4
-    return (array.float() if narrow else array).numpy()
+def _check_size(path: Path, name: str, shape: tuple[int, ...]) -> None:
+    """A ValueError for an array that the memory does not hold in double precision."""
+    size, available = 8 * math.prod(shape), available_memory()
+    if size > available:
+        raise ValueError(
+            f"{name} of {path.name} has the shape {shape}, {size / 2**30:.3g} GiB in double "
+            f"precision, and {available / 2**30:.3g} GiB of memory are available"
+        )
 
 
-def _choose(arrays: Mapping[str, np.ndarray | torch.Tensor], layer: str | None, path: Path) -> str:
+def _check_codes(path: Path, name: str, array: Any, names: list[str]) -> None:
+    """A ValueError for the codes of a quantised weight, which scales turn into numbers."""
+    dtype = str(array.dtype)
+    narrow = "int" in dtype or "float8" in dtype or "float4" in dtype
+    prefix = name.rpartition(".")[0]
+    scales = [
+        other
+        for other in names
+        if other != name
+        and other.startswith(prefix)
+        and any(word in other.lower() for word in ("scale", "zero", "absmax", "scb", "quant"))
+    ]
+    if narrow and scales:
+        raise ValueError(
+            f"{name} of {path.name} holds codes of {dtype}, which {scales[0]} scales; save the "
+            "weight itself (dequantised)"
+        )
+
+
+def _choose(shapes: Mapping[str, tuple[int, ...]], layer: str | None, path: Path) -> str:
     """Name of the layer's array, or of the only matrix."""
-    matrices = [name for name, array in arrays.items() if array.ndim == 2]
-    listed = ", ".join(f"{n} {'x'.join(map(str, arrays[n].shape))}" for n in matrices) or "none"
+    matrices = [name for name, shape in shapes.items() if len(shape) == 2]
+    listed = ", ".join(f"{n} {'x'.join(map(str, shapes[n]))}" for n in matrices[:20]) or "none"
+    listed += f", and {len(matrices) - 20} more" * (len(matrices) > 20)
     if layer is None:
-        if len(arrays) == 1:
-            return next(iter(arrays))
+        if len(shapes) == 1:
+            return next(iter(shapes))
         if not matrices:
             raise ValueError(f"{path.name} holds no matrix; name an array with layer=")
         if len(matrices) > 1:
@@ -178,7 +281,7 @@ def _choose(arrays: Mapping[str, np.ndarray | torch.Tensor], layer: str | None, 
             )
         return matrices[0]
     for name in (layer, f"{layer}.weight"):
-        if name in arrays:
+        if name in shapes:
             return name
     raise ValueError(f"{path.name} has no layer {layer!r}; its matrices are: {listed}")
 
@@ -253,10 +356,15 @@ def load_mpo(path: str | os.PathLike) -> Compressed:
     check_format(
         path, header.get("format"), MPO_FORMAT, what="an MPO; it was not written by `save_mpo`"
     )
-    rows, columns = json.loads(header["shape"])
-    tensors = [arrays[f"site.{k}"] for k in range(len(arrays))]
-    error = json.loads(header["relative_error"])
-    return Compressed(mpo_from_tensors(tensors), (rows, columns), error)
+    try:
+        rows, columns = json.loads(header["shape"])
+        tensors = [arrays[f"site.{k}"] for k in range(len(arrays))]
+        error = float(json.loads(header["relative_error"]))
+        return Compressed(mpo_from_tensors(tensors), (int(rows), int(columns)), error)
+    except (KeyError, TypeError, ValueError, IndexError, RecursionError) as reason:
+        raise ValueError(
+            f"{path} holds a damaged MPO ({type(reason).__name__}: {reason})"
+        ) from None
 
 
 def holds_mpo(path: str | os.PathLike) -> bool:

@@ -2,12 +2,14 @@
 
 import pickle
 import re
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import typer
+from safetensors.torch import save_file
 
 from jobs import everything, process
 from reference import random_matrix
@@ -33,6 +35,16 @@ def inputs():
         Path(f"pickle.{suffix}").write_bytes(pickle.dumps([1, 2]))
     Path("typo.toml").write_text("n_inti = 3\n")
     Path("broken.toml").write_text("seed = \n")
+    Path("nested.toml").write_text(f"seed = {'[' * 5000}{']' * 5000}\n")
+    # headers that declare numbers which are not there, or more than the memory holds
+    header = "{'descr': '<f8', 'fortran_order': False, 'shape': (4000000, 4000000), }"
+    declared = b"\x93NUMPY\x01\x00" + len(f"{header}\n").to_bytes(2, "little") + header.encode()
+    Path("declared.npy").write_bytes(declared + b"\n" + bytes(64))
+    with zipfile.ZipFile("declared.npz", "w") as archive:
+        archive.writestr("fc.npy", declared + b"\n" + bytes(64))
+    torch.save({"fc": torch.ones(1, 1).expand(4_000_000, 4_000_000)}, "expanded.pt")
+    codes = {"fc.weight": torch.ones(2, 3, dtype=torch.int8), "fc.weight_scale": torch.ones(2, 1)}
+    save_file(codes, "codes.safetensors")
     Path("full").mkdir()
     Path("full/notes.txt").touch()
     Path("empty").mkdir()
@@ -60,6 +72,22 @@ REFUSED = {
     "pickle npz": ("disentangle pickle.npz", "pickled objects, which are never loaded"),
     "pickle pt": ("disentangle pickle.pt", "pickled objects, which are never loaded"),
     "pickle safetensors": ("disentangle pickle.safetensors", "pickle.safetensors cannot be read"),
+    "declared npy": ("disentangle declared.npy", "cannot be read .its header says 128,000,"),
+    "declared npz": ("disentangle declared.npz", "cannot be read .the header of fc.npy says more"),
+    "expanded pt": ("disentangle expanded.pt", "1.19e.05 GiB in double precision, and .* avail"),
+    "quantised": (
+        "disentangle codes.safetensors --layer fc",
+        "fc.weight of codes.safetensors holds codes of torch.int8, which fc.weight_scale scales",
+    ),
+    "nested options": ("disentangle w.npy --config nested.toml", "nested too deeply to be read"),
+    # sizes
+    "long spec": ("disentangle w.npy --left 99999999*CNOT", "has more than .* layers"),
+    "deep spec": (f"disentangle w.npy --left {'(' * 2000}1b{')' * 2000}", "more than 100 parenth"),
+    "many layers": ("disentangle w.npy --depth 99999999", "makes a circuit of more than 100,000"),
+    "many guesses": (
+        "disentangle w.npy --depth 1 --n-init 99999999",
+        "--n-init 99999999 must be 10,000 or less",
+    ),
     # its options
     "depth 0": (
         "disentangle w.npy --left 0",
@@ -142,6 +170,7 @@ MISUSED = (
     *("depths in words", "main group", "complex group", "main objective", "negative seed"),
     *("no epochs", "no number", "unknown option", "unknown command", "unknown key"),
     *("unknown layer key", "broken config", "show without a run"),
+    *("nested options", "many guesses"),
 )
 """Cases in which a command or an option is wrong, whatever the files hold."""
 PLACED = ("NaN", "depth 0", "wide gates", "impossible pair")
@@ -210,5 +239,31 @@ def test_a_bug_shows_its_traceback(mpodis, monkeypatch):
         raise ZeroDivisionError("a bug")
 
     monkeypatch.setattr(typer.Typer, "__call__", fail)
-    with pytest.raises(ZeroDivisionError, match="a bug"):
-        mpodis()
+    code, out, err = mpodis()
+    assert (code, out) == (70, "")
+    assert err.startswith("Traceback")
+    assert err.endswith(
+        "ZeroDivisionError: a bug\n"
+        "mpodis: this is an error of mpodis; please report this with the lines above\n"
+    )
+
+
+@pytest.mark.parametrize("error", [KeyError("shape"), RecursionError(), RuntimeError("no graph")])
+def test_what_a_file_causes_is_no_bug(mpodis, monkeypatch, error):
+    def fail(path):
+        raise error
+
+    monkeypatch.setattr("mpodis.jobs.disentangle.holds_factorization", fail)
+    code, out, err = mpodis("disentangle", "w.npy", "--depth", "1")
+    assert (code, out) == (1, "")
+    assert re.fullmatch(r"mpodis: w.npy (cannot be read \(.*|is nested too deeply.*)\n", err)
+
+
+@pytest.mark.parametrize("option", ["file", "run_dir"])
+def test_a_name_that_is_no_text_is_refused_before_the_work(mpodis, option):
+    names = {"file": "w.npy", "run_dir": "run"} | {option: "w\udce9"}
+    np.save("w.npy", np.eye(4))
+    found = mpodis("disentangle", names["file"], "--depth", "1", "--run-dir", names["run_dir"])
+    assert found[0] in (1, 2)
+    assert "is not UTF-8; rename" in found[2]
+    assert not Path("run").exists()

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from mpodis.layers import check_pointwise
+from mpodis.nn.hybrid_linear import HybridLinear
 from mpodis.nn.linear import Seed, as_tensor, torch_generator
 from mpodis.nn.moments import LayerStatistics, StreamedMoments, to_double
 from mpodis.nn.submodules import find_layer, left_unchanged
@@ -312,7 +313,7 @@ def _kept(rows: Tensor, leading: Sequence[int], mask: Tensor | None) -> Tensor:
         return rows
     leading, shape = tuple(leading), tuple(mask.shape)
     if leading == shape[::-1] and leading != shape:  # positions before samples
-        mask = mask.movedim(range(mask.ndim), range(mask.ndim)[::-1])
+        mask = mask.permute(*reversed(range(mask.ndim)))
     elif len(leading) == 1 and leading[0] == shape[0] != mask.numel():
         return rows  # one for each sample, after its positions were pooled
     if mask.numel() != len(rows):
@@ -325,11 +326,19 @@ def _kept(rows: Tensor, leading: Sequence[int], mask: Tensor | None) -> Tensor:
 
 def like_model(model: nn.Module, x: Any, *, keep: bool = False) -> Tensor:
     """x on the device and in the dtype of the model's weights; `keep` does not cast integers."""
-    weights = [*model.parameters(), *model.buffers()]
-    weight = next((w for w in weights if w.is_floating_point()), torch.empty(0))
+    weight = _first_weight(model)
     x = _batch(x)
     kept = x.is_complex() or (keep and not x.is_floating_point())
     return x.to(device=weight.device, dtype=x.dtype if kept else weight.dtype)
+
+
+def _first_weight(model: nn.Module) -> Tensor:
+    """A weight in the model's dtype; gates are in single precision, whatever the rest is in."""
+    gates = (m for m in model.modules() if isinstance(m, HybridLinear))
+    apart = {id(w) for m in gates for w in (*m.parameters(), *m.buffers())}
+    weights = [w for w in (*model.parameters(), *model.buffers()) if w.is_floating_point()]
+    first = next((w for w in weights if id(w) not in apart), None)
+    return first if first is not None else next(iter(weights), torch.empty(0))
 
 
 def _batch(x: Any) -> Tensor:

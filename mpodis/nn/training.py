@@ -236,7 +236,8 @@ def heal(
     Parameters
     ----------
     model : torch.nn.Module
-        All its parameters are trained, on their device; it is left in evaluation mode.
+        All its parameters are trained, on their device and in their dtype (with copies in single
+        precision where that is half); it is left in evaluation mode.
     loader : iterable of batches
         As of a `torch.utils.data.DataLoader`; iterated over once an epoch, in its own order. A
         batch is (inputs, targets), where the inputs may be a dict of keyword arguments, or one dict
@@ -269,7 +270,9 @@ def heal(
             f"parameters such as {frozen[0]!r} were made under torch.inference_mode and cannot be "
             "trained; copy the model outside of it (copy.deepcopy)"
         )
-    optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
+    wide = _wide_copies(model)
+    trained = [wide.get(parameter, parameter) for parameter in model.parameters()]
+    optimizer = torch.optim.Adam(trained, lr=learning_rate)
     losses: list[float] = []
     batches = len(loader) if isinstance(loader, Sized) else None
     # with a loader of unknown length the learning rate falls from epoch to epoch
@@ -283,9 +286,14 @@ def heal(
                 if not len(y):
                     continue  # the mean of nothing is no loss
                 value = loss(*_comparable(model(*arguments, **keywords), y, loss))
-                optimizer.zero_grad()
+                model.zero_grad()
                 value.backward()
+                for parameter, copied in wide.items():
+                    copied.grad = None if parameter.grad is None else parameter.grad.float()
                 optimizer.step()
+                with torch.no_grad():
+                    for parameter, copied in wide.items():
+                        parameter.copy_(copied)
                 if batches:
                     schedule.step()
                 total, count = total + value.item() * len(y), count + len(y)
@@ -300,6 +308,19 @@ def heal(
             shown.update(loss=losses[-1])
     model.eval()
     return losses
+
+
+def _wide_copies(model: nn.Module) -> dict[nn.Parameter, Tensor]:
+    """Parameters of half precision, and the copies in single precision that Adam works on.
+
+    Squares of their gradients, and Adam's small constant, are zero in float16.
+    """
+    narrow = (torch.float16, torch.bfloat16)
+    return {
+        parameter: parameter.detach().float().requires_grad_(parameter.requires_grad)
+        for parameter in model.parameters()
+        if parameter.dtype in narrow
+    }
 
 
 def _with_targets(model: nn.Module, batch: Any) -> tuple[tuple, dict, Tensor]:
