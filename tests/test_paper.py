@@ -9,6 +9,7 @@ from matplotlib import pyplot as plt
 from numpy.testing import assert_allclose
 
 from mpodis import Study, compress, disentangle, report, truncated_mpo
+from mpodis.circuit.ansatz import brickwall
 from mpodis.jobs import REPRODUCE
 from mpodis.jobs.directory import JobDirectory
 from mpodis.jobs.status import RunStatus
@@ -16,7 +17,7 @@ from mpodis.measures import entanglement, singular_values
 from mpodis.mpo import mpo_to_dense, truncate
 from mpodis.nn import Recipe
 from mpodis.options import read_options
-from mpodis.paper import EXPERIMENTS, cores, fig4, layers, load_experiment
+from mpodis.paper import EXPERIMENTS, cores, fig4, layers, load_experiment, table1
 from mpodis.paper.ablation import IDEAS, VARIANTS
 from mpodis.paper.base import Experiment, Options
 from mpodis.paper.layers import trained_layer
@@ -46,6 +47,7 @@ SMALL = {
         "dip_depth": 2,
         "dip_sweeps": 8,
     },
+    "table1": {"widths": (2, 6), "starts": 1, "max_sweeps": 5},
 }
 """Options that take seconds."""
 
@@ -118,6 +120,13 @@ def test_every_experiment_is_small_somewhere_and_its_study_is_complete(name):
         k: ",".join(map(str, v)) if isinstance(v, tuple) else v for k, v in SMALL[name].items()
     }
     assert read_options(experiment.options, texts) == experiment.options(**SMALL[name])
+
+
+@pytest.fixture(scope="module")
+def mpo(ran, networks):
+    """Of the network that all experiments ask about."""
+    ran("ablation")
+    return network("digits", networks, 0).mpo.to_mpo()
 
 
 # --- running
@@ -269,12 +278,6 @@ def test_cores_as_large_as_the_operator_are_left_out():
 # --- fig4
 
 
-@pytest.fixture(scope="module")
-def mpo(ran, networks):
-    ran("fig4")
-    return network("digits", networks, 0).mpo.to_mpo()
-
-
 def test_no_overlap_exceeds_its_bound_and_ours_never_falls(ran):
     found = rows(ran("fig4"))
     assert (found["overlap"] <= found["bound"] + 1e-10).all()
@@ -354,6 +357,44 @@ def test_gates_count_where_a_network_first_gets_to_the_target():
     assert found["ours"].tolist() == [20]
 
 
+# --- table1
+
+
+def test_gates_as_wide_as_the_operator_reach_the_bound_in_closed_form(ran):
+    found = rows(ran("table1")).query("width == 6").set_index(["group", "core"])
+    assert (found["layout"] == "closed form").all()
+    assert_allclose(found["overlap"], found["bound"], atol=1e-8)
+    assert (found["plain"] < found["bound"] - 1e-8).all()
+    assert (found["layers"] == 1).all()
+    for group in table1.GROUPS:
+        assert found["overlap"][group, "update"] > found["overlap"][group, "fixed"]
+
+
+def test_the_best_layout_is_taken_and_the_papers_kept_beside_it(ran, mpo):
+    found = rows(ran("table1"))
+    assert (found["overlap"] <= found["bound"] + 1e-10).all()
+    cases = found.set_index(["width", "group", "core"])
+    row = cases.loc[2, "SO", "update"]
+    search = {"n_init": 1, "max_sweeps": 5, "tol": 1e-4, "init": "grown"}
+    left, right = table1.layouts(6, 2, "SO")[row["layout"]]
+    again = disentangle(mpo, left=left, right=right, **search)
+    assert_allclose(row["overlap"], again.overlap, atol=1e-12)
+    plain = disentangle(mpo, left=brickwall(6, 1, 2), **search)
+    assert_allclose(row["plain"], plain.overlap, atol=1e-12)
+    assert row["plain"] < row["overlap"]
+
+
+def test_layouts_shift_either_side_or_have_two_layers():
+    one = table1.layouts(6, 3, "O")
+    assert list(one) == ["plain", "shifted", "left shifted", "right shifted"]
+    assert len(set(one.values())) == 4
+    assert all(left.depth == right.depth == 1 for left, right in one.values())
+    assert all(side.group == "O" for pair in one.values() for side in pair)
+    ((left, right),) = table1.layouts(6, 4, "O").values()
+    assert (left.depth, right) == (2, left.reversed())
+    assert list(table1.layouts(6, 6, "O")) == ["plain"]
+
+
 @pytest.mark.parametrize(
     ("name", "wrong", "message"),
     [
@@ -365,8 +406,19 @@ def test_gates_count_where_a_network_first_gets_to_the_target():
         ("fig4", {"deepest": (3,)}, r"deepest=\(3,\) must hold one number of layers for each"),
         ("fig4", {"depths": (0, 1)}, r"depths=\(0, 1\) must hold numbers, 1 or more"),
         ("fig4", {"dip_width": 7}, "dip_width=7 and dip_depth=6 must be among the widths"),
+        ("table1", {"groups": ("O", "SU")}, "group='SU' is not known; use one of SO, O, U"),
     ],
 )
 def test_options_that_make_no_sense(name, wrong, message):
     with pytest.raises(ValueError, match=message):
         load_experiment(name).options(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "message"),
+    [("table1", {"widths": ()}, "the grid has no values for 'width'; give at least one")],
+)
+def test_what_the_study_finds_wrong_is_said_before_anything_is_written(name, wrong, message):
+    experiment = load_experiment(name)
+    with pytest.raises(ValueError, match=message):
+        experiment.prepare(experiment.options(**wrong))

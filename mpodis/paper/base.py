@@ -74,7 +74,8 @@ class Experiment(Generic[T]):
     size: int | None = None
 
     def prepare(self, options: T) -> None:
-        """Read the data of the networks, to find what is wrong before anything is written."""
+        """Find what is wrong with the options or the data before anything is written."""
+        self.study(options)
         if self.trains:
             load_data(options.data, data_dir=options.data_dir)
 
