@@ -63,6 +63,16 @@ def test_a_study_is_every_combination_and_each_is_computed_once(tmp_path):
     assert CALLS == []
 
 
+def of_kind(kind):
+    return {"length": len(kind)}
+
+
+def test_a_setting_may_be_called_kind(tmp_path):
+    study = Study(of_kind, grid={"kind": ["SO", "U"]})
+    study.run(tmp_path, progbar=False)
+    assert study.to_dataframe()["length"].tolist() == [2, 1]
+
+
 def test_a_further_seed_or_value_computes_only_itself(tmp_path):
     study = Study(product, grid={"a": [1, 2]}, seeds=2)
     study.run(tmp_path, progbar=False)

@@ -138,7 +138,7 @@ def expand(
                 found.append(_case(function, parameters, given, shown, of, code, neutral))
     _check_distinct(found)
     for case in found:
-        for target in _targets(case.arguments):
+        for target in _targets(list(case.arguments.values())):
             check_target(target)
     return found
 
@@ -347,14 +347,13 @@ def _takes_seed(parameters: Mapping[str, Any] | None) -> bool:
     return parameters is None or "seed" in parameters
 
 
-def _has_kinds(settings: Mapping[str, Any], *varied: Any) -> bool:
+def _has_kinds(
+    settings: Mapping[str, Any], grid: Mapping[str, Any], cases: Sequence[Mapping[str, Any]]
+) -> bool:
     """Whether a target is described anywhere, perhaps in parts."""
-    names = {*settings, *(name for given in varied for name in _names(given))}
-    return any(name.endswith(".kind") for name in names) or any(_targets([settings, *varied]))
-
-
-def _names(given: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> list[str]:
-    return [*given] if isinstance(given, Mapping) else [name for case in given for name in case]
+    entries = [entry for given in (settings, grid, *cases) for entry in given.items()]
+    in_parts = any(name.endswith(".kind") for name, _ in entries)
+    return in_parts or any(_targets([value for _, value in entries]))
 
 
 def _targets(value: Any) -> Iterator[Mapping[str, Any]]:

@@ -110,7 +110,8 @@ def _computed(task: Task, case: Case) -> Outcome:
     try:
         with _threads(task.threads), without_remarks():
             began, began_cpu = time.perf_counter(), time.process_time()  # libraries are imported
-            arguments = _made(case.arguments, case.seed, directory.networks)
+            seed, cache = case.seed, directory.networks
+            arguments = {name: _made(v, seed, cache) for name, v in case.arguments.items()}
             if case.seed is not None and task.is_seeded:
                 arguments["seed"] = case.seed
             if task.resumable:
