@@ -22,6 +22,7 @@ SPREAD = re.compile(
 """Median (least to most), or mean +- standard deviation."""
 
 FIXED = {
+    "table1-costs": {"2403.13692"},  # arXiv
     "fig4": {"2.5", "2.4"},  # versions of numpy
     "table2": {"7", "729"},  # settings of hypercube and tomography
 }

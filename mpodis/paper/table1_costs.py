@@ -8,33 +8,36 @@ level, and brickwalls of 2-body gates on a real device, on which a layer of gate
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import mean, median
+from itertools import product
+from statistics import median
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 
 from mpodis.circuit.ansatz import brickwall
 from mpodis.circuit.circuit import Circuit
 from mpodis.gates import random_gate
-from mpodis.paper.by_pieces import Experiment, Options, Panel, Piece
+from mpodis.paper.base import PLACES, ROW, Experiment, Options, Panel
 from mpodis.quantum import BACKENDS, gate_cost
+from mpodis.study import Study
 from mpodis.tables import Table
 
 __all__ = ["EXPERIMENT"]
 
-PAPER = {
-    "logical": {2: (8, 3), 3: (32, 19), 4: (164, 100), 5: (693, 442), 6: (2893, 1868)},
-    "FakeMontrealV2": {
-        2: (32, 3),
-        3: (174, 44),
-        4: (1062, 249),
-        5: (4481, 1125),
-        6: (18481, 4799),
+COUNTS = ["one_qubit", "two_qubit"]
+DEVICE = BACKENDS[1]
+PAPER = pd.DataFrame(
+    {
+        "one_qubit": [8, 32, 164, 693, 2893, 32, 174, 1062, 4481, 18481],
+        "two_qubit": [3, 19, 100, 442, 1868, 3, 44, 249, 1125, 4799],
     },
-}
-"""One- and two-qubit gates of one gate, as published."""
-
+    pd.MultiIndex.from_product([BACKENDS, range(2, 7)], names=["backend", "width"]),
+)
+"""Gates of one gate, as published."""
 KINDS = {"SO": "real, det +1", "O": "real, det -1", "U": "complex"}
 LEVELS = (0, 1, 2, 3)
 MARKERS = {"SO": "o", "O": "s", "U": "^"}
@@ -42,23 +45,11 @@ MARKERS = {"SO": "o", "O": "s", "U": "^"}
 
 @dataclass(frozen=True)
 class Table1Costs(Options):
-    """What is compiled.
-
-    Attributes
-    ----------
-    widths : tuple of int
-        Wires of a gate.
-    kinds : tuple of str
-        Of "SO", "O" (here of determinant -1) and "U".
-    wires : int
-        Of the brickwalls of 2-body gates.
-    depths : tuple of int
-        Their layers.
-    """
+    """Wires and kinds of a gate; layers of brickwalls of 2-body gates, and their wires."""
 
     workers: int = 1
     widths: tuple[int, ...] = (2, 3, 4, 5, 6)
-    kinds: tuple[str, ...] = ("SO", "O", "U")
+    kinds: tuple[str, ...] = tuple(KINDS)
     wires: int = 6
     depths: tuple[int, ...] = (1, 2, 4, 8, 16)
 
@@ -72,45 +63,38 @@ class Table1Costs(Options):
                 raise ValueError(f"{name}={getattr(self, name)} must name numbers of 1 or more")
 
 
-def _pieces(options: Table1Costs) -> list[Piece]:
-    gates = [
-        Piece(
-            f"{width}body-{kind}-seed{seed}",
-            _one_gate,
-            {"width": width, "kind": kind, "seed": seed},
-        )
-        for width in options.widths
-        for kind in options.kinds
-        for seed in options.range
-    ]
-    walls = [
-        Piece(
-            f"depth{depth}-{kind}-seed{seed}",
-            _brickwall,
-            {"wires": options.wires, "depth": depth, "kind": kind, "seed": seed},
-        )
-        for depth in options.depths
-        for kind in options.kinds
-        for seed in options.range
-    ]
-    return gates + walls
+def study(options: Table1Costs) -> Study:
+    gates = [{"width": width, "layers": 0} for width in options.widths]
+    return Study(
+        costs,
+        name="table1-costs",
+        settings={"wires": options.wires},
+        cases=[*gates, *({"width": 2, "layers": depth} for depth in options.depths)],
+        grid={"kind": options.kinds},
+        seeds=list(options.range),
+        neutral=PLACES,
+    )
 
 
-def _one_gate(*, width: int, kind: str, seed: int) -> dict:
-    gate = _gate(width, kind, np.random.default_rng([seed, width]))
-    return {"what": "gate", "width": width, "kind": kind, "costs": _costs(gate, seed)}
+def costs(*, width: int, layers: int, kind: str, wires: int, seed: int) -> dict[str, Any]:
+    """Counts on every device and level, one run of the compiler each; 0 layers are one gate."""
+    if layers:
+        rng = np.random.default_rng([seed, wires, layers])
+        ansatz = brickwall(wires, layers, group=kind)
+        gates = tuple(gate_of(place.width, kind, rng) for place in ansatz.placements)
+        compiled: Any = Circuit(ansatz, gates)
+        pairs = sum(place.width == 2 for place in ansatz.placements)
+    else:
+        compiled, pairs = gate_of(width, kind, np.random.default_rng([seed, width])), 1
+    rows = []
+    for backend, level in product(BACKENDS, LEVELS):
+        cost = gate_cost(compiled, backend=backend, optimization_level=level, trials=1, seed=seed)
+        counts = {name: getattr(cost, name) for name in (*COUNTS, "depth")}
+        rows.append({"backend": backend, "level": level, "gates": pairs, **counts})
+    return {ROW: rows}
 
 
-def _brickwall(*, wires: int, depth: int, kind: str, seed: int) -> dict:
-    rng = np.random.default_rng([seed, wires, depth])
-    ansatz = brickwall(wires, depth, group=kind)
-    gates = tuple(_gate(place.width, kind, rng) for place in ansatz.placements)
-    pairs = sum(place.width == 2 for place in ansatz.placements)
-    costs = _costs(Circuit(ansatz, gates), seed)
-    return {"what": "brickwall", "depth": depth, "kind": kind, "gates": pairs, "costs": costs}
-
-
-def _gate(width: int, kind: str, rng: np.random.Generator) -> np.ndarray:
+def gate_of(width: int, kind: str, rng: np.random.Generator) -> np.ndarray:
     """A Haar-random gate; one of "O" has determinant -1."""
     gate = random_gate(2**width, group="SO" if kind == "O" else kind, rng=rng)
     if kind == "O":
@@ -118,34 +102,7 @@ def _gate(width: int, kind: str, rng: np.random.Generator) -> np.ndarray:
     return gate
 
 
-def _costs(what: np.ndarray | Circuit, seed: int) -> dict[str, list[dict]]:
-    """Counts by backend, one for every level; one run of the compiler each."""
-    return {
-        backend: [
-            {
-                "one_qubit": found.one_qubit,
-                "two_qubit": found.two_qubit,
-                "depth": found.depth,
-            }
-            for found in (
-                gate_cost(what, backend=backend, optimization_level=level, trials=1, seed=seed)
-                for level in LEVELS
-            )
-        ]
-        for backend in BACKENDS
-    }
-
-
-def _of(record: dict, what: str, **where) -> list[dict]:
-    rows = (row for row in record["pieces"].values() if row["what"] == what)
-    return [row for row in rows if all(row[key] == value for key, value in where.items())]
-
-
-def _counts(rows: list[dict], backend: str, level: int, column: str) -> list[int]:
-    return [row["costs"][backend][level][column] for row in rows]
-
-
-def _spread(values: list[int]) -> str:
+def spread(values: Sequence[int]) -> str:
     """Median, and (least to most) where they differ."""
     middle = f"{median(values):,.10g}"
     if min(values) == max(values):
@@ -153,212 +110,96 @@ def _spread(values: list[int]) -> str:
     return f"{middle} ({min(values):,} to {max(values):,})"
 
 
-def distance(record: dict, backend: str, kind: str, level: int, column: str | None = None) -> float:
-    """Mean |log(ours / paper)| over the widths, medians of ours, of one column or of both."""
-    columns = ("one_qubit", "two_qubit")
-    gaps = []
-    for width in record["options"]["widths"]:
-        if width in PAPER[backend]:
-            rows = _of(record, "gate", width=width, kind=kind)
-            for name, paper in zip(columns, PAPER[backend][width], strict=True):
-                if column in (None, name):
-                    ours = median(_counts(rows, backend, level, name))
-                    gaps.append(abs(math.log(max(ours, 1) / paper)))
-    return mean(gaps) if gaps else math.nan
+def ratios(frame: pd.DataFrame) -> pd.DataFrame:
+    """Medians of one gate over the counts of the paper."""
+    keys = {"left_on": ["backend", "width"], "right_index": True}
+    one = frame.query("layers == 0").merge(PAPER, suffixes=("", "_paper"), **keys)
+    shares = {name: one[name] / one[f"{name}_paper"] for name in COUNTS}
+    case = ["backend", "kind", "width", "level"]
+    return one.assign(**shares).pivot_table(COUNTS, case, aggfunc="median", sort=False)
 
 
-def nearest(record: dict, backend: str, column: str | None = None) -> tuple[str, int, float]:
-    """The kind and level whose counts are closest to the paper's, and how far they are."""
-    tried = [
-        (distance(record, backend, kind, level, column), level, kind)
-        for kind in record["options"]["kinds"]
-        for level in LEVELS
-    ]
-    gap, level, kind = min(tried)
-    return kind, level, gap
+def distances(frame: pd.DataFrame) -> pd.DataFrame:
+    """Factor between our counts and the paper's: means of the logarithms over widths and counts."""
+    logs = ratios(frame).map(math.log).abs().mean(axis="columns").to_frame("log")
+    return logs.pivot_table("log", ["backend", "kind"], "level", sort=False).map(math.exp)
 
 
-def _tables(record: dict) -> list[Table]:
-    options = record["options"]
-    found = []
-    for backend in BACKENDS:
-        rows = []
-        for width in options["widths"]:
-            for kind in options["kinds"]:
-                pieces = _of(record, "gate", width=width, kind=kind)
-                cells = [
-                    " / ".join(
-                        _spread(_counts(pieces, backend, level, column))
-                        for column in ("one_qubit", "two_qubit")
-                    )
-                    for level in LEVELS
-                ]
-                paper = PAPER[backend].get(width)
-                shown = None if paper is None else f"{paper[0]:,} / {paper[1]:,}"
-                rows.append((f"{width}-body", KINDS[kind], *cells, shown))
-        found.append(
-            Table(
-                ("gates", "kind", *(f"level {level}" for level in LEVELS), "paper"),
-                rows,
-                title=f"one gate on {backend}: one- / two-qubit gates, median (least to most)",
-            )
-        )
-    rows = []
-    for depth in options["depths"]:
-        for kind in options["kinds"]:
-            pieces = _of(record, "brickwall", depth=depth, kind=kind)
-            logical = _counts(pieces, "logical", 1, "two_qubit")
-            gates = pieces[0]["gates"]
-            cells = [_spread(_counts(pieces, BACKENDS[1], level, "two_qubit")) for level in LEVELS]
-            rows.append((depth, KINDS[kind], gates, _spread(logical), *cells))
-    title = f"brickwalls of 2-body gates on {options['wires']} wires: two-qubit gates"
-    names = (f"{BACKENDS[1]}, level {level}" for level in LEVELS)
-    found.append(
-        Table(
-            ("layers", "kind", "gates", "logical, level 1", *names),
-            rows,
-            title=title,
+def tables(frame: pd.DataFrame) -> list[Table]:
+    one, walls = frame.query("layers == 0"), frame.query("layers > 0")
+    cells = one.pivot_table(COUNTS, ["width", "kind", "backend"], "level", spread, sort=False)
+    cells = (cells["one_qubit"] + " / " + cells["two_qubit"]).add_prefix("level ").reset_index()
+    texts = PAPER.map("{:,}".format)
+    paper = (texts["one_qubit"] + " / " + texts["two_qubit"]).to_frame("paper")
+    cells = cells.join(paper, on=["backend", "width"])
+    cells = cells.assign(
+        width=cells["width"].map("{}-body".format), kind=cells["kind"].map(KINDS.get)
+    )
+    shown = walls.query("backend == @DEVICE or level == 1")
+    keys = ["layers", "kind", "gates", "seed"], ["backend", "level"]
+    counts = walls.pivot_table("two_qubit", *keys)
+    routed = counts[DEVICE].gt(counts["logical"][1], axis="index").sum()
+    return [
+        Table.from_dataframe(
+            cells.set_index("width"),
+            title="one gate: one- / two-qubit gates, median (least to most)",
+        ),
+        Table.from_dataframe(
+            distances(frame).rename(KINDS).add_prefix("level "),
+            title="factor between our counts and the paper's, mean over widths",
+        ),
+        Table.from_dataframe(
+            ratios(frame).pivot_table(COUNTS, ["backend", "kind", "width"], "level", sort=False),
+            title="our counts over the paper's",
+        ),
+        Table.from_dataframe(
+            shown.pivot_table("two_qubit", keys[0][:3], keys[1], spread, sort=False).rename(KINDS),
+            title="brickwalls of 2-body gates: two-qubit gates by device and level",
             notes=("what a device takes beyond the logical count are SWAPs, of three each",),
-        )
-    )
-    return found
-
-
-def _draw_gates(record: dict, ax: Axes) -> Axes:
-    widths = record["options"]["widths"]
-    for b, (backend, level) in enumerate((("logical", 1), (BACKENDS[1], 3), (BACKENDS[1], 0))):
-        for k, kind in enumerate(record["options"]["kinds"]):
-            values = [
-                median(
-                    _counts(_of(record, "gate", width=w, kind=kind), backend, level, "two_qubit")
-                )
-                for w in widths
-            ]
-            where = [w + 0.1 * (k - 1) for w in widths]
-            label = f"{backend}, level {level}" if k == 0 else None
-            ax.plot(where, values, MARKERS[kind], color=f"C{b}", ms=5, alpha=0.8, label=label)
-    for kind in record["options"]["kinds"]:
-        ax.plot([], [], MARKERS[kind], color="0.4", ms=5, label=KINDS[kind])
-    for backend, marker in zip(BACKENDS, ("_", "x"), strict=True):
-        known = [w for w in widths if w in PAPER[backend]]
-        counts = [PAPER[backend][w][1] for w in known]
-        ax.plot(known, counts, "k", ls="", marker=marker, ms=12, label=f"paper, {backend}")
-    ax.set(yscale="log", xlabel="wires of a gate", ylabel="two-qubit gates", xticks=widths)
-    ax.legend(fontsize="x-small")
-    return ax
-
-
-def _draw_ratio(backend: str):
-    def draw(record: dict, ax: Axes) -> Axes:
-        kind, _, _ = nearest(record, backend)
-        widths = [w for w in record["options"]["widths"] if w in PAPER[backend]]
-        for level in LEVELS:
-            for c, (column, style) in enumerate((("one_qubit", "--"), ("two_qubit", "-"))):
-                ratios = [
-                    median(_counts(_of(record, "gate", width=w, kind=kind), backend, level, column))
-                    / PAPER[backend][w][c]
-                    for w in widths
-                ]
-                label = f"level {level}" if c else None
-                ax.plot(widths, ratios, style, marker="o", ms=4, color=f"C{level}", label=label)
-        for style, what in (("--", "one-qubit"), ("-", "two-qubit")):
-            ax.plot([], [], style, color="0.4", label=what)
-        ax.axhline(1, color="k", lw=1)
-        ax.set(xlabel="wires of a gate", ylabel="gates, ours / paper", xticks=widths)
-        ax.set_ylim(0, None)
-        ax.set_title(f"{backend}, {KINDS[kind]}", fontsize="medium")
-        ax.legend(fontsize="x-small")
-        return ax
-
-    return draw
-
-
-def _draw_walls(record: dict, ax: Axes) -> Axes:
-    depths = record["options"]["depths"]
-    for k, kind in enumerate(record["options"]["kinds"]):
-        for level, style in ((3, "-"), (0, ":")):
-            values = [
-                median(
-                    _counts(
-                        _of(record, "brickwall", depth=d, kind=kind),
-                        BACKENDS[1],
-                        level,
-                        "two_qubit",
-                    )
-                )
-                for d in depths
-            ]
-            label = f"{KINDS[kind]}, FakeMontrealV2 level {level}"
-            ax.plot(depths, values, style, marker=MARKERS[kind], ms=4, color=f"C{k}", label=label)
-        logical = [
-            median(_counts(_of(record, "brickwall", depth=d, kind=kind), "logical", 1, "two_qubit"))
-            for d in depths
-        ]
-        label = "logical" if k == 0 else None
-        ax.plot(depths, logical, "k", ls="", marker="+", ms=11, label=label)
-    ax.set(xlabel="layers", ylabel="two-qubit gates", xticks=depths)
-    ax.legend(fontsize="x-small")
-    return ax
-
-
-def _finding(record: dict) -> str:
-    options, device = record["options"], BACKENDS[1]
-    parts = []
-    for backend in BACKENDS:
-        kind, level, gap = nearest(record, backend)
-        two = distance(record, backend, kind, level, "two_qubit")
-        others = [
-            f"{math.exp(distance(record, backend, kind, k)):.2f} at level {k}"
-            for k in LEVELS
-            if k != level
-        ]
-        parts.append(
-            f"on {backend} {KINDS[kind]} gates at level {level}, off by a factor of "
-            f"{math.exp(gap):.2f} on average (two-qubit gates {math.exp(two):.2f}), and "
-            f"{', '.join(others)}"
-        )
-    cnots = {
-        kind: {
-            row["costs"]["logical"][1]["two_qubit"] / row["gates"]
-            for row in _of(record, "brickwall", kind=kind)
-        }
-        for kind in options["kinds"]
-    }
-    each = [
-        f"{', '.join(f'{value:g}' for value in sorted(values))} ({KINDS[kind]})"
-        for kind, values in cnots.items()
+        ),
+        Table.from_dataframe(
+            routed.map(f"{{}} of {len(counts)}".format).to_frame("brickwalls with SWAPs"),
+            title=f"on {DEVICE}",
+        ),
     ]
-    walls = _of(record, "brickwall")
-    routed = {
-        level: sum(
-            row["costs"][device][level]["two_qubit"] > row["costs"]["logical"][1]["two_qubit"]
-            for row in walls
-        )
-        for level in LEVELS
-    }
-    free = [str(level) for level in LEVELS if routed[level] == 0]
-    swaps = ", ".join(f"{count} at level {level}" for level, count in routed.items() if count)
-    return (
-        f"The counts nearest to the paper's are: {'; '.join(parts)}. A 2-body gate of a brickwall "
-        f"takes so many CNOTs: {'; '.join(each)}. Of {len(walls)} brickwalls on {options['wires']} "
-        f"wires, up to {max(options['depths'])} layers deep, none takes SWAPs on {device} at the "
-        f"levels {', '.join(free) or '(none)'}; {swaps or 'none'} do. Medians over "
-        f"{len(record['seeds'])} seeds of gate and compiler, one run of the compiler each."
+
+
+def draw_gates(frame: pd.DataFrame, ax: Axes) -> None:
+    medians = frame.query("layers == 0").pivot_table(
+        "two_qubit", "width", ["backend", "level", "kind"], "median"
     )
+    for b, shown in enumerate((("logical", 1), (DEVICE, 3), (DEVICE, 0))):
+        for kind, curve in medians[shown].items():
+            label = f"{shown[0]}, level {shown[1]}, {KINDS[str(kind)]}"
+            ax.plot(curve, MARKERS[str(kind)], color=f"C{b}", ms=5, alpha=0.8, label=label)
+    for backend, marker in zip(BACKENDS, "_x", strict=True):
+        ax.plot(PAPER["two_qubit"][backend], f"k{marker}", ms=12, label=f"paper, {backend}")
+    ax.set(yscale="log", xlabel="wires of a gate", ylabel="two-qubit gates", xticks=medians.index)
+    ax.legend(fontsize="xx-small")
+
+
+def draw_walls(frame: pd.DataFrame, ax: Axes) -> None:
+    columns = ["backend", "level", "kind"]
+    medians = frame.query("layers > 0").pivot_table("two_qubit", "layers", columns, "median")
+    for k, kind in enumerate(medians[DEVICE][0]):
+        for level, style in ((3, "-"), (0, ":")):
+            label, line = f"{KINDS[kind]}, {DEVICE} level {level}", f"{MARKERS[kind]}{style}"
+            ax.plot(medians[DEVICE, level, kind], line, ms=4, color=f"C{k}", label=label)
+        label = None if k else "logical"
+        ax.plot(medians["logical", 1, kind], "k+", ms=11, label=label)
+    ax.set(xlabel="layers", ylabel="two-qubit gates", xticks=medians.index)
+    ax.legend(fontsize="x-small")
 
 
 EXPERIMENT = Experiment(
     name="table1-costs",
     title="Gates after compilation, by the width and kind of a gate (Table 1)",
     options=Table1Costs,
-    pieces=_pieces,
-    tables=_tables,
-    finding=_finding,
+    study=study,
+    tabulate=tables,
     panels=(
-        Panel("gates", "Two-qubit gates of one gate, medians.", _draw_gates),
-        Panel("walls", "Two-qubit gates of brickwalls on six wires, medians.", _draw_walls),
-        Panel("logical", "Logical counts against the paper's.", _draw_ratio("logical")),
-        Panel("device", "Counts on the device against the paper's.", _draw_ratio(BACKENDS[1])),
+        Panel("gates", "Two-qubit gates of one gate, medians.", draw_gates),
+        Panel("walls", "Two-qubit gates of brickwalls, medians.", draw_walls),
     ),
     trains=False,
 )
