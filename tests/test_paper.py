@@ -18,7 +18,16 @@ from mpodis.measures import entanglement, singular_values
 from mpodis.mpo import mpo_to_dense, truncate
 from mpodis.nn import Recipe
 from mpodis.options import read_options
-from mpodis.paper import EXPERIMENTS, cores, fig4, layers, load_experiment, table1, table1_costs
+from mpodis.paper import (
+    EXPERIMENTS,
+    cores,
+    fig4,
+    layers,
+    load_experiment,
+    resynthesis,
+    table1,
+    table1_costs,
+)
 from mpodis.paper.ablation import IDEAS, VARIANTS
 from mpodis.paper.base import Experiment, Options
 from mpodis.paper.layers import trained_layer
@@ -29,6 +38,7 @@ from mpodis.tables import Table
 
 SMALL = {
     "table1": {"widths": (2, 6), "starts": 1, "max_sweeps": 5},
+    "resynthesis": {"depth": 1, "tol": 2e-2, "rounds": 1, "trials": 1, "max_sweeps": 10},
     "table1-costs": {"widths": (2, 3), "depths": (1, 2, 5)},
     "ablation": {"depths": (1, 2), "deepest": 3, "explore": 1, "max_sweeps": 2},
     "cores": {
@@ -103,7 +113,7 @@ def test_tables_and_figures_of_a_small_run(name, ran):
         figure, ax = plt.subplots()
         panel.draw(rows(record), ax)
         assert ax.has_data()
-        assert ax.get_legend().get_texts()
+        assert ax.get_legend() is None or ax.get_legend().get_texts()
         plt.close(figure)
     assert report.verdict(record)[1].startswith("One seed is too few to conclude anything from")
 
@@ -395,6 +405,40 @@ def test_spreads_of_counts_are_shown_where_there_are_any():
     assert table1_costs.spread([1868, 1868]) == "1,868"
     assert table1_costs.spread([3, 1, 2000]) == "3 (1 to 2,000)"
     assert table1_costs.spread([36, 37]) == "36.5 (36 to 37)"
+
+
+# --- resynthesis
+
+
+def test_counts_fall_and_what_is_held_is_held(ran):
+    found = rows(ran("resynthesis"))
+    for (sides,), each in found.query("circuits == sides").groupby(["sides"]):
+        ends = each.query("compiled != @resynthesis.FRONT").set_index("compiled")
+        qiskit, near, unitary, layer = ends["cnots"]
+        assert qiskit == {"both": 12, "left": 6}[sides]
+        assert layer <= unitary <= qiskit
+        assert near <= qiskit
+        overlaps = ends["overlap"]
+        assert overlaps[resynthesis.LAYER] >= overlaps[resynthesis.QISKIT] - 2e-2 - 1e-9
+        least = ends["unitaries"]["ours, every unitary held"]
+        assert least >= 1 - 2e-2 - 1e-9
+        # the unitary is off by |dQ|^2 / 2^n = 2 (1 - f), and the layer's overlap by no more
+        lost = abs(overlaps["ours, every unitary held"] - overlaps[resynthesis.QISKIT])
+        assert lost <= 2 * {"both": 2, "left": 1}[sides] * np.sqrt(2 * (1 - least) * 2**6)
+        front = each.query("compiled == @resynthesis.FRONT")
+        assert front["cnots"].is_monotonic_increasing
+        assert front["overlap"].is_monotonic_increasing
+        assert overlaps[resynthesis.QISKIT] <= ends["bound"].iloc[0] + 1e-9
+
+
+def test_merged_neighbours_cost_less(ran):
+    pair = rows(ran("resynthesis")).query("circuits == @resynthesis.PAIR").set_index("compiled")
+    apart, merged, ours_apart, ours = pair["cnots"]
+    assert list(pair.index) == list(resynthesis.JOINT.values())
+    assert (apart, merged) == (12, 6)  # one layer of gates meets the other
+    assert ours <= merged
+    assert ours_apart <= apart
+    assert pair["unitaries"]["merged, ours"] >= 1 - 2e-2 - 1e-9
 
 
 # --- fig4
