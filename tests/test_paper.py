@@ -24,6 +24,7 @@ from mpodis.paper import (
     fig4,
     layers,
     load_experiment,
+    pareto,
     resynthesis,
     table1,
     table1_costs,
@@ -38,6 +39,14 @@ from mpodis.tables import Table
 
 SMALL = {
     "table1": {"widths": (2, 6), "starts": 1, "max_sweeps": 5},
+    "pareto": {
+        "depths": (1,),
+        "starts": 1,
+        "rounds": 1,
+        "trials": 1,
+        "max_sweeps": 2,
+        "families": ("SO(4)", "O(4)", "pruned"),
+    },
     "resynthesis": {"depth": 1, "tol": 2e-2, "rounds": 1, "trials": 1, "max_sweeps": 10},
     "table1-costs": {"widths": (2, 3), "depths": (1, 2, 5)},
     "ablation": {"depths": (1, 2), "deepest": 3, "explore": 1, "max_sweeps": 2},
@@ -441,6 +450,51 @@ def test_merged_neighbours_cost_less(ran):
     assert pair["unitaries"]["merged, ours"] >= 1 - 2e-2 - 1e-9
 
 
+# --- pareto
+
+
+def test_every_network_has_its_front(ran):
+    found = rows(ran("pareto"))
+    assert set(found["family"]) == set(SMALL["pareto"]["families"])
+    front = found.query("not dominated").sort_values("cnots")
+    assert front["cnots"].iloc[0] == 0
+    assert front["loss"].is_monotonic_decreasing
+    assert (found["overlap"] <= found["bound"] + 1e-10).all()
+    assert_allclose(found["loss"], 1 - found["overlap"])
+    assert found["activation_error"].between(0, 2).all()
+    ends = found.dropna(subset="logical")
+    assert len(ends) == 2
+    assert (ends["cnots"] == ends["logical"]).all()
+
+
+def test_tables_are_read_off_the_points(ran):
+    found = rows(ran("pareto"))
+    overlaps, walls, transpiled = load_experiment("pareto").tables(ran("pareto"))
+    assert list(overlaps.columns) == ["CNOTs", "front", *SMALL["pareto"]["families"]]
+    cells = {row[0]: row[1:] for row in overlaps.rows}
+    assert cells[20][0] == f"{found.query('cnots <= 20')['overlap'].max():.3f}"
+    assert cells[4][1] is None  # the brickwall takes more
+    wall = found.query("family == 'SO(4)' and cnots > 0").sort_values("loss").iloc[0]
+    fewest = found.query("loss <= @wall.loss")["cnots"].min()
+    assert [wall["cnots"], str(fewest)] in [row[:2] for row in walls.rows]
+    assert transpiled.rows[0] == ["logical", "2 of 2"]
+
+
+def test_the_best_circuits_never_get_worse_with_more_cnots(ran):
+    found = pareto.best(rows(ran("pareto")), range(13))
+    for _, each in found.groupby("family"):
+        assert each["overlap"].is_monotonic_increasing
+
+
+def test_a_device_that_is_not_installed_gives_no_count(monkeypatch):
+    def missing(*_, **__):
+        raise ImportError
+
+    monkeypatch.setattr(pareto, "gate_cost", missing)
+    given = type("Given", (), {"left": None, "right": None})
+    assert np.isnan(pareto.transpiled(given, "FakeMontrealV2", 0))
+
+
 # --- fig4
 
 
@@ -526,6 +580,7 @@ def test_gates_count_where_a_network_first_gets_to_the_target():
 @pytest.mark.parametrize(
     ("name", "wrong", "message"),
     [
+        ("pareto", {"objective": "loss"}, "objective='loss': use one of overlap, activations"),
         ("table1", {"groups": ("O", "SU")}, "group='SU' is not known; use one of SO, O, U"),
         ("table1-costs", {"kinds": ("SU",)}, "kind 'SU' is not known; use SO, O, U"),
         ("table1-costs", {"depths": (0, 2)}, r"depths=\(0, 2\) must name numbers of 1 or more"),
