@@ -25,6 +25,7 @@ from mpodis.paper import (
     layers,
     load_experiment,
     pareto,
+    planted,
     resynthesis,
     table1,
     table1_costs,
@@ -69,6 +70,12 @@ SMALL = {
         "dip_width": 3,
         "dip_depth": 2,
         "dip_sweeps": 8,
+    },
+    "planted": {
+        "products": ("4x1", "3x2"),
+        "unitaries": ("3x2",),
+        "starts": 2,
+        "max_sweeps": 100,
     },
 }
 """Options that take seconds."""
@@ -577,6 +584,31 @@ def test_gates_count_where_a_network_first_gets_to_the_target():
     assert found["ours"].tolist() == [20]
 
 
+# --- planted
+
+
+def test_what_was_hidden_is_found(ran):
+    found = rows(ran("planted"))
+    cases = [("product core", "SO"), ("unitary", "SO"), ("unitary", "U"), ("reflected", "SO")]
+    assert list(zip(found["hidden"], found["group"], strict=True)) == [cases[0], *cases]
+    reflected = found["hidden"] == "reflected"
+    assert_allclose(found["bound"], np.where(reflected, 1 - 2 / 8, 1.0))
+    assert (found["gap"] > 1 - found["bound"] - 1e-12).all()
+    assert (found["bond"] > 1).all()
+    totals = load_experiment("planted").tables(ran("planted"))[-1]
+    assert totals.rows[1:] == [["unitary", "2 of 2"], ["reflected", "1 of 1"]]
+
+
+def test_a_reflection_counts_only_where_it_is_said_to_be_one():
+    row = {"hidden": "reflected", "status": "determinant", "gap": 0.25, "bound": 0.75}
+    other = [row | {"status": "converged"}, row | {"gap": 0.3}]
+    frame = pd.DataFrame([row, *other, row | {"hidden": "unitary", "status": "exact"}])
+    assert planted.judged(frame)["found"].tolist() == [True, False, False, True]
+
+
+# --- options
+
+
 @pytest.mark.parametrize(
     ("name", "wrong", "message"),
     [
@@ -592,6 +624,9 @@ def test_gates_count_where_a_network_first_gets_to_the_target():
         ("fig4", {"deepest": (3,)}, r"deepest=\(3,\) must hold one number of layers for each"),
         ("fig4", {"depths": (0, 1)}, r"depths=\(0, 1\) must hold numbers, 1 or more"),
         ("fig4", {"dip_width": 7}, "dip_width=7 and dip_depth=6 must be among the widths"),
+        ("planted", {"products": ("8 x 4",)}, "products holds '8 x 4'; write SITESxLAYERS"),
+        ("planted", {"unitaries": ("0x4",)}, "unitaries holds '0x4'"),
+        ("planted", {"groups": ("SU",)}, "group='SU' is not known"),
     ],
 )
 def test_options_that_make_no_sense(name, wrong, message):

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from statistics import median
+from functools import partial
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 
 from mpodis.circuit.ansatz import brickwall
@@ -22,7 +23,8 @@ from mpodis.disentangling import disentangle
 from mpodis.gates import check_group
 from mpodis.jobs.records import spread
 from mpodis.measures import entanglement
-from mpodis.paper.by_pieces import Experiment, Options, Panel, Piece
+from mpodis.paper.base import PLACES, Experiment, Options, Panel
+from mpodis.study import Study
 from mpodis.synthesis import synthesise
 from mpodis.tables import Table
 from mpodis.targets import planted_mpo
@@ -31,16 +33,9 @@ __all__ = ["EXPERIMENT"]
 
 FOUND = 1e-6
 """1 - f below which the answer is the hidden one."""
-NEAR = 1e-2
 ROUNDING = 1e-16
 """Where the figure shows what is exact."""
-KINDS = {
-    "product": "product core",
-    "reflected": "real, determinant -1",
-    "SO": "real unitary",
-    "O": "real unitary, O(4) gates",
-    "U": "complex unitary",
-}
+CASE = ["hidden", "group", "sites", "layers"]
 
 
 @dataclass(frozen=True)
@@ -73,177 +68,121 @@ class Planted(Options):
                     raise ValueError(f"{name} holds {case!r}; write SITESxLAYERS, for example 8x4")
 
 
-def pieces(options: Planted) -> list[Piece]:
-    found = []
-    for case in options.products:
-        sites, layers = map(int, case.split("x"))
-        for seed in options.range:
-            arguments = {"sites": sites, "layers": layers, "seed": seed}
-            arguments |= {"starts": options.starts, "max_sweeps": options.max_sweeps}
-            found.append(Piece(f"product-{case}-seed{seed}", _product, arguments))
-    for case in options.unitaries:
-        sites, layers = map(int, case.split("x"))
-        for group in options.groups:
-            for seed in options.range:
-                arguments = {"sites": sites, "layers": layers, "group": group, "seed": seed}
-                found.append(Piece(f"unitary-{case}-{group}-seed{seed}", _unitary, arguments))
-                if group == "SO":
-                    arguments = arguments | {"reflected": True}
-                    found.append(Piece(f"reflected-{case}-seed{seed}", _unitary, arguments))
-    return found
-
-
-def _product(*, sites: int, layers: int, seed: int, starts: int, max_sweeps: int) -> dict:
-    target = planted_mpo(sites, layers, seed=np.random.default_rng([seed, sites, layers]))
-    began = time.process_time()  # others may be at work on the machine
-    found = disentangle(
-        target,
-        left=brickwall(sites, layers, fill=False),
-        init="identity",
-        n_init=starts,
-        max_sweeps=max_sweeps,
-        seed=seed,
+def study(options: Planted) -> Study:
+    kinds = [("unitary", group) for group in options.groups]
+    if "SO" in options.groups:
+        kinds.append(("reflected", "SO"))
+    hidden = [("product core", "SO", case) for case in options.products]
+    hidden += [(*kind, case) for case in options.unitaries for kind in kinds]
+    return Study(
+        search,
+        name="planted",
+        cases=[
+            dict(zip(CASE, (*kind, *map(int, size.split("x"))), strict=True))
+            for *kind, size in hidden
+        ],
+        settings={"effort": {"n_init": options.starts, "max_sweeps": options.max_sweeps}},
+        seeds=list(options.range),
+        neutral=PLACES,
     )
-    return {
-        "what": "product",
-        "case": f"{sites}x{layers}",
-        "group": "SO",
-        "seed": seed,
-        "gap": 1.0 - found.overlap,
-        "bound": 1.0,
-        "seconds": time.process_time() - began,
-        "status": found.status,
-        "engine": found.options.engine,
-        "sweeps": len(found.history),
-        "bond": max(target.bond_sizes()),
-        "s_avg": entanglement(target).average,
-    }
 
 
-def _unitary(*, sites: int, layers: int, group: str, seed: int, reflected: bool = False) -> dict:
+def search(
+    *, hidden: str, group: str, sites: int, layers: int, seed: int, effort: dict[str, Any]
+) -> dict[str, Any]:
+    """Hide circuits and look for them; a reflected unitary has determinant -1."""
     ansatz = brickwall(sites, layers, fill=False, group=group)
     rng = np.random.default_rng([seed, sites, layers])
-    target = random_circuit(ansatz, seed=rng).to_dense()
-    if reflected:
-        target[0] *= -1
-    hidden = entanglement(target)
-    began = time.process_time()
-    found = synthesise(target, ansatz, seed=seed)
+    if hidden == "product core":
+        target = planted_mpo(sites, layers, seed=rng)
+    else:
+        target = random_circuit(ansatz, seed=rng).to_dense()
+        if hidden == "reflected":
+            target[0] *= -1
+    there = entanglement(target)
+    began = time.process_time()  # others may be at work on the machine
+    if hidden == "product core":
+        found = disentangle(target, left=ansatz, init="identity", seed=seed, **effort)
+        bound, engine = 1.0, found.options.engine
+    else:
+        found = synthesise(target, ansatz, seed=seed)
+        bound, engine = found.bound, "dense"
     return {
-        "what": "reflected" if reflected else "unitary",
-        "case": f"{sites}x{layers}",
-        "group": group,
-        "seed": seed,
         "gap": 1.0 - found.overlap,
-        "bound": found.bound,
-        "seconds": time.process_time() - began,
+        "bound": bound,
+        "search_seconds": time.process_time() - began,
         "status": found.status,
-        "engine": "dense",
-        "sweeps": found.sweeps,
-        "starts": found.n_init,
-        "bond": max(hidden.bonds, default=1),
-        "s_avg": hidden.average,
+        "engine": engine,
+        "bond": max(there.bonds, default=1),
+        "s_avg": there.average,
     }
 
 
-def _cases(record: dict) -> dict[str, list[dict]]:
-    """Rows of every kind of problem, by what it is called."""
-    cases: dict[str, list[dict]] = {}
-    for row in record["pieces"].values():
-        sites, layers = row["case"].split("x")
-        kind = KINDS.get(row["what"]) or KINDS[row["group"]]
-        cases.setdefault(f"{kind}, {sites} sites, {layers} layers", []).append(row)
-    return cases
+def judged(frame: pd.DataFrame) -> pd.DataFrame:
+    """With what is missing from the most that f can be, less than 1 at determinant -1, and whether
+    the answer is found; one of determinant -1 must also be said to be so."""
+    missing = frame["gap"] - (1 - frame["bound"])
+    said = (frame["hidden"] != "reflected") | (frame["status"] == "determinant")
+    return frame.assign(missing=missing, found=(missing < FOUND) & said)
 
 
-def _missing(row: dict) -> float:
-    """From what f can be, which is less than 1 for a target of determinant -1."""
-    return row["gap"] - (1 - row["bound"])
+def count(values: pd.Series) -> str:
+    return f"{values.sum()} of {len(values)}"
 
 
-def _found(rows: list[dict]) -> int:
-    """Targets that are reached; one of determinant -1 must also be said to be so."""
-    return sum(
-        _missing(row) < FOUND and (row["what"] != "reflected" or row["status"] == "determinant")
-        for row in rows
-    )
-
-
-def _near(rows: list[dict]) -> int:
-    return sum(_missing(row) < NEAR for row in rows)
-
-
-def tables(record: dict) -> list[Table]:
-    rows = []
-    for name, found in _cases(record).items():
-        seconds = [row["seconds"] for row in found]
-        rows.append(
-            (
-                name,
-                max(row["bond"] for row in found),
-                spread([row["s_avg"] for row in found], 2),
-                f"{_found(found)} of {len(found)}",
-                f"{_near(found)} of {len(found)}",
-                f"{max(map(_missing, found)):.1e}",
-                spread(seconds, 1),
-                "/".join(sorted({row["engine"] for row in found})),
-            )
-        )
-    columns = ("hidden", "bond", "S_avg", "found", "near", "worst", "seconds", "engine")
+def tables(frame: pd.DataFrame) -> list[Table]:
+    columns: dict[Any, Any] = {
+        "bond": "max",
+        "s_avg": partial(spread, digits=2),
+        "found": count,
+        "missing": "max",
+        "search_seconds": partial(spread, digits=1),
+        "engine": "first",
+    }
     notes = (
-        f"found: 1 - f < {FOUND:g}; near: below {NEAR:g}; worst: the largest; of determinant -1: "
-        "from the most that circuits of determinant +1 reach, and the status says so",
+        f"found: 1 - f < {FOUND:g}; missing: the most; of determinant -1 (reflected): from the "
+        "most that circuits of determinant +1 reach, and the status says so",
         "seconds: of one processor core, all starts together",
     )
-    return [Table(columns, rows, title="hidden circuits, median (least to most)", notes=notes)]
+    rows = judged(frame)
+    shown: list[str] = list(columns)
+    cases = rows.pivot_table(shown, CASE, aggfunc=columns, sort=False)
+    total = rows.pivot_table("found", "hidden", aggfunc=count, sort=False)
+    return [
+        Table.from_dataframe(
+            cases[shown], title="hidden circuits, median (least to most)", notes=notes
+        ),
+        Table.from_dataframe(total, title="all sizes and groups together"),
+    ]
 
 
-def _panel(value: Callable[[dict], float], label: str) -> Callable[[dict, Axes], Axes]:
-    def draw(record: dict, ax: Axes) -> Axes:
-        cases = _cases(record)
-        for k, rows in enumerate(cases.values()):
-            where = k + np.linspace(-0.2, 0.2, len(rows))
-            ax.plot([value(row) for row in rows], where, "o", ms=4, alpha=0.8, color=f"C{k}")
-        ax.set(xscale="log", xlabel=label, ylim=(len(cases) - 0.5, -0.5))
-        ax.set_yticks(range(len(cases)), list(cases), fontsize="small")
-        return ax
-
-    return draw
-
-
-def finding(record: dict) -> str:
-    parts = []
-    for name, rows in _cases(record).items():
-        seconds, count, near = [row["seconds"] for row in rows], _found(rows), _near(rows)
-        verb = "recognised" if rows[0]["what"] == "reflected" else "found"
-        more = f", f above {1 - NEAR:g} in {near}" if near > count else ""
-        parts.append(
-            f"{name}: {count} of {len(rows)} {verb}{more}, "
-            f"in {median(seconds):.1f} s (at most {max(seconds):.1f})"
-        )
-    return (
-        f"Hidden circuits found again to 1 - f < {FOUND:g}, with {record['options']['starts']} "
-        f"starts for a product core; seconds of a processor core. {'; '.join(parts)}."
-    )
+def draw(frame: pd.DataFrame, ax: Axes, *, column: str, label: str) -> None:
+    found = judged(frame)
+    found = found.assign(missing=found["missing"].clip(lower=ROUNDING))
+    points = found.pivot_table(column, CASE, "seed", sort=False)
+    for k, each in enumerate(points.to_numpy()):
+        ax.plot(each, k + np.linspace(-0.2, 0.2, len(each)), "o", ms=4, alpha=0.8, color=f"C{k}")
+    names = ["{}, {}, {} sites, {} layers".format(*case) for case in points.index]
+    ax.set(xscale="log", xlabel=label, ylim=(len(points) - 0.5, -0.5))
+    ax.set_yticks(range(len(points)), names, fontsize="small")
 
 
 EXPERIMENT = Experiment(
     name="planted",
     title="Circuits hidden in operators and unitaries",
     options=Planted,
-    pieces=pieces,
-    tables=tables,
-    finding=finding,
+    study=study,
+    tabulate=tables,
     panels=(
         Panel(
             "gap",
             "What is missing from the most that f can be, one point a seed.",
-            _panel(lambda row: max(_missing(row), ROUNDING), "what is missing from f"),
+            partial(draw, column="missing", label="what is missing from f"),
         ),
         Panel(
             "seconds",
             "Seconds of a processor core, one point a seed.",
-            _panel(lambda row: row["seconds"], "seconds"),
+            partial(draw, column="search_seconds", label="seconds"),
         ),
     ),
     trains=False,
