@@ -145,13 +145,10 @@ def tables(frame: pd.DataFrame) -> list[Table]:
         "seconds: of one processor core, all starts together",
     )
     rows = judged(frame)
-    shown: list[str] = list(columns)
-    cases = rows.pivot_table(shown, CASE, aggfunc=columns, sort=False)
+    cases = rows.pivot_table(list(columns), CASE, aggfunc=columns, sort=False).filter(columns)
     total = rows.pivot_table("found", "hidden", aggfunc=count, sort=False)
     return [
-        Table.from_dataframe(
-            cases[shown], title="hidden circuits, median (least to most)", notes=notes
-        ),
+        Table.from_dataframe(cases, title="hidden circuits, median (least to most)", notes=notes),
         Table.from_dataframe(total, title="all sizes and groups together"),
     ]
 
