@@ -1,6 +1,6 @@
 """Experiments on the engine of studies: each in small, on one network of the digits."""
 
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import pandas as pd
@@ -8,7 +8,7 @@ import pytest
 from matplotlib import pyplot as plt
 from numpy.testing import assert_allclose
 
-from mpodis import Study, compress, disentangle, report, truncated_mpo
+from mpodis import Study, compress, disentangle, full_width_gates, report, truncated_mpo
 from mpodis.circuit.ansatz import brickwall
 from mpodis.circuit.circuit import random_circuit
 from mpodis.jobs import REPRODUCE
@@ -17,15 +17,17 @@ from mpodis.jobs.status import RunStatus
 from mpodis.measures import entanglement, singular_values
 from mpodis.mpo import mpo_to_dense, truncate
 from mpodis.nn import Recipe
-from mpodis.options import read_options
+from mpodis.options import NETWORK_OBJECTIVES, read_options
 from mpodis.paper import (
     EXPERIMENTS,
+    aware,
     cores,
     fig4,
     layers,
     load_experiment,
     pareto,
     planted,
+    recipes,
     resynthesis,
     table1,
     table1_costs,
@@ -51,6 +53,7 @@ SMALL = {
     "resynthesis": {"depth": 1, "tol": 2e-2, "rounds": 1, "trials": 1, "max_sweeps": 10},
     "table1-costs": {"widths": (2, 3), "depths": (1, 2, 5)},
     "ablation": {"depths": (1, 2), "deepest": 3, "explore": 1, "max_sweeps": 2},
+    "aware": {"depths": (1, 2), "starts": 1, "max_sweeps": 5},
     "cores": {
         "tnn_bond": 3,
         "compress_bond": 4,
@@ -77,6 +80,12 @@ SMALL = {
         "starts": 2,
         "max_sweeps": 100,
     },
+    "recipes": {
+        "depths": (1, 2),
+        "starts": 1,
+        "max_sweeps": 3,
+        "objectives": ("activations",),
+    },
 }
 """Options that take seconds."""
 
@@ -100,6 +109,8 @@ def ran(networks, tmp_path_factory):
         directory = begin(tmp_path_factory.mktemp(name) / "run", options, name)
         with pytest.MonkeyPatch.context() as patch:
             patch.setitem(layers.RECIPES, "digits", Recipe(3, 0.03, 64))
+            quick = partial(full_width_gates, n_init=1, iterations=5)
+            patch.setattr(aware, "full_width_gates", quick)
             run_experiment(experiment, options, directory)
         return directory.results()  # as it is read again
 
@@ -606,6 +617,63 @@ def test_a_reflection_counts_only_where_it_is_said_to_be_one():
     assert planted.judged(frame)["found"].tolist() == [True, False, False, True]
 
 
+# --- aware
+
+
+def test_every_objective_has_its_baselines(ran):
+    found = rows(ran("aware"))
+    names = [("circuits", 1), ("circuits", 2), ("nothing (W = 0)", 0), ("truncated", 0)]
+    names += [("low rank, as many numbers", 1), ("low rank, as many numbers", 2)]
+    names.append(("gates on all wires", 0))
+    assert_allclose(found["accuracy"] + found["lost"], found.eval("accuracy + lost").iloc[0])
+    for objective in NETWORK_OBJECTIVES:
+        each = found.query("objective == @objective").set_index(["replacement", "depth"])
+        assert list(each.index) == names
+        first, ours = (each.loc["circuits", depth] for depth in (1, 2))
+        assert first["overlap"] <= first["bound"] + 1e-9
+        assert ours["loss"] <= first["loss"] + 1e-12
+        low_rank = each["parameters"]["low rank, as many numbers", 2]
+        assert low_rank >= ours["parameters"] + ours["gates"]
+        if objective != "overlap":
+            assert 0 <= ours["loss_bound"] <= ours["loss"] + 1e-12
+
+
+def test_activation_errors_are_least_under_their_own_objective(ran):
+    found = rows(ran("aware")).query("replacement == 'circuits' and depth == 2")
+    errors = found.set_index("objective")["activation_error"]
+    assert errors["activations"] < errors["overlap"]
+
+
+# --- recipes
+
+
+def test_every_network_is_of_its_recipe(ran, networks):
+    found, layers = rows(ran("recipes")), set()
+    assert found.groupby("recipe", sort=False)["depth"].apply(list).to_dict() == {
+        recipe: [1, 2] for recipe in recipes.TRAINING
+    }
+    for recipe in recipes.TRAINING:
+        mpo = network("digits", f"{networks}/{recipe}", 0).mpo.to_mpo()
+        each = found.query("recipe == @recipe")
+        assert_allclose(each["s_avg"], entanglement(mpo).average)
+        assert_allclose(each["accuracy"] + each["lost"], each["original"])
+        assert (each["original"] > 85).all()
+        layers.add(mpo_to_dense(mpo).tobytes())
+    assert len(layers) == 3
+
+
+def test_rank_correlation_and_its_interval():
+    x = np.linspace(0, 1, 12)
+    assert_allclose(recipes.rank_correlation(pd.Series(np.exp(x), x)), 1)
+    assert_allclose(recipes.rank_correlation(pd.Series(-(x**3), x)), -1)
+    noise = np.random.default_rng(0).normal(size=200)
+    value, low, high = recipes.rank_correlation(pd.Series(noise))
+    assert low < 0 < high
+    assert_allclose(high - low, 2 * 1.96 / np.sqrt(200), rtol=0.15)  # of the null distribution
+    assert low < value < high
+    assert np.isnan(recipes.rank_correlation(pd.Series([1.0, 2.0, 0.5], [0.3] * 3))).all()
+
+
 # --- options
 
 
@@ -617,6 +685,8 @@ def test_a_reflection_counts_only_where_it_is_said_to_be_one():
         ("table1-costs", {"kinds": ("SU",)}, "kind 'SU' is not known; use SO, O, U"),
         ("table1-costs", {"depths": (0, 2)}, r"depths=\(0, 2\) must name numbers of 1 or more"),
         ("ablation", {"depths": (4, 8), "deepest": 6}, r"depths=\(4, 8\) must lie between 1 and"),
+        ("aware", {"depths": (4, 2)}, "must be ascending, from 1 on"),
+        ("aware", {"depths": (0, 1)}, "must be ascending, from 1 on"),
         ("cores", {"core_bonds": (2, 1)}, r"core_bonds=\(2, 1\) must ascend"),
         ("cores", {"core_bonds": ()}, r"core_bonds=\(\) must begin below"),
         ("cores", {"core_bonds": (4,)}, r"begin below tnn_bond and compress_bond.* lower is 4"),
@@ -627,6 +697,9 @@ def test_a_reflection_counts_only_where_it_is_said_to_be_one():
         ("planted", {"products": ("8 x 4",)}, "products holds '8 x 4'; write SITESxLAYERS"),
         ("planted", {"unitaries": ("0x4",)}, "unitaries holds '0x4'"),
         ("planted", {"groups": ("SU",)}, "group='SU' is not known"),
+        ("recipes", {"objectives": ()}, "must be some of overlap, activations, sensitivity"),
+        ("recipes", {"objectives": ("loss",)}, "must be some of overlap, activations, sensi"),
+        ("recipes", {"data": "cifar10"}, "'cifar10' has no recipes; use one of digits, mnist"),
     ],
 )
 def test_options_that_make_no_sense(name, wrong, message):

@@ -8,13 +8,13 @@ test accuracy lost stands S_avg of the layer, the mean of its bond entropies (na
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from scipy.stats import rankdata, spearmanr
@@ -25,22 +25,21 @@ from mpodis.data import Dataset
 from mpodis.files import save_arrays
 from mpodis.jobs.records import spread
 from mpodis.measures import entanglement
-from mpodis.nn import CompactTNN, accuracy, train_tnn
+from mpodis.nn import CompactTNN, train_tnn
 from mpodis.nn.linear import torch_generator
 from mpodis.nn.training import check_loss
 from mpodis.options import NETWORK_OBJECTIVES
-from mpodis.paper.aware import Aware, by_depth
-from mpodis.paper.by_pieces import Experiment, Panel, Piece
+from mpodis.paper.aware import FLOOR, Aware, ErrorsOfLayer
+from mpodis.paper.base import ROW, Experiment, Panel, on_networks
 from mpodis.paper.implicit import mean_spread
 from mpodis.paper.networks import dataset, network, network_file
+from mpodis.study import Study
 from mpodis.tables import Table
 
 __all__ = ["EXPERIMENT", "TRAINING"]
 
 RESAMPLES = 2000
 """Bootstrap samples behind the interval of a rank correlation."""
-FLOOR = 0.05
-"""Fewer points lost, or none, are drawn here on the logarithmic axis."""
 
 
 @dataclass(frozen=True)
@@ -118,22 +117,15 @@ TRAINING = {
 """What trains a network from data and seed, and in words."""
 
 
-def pieces(options: Recipes) -> list[Piece]:
-    given = {k: getattr(options, k) for k in ("data", "data_dir", "starts", "max_sweeps")}
-    given |= {"networks": options.networks, "depths": list(options.depths)}
-    return [
-        Piece(
-            f"{recipe}-seed{seed}-{objective}",
-            _replaced,
-            {"recipe": recipe, "seed": seed, "objective": objective, **given},
-        )
-        for objective in options.objectives
-        for seed in options.range
-        for recipe in TRAINING
-    ]
+def study(options: Recipes) -> Study:
+    grid = {"objective": options.objectives, "recipe": list(TRAINING)}
+    return on_networks(losses, options, name="recipes", grid=grid, settings=options.search())
 
 
-def _replaced(*, recipe, networks, data, data_dir, seed, **search) -> dict:
+def losses(
+    *, objective, recipe, seed, data, data_dir, networks, depths, starts, max_sweeps
+) -> dict[str, Any]:
+    """What is lost at each depth by a network of a recipe, which is trained unless it is there."""
     folder, images = str(Path(networks) / recipe), dataset(data, data_dir)
     file = network_file(folder, data, seed)
     if not file.exists():
@@ -141,156 +133,86 @@ def _replaced(*, recipe, networks, data, data_dir, seed, **search) -> dict:
         file.parent.mkdir(parents=True, exist_ok=True)
         save_arrays(file, {name: t.numpy() for name, t in model.state_dict().items()})
     model = network(data, folder, seed)
-    found = by_depth(networks=folder, data=data, data_dir=data_dir, seed=seed, **search)
-    return {
-        "recipe": recipe,
-        "accuracy": accuracy(model, images.x_test, images.y_test),
-        "s_avg": entanglement(model.mpo.to_mpo()).average,
-        **found,
-    }
+    layer = ErrorsOfLayer(model, images, objective)
+    own = {"original": layer.original, "s_avg": entanglement(layer.mpo).average}
+    rows = layer.circuits(depths, starts, max_sweeps=max_sweeps, seed=seed)
+    return {**own, ROW: [{k: v for k, v in row.items() if k != "replacement"} for row in rows]}
 
 
-def _networks(record: dict, recipe: str) -> list[dict]:
-    """One piece of every network: what does not depend on the objective."""
-    first = record["options"]["objectives"][0]
-    return _chosen(record, recipe, first)
+def rank_correlation(lost: pd.Series) -> tuple[float, float, float]:
+    """Spearman's coefficient of a series with its index, and the ends of its 95 % interval.
 
-
-def _chosen(record: dict, recipe: str, objective: str) -> list[dict]:
-    found = record["pieces"].values()
-    return [p for p in found if (p["recipe"], p["objective"]) == (recipe, objective)]
-
-
-def _lost(record: dict, recipe: str, objective: str, depth: int) -> list[tuple[float, float]]:
-    """S_avg and points lost, network by network."""
-    name = f"depth {depth}"
-    return [
-        (piece["s_avg"], row["lost"])
-        for piece in _chosen(record, recipe, objective)
-        for row in piece["rows"]
-        if row["name"] == name
-    ]
-
-
-def _cases(record: dict) -> list[tuple[str, int]]:
-    options = record["options"]
-    return [(o, d) for o in options["objectives"] for d in options["depths"]]
-
-
-def rank_correlation(pairs: Sequence[tuple[float, float]]) -> tuple[float, float, float]:
-    """Spearman's coefficient and the ends of its 95 % interval (percentile bootstrap).
-
-    NaN for fewer than three pairs, and where all are equal in one of the two.
+    The interval is a percentile bootstrap. NaN for fewer than three pairs, and where all are equal
+    in one of the two.
     """
-    points = np.asarray(pairs)
+    points = np.stack([lost.index.to_numpy(), lost.to_numpy()], axis=1)
+    if len(points) < 3 or not np.ptp(points, axis=0).all():
+        return math.nan, math.nan, math.nan
     rng = np.random.default_rng(0)
     samples = points[rng.integers(len(points), size=(RESAMPLES, len(points)))]
     ranks = rankdata(samples, axis=1)
     ranks -= ranks.mean(axis=1, keepdims=True)
     with np.errstate(invalid="ignore"):
         ranks /= np.linalg.norm(ranks, axis=1, keepdims=True)
-    found = np.prod(ranks, axis=2).sum(axis=1)
-    whole: Any = spearmanr(points) if len(points) > 2 and np.ptp(points, axis=0).all() else None
-    if whole is None:
-        return math.nan, math.nan, math.nan
-    low, high = np.nanpercentile(found, [2.5, 97.5])
+    low, high = np.nanpercentile(np.prod(ranks, axis=2).sum(axis=1), [2.5, 97.5])
+    whole: Any = spearmanr(points)
     return float(whole.statistic), float(low), float(high)
 
 
-def _correlation(pairs: Sequence[tuple[float, float]]) -> str:
-    value, low, high = rank_correlation(pairs)
+def correlation(lost: pd.Series) -> str:
+    value, low, high = rank_correlation(lost)
     return "-" if math.isnan(value) else f"{value:.2f} ({low:.2f} to {high:.2f})"
 
 
-def tables(record: dict) -> list[Table]:
-    networks = []
-    for recipe in TRAINING:
-        found = _networks(record, recipe)
-        scores, entropies = ([p[key] for p in found] for key in ("accuracy", "s_avg"))
-        networks.append((recipe, mean_spread(scores), spread(entropies, 2)))
-    rows, correlations = [], []
-    for objective, depth in _cases(record):
-        lost = [_lost(record, recipe, objective, depth) for recipe in TRAINING]
-        together = [pair for pairs in lost for pair in pairs]
-        cells = [spread([value for _, value in pairs], 1) for pairs in (*lost, together)]
-        rows.append((objective, depth, *cells))
-        correlations.append((objective, depth, *map(_correlation, (*lost, together))))
+def tables(frame: pd.DataFrame) -> list[Table]:
+    once = frame.query("objective == objective.iloc[0] and depth == depth.iloc[0]")
+    shown: dict[Any, Any] = {"original": mean_spread, "s_avg": spread}
+    networks = once.pivot_table(list(shown), "recipe", aggfunc=shown, sort=False)
+    every = pd.concat([frame, frame.assign(recipe="all")]).set_index("s_avg")
+    by_case = partial(every.pivot_table, "lost", ["objective", "depth"], "recipe", sort=False)
     return [
-        Table(
-            ("recipe", "test accuracy %", "S_avg"),
+        Table.from_dataframe(
             networks,
             title="networks: accuracy, mean +- standard deviation, and S_avg of the layer (nats), "
             "median (least to most)",
             notes=tuple(f"{recipe}: {words}" for recipe, (_, words) in TRAINING.items()),
         ),
-        Table(
-            ("objective", "depth", *TRAINING, "all"),
-            rows,
+        Table.from_dataframe(
+            by_case(aggfunc=spread),
             title="points of test accuracy lost without retraining, median (least to most)",
         ),
-        Table(
-            ("objective", "depth", *TRAINING, "all"),
-            correlations,
+        Table.from_dataframe(
+            by_case(aggfunc=correlation),
             title="rank correlation of points lost with S_avg (95 % interval)",
             notes=(f"intervals: percentiles of {RESAMPLES} bootstrap samples of the networks",),
         ),
     ]
 
 
-def _draw(record: dict, ax: Axes) -> Axes:
-    objective, depths = record["options"]["objectives"][0], record["options"]["depths"]
-    for marker, depth in zip("os^vDP", depths, strict=False):
+def draw(frame: pd.DataFrame, ax: Axes) -> None:
+    found = frame.query("objective == objective.iloc[0]")
+    by_case = found.assign(lost=found["lost"].clip(lower=FLOOR)).groupby(["depth", "recipe"])
+    for marker, depth in zip("os^vDP", found["depth"].unique(), strict=False):
         for k, recipe in enumerate(TRAINING):
-            pairs = np.asarray(_lost(record, recipe, objective, depth))
-            label = recipe if depth == depths[0] else None
-            shown = np.maximum(pairs[:, 1], FLOOR)
-            ax.plot(pairs[:, 0], shown, marker, color=f"C{k}", ms=5, alpha=0.8, label=label)
-        ax.plot([], [], marker, color="0.3", ms=5, label=f"depth {depth}")
+            points = by_case.get_group((depth, recipe))
+            label = f"{recipe}, depth {depth}"
+            ax.plot(points["s_avg"], points["lost"], marker, color=f"C{k}", ms=5, label=label)
     ax.set(yscale="log", xlabel="S_avg of the layer (nats)", ylabel="points of accuracy lost")
-    ax.set_title(f"under {objective}", fontsize="small")
-    ax.legend(fontsize="x-small")
-    return ax
-
-
-def finding(record: dict) -> str:
-    objectives, depths = record["options"]["objectives"], record["options"]["depths"]
-    entropies = ", ".join(
-        f"{spread([p['s_avg'] for p in _networks(record, recipe)], 2)} ({recipe})"
-        for recipe in TRAINING
-    )
-    count = sum(len(_networks(record, recipe)) for recipe in TRAINING)
-    sentences = []
-    for objective in objectives:
-        at_depths = []
-        for depth in depths:
-            lost = [_lost(record, recipe, objective, depth) for recipe in TRAINING]
-            middle = " / ".join(f"{median(value for _, value in pairs):.1f}" for pairs in lost)
-            together = [pair for pairs in lost for pair in pairs]
-            at_depths.append(
-                f"at depth {depth} {middle}, over all {spread([v for _, v in together], 1)}, rank "
-                f"correlation with S_avg {_correlation(together)}"
-            )
-        sentences.append(f"under {objective} " + "; ".join(at_depths))
-    return (
-        f"S_avg of the layer in {count} networks of {len(TRAINING)} training recipes is, median "
-        f"(least to most), {entropies}. Points of test accuracy lost without retraining, medians "
-        f"of {' / '.join(TRAINING)}: {'. '.join(s[0].upper() + s[1:] for s in sentences)}."
-    )
+    ax.legend(fontsize="xx-small")
 
 
 EXPERIMENT = Experiment(
     name="recipes",
     title="Accuracy without retraining, by training recipe",
     options=Recipes,
-    pieces=pieces,
-    tables=tables,
-    finding=finding,
+    study=study,
+    tabulate=tables,
     panels=(
         Panel(
             "lost",
             "Points of test accuracy lost under the first objective against S_avg; colours are "
             f"recipes, markers depths (below {FLOOR:g} drawn at {FLOOR:g}).",
-            _draw,
+            draw,
         ),
     ),
     trains=False,
