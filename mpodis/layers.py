@@ -80,7 +80,7 @@ def read_layer(layer: nn.Module, name: str = "") -> LayerMatrix | None:
     if parametrised:
         layer = copy.deepcopy(layer).eval()  # in training a spectral norm is updated when read
     weight = getattr(layer, "weight", None)
-    if is_lazy(weight):
+    if weight is not None and is_lazy(weight):
         raise TypeError(f"{called} has no weight before it has been called once")
     linear = isinstance(layer, nn.Linear) or hasattr(layer, "in_features")
     if not isinstance(weight, torch.Tensor):

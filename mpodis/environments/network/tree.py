@@ -307,7 +307,7 @@ def _searched(indices: tuple, sizes: tuple, optimize: Any, trials: int, seed: in
         if optimize not in (None, "greedy", "hyper"):
             try:
                 chosen: Any = optimize  # its type stubs know names only
-                tree = ctg.array_contract_tree(inputs, (), dims, optimize=chosen)
+                tree: Any = ctg.array_contract_tree(inputs, (), dims, optimize=chosen)
                 path = [(a, b) for a, b in tree.get_ssa_path()]
             except (KeyError, IndexError, TypeError) as error:
                 raise ValueError(
