@@ -13,6 +13,7 @@ that lives ten seconds after its parent) or "hang".
 from __future__ import annotations
 
 import argparse
+import atexit
 import json
 import math
 import os
@@ -94,6 +95,7 @@ def judged(call: Callable[[], bool], names: str = "") -> tuple[str, str]:
 def pristine() -> Path:
     """A folder with files of every kind."""
     folder = Path(tempfile.mkdtemp(prefix="mpodis-faults-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     before, run_module.CHECKPOINT_SECONDS = run_module.CHECKPOINT_SECONDS, 0.0
     try:
         found = disentangle(matrix(), **OPTIONS, run_dir=folder / "run")
