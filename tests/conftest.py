@@ -59,6 +59,7 @@ SLOW = {
     "test_notebooks::test_runs[07_evolution_operators]",
     "test_notebooks::test_runs[08_image_as_state]",
     "test_notebooks::test_runs[09_trained_layer]",
+    "test_notebooks::test_runs[10_scaling_study]",
     "test_own_layer::test_accuracy_of_a_torch_network",
     "test_own_layer::test_entropies_and_accuracy_of_a_scikit_learn_network",
     "test_replace_layers_transformer::test_all_its_linear_layers_are_compressed_healed_and_disentangled",
