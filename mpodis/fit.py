@@ -8,6 +8,7 @@ they change in the activations.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -275,7 +276,12 @@ def mask_padding(sensitivity: np.ndarray | None, outputs: int, legs: Legs) -> np
 def full_bonds(legs: Legs, max_bond: int) -> list[int]:
     """Bond dimensions up to `max_bond` that an operator on these legs can use."""
     sizes = [i * o for i, o in legs]
-    return [min(max_bond, math.prod(sizes[:k]), math.prod(sizes[k:])) for k in range(1, len(sizes))]
+
+    def reached(sizes: Sequence[int]) -> list[int]:
+        return list(itertools.accumulate(sizes, lambda a, b: min(max_bond, a * b)))
+
+    left, right = reached(sizes), reached(sizes[::-1])[::-1]
+    return [min(max_bond, a, b) for a, b in zip(left[:-1], right[1:], strict=True)]
 
 
 def pad_bonds(tensors: Sequence[Array], max_bond: int) -> list[Array]:
