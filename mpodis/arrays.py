@@ -115,6 +115,8 @@ def _plain_numpy(value: Any, what: str) -> np.ndarray:
         raise TypeError(_not_numbers(dtype, what))
     with np.errstate(over="ignore"):
         plain = np.asarray(array, dtype=wanted, order="C")
+    if any(stride < 0 for stride in plain.strides):  # of an axis of length 1
+        plain = plain.copy()
     if dtype.itemsize > plain.dtype.itemsize and dtype.kind in "fc":
         lost = int((np.isinf(plain) & np.isfinite(array)).sum())
         if lost:

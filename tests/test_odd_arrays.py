@@ -249,3 +249,8 @@ def test_a_result_that_is_no_number_is_refused():
         times_power_of_two(np.ones(1), 1024)
     with pytest.raises(ValueError, match=r"inputs of a size of 2\^\d+ have squares that are no"):
         mpodis.second_moment(X * 1e200)
+
+
+def test_a_reversed_axis_of_length_one():
+    layer = layers.linear_from_matrix(W[:1][::-1], dtype=torch.float64)
+    assert_allclose(layer.weight.detach().numpy().T, W[:1])
