@@ -71,7 +71,10 @@ REFUSED = {
     "pickle npy": ("disentangle pickle.npy", "pickled objects, which are never loaded"),
     "pickle npz": ("disentangle pickle.npz", "pickled objects, which are never loaded"),
     "pickle pt": ("disentangle pickle.pt", "pickled objects, which are never loaded"),
-    "pickle safetensors": ("disentangle pickle.safetensors", "pickle.safetensors cannot be read"),
+    "pickle safetensors": (
+        "disentangle pickle.safetensors",
+        "is not a whole safetensors file; it is d",
+    ),
     "declared npy": ("disentangle declared.npy", "cannot be read .its header says 128,000,"),
     "declared npz": ("disentangle declared.npz", "cannot be read .the header of fc.npy says more"),
     "expanded pt": ("disentangle expanded.pt", "1.19e.05 GiB in double precision, and .* avail"),
