@@ -60,11 +60,6 @@ from mpodis.targets import random_mpo
 GRID = [(6, 8), (6, 32), (8, 8), (8, 32), (10, 8), (12, 2), (12, 4), (12, 8)]
 QUICK = [(6, 8), (8, 8)]
 BEYOND = [(24, 2), (24, 4), (32, 2), (32, 4), (32, 6), (32, 8)]
-SCALING = {
-    "D": [(32, 16, D) for D in (8, 16, 32, 64, 128)],
-    "l": [(n, 16, 32) for n in (16, 32, 64)],
-    "d": [(32, d, 32) for d in (8, 16, 32, 64)],
-}
 NAIVE_GATES = 8
 """Gates on which the naive contraction is measured."""
 
@@ -207,31 +202,6 @@ def say(row: dict) -> None:
     print(f"l={row['l']} d={row['d']}{chosen}: {times} ms", flush=True)
 
 
-def scaling() -> list[dict]:
-    """The boundary engine in D, l and d, and in single precision."""
-    points = sorted({point for points in SCALING.values() for point in points})
-    rows = []
-    for n, depth, bond in points:
-        problem = Problem(n, depth)
-        runners = {}
-        for dtype in ("float64", "float32"):
-            engine = problem.engine(BoundaryEnvironments, max_bond=bond, dtype=dtype)
-            run, divisor = sweeper(engine)
-            runners[dtype] = (run, 1 / divisor)
-        rows.append({"l": n, "d": depth, "D": bond, "seconds": timed(runners, seconds=2.5)})
-        say(rows[-1] | {"d": f"{depth} D={bond}"})
-    return rows
-
-
-def exponent(rows: list[dict], axis: str, dtype: str = "float64") -> float:
-    """Slope of log time over log of an axis, the others as in `SCALING`."""
-    points = [r for r in rows if (r["l"], r["d"], r["D"]) in SCALING[axis]]
-    x, y = (
-        np.log([f(r) for r in points]) for f in (lambda r: r[axis], lambda r: r["seconds"][dtype])
-    )
-    return float(np.polyfit(x, y, 1)[0])
-
-
 def on_gpu() -> list[dict]:
     """Dense at 12 and 13 qubits and boundary at D >= 256: CUDA against this machine's CPU."""
     import torch
@@ -311,7 +281,7 @@ class Prototypes:
         return found
 
 
-def table(rows: list[dict], record: dict) -> str:
+def table(rows: list[dict]) -> str:
     """Ratios in words and numbers, from one run."""
     lines = []
     for row in rows:
@@ -323,27 +293,18 @@ def table(rows: list[dict], record: dict) -> str:
             f"| {', '.join(ratios)} |"
         )
     head = ["| l | d | chosen | ms | others, as multiples of it |", "|---|---|---|---|---|"]
-    lines = head + lines
-    for axis in SCALING if record["scaling"] else ():
-        slopes = {
-            dtype: exponent(record["scaling"], axis, dtype) for dtype in ("float64", "float32")
-        }
-        lines.append(
-            f"boundary, time ~ {axis}^{slopes['float64']:.2f} "
-            f"(float32: {axis}^{slopes['float32']:.2f})"
-        )
-    return "\n".join(lines)
+    return "\n".join(head + lines)
 
 
 def plot(record: dict, path: str) -> None:
-    """Log-log: engines over sites and over depth, the boundary engine over D, l and d."""
+    """Log-log: engines over sites and over depth."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
     from matplotlib.ticker import NullFormatter, ScalarFormatter
 
-    figure, axes = plt.subplots(1, 3, figsize=(13, 4.6), layout="constrained")
+    figure, axes = plt.subplots(1, 2, figsize=(9, 4.6), layout="constrained")
     names = sorted({name for row in record["grid"] for name in row["seconds"]})
     ours = [name for name in names if "prototype" not in name and "naive" not in name]
     for name in names:
@@ -366,18 +327,7 @@ def plot(record: dict, path: str) -> None:
                 ax.loglog(*zip(*points, strict=True), label=label, **style)
     axes[0].set(xlabel="sites l", ylabel="seconds, every gate once", title="depth 8")
     axes[1].set(xlabel="depth d", title="12 sites")
-    for axis in SCALING if record["scaling"] else ():
-        points = sorted(
-            (row[axis], row["seconds"]["float64"])
-            for row in record["scaling"]
-            if (row["l"], row["d"], row["D"]) in SCALING[axis]
-        )
-        slope = exponent(record["scaling"], axis)
-        x, y = zip(*points, strict=True)
-        axes[2].loglog(np.divide(x, x[0]), y, "o-", label=f"{axis} from {x[0]}: slope {slope:.2f}")
-    axes[2].set(xlabel="multiple of the smallest", title="boundary, around l=32, d=16, D=32")
-    axes[2].legend(fontsize=8)
-    for ax, ticks in zip(axes, ((6, 8, 10, 12, 24, 32), (2, 4, 8), (1, 2, 4, 8, 16)), strict=True):
+    for ax, ticks in zip(axes, ((6, 8, 10, 12, 24, 32), (2, 4, 8)), strict=True):
         ax.grid(alpha=0.3, which="both")
         ax.set_xticks(ticks)
         ax.xaxis.set_major_formatter(ScalarFormatter())
@@ -397,7 +347,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.record:
         record = json.loads(Path(options.record).read_text())
-        print(table(record["grid"], record))
+        print(table(record["grid"]))
         return plot(record, options.plot) if options.plot else None
     prototypes = Prototypes(options.prototypes) if options.prototypes else None
     rows = grid(QUICK if options.quick else GRID, prototypes)
@@ -410,7 +360,6 @@ def main() -> None:
         "machine": {"processor": platform.processor() or platform.machine(), "cores used": 1},
         "versions": {"mpodis": mpodis.__version__, "numpy": np.__version__},
         "grid": rows,
-        "scaling": [] if options.quick else scaling(),
         "gpu": [] if options.quick else on_gpu(),
     }
     if options.out and Path(options.out).exists() and not record["gpu"]:
@@ -418,7 +367,7 @@ def main() -> None:
         record["gpu"] = json.loads(Path(options.out).read_text())["gpu"]
     if options.out:
         Path(options.out).write_text(json.dumps(record, indent=1) + "\n")
-    print(table(rows, record))
+    print(table(rows))
     if options.plot:
         plot(record, options.plot)
     return None
