@@ -1,13 +1,18 @@
 """The numbers on the pages of findings are those of the records that the pages link to."""
 
 import json
+import math
 import re
 from functools import cache
 from pathlib import Path
 from statistics import mean, stdev
 
+import numpy as np
+import pandas as pd
 import pytest
+from scipy.stats import linregress
 
+from mpodis import Study
 from mpodis.jobs import load_job
 from mpodis.paper import load_experiment
 from pages import NUMBER
@@ -40,6 +45,9 @@ def rows(page):
     found = []
     for name in re.findall(r"\.\./records/([\w-]+\.json)", text(page)):
         record = json.loads((FOLDER.parent / "records" / name).read_text())
+        if "job" not in record:  # of a script
+            found += flat_rows(record)
+            continue
         job = record["job"]
         tables = (
             load_experiment(record["experiment"]) if job == "reproduce" else load_job(job)
@@ -47,7 +55,123 @@ def rows(page):
         for table in tables(record):
             found += [" ".join(map(str, row)) for row in (*table.rows, [table.title])]
         found += MORE.get(page, lambda record: [])(record)
-    return tuple(found)
+    for name in re.findall(r"\.\./records/([\w-]+)\.csv", text(page)):
+        found += study_rows(name)
+    return tuple(found + PREDICTED.get(page, list)())
+
+
+def flat_rows(record, words=()):
+    """Numbers of a record, each after the names and numbers that lead to it."""
+    if isinstance(record, dict | list):
+        pairs = record.items() if isinstance(record, dict) else enumerate(record)
+        own = words
+        if isinstance(record, dict) and "workers" in record:
+            own = (*words, str(record["workers"]))
+            pairs = [*pairs, ("total seconds", sum(record["cpu_seconds"]))]
+        return [row for k, value in pairs for row in flat_rows(value, (*own, str(k)))]
+    if not isinstance(record, float | int):
+        return []
+    factors = UNITS.get(next((u for u in UNITS if any(u in w for w in words)), ""), (1.0,))
+    return [f"{' '.join(words)} {record * factor:.12g}" for factor in factors]
+
+
+# --- studies
+
+UNITS = {"bytes": (1e-3, 1e-6, 1e-9), "seconds": (1.0, 1e3, 1 / 60)}
+"""Of what is in the record, on the pages: kB, MB and GB; s, ms and minutes."""
+
+
+def study_rows(name):
+    """Settings, and median (least to most) of every number; and fits."""
+    study = Study.from_toml(FOLDER.parents[1] / "scripts" / "studies" / f"{name}.toml")
+    frame = pd.read_csv(FOLDER.parent / "records" / f"{name}.csv", keep_default_na=False)
+    axes = list(study.cases[0].settings)
+    numbers = [n for n in frame.select_dtypes("number") if n not in (*axes, "seed")]
+    found = [f"{len(frame)} cases, {len(study.seeds)} seeds"]
+    for values, group in frame.groupby(axes, sort=False):
+        for n in numbers:
+            for factor in UNITS.get(n.rpartition("_")[2], (1.0,)):
+                spread = "{:.9f} ({:.9f} to {:.9f})".format(
+                    *(group[n] * factor).quantile([0.5, 0.0, 1.0])
+                )
+                found.append(f"{' '.join(map(str, values))} {n} {spread}")
+    return found + FITS.get(name, lambda frame: [])(frame)
+
+
+def _laws(frame):
+    """Exponents b of y = a x^b, and bases b of y = a b^x, with their standard errors."""
+    bonds = frame[frame.environment_bond.isin(["none", "32"])]
+    series = {
+        "n": bonds[bonds.depth == 8],
+        "depth": bonds[bonds.n == np.where(bonds.engine == "boundary", 32, 10)],
+        "environment_bond": frame[
+            (frame.n == 32) & (frame.depth == 16) & frame.environment_bond.isin(["32", "64", "128"])
+        ],
+    }
+    found = []
+    for x, part in series.items():
+        for engine, own in part.groupby("engine"):
+            for quantity in ("sweep_seconds", "bytes"):
+                points = own.groupby(own[x].astype(int))[quantity].median()
+                for law, at in (("power", np.log(points.index)), ("base", points.index)):
+                    fit = linregress(at, np.log(points))
+                    b, error = fit.slope, fit.stderr
+                    if law == "base":
+                        b, error = np.exp(b), np.exp(b) * error
+                    found.append(f"{engine} {quantity} {x} {law} {b:.6f} +- {error:.6f}")
+    return found
+
+
+def _ratios(frame):
+    """What is estimated, in units of what is measured, over all problems of an engine."""
+    found = []
+    for engine, own in frame.groupby("engine"):
+        for estimated, measured in (
+            ("estimated_seconds", "sweep_seconds"),
+            ("estimated_bytes", "bytes"),
+        ):
+            ratios = (own[estimated] / own[measured]).quantile([0.5, 0.0, 1.0])
+            found.append("{} {} {:.6f} ({:.6f} to {:.6f})".format(engine, estimated, *ratios))
+    return found
+
+
+def _plan(n=100, depth=128):
+    """A half sweep of the boundary engine at another size, from one law fitted to D >= 32."""
+    frame = pd.read_csv(FOLDER.parent / "records" / "engines.csv", keep_default_na=False)
+    own = frame[(frame.engine == "boundary") & frame.environment_bond.isin(["32", "64", "128"])]
+    columns = [own.n, own.depth, own.environment_bond.astype(int)]
+    logs = np.column_stack([np.ones(len(own)), *map(np.log, columns)])
+    found = []
+    for bond in (32, 64, 128, 256):
+        at = np.array([1.0, *np.log([n, depth, bond])])
+        seconds, size = (
+            math.exp(at @ np.linalg.lstsq(logs, np.log(own[q]), rcond=None)[0])
+            for q in ("sweep_seconds", "bytes")
+        )
+        hours = 400 * seconds / 3600  # 200 sweeps up and down
+        sent = 2 * n * 4 * bond**2 * 8  # two boundaries
+        found.append(f"{bond} {seconds:.6f} {hours:.6f} {size / 1e9:.6f} {sent / 1e6:.6f}")
+    return found
+
+
+PREDICTED = {"cluster-plan": _plan}
+
+
+def _growing(frame):
+    """In how many series the overlap grows at every step of the depth, or of the width."""
+    found = [f"{(frame.status == 'max_sweeps').sum()} of {len(frame)} at the limit of sweeps"]
+    for along, other in (("depth", "width"), ("width", "depth")):
+        for value, own in frame.groupby(other):
+            steps = own.pivot_table(index="seed", columns=along, values="overlap").diff(axis=1)
+            grows = (steps.iloc[:, 1:] > 0).all(axis=1)
+            found.append(f"{other} {value}: grows in {grows.sum()} of {len(grows)}")
+    lower = frame.s_avg < frame.s_avg_before
+    for settings, own in lower.groupby([frame.width, frame.depth]):
+        found.append(f"{settings} S_avg is lower in {own.sum()} of {len(own)}")
+    return found
+
+
+FITS = {"depth": _growing, "engines": lambda frame: _laws(frame) + _ratios(frame)}
 
 
 def _accuracies(record):
@@ -157,7 +281,9 @@ def test_the_command_is_that_of_the_record(page):
         return sorted(re.sub(r" --workers \d+", "", command).split())
 
     joined = re.sub(r"\\\n\s*", " ", text(page))
-    given = [words(line) for line in re.findall(r"^mpodis .*$", joined, re.MULTILINE)]
+    given = [words(line) for line in re.findall(r"^(?:mpodis|python) .*$", joined, re.MULTILINE)]
     for name in re.findall(r"\.\./records/([\w-]+\.json)", text(page)):
         command = json.loads((FOLDER.parent / "records" / name).read_text())["command"]
-        assert words(command) in given
+        assert words(command) in given or words(f"python {command} --out {name}") in given
+    for name in re.findall(r"\.\./records/([\w-]+)\.csv", text(page)):
+        assert words(f"mpodis study run scripts/studies/{name}.toml") in given
