@@ -11,17 +11,19 @@ from numpy.testing import assert_allclose
 from mpodis import Study, compress, disentangle, full_width_gates, report, truncated_mpo
 from mpodis.circuit.ansatz import brickwall
 from mpodis.circuit.circuit import random_circuit
+from mpodis.fit import fit_core
 from mpodis.jobs import REPRODUCE
 from mpodis.jobs.directory import JobDirectory
 from mpodis.jobs.status import RunStatus
 from mpodis.measures import entanglement, singular_values
 from mpodis.mpo import mpo_to_dense, truncate
-from mpodis.nn import Recipe
+from mpodis.nn import Recipe, accuracy
 from mpodis.options import NETWORK_OBJECTIVES, read_options
 from mpodis.paper import (
     EXPERIMENTS,
     aware,
     cores,
+    direct,
     fig4,
     layers,
     load_experiment,
@@ -29,6 +31,7 @@ from mpodis.paper import (
     planted,
     recipes,
     resynthesis,
+    signs,
     table1,
     table1_costs,
 )
@@ -39,9 +42,18 @@ from mpodis.paper.networks import network
 from mpodis.paper.running import run_experiment
 from mpodis.quantum.gate_costs import with_cost
 from mpodis.tables import Table
+from reference import entropies, random_cores
 
 SMALL = {
+    "signs": {"bonds": (3,), "sites": 3, "depths": (1, 2), "sweeps": 6},
     "table1": {"widths": (2, 6), "starts": 1, "max_sweeps": 5},
+    "direct": {
+        "depths": (1, 2),
+        "core_bonds": (1, 2),
+        "starts": 1,
+        "explore": 2,
+        "max_sweeps": 3,
+    },
     "pareto": {
         "depths": (1,),
         "starts": 1,
@@ -513,6 +525,255 @@ def test_a_device_that_is_not_installed_gives_no_count(monkeypatch):
     assert np.isnan(pareto.transpiled(given, "FakeMontrealV2", 0))
 
 
+# --- direct
+
+
+def test_cores_that_hold_the_layer_are_left_out():
+    study = direct.study(direct.Direct(networks="x", seeds=1, core_bonds=(1, 2, 4, 8)))
+    cores = [(c.settings["layer"], c.settings["method"]) for c in study.cases]
+    bonds = [case for case in cores if "chi'" in case[1]]
+    assert bonds[0] == ("tnn", "chi' 1")
+    assert bonds[1:5] == [("dense", f"chi' {bond}") for bond in (1, 2, 4, 8)]
+    assert bonds[5:] == [("compressed", "chi' 1"), ("compressed", "chi' 2")]
+
+
+def test_every_method_has_a_row_for_every_depth(ran):
+    found = rows(ran("direct")).query("method != @direct.NO_CIRCUITS")
+    assert all(each.tolist() == [1, 2] for _, each in found.groupby(direct.CASE)["depth"])
+    assert len(found) == 2 * (3 * len(direct.FACTORS) + 1 + 2 + 2)
+    assert found["overlap"].between(-1, 1 + 1e-12).all()
+    one_circuit = found["method"].str.startswith("QR")
+    assert found["cx"][one_circuit].tolist() == [10, 20] * 6  # gates of one wire need none
+    assert found["cx"][~one_circuit].tolist() == [12, 20] * 11
+    counts = found.pivot_table("parameters", "method")["parameters"]
+    assert counts.to_dict() == {
+        **{method: 2080 if method.startswith("QR") else 64 for method in direct.FACTORS},
+        "chi' 1": 24,
+        "chi' 2": 80,
+    }
+
+
+def test_free_classical_parts_beat_given_factors(ran):
+    last = rows(ran("direct")).query("depth == 2").pivot_table("overlap", "layer", "method")
+    assert (last["USV"] > last[direct.USV_GIVEN]).all()
+    assert (last["QR"] > last["QR, Q given"]).all()
+
+
+def test_the_operators_are_described(ran, networks):
+    found = rows(ran("direct")).query("method == @direct.NO_CIRCUITS")
+    whole = found.query("operator == 'W'").set_index("layer")
+    assert whole["mpo_bond"].to_dict() == {"tnn": 2, "dense": 64, "compressed": 4}
+    assert whole["parameters"][["tnn", "compressed"]].tolist() == [80, 288]
+    where = {"data": "digits", "data_dir": None, "networks": networks}
+    matrix = trained_layer("dense", seed=0, bond=4, **where).matrix
+    entropies = found.pivot_table("s_avg", "layer", "operator")
+    assert_allclose(entropies["W"]["dense"], entanglement(matrix).average)
+    assert_allclose(entropies["U"]["dense"], entanglement(np.linalg.svd(matrix)[0]).average)
+    # less entangled are the operators of low bond
+    assert entropies["W"]["tnn"] < entropies["W"]["compressed"] < entropies["W"]["dense"]
+
+
+def test_half_of_the_networks_must_reach_the_overlap():
+    curves = [(0.8, 0.9), (0.95, 0.99), (0.1, 0.2)]
+    made = pd.DataFrame(
+        {"layer": "tnn", "method": "USV", "seed": seed, "cx": 10 * k, "overlap": f}
+        for seed, curve in enumerate(curves)
+        for k, f in enumerate(curve, 1)
+    )
+    assert direct.needed(made, 0.85).iloc[0, 0] == 20
+    assert direct.needed(made, 0.95).iloc[0, 0] == np.inf
+
+
+def test_a_rotation_differs_by_a_sign():
+    q = np.linalg.qr(np.random.default_rng(0).normal(size=(4, 4)))[0]
+    for matrix in (q, q * [-1, 1, 1, 1]):
+        turned = direct.rotation(matrix)
+        assert np.linalg.det(turned) > 0
+        assert_allclose(turned[:, :3], matrix[:, :3])
+        assert_allclose(np.abs(turned), np.abs(matrix))
+
+
+@pytest.mark.parametrize(("kind", "bond"), [("tnn", 2), ("dense", 4), ("compressed", 4)])
+def test_a_trained_layer_in_its_own_place_changes_nothing(kind, bond, networks, ran):
+    ran("direct")
+    where = {"data": "digits", "data_dir": None, "networks": networks}
+    first, again = (trained_layer(kind, seed=0, bond=bond, **where) for _ in range(2))
+    images = first.images
+    assert first.matrix.shape == (64, 64)
+    np.testing.assert_array_equal(first.matrix, again.matrix)
+    assert first.accuracy(first.matrix) == accuracy(first.model, images.x_test, images.y_test)
+    assert first.accuracy(first.matrix) > 60
+    assert first.accuracy(np.zeros((64, 64))) < 30
+    assert max(compress(first.matrix).bonds) == (64 if kind == "dense" else bond)
+    moment = images.x_train.T @ images.x_train / len(images.x_train)
+    assert_allclose(first.covariance(), moment)
+
+
+def test_a_layer_that_is_not_known():
+    with pytest.raises(ValueError, match="kind='conv' is not known; use one of tnn, dense"):
+        trained_layer("conv", seed=0, bond=2, data="digits", data_dir=None, networks="x")
+
+
+# --- signs
+
+SITES = 4
+LEGS = ((2, 2),) * SITES
+every_bond = pytest.mark.parametrize("bond", [2, 3, 4])
+
+
+@pytest.fixture(scope="module", params=[2, 4])
+def made(request):
+    return request.param, signs.random_operators(request.param, SITES, np.random.default_rng(3))
+
+
+def s_avg(matrix):
+    return entropies(matrix, LEGS).mean()
+
+
+def test_all_kinds_are_made_and_have_unit_norm(made):
+    _, kinds = made
+    assert list(kinds) == list(signs.KINDS)
+    for matrix in kinds.values():
+        assert_allclose(np.linalg.norm(matrix), 1, atol=1e-12)
+        assert_allclose(signs.mean_entropy(matrix), s_avg(matrix), atol=1e-8)
+
+
+def test_signs_are_as_named(made):
+    _, kinds = made
+    for kind, matrix in kinds.items():
+        positive = kind in ("positive", "copying")
+        assert (matrix.min() > 0) == positive
+    for kind in ("product signs", "other signs"):
+        assert_allclose(np.abs(kinds[kind]), kinds["positive"], atol=1e-14)
+
+
+def test_bonds_are_those_asked_for(made):
+    bond, kinds = made
+    for kind in ("positive", "mixed", "product signs", "channel", "sum", "copying"):
+        assert max(compress(kinds[kind], cutoff=1e-10).bonds) == bond
+    assert max(compress(kinds["no product"], cutoff=1e-10).bonds) == bond + 1
+
+
+def test_product_signs_change_no_entropy_and_other_signs_do(made):
+    _, kinds = made
+    before = entropies(kinds["positive"], LEGS)
+    assert_allclose(entropies(kinds["product signs"], LEGS), before, atol=1e-10)
+    assert np.all(entropies(kinds["other signs"], LEGS) > 2 * before)
+
+
+def test_entropies_are_matched(made):
+    _, kinds = made
+    low, high = s_avg(kinds["positive"]), s_avg(kinds["mixed"])
+    assert low < high
+    for kind in ("channel", "sum"):
+        assert_allclose(s_avg(kinds[kind]), low, rtol=1e-6)
+    assert_allclose(s_avg(kinds["copying"]), high, rtol=1e-6)
+
+
+def test_nothing_of_the_best_product_is_left(made):
+    _, kinds = made
+    plain, rest = kinds["positive"], kinds["no product"]
+    best = mpo_to_dense(fit_core(compress(plain).mpo, max_bond=1))
+    assert_allclose(np.vdot(best, rest), 0, atol=1e-6)
+    removed = plain - np.vdot(plain, rest) * rest
+    assert_allclose(removed, best * np.vdot(best, removed) / np.vdot(best, best), atol=1e-5)
+
+
+def test_product_signs_are_a_symmetry_of_the_sweeps():
+    kinds = signs.random_operators(2, SITES, np.random.default_rng(1))
+    # from the identity itself, which the signs leave alone
+    found = [
+        disentangle(
+            compress(kinds[kind], cutoff=1e-10).mpo,
+            depth=2,
+            method="sweeps",
+            init="identity",
+            n_init=1,
+            init_scale=0.0,
+            max_sweeps=15,
+        )
+        for kind in ("positive", "product signs")
+    ]
+    assert found[0].overlap > found[0].history.column("overlap")[0] + 1e-3
+    assert_allclose(found[1].overlap, found[0].overlap, atol=1e-9)
+
+
+@every_bond
+def test_a_copying_operator_has_all_the_entropy_of_its_bonds(bond):
+    rng = np.random.default_rng(2)
+    cores = [signs.copying_core(core, rng) for core in random_cores(LEGS, bond)]
+    assert_allclose(entropies(signs.dense(cores), LEGS), np.log(bond), atol=1e-12)
+
+
+@pytest.mark.parametrize("weight", [0.05, 0.2, 0.4])
+def test_matched_solves_for_the_entropy(weight):
+    one, other = np.diag([1.0, 0, 0, 0]), np.diag([0, 0, 0, 1.0])
+
+    def family(t):
+        return (one + t * other) / np.sqrt(1 + t * t)
+
+    wanted = -(weight * np.log(weight) + (1 - weight) * np.log(1 - weight))
+    assert_allclose(signs.matched(family, wanted)[3, 3] ** 2, weight, rtol=1e-6)
+
+
+def test_operators_repeat_and_differ_by_seed():
+    one, two, three = (
+        signs.random_operators(2, 3, np.random.default_rng(seed)) for seed in (1, 1, 2)
+    )
+    for kind in signs.KINDS:
+        np.testing.assert_array_equal(one[kind], two[kind])
+        assert np.abs(one[kind] - three[kind]).max() > 1e-3
+
+
+def test_measured_counts_the_sweeps_that_matter():
+    matrix = signs.random_operators(2, 3, np.random.default_rng(5))["mixed"]
+    best, *found = signs.measured(matrix, [1, 2], 15, seed=7)
+    assert_allclose(best["s_avg"], entropies(matrix, LEGS[:3]).mean(), atol=1e-10)
+    assert best["mpo_bond"] == 2
+    assert best["overlap"] < found[0]["overlap"]
+    for row in found:
+        run = disentangle(
+            compress(matrix, cutoff=1e-10).mpo,
+            left=row["depth"],
+            method="sweeps",
+            init="identity",
+            n_init=1,
+            max_sweeps=15,
+            seed=7,
+        )
+        f, n = run.history.column("overlap"), int(row["sweeps"])
+        assert row["overlap"] == run.overlap <= row["bound"] + 1e-10
+        assert row["bound"] == run.bound
+        assert f[n] >= 0.99 * f[-1]
+        assert n == 0 or f[n - 1] < 0.99 * f[-1]
+
+
+def test_the_advantage_is_weighed_against_entropy():
+    lacking = {"positive": 0.01, "mixed": 0.16, "channel": 0.01, "sum": 0.02, "copying": 0.08}
+    made = [
+        {"operators": "random", "bond": 2, "seed": seed, "depth": 2, "kind": kind}
+        | {"overlap": 1 - lost * (1 + 0.1 * seed)}
+        for seed in range(3)
+        for kind, lost in lacking.items()
+    ]
+    pairs = signs.compared(pd.DataFrame(made))
+    assert_allclose(pairs.query("pair == 'positive - mixed'")["ratio"], 16)
+    assert (pairs.query("pair == 'copying - mixed'")["lead"] > 0).all()
+    (left,) = signs.remaining(pairs).to_dict("records")
+    # 1, 2 and 2 of a ratio of 16: no, a quarter and a quarter of its logarithm
+    assert_allclose([left[f"positive - {kind}"] for kind in ("channel", "sum")], [0, 25], atol=1e-9)
+    assert_allclose(left["copying - mixed"], 25)
+
+
+def test_trained_networks_of_both_kinds_are_compared(ran):
+    found = rows(ran("signs"))
+    trained = found.query("operators == 'trained' and depth == 0").set_index("kind")
+    assert trained["s_avg"]["positive"] < trained["s_avg"]["mixed"]
+    assert (trained["accuracy"] > 20).all()
+    assert (found["sweeps"].dropna() <= 6).all()
+    assert set(found.query("operators == 'random'")["kind"]) == set(signs.KINDS)
+
+
 # --- fig4
 
 
@@ -681,6 +942,9 @@ def test_rank_correlation_and_its_interval():
     ("name", "wrong", "message"),
     [
         ("pareto", {"objective": "loss"}, "objective='loss': use one of overlap, activations"),
+        ("signs", {"bonds": (2, 5)}, r"bonds=\(2, 5\) must be from 2 to 4"),
+        ("signs", {"depths": (0, 2)}, r"depths=\(0, 2\) must be 1 or more"),
+        ("signs", {"sites": 9}, "sites=9 must be from 2 to 8"),
         ("table1", {"groups": ("O", "SU")}, "group='SU' is not known; use one of SO, O, U"),
         ("table1-costs", {"kinds": ("SU",)}, "kind 'SU' is not known; use SO, O, U"),
         ("table1-costs", {"depths": (0, 2)}, r"depths=\(0, 2\) must name numbers of 1 or more"),
