@@ -14,9 +14,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from statistics import median
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from matplotlib.axes import Axes
 
@@ -24,16 +25,17 @@ from mpodis.circuit.ansatz import brickwall
 from mpodis.environments import DenseEnvironments
 from mpodis.environments.protocol import Gradient
 from mpodis.gates import polar_update, skew
-from mpodis.jobs.records import FEWEST, spread
+from mpodis.jobs.records import spread
 from mpodis.objectives import OverlapLoss
 from mpodis.optimise.descend import Budget
 from mpodis.optimise.initial import first_core, place_initial_guess
 from mpodis.optimise.lbfgs import Lbfgs
 from mpodis.optimise.problem import Problem
 from mpodis.options import SearchOptions
-from mpodis.paper.by_pieces import Experiment, Options, Panel, Piece
+from mpodis.paper.base import ROW, Experiment, Options, Panel, on_networks
 from mpodis.paper.networks import network
 from mpodis.sites import site_tensors
+from mpodis.study import Study
 from mpodis.tables import Table
 
 __all__ = ["EXPERIMENT"]
@@ -48,12 +50,13 @@ METHODS = {
     "momentum": "gradient descent, momentum",
 }
 DESCENTS = ("adam", "momentum")
-COLUMNS = ("", "optimiser", "rate", "early f", "overlap")
-COLUMNS += ("arrived", "evaluations", "seconds", "ms each")
+EITHER = "gradient descent"
+"""The better of Adam and momentum."""
 NEAR = 0.99
 """Of the best overlap that any optimiser found for a problem: what counts as having arrived."""
 TIE = 1e-3
 """Overlaps that differ by less are equal."""
+PROBLEM = ["start", "core", "depth"]
 
 
 @dataclass(frozen=True)
@@ -75,19 +78,39 @@ class GradientOptions(Options):
                 raise ValueError(f"{name}={rates} must be learning rates above 0, at least one")
 
 
-def pieces(options: GradientOptions) -> list[Piece]:
-    same = {"data": options.data, "networks": options.networks, "evaluations": options.evaluations}
-    rates = {name: list(getattr(options, name)) for name in DESCENTS}
-    return [
-        Piece(
-            f"seed{seed}-depth{depth}-{start}-{core}",
-            _compare,
-            {"seed": seed, "depth": depth, "start": start, "core": core, **same, **rates},
-        )
-        for depth in options.depths
-        for start, core in CELLS
-        for seed in options.range
-    ]
+def study(options: GradientOptions) -> Study:
+    return on_networks(
+        race,
+        options,
+        name="gradient",
+        settings={name: getattr(options, name) for name in ("evaluations", *DESCENTS)},
+        cases=[
+            {"depth": depth, "start": start, "core": core}
+            for depth in options.depths
+            for start, core in CELLS
+        ],
+    )
+
+
+def race(
+    *, depth, start, core, seed, data, networks, evaluations, adam, momentum
+) -> dict[str, Any]:
+    """All optimisers from one point."""
+    tensors = site_tensors(network(data, networks, seed).mpo.to_mpo())
+    problem = Problem.build(tensors, brickwall(len(tensors), depth))
+    options = SearchOptions(init=start, core=core, seed=seed)
+    first, races = first_core(problem, options), {}
+    for name, optimise in optimisers(adam, momentum).items():
+        races[name] = Race.at_start(problem, options, first, evaluations)
+        optimise(races[name])
+    best = max(1 - min(race.objective.losses[:evaluations]) for race in races.values())
+    return {
+        ROW: [
+            {"method": method, "rate": rate, **row}
+            for (method, rate), race in races.items()
+            for row in summary(race, NEAR * best)
+        ]
+    }
 
 
 class Metered(OverlapLoss):
@@ -193,251 +216,151 @@ def descent(race: Race, make: Callable) -> None:
         optimiser.step()
 
 
-def optimisers(adam: list[float], momentum: list[float]) -> dict[str, Callable[[Race], None]]:
-    """All runs by name; a learning rate is part of it."""
-    found = {"sweeps": sweeps, "lbfgs": lbfgs, "auto": auto}
-    for rate in adam:
-        found[f"adam {rate:g}"] = partial(descent, make=partial(torch.optim.Adam, lr=rate))
-    for rate in momentum:
-        make = partial(torch.optim.SGD, lr=rate, momentum=0.9)
-        found[f"momentum {rate:g}"] = partial(descent, make=make)
-    return found
-
-
-def grid(evaluations: int) -> list[int]:
-    """Evaluations at which a run's overlap is kept."""
-    return sorted({round(x) for x in np.geomspace(1, evaluations, 30)})
-
-
-def _early(evaluations: int) -> int:
-    return max(1, evaluations // 10)
-
-
-def _compare(
-    *,
-    data: str,
-    networks: str,
-    seed: int,
-    depth: int,
-    start: str,
-    core: str,
-    evaluations: int,
-    adam: list[float],
-    momentum: list[float],
-) -> dict:
-    tensors = site_tensors(network(data, networks, seed).mpo.to_mpo())
-    problem = Problem.build(tensors, brickwall(len(tensors), depth))
-    options = SearchOptions(init=start, core=core, seed=seed)
-    first, races = first_core(problem, options), {}
-    for name, optimise in optimisers(adam, momentum).items():
-        races[name] = Race.at_start(problem, options, first, evaluations)
-        optimise(races[name])
-    best = max(1 - min(race.objective.losses[:evaluations]) for race in races.values())
+def optimisers(
+    adam: Sequence[float], momentum: Sequence[float]
+) -> dict[tuple[str, float], Callable[[Race], None]]:
+    """All runs by method and learning rate, 0 where there is none."""
+    makes = {
+        "adam": [partial(torch.optim.Adam, lr=rate) for rate in adam],
+        "momentum": [partial(torch.optim.SGD, lr=rate, momentum=0.9) for rate in momentum],
+    }
     return {
-        "seed": seed,
-        "depth": depth,
-        "start": start,
-        "core": core,
-        "best": best,
-        "runs": {name: _summary(race, NEAR * best) for name, race in races.items()},
+        **{(run.__name__, 0.0): run for run in (sweeps, lbfgs, auto)},
+        **{
+            (method, float(make.keywords["lr"])): partial(descent, make=make)
+            for method, each in makes.items()
+            for make in each
+        },
     }
 
 
-def _summary(race: Race, near: float) -> dict:
-    """The best overlap so far of a run, thinned, and when it came near; None where it did not."""
+def marks(evaluations: int) -> list[int]:
+    """Evaluations at which a run's overlap is kept, the last of them all."""
+    return sorted({round(x) for x in np.geomspace(1, evaluations, 30)[1::4]})
+
+
+def summary(race: Race, near: float) -> list[dict[str, float]]:
+    """The best overlap so far of a run at every mark; with the last one the figures of the run.
+
+    "arrived" and "search_seconds" say when it came near, NaN where it did not.
+    """
     overlap = np.maximum.accumulate(1 - np.array(race.objective.losses[: race.evaluations]))
     seconds = [at - race.began for at in race.objective.times[: race.evaluations]]
     there = int(np.argmax(overlap >= near)) if overlap[-1] >= near else None
+    ends = {
+        "early": float(overlap[min(max(1, race.evaluations // 10), len(overlap)) - 1]),
+        "arrived": math.nan if there is None else there + 1.0,
+        "search_seconds": math.nan if there is None else seconds[there],
+        "ms_each": 1e3 * seconds[-1] / len(overlap),
+    }
+    *at, last = marks(race.evaluations)
     # a run that ended early stays where it was
-    early, *kept = (
-        min(k, len(overlap)) - 1 for k in (_early(race.evaluations), *grid(race.evaluations))
-    )
-    return {
-        "overlap": float(overlap[-1]),
-        "early": float(overlap[early]),
-        "evaluations": None if there is None else there + 1,
-        "seconds": None if there is None else seconds[there],
-        "each": seconds[-1] / len(overlap),
-        "curve": [round(float(overlap[k]), 6) for k in kept],
-    }
+    rows = [{"at": k, "overlap": float(overlap[min(k, len(overlap)) - 1])} for k in at]
+    nothing = dict.fromkeys(ends, math.nan)
+    return [*(row | nothing for row in rows), {"at": last, "overlap": float(overlap[-1]), **ends}]
 
 
-def _runs(record: dict, cell: tuple[str, str], depth: int, name: str) -> list[dict]:
-    """A run of every seed."""
-    rows = record["pieces"].values()
-    return [r["runs"][name] for r in rows if (r["start"], r["core"], r["depth"]) == (*cell, depth)]
+def chosen(frame: pd.DataFrame) -> pd.DataFrame:
+    """The ends of all runs at the learning rate that has the highest median overlap.
+
+    Those of the better of Adam and momentum are there again as the method `EITHER`.
+    """
+    ends = frame.query("at == at.max()").fillna({"arrived": math.inf, "search_seconds": math.inf})
+    run = [*PROBLEM, "method", "rate"]
+    medians = ends.pivot_table("overlap", run, aggfunc="median", sort=False).reset_index()
+    ranked = medians.sort_values("overlap", ascending=False, kind="stable")
+    rates = ranked.drop_duplicates([*PROBLEM, "method"])
+    descents = rates.query("method in @DESCENTS").drop_duplicates(PROBLEM)
+    either = ends.merge(descents[run]).assign(method=EITHER)
+    return pd.concat([ends.merge(rates[run]), either])
 
 
-def chosen(record: dict, cell: tuple[str, str], depth: int, method: str) -> str:
-    """Name of a method's runs; of the learning rate with the highest median of the overlaps."""
-    if method not in DESCENTS:
-        return method
-    names = [f"{method} {rate:g}" for rate in record["options"][method]]
-    return max(names, key=lambda n: median(r["overlap"] for r in _runs(record, cell, depth, n)))
+def duels(runs: pd.DataFrame) -> pd.DataFrame:
+    """In which problems sweeps are ahead early, arrive sooner, and end higher, lower or even."""
+    columns = ["overlap", "early", "arrived"]
+    each = runs.pivot_table(columns, [*PROBLEM, "seed"], "method", sort=False)
+    found = []
+    for rival in (EITHER, "lbfgs"):
+        lead = each["overlap"]["sweeps"] - each["overlap"][rival]
+        duel = {
+            "ahead early": each["early"]["sweeps"] > each["early"][rival],
+            "sooner there": each["arrived"]["sweeps"] < each["arrived"][rival],
+            "higher": lead > TIE,
+            "lower": lead < -TIE,
+            "even": abs(lead) <= TIE,
+        }
+        found.append(pd.DataFrame(duel).assign(rival=METHODS.get(rival, rival)))
+    return pd.concat(found).reset_index()
 
 
-def _best_descent(record: dict, cell: tuple[str, str], depth: int) -> str:
-    """The better of Adam and momentum, by the same measure."""
-    names = [chosen(record, cell, depth, method) for method in DESCENTS]
-    return max(names, key=lambda n: median(r["overlap"] for r in _runs(record, cell, depth, n)))
-
-
-def _middle(values: list) -> float:
-    """Median where None is later than everything; infinite if most are."""
-    return median(math.inf if x is None else x for x in values)
-
-
-def _named(cell: tuple[str, str]) -> str:
-    start, core = cell
-    gates = "random gates" if start == "random" else "gates near the identity"
-    return f"{gates}, core {'fixed' if core == 'fixed' else 'updated'}"
-
-
-def tables(record: dict) -> list[Table]:
-    return [_table(record, cell) for cell in CELLS]
-
-
-def _table(record: dict, cell: tuple[str, str]) -> Table:
-    rows = []
-    for depth in record["options"]["depths"]:
-        for method, label in METHODS.items():
-            name = chosen(record, cell, depth, method)
-            runs = _runs(record, cell, depth, name)
-            evaluations = [run["evaluations"] for run in runs]
-            middle, seconds = _middle(evaluations), _middle([run["seconds"] for run in runs])
-            rows.append(
-                (
-                    f"depth {depth}",
-                    label,
-                    name.partition(" ")[2] or None,
-                    median(run["early"] for run in runs),
-                    spread([run["overlap"] for run in runs]),
-                    f"{sum(x is not None for x in evaluations)} of {len(runs)}",
-                    middle if middle < math.inf else None,
-                    seconds if seconds < math.inf else None,
-                    1e3 * median(run["each"] for run in runs),
-                )
-            )
-    return Table(
-        COLUMNS,
-        rows,
-        title=f"From {_named(cell)}, {record['options']['evaluations']} evaluations",
-        notes=(
-            f"early f: after {_early(record['options']['evaluations'])} evaluations, median",
-            f"arrived: at {100 * NEAR:.0f} % of the best overlap of all optimisers; evaluations "
-            "and processor seconds until then, median, a dash where most seeds do not arrive",
-            "rate: the learning rate with the highest median overlap, of those tried; the others' "
-            "evaluations are not counted",
+def tables(frame: pd.DataFrame) -> list[Table]:
+    runs = chosen(frame)
+    case = [*PROBLEM, "method"]
+    medians = runs.pivot_table(
+        ["rate", "early", "arrived", "search_seconds", "ms_each"],
+        case,
+        aggfunc="median",
+        sort=False,
+    ).replace(math.inf, math.nan)
+    ends = runs.pivot_table("overlap", case, aggfunc=spread, sort=False)
+    there = runs.pivot_table("arrived", case, aggfunc=finite, sort=False).add_suffix(", networks")
+    counts = duels(runs)
+    names = ["ahead early", "sooner there", "higher", "lower", "even"]
+    share = counts.pivot_table(names, ["start", "core", "rival"], aggfunc=of_all, sort=False)
+    return [
+        Table.from_dataframe(
+            ends.join([there, medians]).query("method != @EITHER").rename(METHODS),
+            title=f"overlap after {frame['at'].max()} evaluations, median (least to most)",
+            notes=(
+                "early: median overlap after a tenth of the evaluations",
+                f"arrived: at {NEAR:.0%} of the best overlap of all optimisers; evaluations "
+                "and processor seconds until then, median, a dash where most seeds do not arrive",
+                "rate: the learning rate with the highest median overlap, of those tried; the "
+                "others' evaluations are not counted",
+            ),
         ),
-    )
+        Table.from_dataframe(
+            share.filter(names),
+            title="sweeps against others, in how many problems of all depths and networks",
+            notes=(
+                f"gradient descent: the better of Adam and momentum; even: within {TIE:g} at the "
+                "end; sooner: at the overlap that counts as having arrived",
+            ),
+        ),
+    ]
 
 
-def _draw_curves(record: dict, ax: Axes, *, cell: tuple[str, str]) -> Axes:
-    """Of the depth in the middle."""
-    depths = record["options"]["depths"]
+def finite(counts: pd.Series) -> str:
+    return f"{np.isfinite(counts).sum()} of {len(counts)}"
+
+
+def of_all(true: pd.Series) -> str:
+    return f"{true.sum()} of {len(true)}"
+
+
+def draw(frame: pd.DataFrame, ax: Axes, *, start: str, core: str) -> None:
+    """Median curves of the depth in the middle."""
+    depths = frame["depth"].unique()
     depth = depths[len(depths) // 2]
-    at = grid(record["options"]["evaluations"])
-    for k, (method, label) in enumerate(METHODS.items()):
-        runs = _runs(record, cell, depth, chosen(record, cell, depth, method))
-        curves = np.array([run["curve"] for run in runs])
-        ax.plot(at, np.median(curves, axis=0), color=f"C{k}", label=label)
-        ax.fill_between(at, *np.quantile(curves, (0.25, 0.75), axis=0), color=f"C{k}", alpha=0.1)
+    run = ["method", "rate", "seed", *PROBLEM]
+    curves = frame.drop(columns="early").merge(chosen(frame)[run])
+    shown = curves.query("depth == @depth and start == @start and core == @core")
+    medians = shown.pivot_table("overlap", "at", "method", "median")
+    for method, label in METHODS.items():
+        ax.plot(medians[method], ".-", label=label)
     ax.set(xscale="log", xlabel="evaluations", ylabel=f"overlap f, depth {depth}")
-    ax.set_title(_named(cell), fontsize="medium")
+    ax.set_title(f"start: {start}; core: {core}", fontsize="medium")
     ax.legend(fontsize="small")
-    return ax
-
-
-def _draw_ends(record: dict, ax: Axes, *, cell: tuple[str, str]) -> Axes:
-    depths = record["options"]["depths"]
-    for k, (method, label) in enumerate(METHODS.items()):
-        for j, depth in enumerate(depths):
-            runs = _runs(record, cell, depth, chosen(record, cell, depth, method))
-            values = [run["overlap"] for run in runs]
-            x = j + 0.14 * (k - 2)
-            ax.plot([x] * len(values), values, ".", color=f"C{k}", alpha=0.4)
-            shown = label if j == 0 else None
-            ax.plot(x, median(values), "_", ms=11, mew=2, color=f"C{k}", label=shown)
-    ax.set(xlabel="layers", ylabel="overlap f", xticks=range(len(depths)), xticklabels=depths)
-    ax.set_title(_named(cell), fontsize="medium")
-    ax.legend(fontsize="small")
-    return ax
-
-
-def _duel(record: dict, cell: tuple[str, str], rival: Callable[[int], str]) -> dict[str, int]:
-    """In how many problems sweeps are ahead early, arrive sooner, and end higher, lower or even."""
-    count: dict[str, int] = {}
-    count.update(dict.fromkeys(("ahead early", "sooner there", "higher", "lower", "even"), 0))
-    for depth in record["options"]["depths"]:
-        ours = _runs(record, cell, depth, "sweeps")
-        for mine, other in zip(ours, _runs(record, cell, depth, rival(depth)), strict=True):
-            lead = mine["overlap"] - other["overlap"]
-            count["even" if abs(lead) <= TIE else "higher" if lead > 0 else "lower"] += 1
-            count["ahead early"] += mine["early"] > other["early"]
-            sooner = _middle([mine["evaluations"]]) < _middle([other["evaluations"]])
-            count["sooner there"] += sooner
-    return count
-
-
-def _part(record: dict, cell: tuple[str, str]) -> str:
-    """What was found in one cell."""
-    names = {
-        "sweeps": lambda depth: "sweeps",
-        "gradient descent": partial(_best_descent, record, cell),
-        "L-BFGS": lambda depth: "lbfgs",
-    }
-    ends = []
-    for label, name in names.items():
-        runs = [_runs(record, cell, depth, name(depth)) for depth in record["options"]["depths"]]
-        overlaps = (f"{median(run['overlap'] for run in of_depth):.3f}" for of_depth in runs)
-        ends.append(f"{label} {', '.join(overlaps)}")
-    duels = []
-    for label in ("gradient descent", "L-BFGS"):
-        duel = _duel(record, cell, names[label])
-        duels.append(f"against {label} " + ", ".join(f"{n} {what}" for what, n in duel.items()))
-    return f"From {_named(cell)}: {'; '.join(ends)}; sweeps {', and '.join(duels)}."
-
-
-def finding(record: dict) -> str:
-    options, paper = record["options"], CELLS[0]
-    duel = _duel(record, paper, partial(_best_descent, record, paper))
-    total = len(options["depths"]) * len(record["seeds"])
-    conclusion = "" if len(record["seeds"]) < FEWEST else _conclusion(duel, total)
-    return (
-        f"Median overlap at depth {', '.join(map(str, options['depths']))} after "
-        f"{options['evaluations']} evaluations, {len(record['seeds'])} networks; gradient descent "
-        "is the better of Adam and momentum at the learning rate that ends highest, the search for "
-        f"which is not counted; {total} problems; early is after {_early(options['evaluations'])} "
-        f"evaluations, there is at {100 * NEAR:.0f} % of the best. "
-        f"{' '.join(_part(record, cell) for cell in CELLS)}{conclusion}"
-    )
-
-
-def _conclusion(duel: dict, total: int) -> str:
-    """What the paper says of its setting, by the count of problems."""
-    faster = "holds early on" if duel["ahead early"] > total / 2 else "does not hold"
-    if duel["sooner there"] > total / 2:
-        faster = "holds to the end"
-    higher = "holds" if duel["higher"] > total / 2 else "does not hold"
-    return (
-        f" In the paper's setting ({_named(CELLS[0])}), that sweeps converge faster than gradient "
-        f"descent {faster}, and that they end higher {higher}."
-    )
 
 
 EXPERIMENT = Experiment(
     name="gradient",
     title="Gradient descent on the overlap against sweeps (Sec. IV.1)",
     options=GradientOptions,
-    pieces=pieces,
-    tables=tables,
-    finding=finding,
+    study=study,
+    tabulate=tables,
     panels=tuple(
-        Panel(name, f"{caption}; {_named(cell)}.", partial(draw, cell=cell))
-        for name, caption, draw in (
-            ("evaluations", "Best overlap so far, median and quartiles", _draw_curves),
-            ("depth", "Overlap of every network at the end, and the median", _draw_ends),
-        )
-        for name, cell in ((f"{name}-paper", CELLS[0]), (f"{name}-ours", CELLS[-1]))
+        Panel(name, "Best overlap so far, medians.", partial(draw, start=start, core=core))
+        for name, (start, core) in (("paper", CELLS[0]), ("ours", CELLS[-1]))
     ),
 )
