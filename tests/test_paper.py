@@ -15,6 +15,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from mpodis import Study, compress, disentangle, full_width_gates, report, truncated_mpo
 from mpodis.circuit.ansatz import brickwall
 from mpodis.circuit.circuit import Circuit, random_circuit
+from mpodis.data import load_data
 from mpodis.fit import fit_core
 from mpodis.jobs import REPRODUCE
 from mpodis.jobs.directory import JobDirectory
@@ -42,12 +43,21 @@ from mpodis.paper import (
     signs,
     table1,
     table1_costs,
+    table2,
 )
 from mpodis.paper.ablation import IDEAS, VARIANTS
 from mpodis.paper.base import Experiment, Options
 from mpodis.paper.layers import trained_layer
 from mpodis.paper.networks import network
 from mpodis.paper.running import run_experiment
+from mpodis.quantum import (
+    BrickwallEncoding,
+    Interference,
+    NoisyRunner,
+    StatevectorRunner,
+    Tomography,
+    TreeEncoding,
+)
 from mpodis.quantum.gate_costs import with_cost
 from mpodis.tables import Table
 from reference import circuit_matrix, dense_from_cores, entropies, overlap, random_cores
@@ -73,6 +83,13 @@ SMALL = {
     },
     "resynthesis": {"depth": 1, "tol": 2e-2, "rounds": 1, "trials": 1, "max_sweeps": 10},
     "table1-costs": {"widths": (2, 3), "depths": (1, 2, 5)},
+    "table2": {
+        "images": 6,
+        "tomography": (20, 100),
+        "interference": (20_000,),
+        "hypercube": (20_000,),
+        "rows": ("wide", "trained"),
+    },
     "ablation": {"depths": (1, 2), "deepest": 3, "explore": 1, "max_sweeps": 2},
     "aware": {"depths": (1, 2), "starts": 1, "max_sweeps": 5},
     "cores": {
@@ -963,6 +980,71 @@ def test_the_learning_rate_with_the_best_overlap_is_quoted_and_wins_are_counted(
     assert duels.sum().loc["L-BFGS"].tolist() == [6, 0, 0, 6]
 
 
+# --- table2
+
+
+def test_every_way_of_execution_has_its_row(ran):
+    found = rows(ran("table2"))
+    ways = [
+        ("exact", 0),
+        ("tomography", 20),
+        (table2.OPEN, 20),
+        ("tomography", 100),
+        (table2.OPEN, 100),
+        ("hypercube", 20_000),
+        ("interference", 20_000),
+    ]
+    wide = found.query("circuits == 'wide'")
+    assert list(zip(wide["readout"], wide["shots"], strict=True)) == ways
+    trained = found.query("circuits == 'trained'")
+    assert list(zip(trained["readout"], trained["shots"], strict=True)) == [
+        ways[0],
+        ways[3],
+        *ways[5:],
+    ]
+    assert (found["tested"] == 6).all()
+
+
+def test_exact_execution_is_the_classical_layer(ran):
+    exact = rows(ran("table2")).query("readout == 'exact'")
+    assert (exact["agreement"] == 100).all()
+    assert (exact["executed"] == exact["classical"]).all()
+    assert (exact["n_circuits"] == 2).all()
+    assert (exact["n_shots"] == 0).all()
+
+
+def test_circuits_and_shots_of_an_image_are_those_of_both_sides(ran):
+    wide = rows(ran("table2")).query("circuits == 'wide'").set_index(["readout", "shots"])
+    counts = wide[["n_circuits", "n_shots"]]
+    assert counts.loc["tomography", 100].tolist() == [2 * 730, 2 * (729 * 100 + 2000)]
+    assert counts.loc[table2.OPEN, 100].tolist() == [2 * 729, 2 * 729 * 100]
+    assert counts.loc["hypercube", 20_000].tolist() == [2 * 8, 2 * (7 * 20_000 + 2000)]
+    assert counts.loc["interference", 20_000].tolist() == [2, 40_000]
+
+
+def test_what_is_read_with_its_sign_agrees(ran):
+    assert (rows(ran("table2")).query("readout != @table2.OPEN")["agreement"] > 60).all()
+
+
+def test_the_runner_of_every_execution():
+    assert isinstance(table2.runner("exact", 0, 0), StatevectorRunner)
+    noisy = table2.runner("FakeMontreal", 0, 3)
+    assert noisy == NoisyRunner(encoding=BrickwallEncoding(seed=3), seed=3, threads=1)
+    assert table2.runner("FakeMontreal, exact tree", 0, 0).encoding == TreeEncoding()
+    assert table2.runner("interference", 10_000, 0).readout == Interference(10_000)
+    assert table2.runner(table2.OPEN, 1024, 0).readout == Tomography(1024, 0)
+
+
+def test_two_body_circuits_take_the_place_of_the_layer(monkeypatch):
+    data = load_data("digits")
+    model = table2.CompactTNN(inputs=64, bond=2, classes=10, seed=0).double().eval()
+    monkeypatch.setattr(table2, "network", lambda *_: model)
+    _, found = table2.CIRCUITS["2-body"](data, "networks", 0, 1)
+    assert {place.width for place in found.left.ansatz.placements} <= {1, 2}
+    hidden = data.x_test[:5] @ found.to_dense()
+    assert np.isfinite(table2.logits(model, hidden)).all()
+
+
 # --- fig4
 
 
@@ -1139,6 +1221,8 @@ def test_rank_correlation_and_its_interval():
         ("table1", {"groups": ("O", "SU")}, "group='SU' is not known; use one of SO, O, U"),
         ("table1-costs", {"kinds": ("SU",)}, "kind 'SU' is not known; use SO, O, U"),
         ("table1-costs", {"depths": (0, 2)}, r"depths=\(0, 2\) must name numbers of 1 or more"),
+        ("table2", {"interference": (0,)}, r"interference=\(0,\) must be numbers of shots above 0"),
+        ("table2", {"rows": ("narrow",)}, "row 'narrow' is not known"),
         ("ablation", {"depths": (4, 8), "deepest": 6}, r"depths=\(4, 8\) must lie between 1 and"),
         ("aware", {"depths": (4, 2)}, "must be ascending, from 1 on"),
         ("aware", {"depths": (0, 1)}, "must be ascending, from 1 on"),

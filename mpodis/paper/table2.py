@@ -12,8 +12,11 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from torch import nn
@@ -31,7 +34,7 @@ from mpodis.nn import (
     train_classifier,
 )
 from mpodis.nn.linear import torch_generator
-from mpodis.paper.by_pieces import Experiment, Options, Panel, Piece
+from mpodis.paper.base import Experiment, Options, Panel, on_networks
 from mpodis.paper.implicit import mean_spread
 from mpodis.paper.networks import dataset, network, submodule
 from mpodis.quantum import (
@@ -47,22 +50,18 @@ from mpodis.quantum import (
     execute_layer,
 )
 from mpodis.structured import full_width_gates
+from mpodis.study import Study
 from mpodis.tables import Table
 
 __all__ = ["EXPERIMENT"]
 
-PAPER = {
-    ("wide", "exact"): 92.6,
-    ("wide", "tomography 1024"): 92.4,
-    ("trained", "exact"): 94.7,
-    ("trained", "tomography 1024"): 93.6,
-}
-"""Percent as published: matrices ("classical" there), and circuits read by tomography."""
-
-
+PAPER = {("wide", "tomography", 1024): 0.2, ("trained", "tomography", 1024): 1.1}
+"""Points that are lost as published, between its "classical" accuracy and that of tomography."""
 READOUTS = {"tomography": Tomography, "hypercube": Hypercube, "interference": Interference}
-OPEN = "sign open"
-TREE = "exact tree"
+OPEN = "tomography, sign open"
+NOISE = {"FakeMontreal": BrickwallEncoding().layers, "FakeMontreal, exact tree": 0}
+"""Layers of the encoding."""
+EXECUTION = ["circuits", "readout", "shots"]
 
 
 @dataclass(frozen=True)
@@ -77,12 +76,8 @@ class Table2(Options):
         Of those, how many run with noise.
     depth : int
         Layers of the 2-body circuits.
-    tomography : tuple of int
-        Shots in each setting.
-    interference : tuple of int
-        Shots in all.
-    hypercube : tuple of int
-        Shots in each setting.
+    tomography, hypercube, interference : tuple of int
+        Shots in each setting; of interference in all.
     rows : tuple of str
         Of "wide", "trained" and "2-body".
     """
@@ -106,81 +101,76 @@ class Table2(Options):
                 raise ValueError(f"{name}={getattr(self, name)} must be numbers of shots above 0")
 
 
-def _pieces(options: Table2) -> list[Piece]:
-    names = ("data", "data_dir", "networks", "images", "depth")
-    same = {k: getattr(options, k) for k in names}
-    found = []
-    for seed in options.range:
-        for row in options.rows:
-            for name, given in _executions(options, row).items():
-                arguments = {"seed": seed, "row": row, "name": name, "execution": given, **same}
-                words = name.replace(",", "").replace(" ", "-")
-                found.append(Piece(f"{row}-{words}-seed{seed}", _run, arguments))
-    return found
+def study(options: Table2) -> Study:
+    cases = []
+    for circuits in options.rows:
+        ways = [("exact", 0)]
+        for readout in READOUTS:
+            every = sorted(getattr(options, readout))
+            # how accuracy depends on shots is seen once, on the paper's circuits
+            for shots in every if circuits == "wide" else every[-1:]:
+                ways.append((readout, shots))
+                if circuits == "wide" and readout == "tomography":
+                    ways.append((OPEN, shots))
+        if circuits == "2-body":
+            ways += [(name, 0) for name in NOISE]
+        for readout, shots in ways:
+            images = options.noisy_images if readout in NOISE else options.images
+            names = dict(zip(EXECUTION, (circuits, readout, shots), strict=True))
+            cases.append({**names, "images": images})
+    return on_networks(
+        execution, options, name="table2", settings={"depth": options.depth}, cases=cases
+    )
 
 
-def _executions(options: Table2, row: str) -> dict[str, dict]:
-    """Name and settings of every way in which a row is executed."""
-    found: dict[str, dict] = {"exact": {"kind": "exact"}}
-    for kind in READOUTS:
-        every = sorted(getattr(options, kind))
-        # how accuracy depends on shots is seen once, on the paper's circuits
-        for shots in every if row == "wide" else every[-1:]:
-            found[f"{kind} {shots}"] = {"kind": kind, "shots": shots}
-            if row == "wide" and kind == "tomography":
-                found[f"tomography {shots}, {OPEN}"] = {"kind": kind, "shots": shots, "sign": 0}
-    if row == "2-body":
-        bricks = BrickwallEncoding().layers
-        for name, layers in (("FakeMontreal", bricks), (f"FakeMontreal, {TREE}", 0)):
-            found[name] = {"kind": "noise", "images": options.noisy_images, "encoding": layers}
-    return found
-
-
-def _runner(execution: dict, seed: int) -> Runner:
-    kind = execution["kind"]
-    if kind == "exact":
-        return StatevectorRunner(threads=1)
-    if kind == "noise":
-        layers = execution["encoding"]
-        encoding = BrickwallEncoding(layers, seed) if layers else TreeEncoding()
-        return NoisyRunner(encoding=encoding, seed=seed, threads=1)
-    sign = {"sign_shots": execution["sign"]} if "sign" in execution else {}
-    return ShotRunner(READOUTS[kind](execution["shots"], **sign), seed=seed, threads=1)
-
-
-def _run(*, data, data_dir, networks, images, depth, seed, row, name, execution) -> dict:
+def execution(
+    *, circuits, readout, shots, images, depth, seed, data, data_dir, networks
+) -> dict[str, Any]:
+    """Accuracy with the circuits executed, and as matrices."""
     given = dataset(data, data_dir)
-    model, factorization = CIRCUITS[row](given, networks, seed, depth)
-    count = execution.get("images") or images or len(given.x_test)
+    model, factorization = layer(circuits, data, data_dir, networks, seed, depth)
+    count = images or len(given.x_test)
     x, y = given.x_test[:count], given.y_test[:count]
-    classical = np.argmax(_logits(model, x @ factorization.to_dense()), 1)
+    classical = np.argmax(logits(model, x @ factorization.to_dense()), 1)
+    run = runner(readout, shots, seed)
     began = time.perf_counter()
-    hidden = execute_layer(factorization, x, runner=_runner(execution, seed))
+    hidden = execute_layer(factorization, x, runner=run)
     seconds = time.perf_counter() - began
-    executed = np.argmax(_logits(model, hidden), 1)
+    executed = np.argmax(logits(model, hidden), 1)
+    sides = (factorization.left.n, factorization.right.n)
     return {
-        "seed": seed,
-        "row": row,
-        "name": name,
-        "images": len(y),
+        "tested": len(y),
         "network": accuracy(model, x, y),
         "classical": 100 * float(np.mean(classical == y)),
         "executed": 100 * float(np.mean(executed == y)),
         "agreement": 100 * float(np.mean(executed == classical)),
-        "settings": _settings(execution, factorization),
-        "seconds": seconds,
+        "n_circuits": sum(map(run.n_circuits, sides)),
+        "n_shots": sum(map(run.n_shots, sides)),
+        "execution_seconds": seconds,
     }
 
 
-def _settings(execution: dict, factorization: Factorization) -> tuple[int, int]:
-    """Circuits and shots of one image, of both sides."""
-    runner = _runner(execution, 0)
-    sides = (factorization.left.n, factorization.right.n)
-    return sum(map(runner.n_circuits, sides)), sum(map(runner.n_shots, sides))
+def runner(readout: str, shots: int, seed: int) -> Runner:
+    if readout == "exact":
+        return StatevectorRunner(threads=1)
+    if readout in NOISE:
+        layers = NOISE[readout]
+        encoding = BrickwallEncoding(layers, seed) if layers else TreeEncoding()
+        return NoisyRunner(encoding=encoding, seed=seed, threads=1)
+    given = Tomography(shots, sign_shots=0) if readout == OPEN else READOUTS[readout](shots)
+    return ShotRunner(given, seed=seed, threads=1)
+
+
+@lru_cache(maxsize=4)
+def layer(
+    circuits: str, data: str, data_dir: str | None, networks: str, seed: int, depth: int
+) -> tuple[nn.Module, Factorization]:
+    """The network and the circuits of its layer, found once for all executions of a process."""
+    return CIRCUITS[circuits](dataset(data, data_dir), networks, seed, depth)
 
 
 @torch.no_grad()
-def _logits(model: nn.Module, hidden: np.ndarray) -> np.ndarray:
+def logits(model: nn.Module, hidden: np.ndarray) -> np.ndarray:
     """What the network makes of the outputs of its first layer."""
     head, norm = submodule(model, "head"), submodule(model, "norm")
     return head(torch.relu(norm(torch.from_numpy(hidden)))).numpy()
@@ -228,111 +218,69 @@ CIRCUITS: dict[str, Callable[[Dataset, str, int, int], tuple[nn.Module, Factoriz
 }
 
 
-def _rows(record: dict) -> dict[tuple[str, str], list[dict]]:
-    found: dict[tuple[str, str], list[dict]] = {}
-    for piece in record["pieces"].values():
-        found.setdefault((piece["row"], piece["name"]), []).append(piece)
-    return found
-
-
-def lost(pieces: list[dict]) -> list[float]:
-    """Points of accuracy that the execution costs, network by network."""
-    return [piece["classical"] - piece["executed"] for piece in pieces]
-
-
-def _tables(record: dict) -> list[Table]:
-    rows = []
-    for (row, name), pieces in _rows(record).items():
-        circuits, shots = pieces[0]["settings"]
-        images = pieces[0]["images"]
-        share = sum(p["executed"] for p in pieces) / len(pieces) / 100
-        rows.append(
-            (
-                row,
-                name,
-                mean_spread([p["network"] for p in pieces]),
-                mean_spread([p["classical"] for p in pieces]),
-                mean_spread([p["executed"] for p in pieces]),
-                mean_spread(lost(pieces)),
-                f"{196 * math.sqrt(share * (1 - share) / images):.2f}",
-                f"{sum(p['agreement'] for p in pieces) / len(pieces):.2f}",
-                images,
-                circuits,
-                f"{shots:,}",
-                PAPER.get((row, name)),
-            )
-        )
-    columns = ("circuits", "execution", "network %", "classical %", "executed %", "lost")
-    more = ("+- (95 %)", "agree %", "images", "settings", "shots", "paper %")
+def tables(frame: pd.DataFrame) -> list[Table]:
+    share = frame["executed"] / 100
+    known = 196 * (share * (1 - share) / frame["tested"]).map(math.sqrt)
+    frame = frame.assign(lost=frame["classical"] - frame["executed"], known=known)
+    percents = ["network", "classical", "executed", "lost"]
+    means = ["known", "agreement", "tested", "n_circuits", "n_shots"]
+    shown = frame.pivot_table(percents, EXECUTION, aggfunc=spread, sort=False).filter(percents)
+    numbers = frame.pivot_table(means, EXECUTION, sort=False).filter(means)
+    numbers = numbers.astype(dict.fromkeys(means[2:], int))
+    paper = pd.Series(PAPER, name="paper, lost").rename_axis(EXECUTION)
     return [
-        Table(
-            (*columns, *more),
-            rows,
-            title="test accuracy, mean +- standard deviation (least to most) over networks",
+        Table.from_dataframe(
+            shown.join(numbers).join(paper).rename(columns={"known": "+- (95 %)"}),
+            title="test accuracy (%), mean +- standard deviation (least to most) over networks",
             notes=(
                 "network: the trained one; classical: with the circuits in its place as a matrix",
-                "+-: of one network, by the number of images; settings and shots: of one image",
+                "+-: of one network, by the number of images; n_circuits, n_shots: of one image",
             ),
         )
     ]
 
 
-def _draw(record: dict, ax: Axes) -> Axes:
-    found = _rows(record)
-    for k, ((_, _), pieces) in enumerate(found.items()):
-        values = lost(pieces)
-        ax.plot(values, [k] * len(values), "o", color=f"C{k % 10}", alpha=0.6)
+def spread(values: pd.Series) -> str:
+    return mean_spread(values.tolist())
+
+
+def draw(frame: pd.DataFrame, ax: Axes) -> None:
+    names = frame["circuits"] + ", " + frame["readout"]
+    names += frame["shots"].map(lambda shots: f" {shots}" if shots else "")
+    labels = names.unique().tolist()
+    for k, name in enumerate(labels):
+        lost = (frame["classical"] - frame["executed"])[names == name]
+        ax.plot(lost, [k] * len(lost), "o", color=f"C{k % 10}", alpha=0.6)
     ax.axvline(0, color="0.6", lw=1)
-    ax.set_yticks(range(len(found)), [f"{row}, {name}" for row, name in found], fontsize="small")
+    ax.set_yticks(range(len(labels)), labels, fontsize="small")
     ax.set(xlabel="points of accuracy lost in the execution")
     ax.invert_yaxis()
-    return ax
 
 
-def _draw_shots(record: dict, ax: Axes) -> Axes:
+def draw_shots(frame: pd.DataFrame, ax: Axes) -> None:
     """Accuracy of the paper's circuits against the shots that an image takes."""
-    lines: dict[str, list[tuple[int, list[float]]]] = {}
-    for (row, name), pieces in _rows(record).items():
-        shots = pieces[0]["settings"][1]
-        if row == "wide" and shots:
-            kind = name.split()[0] + (f", {OPEN}" if OPEN in name else "")
-            lines.setdefault(kind, []).append((shots, [p["executed"] for p in pieces]))
-    for kind, points in lines.items():
-        shots, values = zip(*sorted(points), strict=True)
-        means, low, high = ([f(v) for v in values] for f in (lambda v: sum(v) / len(v), min, max))
-        (line,) = ax.plot(shots, means, "o-", label=kind)
-        ax.fill_between(shots, low, high, color=line.get_color(), alpha=0.15, lw=0)
-    classical = [
-        p["classical"] for (row, _), found in _rows(record).items() for p in found if row == "wide"
-    ]
-    if classical:
-        ax.axhline(sum(classical) / len(classical), color="0.6", lw=1, label="as a matrix")
-    if lines:
-        ax.legend(fontsize="small")
+    wide = frame.query("circuits == 'wide'")
+    for readout in (*READOUTS, OPEN):
+        each = wide.query("readout == @readout")
+        curve = each.pivot_table("executed", "n_shots", aggfunc=["mean", "min", "max"])
+        if len(curve):
+            curve = curve.droplevel(1, axis="columns")
+            (line,) = ax.plot(curve["mean"], "o-", label=readout)
+            style = {"color": line.get_color(), "alpha": 0.15, "lw": 0}
+            ax.fill_between(curve.index, curve["min"], curve["max"], **style)
+    ax.axhline(float(np.mean(wide["classical"])), color="0.6", lw=1, label="as a matrix")
     ax.set(xscale="log", xlabel="shots for an image (both circuits)", ylabel="test accuracy / %")
-    return ax
-
-
-def _finding(record: dict) -> str:
-    parts = [
-        f"{row}, {name}: {mean_spread(lost(pieces))}"
-        for (row, name), pieces in _rows(record).items()
-    ]
-    return (
-        "Points of accuracy lost against the same circuits as matrices, mean +- standard deviation "
-        f"(least to most) over {len(record['seeds'])} networks: {'; '.join(parts)}."
-    )
+    ax.legend(fontsize="small")
 
 
 EXPERIMENT = Experiment(
     name="table2",
     title="Circuits in the network, executed and read out (Table 2)",
     options=Table2,
-    pieces=_pieces,
-    tables=_tables,
-    finding=_finding,
+    study=study,
+    tabulate=tables,
     panels=(
-        Panel("lost", "Accuracy lost in the execution, network by network.", _draw),
-        Panel("shots", "Accuracy against shots; band: least to most of the networks.", _draw_shots),
+        Panel("lost", "Accuracy lost in the execution, network by network.", draw),
+        Panel("shots", "Accuracy against shots; band: least to most of the networks.", draw_shots),
     ),
 )
