@@ -1231,7 +1231,6 @@ def test_rank_correlation_and_its_interval():
         ("cores", {"core_bonds": (4,)}, r"begin below tnn_bond and compress_bond.* lower is 4"),
         ("cores", {"objectives": ("loss",)}, "objectives holds 'loss'; use one of overlap"),
         ("fig4", {"deepest": (3,)}, r"deepest=\(3,\) must hold one number of layers for each"),
-        ("fig4", {"depths": (0, 1)}, r"depths=\(0, 1\) must hold numbers, 1 or more"),
         ("fig4", {"dip_width": 7}, "dip_width=7 and dip_depth=6 must be among the widths"),
         ("planted", {"products": ("8 x 4",)}, "products holds '8 x 4'; write SITESxLAYERS"),
         ("planted", {"unitaries": ("0x4",)}, "unitaries holds '0x4'"),

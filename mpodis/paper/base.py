@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
@@ -23,7 +24,7 @@ from mpodis.tables import Table
 if TYPE_CHECKING:
     from mpodis.jobs.directory import JobDirectory
 
-__all__ = ["PLACES", "ROW", "Experiment", "Options", "Panel", "on_networks"]
+__all__ = ["PLACES", "ROW", "Experiment", "Options", "Panel", "finite", "on_networks"]
 
 T = TypeVar("T", bound=Options)
 
@@ -123,3 +124,8 @@ def on_networks(function: Callable[..., Any], options: Options, **of_study: Any)
     places = {n: getattr(options, n) for n in ("data", *PLACES) if n in takes}
     settings = {**places, **of_study.pop("settings", {})}
     return Study(function, settings=settings, seeds=list(options.range), neutral=PLACES, **of_study)
+
+
+def finite(counts: pd.Series) -> str:
+    """How many of the numbers are finite, for tables."""
+    return f"{np.isfinite(counts).sum()} of {len(counts)}"

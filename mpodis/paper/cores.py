@@ -44,15 +44,8 @@ COLUMNS = ("route", "core_bond", "numbers", "cx", "loss", *FIGURES[2:])
 class Cores(Options):
     """Bonds and depths, and how hard every run searches.
 
-    Attributes
-    ----------
-    tnn_bond, compress_bond : int
-        Bond dimensions of the two operators.
-    core_bonds : tuple of int
-        chi', ascending; of each operator those below its own.
-    depths, objectives
-    starts, explore, max_sweeps : int
-        See `disentangle`.
+    `tnn_bond` and `compress_bond` are those of the two operators, `core_bonds` chi', of each
+    operator those below its own; `starts`, `explore` and `max_sweeps` are those of `disentangle`.
     """
 
     seeds: int = 3
@@ -91,11 +84,7 @@ def study(options: Cores) -> Study:
         options,
         name="cores",
         cases=[
-            {
-                "layer": layer,
-                "bond": bond,
-                "core_bonds": [x for x in every if x < bond],
-            }
+            {"layer": layer, "bond": bond, "core_bonds": [x for x in every if x < bond]}
             for layer, bond in bonds.items()
         ],
         grid={"objective": options.objectives, "depth": [0, *options.depths]},

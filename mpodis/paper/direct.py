@@ -53,15 +53,8 @@ CASE = ["layer", "method"]
 class Direct(Options):
     """Depths of each of two circuits, and how hard every method searches.
 
-    Attributes
-    ----------
-    depths : tuple of int
-    core_bonds : tuple of int
-        chi' of the cores that are compared.
-    compress_bond : int
-        Bond dimension to which the dense layer is compressed.
-    starts, explore, max_sweeps : int
-        Of every method alike, see `disentangle`; a unitary gets as many starts and sweeps.
+    `core_bonds` are chi' of the cores that are compared, `compress_bond` that of the compressed
+    layer; `starts`, `explore` and `max_sweeps` are those of every method, see `disentangle`.
     """
 
     seeds: int = 3

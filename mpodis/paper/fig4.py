@@ -30,7 +30,7 @@ from mpodis.factorization import Factorization
 from mpodis.gates import gate_parameters, random_gate
 from mpodis.jobs.records import spread
 from mpodis.mpo import compress, mpo_to_dense, truncate
-from mpodis.paper.base import ROW, Experiment, Options, Panel, on_networks
+from mpodis.paper.base import ROW, Experiment, Options, Panel, finite, on_networks
 from mpodis.paper.networks import network
 from mpodis.quantum import BACKENDS, gate_cost
 from mpodis.study import Study
@@ -58,19 +58,10 @@ AGAINST_DEPTH = ("near identity", "scrambled")
 class Fig4(Options):
     """Widths of the gates, and how long either way takes.
 
-    Attributes
-    ----------
-    widths, deepest : tuple of int
-        Wires of a gate, and for each width the layers to which our circuits grow.
-    depths : tuple of int
-        Layers of the random circuits, as far as they have fewer than twice the parameters of
-        one gate on all wires.
-    sweeps : int
-        Of the paper's way.
-    start, starts, max_sweeps
-        Of ours, see `disentangle`.
-    dip_width, dip_depth, dip_sweeps : int
-        Where the dip is looked into, and with how many sweeps at the most.
+    Our circuits of a width grow to as many layers as `deepest` says; `start`, `starts` and
+    `max_sweeps` are those of `disentangle`. Random ones have `depths`, as far as they have fewer
+    than twice the parameters of one gate on all wires, and take `sweeps`. The dip is looked into
+    at `dip_width` and `dip_depth`, with up to `dip_sweeps`.
     """
 
     widths: tuple[int, ...] = (2, 3, 4, 5, 6)
@@ -86,9 +77,6 @@ class Fig4(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("widths", "depths", "deepest"):
-            if min(getattr(self, name), default=0) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must hold numbers, 1 or more")
         if len(self.widths) != len(self.deepest):
             raise ValueError(
                 f"deepest={self.deepest} must hold one number of layers for each of the "
@@ -183,10 +171,10 @@ def reached(frame: pd.DataFrame) -> pd.DataFrame:
 
     One column a device, one row a way, width and network.
     """
-    run = ["way", "width", "seed"]
-    every = frame.pivot_table(_devices(frame), run, aggfunc="size").index
-    there = frame.query("overlap >= @TARGET").pivot_table(_devices(frame), run, aggfunc="first")
-    return there.reindex(every).fillna(math.inf).query("way in @WAYS")
+    counts = frame[_devices(frame)].where(frame["overlap"] >= TARGET, math.inf)
+    run = frame[["way", "width", "seed"]]
+    reached = run.join(counts).pivot_table(list(counts), list(run), aggfunc="min")
+    return reached.query("way in @WAYS")
 
 
 def _dip(frame: pd.DataFrame) -> pd.DataFrame:
@@ -203,7 +191,7 @@ def tables(frame: pd.DataFrame) -> list[Table]:
     most = most.pivot_table(["fall", "depth"], curve[:2], aggfunc="last")
     gates = reached(frame)
     counts = gates.pivot_table(list(gates), ["width", "way"], aggfunc="median")
-    finite = gates.pivot_table(list(gates), ["width", "way"], aggfunc=_finite)
+    there = gates.pivot_table(list(gates), ["width", "way"], aggfunc=finite)
     dip = _dip(frame).pivot_table("overlap", ["width", "depth", "way", "sweeps"], aggfunc=spread)
     return [
         Table.from_dataframe(
@@ -219,7 +207,7 @@ def tables(frame: pd.DataFrame) -> list[Table]:
             title="how far the median overlap falls below that of a shallower circuit, and where",
         ),
         Table.from_dataframe(
-            counts.replace(math.inf, math.nan).join(finite.add_suffix(", networks")),
+            counts.replace(math.inf, math.nan).join(there.add_suffix(", networks")),
             title=f"two-qubit gates to an overlap of {TARGET:.0%}, median over all networks",
             notes=(
                 "one general gate of each width, times the number of gates of both circuits; a "
@@ -237,10 +225,6 @@ def tables(frame: pd.DataFrame) -> list[Table]:
     ]
 
 
-def _finite(counts: pd.Series) -> str:
-    return f"{np.isfinite(counts).sum()} of {len(counts)}"
-
-
 def draw_depth(frame: pd.DataFrame, ax: Axes, *, column: str, label: str) -> None:
     for width, way in product(_widths(frame), WAYS):
         each = frame.query("width == @width and way == @way")
@@ -253,18 +237,6 @@ def draw_depth(frame: pd.DataFrame, ax: Axes, *, column: str, label: str) -> Non
     ax.legend(fontsize="x-small", ncols=2)
 
 
-def draw_relation(frame: pd.DataFrame, ax: Axes) -> None:
-    for width, way in product(_widths(frame), WAYS):
-        each = frame.query("width == @width and way == @way")
-        name, marker = (f"{width}-body", "o") if way == "ours" else (None, "x")
-        style = {"color": f"C{width - 2}", "ms": 3, "alpha": 0.6}
-        ax.plot(each["s_avg"], each["overlap"], marker, label=name, **style)
-    ax.plot([], [], "kx", ms=3, label="random gates, core fixed")
-    ax.plot([], [], "ko", ms=3, label="ours, core updated")
-    ax.set(xlabel=r"$S_{avg}$ (nats)", ylabel="overlap f")
-    ax.legend(fontsize="x-small", ncols=2)
-
-
 def draw_gates(frame: pd.DataFrame, ax: Axes) -> None:
     gates = reached(frame)
     bars = list(product(WAYS, gates))
@@ -274,7 +246,7 @@ def draw_gates(frame: pd.DataFrame, ax: Axes) -> None:
         where = shown.index + 0.8 * ((k + 0.5) / len(bars) - 0.5)
         style = {"color": f"C{k % len(gates.columns)}", "alpha": 1.0 if way == "ours" else 0.4}
         found = ax.bar(where, shown, 0.8 / len(bars), label=f"{way}, {device}", **style)
-        ax.bar_label(found, counts.agg(_finite).tolist(), fontsize=4)
+        ax.bar_label(found, counts.agg(finite).tolist(), fontsize=4)
     ax.set_yscale("log")
     ax.set(xlabel="wires of a gate", ylabel=f"two-qubit gates to f = {TARGET:.0%}")
     ax.legend(fontsize="x-small", loc="upper left")
@@ -307,7 +279,6 @@ EXPERIMENT = Experiment(
             "Average bond entropy that the circuits leave, medians.",
             partial(draw_depth, column="s_avg", label=r"$S_{avg}$ (nats)"),
         ),
-        Panel("relation", "Overlap against entropy, every network and depth.", draw_relation),
         Panel(
             "gates",
             "Two-qubit gates to the paper's overlap; how many networks get there.",

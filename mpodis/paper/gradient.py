@@ -32,7 +32,7 @@ from mpodis.optimise.initial import first_core, place_initial_guess
 from mpodis.optimise.lbfgs import Lbfgs
 from mpodis.optimise.problem import Problem
 from mpodis.options import SearchOptions
-from mpodis.paper.base import ROW, Experiment, Options, Panel, on_networks
+from mpodis.paper.base import ROW, Experiment, Options, Panel, finite, on_networks
 from mpodis.paper.networks import network
 from mpodis.sites import site_tensors
 from mpodis.study import Study
@@ -328,10 +328,6 @@ def tables(frame: pd.DataFrame) -> list[Table]:
             ),
         ),
     ]
-
-
-def finite(counts: pd.Series) -> str:
-    return f"{np.isfinite(counts).sum()} of {len(counts)}"
 
 
 def of_all(true: pd.Series) -> str:

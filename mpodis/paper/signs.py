@@ -303,16 +303,6 @@ def draw_entropies(frame: pd.DataFrame, ax: Axes) -> None:
     ax.legend(fontsize="x-small")
 
 
-def draw_depths(frame: pd.DataFrame, ax: Axes) -> None:
-    """Median overlap lost against depth, of the largest bond dimension."""
-    last = frame.query("operators == 'random'").query("bond == bond.max()")
-    medians = last.pivot_table("overlap", "depth", "kind", "median")
-    for kind in KINDS:
-        ax.plot(1 - medians[kind], "o-", ms=5, label=KINDS[kind], **_style(kind))
-    ax.set(yscale="log", xlabel="layers", ylabel="1 - f, median", xticks=medians.index)
-    ax.legend(fontsize="x-small")
-
-
 EXPERIMENT = Experiment(
     name="signs",
     title="Operators of positive tensors against those of mixed signs (Sec. IV.1)",
@@ -325,11 +315,6 @@ EXPERIMENT = Experiment(
             "Overlap that is lacking against the entropy before, every operator. Filled: positive "
             "tensors; a mark for every bond dimension, and one for trained networks.",
             draw_entropies,
-        ),
-        Panel(
-            "depth",
-            "Medians by depth, random operators of the largest bond dimension.",
-            draw_depths,
         ),
     ),
 )

@@ -66,20 +66,9 @@ EXECUTION = ["circuits", "readout", "shots"]
 
 @dataclass(frozen=True)
 class Table2(Options):
-    """What is run.
+    """What is run: 2-body circuits of `depth` layers, and the first of the test images (0: all).
 
-    Attributes
-    ----------
-    images : int
-        Test images, the first ones; 0: all.
-    noisy_images : int
-        Of those, how many run with noise.
-    depth : int
-        Layers of the 2-body circuits.
-    tomography, hypercube, interference : tuple of int
-        Shots in each setting; of interference in all.
-    rows : tuple of str
-        Of "wide", "trained" and "2-body".
+    Shots of tomography and hypercube are those of each setting, of interference all.
     """
 
     seeds: int = 3
