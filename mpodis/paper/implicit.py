@@ -11,25 +11,30 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import partial
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from matplotlib.axes import Axes
 
-from mpodis.data import Dataset
+from mpodis.jobs.records import spread
 from mpodis.measures import entanglement
 from mpodis.nn import HybridLinear, MPOLinear, accuracy, train_classifier
 from mpodis.nn.linear import torch_generator
-from mpodis.nn.paper_networks import ARCHITECTURES, Architecture
-from mpodis.paper.by_pieces import Experiment, Options, Panel, Piece
-from mpodis.paper.networks import dataset
+from mpodis.nn.paper_networks import ARCHITECTURES
+from mpodis.paper.base import ROW, Experiment, Options, Panel, on_networks
+from mpodis.paper.networks import single_precision
+from mpodis.study import Study
 from mpodis.tables import Table
 
 __all__ = ["Implicit", "experiment", "mean_spread"]
 
 SIZE = 28
 """Side of the images of MNIST."""
+COUNTS = ["MPO", "gates", "BatchNorm", "dense", "all"]
+PAPER = ["paper: all", "paper %"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ class Implicit(Options):
     validate : bool
         Hold out a tenth of the training images (split seed 0) and report on them.
     device : str
-        "cpu", or a CUDA device, on which the `workers` are threads.
+        "cpu", or a CUDA device, where networks are trained one after the other.
     """
 
     seeds: int = 5
@@ -83,75 +88,66 @@ class Implicit(Options):
         return self.rows or tuple(ARCHITECTURES[self.name].rows)
 
 
-def _pieces(options: Implicit) -> list[Piece]:
-    given = ("data", "data_dir", "epochs", "learning_rate", "batch_size", "gates")
-    same = {k: getattr(options, k) for k in (*given, "mirrored", "validate", "device")}
-    return [
-        Piece(
-            f"{row.replace(' ', '-')}-seed{seed}",
-            train_row,
-            {"architecture": options.name, "row": row, "seed": seed, **same},
-        )
-        for seed in options.range
-        for row in options.chosen
-    ]
-
-
-@cache
-def _images(data: str, data_dir: str | None, mirrored: bool, validate: bool) -> Dataset:
-    """In single precision, read once by all threads of a process."""
-    images = dataset(data, data_dir, size=SIZE)
-    images = images.validation_split(0.1, seed=0) if validate else images
-    images = images.mirrored() if mirrored else images
-    return replace(
-        images,
-        x_train=images.x_train.astype(np.float32, copy=False),
-        x_test=images.x_test.astype(np.float32, copy=False),
+def study(name: str, options: Implicit) -> Study:
+    names = ("epochs", "learning_rate", "batch_size", "gates", "mirrored", "validate", "device")
+    return on_networks(
+        train_network,
+        options,
+        name=name,
+        cases=[{"architecture": options.name, "network": row} for row in options.chosen],
+        settings={key: getattr(options, key) for key in names},
     )
 
 
-def train_row(
+def train_network(
     *,
+    architecture: str,
+    network: str,
+    seed: int,
     data: str,
     data_dir: str | None,
-    architecture: str,
-    row: str,
-    seed: int,
     gates: float | None,
     mirrored: bool,
     validate: bool,
     device: str,
-    **recipe,
-) -> dict:
-    """Train one network of a table and say what came out."""
-    plan: Architecture = ARCHITECTURES[architecture]
-    images = _images(data, data_dir, mirrored, validate)
+    epochs: int,
+    learning_rate: float,
+    batch_size: int,
+) -> dict[str, Any]:
+    """Train one network of a table; a row for each of its layers."""
+    plan = ARCHITECTURES[architecture]
+    images = single_precision(data, data_dir, size=SIZE, validate=validate, mirrored=mirrored)
     order = plan.pixels(images.image_shape)
     if (order != np.arange(len(order))).any():
         images = replace(images, x_train=images.x_train[:, order], x_test=images.x_test[:, order])
     generator = torch_generator(seed)
-    model = plan.network(row, init_scale=gates, batch_size=recipe["batch_size"], seed=generator)
+    model = plan.network(network, init_scale=gates, batch_size=batch_size, seed=generator)
+    recipe = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size}
     model, training = train_classifier(model.to(device), images, **recipe, seed=generator)
+    entropies = [dict(zip(("s_avg", "s_max"), _entropies(x), strict=True)) for x in model.layers]
     return {
-        "row": row,
-        "seed": seed,
+        **model.counts(),
         "accuracy": accuracy(model, images.x_test, images.y_test),
         "train_accuracy": training.train_accuracy,
-        "losses": [round(loss, 5) for loss in training.losses],
-        "counts": model.counts(),
-        "entropies": [_entropies(layer) for layer in model.layers],
+        "losses": ("epoch", training.losses),
         "images": images.note,
         "device": torch.cuda.get_device_name(device) if device != "cpu" else "cpu",
+        ROW: [{"layer": k, **values} for k, values in enumerate(entropies, start=1)],
     }
 
 
-def _entropies(layer) -> list[tuple[float, float]]:
-    """S_k of the trained core in nats and the most that its bond dimension allows."""
+def _entropies(layer: Any) -> tuple[float, float]:
+    """S_avg of the trained core in nats and the most that its bond dimensions allow.
+
+    Means over the bonds above 1; NaN where there are none.
+    """
     core = layer.core if isinstance(layer, HybridLinear) else layer
-    if not isinstance(core, MPOLinear):
-        return []
-    found = entanglement(core.to_mpo()).entropies
-    return [(float(s), math.log(bond)) for s, bond in zip(found, core.bonds, strict=True)]
+    if not isinstance(core, MPOLinear) or max(core.bonds, default=1) == 1:
+        return math.nan, math.nan
+    found = zip(entanglement(core.to_mpo()).entropies, core.bonds, strict=True)
+    pairs = [(float(s), math.log(bond)) for s, bond in found if bond > 1]
+    s_avg, s_max = np.mean(pairs, axis=0).tolist()
+    return s_avg, s_max
 
 
 def mean_spread(values: Sequence[float], digits: int = 2) -> str:
@@ -165,94 +161,54 @@ def mean_spread(values: Sequence[float], digits: int = 2) -> str:
     )
 
 
-def by_row(record: dict) -> dict[str, list[dict]]:
-    """Pieces of every row, in the order of the seeds."""
-    found: dict[str, list[dict]] = {}
-    for piece in record["pieces"].values():
-        found.setdefault(piece["row"], []).append(piece)
+def tables(frame: pd.DataFrame) -> list[Table]:
+    plan, once = ARCHITECTURES[frame["architecture"].iloc[0]], frame.query("layer == 1")
+    counts = once.pivot_table(COUNTS, "network", aggfunc="first", sort=False).filter(COUNTS)
+    figures = ["accuracy", "train_accuracy"]
+    scores = once.pivot_table(figures, "network", aggfunc=mean_spread, sort=False)
+    paper = pd.DataFrame([plan.paper.get(row, (None, None)) for row in counts.index])
+    paper = paper.set_axis(PAPER, axis=1).set_axis(counts.index).astype({PAPER[0]: "Int64"})
+    plain = {bonds: row for row, (bonds, circuits) in plan.rows.items() if not circuits}
+    by_seed = once.pivot_table("accuracy", "seed", "network", sort=False)
+    pairs = {row: plain[bonds] for row, (bonds, circuits) in plan.rows.items() if circuits}
+    pairs = {row: other for row, other in pairs.items() if {row, other} <= {*by_seed}}
+    found = [
+        Table.from_dataframe(
+            counts.join(scores).join(paper),
+            title="accuracy in percent, mean +- standard deviation (least to most) over seeds",
+            notes=(
+                frame["images"].iloc[0],
+                "the paper's figures are of one run, or of the best of several; it does not say",
+            ),
+        )
+    ]
+    if "s_max" in frame:
+        title = "entropy of the trained cores in nats, mean over bonds above 1 and seeds"
+        index = ["network", "layer"]
+        means = frame.pivot_table(["s_avg", "s_max"], index, aggfunc="mean", sort=False).dropna()
+        means["ratio"] = means["s_avg"] / means["s_max"]
+        found.append(Table.from_dataframe(means, title=title))
+    if pairs:
+        title = "gained by circuits around the same core, seed by seed, median (least to most)"
+        gained = pd.DataFrame({row: by_seed[row] - by_seed[other] for row, other in pairs.items()})
+        lower = (gained < 0).sum().map(lambda count: f"{count} of {len(gained)}")
+        gains = pd.DataFrame({"accuracy": gained.apply(spread, digits=2), "lower": lower})
+        found.append(Table.from_dataframe(gains.rename_axis("network"), title=title))
     return found
 
 
-def _architecture(record: dict) -> Architecture:
-    options = record["options"]
-    return ARCHITECTURES[options.get("architecture") or options["data"]]
-
-
-def _tables(record: dict) -> list[Table]:
-    paper, rows = _architecture(record).paper, []
-    for row, pieces in by_row(record).items():
-        counts = pieces[0]["counts"]
-        published = paper.get(row, (None, None))
-        rows.append(
-            (
-                row,
-                counts["MPO"],
-                counts["gates"],
-                counts["BatchNorm"],
-                counts["dense"],
-                counts["all"],
-                mean_spread([p["accuracy"] for p in pieces]),
-                mean_spread([p["train_accuracy"] for p in pieces]),
-                *published,
-            )
-        )
-    part = "held-out training images" if record["options"].get("validate") else "test images"
-    columns = ("network", "MPO", "gates", "BatchNorm", "dense", "all")
-    return [
-        Table(
-            (*columns, "accuracy %", "on training images %", "paper: all", "paper %"),
-            rows,
-            title=f"accuracy on {part}, mean +- standard deviation (least to most) over seeds",
-            notes=(
-                f"{next(iter(record['pieces'].values()))['images']}",
-                "the paper's figures are of one run, or of the best of several; it does not say",
-            ),
-        ),
-        _entropy_table(record),
-    ]
-
-
-def _entropy_table(record: dict) -> Table:
-    rows = []
-    for row, pieces in by_row(record).items():
-        for k in range(len(pieces[0]["entropies"])):
-            pairs = [pair for p in pieces for pair in p["entropies"][k] if pair[1] > 0]
-            if pairs:
-                mean, most = (statistics.mean(column) for column in zip(*pairs, strict=True))
-                rows.append((row, k + 1, f"{mean:.3f}", f"{most:.3f}", f"{mean / most:.2f}"))
-    return Table(
-        ("network", "layer", "S_avg", "S_max", "ratio"),
-        rows,
-        title="entropy of the trained cores in nats, mean over bonds above 1 and seeds",
-    )
-
-
-def _draw(record: dict, ax: Axes) -> Axes:
-    paper = _architecture(record).paper
-    for k, (row, pieces) in enumerate(by_row(record).items()):
-        count = pieces[0]["counts"]["all"]
-        values = [p["accuracy"] for p in pieces]
-        ax.plot([count] * len(values), values, "o", color=f"C{k}", alpha=0.4, ms=4)
-        ax.plot(count, statistics.mean(values), "_", color=f"C{k}", ms=18, mew=2, label=row)
-        if row in paper and not record["options"].get("validate"):
-            ax.plot(*paper[row], "*", color=f"C{k}", ms=9)
-    part = "held-out" if record["options"].get("validate") else "test"
-    ax.set(xlabel="parameters", ylabel=f"{part} accuracy (%)")
+def draw(frame: pd.DataFrame, ax: Axes) -> None:
+    paper = ARCHITECTURES[frame["architecture"].iloc[0]].paper
+    once = frame.query("layer == 1")
+    for k, network in enumerate(once["network"].unique()):
+        each = once.query("network == @network")
+        values, count = each["accuracy"], each["all"]
+        ax.plot(count, values, "o", color=f"C{k}", alpha=0.4, ms=4)
+        ax.plot(count.iloc[0], values.mean(), "_", color=f"C{k}", ms=18, mew=2, label=network)
+        if network in paper:
+            ax.plot(*paper[network], "*", color=f"C{k}", ms=9)
+    ax.set(xlabel="parameters", ylabel="accuracy (%)")
     ax.legend(fontsize="x-small")
-    return ax
-
-
-def _finding(record: dict) -> str:
-    parts = []
-    for row, pieces in by_row(record).items():
-        values = [p["accuracy"] for p in pieces]
-        parts.append(f"{row} ({pieces[0]['counts']['all']}) {mean_spread(values)}")
-    o = record["options"]
-    part = "held-out training" if o.get("validate") else "test"
-    return (
-        f"Accuracy in percent on {part} images, mean +- standard deviation (least to most) over "
-        f"{len(record['seeds'])} seeds, parameters in brackets: {'; '.join(parts)}."
-    )
 
 
 def experiment(name: str, title: str, options: type[Implicit]) -> Experiment:
@@ -261,14 +217,13 @@ def experiment(name: str, title: str, options: type[Implicit]) -> Experiment:
         name=name,
         title=title,
         options=options,
-        pieces=_pieces,
-        tables=_tables,
-        finding=_finding,
+        study=partial(study, name),
+        tabulate=tables,
         panels=(
             Panel(
                 "accuracy",
                 "Accuracy against parameters: points are seeds, bars their means, stars the paper.",
-                _draw,
+                draw,
             ),
         ),
         trains=False,

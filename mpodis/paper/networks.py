@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ __all__ = [
     "TNN_BOND",
     "dataset",
     "network",
+    "single_precision",
     "submodule",
     "tnn_from_weights",
     "train",
@@ -32,6 +35,27 @@ TNN_BOND = 2
 def dataset(data: str, data_dir: str | None, *, size: int = 8) -> Dataset:
     """Data by name; only MNIST comes in sizes."""
     return load_data(data, size=size if data == "mnist" else None, data_dir=data_dir)
+
+
+@cache
+def single_precision(
+    data: str,
+    data_dir: str | None,
+    *,
+    size: int = 8,
+    validate: bool = False,
+    mirrored: bool = False,
+) -> Dataset:
+    """Images to train on, read once by a process.
+
+    With `validate` a tenth of the training images is the test part (split seed 0), with `mirrored`
+    the mirror images are trained on, too.
+    """
+    images = dataset(data, data_dir, size=size)
+    images = images.validation_split(0.1, seed=0) if validate else images
+    images = images.mirrored() if mirrored else images
+    parts = {name: getattr(images, name) for name in ("x_train", "x_test")}
+    return replace(images, **{k: x.astype(np.float32, copy=False) for k, x in parts.items()})
 
 
 def network_file(networks: str, data: str, seed: int) -> Path:

@@ -70,6 +70,8 @@ def _computed(study: Study, options: Options, directory: JobDirectory, progbar: 
     """Run a study in its folder of the run directory; the seconds of all cases together."""
     folder = directory.path / study.name
     workers = min(options.workers, joblib.cpu_count())
+    if getattr(options, "device", "cpu") != "cpu":
+        workers = 1  # one process has the device
     study.run(folder, n_jobs=workers, retry=True, progbar=progbar)
     failures = study.failures().rows
     if failures:
