@@ -5,7 +5,6 @@ import math
 import re
 from functools import cache
 from pathlib import Path
-from statistics import mean, stdev
 
 import numpy as np
 import pandas as pd
@@ -57,7 +56,6 @@ def rows(page):
         ).tables
         for table in tables(record):
             found += [" ".join(map(str, row)) for row in (*table.rows, [table.title])]
-        found += MORE.get(page, lambda record: [])(record)
     for name in re.findall(r"\.\./records/([\w-]+)\.csv", text(page)):
         found += study_rows(name)
     return tuple(found + PREDICTED.get(page, list)())
@@ -175,15 +173,6 @@ def _growing(frame):
 
 
 FITS = {"depth": _growing, "engines": lambda frame: _laws(frame) + _ratios(frame)}
-
-
-def _accuracies(record):
-    """Of the networks before anything is replaced."""
-    values = [p["original"] for name, p in record["pieces"].items() if name.startswith("mpo-")]
-    return [f"{mean(values):.2f} +- {stdev(values):.2f}"]
-
-
-MORE = {"healing": _accuracies}
 
 
 def close(here, there):

@@ -9,12 +9,11 @@ begin at their final size. All fits minimise the error of the layer's outputs.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from statistics import mean
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from torch import nn
@@ -32,9 +31,9 @@ from mpodis.nn import (
     train_classifier,
 )
 from mpodis.nn.monarch_linear import MonarchLinear
-from mpodis.paper.by_pieces import Experiment, Options, Panel, Piece
+from mpodis.paper.base import ROW, Experiment, Options, Panel, on_networks
 from mpodis.paper.implicit import mean_spread
-from mpodis.paper.networks import dataset, submodule, trained_dense
+from mpodis.paper.networks import single_precision, submodule, trained_dense
 from mpodis.paper.replacements import SO4, bricks, gate_count
 from mpodis.structured import (
     bond_for,
@@ -44,6 +43,7 @@ from mpodis.structured import (
     mpo_parameters,
     rank_for,
 )
+from mpodis.study import Study
 from mpodis.tables import Table
 
 __all__ = ["EXPERIMENT"]
@@ -87,32 +87,28 @@ class Healing(Options):
     validate: bool = False
 
 
-def _pieces(options: Healing) -> list[Piece]:
-    names = ("data", "data_dir", "networks", "share", "depth", "epochs", "learning_rate")
-    same = {k: getattr(options, k) for k in (*names, "batch_size", "max_sweeps", "validate")}
-    return [
-        Piece(f"{name}-seed{seed}", work, {"seed": seed, **same})
-        for seed in options.range
-        for name, work in (("mpo", _mpo), ("low-rank", _low_rank), ("monarch", _monarch))
-    ]
+def study(options: Healing) -> Study:
+    names = ("epochs", "learning_rate", "batch_size")
+    settings = {
+        name: getattr(options, name) for name in ("share", "depth", "max_sweeps", "validate")
+    }
+    return on_networks(
+        accuracies,
+        options,
+        name="healing",
+        grid={"way": list(WAYS)},
+        settings=settings | {"recipe": {name: getattr(options, name) for name in names}},
+    )
 
 
 @dataclass(frozen=True)
-class _Setting:
+class Setting:
     """A trained network, its images, and how to train on."""
 
     images: Dataset
     model: nn.Module
-    recipe: dict
+    recipe: dict[str, Any]
     seed: int
-
-    @classmethod
-    def of(cls, data, data_dir, networks, seed, validate, **recipe) -> _Setting:
-        images = dataset(data, data_dir, size=28)
-        model = trained_dense(images, networks, seed, hidden=HIDDEN).float()
-        images = images.validation_split(0.1, seed=0) if validate else images
-        images = replace(images, **{k: getattr(images, k).astype(np.float32) for k in _PARTS})
-        return cls(images, model, recipe, seed)
 
     @property
     def shapes(self) -> dict[str, tuple[int, int]]:
@@ -120,7 +116,7 @@ class _Setting:
         weights = {name: submodule(self.model, name).weight for name in PLACES}
         return {name: (weight.shape[1], weight.shape[0]) for name, weight in weights.items()}
 
-    def padded(self) -> _Setting:
+    def padded(self) -> Setting:
         """The same on images with an empty frame, so that rows and columns are qubits."""
         height, width = self.images.image_shape
         sides = [1 << (side - 1).bit_length() for side in (height, width)]
@@ -133,11 +129,8 @@ class _Setting:
             wide[:, place] = rows
             return wide
 
-        images = replace(
-            self.images,
-            image_shape=tuple(sides),
-            **{k: framed(getattr(self.images, k)) for k in _PARTS},
-        )
+        parts = {name: framed(getattr(self.images, name)) for name in ("x_train", "x_test")}
+        images = replace(self.images, image_shape=tuple(sides), **parts)
         first = submodule(self.model, PLACES[0])
         wide: Any = nn.utils.skip_init(nn.Linear, sides[0] * sides[1], first.out_features)
         with torch.no_grad():
@@ -148,18 +141,20 @@ class _Setting:
     def score(self, model: nn.Module) -> float:
         return accuracy(model.eval(), self.images.x_test, self.images.y_test)
 
-    def healed(self, model: nn.Module, turn: int) -> nn.Module:
-        model, _ = train_classifier(model, self.images, seed=2 * self.seed + turn, **self.recipe)
-        return model
+    def row(self, method: str, model: nn.Module, turns: tuple[int, ...]) -> dict[str, Any]:
+        """Accuracy as it is, and trained on in turns, which changes the model."""
+        before, parameters = self.score(model), _layers(model)
+        for turn in turns:
+            seed = 2 * self.seed + turn
+            model, _ = train_classifier(model, self.images, seed=seed, **self.recipe)
+        healed = self.score(model)
+        return {"method": method, "parameters": parameters, "before": before, "healed": healed}
 
     def moment(self, model: nn.Module, name: str) -> np.ndarray:
         return collect_activations(model, name, self.images.x_train[:SEEN]).covariance
 
 
-_PARTS = ("x_train", "x_test")
-
-
-def _sizes(shapes: dict, share: float, depth: int) -> dict[str, tuple[Legs, int, int]]:
+def sizes_of(shapes: dict, share: float, depth: int) -> dict[str, tuple[Legs, int, int]]:
     """Legs of every layer, the bond that its share pays for, and parameters at half of it."""
     found = {}
     for name, shape in shapes.items():
@@ -170,29 +165,31 @@ def _sizes(shapes: dict, share: float, depth: int) -> dict[str, tuple[Legs, int,
     return found
 
 
-def _prepared(given: dict) -> tuple[_Setting, dict]:
-    share, depth = given.pop("share"), given.pop("depth")
-    given.pop("max_sweeps")
-    setting = _Setting.of(**given)
-    return setting, _sizes(setting.shapes, share, depth)
+def accuracies(
+    *, way, seed, data, data_dir, networks, share, depth, max_sweeps, validate, recipe
+) -> dict[str, Any]:
+    """A network with its hidden layers replaced in one way, as fitted and healed."""
+    whole = single_precision(data, data_dir, size=28)
+    model = trained_dense(whole, networks, seed, hidden=HIDDEN).float()
+    images = single_precision(data, data_dir, size=28, validate=validate)
+    setting = Setting(images, model, recipe, seed)
+    sizes = sizes_of(setting.shapes, share, depth)
+    found = {"original": setting.score(model)}
+    found |= {"dense": sum(rows * columns for rows, columns in setting.shapes.values())}
+    search = {"depth": depth, "max_sweeps": max_sweeps} if way == "mpo" else {}
+    return {**found, ROW: WAYS[way](setting, sizes, **search)}
 
 
-def _mpo(**given) -> dict:
+def by_mpos(setting: Setting, sizes: dict, *, depth: int, max_sweeps: int) -> list[dict]:
     """MPOs, healed; from there on with circuits, and without."""
-    depth, max_sweeps, seed = given["depth"], given["max_sweeps"], given["seed"]
-    setting, sizes = _prepared(dict(given))
-    original, shapes = setting.score(setting.model), setting.shapes
     setting = setting.padded()
     seen = setting.images.x_train[:SEEN]
     first = compress_module(
         setting.model, {name: bond for name, (_, bond, _) in sizes.items()}, inputs=seen, tol=TOL
     )
-    result = {"seed": seed, "original": original, "images": setting.images.note}
-    result["dense"] = sum(rows * columns for rows, columns in shapes.values())
-    result["compressed"] = _measured(setting, first, _layers(first), lambda m: setting.healed(m, 0))
-
-    hybrid = first
-    for name, (legs, bond, _) in sizes.items():
+    rows = [setting.row("compressed", first, (0,))]  # heals it in place
+    hybrid = plain = first
+    for name, (legs, bond, count) in sizes.items():
         hybrid, _ = disentangle_module(
             hybrid,
             name,
@@ -202,23 +199,17 @@ def _mpo(**given) -> dict:
             max_bond=max(1, bond // 2),
             init="identity",
             max_sweeps=max_sweeps,
-            seed=seed,
+            seed=setting.seed,
         )
-    plain = first
-    for name, (legs, _, count) in sizes.items():
-        own = submodule(plain, name)
-        bond = bond_for(count, legs)
-        metric = setting.moment(plain, name)
-        core = fit_core(own.to_mpo(), max_bond=bond, metric=metric, tol=TOL)
+        own, metric = submodule(plain, name), setting.moment(plain, name)
+        core = fit_core(own.to_mpo(), max_bond=bond_for(count, legs), metric=metric, tol=TOL)
         layer = MPOLinear.from_mpo(core, shape=(own.inputs, own.outputs), bias=own.bias.detach())
         plain = replace_layer(plain, name, layer)
-    for key, model in (("circuits", hybrid), ("plain MPO", plain)):
-        result[key] = _measured(setting, model, _layers(model), lambda m: setting.healed(m, 1))
-    return result
+    rows.append(setting.row("circuits", hybrid, (1,)))
+    return [*rows, setting.row("plain MPO", plain, (1,))]
 
 
-def _low_rank(**given) -> dict:
-    setting, sizes = _prepared(dict(given))
+def by_low_rank(setting: Setting, sizes: dict) -> list[dict]:
     model = setting.model
     for name, (_, _, count) in sizes.items():
         layer = submodule(model, name)
@@ -229,7 +220,7 @@ def _low_rank(**given) -> dict:
         root = np.sqrt(values[:rank])
         pair = [left[:, :rank] * root, root[:, None] * right[:rank]]
         model = replace_layer(model, name, _factors(pair, layer.bias))
-    return _alone("low rank", setting, model)
+    return [setting.row("low rank", model, (0, 1))]
 
 
 def _factors(pair: list[np.ndarray], bias: torch.Tensor) -> nn.Sequential:
@@ -244,9 +235,8 @@ def _factors(pair: list[np.ndarray], bias: torch.Tensor) -> nn.Sequential:
     return nn.Sequential(*parts)
 
 
-def _monarch(**given) -> dict:
+def by_monarch(setting: Setting, sizes: dict) -> list[dict]:
     """The size of least loss after one SVD a block, fitted, of those that cost enough."""
-    setting, sizes = _prepared(dict(given))
     model = setting.model
     for name, (_, _, count) in sizes.items():
         layer = submodule(model, name)
@@ -266,20 +256,10 @@ def _monarch(**given) -> dict:
         )
         own = MonarchLinear(fitted.matrix, size.legs, bias=layer.bias.detach(), **options)
         model = replace_layer(model, name, own)
-    return _alone("Monarch", setting, model)
+    return [setting.row("Monarch", model, (0, 1))]
 
 
-def _alone(name: str, setting: _Setting, model: nn.Module) -> dict:
-    """Trained for as long as what is compressed and then disentangled, in two turns, too."""
-
-    def healed(model: nn.Module) -> nn.Module:
-        return setting.healed(setting.healed(model, 0), 1)
-
-    result = {"seed": setting.seed, "original": setting.score(setting.model)}
-    return result | {
-        "images": setting.images.note,
-        name: _measured(setting, model, _layers(model), healed),
-    }
+WAYS = {"mpo": by_mpos, "low rank": by_low_rank, "Monarch": by_monarch}
 
 
 def _layers(model: nn.Module) -> int:
@@ -295,102 +275,58 @@ def _layers(model: nn.Module) -> int:
     return total
 
 
-def _measured(
-    setting: _Setting, model: nn.Module, count: int, heal: Callable[[nn.Module], nn.Module]
-) -> dict:
-    before = setting.score(model)
-    return {"parameters": count, "before": before, "healed": setting.score(heal(model))}
-
-
-METHODS = ("compressed", "circuits", "plain MPO", "low rank", "Monarch")
-
-
-def lost(record: dict, method: str, when: str) -> list[float]:
-    """Points of accuracy below the dense network, seed by seed."""
+def tables(frame: pd.DataFrame) -> list[Table]:
+    lost = frame[["before", "healed"]].rsub(frame["original"], axis=0)
+    found = frame.assign(**{"as fitted": lost["before"], "healed": lost["healed"]})
+    shown = ["parameters", "as fitted", "healed"]
+    how: dict[Any, Any] = dict.fromkeys(shown[1:], mean_spread) | {"parameters": "first"}
+    points = found.pivot_table(shown, "method", aggfunc=how, sort=False).filter(shown)
+    how = {"original": mean_spread, "dense": "first"}
+    dense = frame.query("way == way.iloc[0] and method == method.iloc[0]")
+    dense = dense.pivot_table([*how], "way", aggfunc=how).reset_index(drop=True)
     return [
-        piece["original"] - piece[method][when]
-        for piece in record["pieces"].values()
-        if method in piece
-    ]
-
-
-def _counts(record: dict, method: str) -> int:
-    return next(p[method]["parameters"] for p in record["pieces"].values() if method in p)
-
-
-def _tables(record: dict) -> list[Table]:
-    originals = {p["seed"]: p["original"] for p in record["pieces"].values()}
-    dense = next(p["dense"] for p in record["pieces"].values() if "dense" in p)
-    rows = [
-        (
-            method,
-            _counts(record, method),
-            mean_spread(lost(record, method, "before")),
-            mean_spread(lost(record, method, "healed")),
-        )
-        for method in METHODS
-    ]
-    options = record["options"]
-    part = "held-out" if options.get("validate") else "test"
-    return [
-        Table(
-            ("hidden layers as", "parameters", "lost", "lost after healing"),
-            rows,
-            title=f"points of {part} accuracy lost, mean +- standard deviation (least to most)",
+        Table.from_dataframe(
+            points,
+            title="points of accuracy lost, mean +- standard deviation (least to most)",
             notes=(
-                f"dense: {mean_spread(list(originals.values()))} %, {dense:,} weights in the "
-                "hidden layers",
-                "compressed: MPOs, healed for "
-                f"{options['epochs']} epochs; circuits and plain MPO: fitted to them, healed for "
-                "as many; low rank and Monarch: fitted to the dense layers, healed for twice as "
-                "many",
-                next(iter(record["pieces"].values()))["images"],
+                "compressed: MPOs, healed; circuits and plain MPO: fitted to them, healed for as "
+                "long; low rank and Monarch: fitted to the dense layers, healed for twice as long",
             ),
-        )
+        ),
+        Table.from_dataframe(
+            dense.set_index("dense"), title="the dense networks: weights, accuracy (%)"
+        ),
     ]
 
 
-def _draw(record: dict, ax: Axes) -> Axes:
-    for k, method in enumerate(METHODS):
-        for when, fill in (("before", "none"), ("healed", f"C{k}")):
-            values = lost(record, method, when)
-            where = np.full(len(values), k) + (0.12 if when == "healed" else -0.12)
+def draw(frame: pd.DataFrame, ax: Axes) -> None:
+    found = frame.groupby("method", sort=False)
+    for k, (_, each) in enumerate(found):
+        for when, shift, fill in (("before", -0.12, "none"), ("healed", 0.12, f"C{k}")):
+            lost = each["original"] - each[when]
             label = None if k else {"before": "as fitted", "healed": "healed"}[when]
-            ax.plot(where, values, "o", color=f"C{k}", mfc=fill, ms=5, alpha=0.7, label=label)
+            style = {"color": f"C{k}", "mfc": fill, "ms": 5, "alpha": 0.7, "label": label}
+            ax.plot([k + shift] * len(lost), lost, "o", **style)
     ax.set_yscale("symlog", linthresh=1)
     for target, style in ((0.5, ":"), (1.0, "--")):
         ax.axhline(target, color="0.6", lw=1, ls=style)
-    names = [f"{method}\n{_counts(record, method):,}" for method in METHODS]
-    ax.set_xticks(range(len(METHODS)), names, fontsize="small")
+    names = [f"{method}\n{count:,}" for method, count in found["parameters"].first().items()]
+    ax.set_xticks(range(len(names)), names, fontsize="small")
     ax.set(ylabel="points of accuracy lost")
     ax.legend(fontsize="small")
-    return ax
-
-
-def _finding(record: dict) -> str:
-    parts = []
-    for method in METHODS:
-        before, healed = (lost(record, method, when) for when in ("before", "healed"))
-        count = f"{_counts(record, method):,} parameters"
-        parts.append(f"{method} ({count}) {mean(before):.2f}, healed {mean_spread(healed)}")
-    return (
-        f"Points of accuracy lost, means over {len(record['seeds'])} networks, as fitted and "
-        f"healed: {'; '.join(parts)}."
-    )
 
 
 EXPERIMENT = Experiment(
     name="healing",
     title="Dense networks compressed, disentangled and trained on",
     options=Healing,
-    pieces=_pieces,
-    tables=_tables,
-    finding=_finding,
+    study=study,
+    tabulate=tables,
     panels=(
         Panel(
             "lost",
             "Accuracy lost by every network as fitted (open) and healed; lines at .5 and 1 point.",
-            _draw,
+            draw,
         ),
     ),
     trains=False,
