@@ -1,4 +1,4 @@
-"""Circuits trained inside a network: what `trained` measures, and how its record is read."""
+"""Circuits trained inside a network: what the cases of `trained` measure."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import copy
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import replace
-from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn.functional import cross_entropy
 
 from mpodis.circuit.ansatz import brickwall
@@ -34,27 +34,8 @@ from mpodis.nn.adam_steps import adam_steps
 from mpodis.nn.hybrid_network import HybridNetwork, LayerSpec
 from mpodis.nn.linear import torch_generator
 from mpodis.nn.triangular_gates import TriangularCircuitLayer
-from mpodis.paper.networks import dataset, network
 
-__all__ = [
-    "CUT",
-    "DRAWS",
-    "PLACES",
-    "RECIPES",
-    "SEEN",
-    "beginning",
-    "chosen",
-    "drawn",
-    "gains",
-    "gradients",
-    "gradients_by_draw",
-    "layer_gradients",
-    "mean_log",
-    "new_network",
-    "shape_of",
-    "train_depth",
-    "train_start",
-]
+__all__ = ["CUT", "DRAWS", "RECIPES", "gradients_of_draw", "train_depth", "train_start"]
 
 CUT = 4
 """Layers between two cuts."""
@@ -71,18 +52,6 @@ DRAWS = {
     "triangular, uniform 0 to 1": ("triangular", None),
 }
 """Exponent, and scale of the entries of t: ways to draw the gates, see `TriangularCircuitLayer`."""
-
-
-@cache
-def _images(data: str, data_dir: str | None, validate: bool) -> Dataset:
-    """In single precision, read once by a process."""
-    images = dataset(data, data_dir)
-    images = images.validation_split(0.1, seed=0) if validate else images
-    return replace(
-        images,
-        x_train=images.x_train.astype(np.float32, copy=False),
-        x_test=images.x_test.astype(np.float32, copy=False),
-    )
 
 
 def new_network(
@@ -149,33 +118,26 @@ def shape_of(circuits: Sequence[CircuitLayer]) -> dict[str, float]:
     return {"distance": statistics.mean(distances), "condition": max(conditions)}
 
 
-def gradients_by_draw(
-    *, data: str, data_dir: str | None, validate: bool, depths: Sequence[int], seed: int
-) -> dict:
-    """Gradients before any training, for other ways to draw the gates than those trained."""
-    images, found = _images(data, data_dir, validate), []
-    x, y = images.x_train[:SEEN], images.y_train[:SEEN]
-    for draw, (exponent, scale) in DRAWS.items():
-        for depth in depths:
-            model = new_network(exponent, depth, cut=False, scale=scale, batch=SEEN, seed=seed)
-            circuits = _circuits(model)
-            row = {"draw": draw, "depth": depth, "gradients": layer_gradients(model, x, y)}
-            found.append(row | shape_of(circuits))
-    return {"kind": "draws", "seed": seed, "rows": found, "images": images.note}
+def at_start(model: HybridNetwork, images: Dataset) -> dict[str, float]:
+    """Gradients of the layers of gates, see `layer_gradients`, and the shape of the circuits.
+
+    Layers are those of both circuits as x meets them; the median one is the last before the core.
+    """
+    found = layer_gradients(model, images.x_train[:SEEN], images.y_train[:SEEN])
+    ends = {"first": found[0], "median": found[len(found) // 2 - 1], "last": found[-1]}
+    return ends | shape_of(_circuits(model))
+
+
+def gradients_of_draw(images: Dataset, draw: str, depth: int, seed: int) -> list[dict[str, Any]]:
+    """Before any training, for other ways to draw the gates than those trained."""
+    exponent, scale = DRAWS[draw]
+    model = new_network(exponent, depth, cut=False, scale=scale, batch=SEEN, seed=seed)
+    return [at_start(model, images)]
 
 
 def train_depth(
-    *,
-    data: str,
-    data_dir: str | None,
-    validate: bool,
-    exponent: str,
-    depth: int,
-    cut: bool,
-    seed: int,
-    scale: float,
-    **recipe,
-) -> dict:
+    images: Dataset, variant: str, depth: int, seed: int, *, scale: float, recipe: dict[str, Any]
+) -> list[dict[str, Any]]:
     """Train one new network and say what came out.
 
     Notes
@@ -194,30 +156,21 @@ def train_depth(
     mean                 75.88  79.62  83.30  80.81
     ===================  =====  =====  =====  =====
     """
-    images = _images(data, data_dir, validate)
-    generator = torch_generator(seed)
-    model = new_network(
-        exponent, depth, cut=cut, scale=scale, batch=recipe["batch_size"], seed=generator
-    )
-    gradients = layer_gradients(model, images.x_train[:SEEN], images.y_train[:SEEN])
-    circuits = _circuits(model)
-    before = shape_of(circuits)
+    exponent, _, cut = variant.partition(", ")
+    generator, batch = torch_generator(seed), recipe["batch_size"]
+    model = new_network(exponent, depth, cut=bool(cut), scale=scale, batch=batch, seed=generator)
+    row, circuits = at_start(model, images), _circuits(model)
     model, training = train_classifier(model, images, **recipe, seed=generator)
-    return {
-        "kind": "depth",
-        "variant": f"{exponent}, cut" if cut else exponent,
-        "depth": depth,
-        "seed": seed,
-        "gradients": gradients,
-        "before": before,
-        "after": shape_of(circuits),
-        "accuracy": accuracy(model, images.x_test, images.y_test),
-        "train_accuracy": training.train_accuracy,
-        "losses": [round(loss, 5) for loss in training.losses],
-        "counts": model.counts(),
-        "recipe": recipe,
-        "images": images.note,
-    }
+    return [
+        {
+            **row,
+            **{f"trained_{name}": value for name, value in shape_of(circuits).items()},
+            "accuracy": accuracy(model, images.x_test, images.y_test),
+            "first_loss": training.losses[0],
+            "last_loss": training.losses[-1],
+            "parameters": model.counts()["gates"],
+        }
+    ]
 
 
 def beginning(start: str, model, images: Dataset, *, depth: int, seed: int, **effort):
@@ -255,19 +208,17 @@ def beginning(start: str, model, images: Dataset, *, depth: int, seed: int, **ef
 
 
 def train_start(
-    *,
-    data: str,
-    data_dir: str | None,
-    validate: bool,
-    networks: str,
+    images: Dataset,
+    model: nn.Module,
     start: str,
     depth: int,
     seed: int,
+    *,
     checks: Sequence[int],
     rates: Sequence[float],
     batch_size: int,
-    **effort,
-) -> dict:
+    **effort: Any,
+) -> list[dict[str, Any]]:
     """Put a layer into a trained network, train on, and measure on the way.
 
     Notes
@@ -277,37 +228,24 @@ def train_start(
     tried: 92.13 and 92.58 % (activations), 89.83 and 91.92 (identity), 86.37 and 88.75 (random).
     It also throws a good start back at first, so both are recorded.
     """
-    images = _images(data, data_dir, validate)
-    model = network(data, networks, seed)
-    original = accuracy(model, images.x_test, images.y_test)
-    if start != "as-trained":
+    if start != "as trained":
         layer = beginning(start, model, images, depth=depth, seed=seed, **effort)
         model = replace_layer(model, "mpo", layer)
     model = model.float()
     x, y = torch.as_tensor(images.x_train), torch.as_tensor(images.y_train)
     batches = _batches(len(x), batch_size, checks[-1], seed)
-    first, found = accuracy(model, images.x_test, images.y_test), {}
+    rows = []
     for rate in rates:
         trained = copy.deepcopy(model)
         steps = adam_steps(trained, x, y, learning_rate=rate, count=checks[-1])
-        rows, done = [(0, first)], 0
-        for check in checks:
-            trained.train()
-            steps.epoch(batches[done:check])
-            trained.eval()
-            rows.append((check, accuracy(trained, images.x_test, images.y_test)))
-            done = check
-        found[str(rate)] = rows
-    return {
-        "kind": "start",
-        "start": start,
-        "depth": depth,
-        "seed": seed,
-        "original": original,
-        "steps": found,
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "images": images.note,
-    }
+        for done, check in pairwise((0, 0, *checks)):
+            if check:
+                trained.train()
+                steps.epoch(batches[done:check])
+            score = accuracy(trained.eval(), images.x_test, images.y_test)
+            rows.append({"rate": rate, "step": check, "accuracy": score})
+    parameters = sum(p.numel() for p in model.parameters())
+    return [row | {"parameters": parameters} for row in rows]
 
 
 def _batches(count: int, size: int, steps: int, seed: int) -> list[torch.Tensor]:
@@ -317,46 +255,3 @@ def _batches(count: int, size: int, steps: int, seed: int) -> list[torch.Tensor]
         order = torch.randperm(count, generator=generator)
         found += order.tensor_split(math.ceil(count / size))
     return found[:steps]
-
-
-def chosen(record: dict, kind: str, **which) -> list[dict]:
-    """Pieces of a kind with these properties, in the order of the seeds."""
-    return [
-        piece
-        for piece in record["pieces"].values()
-        if piece["kind"] == kind and all(piece[k] == v for k, v in which.items())
-    ]
-
-
-PLACES = ("first", "median", "last")
-"""Layers of gates of both circuits as x meets them; the median one is the last before the core."""
-
-
-def gradients(record: dict, variant: str, depth: int, place: str) -> list[float]:
-    """Norms at a layer of gates, by seed."""
-    rows = chosen(record, "depth", variant=variant, depth=depth)
-    return [_at(row["gradients"], place) for row in rows]
-
-
-def drawn(record: dict, draw: str, depth: int, place: str) -> list[float]:
-    """The same for a way to draw the gates."""
-    rows = [row for piece in chosen(record, "draws") for row in piece["rows"]]
-    return [_at(r["gradients"], place) for r in rows if (r["draw"], r["depth"]) == (draw, depth)]
-
-
-def _at(values: Sequence[float], place: str) -> float:
-    return values[{"first": 0, "median": len(values) // 2 - 1, "last": -1}[place]]
-
-
-def mean_log(values: Sequence[float]) -> float:
-    """Geometric mean; 0 where one of them is."""
-    return math.exp(statistics.mean(map(math.log, values))) if min(values) > 0 else 0.0
-
-
-def gains(record: dict, draw: str) -> dict[str, float]:
-    """Gradient at the greatest depth over that at the least, geometric means over seeds."""
-    depths, found = record["options"]["depths"], {}
-    for place in PLACES:
-        ends = [mean_log(drawn(record, draw, depth, place)) for depth in (depths[0], depths[-1])]
-        found[place] = ends[1] / ends[0]
-    return found

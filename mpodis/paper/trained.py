@@ -12,49 +12,36 @@ is trained for the same number of steps.
 
 from __future__ import annotations
 
-import statistics
 from dataclasses import dataclass
+from functools import partial
+from itertools import product
+from typing import Any
 
+import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 
-from mpodis.paper.by_pieces import Experiment, Options, Panel, Piece
+from mpodis.paper.base import ROW, Experiment, Options, Panel, on_networks
 from mpodis.paper.implicit import mean_spread
 from mpodis.paper.inside import (
     CUT,
     DRAWS,
-    PLACES,
     RECIPES,
-    SEEN,
-    chosen,
-    drawn,
-    gains,
-    gradients,
-    gradients_by_draw,
-    mean_log,
+    gradients_of_draw,
     train_depth,
     train_start,
 )
+from mpodis.paper.networks import network, single_precision
+from mpodis.study import Study
 from mpodis.tables import Table
 
 __all__ = ["EXPERIMENT"]
 
-VANISHED = 0.1
-"""Gradients "vanish" where the deepest circuits have less than this share of the shallowest's."""
 EXPONENTS = ("skew", "triangular")
-WORDS = {
-    "skew": "orthogonal gates (antisymmetric exponent)",
-    "triangular": "the paper's exponent (lower triangular)",
-}
-WHEN = ("before", "after")
-"""Keys of a piece: what holds before and after training."""
-STARTS = {
-    "overlap": "explicit, overlap",
-    "activations": "explicit, activations",
-    "identity": "identity",
-    "random": "random",
-    "as-trained": "MPO as trained",
-}
-"""Name of a piece, and in words. The last is the network itself, trained on."""
+STARTS = ("overlap", "activations", "identity", "random", "as trained")
+"""The first two are explicit; the last is the network itself, trained on."""
+PLACES = ["first", "median", "last"]
+"""Layers of gates."""
 
 
 @dataclass(frozen=True)
@@ -119,299 +106,171 @@ class Trained(Options):
         return {k: default[k] if value is None else value for k, value in given.items()}
 
 
-def pieces(options: Trained) -> list[Piece]:
-    images = {k: getattr(options, k) for k in ("data", "data_dir", "validate")}
-    recipe, found = options.recipe, []
-    healing = {"networks": options.networks, "n_init": options.starts}
-    healing |= {"max_sweeps": options.max_sweeps}
-    healing |= {"rates": list(options.heal_rates), "batch_size": recipe["batch_size"]}
-    healing |= {"checks": list(options.checks)}
-    for seed in options.range:
-        own = {"depths": list(options.depths), "seed": seed}
-        found.append(Piece(f"seed{seed}-draws", gradients_by_draw, images | own))
-        for depth in options.depths:
-            for exponent in EXPONENTS:
-                for cut in (False, True) if depth in options.cut_depths else (False,):
-                    name = f"seed{seed}-{exponent}{'-cut' if cut else ''}-depth{depth}"
-                    own = {"exponent": exponent, "depth": depth, "cut": cut, "seed": seed}
-                    own |= {"scale": options.scale}
-                    found.append(Piece(name, train_depth, images | own | recipe))
-        for start in STARTS:
-            for depth in options.start_depths if start != "as-trained" else (0,):
-                name = f"seed{seed}-{start}" + (f"-depth{depth}" if depth else "")
-                own = {"start": start, "depth": depth, "seed": seed}
-                found.append(Piece(name, train_start, images | own | healing))
-    return found
+def study(options: Trained) -> Study:
+    depths, cut = options.depths, options.cut_depths
+    cases = [("draw", draw, depth) for draw in DRAWS for depth in depths]
+    for exponent in EXPONENTS:
+        cases += [("depth", exponent, depth) for depth in depths]
+        cases += [("depth", f"{exponent}, cut", depth) for depth in cut]
+    cases += [("start", *pair) for pair in product(STARTS[:-1], options.start_depths)]
+    cases.append(("start", STARTS[-1], 0))
+    recipe = options.recipe
+    healing = {"rates": options.heal_rates, "checks": options.checks}
+    healing |= {"batch_size": recipe["batch_size"]}
+    healing |= {"n_init": options.starts, "max_sweeps": options.max_sweeps}
+    training = {"scale": options.scale, "recipe": recipe}
+    return on_networks(
+        measured,
+        options,
+        name="trained",
+        cases=[dict(zip(("question", "gates", "depth"), case, strict=True)) for case in cases],
+        settings={"validate": options.validate, "training": training, "healing": healing},
+    )
 
 
-def _variants(record: dict) -> list[str]:
-    there = {piece["variant"] for piece in chosen(record, "depth")}
-    return [v for e in EXPONENTS for v in (e, f"{e}, cut") if v in there]
+def measured(
+    *, question, gates, depth, seed, data, data_dir, networks, validate, training, healing
+) -> dict[str, Any]:
+    """Gradients of gates that are drawn in some way, a training from new, or from a start."""
+    images = single_precision(data, data_dir, validate=validate)
+    if question == "draw":
+        return {ROW: gradients_of_draw(images, gates, depth, seed)}
+    if question == "depth":
+        return {ROW: train_depth(images, gates, depth, seed, **training)}
+    model = network(data, networks, seed)
+    return {ROW: train_start(images, model, gates, depth, seed, **healing)}
 
 
-def _depths(record: dict, variant: str) -> list[int]:
-    return sorted({piece["depth"] for piece in chosen(record, "depth", variant=variant)})
+def mean_log(values: pd.Series) -> float:
+    """Geometric mean; 0 where one of them is."""
+    return float(np.exp(np.log(values).mean())) if values.min() > 0 else 0.0
 
 
-def _part(record: dict) -> str:
-    return "held-out training" if record["options"].get("validate") else "test"
+def gained(frame: pd.DataFrame) -> pd.DataFrame:
+    """What is left of gradients, drawn in each way, from the least depth to the greatest."""
+    draws = frame.query("question == 'draw'")
+    means = draws.pivot_table(PLACES, ["gates", "depth"], aggfunc=mean_log, sort=False)
+    ends = means.filter(PLACES).groupby("gates", sort=False)
+    return ends.last().div(ends.first())
 
 
-def tables(record: dict) -> list[Table]:
-    gates, scores = [], []
-    for variant in _variants(record):
-        for depth in _depths(record, variant):
-            found = chosen(record, "depth", variant=variant, depth=depth)
-            norms = [mean_log(gradients(record, variant, depth, place)) for place in PLACES]
-            off = [statistics.mean(p[k]["distance"] for p in found) for k in WHEN]
-            sizes = [mean_log([p[k]["condition"] for p in found]) for k in WHEN]
-            cells = [f"{value:.1e}" for value in (*norms, *off, *sizes)]
-            gates.append((variant, depth, *cells))
-            percent = mean_spread([p["accuracy"] for p in found])
-            losses = [mean_spread([p["losses"][k] for p in found], 3) for k in (0, -1)]
-            scores.append((variant, depth, found[0]["counts"]["gates"], percent, *losses))
-    starts, curve, part = [], {}, _part(record)
-    for start, depth in _starts(record):
-        found = chosen(record, "start", start=start, depth=depth)
-        for rate in record["options"]["heal_rates"]:
-            curve = curves(record, start, depth, rate)
-            cells = [mean_spread(values).partition(" (")[0] for values in curve.values()]
-            starts.append((STARTS[start], depth, rate, found[0]["parameters"], *cells))
-    first = chosen(record, "depth")[0]
-    recipe = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in first["recipe"].items())
+def tables(frame: pd.DataFrame) -> list[Table]:
+    case, trained = ["gates", "depth"], frame.query("question == 'depth'")
+    draws = frame.query("question == 'draw'").query("depth == depth.min() or depth == depth.max()")
+    norms: dict[Any, Any] = dict.fromkeys([*PLACES, "condition"], mean_log)
+    gates = norms | {"trained_condition": mean_log}
+    gates |= {"distance": "mean", "trained_distance": "mean"}
+    losses = partial(mean_spread, digits=3)
+    scores: dict[Any, Any] = {"parameters": "first", "accuracy": mean_spread}
+    scores |= {"first_loss": losses, "last_loss": losses}
+    by_seed = trained.pivot_table("accuracy", ["depth", "seed"], "gates")
+    cuts = {
+        e: by_seed[f"{e}, cut"] - by_seed[e] for e in EXPONENTS if f"{e}, cut" in by_seed.columns
+    }
+    by_depth = pd.DataFrame(cuts).dropna().groupby("depth")
+    starts = frame.query("question == 'start'").astype({"step": int})
+
+    def table(rows: pd.DataFrame, how: dict[Any, Any], title: str, *notes: str) -> Table:
+        found = rows.pivot_table(list(how), case, aggfunc=how, sort=False).filter(how)
+        return Table.from_dataframe(found, title=title, notes=notes)
+
     return [
-        Table(
-            (
-                *("gates", "layers", "gradient, first", "median", "last"),
-                *("distance", "trained", "condition", "trained"),
-            ),
+        table(
+            trained,
             gates,
-            title="gradients at the start, and how orthogonal the gates are",
-            notes=(
-                f"norm of the loss's gradient by the generators of a layer of gates, {SEEN} "
-                "training images; geometric mean over seeds. median: the last layer before the "
-                "core",
-                "distance: mean |g^T g - 1| of 2-body gates; condition: of a circuit's matrix, "
-                "the larger side, geometric mean; not resolved above 1e15",
-            ),
+            "gradients at the start, and how orthogonal the gates are",
+            "norm of the loss's gradient by the generators of a layer of gates; geometric mean "
+            "over seeds. median: the last layer before the core",
+            "distance: mean |g^T g - 1| of 2-body gates; condition: of a circuit's matrix, the "
+            "larger side, geometric mean; not resolved above 1e15",
         ),
-        _draw_table(record),
-        Table(
-            ("gates", "layers", "numbers", "accuracy %", "loss, first epoch", "last epoch"),
-            scores,
-            title=f"accuracy on {part} images, mean +- standard deviation (least to most)",
-            notes=(recipe, first["images"]),
+        table(draws, norms, "the same by how the gates are drawn, at the least and most layers"),
+        Table.from_dataframe(
+            gained(frame), title="what is left of gradients from the least to the most layers"
         ),
-        Table(
-            ("start", "layers", "rate", "parameters", *(f"step {k}" for k in curve)),
-            starts,
-            title=f"accuracy on {part} images (%) against steps, mean +- standard deviation",
-            notes=(
-                "Adam, its rate falling to 0 at the last step, batches of "
-                f"{first['recipe']['batch_size']}; the whole network is trained",
-                "parameters: of the whole network",
+        table(trained, scores, "accuracy (%), mean +- standard deviation (least to most)"),
+        Table.from_dataframe(
+            by_depth.agg(["mean", lambda x: f"{(x > 0).sum()} of {len(x)}"]).rename(
+                columns={"<lambda_0>": "better"}
             ),
+            title=f"points that cuts after every {CUT} layers bring",
+        ),
+        Table.from_dataframe(
+            starts.pivot_table(
+                "accuracy", [*case, "rate", "parameters"], "step", mean_spread, sort=False
+            ),
+            title="accuracy (%) against steps, mean +- standard deviation (least to most)",
+            notes=("the whole network is trained, its parameters are counted",),
         ),
     ]
 
 
-def _draw_table(record: dict) -> Table:
-    depths = record["options"]["depths"]
-    rows = []
-    for draw in DRAWS:
-        ends = [
-            mean_log(drawn(record, draw, d, p)) for d in (depths[0], depths[-1]) for p in PLACES
-        ]
-        sizes = [
-            row["condition"]
-            for piece in chosen(record, "draws")
-            for row in piece["rows"]
-            if (row["draw"], row["depth"]) == (draw, depths[-1])
-        ]
-        rows.append((draw, *(f"{value:.1e}" for value in (*ends, mean_log(sizes)))))
-    names = [f"{place}, {depth}" for depth in (depths[0], depths[-1]) for place in PLACES]
-    return Table(
-        ("entries of the exponent", *names, f"condition, {depths[-1]}"),
-        rows,
-        title="gradients at the start by how the gates are drawn, at the least and most layers",
-        notes=("normal: standard deviation of the entries below the diagonal",),
-    )
-
-
-def _starts(record: dict) -> list[tuple[str, int]]:
-    there = {(p["start"], p["depth"]) for p in chosen(record, "start")}
-    return sorted(there, key=lambda pair: (pair[1], list(STARTS).index(pair[0])))
-
-
-def curves(record: dict, start: str, depth: int, rate: float) -> dict[int, list[float]]:
-    """Accuracies of the seeds by number of steps."""
-    found: dict[int, list[float]] = {}
-    for piece in chosen(record, "start", start=start, depth=depth):
-        for step, value in piece["steps"][str(rate)]:
-            found.setdefault(step, []).append(value)
-    return found
-
-
-def _style(variant: str) -> dict:
-    exponent, _, cut = variant.partition(", ")
-    colour = f"C{EXPONENTS.index(exponent)}"
-    return {"color": colour, "ls": "--" if cut else "-", "marker": "s" if cut else "o", "ms": 4}
-
-
-def _lines(ax: Axes, record: dict, middle, pick) -> None:
-    for variant in _variants(record):
-        depths, style = _depths(record, variant), _style(variant)
-        values = [pick(variant, depth) for depth in depths]
-        ax.plot(depths, [middle(v) for v in values], label=variant, **style)
-        low, high = [min(v) for v in values], [max(v) for v in values]
-        ax.fill_between(depths, low, high, color=style["color"], alpha=0.12, lw=0)
-    depths = sorted({piece["depth"] for piece in chosen(record, "depth")})
+def draw_depths(frame: pd.DataFrame, ax: Axes, *, column: str, middle: Any, **labels) -> None:
+    found = frame.query("question == 'depth'")
+    for variant in found["gates"].unique():
+        exponent, _, cut = variant.partition(", ")
+        curve = found.query("gates == @variant").groupby("depth")[column]
+        colour, style = f"C{EXPONENTS.index(exponent)}", "s--" if cut else "o-"
+        ax.plot(curve.agg(middle), style, color=colour, ms=4, label=variant)
+        ends = curve.agg(["min", "max"])
+        ax.fill_between(ends.index, ends["min"], ends["max"], color=colour, alpha=0.12, lw=0)
+    depths = sorted(found["depth"].unique().tolist())
     ax.set_xscale("log", base=2)
     ax.set_xticks(depths, depths)
-    ax.set_xlabel("layers on each side")
-
-
-def _draw_gradients(record: dict, ax: Axes) -> Axes:
-    _lines(ax, record, mean_log, lambda v, d: gradients(record, v, d, "first"))
-    ax.set(yscale="log", ylabel="gradient of the first layer of gates")
+    ax.set(xlabel="layers on each side", **labels)
     ax.legend(fontsize="small")
-    return ax
 
 
-def _accuracies(record: dict, variant: str, depth: int) -> list[float]:
-    return [p["accuracy"] for p in chosen(record, "depth", variant=variant, depth=depth)]
-
-
-def _draw_depths(record: dict, ax: Axes) -> Axes:
-    _lines(ax, record, statistics.mean, lambda v, d: _accuracies(record, v, d))
-    ax.set_ylabel(f"{_part(record)} accuracy (%)")
-    return ax
-
-
-def _draw_starts(record: dict, ax: Axes) -> Axes:
-    rates, deepest = record["options"]["heal_rates"], record["options"]["start_depths"][-1]
-    for start, depth in _starts(record):
-        if depth not in (0, deepest):
-            continue
-        colour = "0.3" if not depth else f"C{list(STARTS).index(start)}"
-        for rate, line in zip(rates, ("-", "--", ":", "-."), strict=False):
-            curve = curves(record, start, depth, rate)
-            missed = [100 - statistics.mean(values) for values in curve.values()]
-            label = STARTS[start] if rate == rates[0] else None
-            ax.plot(list(curve), missed, marker=".", ls=line, color=colour, label=label)
-    checks = record["options"]["checks"]
-    ax.set_xscale("symlog", linthresh=checks[0])
-    ax.set_xticks([0, *checks], [str(k) for k in (0, *checks)])
+def draw_starts(frame: pd.DataFrame, ax: Axes) -> None:
+    found = frame.query("question == 'start'")
+    shown = found.query("depth in (0, depth.max())")
+    curves = 100 - shown.pivot_table("accuracy", "step", ["gates", "rate"], "mean", sort=False)
+    rates = found["rate"].unique().tolist()
+    for (k, start), (rate, line) in product(
+        enumerate(STARTS), zip(rates, ("-", "--", ":", "-."), strict=False)
+    ):
+        label = start if rate == rates[0] else None
+        ax.plot(curves[start, rate], marker=".", ls=line, color=f"C{k}", label=label)
+    checks = curves.index.tolist()
+    ax.set_xscale("symlog", linthresh=checks[1])
+    ax.set_xticks(checks, checks)
     ax.set_yscale("log")
     ax.set_yticks([5, 10, 20, 50, 90], ["5", "10", "20", "50", "90"])
     ax.minorticks_off()
-    title = f"{deepest} layers a side; rates {', '.join(map(str, rates))} (solid, dashed)"
-    ax.set(xlabel="steps of training", ylabel=f"{_part(record)} error (%)")
-    ax.set_title(title, fontsize="small")
+    ax.set(xlabel="steps of training", ylabel="error (%)")
+    rates_text = f"{found['depth'].max()} layers a side; rates {', '.join(map(str, rates))}"
+    ax.set_title(f"{rates_text} (solid, dashed)", fontsize="small")
     ax.legend(fontsize="x-small")
-    return ax
-
-
-def _draw_draws(record: dict, ax: Axes) -> Axes:
-    depths = record["options"]["depths"]
-    for k, draw in enumerate(DRAWS):
-        values = [mean_log(drawn(record, draw, depth, "last")) for depth in depths]
-        ax.plot(depths, values, marker=".", color=f"C{k}", label=draw)
-    ax.set_xscale("log", base=2)
-    ax.set_xticks(depths, depths)
-    ax.set(yscale="log", xlabel="layers on each side", ylabel="gradient of the last layer of gates")
-    ax.legend(fontsize="x-small")
-    return ax
-
-
-def _verdict(record: dict) -> str:
-    """Whether gradients vanish with depth, said from the record."""
-    depths, said = record["options"]["depths"], []
-    for draw in DRAWS:
-        ratio = gains(record, draw)
-        gone = [f"{place} {value:.2g}" for place, value in ratio.items() if value < VANISHED]
-        whole = f"do not vanish, {min(ratio.values()):.2g}"
-        said.append(f"{draw}: {'vanish, ' + ', '.join(gone) if gone else whole}")
-    return (
-        f"Gradients before training, from {depths[0]} to {depths[-1]} layers a side, by exponent "
-        f"and entries (vanish: a layer of gates keeps less than {VANISHED:g} of the norm; else the "
-        f"smallest ratio of the first, the median and the last layer): {'; '.join(said)}."
-    )
-
-
-def _cuts(record: dict, exponent: str) -> str:
-    """What cuts do at every depth, seed by seed."""
-    parts = []
-    for depth in _depths(record, f"{exponent}, cut"):
-        pairs = zip(
-            _accuracies(record, f"{exponent}, cut", depth),
-            _accuracies(record, exponent, depth),
-            strict=True,
-        )
-        gains = [cut - whole for cut, whole in pairs]
-        better = sum(gain > 0 for gain in gains)
-        mean = statistics.mean(gains)
-        parts.append(f"{mean:+.2f} at {depth} ({better} of {len(gains)} seeds better)")
-    return ", ".join(parts)
-
-
-def finding(record: dict) -> str:
-    said = [_verdict(record)]
-    for exponent in EXPONENTS:
-        depths = _depths(record, exponent)
-        ends = dict.fromkeys((depths[0], depths[-1]))
-        levels = [f"{statistics.mean(_accuracies(record, exponent, d)):.2f} at {d}" for d in ends]
-        deepest = chosen(record, "depth", variant=exponent, depth=depths[-1])
-        size = mean_log([p["before"]["condition"] for p in deepest])
-        said.append(
-            f"With {WORDS[exponent]}: mean {_part(record)} accuracy {' and '.join(levels)} "
-            f"layers; condition number of the deepest circuits at the start {size:.1e}."
-        )
-        cuts = _cuts(record, exponent)
-        if cuts:
-            said.append(f"Cuts after every {CUT} layers change it by {cuts}.")
-    for rate in record["options"]["heal_rates"]:
-        parts, curve = [], {}
-        for start, depth in _starts(record):
-            curve = curves(record, start, depth, rate)
-            ends = [f"{statistics.mean(curve[k]):.2f}" for k in (0, max(curve))]
-            layers = f", {depth} layers" if depth else ""
-            parts.append(f"{STARTS[start]}{layers} {' to '.join(ends)}")
-        said.append(
-            f"{_part(record).capitalize()} accuracy before the first step and after "
-            f"{max(curve)}, learning rate {rate}: {'; '.join(parts)}."
-        )
-    return " ".join(said)
 
 
 EXPERIMENT = Experiment(
     name="trained",
     title="Circuits trained inside a network: depth, exponent and start",
     options=Trained,
-    pieces=pieces,
-    tables=tables,
-    finding=finding,
+    study=study,
+    tabulate=tables,
     panels=(
         Panel(
             "gradients",
             "Gradient of the loss by the generators of the first layer of gates, before training: "
             "geometric mean and range of the seeds.",
-            _draw_gradients,
-        ),
-        Panel(
-            "draws",
-            "The same of the last layer, by how the gates are drawn; geometric mean over seeds.",
-            _draw_draws,
+            partial(
+                draw_depths,
+                column="first",
+                middle=mean_log,
+                yscale="log",
+                ylabel="gradient of the first layer of gates",
+            ),
         ),
         Panel(
             "depth",
-            "Accuracy after training, mean and range over seeds, same legend.",
-            _draw_depths,
+            "Accuracy after training, mean and range over seeds.",
+            partial(draw_depths, column="accuracy", middle="mean", ylabel="accuracy (%)"),
         ),
         Panel(
             "starts",
             "Error of a trained network with its MPO layer replaced, against steps of training.",
-            _draw_starts,
+            draw_starts,
         ),
     ),
 )
