@@ -47,6 +47,7 @@ from mpodis.paper import (
     pareto,
     planted,
     recipes,
+    replacements,
     resynthesis,
     signs,
     table1,
@@ -69,6 +70,7 @@ from mpodis.quantum import (
     TreeEncoding,
 )
 from mpodis.quantum.gate_costs import with_cost
+from mpodis.structured import best_monarch
 from mpodis.tables import Table
 from reference import circuit_matrix, dense_from_cores, entropies, overlap, random_cores
 
@@ -122,6 +124,17 @@ SMALL = {
         "dip_depth": 2,
         "dip_sweeps": 8,
     },
+    "dense": {
+        "cores": (1,),
+        "depths": (1, 2),
+        "mirrored": (2,),
+        "bonds": (1,),
+        "ranks": (1, 2),
+        "monarchs": (256,),
+        "starts": 1,
+        "max_sweeps": 2,
+        "rounds": 1,
+    },
     "healing": {"epochs": 1, "depth": 1, "max_sweeps": 1, "share": 0.3},
     "planted": {
         "products": ("4x1", "3x2"),
@@ -172,6 +185,8 @@ def ran(networks, tmp_path_factory):
             patch.setitem(layers.RECIPES, "digits", Recipe(3, 0.03, 64))
             patch.setattr(healing, "HIDDEN", (16, 8))
             patch.setattr(inside, "SEEN", 100)
+            few = {"fits": 1, "n_init": 1, "max_sweeps": 1, "iterations": 5}
+            patch.setattr(replacements, "best_monarch", partial(best_monarch, **few))
             quick = partial(full_width_gates, n_init=1, iterations=5)
             patch.setattr(aware, "full_width_gates", quick)
             run_experiment(experiment, options, directory)

@@ -22,7 +22,6 @@ from mpodis.paper.replacements import (
     Slot,
     circuits,
     gate_count,
-    leads,
     monarch_matrix,
     plain_mpo,
     rank_matrix,
@@ -284,12 +283,6 @@ def test_inputs_that_are_padded_go_anywhere():
     check(small, found)
     assert small.padded().matrix.shape == (16, 8)
     assert_allclose(small.padded().loss(np.zeros((16, 8))), 1)
-
-
-def test_leads_are_over_the_best_other():
-    found = {"circuits": [90.0, 80.0], "plain MPO": [85.0, 70.0]}
-    found |= {"low rank": [88.0, 60.0], "Monarch": [10.0, 81.0]}
-    assert leads(found) == [2.0, -1.0]
 
 
 @pytest.mark.parametrize("objective", ["activations", "sensitivity"])

@@ -17,15 +17,17 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from statistics import median
+from functools import partial
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 
 from mpodis.jobs.records import spread
 from mpodis.nn import accuracy
 from mpodis.paper import wide
-from mpodis.paper.by_pieces import Experiment, Panel, Piece
+from mpodis.paper.base import ROW, Experiment, Panel, on_networks
 from mpodis.paper.networks import dataset, trained_dense
 from mpodis.paper.replacements import (
     METHODS,
@@ -34,12 +36,12 @@ from mpodis.paper.replacements import (
     Replacement,
     Slot,
     circuits,
-    leads,
     monarch_matrix,
     plain_mpo,
     rank_matrix,
 )
 from mpodis.structured import Reordering
+from mpodis.study import Study
 from mpodis.tables import Table
 
 __all__ = ["EXPERIMENT"]
@@ -78,56 +80,29 @@ CASES = {
     "order searched, four angles a gate": Case(OURS, (MPO, RANK, MONARCH), "thrifty"),
 }
 """Six numbers a gate unless said."""
-FEW, MANY = (250, 550), 1100
-"""The range that the comparison is about, and the end of that in which few is few."""
 
 
-def pieces(options: Dense) -> list[Piece]:
+def study(options: Dense) -> Study:
     if options.network == "wide":
-        return wide.pieces(
-            options,
-            objectives=options.objectives,
-            shares=options.shares,
-            max_sweeps=options.max_sweeps,
-            rounds=options.rounds,
-        )
-    same = {k: getattr(options, k) for k in ("data", "data_dir", "networks")}
-    effort = {k: getattr(options, k) for k in ("starts", "max_sweeps", "rounds")}
-    ours = [
-        (
-            kind,
-            f"{label}chi{bond}",
-            [bond, *(options.mirrored if kind == MIRRORED else options.depths)],
-        )
-        for kind, label in zip(KINDS, ("mirrored-", "", "given-"), strict=True)
-        for bond in options.cores
-    ]
-    sizes = (options.bonds, options.ranks, options.monarchs, options.bonds)
-    others = [
-        (name, name.replace(",", "").replace(" ", "-"), list(which))
-        for name, which in zip((*OTHERS, MPO_GIVEN), sizes, strict=True)
-    ]
-    # seeds vary fastest, so that no two workers begin by training the same network
-    return [
-        Piece(
-            f"{objective}-{label}-seed{seed}",
-            _rows,
-            {
-                **same,
-                "seed": seed,
-                "objective": objective,
-                "method": method,
-                "sizes": sizes,
-                "effort": effort,
-            },
-        )
+        return wide.study(options)
+    sizes: dict[str, Any] = dict(zip(KINDS, (options.mirrored, *[options.depths] * 2), strict=True))
+    others = (options.bonds, options.ranks, options.monarchs, options.bonds)
+    sizes |= dict(zip((*OTHERS, MPO_GIVEN), others, strict=True))
+    cases = [
+        {"objective": objective, "method": method, "core_bond": bond}
         for objective in options.objectives
-        for method, label, sizes in (*ours, *others)
-        for seed in options.range
+        for method in sizes
+        for bond in (options.cores if method in KINDS else (0,))
     ]
+    effort = {name: getattr(options, name) for name in ("starts", "max_sweeps", "rounds")}
+    settings = {"sizes": sizes, "effort": effort}
+    return on_networks(accuracies, options, name="dense", cases=cases, settings=settings)
 
 
-def _rows(*, data, data_dir, networks, seed, objective, method, sizes, effort) -> dict:
+def accuracies(
+    *, objective, method, core_bond, seed, data, data_dir, networks, sizes, effort
+) -> dict[str, Any]:
+    """The layer of one network replaced by one method, a row for each size."""
     images = dataset(data, data_dir)
     model = trained_dense(images, networks, seed, hidden=(images.features,))
     place = Slot.of(model, "0", images.x_train, objective)
@@ -135,25 +110,22 @@ def _rows(*, data, data_dir, networks, seed, objective, method, sizes, effort) -
     def score(network) -> float:
         return accuracy(network, images.x_test, images.y_test)
 
-    rows = [
-        {
-            "name": found.name,
-            "parameters": found.parameters,
-            "thrifty": found.independent,
-            "loss": found.loss,
-            "accuracy": score(place.filled(found.matrix)),
-        }
-        for found in _fits(place, method, sizes, Effort(**effort, seed=seed))
-    ]
-    nothing = score(place.filled(np.zeros_like(place.layer.matrix)))
+    given = [core_bond, *sizes[method]] if method in KINDS else sizes[method]
+    found = _fits(place, method, given, Effort(**effort, seed=seed))
     return {
-        "seed": seed,
-        "objective": objective,
-        "method": method,
-        "data": images.note,
         "original": score(model),
-        "nothing": nothing,
-        "rows": rows,
+        "nothing": score(place.filled(np.zeros_like(place.layer.matrix))),
+        ROW: [
+            {
+                # networks may prefer Monarch matrices of different digits: the place tells them
+                "size": f"size {k}" if method == MONARCH else one.name,
+                "parameters": one.parameters,
+                "thrifty": one.independent,
+                "loss": one.loss,
+                "accuracy": score(place.filled(one.matrix)),
+            }
+            for k, one in enumerate(found, start=1)
+        ],
     }
 
 
@@ -177,210 +149,118 @@ def _fits(place: Slot, method: str, sizes: Sequence[int], effort: Effort) -> Ite
         yield fits[method](size)
 
 
-def front(
-    record: dict, objective: str, method: str, seed: int, count: str = "parameters"
-) -> list[dict]:
-    """Rows in ascending parameters, those left out that a cheaper one undercuts in loss."""
-    rows = [
-        row
-        for piece in record["pieces"].values()
-        if (piece["objective"], piece["method"], piece["seed"]) == (objective, method, seed)
-        for row in piece["rows"]
-    ]
-    kept: list[dict] = []
-    for row in sorted(rows, key=lambda row: (row[count], row["loss"])):
-        if not kept or row["loss"] < kept[-1]["loss"]:
-            kept.append(row)
-    return kept
+def front(rows: pd.DataFrame, count: str = "parameters") -> pd.DataFrame:
+    """Ascending in parameters, those left out that a cheaper one undercuts in loss."""
+    rows = rows.sort_values([count, "loss"])
+    cheaper = rows["loss"].cummin().shift(fill_value=np.inf)
+    return rows.assign(cheaper=cheaper).query("loss < cheaper")
 
 
-def at_most(rows: Sequence[dict], budget: int, count: str = "parameters") -> dict | None:
-    """The best that the budget pays for."""
-    able = [row for row in rows if row[count] <= budget]
-    return able[-1] if able else None
+def at_most(rows: pd.DataFrame, budgets: Sequence[int], count: str = "parameters") -> np.ndarray:
+    """Accuracy of the best of a front that each budget pays for; NaN where it pays for none."""
+    place = np.searchsorted(rows[count], budgets, side="right") - 1
+    return np.where(place < 0, np.nan, rows["accuracy"].to_numpy()[place])
 
 
-def between(rows: Sequence[dict], budget: int) -> float:
-    """Accuracy at a budget, between two sizes along the logarithm of the parameters.
+def between(rows: pd.DataFrame, budgets: Sequence[int]) -> np.ndarray:
+    """Accuracy at each budget, between two sizes along the logarithm of the parameters.
 
     Before the first size it is that of the first, behind the last that of the last.
     """
-    sizes, scores = ([row[name] for row in rows] for name in ("parameters", "accuracy"))
-    return float(np.interp(np.log(budget), np.log(sizes), scores))
+    return np.interp(np.log(budgets), np.log(rows["parameters"]), rows["accuracy"])
 
 
-def compared(record: dict, objective: str, case: Case) -> dict[int, dict[str, list[float]]]:
-    """Accuracy by budget and method, seed by seed, for the budgets that pay for circuits."""
+def compared(frame: pd.DataFrame, objective: str, case: Case) -> dict[str, pd.DataFrame]:
+    """Accuracy by method, and "lead" over the best other: budgets that pay for circuits x seeds."""
     found = {}
-    for budget in BUDGETS:
-        ours = [
-            at_most(front(record, objective, case.ours, seed, case.count), budget, case.count)
-            for seed in record["seeds"]
-        ]
-        paid = [row["accuracy"] for row in ours if row is not None]
-        if len(paid) < len(ours):
-            continue
-        columns = {case.ours: paid}
-        for method in case.others:
-            columns[method] = [
-                between(front(record, objective, method, seed), budget) for seed in record["seeds"]
-            ]
-        found[budget] = columns
-    return found
+    for method in (case.ours, *case.others):
+        rows = frame.query("objective == @objective and method == @method")
+        curves = {
+            seed: at_most(front(each, case.count), BUDGETS, case.count)
+            if method == case.ours
+            else between(front(each), BUDGETS)
+            for seed, each in rows.groupby("seed")
+        }
+        found[method] = pd.DataFrame(curves, index=pd.Index(BUDGETS, name="parameters"))
+    paid = found[case.ours].notna().all(axis=1)
+    best = np.max([found[method] for method in case.others], axis=0)
+    found["lead"] = found[case.ours] - best
+    return {method: values.loc[paid] for method, values in found.items()}
 
 
-def tables(record: dict) -> list[Table]:
-    if record["options"]["network"] == "wide":
-        return wide.tables(record)
-    found = []
-    for objective, name in itertools.product(record["options"]["objectives"], CASES):
-        case = CASES[name]
-        rows = [
-            (
-                budget,
-                *(spread(column, 1) for column in columns.values()),
-                spread(leads(columns), 1),
-            )
-            for budget, columns in compared(record, objective, case).items()
-        ]
+def tables(frame: pd.DataFrame) -> list[Table]:
+    if "share" in frame:
+        return wide.tables(frame)
+    points, found = partial(spread, digits=1), []
+    for objective, (name, case) in itertools.product(frame["objective"].unique(), CASES.items()):
+        values = compared(frame, objective, case)
+        table = pd.DataFrame({k: v.apply(points, axis=1) for k, v in values.items()})
         found.append(
-            Table(
-                ("parameters", case.ours, *case.others, "lead"),
-                rows,
+            Table.from_dataframe(
+                table,
                 title=f"test accuracy %, {objective}, {name}: median (least to most)",
                 notes=(
                     "circuits: the best they reach within the parameters; others: between their "
                     "two nearest sizes, or the first one",
                     "lead: over the best of the others, network by network; Monarch matrices try "
                     "two orders, low rank knows none",
-                    _unreplaced(record),
-                    next(iter(record["pieces"].values()))["data"],
                 ),
             )
         )
-    return [*found, _points(record)]
-
-
-def _unreplaced(record: dict) -> str:
-    original, nothing = (
-        {(p["seed"], p["objective"]): p[key] for p in record["pieces"].values()}.values()
-        for key in ("original", "nothing")
-    )
-    return (
-        f"unreplaced: {spread(list(original), 1)} %; W = 0, the bias corrected: "
-        f"{spread(list(nothing), 1)} %"
-    )
-
-
-def _points(record: dict) -> Table:
-    """Every point of every method, medians over the networks."""
-    rows: dict[tuple, list[dict]] = {}
-    for piece in record["pieces"].values():
-        for k, row in enumerate(piece["rows"]):
-            # networks may prefer Monarch matrices of different digits: the place tells them apart
-            name = f"size {k + 1}" if piece["method"] == "Monarch" else row["name"]
-            rows.setdefault((piece["objective"], piece["method"], name), []).append(row)
-    cells = [
-        (
-            *key,
-            *(median(row[column] for row in found) for column in ("parameters", "thrifty", "loss")),
-            spread([row["accuracy"] for row in found], 1),
-        )
-        for key, found in rows.items()
+    how: dict[Any, Any] = dict.fromkeys(("parameters", "thrifty", "loss"), "median")
+    how |= {"accuracy": points}
+    index = ["objective", "method", "size"]
+    every = frame.pivot_table(list(how), index, aggfunc=how, sort=False).filter(how)
+    once = frame.drop_duplicates(["objective", "seed"])
+    whole = once.pivot_table(["original", "nothing"], "objective", aggfunc=points, sort=False)
+    return [
+        *found,
+        Table.from_dataframe(every, title="all points, medians over the networks"),
+        Table.from_dataframe(whole, title="accuracy % of the networks, and with W = 0"),
     ]
-    return Table(
-        ("objective", "method", "size", "parameters", "thrifty", "loss", "accuracy %"),
-        cells,
-        title="all points, medians over the networks",
-    )
 
 
-def finding(record: dict) -> str:
-    if record["options"]["network"] == "wide":
-        return wide.finding(record)
-    return " ".join(
-        _sentences(f"{objective}, {name}", CASES[name], compared(record, objective, CASES[name]))
-        for objective, name in itertools.product(record["options"]["objectives"], CASES)
-    )
-
-
-def _sentences(words: str, case: Case, columns: dict) -> str:
-    middle = {budget: median(leads(found)) for budget, found in columns.items()}
-    if not middle:
-        return f"Under {words}, no circuits are as small as the budgets compared."
-    few = [lead for budget, lead in middle.items() if FEW[0] <= budget <= FEW[1]]
-    parts = []
-    if few:
-        parts.append(
-            f"between {FEW[0]} and {FEW[1]} parameters the lead of circuits over the best other "
-            f"is {min(few):+.1f} to {max(few):+.1f} points"
-        )
-    up_to = [(lead, budget) for budget, lead in middle.items() if budget <= MANY]
-    if up_to:
-        least, budget = min(up_to)
-        parts.append(f"the smallest up to {MANY} is {least:+.1f}, at {budget}")
-    for method in case.others:
-        ahead = [
-            budget
-            for budget, found in columns.items()
-            if median(found[method]) > median(found[case.ours])
-        ]
-        where = f"ahead at {_listed(ahead)}" if ahead else f"behind at all {len(columns)} budgets"
-        parts.append(f"{method} is {where}")
-    return f"Under {words} (medians over the networks): " + "; ".join(parts) + "."
-
-
-def _listed(values: Sequence[int]) -> str:
-    return ", ".join(map(str, values))
-
-
-def _draw(record: dict, ax: Axes) -> Axes:
-    if record["options"]["network"] == "wide":
-        return wide.draw(record, ax)
-    objective = record["options"]["objectives"][-1]
+def draw(frame: pd.DataFrame, ax: Axes) -> None:
+    if "share" in frame:
+        return wide.draw(frame, ax)
+    objective = frame["objective"].iloc[-1]
+    steps: dict[str, Any] = {"drawstyle": "steps-post"}
     for k, method in enumerate((*KINDS, *OTHERS, MPO_GIVEN)):
-        fronts = [front(record, objective, method, seed) for seed in record["seeds"]]
-        for rows in fronts:
-            points = zip(*((row["parameters"], row["accuracy"]) for row in rows), strict=True)
-            ax.plot(*points, color=f"C{k}", lw=0.6, alpha=0.4, drawstyle="steps-post")
-        # what all networks have at a number of parameters
-        budgets = sorted({row["parameters"] for rows in fronts for row in rows})
-        budgets = [b for b in budgets if all(at_most(rows, b) for rows in fronts)]
-        best = [[row for rows in fronts if (row := at_most(rows, b))] for b in budgets]
-        curves = [median(row["accuracy"] for row in found) for found in best]
-        ax.plot(budgets, curves, color=f"C{k}", lw=2, label=method, drawstyle="steps-post")
+        rows = frame.query("objective == @objective and method == @method")
+        fronts = [front(each) for _, each in rows.groupby("seed")]
+        for each in fronts:
+            ax.plot(each["parameters"], each["accuracy"], color=f"C{k}", lw=0.6, alpha=0.4, **steps)
+        budgets = sorted(rows["parameters"].unique().tolist())
+        # NaN, which is not drawn, where not all networks have one of this size
+        middle = np.median([at_most(each, budgets) for each in fronts], axis=0)
+        ax.plot(budgets, middle, color=f"C{k}", lw=2, label=method, **steps)
     ax.set(xscale="log", xlabel="parameters", ylabel=f"test accuracy (%), {objective}")
     ax.legend(fontsize="small")
-    return ax
 
 
-def _draw_leads(record: dict, ax: Axes) -> Axes:
-    if record["options"]["network"] == "wide":
-        return wide.draw_leads(record, ax)
-    for k, name in enumerate(CASES):
-        for objective, style in zip(record["options"]["objectives"], ("-", "--"), strict=False):
-            columns = compared(record, objective, CASES[name])
-            middle = [median(leads(found)) for found in columns.values()]
-            label = f"{objective}, {name}"
-            ax.plot(list(columns), middle, "o", ls=style, color=f"C{k}", label=label)
+def draw_leads(frame: pd.DataFrame, ax: Axes) -> None:
+    if "share" in frame:
+        return wide.draw_leads(frame, ax)
+    styles = zip(frame["objective"].unique(), ("-", "--"), strict=False)
+    for (objective, style), (k, name) in itertools.product(styles, enumerate(CASES)):
+        middle = compared(frame, objective, CASES[name])["lead"].median(axis=1)
+        ax.plot(middle, "o", ls=style, color=f"C{k}", label=f"{objective}, {name}")
     ax.axhline(0, color="0.5", lw=1)
     ax.set(xscale="log", xlabel="parameters", ylabel="lead over the best other (points)")
     ax.set_xticks(BUDGETS[1::2], [f"{budget:,}" for budget in BUDGETS[1::2]])
     ax.minorticks_off()
     ax.legend(fontsize="small")
-    return ax
 
 
 EXPERIMENT = Experiment(
     name="dense",
     title="Dense networks: accuracy against parameters",
     options=Dense,
-    pieces=pieces,
-    tables=tables,
-    finding=finding,
+    study=study,
+    tabulate=tables,
     panels=(
-        Panel("accuracy", "Accuracy with what the parameters buy; thin lines are networks.", _draw),
-        Panel("lead", "Median lead of circuits over the best other method.", _draw_leads),
+        Panel("accuracy", "Accuracy with what the parameters buy; thin lines are networks.", draw),
+        Panel("lead", "Median lead of circuits over the best other method.", draw_leads),
     ),
     trains=False,
 )

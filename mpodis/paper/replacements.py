@@ -7,7 +7,7 @@ into the bias, and neurons may be reordered. Orders are searched in turn with th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +21,7 @@ from mpodis.fit import weighted_loss
 from mpodis.mpo import compress
 from mpodis.nn import collect_activations, linear_from_matrix, replace_layer
 from mpodis.optimise.result import Disentangled
-from mpodis.options import ReproduceConfig as Options
+from mpodis.paper.base import Options
 from mpodis.paper.networks import submodule
 from mpodis.paper.rotations import as_rotations
 from mpodis.structured import (
@@ -45,7 +45,6 @@ __all__ = [
     "bricks",
     "circuits",
     "gate_count",
-    "leads",
     "monarch_matrix",
     "plain_mpo",
     "rank_matrix",
@@ -298,12 +297,6 @@ def gate_count(shape: tuple[int, int], depth: int, *, mirrored: bool = False) ->
     legs = qubit_legs(*shape)
     sides = (bricks(len(wires(legs, side)), depth, mirrored) for side in ("left", "right"))
     return sum(len(side.free) for side in sides)
-
-
-def leads(accuracies: Mapping[str, Sequence[float]]) -> list[float]:
-    """Points by which the first method is ahead of the best other, network by network."""
-    ours, *others = accuracies.values()
-    return [mine - max(rest) for mine, *rest in zip(ours, *others, strict=True)]
 
 
 def _orders(layer: Layer, bond: int, effort: Effort) -> list[Reordering]:

@@ -15,9 +15,11 @@ import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from statistics import median
+from functools import partial
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from torch import nn
 
@@ -25,26 +27,27 @@ from mpodis.conventions import qubit_legs
 from mpodis.data import Dataset
 from mpodis.jobs.records import spread
 from mpodis.nn import DENSE_RECIPES, accuracy, train_classifier
-from mpodis.paper.by_pieces import Options, Piece
+from mpodis.paper.base import ROW, on_networks
 from mpodis.paper.networks import dataset, submodule, trained_dense
 from mpodis.paper.replacements import (
     METHODS,
     SO4,
+    Dense,
     Effort,
     Layer,
     Replacement,
     Slot,
     circuits,
     gate_count,
-    leads,
     monarch_matrix,
     plain_mpo,
     rank_matrix,
 )
 from mpodis.structured import Reordering, bond_for, mpo_parameters, rank_for
+from mpodis.study import Study
 from mpodis.tables import Table
 
-__all__ = ["draw", "draw_leads", "finding", "grid", "heal", "pieces", "tables"]
+__all__ = ["draw", "draw_leads", "grid", "heal", "study", "tables"]
 
 HIDDEN = (256, 64)
 PLACES = ("0", "2")
@@ -60,73 +63,51 @@ MONARCHS = {"n_init": 1, "iterations": 500}
 SCORES = ("accuracy", "healed")
 
 
-def pieces(
-    options: Options,
-    *,
-    objectives: Sequence[str],
-    shares: Sequence[float],
-    max_sweeps: int,
-    rounds: int,
-) -> list[Piece]:
-    same = {k: getattr(options, k) for k in ("data", "data_dir", "networks")}
-    quick = {
-        "starts": 1,
-        "max_sweeps": max(1, max_sweeps // 4),
-        "rounds": rounds // 3,
-    }
-    patient = {
-        "starts": 1,
-        "max_sweeps": max(1, max_sweeps * 2 // 5),
-        "rounds": rounds * 6,
-        "between": 1,
-    }
-    return [
-        Piece(
-            f"wide-{objective}-{method.replace(' ', '-')}-{share:.4f}-seed{seed}",
-            _replaced,
-            {
-                **same,
-                "seed": seed,
-                "objective": objective,
-                "method": method,
-                "share": share,
-                "effort": patient if share < FEW else quick,
-            },
-        )
-        for objective in objectives
-        for method in METHODS
-        for share in shares
-        for seed in options.range
-        if method != MPO or share >= FEW  # below they come with the circuits
-    ]
+def study(options: Dense) -> Study:
+    sweeps, rounds = options.max_sweeps, options.rounds
+    quick = {"starts": 1, "max_sweeps": max(1, sweeps // 4), "rounds": rounds // 3}
+    patient = {"starts": 1, "max_sweeps": max(1, sweeps * 2 // 5), "rounds": rounds * 6}
+    return on_networks(
+        accuracies,
+        options,
+        name="dense",
+        cases=[
+            {"objective": objective, "fitted": method, "share": share}
+            for objective in options.objectives
+            for method in METHODS
+            for share in options.shares
+            if method != MPO or share >= FEW  # below they come with the circuits
+        ],
+        settings={"quick": quick, "patient": patient | {"between": 1}},
+    )
 
 
-def _replaced(*, data, data_dir, networks, seed, objective, method, share, effort) -> dict:
-    size = 28 if data == "mnist" else 8
-    images = dataset(data, data_dir, size=size)
+def accuracies(
+    *, objective, fitted, share, seed, data, data_dir, networks, quick, patient
+) -> dict[str, Any]:
+    """Both layers of one network replaced; a row for the circuits, and one for MPOs beside them."""
+    images = dataset(data, data_dir, size=28)
     original = trained_dense(images, networks, seed, hidden=HIDDEN)
-    fill = Fill(images, original, objective, Effort(**effort, seed=seed))
-    piece = {
-        "seed": seed,
-        "objective": objective,
-        "method": method,
-        "share": share,
-        "data": images.note,
+    effort = Effort(**(patient if share < FEW else quick), seed=seed)
+    fill = Fill(images, original, objective, effort)
+    if fitted == CIRCUITS and share < FEW:
+        alone, found = fill.best(share)
+        pairs = {CIRCUITS: found, MPO: alone}
+    else:
+        pairs = {fitted: fill.with_share(fitted, share)}
+    return {
         "dense": fill.dense,
         "original": accuracy(original, images.x_test, images.y_test),
+        ROW: [{"method": method, **_scores(pair, images, seed)} for method, pair in pairs.items()],
     }
-    if method == CIRCUITS and share < FEW:
-        alone, found = fill.best(share)
-        return piece | _scores(found, images, seed) | {"alone": _scores(alone, images, seed)}
-    return piece | _scores(fill.with_share(method, share), images, seed)
 
 
-def _scores(pair: Pair, images: Dataset, seed: int) -> dict:
+def _scores(pair: Pair, images: Dataset, seed: int) -> dict[str, Any]:
     healed = heal(pair.model, images, seed)
     return {
-        "names": [one.name for one in pair.found],
+        "layers": "; ".join(one.name for one in pair.found),
         "parameters": pair.parameters,
-        "losses": [one.loss for one in pair.found],
+        **{f"loss_{k}": one.loss for k, one in enumerate(pair.found, start=1)},
         "accuracy": accuracy(pair.model, images.x_test, images.y_test),
         "healed": accuracy(healed, images.x_test, images.y_test),
     }
@@ -284,126 +265,73 @@ def heal(model: nn.Module, images: Dataset, seed: int) -> nn.Module:
     return healed
 
 
-def _rows(record: dict) -> Iterator[dict]:
-    """The pieces, and the MPOs that came with circuits."""
-    for piece in record["pieces"].values():
-        yield piece
-        if "alone" in piece:
-            yield piece | piece["alone"] | {"method": MPO}
+def compared(frame: pd.DataFrame, objective: str, score: str) -> pd.DataFrame:
+    """Score of the methods, and "lead" of circuits over the best other, by share and seed."""
+    rows = frame.query("objective == @objective")
+    found = rows.pivot_table(score, ["share", "seed"], "method").filter(METHODS)
+    ours, *others = METHODS
+    return found.assign(lead=found[ours] - found.filter(others).max(axis=1))
 
 
-def compared(record: dict, objective: str, score: str) -> dict[float, dict[str, list[float]]]:
-    """Score by share and method, seed by seed."""
-    found = {share: {method: [] for method in METHODS} for share in record["options"]["shares"]}
-    for piece in _rows(record):
-        if piece["objective"] == objective:
-            found[piece["share"]][piece["method"]].append(piece[score])
-    return found
-
-
-def _cases(record: dict) -> Iterator[tuple[str, str, str]]:
-    """Objective, score, and both in words."""
-    for objective in record["options"]["objectives"]:
+def _scored(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Objective and score in words, and the comparison."""
+    for objective in frame["objective"].unique():
         for score in SCORES:
-            yield objective, score, objective if score == "accuracy" else f"{objective}, healed"
+            words = objective if score == "accuracy" else f"{objective}, healed"
+            yield words, compared(frame, objective, score)
 
 
 def _fraction(share: float) -> str:
     return str(Fraction(share).limit_denominator(1000))
 
 
-def tables(record: dict) -> list[Table]:
-    first = next(iter(record["pieces"].values()))
-    original = {p["seed"]: p["original"] for p in record["pieces"].values()}
+def tables(frame: pd.DataFrame) -> list[Table]:
+    budget = {share: int(share * frame["dense"].iloc[0]) for share in frame["share"].unique()}
     found = []
-    for objective, score, words in _cases(record):
-        rows = [
-            (
-                _fraction(share),
-                int(share * first["dense"]),
-                *(spread(columns[method], 1) for method in METHODS),
-                spread(leads(columns), 1),
-            )
-            for share, columns in compared(record, objective, score).items()
-        ]
+    for words, values in _scored(frame):
+        table = values.groupby("share").agg(partial(spread, digits=1))
+        table.insert(0, "parameters", table.index.map(budget))
         found.append(
-            Table(
-                ("share", "parameters", *METHODS, "lead"),
-                rows,
+            Table.from_dataframe(
+                table.rename(index=_fraction),
                 title=f"test accuracy %, {words}: median (least to most)",
                 notes=(
                     "circuits: at most so many parameters; others: at least, but for the MPO "
                     f"below {_fraction(FEW)}",
-                    f"unreplaced: {spread(list(original.values()), 1)} %",
-                    first["data"],
                 ),
             )
         )
-    return [*found, _fits(record)]
-
-
-def _fits(record: dict) -> Table:
-    """What stood in for the layers."""
-    rows = [
-        (
-            *(piece[key] for key in ("objective", "method")),
-            _fraction(piece["share"]),
-            piece["seed"],
-            "at most" if _is_capped(piece) else "at least",
-            "; ".join(piece["names"]),
-            piece["parameters"],
-            *piece["losses"],
-        )
-        for piece in _rows(record)
+    shown = ["objective", "method", "share", "seed", "layers", "parameters", "loss_1", "loss_2"]
+    fits = frame.filter(shown).assign(share=frame["share"].map(_fraction))
+    once = frame.drop_duplicates(["objective", "seed"])
+    whole = once.pivot_table("original", "objective", aggfunc=partial(spread, digits=1))
+    return [
+        *found,
+        Table.from_dataframe(fits.set_index("objective"), title="what stood in"),
+        Table.from_dataframe(whole, title="accuracy % of the networks"),
     ]
-    columns = ("objective", "method", "share", "seed", "size", "layers", "parameters")
-    return Table((*columns, "loss 1", "loss 2"), rows, title="what stood in")
 
 
-def _is_capped(piece: dict) -> bool:
-    return piece["method"] == CIRCUITS or (piece["method"] == MPO and piece["share"] < FEW)
-
-
-def finding(record: dict) -> str:
-    sentences = []
-    for objective, score, words in _cases(record):
-        found = compared(record, objective, score)
-        middle = {share: median(leads(columns)) for share, columns in found.items()}
-        each = ", ".join(f"{lead:+.1f} at {_fraction(share)}" for share, lead in middle.items())
-        sentences.append(f"under {words}: {each}")
-    return (
-        "Points by which circuits are ahead of the best other method (medians over "
-        f"{len(record['seeds'])} networks) at a share of the hidden weights, "
-        + "; ".join(sentences)
-        + "."
-    )
-
-
-def draw(record: dict, ax: Axes) -> Axes:
-    objective = record["options"]["objectives"][-1]
+def draw(frame: pd.DataFrame, ax: Axes) -> None:
+    objective = frame["objective"].iloc[-1]
     for score, style in zip(SCORES, ("-", "--"), strict=True):
-        found = compared(record, objective, score)
+        middle = compared(frame, objective, score).groupby("share").median()
         for k, method in enumerate(METHODS):
-            middle = [median(columns[method]) for columns in found.values()]
             label = method if score == "accuracy" else f"{method}, healed"
-            ax.plot(list(found), middle, "o", ls=style, color=f"C{k}", ms=4, label=label)
-    ax.set(xlabel="share of the hidden weights", ylabel=f"test accuracy (%), {objective}")
-    return _by_share(record, ax)
+            ax.plot(middle[method], "o", ls=style, color=f"C{k}", ms=4, label=label)
+    _by_share(frame, ax, f"test accuracy (%), {objective}")
 
 
-def draw_leads(record: dict, ax: Axes) -> Axes:
-    for objective, score, words in _cases(record):
-        found = compared(record, objective, score)
-        ax.plot(list(found), [median(leads(c)) for c in found.values()], "o-", label=words)
+def draw_leads(frame: pd.DataFrame, ax: Axes) -> None:
+    for words, values in _scored(frame):
+        ax.plot(values.groupby("share")["lead"].median(), "o-", label=words)
     ax.axhline(0, color="0.5", lw=1)
-    ax.set(xlabel="share of the hidden weights", ylabel="lead over the best other (points)")
-    return _by_share(record, ax)
+    _by_share(frame, ax, "lead over the best other (points)")
 
 
-def _by_share(record: dict, ax: Axes) -> Axes:
-    shares = record["options"]["shares"]
-    ax.set_xscale("log")
+def _by_share(frame: pd.DataFrame, ax: Axes, label: str) -> None:
+    shares = frame["share"].unique().tolist()
+    ax.set(xscale="log", xlabel="share of the hidden weights", ylabel=label)
     ax.set_xticks(shares, [_fraction(share) for share in shares])
     ax.minorticks_off()
     ax.legend(fontsize="small")
-    return ax

@@ -1,13 +1,12 @@
 """Dense networks: what is recorded is what the replaced layers do, and how it is compared."""
 
 import functools
-import itertools
-import json
 import math
 from dataclasses import replace
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from numpy.testing import assert_allclose
@@ -18,8 +17,8 @@ from mpodis.jobs import REPRODUCE
 from mpodis.jobs.directory import JobDirectory
 from mpodis.nn import accuracy
 from mpodis.paper import dense, replacements, wide
-from mpodis.paper.by_pieces import run_experiment
 from mpodis.paper.networks import trained_dense
+from mpodis.paper.running import run_experiment
 from mpodis.structured import mpo_parameters
 from reference import random_covariance, random_matrix
 
@@ -74,36 +73,29 @@ def wide_record(networks, tmp_path_factory):
 
 
 def test_every_method_has_its_points_under_every_objective(record):
-    pieces = record["pieces"].values()
-    assert len(pieces) == 2 * 7
-    for piece in pieces:
-        free = piece["method"] in (dense.OURS, dense.OURS_GIVEN)
-        assert len(piece["rows"]) == (2 if free or piece["method"] == "low rank" else 1)
-        assert piece["nothing"] < 30 < 90 < piece["original"]
-        for row in piece["rows"]:
-            assert 0 < row["loss"] < 1
-            assert 0 < row["accuracy"] < 100
-            assert (row["thrifty"] < row["parameters"]) == free
-    for kind in ("", "given-"):
-        ours = record["pieces"][f"sensitivity-{kind}chi1-seed0"]["rows"]
-        # 3 gates a side in the first layer, 2 in the second
-        counts = [(row["parameters"], row["thrifty"]) for row in ours]
-        assert counts == [(24 + 6 * 6, 24 + 4 * 6), (24 + 6 * 10, 24 + 4 * 10)]
-        assert ours[1]["loss"] <= ours[0]["loss"] + 1e-12
+    found = pd.DataFrame(record["rows"])
+    free = found["method"].isin([dense.OURS, dense.OURS_GIVEN])
+    assert ((found["thrifty"] < found["parameters"]) == free).all()
+    assert (found["nothing"] < 30).all()
+    assert (found["original"] > 90).all()
+    assert found["loss"].between(0, 1, inclusive="neither").all()
+    given = found.query("objective == 'sensitivity'").groupby("method")
+    counts, losses = (given[name].apply(list) for name in ("parameters", "loss"))
+    for kind in (dense.OURS, dense.OURS_GIVEN):
+        assert losses[kind][1] <= losses[kind][0] + 1e-12
+    # 3 gates a side in the first layer, 2 in the second
+    assert counts[dense.OURS] == counts[dense.OURS_GIVEN] == [24 + 6 * 6, 24 + 6 * 10]
     # of 3 gates the outer ones are one, and so are both of 2
-    (mirrored,) = record["pieces"]["sensitivity-mirrored-chi1-seed0"]["rows"]
-    assert mirrored["parameters"] == 24 + 6 * 6
-    assert record["pieces"]["activations-low-rank-seed0"]["rows"][1]["parameters"] == 256
+    assert counts[dense.MIRRORED] == [24 + 6 * 6]
+    assert counts[dense.RANK] == [128, 256]
 
 
 def test_an_order_that_is_searched_is_never_further_off(record):
-    pairs = (("plain-MPO", "MPO-order-given"), ("chi1", "given-chi1"))
-    for objective, names in itertools.product(replacements.OBJECTIVES, pairs):
-        searched, given = (
-            record["pieces"][f"{objective}-{name}-seed0"]["rows"][0] for name in names
-        )
-        assert searched["parameters"] == given["parameters"]
-        assert searched["loss"] <= given["loss"] + 1e-9
+    found = pd.DataFrame(record["rows"]).drop_duplicates(["objective", "method"])
+    first = found.pivot_table(["loss", "parameters"], "objective", "method")
+    for searched, given in ((dense.MPO, dense.MPO_GIVEN), (dense.OURS, dense.OURS_GIVEN)):
+        assert (first["parameters", searched] == first["parameters", given]).all()
+        assert (first["loss", searched] <= first["loss", given] + 1e-9).all()
 
 
 @pytest.mark.parametrize(("method", "sizes"), [(dense.MPO_GIVEN, (2,)), (dense.OURS_GIVEN, (2, 1))])
@@ -124,26 +116,21 @@ def test_accuracies_are_those_of_the_filled_network(record, networks):
     images = load_data("digits")
     model = trained_dense(images, networks, 0, hidden=(64,))
     place = replacements.Slot.of(model, "0", images.x_train, "sensitivity")
-    row = record["pieces"]["sensitivity-low-rank-seed0"]["rows"][1]
+    ranks = pd.DataFrame(record["rows"]).query("method == 'low rank' and parameters == 256")
+    (score,) = ranks.query("objective == 'sensitivity'")["accuracy"]
     filled = place.filled(replacements.rank_matrix(place.layer, 2).matrix)
-    assert row["accuracy"] == accuracy(filled, images.x_test, images.y_test)
+    assert score == accuracy(filled, images.x_test, images.y_test)
 
 
 def made_up(rows):
-    """A record with these (parameters, loss, accuracy) by method, and two networks."""
-    pieces = {}
-    for seed in (0, 1):
-        for method, given in rows.items():
-            found = [
-                {"name": f"{p}", "loss": loss, "accuracy": a + seed}
-                | {"parameters": p, "thrifty": p - 100 * (method == "circuits")}
-                for p, loss, a in given
-            ]
-            where = {"seed": seed, "objective": "sensitivity", "method": method}
-            numbers = {"original": 97.0, "nothing": 10.0, "data": "made up", "rows": found}
-            pieces[f"{method}{seed}"] = where | numbers
-    options = {"network": "small", "objectives": ["sensitivity"]}
-    return {"pieces": pieces, "seeds": [0, 1], "options": options}
+    """Rows with these (parameters, loss, accuracy) by method, of two networks."""
+    return pd.DataFrame(
+        {"objective": "sensitivity", "method": method, "seed": seed, "size": f"{p}", "loss": loss}
+        | {"parameters": p, "thrifty": p - 100 * (method == "circuits"), "accuracy": a + seed}
+        for seed in (0, 1)
+        for method, given in rows.items()
+        for p, loss, a in given
+    )
 
 
 MADE_UP = made_up(
@@ -160,73 +147,56 @@ MADE_UP = made_up(
 SEARCHED = dense.CASES["order searched"]
 
 
+def both(values):
+    """Of the second network every accuracy is a point higher."""
+    return [values, values + 1]
+
+
 def test_the_training_loss_chooses_and_others_stand_between_two_sizes():
-    front = dense.front(MADE_UP, "sensitivity", "circuits", 0)
-    assert [row["parameters"] for row in front] == [200, 300, 900]
+    first = MADE_UP.query("method == 'circuits' and seed == 0")
+    assert dense.front(first)["parameters"].tolist() == [200, 300, 900]
     found = dense.compared(MADE_UP, "sensitivity", SEARCHED)
-    assert list(found) == [200, 250, 300, 400, 550, 800, 1100, 1500, 2000, 3000]
-    assert found[250]["circuits"] == [85.0, 86.0]
-    assert found[250]["Monarch"] == [50.0, 51.0]
+    budgets = [200, 250, 300, 400, 550, 800, 1100, 1500, 2000, 3000]
+    assert all(list(values.index) == budgets for values in found.values())
+    at = {budget: {k: v.loc[budget].tolist() for k, v in found.items()} for budget in budgets}
+    assert at[250]["circuits"] == both(85.0)
+    assert at[250]["Monarch"] == both(50.0)
     share = np.log(400 / 256) / np.log(1024 / 256)
-    assert_allclose(found[400]["low rank"], [30 + 65 * share, 31 + 65 * share])
-    assert found[400]["circuits"] == [80.0, 81.0]
-    assert found[400]["plain MPO"] == [70.0, 71.0]
-    assert replacements.leads(found[400]) == [10.0, 10.0]
-    assert found[1500]["low rank"] == [95.0, 96.0]
+    assert_allclose(at[400]["low rank"], both(30 + 65 * share))
+    assert at[400]["circuits"] == both(80.0)
+    assert at[400]["plain MPO"] == both(70.0)
+    assert at[400]["lead"] == [10.0, 10.0]
+    assert at[1500]["low rank"] == both(95.0)
     four = dense.CASES["order searched, four angles a gate"]
     thrifty = dense.compared(MADE_UP, "sensitivity", four)
-    assert list(thrifty) == [100, 150, *found]
-    assert thrifty[100]["circuits"] == [85.0, 86.0]
-    assert thrifty[100]["low rank"] == [10.0, 11.0]  # the first there is
+    assert list(thrifty["lead"].index) == [100, 150, *budgets]
+    assert thrifty["circuits"].loc[100].tolist() == both(85.0)
+    assert thrifty["low rank"].loc[100].tolist() == both(10.0)  # the first there is
 
 
 def test_every_recipe_compares_like_with_like():
     given = dense.compared(MADE_UP, "sensitivity", dense.CASES["order given"])
-    assert list(given) == [400, 550, 800, 1100, 1500, 2000, 3000]
-    assert list(given[400]) == [dense.OURS_GIVEN, dense.MPO_GIVEN, dense.RANK, dense.MONARCH]
-    assert given[400][dense.OURS_GIVEN] == [78.0, 79.0]
-    assert given[400][dense.MPO_GIVEN] == [40.0, 41.0]
-    ahead = [
-        a - b for a, b in zip(given[400][dense.OURS_GIVEN], given[400][dense.RANK], strict=True)
-    ]
-    assert replacements.leads(given[400]) == ahead
+    names = [dense.OURS_GIVEN, dense.MPO_GIVEN, dense.RANK, dense.MONARCH, "lead"]
+    assert list(given) == names
+    assert list(given["lead"].index) == [400, 550, 800, 1100, 1500, 2000, 3000]
+    assert given[dense.OURS_GIVEN].loc[400].tolist() == both(78.0)
+    assert given[dense.MPO_GIVEN].loc[400].tolist() == both(40.0)
+    others = np.max([given[name].loc[400] for name in names[1:-1]], axis=0)
+    assert_allclose(given["lead"].loc[400], both(78.0) - others)
     mirrored = dense.CASES["order searched, mirrored gates"]
-    found = dense.compared(MADE_UP, "sensitivity", mirrored)[200]
-    assert list(found) == [dense.MIRRORED, *METHODS[1:]]
-    assert found[dense.MIRRORED] == [86.0, 87.0]
+    found = dense.compared(MADE_UP, "sensitivity", mirrored)
+    assert list(found) == [dense.MIRRORED, *METHODS[1:], "lead"]
+    assert found[dense.MIRRORED].loc[200].tolist() == both(86.0)
 
 
-def test_the_finding_says_who_is_ahead_where():
-    text = dense.finding(MADE_UP)
-    assert "Under sensitivity, order searched (medians over the networks)" in text
-    assert "between 250 and 550 parameters the lead of circuits over the best other" in text
-    assert "is +10.0 to +19.2 points" in text
-    assert "the smallest up to 1100 is -5.0, at 1100" in text
-    assert "plain MPO is behind at all 10 budgets" in text
-    assert "Under sensitivity, order searched, four angles a gate (medians" in text
-    assert "low rank is ahead at 800, 1100, 1500, 2000, 3000" in text
-    assert "MPO, order given is behind at all 7 budgets" in text
-    names = (*dense.KINDS, *METHODS[1:], dense.MPO_GIVEN)
-    large = made_up({name: [(5000, 0.1, 90.0)] for name in names})
-    assert "no circuits are as small as the budgets compared" in dense.finding(large)
-    middle = made_up({name: [(1300, 0.1, 90.0)] for name in names})
-    assert "up to 1100" not in dense.finding(middle)
-
-
-def test_tables_and_figure(record):
-    *compared, points = dense.tables(record)
+def test_tables(record):
+    *compared, points, _ = dense.EXPERIMENT.tables(record)
     assert len(compared) == 2 * len(dense.CASES)
     for table, (name, case) in zip(compared[: len(dense.CASES)], dense.CASES.items(), strict=True):
         assert table.title.startswith(f"test accuracy %, activations, {name}: median")
-        assert table.columns == ("parameters", case.ours, *case.others, "lead")
+        assert list(table.columns) == ["parameters", case.ours, *case.others, "lead"]
         assert [row[0] for row in table.rows] == list(dense.BUDGETS)
-        assert any("scikit-learn digits" in note for note in table.notes)
     assert len(points.rows) == 2 * (1 + 2 + 2 + 1 + 2 + 1 + 1)
-    assert record["finding"] == dense.finding(record)
-    for panel in dense.EXPERIMENT.panels:
-        ax = plt.subplots()[1]
-        panel.draw(record, ax)
-        assert ax.has_data()
 
 
 @pytest.mark.parametrize(
@@ -248,35 +218,36 @@ def test_options_that_make_no_sense(options, message):
 
 
 def test_both_layers_are_replaced_within_their_share(wide_record):
-    pieces = wide_record["pieces"]
-    assert len(pieces) == 4 * 2 - 1  # at the smaller share the MPOs come with the circuits
+    found = pd.DataFrame(wide_record["rows"])
+    assert len(found) == 4 * 2
+    # at the smaller share the MPOs come with the circuits
+    together = found.query("fitted != method")
+    assert together[["method", "share"]].to_numpy().tolist() == [["plain MPO", 0.6]]
     total = 64 * 16 + 16 * 8
-    for piece in pieces.values():
-        assert piece["dense"] == total
-        assert len(piece["losses"]) == len(piece["names"]) == 2
-        assert max(piece["losses"]) < 1
-        spent = piece["parameters"] - piece["share"] * total
-        assert spent <= 0 if piece["method"] == "circuits" else spent >= 0
-        assert ("alone" in piece) == (piece["method"] == "circuits" and piece["share"] == 0.6)
-        if "alone" in piece:
-            assert piece["alone"]["parameters"] <= piece["share"] * total
-        assert piece["healed"] > 50
-        assert piece["original"] > 90
+    assert (found["dense"] == total).all()
+    assert (found[["loss_1", "loss_2"]] < 1).all(axis=None)
+    assert found["layers"].str.count(";").eq(1).all()
+    spent = found["parameters"] - found["share"] * total
+    capped = (found["method"] == "circuits") | (found["fitted"] != found["method"])
+    assert (spent[capped] <= 0).all()
+    assert (spent[~capped] >= 0).all()
+    assert (found["healed"] > 50).all()
+    assert (found["original"] > 90).all()
 
 
-def test_wide_tables_finding_and_figure(wide_record):
+def test_wide_tables_and_figure(wide_record):
     assert wide_record["command"].startswith("mpodis reproduce dense --seeds 1")
-    plain, healed, fits = dense.tables(wide_record)
-    assert [row[:2] for row in plain.rows] == [("3/5", 691), ("4/5", 921)]
+    plain, healed, fits, _ = dense.EXPERIMENT.tables(wide_record)
+    assert [row[:2] for row in plain.rows] == [["3/5", 691], ["4/5", 921]]
     assert healed.title.startswith("test accuracy %, sensitivity, healed")
     assert len(fits.rows) == 8
-    (lead,) = replacements.leads(wide.compared(wide_record, "sensitivity", "accuracy")[0.6])
-    assert f"under sensitivity: {lead:+.1f} at 3/5" in wide_record["finding"]
+    found = pd.DataFrame(wide_record["rows"]).query("share == 0.6").set_index("method")["accuracy"]
+    lead = found["circuits"] - found.drop("circuits").max()
+    assert plain.rows[0][-1] == f"{lead:z.1f}"
     for panel in dense.EXPERIMENT.panels:
         ax = plt.subplots()[1]
-        panel.draw(wide_record, ax)
+        panel.draw(pd.DataFrame(wide_record["rows"]), ax)
         assert ax.has_data()
-    json.dumps(wide_record)
 
 
 @pytest.fixture
