@@ -586,7 +586,7 @@ def dense_weights(
     from mpodis.nn import train_dense
 
     sizes = "-".join(map(str, (images.features, *hidden, images.classes)))
-    return _kept(
+    return kept(
         cache,
         f"{sizes}-{images.name}-{seed}",
         lambda: train_dense(images, hidden=hidden, seed=seed),
@@ -600,10 +600,10 @@ def tnn_weights(
     from mpodis.nn import train_tnn
 
     name = f"tnn{bond}-{images.name}-{seed}"
-    return _kept(cache, name, lambda: train_tnn(images, seed=seed, bond=bond))
+    return kept(cache, name, lambda: train_tnn(images, seed=seed, bond=bond))
 
 
-def _kept(
+def kept(
     cache: str | os.PathLike | None,
     name: str,
     train: Callable[[], tuple[nn.Module, TrainingRecord]],

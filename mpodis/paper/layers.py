@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from mpodis.data import Dataset
-from mpodis.files import load_arrays, save_arrays
 from mpodis.measures import second_moment
 from mpodis.mpo import compress
 from mpodis.nn import (
@@ -24,7 +22,7 @@ from mpodis.nn import (
     train_classifier,
 )
 from mpodis.paper.networks import dataset, submodule, tnn_from_weights
-from mpodis.targets import tnn_weights
+from mpodis.targets import kept, tnn_weights
 
 __all__ = ["KINDS", "TrainedLayer", "trained_layer"]
 
@@ -87,34 +85,27 @@ def trained_layer(
     """
     if kind not in KINDS:
         raise ValueError(f"kind={kind!r} is not known; use one of {', '.join(KINDS)}")
-    where = {"data": data, "data_dir": data_dir, "networks": networks}
     images = _images(data, data_dir)
-
-    def kept(name: str, model: nn.Module, train: Callable[[], nn.Module]) -> nn.Module:
-        """The model with the weights of a file, which training makes where it is not there."""
-        path = Path(networks) / f"{name}-{data}-{seed}.safetensors"
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            weights = train().state_dict()
-            save_arrays(path, {name: tensor.numpy() for name, tensor in weights.items()})
-        arrays = {name: torch.from_numpy(x) for name, x in load_arrays(path)[0].items()}
-        model.load_state_dict(arrays)
-        return model.double().eval()
-
-    def fitted(model: nn.Module) -> nn.Module:
-        return train_classifier(model, images, **vars(RECIPES[images.name]), seed=seed)[0]
-
     if kind == "tnn":
         arrays, _ = tnn_weights(images, networks, seed, bond=bond)
         return TrainedLayer(tnn_from_weights(arrays), "mpo", images)
+    recipe: dict[str, Any] = vars(RECIPES[images.name]) | {"seed": seed}
+
+    def trained(name: str, model: nn.Module) -> TrainedLayer:
+        file = f"{name}-{data}-{seed}"
+        arrays, _ = kept(networks, file, lambda: train_classifier(model, images, **recipe))
+        model.load_state_dict({key: torch.from_numpy(array) for key, array in arrays.items()})
+        return TrainedLayer(model.double().eval(), "0", images)
+
+    dense = trained("dense", _untrained(images.features, images.classes, seed))
     if kind == "dense":
-        model = _untrained(images.features, images.classes, seed)
-        return TrainedLayer(kept("dense", model, lambda: fitted(model)), "0", images)
-    model = trained_layer("dense", seed=seed, bond=bond, **where).model.float()
+        return dense
+    model = dense.model.float()
     first = submodule(model, "0")
     mpo = compress(first.weight.detach().numpy().T, max_bond=bond).mpo
-    model = replace_layer(model, "0", MPOLinear.from_mpo(mpo, bias=first.bias))
-    return TrainedLayer(kept(f"healed{bond}", model, lambda: fitted(model)), "0", images)
+    return trained(
+        f"healed{bond}", replace_layer(model, "0", MPOLinear.from_mpo(mpo, bias=first.bias))
+    )
 
 
 def _untrained(n: int, classes: int, seed: int) -> nn.Module:
