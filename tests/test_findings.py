@@ -34,7 +34,6 @@ FIXED = {
     # settings of hypercube and tomography, version of numpy, fidelity that encodings are fitted to
     "table2": {"7", "729", "2.5", ".999"},
     "trained-mnist": {".04"},  # a learning rate
-    "table2": {"7", "729"},  # settings of hypercube and tomography
 }
 """Single numbers that no table of the record has."""
 
