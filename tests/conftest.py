@@ -67,7 +67,6 @@ SLOW = {
     "test_own_layer::test_entropies_and_accuracy_of_a_scikit_learn_network",
     "test_paper::test_the_command_needs_no_qiskit",
     "test_replace_layers_transformer::test_all_its_linear_layers_are_compressed_healed_and_disentangled",
-    "test_reproduce::test_pieces_are_stored_and_not_done_again[2]",
     "test_resynthesis::test_a_gate_on_three_wires_becomes_gates_on_two[SO-1-SO-14]",
     "test_resynthesis::test_weak_gates_are_removed_within_the_tolerance[0.01]",
     "test_side_by_side::test_processes",

@@ -1,130 +1,21 @@
 """`mpodis reproduce`: what every experiment goes through, by a small one and by table1."""
 
 import json
-import os
 import re
 import shlex
-import threading
-import time
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 import pytest
-import torch
-from threadpoolctl import threadpool_info, threadpool_limits
 
 from mpodis import report
 from mpodis.cli import main
-from mpodis.jobs import REPRODUCE
-from mpodis.jobs.directory import JobDirectory
 from mpodis.jobs.records import spread
 from mpodis.options import read_options
 from mpodis.paper import EXPERIMENTS, load_experiment
-from mpodis.paper.by_pieces import Experiment, Options, Piece, command_line, run_experiment
+from mpodis.paper.base import Options
 from mpodis.paper.networks import network
+from mpodis.paper.running import command_line
 from mpodis.paper.table1 import Table1
 from mpodis.paper.table5 import Table5
-from mpodis.tables import Table
-
-
-def square(*, x, marks):
-    with open(marks, "a") as file:
-        file.write(f"{x}\n")
-    if x > 2:
-        raise RuntimeError("stopped here")
-    return {"x": x, "square": x * x}
-
-
-def small(marks, upto):
-    return Experiment(
-        name="table1",
-        title="squares",
-        options=Options,
-        pieces=lambda options: [
-            Piece(f"x{x}", square, {"x": x, "marks": str(marks)}) for x in range(upto)
-        ],
-        tables=lambda record: [Table(("x",), [(p["square"],) for p in record["pieces"].values()])],
-        finding=lambda record: f"{len(record['pieces'])} squares",
-        trains=False,
-    )
-
-
-def begin(path, options):
-    return JobDirectory.create(path, f"{REPRODUCE}table1", options)
-
-
-@pytest.mark.parametrize("workers", [1, 2])
-def test_pieces_are_stored_and_not_done_again(tmp_path, workers):
-    marks, options = tmp_path / "marks", Options(workers=workers, seed=3, seeds=2)
-    directory = begin(tmp_path / "run", options)
-    with pytest.raises(RuntimeError, match="stopped here"):
-        run_experiment(small(marks, 4), options, directory)
-    record = run_experiment(small(marks, 3), options, directory)
-    assert list(record["pieces"]) == ["x0", "x1", "x2"]
-    assert [p["square"] for p in record["pieces"].values()] == [0, 1, 4]
-    done = sorted(marks.read_text().split())
-    if workers == 2 and len(done) == 5:
-        # one more was under way beside the one that failed
-        done = sorted(set(done))
-    assert done == ["0", "1", "2", "3"]
-    assert record == directory.results()
-    assert record["seeds"] == [3, 4]
-    assert record["finding"] == "3 squares"
-    assert record["data"] is None
-    assert {"mpodis", "torch", "numpy"} <= set(record["versions"])
-
-
-@dataclass(frozen=True)
-class OnDevice(Options):
-    device: str = "cuda"
-
-
-TOGETHER = threading.Barrier(2, timeout=30)
-
-
-def threads_of_libraries():
-    blas = {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
-    return {"torch": torch.get_num_threads(), "blas": sorted(blas)}
-
-
-def where(*, last):
-    """The first to begin is the first to end, and the last looks around after that."""
-    TOGETHER.wait()
-    time.sleep(0.05 * last)
-    return {"process": os.getpid(), "thread": threading.get_ident(), **threads_of_libraries()}
-
-
-def test_pieces_on_a_device_are_done_in_threads(tmp_path):
-    pieces = [Piece(f"x{k}", where, {"last": bool(k)}) for k in range(2)]
-    beside = Experiment(
-        "table1", "", OnDevice, lambda options: pieces, lambda r: [], lambda r: "", trains=False
-    )
-    options, before = OnDevice(workers=2), torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        with threadpool_limits(2, user_api="blas"), ThreadPoolExecutor(1) as another:
-            record = run_experiment(beside, options, begin(tmp_path / "run", options))
-            after = another.submit(threads_of_libraries).result()
-    finally:
-        torch.set_num_threads(before)
-    found = record["pieces"].values()
-    assert {piece["process"] for piece in found} == {os.getpid()}
-    assert len({piece["thread"] for piece in found} - {threading.get_ident()}) == 2
-    for piece in found:
-        assert piece["torch"] == 1
-        assert piece["blas"] == [1]
-    assert after["torch"] == 2
-    assert 2 in after["blas"]  # a library that was loaded meanwhile has its own
-
-
-def test_two_pieces_of_one_name_are_refused(tmp_path):
-    twice = small(tmp_path / "marks", 1).pieces(None) * 2
-    options = Options()
-    experiment = Experiment(
-        "table1", "", Options, lambda options: twice, lambda r: [], lambda r: "", trains=False
-    )
-    with pytest.raises(ValueError, match="one name among x0, x0"):
-        run_experiment(experiment, options, begin(tmp_path / "run", options))
 
 
 def test_the_command_repeats_the_run_and_names_no_place():
@@ -156,19 +47,6 @@ def test_the_words_of_a_command_are_read_as_they_were_meant(changed, words):
     assert sorted(command[1::2]) == sorted(words)
     texts = dict(word.split("=") for word in command[1::2])
     assert read_options(Table5, texts) == options
-
-
-@pytest.mark.parametrize("name", [n for n in EXPERIMENTS if hasattr(load_experiment(n), "pieces")])
-def test_every_experiment_is_complete(name):
-    experiment = load_experiment(name)
-    assert experiment.name == name
-    assert issubclass(experiment.options, Options)
-    assert experiment.title
-    pieces = experiment.pieces(experiment.options(networks="x"))
-    assert len({piece.name for piece in pieces}) == len(pieces) > 0
-    for piece in pieces:
-        assert re.fullmatch(r"[\w.+-]+", piece.name)
-        json.dumps(piece.arguments)
 
 
 def test_an_experiment_that_is_not_known():

@@ -3,8 +3,7 @@
 An experiment is a study (`mpodis.Study`), whose function gives flat rows, and the tables and the
 panels of a figure out of one DataFrame of all rows; see `base` for what that is made of and
 `running` for how it runs. What was found is written by hand on a page of `notebooks/findings/`. A
-new experiment is a file with an `EXPERIMENT` and a line in `EXPERIMENTS`. Some still consist of
-pieces, see `by_pieces`.
+new experiment is a file with an `EXPERIMENT` and a line in `EXPERIMENTS`.
 """
 
 from __future__ import annotations
