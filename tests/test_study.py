@@ -345,6 +345,28 @@ def test_what_a_function_returns_becomes_scalars_and_arrays():
         measure({"a": ("row", np.eye(2))})
 
 
+def test_a_result_named_like_a_setting_does_not_take_its_place(tmp_path):
+    def entropies(*, bond, engine, seed):
+        used = "dense" if engine == "auto" else engine
+        return {"engine": used, "bond": bond, "entropies": ("bond", np.arange(5.0) + bond)}
+
+    study = Study(entropies, grid={"engine": ["auto", "tree"], "bond": [2, 4]}, seeds=2)
+    table = study.run(tmp_path, progbar=False)
+    assert [row[:3] for row in table.rows] == [
+        ("auto", 2, 2),
+        ("auto", 4, 2),
+        ("tree", 2, 2),
+        ("tree", 4, 2),
+    ]
+    found = study.to_xarray()
+    assert found["entropies"].dims == ("engine", "bond", "seed", "bond_axis")
+    assert found["engine_found"].sel(engine="auto").values.ravel().tolist() == ["dense"] * 4
+    with pytest.raises(ValueError, match="bond_axis has 5 values"):
+        study.plot("entropies", x="bond", hue="engine")
+    ax = study.plot("entropies", x="bond_axis", hue="bond", where={"engine": "auto"})
+    np.testing.assert_array_equal(ax.lines[1].get_xydata(), [[k + 1, k + 4] for k in range(5)])
+
+
 @pytest.mark.parametrize(
     "function",
     [mpodis.compress, mpodis.entanglement, lambda m: disentangle(m, depth=1, max_sweeps=3)],

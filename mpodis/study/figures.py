@@ -328,7 +328,7 @@ class _Panels:
             for axis in self.order
         }
         for k, dim in enumerate(dims):
-            begin = dim in COUNTED_FROM_ONE
+            begin = dim.removesuffix("_axis") in COUNTED_FROM_ONE
             columns[dim] = np.concatenate(
                 [np.indices(array.shape)[k].ravel() + begin for array in arrays]
             )
@@ -675,7 +675,8 @@ def _short(name: str | None) -> str:
 
 
 def _axis_label(name: str) -> str:
-    return {"bond": "bond k", "value": "number of the Schmidt value"}.get(name, _short(name))
+    labels = {"bond": "bond k", "bond_axis": "bond k", "value": "number of the Schmidt value"}
+    return labels.get(name, _short(name))
 
 
 def _quantity_label(name: str, unit: str) -> str:

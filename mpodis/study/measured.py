@@ -9,6 +9,8 @@ A function of a study returns a result of this package or a dict. The entries of
 - dicts, whose entries have the name of the dict before theirs;
 - lists of dicts of numbers and texts, one for each point of an axis that is named like the list:
   ``{"row": [{"depth": 1, "loss": 0.5}, {"depth": 2, "loss": 0.4}]}``.
+
+A name that is also a setting of the case stays that of the setting (`apart_from_settings`).
 """
 
 from __future__ import annotations
@@ -16,12 +18,12 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-__all__ = ["Variable", "measure"]
+__all__ = ["Variable", "apart_from_settings", "measure"]
 
 NATS = {"units": "nats"}
 SECONDS = {"units": "s"}
@@ -64,6 +66,32 @@ def measure(result: Any) -> tuple[dict[str, Any], dict[str, Variable]]:
         else:
             arrays[name] = _variable(name, value)
     return scalars, arrays
+
+
+def apart_from_settings(
+    scalars: Mapping[str, Any], arrays: Mapping[str, Variable], settings: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Variable]]:
+    """Scalars, and axes of arrays, under names that are not those of settings.
+
+    A scalar that repeats its setting is left out. One that differs gets the ending "_found", as the
+    engine that ``engine="auto"`` chose, and an axis the ending "_axis", as that of the entropies
+    where the bond dimension varies as "bond".
+
+    Examples
+    --------
+    >>> apart_from_settings({"engine": "dense", "depth": 2}, {}, {"engine": "auto", "depth": 2})[0]
+    {'engine_found': 'dense'}
+    """
+    apart = {
+        f"{name}_found" if name in settings else name: value
+        for name, value in scalars.items()
+        if name not in settings or value != settings[name]
+    }
+    renamed = {
+        name: replace(v, dims=tuple(f"{dim}_axis" if dim in settings else dim for dim in v.dims))
+        for name, v in arrays.items()
+    }
+    return apart, renamed
 
 
 def _flat(found: Mapping[str, Any], before: str = "") -> list[tuple[str, Any]]:

@@ -28,7 +28,7 @@ from typing import Any
 
 from mpodis.advice import without_remarks
 from mpodis.study.cases import Case
-from mpodis.study.measured import measure
+from mpodis.study.measured import apart_from_settings, measure
 from mpodis.study.records import Record, StorageError, StudyDirectory
 from mpodis.workers import end_with_parent
 
@@ -117,6 +117,7 @@ def _computed(task: Task, case: Case) -> Outcome:
             if task.resumable:
                 arguments["run_dir"] = directory.run_dir(case.key)
             scalars, arrays = measure(task.function(**arguments))
+            scalars, arrays = apart_from_settings(scalars, arrays, case.settings)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # SystemExit of a user's function, too
