@@ -9,7 +9,7 @@ import pytest
 from numpy.testing import assert_allclose
 from rich.console import Console
 
-from mpodis import Study, disentangle
+from mpodis import Study, disentangle, load_study
 from mpodis.files import read_json
 from mpodis.study import fit_powers, plot_study
 from mpodis.study import live as live_module
@@ -259,6 +259,7 @@ def test_the_state_of_a_study_that_runs(running, monkeypatch):
     assert running.best["loss"].is_lowest
     seconds = [read_json(path)["seconds"] for path in reads]
     assert min(seconds) * 6 < running.seconds_left < max(seconds) * 6
+    assert load_study(running.directory).status().seconds_left == running.seconds_left
 
 
 def test_a_case_that_is_tried_again_is_no_failure_any_more(running):

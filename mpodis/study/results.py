@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 import statistics
 from collections.abc import Iterable, Sequence
@@ -25,8 +24,6 @@ log = logging.getLogger(__name__)
 
 COSTS = ("seconds", "cpu_seconds")
 """Measured of every case, beside what its function returns."""
-MANY = 200
-"""Cases from which the time of those that are left is estimated."""
 SHOWN = 3
 """Quantities in a table where none are named."""
 
@@ -67,7 +64,8 @@ class StudyStatus(Tabular):
     is_running : bool
         Whether a process hands out cases now.
     seconds_left : float
-        From the median of the cases that are done and the number of workers; NaN before that.
+        As `mpodis study watch` says it: from cases of the same settings, or from all that are done,
+        and the number of workers. NaN before one is done.
     """
 
     name: str
@@ -89,7 +87,7 @@ class StudyStatus(Tabular):
             ("failed", self.failed),
             ("left", self.left),
             ("running", "yes" if self.is_running else "no"),
-            ("about, s left", self.seconds_left if self.left else 0),
+            ("about, s left", self.seconds_left),
         ]
         return Table((f"study {self.name}", ""), rows, notes=(str(self.directory),))
 
@@ -150,14 +148,18 @@ class StudyResults(Tabular):
     def status(self) -> StudyStatus:
         """How many cases are done, failed and left, and about how long it takes."""
         from mpodis.files import is_locked
+        from mpodis.study.live import LiveStudy
 
         directory, described = self._there(), self.described()
         keys = {case["key"] for case in described["cases"]}
         done, failed = directory.keys() & keys, directory.failed_keys() & keys
         is_running = is_locked(directory.path)
         left = len(keys) - len(done) - len(failed - done)
-        seconds = [self._seconds(directory, key) for key in sorted(done)[:MANY]]
-        each = statistics.median(seconds) if seconds else math.nan
+        seconds_left = 0.0
+        if left:
+            live = LiveStudy(directory.path)
+            live.refresh()
+            seconds_left = live.seconds_left
         return StudyStatus(
             described["name"],
             directory.path,
@@ -165,18 +167,12 @@ class StudyResults(Tabular):
             len(done),
             len(failed - done),
             is_running,
-            each * left / max(described["workers"], 1),
+            seconds_left,
         )
 
     def _check_record(self, directory: StudyDirectory, key: str) -> None:
         """Read a record from its files, whatever is in memory; raises a `DamagedRecord`."""
         self._read[key] = (directory.written(key), directory.load(key))
-
-    def _seconds(self, directory: StudyDirectory, key: str) -> float:
-        try:
-            return self._record(directory, key).seconds
-        except DamagedRecord:
-            return 0.0
 
     # --- tables
 
