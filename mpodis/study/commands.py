@@ -178,7 +178,8 @@ def plot(
     described, folder = found.described(), found.directory
     assert folder is not None
     if not quantities:
-        if x is not None or out is not None:
+        options = (x, hue, col, row, where, fit, logx, logy, out)
+        if any(option is not None for option in options) or spread != "quartiles":
             raise ValueError("name a quantity to draw, or leave the options out")
         written, errors = _write_figures(found, described, folder / "figures")
         if not written and not errors:
@@ -190,7 +191,6 @@ def plot(
         from mpodis.study.figures import save_figure
 
         errors = []
-
         if x is None:
             names = ", ".join([*described["axes"], "seed"])
             raise ValueError(f"--x is missing; the study varies {names}")

@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 __all__ = ["dataset", "to_netcdf"]
 
-UNITS = {"seconds": "s", "cpu_seconds": "s", "search_seconds": "s", "s_avg": "nats"}
+UNITS = {
+    **dict.fromkeys(("seconds", "cpu_seconds", "search_seconds"), "s"),
+    **dict.fromkeys(("s_avg", "s_avg_before", "s_max"), "nats"),
+}
+"""Units of scalars, which come without any; arrays have theirs as attributes."""
 
 
 def dataset(described: Mapping[str, Any], records: Sequence[Record]) -> xr.Dataset:

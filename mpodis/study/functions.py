@@ -58,8 +58,8 @@ def train(
     Returns
     -------
     dict
-        "accuracy" on the test images, "train_accuracy", "parameters", "losses" of every epoch
-        (nats), and of an MPO layer "s_avg" and "entropies" (nats).
+        "accuracy" on the test images, "train_accuracy", "parameters", "training_seconds", "losses"
+        of every epoch (nats), and of an MPO layer "s_avg" and "entropies" (nats).
 
     Raises
     ------

@@ -49,8 +49,6 @@ SHARED_SECONDS = 30.0
 """How long a record that a worker has written may take to be seen through a network file system."""
 _ONE_AT_A_TIME = threading.Lock()
 """Threads of a process share the limits of libraries and the seeds of path searches."""
-
-
 _WORKERS: set[_Worker] = set()
 """Processes that are to be ended before this one."""
 
@@ -109,7 +107,8 @@ def _computed(task: Task, case: Case) -> Outcome:
     began, began_cpu = time.perf_counter(), time.process_time()
     try:
         with _threads(task.threads), without_remarks():
-            began, began_cpu = time.perf_counter(), time.process_time()  # libraries are imported
+            # again: importing the libraries is no part of the case
+            began, began_cpu = time.perf_counter(), time.process_time()
             seed, cache = case.seed, directory.networks
             arguments = {name: _made(v, seed, cache) for name, v in case.arguments.items()}
             if case.seed is not None and task.is_seeded:
@@ -171,7 +170,7 @@ def _made(arguments: Any, seed: int | None, cache: Path) -> Any:
 
 @contextlib.contextmanager
 def _threads(count: int) -> Iterator[None]:
-    """More threads round differently, so that a seed would not say everything."""
+    """So many threads of BLAS and torch: with their number the rounding changes."""
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(count, user_api="blas"), _threads_of_torch(count):
@@ -181,7 +180,7 @@ def _threads(count: int) -> Iterator[None]:
 @contextlib.contextmanager
 def _threads_of_torch(count: int) -> Iterator[None]:
     if "torch" not in sys.modules and os.environ.get("OMP_NUM_THREADS") == str(count):
-        yield  # if a case imports it, it begins with so many
+        yield  # a case that imports torch later gets this number from the environment
         return
     import torch
 
@@ -201,7 +200,7 @@ def interruptible() -> Iterator[None]:
     """Ctrl-C and SIGTERM raise KeyboardInterrupt at once, wherever a case is.
 
     A search that is alone would end at its next sweep and return what it has, which must not become
-    the record of a case. While workers are ended, which takes an instant, more of them wait for it.
+    the record of a case. Further signals while the workers are being ended change nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
