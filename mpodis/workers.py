@@ -14,12 +14,12 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["end_with_parent", "parallel", "pool"]
+__all__ = ["end_with_parent", "pool"]
 
 LOOK_SECONDS = 0.5
 """Time between two looks at whether the parent is there."""
@@ -113,58 +113,3 @@ def pool(n_jobs: int) -> Iterator[ProcessPoolExecutor]:
 
 def _begin(parent: int, of_main_thread: bool) -> None:
     end_with_parent(parent, of_main_thread=of_main_thread)
-
-
-Call = tuple[Callable[..., Any], tuple, dict[str, Any]]
-"""A function and its arguments, as `joblib.delayed` gives them."""
-
-
-@contextmanager
-def parallel(
-    n_jobs: int, threads: int | None = 1, *, share_memory: bool = False
-) -> Iterator[Callable[[Iterable[Call]], Iterator[Any]]]:
-    """A function that makes calls side by side and gives their results as they come.
-
-    Calls are handed out one at a time, so that an interruption loses no more than it must. If an
-    exception leaves the context, Ctrl-C included, the workers are killed at once.
-
-    Parameters
-    ----------
-    n_jobs : int
-        Processes, of joblib's backend loky; with 1, this process makes the calls.
-    threads : int or None
-        Of BLAS and OpenMP in each of them; None leaves it to these libraries.
-    share_memory : bool
-        Threads of this process instead of processes, for calls that share a device. The number of
-        `threads` is then that of the process, and stays as it is.
-
-    Examples
-    --------
-    >>> from joblib import delayed
-    >>> with parallel(2) as run:
-    ...     sorted(run(delayed(pow)(2, k) for k in range(4)))
-    [1, 2, 4, 8]
-    """
-    import joblib
-
-    parent, of_main_thread = os.getpid(), _in_main_thread()
-    limit = {} if share_memory or threads is None else {"inner_max_num_threads": threads}
-    backend = "threading" if share_memory else "loky"
-    one_by_one: dict[str, Any] = {"pre_dispatch": "n_jobs", "batch_size": 1}
-    with ExitStack() as opened, joblib.parallel_config(backend, n_jobs=n_jobs, **limit):
-
-        def run(calls: Iterable[Call]) -> Iterator[Any]:
-            linked = (joblib.delayed(_linked)(parent, of_main_thread, *call) for call in calls)
-            in_parallel = joblib.Parallel(return_as="generator_unordered", **one_by_one)
-            with _without_ctrl_c():
-                results: Any = in_parallel(linked)  # starts the processes
-            return opened.enter_context(closing(results))
-
-        yield run
-
-
-def _linked(
-    parent: int, of_main_thread: bool, function: Callable, arguments: tuple, named: dict
-) -> Any:
-    end_with_parent(parent, of_main_thread=of_main_thread)
-    return function(*arguments, **named)

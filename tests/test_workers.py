@@ -7,10 +7,9 @@ import sys
 import time
 from pathlib import Path
 
-import joblib
 import pytest
 
-from mpodis.workers import parallel, pool
+from mpodis.workers import pool
 
 SECONDS = 10
 """How long a worker may outlive its parent."""
@@ -25,8 +24,8 @@ def write_pid_and_work(folder):
 
 
 PARENT = """
-import sys, threading, joblib
-from mpodis.workers import parallel, pool
+import sys, threading
+from mpodis.workers import pool
 from test_workers import write_pid_and_work
 
 def work_in_pool(folder):
@@ -39,13 +38,10 @@ if __name__ == "__main__":
     try:
         if sys.argv[2] == "pool":
             work_in_pool(folder)
-        elif sys.argv[2] == "pool of a thread":
+        else:
             thread = threading.Thread(target=work_in_pool, args=(folder,))
             thread.start()
             thread.join()
-        else:
-            with parallel(2) as run:
-                list(run(joblib.delayed(write_pid_and_work)(folder) for _ in range(4)))
     except KeyboardInterrupt:
         sys.exit(130)
 """
@@ -71,10 +67,8 @@ def wait(until, seconds):
     ("kind", "number"),
     [
         ("pool", signal.SIGKILL),
+        ("pool", signal.SIGTERM),
         ("pool", signal.SIGINT),
-        ("parallel", signal.SIGKILL),
-        ("parallel", signal.SIGTERM),
-        ("parallel", signal.SIGINT),
         ("pool of a thread", signal.SIGKILL),  # where the kernel's signal is not asked for
     ],
 )
@@ -116,30 +110,3 @@ def test_an_exception_ends_the_workers_at_once():
     with pytest.raises(ZeroDivisionError), pool(2) as executor:
         list(executor.map(one_over_after, [0, 60]))
     assert time.monotonic() - began < SECONDS
-
-
-def test_a_failing_call_is_raised_and_the_others_are_not_waited_for():
-    calls = [joblib.delayed(divmod)(1, 0), joblib.delayed(time.sleep)(60)]
-    began = time.monotonic()
-    with pytest.raises(ZeroDivisionError), parallel(2) as run:
-        list(run(calls))
-    assert time.monotonic() - began < 3 * SECONDS
-
-
-@pytest.mark.parametrize("options", [{"n_jobs": 1}, {"n_jobs": 2}, {"n_jobs": 2, "threads": None}])
-def test_results_come_from_processes_with_their_threads(options):
-    with parallel(**options) as run:
-        found = list(run(joblib.delayed(_here)() for _ in range(3)))
-    in_this = options["n_jobs"] == 1
-    assert all((pid == os.getpid()) == in_this for pid, _ in found)
-    if options == {"n_jobs": 2}:
-        assert {threads for _, threads in found} == {"1"}
-
-
-def _here():
-    return os.getpid(), os.environ.get("OMP_NUM_THREADS")
-
-
-def test_threads_share_the_memory():
-    with parallel(2, share_memory=True) as run:
-        assert {pid for pid, _ in run(joblib.delayed(_here)() for _ in range(3))} == {os.getpid()}
