@@ -10,7 +10,7 @@ import xarray as xr
 
 import mpodis
 from mpodis import Study, StudyResults, disentangle, load_study
-from mpodis.study.cases import expand
+from mpodis.study.cases import expand, fingerprint
 from mpodis.study.measured import measure
 from mpodis.study.records import StudyDirectory
 
@@ -318,6 +318,22 @@ def test_dataframe_dataset_and_files_agree(tmp_path):
         study.export(tmp_path / "records.pkl")
     assert isinstance(load_study(tmp_path / "study"), StudyResults)
     assert load_study(tmp_path / "study").to_xarray().identical(found)
+
+
+def test_settings_of_other_content_have_other_keys():
+    torch = pytest.importorskip("torch")
+    gate = np.eye(4)
+    placed = [((mpodis.circuit.Placement(wires),),) for wires in [(0, 1), (2, 3)]]
+    places = [mpodis.circuit.Ansatz(4, layers) for layers in placed]
+    different = [
+        *(mpodis.Circuit(ansatz, (gate,)) for ansatz in places),
+        *(torch.tensor([1.0, 1j * y]) for y in (0.0, 1.0)),
+        *(torch.nn.Linear(2, n) for n in (2, 3)),
+        np.eye(4),
+        np.eye(2),
+    ]
+    assert len({fingerprint(value) for value in different}) == len(different)
+    assert fingerprint(different[0]) == fingerprint(mpodis.Circuit(places[0], (gate.copy(),)))
 
 
 def test_what_a_function_returns_becomes_scalars_and_arrays():

@@ -21,6 +21,9 @@ from typing import Any
 import numpy as np
 
 from mpodis import __version__
+from mpodis.arrays import as_numpy, is_tensor
+from mpodis.circuit import Circuit
+from mpodis.factorization import dump_ansatz
 from mpodis.targets import check_target
 
 __all__ = ["Case", "Labelled", "code_of", "expand", "fingerprint", "name_of", "parameters_of"]
@@ -244,7 +247,7 @@ def _file_hash(path: str) -> str:
 
 
 def fingerprint(value: Any) -> str:
-    """Hash of the content of an array, an MPO, a network of quimb or torch, or a function.
+    """Hash of the content of an array, an MPO, a network, a circuit, or a function.
 
     Raises
     ------
@@ -268,24 +271,26 @@ def _arrays(value: Any) -> list[np.ndarray]:
         return _arrays(value.mpo)
     if hasattr(value, "state_dict"):  # a module of torch
         return [
-            np.frombuffer(name.encode(), np.uint8)
-            if part == 0
-            else tensor.detach().cpu().double().numpy()
+            part
             for name, tensor in value.state_dict().items()
-            for part in (0, 1)
+            for part in (_bytes(name), as_numpy(tensor, what=name))
         ]
     if hasattr(value, "arrays"):  # tensor networks of quimb
         return [np.asarray(array) for array in value.arrays]
-    if hasattr(value, "gates") and hasattr(value, "to_dense"):  # a Circuit
-        return [np.asarray(gate) for gate in value.gates]
-    if hasattr(value, "detach"):  # a tensor of torch
-        return [value.detach().cpu().double().numpy()]
+    if isinstance(value, Circuit):
+        return [_bytes(dump_ansatz(value.ansatz)), *map(np.asarray, value.gates)]
+    if is_tensor(value):
+        return [as_numpy(value, what="setting")]
     if callable(value) and hasattr(value, "__qualname__"):
-        return [np.frombuffer(f"{name_of(value)} {code_of(value)}".encode(), np.uint8)]
+        return [_bytes(f"{name_of(value)} {code_of(value)}")]
     raise TypeError(
         f"a {type(value).__name__} cannot be a setting of a study, whose records must say what "
         "they belong to; give numbers, texts, arrays, MPOs, layers, or the description of a target"
     )
+
+
+def _bytes(text: str) -> np.ndarray:
+    return np.frombuffer(text.encode(), np.uint8)
 
 
 def _check_names(
