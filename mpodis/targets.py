@@ -24,7 +24,7 @@ import numpy as np
 
 from mpodis.absorption import AbsorbingMPO, canonical_mpo
 from mpodis.circuit import brickwall, random_circuit
-from mpodis.conventions import check_legs
+from mpodis.conventions import check_count, check_legs
 from mpodis.data import Dataset, load_data
 from mpodis.environments import to_mpo
 from mpodis.factorization import Factorization
@@ -763,8 +763,7 @@ def _gaussian(shape: tuple[int, ...], dtype: str, rng: np.random.Generator) -> n
 
 
 def _whole(name: str, value: Any, *, least: int = 1) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise ValueError(f"{name}={value!r} must be a whole number, {least} or more")
+    check_count(name, value, least)
     return int(value)  # numpy's overflow in 2^n
 
 

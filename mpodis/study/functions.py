@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mpodis.options import RunConfig
+from mpodis.study.measured import NATS
 
 if TYPE_CHECKING:
     from mpodis.jobs.directory import JobDirectory
 
 __all__ = ["evaluate", "run", "train"]
-
-NATS = {"units": "nats"}
 
 
 def train(

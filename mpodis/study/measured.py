@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Variable", "apart_from_settings", "measure"]
+__all__ = ["NATS", "Variable", "apart_from_settings", "measure"]
 
 NATS = {"units": "nats"}
 SECONDS = {"units": "s"}

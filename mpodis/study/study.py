@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from mpodis.conventions import check_count
 from mpodis.files import locked, write_atomic
 from mpodis.progress import Bar, bar
 from mpodis.study import running
@@ -473,7 +474,7 @@ def find_function(name: str) -> Callable[..., Any]:
     module, colon, attribute = place.partition(":")
     if not colon:
         near = difflib.get_close_matches(name, FUNCTIONS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"use one of {', '.join(FUNCTIONS)}"
+        hint = f"did you mean {near[0]!r}?" if near else f"use one of {', '.join(FUNCTIONS)}."
         raise ValueError(f"there is no function {name!r}; {hint} Or name any other as module:name")
     try:
         found = importlib.import_module(module)
@@ -514,8 +515,7 @@ def _workers(n_jobs: int, threads: int) -> int:
     import joblib
 
     cores = joblib.cpu_count()
-    if isinstance(threads, bool) or not isinstance(threads, int) or not threads >= 1:
-        raise ValueError(f"threads={threads!r} must be a whole number, 1 or more")
+    check_count("threads", threads)
     if isinstance(n_jobs, bool) or not isinstance(n_jobs, int) or n_jobs == 0 or n_jobs < -1:
         raise ValueError(f"n_jobs={n_jobs!r} must be a number of processes, or -1 for all cores")
     if n_jobs == -1:
