@@ -170,7 +170,7 @@ class Study(StudyResults):
     def from_toml(cls, path: str | os.PathLike) -> Study:
         """The study that a TOML file describes, see `to_toml`.
 
-        The keys are the arguments of `Study`, "run" is its function, and paths of targets are
+        The keys are the arguments of `Study`, "run" is its function, and the `path` of a target is
         relative to the file.
 
         Raises

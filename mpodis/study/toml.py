@@ -26,8 +26,8 @@
     [[tables]]
     quantities = ["overlap", "s_avg"]
 
-Paths of targets are relative to the file. "none" stands for None, which TOML does not have, and a
-list of tables with "label" and "value" for values of the grid that have labels.
+The `path` of a target is relative to the file. "none" stands for None, which TOML does not have,
+and a list of tables with "label" and "value" for values of the grid that have labels.
 """
 
 from __future__ import annotations
@@ -235,7 +235,7 @@ def _axis(name: str, values: Any, folder: Path, targets: set[str]) -> Any:
 def write(given: Mapping[str, Any], path: str | os.PathLike | None = None) -> str:
     """The text of a file with the arguments of `Study`, "run" among them.
 
-    Paths of targets become relative to the folder of `path`.
+    The `path` of a target becomes relative to the folder of the file.
 
     Raises
     ------
