@@ -155,7 +155,7 @@ def test_the_panels_of_figure_4_are_one_call(tmp_path):
     grid = {"depth": depths}
     study = Study(disentangle, settings={"operator": spec, **options}, grid=grid, seeds=2)
     study.run(tmp_path / "fig4", progbar=False)
-    axes = plot_study(study, ["overlap", "s_avg", "two_qubit_gates"], x="depth")
+    axes = plot_study(study, ["overlap", "s_avg", "entangling_gates"], x="depth")
     runs = [
         [disentangle(make_target(spec, seed=s), depth=d, seed=s, **options) for s in range(2)]
         for d in depths

@@ -113,7 +113,8 @@ def plot_study(
     ...     seeds=3,
     ... )
     >>> _ = study.run(tempfile.mkdtemp(), progbar=False)
-    >>> axes = plot_study(study, ["overlap", "s_avg", "two_qubit_gates"], x="depth", hue="max_bond")
+    >>> panels = ["overlap", "s_avg", "entangling_gates"]
+    >>> axes = plot_study(study, panels, x="depth", hue="max_bond")
     >>> [ax.get_ylabel() for ax in axes]
     ['overlap f', '$S_{avg}$ (nats)', 'two-qubit gates']
     """

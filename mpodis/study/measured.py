@@ -197,7 +197,7 @@ def _disentangled(run: Any) -> dict[str, Any]:
         "activation_error": run.activation_error,
         "s_avg_before": _mean(run.entropies_before),
         "parameters": sum(counts.values()),
-        "two_qubit_gates": _gates(run.factorization.left) + _gates(run.factorization.right),
+        "entangling_gates": _gates(run.factorization.left) + _gates(run.factorization.right),
         "search_seconds": run.seconds,
         "status": run.status,
         "engine": run.options.engine,
