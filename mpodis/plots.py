@@ -26,7 +26,7 @@ LEAST_LOSS = 1e-16
 LABELS = {
     "overlap": "overlap f",
     "s_avg": r"$S_{avg}$ (nats)",
-    "entangling_gates": "gates on two qubits and more",
+    "entangling_gates": "entangling gates",
     "activations": "relative error of the activations",
     "activation_error": "relative error of the activations",
 }

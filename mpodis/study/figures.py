@@ -116,7 +116,7 @@ def plot_study(
     >>> panels = ["overlap", "s_avg", "entangling_gates"]
     >>> axes = plot_study(study, panels, x="depth", hue="max_bond")
     >>> [ax.get_ylabel() for ax in axes]
-    ['overlap f', '$S_{avg}$ (nats)', 'two-qubit gates']
+    ['overlap f', '$S_{avg}$ (nats)', 'entangling gates']
     """
     panels = _Panels(results, quantity, x, hue, col, row, where, spread, fit, logx, logy)
     if ax is None:
