@@ -271,7 +271,7 @@ def test_gates_are_counted_without_the_optional_device(layer_run, monkeypatch):
             {"inputs": "w.npy"},
             r"w.npy holds an array of shape \(10, 12\); inputs .*\(samples, 10\)",
         ),
-        ({"inputs": "bad.npy"}, "1 entries of the inputs are NaN or infinite"),
+        ({"inputs": "bad.npy"}, "1 of 10 entries of the inputs are NaN or infinite"),
         ({"file": "cube.npy"}, r"expected a matrix .* got an array of shape \(2, 3, 4\)"),
         ({"compress_bond": 0}, "compress_bond=0 must be a whole number, 1 or more"),
         ({"compress_error": 1.5}, "compress_error=1.5 must be below 1"),
