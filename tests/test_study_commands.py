@@ -127,6 +127,12 @@ def test_paths_of_targets_are_relative_to_the_file(tmp_path, monkeypatch):
         ("operator.n =", "operator.nn =", "random_mpo has no argument 'nn'"),
         ("operator.n =", "operater.n =", "no setting 'operater'; did you mean 'operator'"),
         ("[3, 4, 5]", "3", "not several values; use a list"),
+        ("[3, 4, 5]", "[{label = 'a', value = 3}, 4]", "operator.n=4 among values with labels"),
+        ('"s_avg"\nx', "3\nx", "figure 1: quantity is 3, and must be one name or several"),
+        ('x = "n"', "x = 3", "figure 1: x is 3, and must be a text"),
+        ('x = "n"', 'x = "n"\nwhere = "n"', "figure 1: where is 'n', and must be a table"),
+        ('x = "n"', 'x = "n"\nlogx = "no"', "figure 1: logx is 'no', and must be true or false"),
+        ('["s_avg", "s_max"]', "[3]", "table 1 needs quantities, a list of names"),
         ('"entanglement"', '"entanglment"', "did you mean 'entanglement'"),
         ('"entanglement"', '"os:getcwdd"', "there is no function 'os:getcwdd'"),
         ('run = "entanglement"', "", "does not say what is run"),
@@ -140,6 +146,31 @@ def test_a_slip_in_a_file_is_named(tmp_path, old, new, words):
     file.write_text(QUICK.replace(old, new, 1))
     with pytest.raises(ValueError, match=re.escape(words)):
         Study.from_toml(file)
+
+
+def test_kinds_of_targets_are_an_axis(tmp_path):
+    file = tmp_path / "kinds.toml"
+    file.write_text(
+        'run = "entanglement"\n[settings]\noperator.n = 4\noperator.max_bond = 4\n'
+        '[grid]\noperator.kind = ["random_mpo"]\n'
+    )
+    assert [case.settings for case in Study.from_toml(file).cases] == [
+        {"operator.kind": "random_mpo"}
+    ]
+    file.write_text(file.read_text().replace("random_mpo", "random"), encoding="utf-8-sig")
+    with pytest.raises(ValueError, match="kind='random' is no target"):
+        Study.from_toml(file)
+
+
+def test_a_function_may_lie_beside_the_file(mpodis, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    folder = tmp_path / "a folder"
+    folder.mkdir()
+    (folder / "beside_the_file.py").write_text("def square(a):\n    return {'value': a * a}\n")
+    (folder / "own.toml").write_text('run = "beside_the_file:square"\n[grid]\na = [2, 3]\n')
+    code, _, err = mpodis("study", "run", folder / "own.toml", "--quiet", "--n-jobs", 2)
+    assert (code, err) == (0, "")
+    assert load_study("studies/own").to_dataframe()["value"].tolist() == [4, 9]
 
 
 @pytest.mark.parametrize(

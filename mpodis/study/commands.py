@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import shlex
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -81,6 +82,7 @@ def run(
     """
     from mpodis.study.study import Study
 
+    sys.path.append(str(file.resolve().parent))  # where functions of the user may lie
     study = Study.from_toml(file)
     directory = _directory_of(file, dir)
     directory.parent.mkdir(parents=True, exist_ok=True)

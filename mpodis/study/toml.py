@@ -63,6 +63,12 @@ FIGURE_KEYS = (
     "logx",
     "logy",
 )
+FIGURE_TYPES: tuple[tuple[str, type | tuple[type, ...], str], ...] = (
+    ("quantity", (str, list, tuple), "one name or several"),
+    *((name, str, "a text") for name in ("name", "x", "hue", "col", "row", "spread", "fit")),
+    ("where", Mapping, "a table, of coordinates and their values"),
+    *((name, bool, "true or false") for name in ("logx", "logy")),
+)
 TABLE_KEYS = ("quantities",)
 NONE = "none"
 LABELLED = {"label", "value"}
@@ -78,9 +84,13 @@ def read(path: str | os.PathLike) -> tuple[str, dict[str, Any]]:
     """
     path = Path(path)
     try:
-        found = tomllib.loads(path.read_text())
+        found = tomllib.loads(
+            path.read_text(encoding="utf-8-sig")
+        )  # some editors begin with a mark
     except FileNotFoundError:
         raise FileNotFoundError(f"there is no file {path}") from None
+    except IsADirectoryError:
+        raise ValueError(f"{path} is a directory; give the TOML file of the study") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not valid TOML: {error}") from None
     check_keys(found, KEYS, str(path))
@@ -112,7 +122,7 @@ def read(path: str | os.PathLike) -> tuple[str, dict[str, Any]]:
             name: _value(name, value, folder, targets) for name, value in given["settings"].items()
         }
     if "grid" in given:
-        grid = _flat(given["grid"])
+        grid = _flat(given["grid"], whole=False)  # an axis is a list, and no target itself
         given["grid"] = {name: _axis(name, v, folder, targets) for name, v in grid.items()}
     if "cases" in given:
         given["cases"] = [
@@ -146,11 +156,18 @@ def check_figures(given: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         for name in ("quantity", "x"):
             if name not in figure:
                 raise ValueError(f"{where} has no {name}; say what is drawn against what")
+        for name, kinds, words in FIGURE_TYPES:
+            if figure.get(name) is not None and not isinstance(figure[name], kinds):
+                raise ValueError(f"{where}: {name} is {figure[name]!r}, and must be {words}")
         quantities = figure["quantity"]
         quantities = [quantities] if isinstance(quantities, str) else list(quantities)
+        if not quantities or not all(isinstance(name, str) for name in quantities):
+            raise ValueError(
+                f"{where}: quantity={figure['quantity']!r} must be one name or several"
+            )
         default = f"{'-'.join(quantities)}-{figure['x']}"
         whole = {"name": default, **figure}
-        if not re.fullmatch(r"[\w.+-]+", whole["name"]):
+        if not re.fullmatch(r"[\w+-][\w.+-]*", whole["name"]):
             raise ValueError(
                 f"{where}: name={whole['name']!r} becomes the name of a file; use letters, digits, "
                 "'-', '_', '+' and '.'"
@@ -165,7 +182,8 @@ def check_tables(given: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Tables of a study, each with the quantities in it."""
     for k, table in enumerate(given, start=1):
         check_keys(_table(table), TABLE_KEYS, f"table {k}")
-        if not isinstance(table.get("quantities"), list | tuple):
+        names = table.get("quantities")
+        if not isinstance(names, list | tuple) or not all(isinstance(n, str) for n in names):
             raise ValueError(f"table {k} needs quantities, a list of names")
     return [dict(table) for table in given]
 
@@ -224,7 +242,18 @@ def _axis(name: str, values: Any, folder: Path, targets: set[str]) -> Any:
     """Values of an axis."""
     if not isinstance(values, list):
         raise ValueError(f"the grid has {name}={values!r}, which is not several values; use a list")
-    if values and all(isinstance(v, Mapping) and set(v) == LABELLED for v in values):
+    labelled = [isinstance(v, Mapping) and set(v) == LABELLED for v in values]
+    if any(labelled) and not all(labelled):
+        other = values[labelled.index(False)]
+        raise ValueError(
+            f"the grid has {name}={other!r} among values with labels; give every one of them as "
+            "{ label = .., value = .. }"
+        )
+    if any(labelled):
+        labels = [str(v["label"]) for v in values]
+        twice = next((v for k, v in enumerate(labels) if v in labels[:k]), None)
+        if twice is not None:
+            raise ValueError(f"the grid has the label {twice!r} of {name} twice")
         return {str(v["label"]): _value(name, v["value"], folder, targets) for v in values}
     return [_labelled(name, value, folder, targets) for value in values]
 
