@@ -17,7 +17,7 @@ from mpodis.study.figures import save_figure
 from mpodis.study.live import LiveStudy
 from mpodis.study.page import write_page
 from mpodis.study.records import StudyDirectory
-from mpodis.study.watch import follow
+from mpodis.study.watch import follow, screen
 from mpodis.targets import make_target
 
 GRID = {"n": [4, 6, 9, 16], "depth": [2, 4], "engine": ["dense", "tree"]}
@@ -146,6 +146,27 @@ def test_listed_settings_follow_one_another_and_last_parts_are_names(tmp_path):
     study.run(tmp_path / "grid", progbar=False)
     ax = plot_study(study, "bond", x="max_bond", hue="size")
     assert_allclose(lines(ax)["2"], [(1, 4), (2, 8)])
+
+
+def test_texts_are_shown_as_they_are(tmp_path):
+    texts = ["[/b]", "$a_b^$", "_x"]
+    study = Study(lambda text, n: {"value": float(n)}, grid={"text": texts, "n": [1, 2]})
+    study.run(tmp_path / "study", progbar=False)
+    svg = save_figure(study, tmp_path / "figure", "value", x="n", hue="text")[1].read_text()
+    console = Console(file=io.StringIO(), width=200)
+    live = LiveStudy(tmp_path / "study")
+    live.refresh()
+    console.print(screen(live, 40, is_running=False))
+    for text in texts:
+        assert text in svg
+        assert text in console.file.getvalue()
+
+
+def test_what_would_be_averaged_is_named_so_that_it_can_be_given(tmp_path):
+    study = Study(lambda a, b: {"value": 1.0}, grid={"a.n": [1, 2], "b.n": [1, 2]})
+    study.run(tmp_path, progbar=False)
+    with pytest.raises(ValueError, match=r"draw them by hue='b\.n'"):
+        plot_study(study, "value", x="a.n")
 
 
 def test_the_panels_of_figure_4_are_one_call(tmp_path):

@@ -12,7 +12,7 @@ import io
 import itertools
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -356,7 +356,7 @@ class _Panels:
                 seen.setdefault(tuple(point[n] for n in drawn), set()).add(point[name])
             if any(len(values) > 1 for values in seen.values()):
                 values = list(dict.fromkeys(point[name] for point in points))
-                _refuse_average(name, values)
+                _refuse_average(name, values, self.order)
 
     def _check_values(self, name: str, wanted: Any, values: Sequence[Any]) -> None:
         for value in _listed(wanted):
@@ -387,7 +387,7 @@ class _Panels:
         for dim in dims:
             values = sorted({int(value) for value in frame[dim]})
             if dim not in used and len(values) > 1:
-                _refuse_average(dim, values)
+                _refuse_average(dim, values, self.own)
         if frame.empty:
             raise ValueError(f"no case that is done has a finite {quantity!r} there")
         return frame
@@ -472,7 +472,7 @@ class _Panels:
                 frame = frame.loc[_equal(frame[coordinate], value)]
             self._draw_panel(ax, self.curves(frame, name), name, colours)
             ax.set_title(
-                ", ".join(f"{_short(c)} = {number(v)}" for c, v in facet.fixed), fontsize="medium"
+                ", ".join(f"{_short(c)} = {_shown(v)}" for c, v in facet.fixed), fontsize="medium"
             )
             ax.set_xlabel(_axis_label(self.x) if i == last else "")
             alone = j == 0 or (several and not self.col)
@@ -499,7 +499,7 @@ class _Panels:
             return
         for hue, curve in curves:
             colour = colours[hue]
-            label = None if hue is None else number(hue)
+            label = None if hue is None else _shown(hue)
             places = np.array(curve.x, float)
             if self.fit:
                 power = _power(curve, name, self.x)
@@ -532,11 +532,11 @@ class _Panels:
             places = [self.places.index(value) + shift for value in curve.x]
             bars = [curve.middle - curve.low, curve.high - curve.middle]
             style: dict[str, Any] = {"fmt": "o", "ms": 4, "capsize": 3, "lw": 1.2}
-            label = None if hue is None else number(hue)
+            label = None if hue is None else _shown(hue)
             ax.errorbar(places, curve.middle, bars, color=colours[hue], label=label, **style)
         if self.logy:
             ax.set_yscale("log")
-        ax.set_xticks(range(len(self.places)), [str(value) for value in self.places])
+        ax.set_xticks(range(len(self.places)), [_shown(value) for value in self.places])
         ax.set_xlim(-0.5, len(self.places) - 0.5)
 
 
@@ -610,9 +610,9 @@ def _resolved(name: str, names: Sequence[str], what: str) -> str:
     raise ValueError(f"{what}={name!r} is no coordinate that varies in this study; {hint}")
 
 
-def _refuse_average(name: str, values: Sequence[Any]) -> None:
+def _refuse_average(name: str, values: Sequence[Any], names: Iterable[str]) -> None:
     shown = ", ".join(number(v) for v in values[:6]) + (", ..." if len(values) > 6 else "")
-    short = _short(name)
+    short = name if sum(_short(n) == _short(name) for n in names) > 1 else _short(name)
     raise ValueError(
         f"{short} has {len(values)} values ({shown}), which would be averaged; draw them by "
         f"hue={short!r}, col={short!r} or row={short!r}, or take one by "
@@ -668,6 +668,12 @@ def _fits(value: Any, wanted: Any) -> bool:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float | np.number) and not isinstance(value, bool)
+
+
+def _shown(value: Any) -> str:
+    """A value as a text of matplotlib, which takes $ for formulas and has no label of _x."""
+    text = number(value).replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text
 
 
 def _short(name: str | None) -> str:

@@ -64,9 +64,9 @@ def screen(study: LiveStudy, height: int, is_running: bool) -> Group:
     failures = list(study.failures.values())[-MOST_FAILURES:]
     if study.quantities:
         table = Table(box=None, pad_edge=False)
-        table.add_column(f"against {study.x.rpartition('.')[2]}")
+        table.add_column(Text(f"against {study.x.rpartition('.')[2]}"))
         for name in study.quantities:
-            table.add_column(name, justify="right", no_wrap=True)
+            table.add_column(Text(name), justify="right", no_wrap=True)
         table.add_column("done", justify="right")
         table.add_column("failed", justify="right", style="red")
         room = max(height - len(parts) - len(failures) - 4, 3)
@@ -76,7 +76,9 @@ def screen(study: LiveStudy, height: int, is_running: bool) -> Group:
         for k, one in enumerate(several[:room]):
             cells = [_spark(lines[q][k], lines[q]) for q in study.quantities]
             failed = str(one.failed or "")
-            table.add_row(one.label or "all", *cells, f"{one.done}/{one.total}", failed)
+            table.add_row(
+                Text(one.label or "all"), *map(Text, cells), f"{one.done}/{one.total}", failed
+            )
         parts.append(table)
         if len(several) > room:
             parts.append(Text(f"{len(several) - room} further series", "dim"))
