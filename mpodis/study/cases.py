@@ -26,10 +26,24 @@ from mpodis.circuit import Circuit
 from mpodis.factorization import dump_ansatz
 from mpodis.targets import check_target
 
-__all__ = ["Case", "Labelled", "code_of", "expand", "fingerprint", "name_of", "parameters_of"]
+__all__ = [
+    "COLUMNS",
+    "Case",
+    "Labelled",
+    "code_of",
+    "expand",
+    "file_hash",
+    "fingerprint",
+    "name_of",
+    "parameters_of",
+]
 
 NEUTRAL = ("executor", "n_jobs", "progbar", "run_dir")
 """Parameters that results do not depend on: no part of a key."""
+
+
+COLUMNS = ("case", "cases", "seconds", "cpu_seconds")
+"""Columns of tables and axes of arrays beside the settings and the seed."""
 
 
 @dataclass(frozen=True)
@@ -122,8 +136,9 @@ def expand(
     """
     parameters = parameters_of(function)
     every = [*settings, *grid, *(name for case in cases for name in case)]
-    _check_names(function, parameters, every)
+    _check_names(function, parameters, [*every, *neutral])
     _check_axes(settings, grid, cases)
+    _check_needed(function, parameters or {}, every)
     is_seeded = _takes_seed(parameters) or _has_kinds(settings, grid, cases)
     if not is_seeded and len(seeds) > 1:
         raise ValueError(
@@ -132,13 +147,14 @@ def expand(
         )
     axes = [[(name, value) for value in values] for name, values in grid.items()]
     found: list[Case] = []
+    hashes: dict[Any, str] = {}
     for listed in cases or [{}]:
         for point in itertools.product(*axes):
             for seed in seeds:
                 given = {**settings, **listed, **dict(point)}
                 shown = [*listed, *grid]
                 of = seed if is_seeded else None
-                found.append(_case(function, parameters, given, shown, of, code, neutral))
+                found.append(_case(function, parameters, given, shown, of, code, neutral, hashes))
     _check_distinct(found)
     for case in found:
         for target in _targets(list(case.arguments.values())):
@@ -154,6 +170,7 @@ def _case(
     seed: int | None,
     code: str,
     neutral: Sequence[str],
+    hashes: dict[Any, str],
 ) -> Case:
     arguments = _nested(given)
     inputs: dict[str, str] = {}
@@ -161,7 +178,7 @@ def _case(
         name: p.default for name, p in (parameters or {}).items() if p.default is not p.empty
     }
     whole = {
-        name: _identity(value, inputs)
+        name: _identity(value, inputs, hashes)
         for name, value in {**defaults, **arguments}.items()
         if name not in (*NEUTRAL, *neutral, "seed")
     }
@@ -183,12 +200,18 @@ def _nested(given: Mapping[str, Any]) -> dict[str, Any]:
             found[first] = dict(value) if isinstance(value, Mapping) else value
             continue
         inner = found.setdefault(first, {})
-        if not isinstance(inner, dict):
-            raise ValueError(f"{name} is a part of {first}, which is {inner!r} and has no parts")
-        for part in rest[:-1]:
-            inner[part] = dict(inner.get(part, {}))
+        for k, part in enumerate(rest):
+            if not isinstance(inner, dict):
+                whole = ".".join([first, *rest[:k]])
+                raise ValueError(
+                    f"{name} is a part of {whole}, which is {inner!r} and has no parts"
+                )
+            if k == len(rest) - 1:
+                inner[part] = value
+                break
+            below = inner.get(part, {})
+            inner[part] = dict(below) if isinstance(below, Mapping) else below
             inner = inner[part]
-        inner[rest[-1]] = value
     return found
 
 
@@ -217,10 +240,14 @@ def label_of(value: Any) -> Any:
     return f"{type(value).__name__} {fingerprint(value)[:6]}"
 
 
-def _identity(value: Any, inputs: dict[str, str]) -> Any:
-    """A setting as JSON; arrays and files are their hashes. Files are added to the inputs."""
+def _identity(value: Any, inputs: dict[str, str], hashes: dict[Any, str]) -> Any:
+    """A setting as JSON; arrays and files are their hashes. Files are added to the inputs.
+
+    `hashes` are those that are known, by path and by the identity of an object: a file or an array
+    that all cases share is read once.
+    """
     if isinstance(value, Labelled):
-        return _identity(value.value, inputs)
+        return _identity(value.value, inputs, hashes)
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
@@ -228,22 +255,29 @@ def _identity(value: Any, inputs: dict[str, str]) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, Mapping):
-        found = {str(name): _identity(entry, inputs) for name, entry in value.items()}
+        found = {str(name): _identity(entry, inputs, hashes) for name, entry in value.items()}
         path = _unlabelled(value.get("path"))
         if "kind" in value and isinstance(path, str):
-            found["path"] = inputs[path] = _file_hash(path)  # what is in it, not where it lies
+            if path not in hashes:
+                hashes[path] = file_hash(path)
+            found["path"] = inputs[path] = hashes[path]  # what is in it, not where it lies
         return found
     if isinstance(value, list | tuple):
-        return [_identity(entry, inputs) for entry in value]
-    return f"sha256 {fingerprint(value)}"
+        return [_identity(entry, inputs, hashes) for entry in value]
+    if id(value) not in hashes:
+        hashes[id(value)] = fingerprint(value)
+    return f"sha256 {hashes[id(value)]}"
 
 
-def _file_hash(path: str) -> str:
+def file_hash(path: str) -> str:
+    """SHA-256 of a file that a target is made from."""
     try:
         with Path(path).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError:
         raise FileNotFoundError(f"there is no file {path}, which the study reads") from None
+    except IsADirectoryError:
+        raise ValueError(f"{path} is a directory, where the study reads a file") from None
 
 
 def fingerprint(value: Any) -> str:
@@ -297,17 +331,28 @@ def _check_names(
     function: Callable, parameters: Mapping[str, Any] | None, names: Iterable[str]
 ) -> None:
     for name in names:
+        if not isinstance(name, str) or not all(name.split(".")):
+            raise ValueError(f"{name!r} is no name of a setting, nor of a part of one as 'a.b'")
         first = name.partition(".")[0]
         if first == "seed":
             raise ValueError("seed cannot be a setting; give the seeds of the study by seeds=")
         if parameters is not None and first not in parameters:
             near = difflib.get_close_matches(first, parameters, n=1)
-            hint = (
-                f"did you mean {near[0]!r}?"
-                if near
-                else f"it takes {', '.join(name for name in parameters if name != 'seed')}"
-            )
+            takes = ", ".join(name for name in parameters if name != "seed") or "none by name"
+            hint = f"did you mean {near[0]!r}?" if near else f"it takes {takes}"
             raise ValueError(f"{name_of(function)} takes no setting {first!r}; {hint}")
+
+
+def _check_needed(
+    function: Callable, parameters: Mapping[str, inspect.Parameter], names: Iterable[str]
+) -> None:
+    there = {name.partition(".")[0] for name in names} | {"seed", "run_dir"}
+    for name, parameter in parameters.items():
+        if parameter.default is parameter.empty and name not in there:
+            raise ValueError(
+                f"{name_of(function)} needs {name!r}; give it among the settings, in the grid or "
+                "in the cases"
+            )
 
 
 def _check_axes(
@@ -315,6 +360,12 @@ def _check_axes(
     grid: Mapping[str, Sequence[Any]],
     cases: Sequence[Mapping[str, Any]],
 ) -> None:
+    for name in (*grid, *(name for case in cases for name in case)):
+        if name in COLUMNS:
+            raise ValueError(
+                f"{name!r} cannot vary, as tables have a column of this name; call the parameter "
+                "of the function something else"
+            )
     for name, values in grid.items():
         if not values:
             raise ValueError(f"the grid has no values for {name!r}; give at least one")

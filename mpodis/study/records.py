@@ -97,7 +97,13 @@ class StudyDirectory:
         """
         if not self.exists:
             raise FileNotFoundError(f"{self.path} is no directory of a study: no study.json")
-        found = read_json(self.path / "study.json")
+        try:
+            found = read_json(self.path / "study.json")
+        except ValueError as error:
+            raise ValueError(
+                f"{error}; if it is removed, the next run of the study writes it again and keeps "
+                "the records"
+            ) from None
         if not isinstance(found, dict) or found.get("format") != FORMAT:
             there = found.get("format") if isinstance(found, dict) else None
             raise ValueError(

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from mpodis.advice import without_remarks
-from mpodis.study.cases import Case
+from mpodis.study.cases import Case, file_hash
 from mpodis.study.measured import apart_from_settings, measure
 from mpodis.study.records import Record, StorageError, StudyDirectory
 from mpodis.workers import end_with_parent
@@ -109,6 +109,7 @@ def _computed(task: Task, case: Case) -> Outcome:
         with _threads(task.threads), without_remarks():
             # again: importing the libraries is no part of the case
             began, began_cpu = time.perf_counter(), time.process_time()
+            _check_inputs(case)
             seed, cache = case.seed, directory.networks
             arguments = {name: _made(v, seed, cache) for name, v in case.arguments.items()}
             if case.seed is not None and task.is_seeded:
@@ -135,6 +136,13 @@ def _computed(task: Task, case: Case) -> Outcome:
     if task.resumable:
         shutil.rmtree(directory.run_dir(case.key), ignore_errors=True)
     return Outcome(case.key, record.seconds, scalars)
+
+
+def _check_inputs(case: Case) -> None:
+    """Files may have changed since the study was made, whose hash is in the key of the case."""
+    for path, digest in case.inputs.items():
+        if file_hash(path) != digest:
+            raise ValueError(f"{path} has changed since the study was made of it; make it again")
 
 
 def failed(task: Task, case: Case, error: BaseException, seconds: float = 0.0) -> Outcome:
@@ -165,6 +173,8 @@ def _made(arguments: Any, seed: int | None, cache: Path) -> Any:
         return make_target(arguments, seed=seed, cache=cache)
     if isinstance(arguments, dict):
         return {name: _made(value, seed, cache) for name, value in arguments.items()}
+    if isinstance(arguments, list):  # of its own for every case, as the dicts
+        return [_made(value, seed, cache) for value in arguments]
     return arguments
 
 

@@ -7,8 +7,8 @@ import importlib
 import logging
 import os
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -126,6 +126,19 @@ class Study(StudyResults):
     ) -> None:
         super().__init__()
         self.function = find_function(function) if isinstance(function, str) else function
+        if not callable(self.function) or not hasattr(self.function, "__qualname__"):
+            raise TypeError(
+                f"function={function!r} has no name, by which records are told apart; give a "
+                "function, with arguments that are fixed as settings="
+            )
+        for what, given in (
+            *(("settings", settings or {}), ("grid", grid or {})),
+            *((f"cases[{k}]", case) for k, case in enumerate(cases)),
+        ):
+            if not isinstance(given, Mapping):
+                raise TypeError(f"{what}={given!r} must be a mapping of names to values")
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"name={name!r} must be a text")
         self.settings = dict(settings or {})
         self.grid = {key: _values(key, given) for key, given in (grid or {}).items()}
         self.listed = [dict(case) for case in cases]
@@ -161,6 +174,7 @@ class Study(StudyResults):
             name=self.name,
             code=self.code,
             description=self.description,
+            minutes=self.minutes,
             figures=self.figures,
             tables=self.tables,
             neutral=self.neutral,
@@ -385,6 +399,8 @@ class Study(StudyResults):
         """That the directory is new, or that of this study."""
         if there.exists:
             self._check_same(there.read_study(), there, recompute)
+        elif there.path.exists() and not there.path.is_dir():
+            raise ValueError(f"{there.path} is a file; give a directory")
         elif there.path.exists() and any(f.name not in PARTS for f in there.path.iterdir()):
             raise ValueError(
                 f"{there.path} is not empty and holds no study; give another directory"
@@ -482,6 +498,11 @@ def find_function(name: str) -> Callable[..., Any]:
             found = getattr(found, part)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"there is no function {name!r}: {error}") from None
+    except Exception as error:  # of the user's module, while it is imported
+        raise ValueError(
+            f"{module!r} of the function {name!r} cannot be imported: {type(error).__name__}: "
+            f"{error}"
+        ) from error
     if not callable(found):
         raise ValueError(f"{name!r} is no function")
     return found
@@ -502,12 +523,26 @@ def _values(name: str, given: Any) -> list[Any]:
 
 
 def _seeds(given: int | Sequence[int]) -> list[int]:
-    if isinstance(given, bool) or (isinstance(given, int) and given < 1):
+    if _is_whole(given):
+        if int(given) < 1:
+            raise ValueError(
+                f"seeds={given!r} must be a number of seeds, 1 or more, or a list of them"
+            )
+        return list(range(int(given)))
+    if isinstance(given, str | bytes) or not isinstance(given, Iterable):
         raise ValueError(f"seeds={given!r} must be a number of seeds, 1 or more, or a list of them")
-    found = list(range(given)) if isinstance(given, int) else [int(seed) for seed in given]
-    if not found or len(set(found)) < len(found) or min(found) < 0:
+    found = list(given)
+    if (
+        not found
+        or not all(_is_whole(seed) and 0 <= seed < 2**63 for seed in found)
+        or len(set(found)) < len(found)
+    ):
         raise ValueError(f"seeds={given!r} must be different whole numbers, 0 or more")
-    return found
+    return [int(seed) for seed in found]
+
+
+def _is_whole(value: Any) -> TypeGuard[int]:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def _workers(n_jobs: int, threads: int) -> int:
