@@ -1,5 +1,6 @@
 """Studies: which cases there are, that each is computed once, and what becomes of the records."""
 
+import functools
 import json
 import logging
 import time
@@ -10,6 +11,7 @@ import xarray as xr
 
 import mpodis
 from mpodis import Study, StudyResults, disentangle, load_study
+from mpodis.study import cases
 from mpodis.study.cases import expand, fingerprint
 from mpodis.study.measured import measure
 from mpodis.study.records import StudyDirectory
@@ -31,6 +33,11 @@ def product(a, b=2, *, seed=0, scale=1.0):
 
 def seedless(a):
     return {"value": a}
+
+
+def namesake(a, b=1):
+    """A result that has the names of settings, of times and of axes."""
+    return {"a": "one", "seconds": 5.0, "value": float(a * b), "steps": ("a", np.arange(3.0))}
 
 
 @pytest.fixture(autouse=True)
@@ -71,6 +78,16 @@ def test_a_setting_may_be_called_kind(tmp_path):
     study = Study(of_kind, grid={"kind": ["SO", "U"]})
     study.run(tmp_path, progbar=False)
     assert study.to_dataframe()["length"].tolist() == [2, 1]
+
+
+def test_a_case_does_not_see_what_another_did_to_its_arguments(tmp_path):
+    def longer(a, b):
+        b.append(a)
+        return {"length": len(b)}
+
+    study = Study(longer, settings={"b": []}, grid={"a": [1, 2]})
+    study.run(tmp_path, progbar=False)
+    assert study.to_dataframe()["length"].tolist() == [1, 1]
 
 
 def test_a_further_seed_or_value_computes_only_itself(tmp_path):
@@ -153,6 +170,17 @@ def test_arrays_are_values_under_their_labels(tmp_path):
         ({"cases": [{"a": 1}, {"a": 1}]}, "two cases are the same: a=1, seed=0"),
         ({"grid": {"a": [1]}, "seeds": 0}, "seeds=0 must be"),
         ({"grid": {"a": [1]}, "seeds": [1, 1]}, "must be different whole numbers"),
+        ({"grid": {"a": [1]}, "seeds": [1, 1.5]}, "must be different whole numbers"),
+        ({"grid": {"a": [1]}, "seeds": [True]}, "must be different whole numbers"),
+        ({"grid": {"a": [1]}, "seeds": ["x"]}, "must be different whole numbers"),
+        ({"grid": {"a": [1]}, "seeds": [2**63]}, "must be different whole numbers"),
+        ({"grid": {"a": [1]}, "seeds": "12"}, "'12' must be a number of seeds"),
+        ({"grid": {"a": [1]}, "seeds": 2.0}, "2.0 must be a number of seeds"),
+        ({"grid": {"b": [1]}}, "product needs 'a'; give it among the settings"),
+        ({"grid": {3: [1]}}, "3 is no name of a setting"),
+        ({"grid": {"a..n": [1]}}, "'a..n' is no name of a setting"),
+        ({"grid": {"a": [1]}, "neutral": ["bb"]}, "takes no setting 'bb'"),
+        ({"settings": {"a": {"n": 4}}, "grid": {"a.n.m": [1]}}, "part of a.n, which is 4"),
         ({"settings": {"a": 1}, "grid": {"a.n": [1]}}, "which is 1 and has no parts"),
     ],
 )
@@ -161,9 +189,11 @@ def test_what_cannot_be_a_study_is_refused(given, message):
         Study(product, **given)
 
 
-def test_other_refusals(tmp_path):
+def test_other_refusals(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="takes no seed"):
         Study(seedless, settings={"a": 1}, seeds=2)
+    with pytest.raises(ValueError, match="'seconds' cannot vary"):
+        Study(lambda seconds: {"value": seconds}, grid={"seconds": [1, 2]})
     with pytest.raises(ValueError, match="did you mean 'disentangle'"):
         Study("disentangel")
     with pytest.raises(ValueError, match="there is no function 'mpodis.mpo:nothing'"):
@@ -177,6 +207,16 @@ def test_other_refusals(tmp_path):
             Study(disentangle, settings={"operator": operator}, grid={"depth": [1]})
     with pytest.raises(TypeError, match="a object cannot be a setting"):
         Study(product, settings={"a": object()})
+    for function in (functools.partial(product, b=3), 3):
+        with pytest.raises(TypeError, match="has no name, by which records are told apart"):
+            Study(function, grid={"a": [1]})
+    for wrong in ({"grid": [1]}, {"settings": "a"}, {"cases": ["a"]}):
+        with pytest.raises(TypeError, match="must be a mapping of names to values"):
+            Study(product, **wrong)
+    (tmp_path / "broken.py").write_text("def f(a):\n  return {\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match="'broken' of the function 'broken:f' cannot be imported"):
+        Study("broken:f")
     with pytest.raises(FileNotFoundError, match="there is no file nowhere.npy"):
         Study(disentangle, settings={"operator": {"kind": "load_operator", "path": "nowhere.npy"}})
     study = Study(product, settings={"a": 1})
@@ -197,6 +237,18 @@ def test_other_refusals(tmp_path):
         study.run(tmp_path / "taken", progbar=False)
     with pytest.raises(FileNotFoundError, match="no study"):
         load_study(tmp_path / "taken")
+    with pytest.raises(ValueError, match="is a file; give a directory"):
+        study.run(tmp_path / "broken.py", progbar=False)
+    study.run(tmp_path / "whole", progbar=False)
+    (tmp_path / "whole" / "study.json").write_text("{")
+    with pytest.raises(ValueError, match="if it is removed, the next run"):
+        study.run(tmp_path / "whole", progbar=False)
+    (tmp_path / "whole" / "study.json").unlink()
+    CALLS.clear()
+    study.run(tmp_path / "whole", progbar=False)
+    assert not CALLS
+    with pytest.raises(ValueError, match="is a directory; give the TOML file"):
+        Study.from_toml(tmp_path)
 
 
 # --- records
@@ -275,6 +327,23 @@ def test_a_file_that_changed_under_the_records_is_named(tmp_path):
     assert contents(tmp_path / "study") == before
     changed.run(tmp_path / "study", progbar=False, recompute=True)
     assert len(changed.to_dataframe()) == 1
+    np.save(file, np.eye(4))  # after the study was made: its keys have the hash of the other one
+    changed.run(tmp_path / "new", progbar=False)
+    assert "w.npy has changed since the study was made" in str(changed.failures())
+    assert not contents(tmp_path / "new")
+
+
+def test_a_file_and_an_array_of_all_cases_are_read_once(tmp_path, monkeypatch):
+    read = []
+    for name in ("file_hash", "fingerprint"):
+        whole = getattr(cases, name)
+        monkeypatch.setattr(cases, name, lambda v, whole=whole: (read.append(v), whole(v))[1])
+    np.save(tmp_path / "w.npy", np.eye(4))
+    target = {"kind": "load_operator", "path": str(tmp_path / "w.npy")}
+    settings = {"operator": target, "inputs": np.ones((3, 4))}
+    study = Study(disentangle, settings=settings, grid={"depth": range(1, 9)})
+    assert len({case.key for case in study.cases}) == 8
+    assert len(read) == 2
 
 
 def test_a_study_can_be_read_while_it_runs(tmp_path):
@@ -314,6 +383,10 @@ def test_dataframe_dataset_and_files_agree(tmp_path):
     )
     pandas.testing.assert_frame_equal(pandas.read_parquet(tmp_path / "records.parquet"), frame)
     assert pandas.read_csv(tmp_path / "records.csv")["value"].tolist() == frame["value"].tolist()
+    mixed = Study(seedless, grid={"a": [2, None]})  # as a max_bond, or none
+    mixed.run(tmp_path / "mixed", progbar=False)
+    mixed.export(tmp_path / "mixed.parquet")
+    assert pandas.read_parquet(tmp_path / "mixed.parquet")["a"].tolist() == ["2", "none"]
     with pytest.raises(ValueError, match=r"must end in \.nc"):
         study.export(tmp_path / "records.pkl")
     assert isinstance(load_study(tmp_path / "study"), StudyResults)
@@ -334,6 +407,29 @@ def test_settings_of_other_content_have_other_keys():
     ]
     assert len({fingerprint(value) for value in different}) == len(different)
     assert fingerprint(different[0]) == fingerprint(mpodis.Circuit(places[0], (gate.copy(),)))
+
+
+def test_results_with_the_names_of_settings_are_kept_beside_these(tmp_path):
+    study = Study(namesake, grid={"a": [1, 2]})
+    table = study.run(tmp_path / "study", progbar=False)
+    assert [row[0] for row in table.rows] == [1, 2]
+    frame, found = study.to_dataframe(), study.to_xarray()
+    assert frame["a"].tolist() == [1, 2]
+    assert frame["a_found"].tolist() == ["one", "one"]
+    assert frame["seconds_found"].tolist() == [5, 5] != frame["seconds"].tolist()
+    assert found["steps"].dims == ("a", "a_axis")
+    study.export(tmp_path / "records.nc")
+
+
+def test_records_have_the_settings_that_vary_now(tmp_path):
+    study = Study(namesake, grid={"a": [1, 2]})
+    study.run(tmp_path, progbar=False)
+    more = study.extended(grid={"b": [1, 3]})  # the cases of b=1 are those that are there
+    more.run(tmp_path, progbar=False)
+    assert contents(tmp_path).keys() > {case.key for case in study.cases}
+    assert more.to_dataframe().set_index(["a", "b"])["value"].to_dict() == {
+        (a, b): a * b for a in (1, 2) for b in (1, 3)
+    }
 
 
 def test_what_a_function_returns_becomes_scalars_and_arrays():
@@ -357,8 +453,16 @@ def test_what_a_function_returns_becomes_scalars_and_arrays():
     for wrong in ({"a": object()}, {"a": [object()]}, 3):
         with pytest.raises(TypeError):
             measure(wrong)
-    with pytest.raises(ValueError, match="2 axes"):
-        measure({"a": ("row", np.eye(2))})
+    for result, message in [
+        ({"a": ("row", np.eye(2))}, "2 axes"),
+        ({"a": (("row", "row"), np.eye(2))}, "name every axis once"),
+        ({"a": ("row", [1, 2]), "b": ("row", [1, 2, 3])}, "'a' has 2 values along 'row', and 'b'"),
+        ({"a": 10**400}, "'a' is too large for a float"),
+        ({"": 1.0}, "empty name"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            measure(result)
+    assert measure({"a": 2**62, "b": 2**64})[0] == {"a": 2**62, "b": 2.0**64}
 
 
 def test_a_result_named_like_a_setting_does_not_take_its_place(tmp_path):

@@ -52,6 +52,8 @@ def measure(result: Any) -> tuple[dict[str, Any], dict[str, Variable]]:
     TypeError
         If it is neither a dict nor a result that is known here, or has an entry that is no number,
         text or array.
+    ValueError
+        If an axis has several lengths, or a number is too large for a float.
     """
     found = result if isinstance(result, Mapping) else _described(result)
     scalars: dict[str, Any] = {}
@@ -62,9 +64,10 @@ def measure(result: Any) -> tuple[dict[str, Any], dict[str, Variable]]:
         if value is None or isinstance(value, bool | str):
             scalars[name] = value
         elif isinstance(value, numbers.Real):
-            scalars[name] = int(value) if isinstance(value, numbers.Integral) else float(value)
+            scalars[name] = _number(name, value)
         else:
             arrays[name] = _variable(name, value)
+    _check_axes(arrays)
     return scalars, arrays
 
 
@@ -88,16 +91,45 @@ def apart_from_settings(
         if name not in settings or value != settings[name]
     }
     renamed = {
-        name: replace(v, dims=tuple(f"{dim}_axis" if dim in settings else dim for dim in v.dims))
+        f"{name}_found" if name in settings else name: replace(
+            v, dims=tuple(f"{dim}_axis" if dim in settings else dim for dim in v.dims)
+        )
         for name, v in arrays.items()
     }
     return apart, renamed
+
+
+def _number(name: str, value: numbers.Real) -> int | float:
+    """Integers of 64 bits, which all files can hold, and floats."""
+    try:
+        if isinstance(value, numbers.Integral) and abs(int(value)) < 2**63:
+            return int(value)
+        return float(value)
+    except OverflowError:
+        raise ValueError(f"{name!r} is too large for a float; return its logarithm") from None
+
+
+def _check_axes(arrays: Mapping[str, Variable]) -> None:
+    """An axis has one length in a case, and an array has it once."""
+    lengths: dict[str, tuple[int, str]] = {}
+    for name, variable in arrays.items():
+        if len(set(variable.dims)) < len(variable.dims):
+            raise ValueError(f"{name!r} is given with dims={variable.dims}; name every axis once")
+        for dim, length in zip(variable.dims, variable.values.shape, strict=True):
+            first, other = lengths.setdefault(dim, (length, name))
+            if first != length:
+                raise ValueError(
+                    f"{other!r} has {first} values along {dim!r}, and {name!r} has {length}; name "
+                    "the axes differently"
+                )
 
 
 def _flat(found: Mapping[str, Any], before: str = "") -> list[tuple[str, Any]]:
     pairs: list[tuple[str, Any]] = []
     for name, value in found.items():
         whole = f"{before}{name}"
+        if not whole:
+            raise ValueError("a result has an empty name")
         if isinstance(value, Mapping):
             pairs += _flat(value, f"{whole}_")
         elif isinstance(value, list) and value and all(isinstance(v, Mapping) for v in value):

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mpodis.files import write_atomic
+from mpodis.study.measured import apart_from_settings
 from mpodis.study.records import DamagedRecord, Record, StudyDirectory
 from mpodis.tables import Table, Tabular
 
@@ -113,7 +115,9 @@ class StudyResults(Tabular):
     def records(self) -> list[Record]:
         """The records of all cases that are done, in the order of the cases.
 
-        A damaged one is left out, with a warning that names its file.
+        They have the settings that the study varies now. What a function returned under the name
+        of one of these, of the seed or of a time has "_found" after its name. A damaged record is
+        left out, with a warning that names its file.
         """
         directory, described = self._there(), self.described()
         there = directory.keys()
@@ -121,7 +125,7 @@ class StudyResults(Tabular):
         for case in described["cases"]:
             if case["key"] in there:
                 try:
-                    found.append(self._record(directory, case["key"]))
+                    found.append(_named(self._record(directory, case["key"]), case["settings"]))
                 except DamagedRecord as error:
                     log.warning("%s", error)
         return found
@@ -286,6 +290,13 @@ class StudyResults(Tabular):
         return fit_powers(self, quantity, x=x, **options)
 
 
+def _named(record: Record, settings: Mapping[str, Any]) -> Record:
+    """The record with these settings, and results under other names than they and the times."""
+    taken = {**settings, "seed": record.seed, **{name: getattr(record, name) for name in COSTS}}
+    scalars, arrays = apart_from_settings(record.scalars, record.arrays, taken)
+    return dataclasses.replace(record, settings=dict(settings), scalars=scalars, arrays=arrays)
+
+
 def _rows(record: Record, along: str | None) -> list[dict[str, Any]]:
     case = {
         **record.settings,
@@ -320,8 +331,12 @@ def _write_csv(results: StudyResults, path: Path) -> None:
 def _write_parquet(results: StudyResults, path: Path) -> None:
     import io
 
-    stream = io.BytesIO()
-    results.to_dataframe().to_parquet(stream, index=False)
+    stream, frame = io.BytesIO(), results.to_dataframe()
+    for name in frame.columns:
+        values: list[Any] = frame[name].tolist()
+        if any(isinstance(v, str) for v in values):  # as 4 and "none"; a column has one type
+            frame[name] = [None if v is None or v != v else str(v) for v in values]
+    frame.to_parquet(stream, index=False)
     write_atomic(path, stream.getvalue())
 
 
