@@ -179,7 +179,6 @@ def test_arrays_are_values_under_their_labels(tmp_path):
         ({"grid": {"b": [1]}}, "product needs 'a'; give it among the settings"),
         ({"grid": {3: [1]}}, "3 is no name of a setting"),
         ({"grid": {"a..n": [1]}}, "'a..n' is no name of a setting"),
-        ({"grid": {"a": [1]}, "neutral": ["bb"]}, "takes no setting 'bb'"),
         ({"settings": {"a": {"n": 4}}, "grid": {"a.n.m": [1]}}, "part of a.n, which is 4"),
         ({"settings": {"a": 1}, "grid": {"a.n": [1]}}, "which is 1 and has no parts"),
     ],

@@ -136,7 +136,7 @@ def expand(
     """
     parameters = parameters_of(function)
     every = [*settings, *grid, *(name for case in cases for name in case)]
-    _check_names(function, parameters, [*every, *neutral])
+    _check_names(function, parameters, every)
     _check_axes(settings, grid, cases)
     _check_needed(function, parameters or {}, every)
     is_seeded = _takes_seed(parameters) or _has_kinds(settings, grid, cases)
