@@ -321,6 +321,7 @@ class _Worker:
             if self._pool is None:
                 self._pool = ProcessPoolExecutor(
                     1,
+                    # the thread that starts the process hands out its cases, and so outlives them
                     initializer=end_with_parent,
                     initargs=(os.getpid(),),
                     env=dict.fromkeys(names, str(self.task.threads)),
