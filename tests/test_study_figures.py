@@ -11,7 +11,7 @@ from rich.console import Console
 
 from mpodis import Study, disentangle, load_study
 from mpodis.files import read_json
-from mpodis.study import fit_powers, plot_study
+from mpodis.study import fit_scaling, plot_study
 from mpodis.study import live as live_module
 from mpodis.study.figures import save_figure
 from mpodis.study.live import LiveStudy
@@ -197,7 +197,7 @@ def test_the_panels_of_figure_4_are_one_call(tmp_path):
 
 
 def test_exponents_and_errors_are_those_of_least_squares(study):
-    table = fit_powers(study, "work", x="n", hue="depth", where={"engine": "tree"})
+    table = fit_scaling(study, "work", x="n", hue="depth", where={"engine": "tree"})
     for (depth, exponent, error, prefactor, r2, count), given in zip(
         table.rows, GRID["depth"], strict=True
     ):
@@ -214,6 +214,26 @@ def test_exponents_and_errors_are_those_of_least_squares(study):
     assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
 
 
+def doubling(*, n, seed):
+    return {"work": 3.0 * 2.0 ** (n + 0.01 * seed)}
+
+
+def test_an_exponential_has_its_base_and_is_told_from_a_power(tmp_path):
+    study = Study(doubling, grid={"n": [-1, 0, 2, 5]}, seeds=3)
+    study.run(tmp_path, progbar=False)
+    ((base, error, prefactor, r2, points),) = study.fit("work", x="n", law="exponential").rows
+    assert_allclose((base, prefactor, r2), (2, 3 * 2**0.01, 1), rtol=1e-12)
+    assert (points, error < 1e-12) == (4, True)
+    ax = study.plot("work", x="n", fit="exponential")
+    assert (ax.get_xscale(), ax.get_yscale()) == ("linear", "log")
+    assert ax.get_legend().get_texts()[0].get_text() == r"$(2.00 \pm 0.00)^{\mathrm{n}}$"
+    positive = {"x": "n", "where": {"n": [2, 5, -1]}}
+    with pytest.raises(ValueError, match="a x\\^b needs numbers above 0, and work is 1.5"):
+        study.fit("work", **positive)
+    with pytest.raises(ValueError, match="law='linear' is not known; use 'power' or 'exp"):
+        study.fit("work", x="n", law="linear")
+
+
 @pytest.mark.parametrize(
     ("quantity", "options", "words"),
     [
@@ -226,9 +246,9 @@ def test_exponents_and_errors_are_those_of_least_squares(study):
         ("work", {"x": "engine", "where": {"depth": 2, "n": 4}}, "are no numbers"),
     ],
 )
-def test_what_no_power_law_fits_is_refused(study, quantity, options, words):
+def test_what_no_law_fits_is_refused(study, quantity, options, words):
     with pytest.raises(ValueError, match=words):
-        fit_powers(study, quantity, **options)
+        fit_scaling(study, quantity, **options)
 
 
 def test_figures_are_files_that_do_not_change(study, tmp_path):

@@ -12,7 +12,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mpodis.study.figures import fit_powers, plot_study
+    from mpodis.study.figures import fit_scaling, plot_study
     from mpodis.study.results import StudyResults, StudyStatus, load_study
     from mpodis.study.study import FUNCTIONS, Study
 
@@ -21,7 +21,7 @@ __all__ = [
     "Study",
     "StudyResults",
     "StudyStatus",
-    "fit_powers",
+    "fit_scaling",
     "load_study",
     "plot_study",
 ]
@@ -31,7 +31,7 @@ _HOME = {
     "Study": "study",
     "StudyResults": "results",
     "StudyStatus": "results",
-    "fit_powers": "figures",
+    "fit_scaling": "figures",
     "load_study": "results",
     "plot_study": "figures",
 }

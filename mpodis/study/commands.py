@@ -164,7 +164,9 @@ def plot(
     spread: Annotated[
         str, typer.Option(help="Of the seeds: quartiles, range or none.")
     ] = "quartiles",
-    fit: Annotated[str | None, typer.Option(help="power: y = a x^b.")] = None,
+    fit: Annotated[
+        str | None, typer.Option(help="power: y = a x^b, or exponential: y = a b^x.")
+    ] = None,
     logx: Annotated[bool | None, typer.Option("--logx/--no-logx", help="Logarithmic x.")] = None,
     logy: Annotated[bool | None, typer.Option("--logy/--no-logy", help="Logarithmic y.")] = None,
     out: Annotated[

@@ -7,7 +7,6 @@ drawn, or fixed, or an error; only over the seeds there is a median.
 
 from __future__ import annotations
 
-import difflib
 import io
 import itertools
 import math
@@ -25,6 +24,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from mpodis.files import write_atomic
+from mpodis.options import suggestion
 from mpodis.plots import LABELS
 from mpodis.study.dataset import UNITS
 from mpodis.study.records import Record
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from mpodis.study.results import StudyResults
 
-__all__ = ["fit_powers", "plot_study", "save_figure"]
+__all__ = ["fit_scaling", "plot_study", "save_figure"]
 
 SPREADS = {"quartiles": (25.0, 75.0), "range": (0.0, 100.0)}
 """Percentiles of the shaded bands."""
@@ -43,6 +43,8 @@ LEAST_POINTS = 3
 """Of a fit of two parameters: two points would lie on any line."""
 COUNTED_FROM_ONE = ("bond", "value")
 """Axes of arrays whose first entry has the number 1; sweeps begin at 0, before the first."""
+LAWS = {"power": "a x^b", "exponential": "a b^x"}
+"""Laws that are fitted, with what they are of the coordinate x."""
 PANEL = (3.9, 3.1)
 """Size of one of several panels in inches."""
 MOST_TICKS = 9
@@ -81,11 +83,11 @@ def plot_study(
         Values of coordinates, one or a list of each, to which the figure is restricted.
     spread : {"quartiles", "range"} or None
         What the shaded bands show of the seeds.
-    fit : {"power"}, optional
-        Fit y = a x^b to the medians of every curve, see `fit_powers`; the legend gives b with its
-        standard error.
+    fit : {"power", "exponential"}, optional
+        Fit y = a x^b or y = a b^x to the medians of every curve, see `fit_scaling`; the legend
+        gives b with its standard error.
     logx, logy : bool, optional
-        Logarithmic axes; by default where a power law is fitted.
+        Logarithmic axes; by default those on which the law that is fitted is a straight line.
     ax : Axes or array of Axes, optional
         As many as there are panels.
 
@@ -161,18 +163,19 @@ def save_figure(
     return written
 
 
-def fit_powers(
+def fit_scaling(
     results: StudyResults,
     quantity: str,
     *,
     x: str,
     hue: str | None = None,
     where: Mapping[str, Any] | None = None,
+    law: str = "power",
 ) -> Table:
-    """Exponents of power laws y = a x^b, by least squares of log y against log x.
+    """Fit a power law y = a x^b or an exponential y = a b^x, by least squares of log y.
 
     One point is the median over the seeds at one value of x, so that more seeds do not make a curve
-    that is no power law look like a certain one.
+    that follows another law look like a certain one.
 
     Parameters
     ----------
@@ -180,42 +183,49 @@ def fit_powers(
         As in `plot_study`.
     hue : str, optional
         Coordinate of which every value has a fit of its own.
+    law : {"power", "exponential"}
+        Compare R^2 of both where it is not known which one holds.
 
     Returns
     -------
     Table
-        Exponent b with its standard error (of n - 2 degrees of freedom), prefactor a, R^2 of the
-        logarithms, and the number of points n.
+        The exponent b, or the base b of the exponential, with its standard error (of n - 2 degrees
+        of freedom), the prefactor a, R^2 of log y, and the number of points n.
 
     Raises
     ------
     ValueError
-        If a curve has fewer than three points or values that are not above 0; or as `plot_study`.
+        If the law is not known, or a curve has fewer than three points or numbers that are not
+        above 0 (y, and x of a power law); or as `plot_study`.
 
     Examples
     --------
     >>> import tempfile
     >>> from mpodis import Study
-    >>> from mpodis.study import fit_powers
+    >>> from mpodis.study import fit_scaling
     >>> def cost(*, n, seed):
-    ...     return {"flops": 5.0 * n**3}
+    ...     return {"flops": 5.0 * n**3, "amplitudes": 2**n}
     >>> study = Study(cost, grid={"n": [4, 8, 16, 32]}, seeds=2)
     >>> _ = study.run(tempfile.mkdtemp(), progbar=False)
-    >>> fit = fit_powers(study, "flops", x="n").to_dataframe()
+    >>> fit = fit_scaling(study, "flops", x="n").to_dataframe()
     >>> fit[["exponent", "prefactor", "points"]].round(6).values.tolist()
     [[3.0, 5.0, 4.0]]
+    >>> fit = fit_scaling(study, "amplitudes", x="n", law="exponential").to_dataframe()
+    >>> fit[["base", "prefactor", "points"]].round(6).values.tolist()
+    [[2.0, 1.0, 4.0]]
     """
-    panels = _Panels(results, quantity, x, hue, None, None, where, None, "power", None, None)
+    _check_law(law, "law")
+    panels = _Panels(results, quantity, x, hue, None, None, where, None, law, None, None)
     rows = []
     for label, curve in panels.curves(panels.frames[0], quantity):
-        found = _power(curve, quantity, panels.x)
-        cells = (found.exponent, found.error, found.prefactor, found.r2, len(curve.x))
+        found = _fitted(law, curve, quantity, panels.x)
+        cells = (found.b, found.error, found.prefactor, found.r2, len(curve.x))
         rows.append(((label,) if hue else ()) + cells)
-    head = ("exponent", "error", "prefactor", "R^2", "points")
+    head = ("exponent" if law == "power" else "base", "error", "prefactor", "R^2", "points")
     return Table(
         ((_short(panels.hue),) if panels.hue else ()) + head,
         rows,
-        title=f"{quantity} = a {_short(panels.x)}^b, medians over the seeds",
+        title=f"{quantity} = {LAWS[law].replace('x', _short(panels.x))}, medians over the seeds",
     )
 
 
@@ -237,11 +247,26 @@ class _Curve:
 
 
 @dataclass(frozen=True)
-class _Power:
-    exponent: float
+class _Law:
+    """A law through the medians of a curve, and the standard error of its b."""
+
+    kind: str
+    b: float
     error: float
     prefactor: float
     r2: float
+
+    def at(self, x: np.ndarray) -> np.ndarray:
+        return self.prefactor * (x**self.b if self.kind == "power" else self.b**x)
+
+    def label(self, x: str) -> str:
+        """For the legend: x^b or b^x, the error with two digits."""
+        digits = 2
+        if self.error > 0:
+            digits = min(max(1 - math.floor(math.log10(self.error)), 0), 4)
+        b = f"{self.b:.{digits}f} \\pm {self.error:.{digits}f}"
+        name = "\\mathrm{" + _short(x).replace("_", r"\ ") + "}"
+        return f"${name}^{{{b}}}$" if self.kind == "power" else f"$({b})^{{{name}}}$"
 
 
 @dataclass(frozen=True)
@@ -271,8 +296,8 @@ class _Panels:
     ) -> None:
         if spread is not None and spread not in SPREADS:
             raise ValueError(f"spread={spread!r} is not known; use {', '.join(SPREADS)} or None")
-        if fit not in (None, "power"):
-            raise ValueError(f"fit={fit!r} is not known; use 'power' or None")
+        if fit is not None:
+            _check_law(fit, "fit")
         self.quantities = [quantity] if isinstance(quantity, str) else list(quantity)
         if not self.quantities:
             raise ValueError("there is no quantity to draw; name at least one")
@@ -281,7 +306,7 @@ class _Panels:
                 "several quantities have panels of their own; leave out col or row, or draw one"
             )
         self.spread, self.fit = spread, fit
-        self.logx = fit is not None if logx is None else logx
+        self.logx = fit == "power" if logx is None else logx
         self.logy = fit is not None if logy is None else logy
         described, records = results.described(), results.records()
         self.order: dict[str, list[Any]] = {**described["axes"], "seed": described["seeds"]}
@@ -502,10 +527,9 @@ class _Panels:
             label = None if hue is None else _shown(hue)
             places = np.array(curve.x, float)
             if self.fit:
-                power = _power(curve, name, self.x)
-                label = f"{label}: {_law(power, self.x)}" if label else _law(power, self.x)
-                line = power.prefactor * places**power.exponent
-                ax.plot(places, line, ls="--", lw=1, color=colour)
+                law = _fitted(self.fit, curve, name, self.x)
+                label = f"{label}: {law.label(self.x)}" if label else law.label(self.x)
+                ax.plot(places, law.at(places), ls="--", lw=1, color=colour)
             style = "o" if self.fit else "o-"
             ax.plot(places, curve.middle, style, ms=4, lw=1.4, color=colour, label=label)
             if (curve.high > curve.low).any():
@@ -527,7 +551,7 @@ class _Panels:
         width = 0.6 / len(colours)
         for hue, curve in curves:
             if self.fit:
-                _power(curve, name, self.x)  # raises: texts have no logarithm
+                _fitted(self.fit, curve, name, self.x)  # raises: no law fits texts
             shift = width * (list(colours).index(hue) - (len(colours) - 1) / 2)
             places = [self.places.index(value) + shift for value in curve.x]
             bars = [curve.middle - curve.low, curve.high - curve.middle]
@@ -551,40 +575,35 @@ def _colours(hues: Sequence[Any]) -> dict[Any, Any]:
 # --- fits
 
 
-def _power(curve: _Curve, quantity: str, x: str) -> _Power:
-    """The power law through the medians of a curve."""
+def _check_law(law: str, what: str) -> None:
+    if law not in LAWS:
+        raise ValueError(f"{what}={law!r} is not known; use {' or '.join(map(repr, LAWS))}")
+
+
+def _fitted(law: str, curve: _Curve, quantity: str, x: str) -> _Law:
+    """The law through the medians of a curve."""
     from scipy.stats import linregress
 
+    x = _short(x)
     if not curve.is_numeric:
-        raise ValueError(f"x={_short(x)!r} has values that are no numbers; no power law fits them")
+        raise ValueError(f"x={x!r} has values that are no numbers, to which no law can be fitted")
     if len(curve.x) < LEAST_POINTS:
         raise ValueError(
-            f"a power law needs {LEAST_POINTS} values of {_short(x)} or more, and there are "
+            f"a fit needs {LEAST_POINTS} values of {x} or more, and there are "
             f"{len(curve.x)} ({', '.join(map(number, curve.x))})"
         )
     for at, value in zip(curve.x, curve.middle, strict=True):
-        if not (at > 0 and value > 0):
+        if not (value > 0 and (at > 0 or law != "power")):
             raise ValueError(
-                f"a power law needs numbers above 0, and {quantity} is {number(float(value))} at "
-                f"{_short(x)}={number(at)}; restrict the figure by where="
+                f"a fit of {LAWS[law]} needs numbers above 0, and {quantity} is "
+                f"{number(float(value))} at {x}={number(at)}; restrict it by where="
             )
-    found: Any = linregress(np.log(np.array(curve.x, float)), np.log(curve.middle))
-    return _Power(
-        float(found.slope),
-        float(found.stderr),
-        math.exp(found.intercept),
-        float(found.rvalue) ** 2,
-    )
-
-
-def _law(power: _Power, x: str) -> str:
-    """For the legend: x to the power of b, the error with two digits."""
-    digits = 2
-    if power.error > 0:
-        digits = min(max(1 - math.floor(math.log10(power.error)), 0), 4)
-    exponent = f"{power.exponent:.{digits}f} \\pm {power.error:.{digits}f}"
-    name = _short(x).replace("_", r"\ ")
-    return rf"$\mathrm{{{name}}}^{{{exponent}}}$"
+    places = np.array(curve.x, float)
+    found: Any = linregress(np.log(places) if law == "power" else places, np.log(curve.middle))
+    b, error = float(found.slope), float(found.stderr)
+    if law == "exponential":
+        b, error = math.exp(b), math.exp(b) * error
+    return _Law(law, b, error, math.exp(found.intercept), float(found.rvalue) ** 2)
 
 
 # --- names and values
@@ -605,8 +624,7 @@ def _resolved(name: str, names: Sequence[str], what: str) -> str:
         return found[0]
     if found:
         raise ValueError(f"{what}={name!r} may be {' or '.join(found)}; give the whole name")
-    near = difflib.get_close_matches(name, [*names, *map(_short, names)], n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"use one of {', '.join(names)}"
+    hint = suggestion(name, dict.fromkeys([*names, *map(_short, names)]))
     raise ValueError(f"{what}={name!r} is no coordinate that varies in this study; {hint}")
 
 
@@ -623,9 +641,7 @@ def _refuse_average(name: str, values: Sequence[Any], names: Iterable[str]) -> N
 def _refuse_quantity(name: str, records: Sequence[Record]) -> None:
     known = [n for n, value in records[0].scalars.items() if _is_number(value)]
     known += [*records[0].arrays, "seconds", "cpu_seconds"]
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"use one of {', '.join(known)}"
-    raise ValueError(f"the records have no number {name!r}; {hint}")
+    raise ValueError(f"the records have no number {name!r}; {suggestion(name, known)}")
 
 
 def _values_of(record: Record, name: str) -> np.ndarray:

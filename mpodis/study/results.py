@@ -284,10 +284,10 @@ class StudyResults(Tabular):
         return plot_study(self, quantity, x=x, **options)
 
     def fit(self, quantity: str, *, x: str, **options: Any) -> Table:
-        """Exponents of power laws, see `mpodis.study.fit_powers`."""
-        from mpodis.study.figures import fit_powers
+        """Fit a power law or an exponential, see `mpodis.study.fit_scaling`."""
+        from mpodis.study.figures import fit_scaling
 
-        return fit_powers(self, quantity, x=x, **options)
+        return fit_scaling(self, quantity, x=x, **options)
 
 
 def _named(record: Record, settings: Mapping[str, Any]) -> Record:
