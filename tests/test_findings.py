@@ -113,7 +113,7 @@ def _laws(frame):
     found = []
     for x, part in series.items():
         for engine, own in part.groupby("engine"):
-            for quantity in ("sweep_seconds", "bytes"):
+            for quantity in ("pass_seconds", "bytes"):
                 points = own.groupby(own[x].astype(int))[quantity].median()
                 for law, at in (("power", np.log(points.index)), ("base", points.index)):
                     fit = linregress(at, np.log(points))
@@ -129,7 +129,7 @@ def _ratios(frame):
     found = []
     for engine, own in frame.groupby("engine"):
         for estimated, measured in (
-            ("estimated_seconds", "sweep_seconds"),
+            ("estimated_seconds", "pass_seconds"),
             ("estimated_bytes", "bytes"),
         ):
             ratios = (own[estimated] / own[measured]).quantile([0.5, 0.0, 1.0])
@@ -148,7 +148,7 @@ def _plan(n=100, depth=128):
         at = np.array([1.0, *np.log([n, depth, bond])])
         seconds, size = (
             math.exp(at @ np.linalg.lstsq(logs, np.log(own[q]), rcond=None)[0])
-            for q in ("sweep_seconds", "bytes")
+            for q in ("pass_seconds", "bytes")
         )
         hours = 400 * seconds / 3600  # 200 sweeps up and down
         sent = 2 * n * 4 * bond**2 * 8  # two boundaries

@@ -42,8 +42,7 @@ def engine_cost(
     """What it takes an engine to give every gate its environment once, and to update it.
 
     The operator is a random MPO, the core a product, and the circuits are brickwalls of gates in
-    SO(4) near the identity on both sides; the update is the polar one. It is a sweep of the dense
-    engine, and half a sweep of the others.
+    SO(4) near the identity on both sides; the update is the polar one.
 
     Parameters
     ----------
@@ -63,11 +62,12 @@ def engine_cost(
     Returns
     -------
     dict
-        "sweep_seconds", CPU time of every gate once; "first_seconds", of the first time, in which
-        boundaries are built and contraction paths searched, with memory being traced;
-        "bytes", the most memory that Python and numpy held at any moment since the engine was
-        built, without the work space inside LAPACK; "estimated_seconds" and "estimated_bytes", by
-        which ``engine="auto"`` chooses; and "gates".
+        "pass_seconds", CPU time of giving every gate its environment once; "passes", how often a
+        sweep of a search does that: once with the dense engine, there and back with the others;
+        "first_seconds", of the first time, in which boundaries are built and contraction paths
+        searched, with memory being traced; "bytes", the most memory that Python and numpy held at
+        any moment since the engine was built, without the work space inside LAPACK;
+        "estimated_seconds" and "estimated_bytes", by which ``engine="auto"`` chooses; and "gates".
 
     Raises
     ------
@@ -78,7 +78,7 @@ def engine_cost(
     --------
     >>> from mpodis.study.costs import engine_cost
     >>> found = engine_cost(engine="dense", n=4, depth=2, repeats=1)
-    >>> found["gates"], found["sweep_seconds"] > 0, found["bytes"] > 2 * 8 * 16**2
+    >>> found["gates"], found["pass_seconds"] > 0, found["bytes"] > 2 * 8 * 16**2
     (6, True, True)
     """
     kind = engine_named(engine)
@@ -112,7 +112,7 @@ def engine_cost(
     try:
         built = kind.build(target, legs, left.ansatz, right.ansatz, options)
         built.set(left.gates, core, right.gates)
-        turn, part = _turn(built)
+        turn, part, passes = _turn(built)
         turn()
         held = tracemalloc.get_traced_memory()[1]
     finally:
@@ -124,7 +124,8 @@ def engine_cost(
         turn()
         seconds.append(part * (time.process_time() - began))
     return {
-        "sweep_seconds": statistics.median(seconds),
+        "pass_seconds": statistics.median(seconds),
+        "passes": passes,
         "first_seconds": first,
         "bytes": held,
         "estimated_seconds": estimate.seconds,
@@ -133,13 +134,14 @@ def engine_cost(
     }
 
 
-def _turn(engine: Environments) -> tuple[Callable[[], None], float]:
-    """A function that updates every gate, and how much of it is once."""
+def _turn(engine: Environments) -> tuple[Callable[[], None], float, int]:
+    """A function that updates every gate, how much of it is once, and how often a sweep is that."""
     updates: dict[str, Update] = {"left": _polar_update, "right": _polar_update}
     if isinstance(engine, BoundaryEnvironments):
         directions = itertools.cycle(["up", "down"])
-        return lambda: engine.half_sweep(next(directions), updates), 1.0
-    return lambda: engine.sweep(updates), 1.0 if engine.holds_dense else 0.5
+        return lambda: engine.half_sweep(next(directions), updates), 1.0, 2
+    passes = 1 if engine.holds_dense else 2
+    return lambda: engine.sweep(updates), 1 / passes, passes
 
 
 def _polar_update(environment: Any, _: Any) -> Any:
@@ -163,8 +165,9 @@ def largest_problem(
     """The largest problem along an axis whose search fits a time and a memory, found by running it.
 
     From the one that is given on, the axis is doubled, and every problem is run: every gate gets
-    its environment twice, see `engine_cost`. It ends with a problem that does not fit, or where
-    running the next one, by the ratio of the last two, would take more than `longest`.
+    its environment twice, once to measure memory and once for the time, see `engine_cost`. It ends
+    with a problem that does not fit, or where running the next one, by the ratio of the last two,
+    would take more than `longest`.
 
     Parameters
     ----------
@@ -174,7 +177,7 @@ def largest_problem(
     step : int
         Added to the axis instead of doubling it, for costs that are exponential in it.
     sweeps : int
-        Sweeps of a search, in each of which every gate gets its environment twice.
+        Of a search.
     hours, gib : float
         What a search may take, on one core.
     longest : float
@@ -204,13 +207,14 @@ def largest_problem(
     """
     if axis not in AXES:
         raise ValueError(f"axis={axis!r} is not known; use one of {', '.join(AXES)}")
-    allowed = hours * 3600 / (2 * sweeps)
+    allowed = hours * 3600 / sweeps
     problem: dict[str, Any] = {"n": n, "depth": depth, "environment_bond": environment_bond}
     runs: list[_Run] = []
     while True:
         found = engine_cost(engine=engine, **problem, repeats=1, seed=seed)
-        seconds, held = found["sweep_seconds"], found["bytes"]
-        runs.append(_Run(problem, seconds, held, found["first_seconds"] + seconds))
+        once, held = found["pass_seconds"], found["bytes"]
+        seconds = found["passes"] * once
+        runs.append(_Run(problem, seconds, held, found["first_seconds"] + once))
         after = _Run({}, math.nan, math.nan, math.nan)
         if seconds > allowed or held > gib * GIB:
             break
@@ -235,7 +239,7 @@ def largest_problem(
         "largest_environment_bond": largest.problem["environment_bond"] or 0,
         "sweep_seconds": largest.seconds,
         "bytes": largest.bytes,
-        "search_seconds": 2 * sweeps * largest.seconds,
+        "search_seconds": sweeps * largest.seconds,
         "next_seconds": after.seconds,
         "next_bytes": after.bytes,
         "next_run": bool(beyond),
@@ -246,7 +250,7 @@ def largest_problem(
 
 
 class _Run(NamedTuple):
-    """A problem that was run, or is predicted: CPU seconds of a half sweep and of all of it."""
+    """A problem that was run, or is predicted: CPU seconds of a sweep, and of measuring it."""
 
     problem: dict[str, Any]
     seconds: float
