@@ -33,6 +33,7 @@ __all__ = [
     "load_options",
     "option",
     "read_options",
+    "suggestion",
 ]
 
 OPERATOR_OBJECTIVES = ("overlap", "activations")
@@ -229,13 +230,25 @@ def _is_finite(value: Any) -> bool:
     return number and math.isfinite(value)
 
 
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """The remedy for an unknown name: the nearest known one, or all of them.
+
+    Examples
+    --------
+    >>> from mpodis.options import suggestion
+    >>> suggestion("dept", ["depth", "width"]), suggestion("x", ["depth", "width"])
+    ("did you mean 'depth'?", 'use one of depth, width')
+    """
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"use one of {', '.join(known)}"
+
+
 def _check_names(cls: type[Config], given: Iterable[str]) -> None:
     known = [f.name for f in fields(cls)]
     for name in given:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(known))}"
-            raise ValueError(f"unknown option {name!r}; {hint}")
+            raise ValueError(f"unknown option {name!r}; {suggestion(name, sorted(known))}")
 
 
 def load_options(

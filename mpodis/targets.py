@@ -8,14 +8,13 @@ hidden. Operators of many sites never become dense.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import itertools
 import json
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +30,7 @@ from mpodis.factorization import Factorization
 from mpodis.files import load_arrays, save_arrays
 from mpodis.hamiltonians import Terms, evolution, pauli_chain, trotter
 from mpodis.mpo import Compressed, compress
+from mpodis.options import suggestion
 from mpodis.sites import (
     identity_tensors,
     left_canonical,
@@ -706,12 +706,12 @@ def check_target(spec: Mapping[str, Any]) -> None:
         raise ValueError(f"the target {spec!r} has no kind; give one of {', '.join(TARGETS)}")
     kind = str(spec["kind"])
     if kind not in TARGETS:
-        raise ValueError(f"kind={kind!r} is no target; {_hint(kind, TARGETS)}")
+        raise ValueError(f"kind={kind!r} is no target; {suggestion(kind, TARGETS)}")
     known = inspect.signature(TARGETS[kind]).parameters
     given = [name for name in spec if name != "kind"]
     for name in given:
         if name not in known:
-            raise ValueError(f"{kind} has no argument {name!r}; {_hint(name, known)}")
+            raise ValueError(f"{kind} has no argument {name!r}; {suggestion(name, known)}")
     missing = [
         name for name, item in known.items() if item.default is item.empty and name not in given
     ]
@@ -720,11 +720,6 @@ def check_target(spec: Mapping[str, Any]) -> None:
     for name in given:
         if _is_spec(spec[name]):
             check_target(spec[name])
-
-
-def _hint(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
 
 
 def _is_spec(value: Any) -> bool:

@@ -209,7 +209,7 @@ def test_an_unknown_name_is_refused(tmp_path, cls):
         lambda: read_options(cls, {"zzz": 3}),
         lambda: cls.from_dict({"zzz": 3}),
     ):
-        with pytest.raises(ValueError, match=f"^unknown option 'zzz'; known are {known}$"):
+        with pytest.raises(ValueError, match=f"^unknown option 'zzz'; use one of {known}$"):
             read()
     with pytest.raises(ValueError, match=r"^unknown option 'sed'; did you mean 'seed'\?$"):
         read_options(cls, {"sed": 3})

@@ -137,7 +137,7 @@ def test_what_is_no_circuit_is_refused(left):
 
 def test_unknown_settings_are_an_error():
     assert SearchOptions.from_dict(SearchOptions(tol=0.5).to_dict()) == SearchOptions(tol=0.5)
-    with pytest.raises(ValueError, match="unknown option 'depth'; known are core, device"):
+    with pytest.raises(ValueError, match="unknown option 'depth'; use one of core, device"):
         SearchOptions.from_dict({"depth": 3})
     # numbers of numpy become those that JSON knows
     settings = SearchOptions(max_bond=np.int64(3), tol=np.float32(0.5))

@@ -308,9 +308,9 @@ def test_a_table_of_a_file_says_the_same_as_a_call():
         ({"n": 8}, r"\{'n': 8\} has no kind; give one of random_mpo, "),
         ({"kind": "planted"}, r"kind='planted' is no target; did you mean 'planted_mpo'\?"),
         ("planted_mpo", "the target 'planted_mpo' has no kind"),
-        ({"kind": 3}, r"kind='3' is no target; known are random_mpo, "),
+        ({"kind": 3}, r"kind='3' is no target; use one of random_mpo, "),
         ({"kind": "planted_mpo", "n": 8, "dept": 2}, r"no argument 'dept'; did you mean 'depth'\?"),
-        ({"kind": "random_mpo", "n": 8, "q": 2}, "no argument 'q'; known are n, max_bond, legs"),
+        ({"kind": "random_mpo", "n": 8, "q": 2}, "no argument 'q'; use one of n, max_bond, legs"),
         ({"kind": "evolution_mpo", "n": 8}, "evolution_mpo needs terms, t"),
         (
             {"kind": "compress", "operator": {"kind": "random_mpo", "sites": 8}},

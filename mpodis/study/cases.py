@@ -7,7 +7,6 @@ the setting "operator". A mapping with an entry "kind" is the description of a t
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import inspect
 import itertools
@@ -24,6 +23,7 @@ from mpodis import __version__
 from mpodis.arrays import as_numpy, is_tensor
 from mpodis.circuit import Circuit
 from mpodis.factorization import dump_ansatz
+from mpodis.options import suggestion
 from mpodis.targets import check_target
 
 __all__ = [
@@ -337,9 +337,8 @@ def _check_names(
         if first == "seed":
             raise ValueError("seed cannot be a setting; give the seeds of the study by seeds=")
         if parameters is not None and first not in parameters:
-            near = difflib.get_close_matches(first, parameters, n=1)
-            takes = ", ".join(name for name in parameters if name != "seed") or "none by name"
-            hint = f"did you mean {near[0]!r}?" if near else f"it takes {takes}"
+            takes = [name for name in parameters if name != "seed"]
+            hint = suggestion(first, takes) if takes else "it takes none by name"
             raise ValueError(f"{name_of(function)} takes no setting {first!r}; {hint}")
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from mpodis.conventions import check_count
 from mpodis.files import locked, write_atomic
+from mpodis.options import suggestion
 from mpodis.progress import Bar, bar
 from mpodis.study import running
 from mpodis.study.cases import Case, Labelled, code_of, expand, label_of, name_of, parameters_of
@@ -484,14 +485,13 @@ def find_function(name: str) -> Callable[..., Any]:
     ValueError
         If there is none.
     """
-    import difflib
-
     place = FUNCTIONS.get(name, name)
     module, colon, attribute = place.partition(":")
     if not colon:
-        near = difflib.get_close_matches(name, FUNCTIONS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"use one of {', '.join(FUNCTIONS)}."
-        raise ValueError(f"there is no function {name!r}; {hint} Or name any other as module:name")
+        raise ValueError(
+            f"there is no function {name!r}; {suggestion(name, FUNCTIONS)}, or name any other as "
+            "module:name"
+        )
     try:
         found = importlib.import_module(module)
         for part in attribute.split("."):

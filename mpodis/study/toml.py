@@ -32,7 +32,6 @@ and a list of tables with "label" and "value" for values of the grid that have l
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 import os
@@ -44,6 +43,7 @@ from typing import Any
 
 import numpy as np
 
+from mpodis.options import suggestion
 from mpodis.study.cases import Labelled
 
 __all__ = ["check_figures", "check_tables", "read", "write"]
@@ -136,9 +136,7 @@ def check_keys(given: Iterable[str], known: Sequence[str], where: str) -> None:
     """Raise a ValueError that names an unknown key, and the nearest known one."""
     for name in given:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"use one of {', '.join(known)}"
-            raise ValueError(f"{where}: unknown key {name!r}; {hint}")
+            raise ValueError(f"{where}: unknown key {name!r}; {suggestion(name, known)}")
 
 
 def check_figures(given: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
