@@ -135,8 +135,8 @@ def test_a_planted_mpo_is_the_product_of_its_circuits_and_core(arguments, larges
 
 
 def test_the_hidden_circuits_reach_the_overlap_one_where_nothing_is_dense():
-    hidden, mpo = planted_factorization(40, 3, 2, seed=1), planted_mpo(40, 3, 2, seed=1)
-    assert max(mpo.bond_sizes()) == 128
+    hidden, mpo = planted_factorization(40, 2, 2, seed=1), planted_mpo(40, 2, 2, seed=1)
+    assert max(mpo.bond_sizes()) == 32
     assert mpodis.true_loss(hidden, mpo).loss < 1e-24
 
 
