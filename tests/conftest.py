@@ -65,7 +65,7 @@ SLOW = {
     "test_notebooks::test_runs[10_scaling_study]",
     "test_own_layer::test_accuracy_of_a_torch_network",
     "test_own_layer::test_entropies_and_accuracy_of_a_scikit_learn_network",
-    "test_paper::test_the_command_needs_no_qiskit",
+    "paper/test_implicit::test_the_command_needs_no_qiskit",
     "test_replace_layers_transformer::test_all_its_linear_layers_are_compressed_healed_and_disentangled",
     "test_resynthesis::test_a_gate_on_three_wires_becomes_gates_on_two[SO-1-SO-14]",
     "test_resynthesis::test_weak_gates_are_removed_within_the_tolerance[0.01]",
@@ -94,7 +94,11 @@ LONGEST = (
     "test_golden",
     "test_engines_at_size",
     "test_export_files",
-    "test_paper",
+    "paper/test_dense",
+    "paper/test_resynthesis",
+    "paper/test_table2",
+    "paper/test_running",
+    "paper/test_trained",
     "test_reproduce",
     "test_replace_layers_transformer",
     "test_layer_job",
@@ -109,21 +113,28 @@ LONGEST = (
 )
 """Files that take longest: begun first, or one of two workers would end with them alone."""
 
+
+def file_of(item) -> str:
+    """Path of its file in this folder, without suffix; of files elsewhere (doctests) the name."""
+    path = item.path.with_suffix("")
+    return path.relative_to(TESTS).as_posix() if path.is_relative_to(TESTS) else path.name
+
+
 STALE = pytest.StashKey[list[str]]()
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m "not slow" deselects
 def pytest_collection_modifyitems(config, items):
     rank = {name: number for number, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))  # files stay together
+    items.sort(key=lambda item: rank.get(file_of(item), len(rank)))  # files stay together
     collected = set()
     for item in items:
         both = (item.name, getattr(item, "originalname", item.name))  # doctests have one
-        names = {f"{item.path.stem}::{name}" for name in both}
+        names = {f"{file_of(item)}::{name}" for name in both}
         collected |= names
         if names & SLOW:
             item.add_marker(pytest.mark.slow)
-    files = {item.path.stem for item in items}
+    files = {file_of(item) for item in items}
     config.stash[STALE] = sorted(
         name
         for name in SLOW - collected
