@@ -8,7 +8,7 @@ import pytest
 
 from mpodis import report
 from mpodis.cli import main
-from mpodis.jobs.records import spread
+from mpodis.jobs.records import mean_spread, spread
 from mpodis.options import read_options
 from mpodis.paper import EXPERIMENTS, load_experiment
 from mpodis.paper.base import Options
@@ -64,6 +64,8 @@ def test_options_that_make_no_sense(bad):
 def test_spread():
     assert spread([1.0]) == "1.000"
     assert spread([3.0, 1.0, 2.0], 1) == "2.0 (1.0 to 3.0)"
+    assert mean_spread([90.0]) == "90.00"
+    assert mean_spread([90.0, 92.0, 91.0], 1) == "91.0 +- 1.0 (90.0 to 92.0)"
 
 
 def test_texts_take_the_type_of_the_option():

@@ -27,6 +27,7 @@ __all__ = [
     "gates_table",
     "listed",
     "mean",
+    "mean_spread",
     "spread",
     "too_few",
     "trajectory",
@@ -140,6 +141,15 @@ def spread(values: Sequence[float], digits: int = 3) -> str:
         f"{x:z.{digits}f}" for x in (statistics.median(values), min(values), max(values))
     )
     return middle if len(values) == 1 else f"{middle} ({least} to {most})"
+
+
+def mean_spread(values: Sequence[float], digits: int = 2) -> str:
+    """Mean +- standard deviation (least to most)."""
+    numbers = [statistics.mean(values), min(values), max(values)]
+    mean, least, most = (f"{x:.{digits}f}" for x in numbers)
+    if len(values) == 1:
+        return mean
+    return f"{mean} +- {statistics.stdev(values):.{digits}f} ({least} to {most})"
 
 
 def listed(parts: Sequence[str]) -> str:

@@ -17,7 +17,8 @@ from matplotlib.axes import Axes
 from mpodis.circuit.ansatz import brickwall
 from mpodis.disentangling import disentangle
 from mpodis.jobs.records import spread
-from mpodis.paper.base import ROW, Experiment, Options, Panel, on_networks
+from mpodis.options import option
+from mpodis.paper.base import ROW, Experiment, Options, Panel, on_networks, search_of
 from mpodis.paper.networks import network
 from mpodis.study import Study
 from mpodis.tables import Table
@@ -47,16 +48,16 @@ IDEAS = LADDER | {GROWN: {"init": "grown"}} | VARIANTS
 class Ablation(Options):
     """Depths of the ladder, and the last depth of the circuits that grow."""
 
-    depths: tuple[int, ...] = (4, 8, 16)
-    deepest: int = 32
+    depths: tuple[int, ...] = option((4, 8, 16), "Layers on each side.", least=1)
+    deepest: int = option(32, "Layers to grow to.", least=1)
     variants: bool = True
-    explore: int = 20
-    max_sweeps: int = 200
+    explore: int = option(20, "Sweeps of each start.", least=1)
+    max_sweeps: int = option(200, "Sweeps of the best start.", least=1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.depths or min(self.depths) < 1 or self.deepest < max(self.depths):
-            raise ValueError(f"depths={self.depths} must lie between 1 and deepest={self.deepest}")
+        if self.deepest < max(self.depths):
+            raise ValueError(f"depths={self.depths} must end at deepest={self.deepest} or before")
 
 
 def study(options: Ablation) -> Study:
@@ -65,7 +66,7 @@ def study(options: Ablation) -> Study:
         overlaps,
         options,
         name="ablation",
-        settings={"search": {"init_sweeps": options.explore, "max_sweeps": options.max_sweeps}},
+        settings={"search": search_of(options)},
         cases=[
             {"idea": idea, "layers": layers}
             for idea in ideas

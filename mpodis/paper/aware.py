@@ -22,7 +22,7 @@ from mpodis.disentangling import disentangle
 from mpodis.jobs.layer_in_network import LayerInNetwork
 from mpodis.jobs.records import spread
 from mpodis.nn import CompactTNN
-from mpodis.options import NETWORK_OBJECTIVES
+from mpodis.options import NETWORK_OBJECTIVES, option
 from mpodis.paper.base import ROW, Experiment, Options, Panel, on_networks
 from mpodis.paper.networks import dataset, network
 from mpodis.structured import (
@@ -48,31 +48,21 @@ FIGURES += ["parameters", "gates"]
 class Aware(Options):
     """Depths in ascending order, and what each gets.
 
-    Attributes
-    ----------
-    depths : tuple of int
-        Each begins from the one before and, beside it, afresh; the lower loss stays.
-    starts, max_sweeps : int
-        Of `disentangle`.
+    Every depth begins from the one before and, beside it, afresh; the lower loss stays.
     """
 
-    depths: tuple[int, ...] = (4, 8, 16)
-    starts: int = 3
-    max_sweeps: int = 100
+    depths: tuple[int, ...] = option((4, 8, 16), "Layers on each side.", least=1)
+    starts: int = option(3, "Near-identity starts.", least=1)
+    max_sweeps: int = option(100, "Sweeps of the best start.", least=1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.depths or list(self.depths) != sorted(set(self.depths)) or self.depths[0] < 1:
-            raise ValueError(f"depths={self.depths} must be ascending, from 1 on")
-
-    def search(self) -> dict[str, Any]:
-        """Settings of all cases."""
-        return {name: getattr(self, name) for name in ("depths", "starts", "max_sweeps")}
+        if list(self.depths) != sorted(self.depths):
+            raise ValueError(f"depths={self.depths} must be ascending")
 
 
 def study(options: Aware) -> Study:
-    grid = {"objective": NETWORK_OBJECTIVES}
-    return on_networks(replaced, options, name="aware", grid=grid, settings=options.search())
+    return on_networks(replaced, options, name="aware", grid={"objective": NETWORK_OBJECTIVES})
 
 
 def replaced(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import html
 import inspect
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
@@ -24,7 +24,18 @@ from mpodis.tables import Table
 if TYPE_CHECKING:
     from mpodis.jobs.directory import JobDirectory
 
-__all__ = ["PLACES", "ROW", "Experiment", "Options", "Panel", "finite", "on_networks"]
+__all__ = [
+    "PLACES",
+    "ROW",
+    "Experiment",
+    "Options",
+    "Panel",
+    "draw_points",
+    "finite",
+    "how_many",
+    "on_networks",
+    "search_of",
+]
 
 T = TypeVar("T", bound=Options)
 
@@ -115,17 +126,40 @@ class Experiment(Generic[T]):
 
 
 def on_networks(function: Callable[..., Any], options: Options, **of_study: Any) -> Study:
-    """A study over the seeds of the options, of a function that asks for trained networks.
+    """A study over the seeds of the options.
 
-    The function takes ``data=``, ``networks=``, perhaps ``data_dir=``, and ``seed=``. The rest is
-    that of `Study`.
+    Options that the function takes by name are settings, but for those that the cases or the grid
+    vary; the rest is that of `Study`.
     """
     takes = inspect.signature(function).parameters
-    places = {n: getattr(options, n) for n in ("data", *PLACES) if n in takes}
-    settings = {**places, **of_study.pop("settings", {})}
+    given = {f.name: getattr(options, f.name) for f in fields(options) if f.name in takes}
+    of_run = ("seed", "seeds", "workers")
+    varied = (*of_run, *of_study.get("grid", ()), *next(iter(of_study.get("cases", ())), ()))
+    settings = {name: value for name, value in given.items() if name not in varied}
+    settings |= of_study.pop("settings", {})
     return Study(function, settings=settings, seeds=list(options.range), neutral=PLACES, **of_study)
+
+
+def search_of(options: Options) -> dict[str, Any]:
+    """How hard to search, by the names of `disentangle`."""
+    names = {"starts": "n_init", "explore": "init_sweeps", "max_sweeps": "max_sweeps", "tol": "tol"}
+    return {name: getattr(options, own) for own, name in names.items() if hasattr(options, own)}
+
+
+def how_many(true: pd.Series) -> str:
+    """How many of the values are true, for tables."""
+    return f"{true.sum()} of {len(true)}"
 
 
 def finite(counts: pd.Series) -> str:
     """How many of the numbers are finite, for tables."""
-    return f"{np.isfinite(counts).sum()} of {len(counts)}"
+    return how_many(counts < math.inf)
+
+
+def draw_points(ax: Axes, frame: pd.DataFrame, value: str, name: str) -> None:
+    """A row of points for every name, from the top in order of appearance."""
+    groups = frame.groupby(name, sort=False)[value]
+    for k, (_, values) in enumerate(groups):
+        ax.plot(values, [k] * len(values), "o", color=f"C{k % 10}", alpha=0.6)
+    ax.set_yticks(range(groups.ngroups), frame[name].unique().tolist(), fontsize="small")
+    ax.invert_yaxis()

@@ -22,7 +22,8 @@ from mpodis.disentangling import disentangle
 from mpodis.measures import entanglement
 from mpodis.mpo import Compressed, compress
 from mpodis.optimise.result import Disentangled
-from mpodis.paper.base import ROW, Experiment, Options, Panel, on_networks
+from mpodis.options import option
+from mpodis.paper.base import ROW, Experiment, Options, Panel, how_many, on_networks, search_of
 from mpodis.paper.layers import TrainedLayer, trained_layer
 from mpodis.structured import truncated_mpo
 from mpodis.study import Study
@@ -42,53 +43,44 @@ COLUMNS = ("route", "core_bond", "numbers", "cx", "loss", *FIGURES[2:])
 
 @dataclass(frozen=True)
 class Cores(Options):
-    """Bonds and depths, and how hard every run searches.
-
-    `tnn_bond` and `compress_bond` are those of the two operators, `core_bonds` chi', of each
-    operator those below its own; `starts`, `explore` and `max_sweeps` are those of `disentangle`.
-    """
+    """Bonds of the two operators and of their cores, which are below, and the effort of a run."""
 
     seeds: int = 3
-    tnn_bond: int = 4
-    compress_bond: int = 8
-    core_bonds: tuple[int, ...] = (1, 2, 4, 8)
-    depths: tuple[int, ...] = (2, 4, 8)
-    objectives: tuple[str, ...] = tuple(OBJECTIVES)
-    starts: int = 2
-    explore: int = 10
-    max_sweeps: int = 40
+    tnn_bond: int = option(4, "Bond of the trained MPO.", least=2)
+    compress_bond: int = option(8, "Bond of the compressed layer.", least=2)
+    core_bonds: tuple[int, ...] = option((1, 2, 4, 8), "Bonds of the cores.", least=1)
+    depths: tuple[int, ...] = option((2, 4, 8), "Layers on each side.", least=1)
+    objectives: tuple[str, ...] = option(
+        tuple(OBJECTIVES), "What is minimised.", choices=tuple(OBJECTIVES)
+    )
+    starts: int = option(2, "Near-identity starts.", least=1)
+    explore: int = option(10, "Sweeps of each start.", least=1)
+    max_sweeps: int = option(40, "Sweeps of the best start.", least=1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if list(self.core_bonds) != sorted(set(self.core_bonds)):
-            raise ValueError(f"core_bonds={self.core_bonds} must ascend; write for example 1,2,4")
-        least = min(self.tnn_bond, self.compress_bond)
-        if not self.core_bonds or self.core_bonds[0] >= least:
+        least, bonds = min(self.tnn_bond, self.compress_bond), list(self.core_bonds)
+        if bonds != sorted(bonds) or bonds[0] >= least:
             raise ValueError(
-                f"core_bonds={self.core_bonds} must begin below tnn_bond and compress_bond, "
+                f"core_bonds={self.core_bonds} must ascend from below tnn_bond and compress_bond, "
                 f"of which the lower is {least}"
             )
-        for objective in self.objectives:
-            if objective not in OBJECTIVES:
-                raise ValueError(
-                    f"objectives holds {objective!r}; use one of {', '.join(OBJECTIVES)}"
-                )
 
 
 def study(options: Cores) -> Study:
     bonds = {"tnn": options.tnn_bond, "compressed": options.compress_bond}
     every = options.core_bonds
-    names = {"n_init": "starts", "init_sweeps": "explore", "max_sweeps": "max_sweeps"}
+    cases = [
+        {"layer": layer, "bond": bond, "core_bonds": [x for x in every if x < bond]}
+        for layer, bond in bonds.items()
+    ]
     return on_networks(
         routes,
         options,
         name="cores",
-        cases=[
-            {"layer": layer, "bond": bond, "core_bonds": [x for x in every if x < bond]}
-            for layer, bond in bonds.items()
-        ],
+        cases=cases,
         grid={"objective": options.objectives, "depth": [0, *options.depths]},
-        settings={"search": {name: getattr(options, own) for name, own in names.items()}},
+        settings={"search": search_of(options)},
     )
 
 
@@ -101,17 +93,11 @@ def routes(
     operator, covariance = compress(trained.matrix), trained.covariance()
     if depth == 0:
         return {ROW: without_gates(trained, operator, core_bonds, objective)}
+    same = {"left": depth, "objective": objective, "covariance": covariance, **search}
 
     def run(core_bond: int, start: str | Disentangled = "identity", stream: int = 0):
         return disentangle(
-            operator,
-            left=depth,
-            max_bond=core_bond,
-            objective=objective,
-            covariance=covariance,
-            init=start,
-            seed=seed + 1000 * stream,
-            **search,
+            operator, max_bond=core_bond, init=start, seed=seed + 1000 * stream, **same
         )
 
     scratch = {core_bond: run(core_bond) for core_bond in core_bonds}
@@ -163,15 +149,10 @@ def best(frame: pd.DataFrame) -> pd.DataFrame:
 def tables(frame: pd.DataFrame) -> list[Table]:
     losses = frame.pivot_table("loss", CASE, "route", "median")
     whole = losses[["operator", "truncated", *ROUTES[:3]]].join(best(frame))
-    run = ["layer", "objective", "depth"]
     least = frame.query("depth > 0 and core_bond == core_bond.min()")
-    runs = least.pivot_table("loss", [*run, "seed"], "route", sort=False)
+    runs = least.pivot_table("loss", ["layer", "objective", "depth", "seed"], "route")
     pairs = [("down", "scratch"), ("scratch", "down"), ("down", "restarts"), ("restarts", "down")]
     lower = pd.DataFrame({f"{a} < {b}": runs[a] < (1 - MARGIN) * runs[b] for a, b in pairs})
-    total = lower.sum().map(lambda count: f"{count} of {len(lower)}")
-    medians = least.pivot_table("loss", run, "route", "median", sort=False)
-    counts = lower.pivot_table(list(lower), run, aggfunc="sum", sort=False)[list(lower)]
-    detour = medians[["scratch", "restarts", "down"]].join(counts)
     return [
         Table.from_dataframe(
             whole,
@@ -185,14 +166,13 @@ def tables(frame: pd.DataFrame) -> list[Table]:
             ),
         ),
         Table.from_dataframe(
-            detour,
-            title="the detour over larger cores: loss at the least chi', medians",
+            lower.apply(how_many).to_frame("networks"),
+            title="the detour over larger cores: where the loss at the least chi' is lower",
             notes=(
                 "restarts: the best of as many runs from scratch as the way up and down takes",
-                f"a < b: networks where a is lower by more than {MARGIN:.0%}",
+                f"a < b: a is lower by more than {MARGIN:.0%}",
             ),
         ),
-        Table.from_dataframe(total.to_frame("networks"), title="the detour, all cases together"),
     ]
 
 
@@ -214,16 +194,12 @@ EXPERIMENT = Experiment(
     options=Cores,
     study=study,
     tabulate=tables,
-    panels=(
+    panels=tuple(
         Panel(
-            "numbers",
-            "Overlap against parameters (core and gates), from truncation without gates on.",
-            partial(draw, column="numbers", label="parameters of core and gates"),
-        ),
-        Panel(
-            "cx",
-            "The same against CNOTs.",
-            partial(draw, column="cx", label="CNOTs of the circuits"),
-        ),
+            column,
+            f"Overlap against {label}, from truncation without gates on.",
+            partial(draw, column=column, label=label),
+        )
+        for column, label in (("numbers", "parameters of core and gates"), ("cx", "CNOTs"))
     ),
 )

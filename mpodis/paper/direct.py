@@ -27,7 +27,8 @@ from mpodis.factorization import dense_overlap
 from mpodis.jobs.records import spread
 from mpodis.measures import entanglement
 from mpodis.mpo import compress
-from mpodis.paper.base import ROW, Experiment, Options, Panel, on_networks
+from mpodis.options import option
+from mpodis.paper.base import ROW, Experiment, Options, Panel, on_networks, search_of
 from mpodis.paper.layers import TrainedLayer, trained_layer
 from mpodis.paper.networks import TNN_BOND
 from mpodis.study import Study
@@ -51,57 +52,41 @@ CASE = ["layer", "method"]
 
 @dataclass(frozen=True)
 class Direct(Options):
-    """Depths of each of two circuits, and how hard every method searches.
-
-    `core_bonds` are chi' of the cores that are compared, `compress_bond` that of the compressed
-    layer; `starts`, `explore` and `max_sweeps` are those of every method, see `disentangle`.
-    """
+    """Depths of each of two circuits, cores to compare with, and the effort of every method."""
 
     seeds: int = 3
-    depths: tuple[int, ...] = (1, 2, 4, 8, 16)
-    core_bonds: tuple[int, ...] = (1, 2, 4)
-    compress_bond: int = 4
-    starts: int = 2
-    explore: int = 10
-    max_sweeps: int = 60
+    depths: tuple[int, ...] = option((1, 2, 4, 8, 16), "Layers of each circuit.", least=1)
+    core_bonds: tuple[int, ...] = option((1, 2, 4), "Bonds of the cores.", least=1)
+    compress_bond: int = option(4, "Bond of the compressed layer.", least=1)
+    starts: int = option(2, "Near-identity starts.", least=1)
+    explore: int = option(10, "Sweeps of each start.", least=1)
+    max_sweeps: int = option(60, "Sweeps of the best start.", least=1)
 
 
 def study(options: Direct) -> Study:
     bonds = {"tnn": TNN_BOND, "dense": options.compress_bond, "compressed": options.compress_bond}
-    cases = [
-        {"layer": layer, "bond": bond, "method": method}
-        for layer, bond in bonds.items()
+    cases = []
+    for layer, bond in bonds.items():
         # a core as large as that of the layer needs no circuit; a dense layer has none
-        for method in [
-            NO_CIRCUITS,
-            *FACTORS,
-            *(f"chi' {x}" for x in options.core_bonds if x < bond or layer == "dense"),
-        ]
-    ]
-    search = {"n_init": options.starts, "max_sweeps": options.max_sweeps}
-    return on_networks(
-        written,
-        options,
-        name="direct",
-        settings={"depths": options.depths, "explore": options.explore, "search": search},
-        cases=cases,
-    )
+        cores = [f"chi' {x}" for x in options.core_bonds if x < bond or layer == "dense"]
+        for method in (NO_CIRCUITS, *FACTORS, *cores):
+            cases.append({"layer": layer, "bond": bond, "method": method})
+    settings = {"search": search_of(options)}
+    return on_networks(written, options, name="direct", cases=cases, settings=settings)
 
 
 def written(
-    *, layer, bond, method, seed, data, data_dir, networks, depths, explore, search
+    *, layer, bond, method, seed, data, data_dir, networks, depths, search
 ) -> dict[str, Any]:
     """One way to write the layer, at every depth."""
     where = {"data": data, "data_dir": data_dir, "networks": networks}
     trained = trained_layer(layer, seed=seed, bond=bond, **where)
     if method == NO_CIRCUITS:
         return {ROW: operators(trained, seed)}
-    rows = []
+    search, rows = search | {"seed": seed}, []
     for depth in depths:
         began = time.perf_counter()
-        circuits, found, parameters = approximate(
-            trained.matrix, method, depth, search | {"seed": seed}, explore
-        )
+        circuits, found, parameters = approximate(trained.matrix, method, depth, search)
         places = [place for circuit in circuits for place in circuit.ansatz.placements]
         row = {
             "depth": depth,
@@ -141,34 +126,29 @@ def rotation(matrix):
     return matrix * signs
 
 
-def approximate(matrix, method: str, depth: int, search: dict, explore: int):
+def approximate(matrix, method: str, depth: int, search: dict):
     """Circuits, dense product and classical parameters; one circuit alone has twice the depth."""
+    to_factors = {name: value for name, value in search.items() if name != "init_sweeps"}
     if method == QR:
-        found = circuit_qr(matrix, 2 * depth, init_sweeps=explore, **search)
+        found = circuit_qr(matrix, 2 * depth, **search)
         return [found.left], found.to_dense(), found.parameters
     if method == USV:
-        found = circuit_svd(matrix, depth, init_sweeps=explore, **search)
+        found = circuit_svd(matrix, depth, **search)
         return [found.left, found.right], found.to_dense(), found.parameters
     if method == QR_GIVEN:
         q = rotation(np.linalg.qr(matrix)[0])
-        circuit = synthesise(q, 2 * depth, **search).circuit
+        circuit = synthesise(q, 2 * depth, **to_factors).circuit
         upper = np.triu(circuit.to_dense().T @ matrix)
         return [circuit], circuit.to_dense() @ upper, matrix.shape[0] * (matrix.shape[0] + 1) // 2
     if method == USV_GIVEN:
         u, _, vh = np.linalg.svd(matrix)
         places = brickwall(len(matrix).bit_length() - 1, depth)
-        left = synthesise(rotation(u), places, **search).circuit
-        right = synthesise(rotation(vh.T).T, places.reversed(), **search).circuit
+        left = synthesise(rotation(u), places, **to_factors).circuit
+        right = synthesise(rotation(vh.T).T, places.reversed(), **to_factors).circuit
         diagonal = np.diag(left.to_dense().T @ matrix @ right.to_dense().T)
         return [left, right], left.to_dense() * diagonal @ right.to_dense(), len(diagonal)
-    found = disentangle(
-        compress(matrix),
-        left=depth,
-        max_bond=int(method.split()[1]),
-        init="identity",
-        init_sweeps=explore,
-        **search,
-    )
+    bond = int(method.split()[1])
+    found = disentangle(compress(matrix), left=depth, max_bond=bond, init="identity", **search)
     parts = found.factorization
     return [parts.left, parts.right], parts.to_dense(), parts.parameter_counts()["core"]
 
@@ -183,27 +163,23 @@ def needed(frame: pd.DataFrame, level: float) -> pd.DataFrame:
 
 def tables(frame: pd.DataFrame) -> list[Table]:
     given, circuits = (frame.query(f"method {x} @NO_CIRCUITS") for x in ("==", "!="))
+    circuits = circuits.astype({"depth": int, "parameters": int})
     two, one = partial(spread, digits=2), partial(spread, digits=1)
     entropies = given.pivot_table("s_avg", "layer", "operator", two, sort=False)
-    whole = given.query("operator == 'W'").pivot_table(["mpo_bond", "parameters"], "layer")
-    right = given.query("operator == 'W'").pivot_table("accuracy", "layer", aggfunc=one)
-    circuits = circuits.astype({"depth": int, "parameters": int})
-    last = circuits.query("depth == depth.max()")
+    how: dict[Any, Any] = {"mpo_bond": "mean", "parameters": "mean", "accuracy": one}
+    whole = given.dropna(subset="parameters").pivot_table(list(how), "layer", aggfunc=how)
     overlaps = circuits.pivot_table("overlap", CASE, "depth", "median", sort=False)
-    ends = [
-        *(needed(circuits, level).replace(math.inf, math.nan) for level in LEVELS),
-        last.pivot_table("parameters", CASE, aggfunc="first"),
-        last.pivot_table("s_avg", CASE, aggfunc=two),
-        last.pivot_table("accuracy", CASE, aggfunc=one),
-    ]
+    counts = [needed(circuits, level).replace(math.inf, math.nan) for level in LEVELS]
+    how = {"parameters": "first", "s_avg": two, "accuracy": one}
+    last = circuits.query("depth == depth.max()").pivot_table(list(how), CASE, aggfunc=how)
     return [
         Table.from_dataframe(
-            entropies.join(whole).join(right).rename(LAYERS),
+            entropies.join(whole.filter(["mpo_bond", "parameters", "accuracy"])).rename(LAYERS),
             title="S_avg of W and of its factors (nats), median (least to most)",
             notes=("W = QR = USV; random: an orthogonal matrix of the Haar measure",),
         ),
         Table.from_dataframe(
-            overlaps.add_prefix("f, depth ").join(ends).rename(LAYERS),
+            overlaps.add_prefix("f, depth ").join([*counts, last.filter(how)]).rename(LAYERS),
             title="overlap with W, medians",
             notes=(
                 "a QR has one circuit of twice the depth; CX: a dash where half of the networks "
@@ -219,9 +195,9 @@ def draw(frame: pd.DataFrame, ax: Axes, *, layer: str) -> None:
     each = frame.query("layer == @layer and method != @NO_CIRCUITS")
     for k, method in enumerate(each["method"].unique()):
         curves = each.query("method == @method").pivot_table("overlap", "cx", "seed")
-        style = ".--" if "given" in method else ".-"
-        labels = [method, *[None] * (len(curves.columns) - 1)]
-        ax.plot(curves.index, curves, style, color=f"C{k}", lw=1, label=labels)
+        style = {"color": f"C{k}", "lw": 1, "ls": "--" if "given" in method else "-"}
+        ax.plot(curves, marker=".", **style)
+        ax.plot([], [], marker=".", label=method, **style)
     ax.set(xlabel="CNOTs of the circuits", ylabel="overlap f", title=LAYERS[layer])
     ax.legend(fontsize="x-small")
 
@@ -233,11 +209,7 @@ EXPERIMENT = Experiment(
     study=study,
     tabulate=tables,
     panels=tuple(
-        Panel(
-            layer,
-            f"Overlap against CNOTs, one line a network: {title}.",
-            partial(draw, layer=layer),
-        )
-        for layer, title in LAYERS.items()
+        Panel(name, f"{title}; one line a network.", partial(draw, layer=name))
+        for name, title in LAYERS.items()
     ),
 )

@@ -30,6 +30,7 @@ from mpodis.factorization import Factorization
 from mpodis.gates import gate_parameters, random_gate
 from mpodis.jobs.records import spread
 from mpodis.mpo import compress, mpo_to_dense, truncate
+from mpodis.options import option
 from mpodis.paper.base import ROW, Experiment, Options, Panel, finite, on_networks
 from mpodis.paper.networks import network
 from mpodis.quantum import BACKENDS, gate_cost
@@ -56,24 +57,20 @@ AGAINST_DEPTH = ("near identity", "scrambled")
 
 @dataclass(frozen=True)
 class Fig4(Options):
-    """Widths of the gates, and how long either way takes.
+    """Widths of the gates, and how long either way takes; the dip is looked into at one width."""
 
-    Our circuits of a width grow to as many layers as `deepest` says; `start`, `starts` and
-    `max_sweeps` are those of `disentangle`. Random ones have `depths`, as far as they have fewer
-    than twice the parameters of one gate on all wires, and take `sweeps`. The dip is looked into
-    at `dip_width` and `dip_depth`, with up to `dip_sweeps`.
-    """
-
-    widths: tuple[int, ...] = (2, 3, 4, 5, 6)
-    deepest: tuple[int, ...] = (12, 8, 6, 3, 1)
-    depths: tuple[int, ...] = (1, 2, 3, 4, 6, 8, 10, 12, 16, 24)
-    sweeps: int = 100
+    widths: tuple[int, ...] = option((2, 3, 4, 5, 6), "Wires of the gates.", least=2)
+    deepest: tuple[int, ...] = (12, 8, 6, 3, 1)  # layers of our circuits of each width
+    depths: tuple[int, ...] = option(
+        (1, 2, 3, 4, 6, 8, 10, 12, 16, 24), "Layers from random gates.", least=1
+    )
+    sweeps: int = option(100, "Sweeps from random gates.", least=1)
     start: str = "grown"
-    starts: int = 4
-    max_sweeps: int = 100
+    starts: int = option(4, "Our starts.", least=1)
+    max_sweeps: int = option(100, "Sweeps of ours at most.", least=1)
     dip_width: int = 4
     dip_depth: int = 6
-    dip_sweeps: int = 1000
+    dip_sweeps: int = option(1000, "Sweeps of 'more sweeps'.", least=1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -90,20 +87,19 @@ class Fig4(Options):
 
 
 def study(options: Fig4) -> Study:
-    ways = [("random", w, d, options.sweeps) for w, d in product(options.widths, options.depths)]
-    deepest = zip(options.widths, options.deepest, strict=True)
-    ways += [("ours", width, layers, options.max_sweeps) for width, layers in deepest]
-    for variant in [name for name in VARIANTS if name != "random"]:
-        sweeps = options.dip_sweeps if variant == "more sweeps" else options.sweeps
-        depths = options.depths if variant in AGAINST_DEPTH else [options.dip_depth]
-        ways += [(variant, options.dip_width, depth, sweeps) for depth in depths]
-    names = ("way", "width", "layers", "sweeps")
+    runs = [("random", w, d, options.sweeps) for w, d in product(options.widths, options.depths)]
+    for width, layers in zip(options.widths, options.deepest, strict=True):
+        runs.append(("ours", width, layers, options.max_sweeps))
+    for way in [name for name in VARIANTS if name != "random"]:
+        sweeps = options.dip_sweeps if way == "more sweeps" else options.sweeps
+        depths = options.depths if way in AGAINST_DEPTH else [options.dip_depth]
+        runs += [(way, options.dip_width, depth, sweeps) for depth in depths]
     return on_networks(
         overlaps,
         options,
         name="fig4",
         settings={"grown": {"init": options.start, "n_init": options.starts}},
-        cases=[dict(zip(names, case, strict=True)) for case in ways],
+        cases=[dict(zip(("way", "width", "layers", "sweeps"), run, strict=True)) for run in runs],
     )
 
 
@@ -158,20 +154,13 @@ def _random_gates(left: Ansatz, core, seed: int) -> Factorization:
     return Factorization(circuits[0], core, circuits[1], (2**left.n, 2**left.n))
 
 
-def _devices(frame: pd.DataFrame) -> list[str]:
-    return [device for device in BACKENDS if device in frame]
-
-
-def _widths(frame: pd.DataFrame) -> list[int]:
-    return sorted(frame["width"].unique())
-
-
 def reached(frame: pd.DataFrame) -> pd.DataFrame:
     """Two-qubit gates of the shallowest circuits that reach the target, infinite where none do.
 
     One column a device, one row a way, width and network.
     """
-    counts = frame[_devices(frame)].where(frame["overlap"] >= TARGET, math.inf)
+    devices = [device for device in BACKENDS if device in frame]
+    counts = frame[devices].where(frame["overlap"] >= TARGET, math.inf)
     run = frame[["way", "width", "seed"]]
     reached = run.join(counts).pivot_table(list(counts), list(run), aggfunc="min")
     return reached.query("way in @WAYS")
@@ -188,7 +177,6 @@ def tables(frame: pd.DataFrame) -> list[Table]:
     medians = frame.pivot_table(columns, curve, aggfunc="median")
     falls = medians["overlap"].groupby(curve[:2]).cummax() - medians["overlap"]
     most = falls.to_frame("fall").reset_index().sort_values("fall", kind="stable")
-    most = most.pivot_table(["fall", "depth"], curve[:2], aggfunc="last")
     gates = reached(frame)
     counts = gates.pivot_table(list(gates), ["width", "way"], aggfunc="median")
     there = gates.pivot_table(list(gates), ["width", "way"], aggfunc=finite)
@@ -203,16 +191,13 @@ def tables(frame: pd.DataFrame) -> list[Table]:
             ),
         ),
         Table.from_dataframe(
-            most,
+            most.pivot_table(["fall", "depth"], curve[:2], aggfunc="last"),
             title="how far the median overlap falls below that of a shallower circuit, and where",
         ),
         Table.from_dataframe(
             counts.replace(math.inf, math.nan).join(there.add_suffix(", networks")),
             title=f"two-qubit gates to an overlap of {TARGET:.0%}, median over all networks",
-            notes=(
-                "one general gate of each width, times the number of gates of both circuits; a "
-                "dash where half of the networks or more do not get there",
-            ),
+            notes=("both circuits; a dash where half of the networks do not get there",),
         ),
         Table.from_dataframe(
             dip,
@@ -226,11 +211,11 @@ def tables(frame: pd.DataFrame) -> list[Table]:
 
 
 def draw_depth(frame: pd.DataFrame, ax: Axes, *, column: str, label: str) -> None:
-    for width, way in product(_widths(frame), WAYS):
-        each = frame.query("width == @width and way == @way")
-        curve = each.groupby("depth")[column].median()
-        name, style = (f"{width}-body", "-") if way == "ours" else (None, "--")
-        ax.plot(curve, style, color=f"C{width - 2}", marker="o", ms=3, lw=1.3, label=name)
+    for way, style in (("ours", "o-"), ("random", "o--")):
+        medians = frame.query("way == @way").pivot_table(column, "depth", "width", "median")
+        for k, width in enumerate(medians):
+            name = f"{width}-body" if way == "ours" else None
+            ax.plot(medians[width].dropna(), style, color=f"C{k}", ms=3, lw=1.3, label=name)
     ax.plot([], [], "k--", label="random gates, core fixed")
     ax.plot([], [], "k-", label="ours, core updated")
     ax.set(xlabel="layers a side", ylabel=label)
@@ -238,18 +223,12 @@ def draw_depth(frame: pd.DataFrame, ax: Axes, *, column: str, label: str) -> Non
 
 
 def draw_gates(frame: pd.DataFrame, ax: Axes) -> None:
-    gates = reached(frame)
-    bars = list(product(WAYS, gates))
-    for k, (way, device) in enumerate(bars):
-        counts = gates.query("way == @way")[device].groupby("width")
-        shown = counts.median().replace(math.inf, math.nan)
-        where = shown.index + 0.8 * ((k + 0.5) / len(bars) - 0.5)
-        style = {"color": f"C{k % len(gates.columns)}", "alpha": 1.0 if way == "ours" else 0.4}
-        found = ax.bar(where, shown, 0.8 / len(bars), label=f"{way}, {device}", **style)
-        ax.bar_label(found, counts.agg(finite).tolist(), fontsize=4)
-    ax.set_yscale("log")
-    ax.set(xlabel="wires of a gate", ylabel=f"two-qubit gates to f = {TARGET:.0%}")
-    ax.legend(fontsize="x-small", loc="upper left")
+    medians = reached(frame).groupby(["way", "width"]).median().replace(math.inf, math.nan)
+    for way, style in zip(WAYS, ("s--", "o-"), strict=True):
+        labels = [f"{way}, {device}" for device in medians]
+        ax.plot(medians.loc[way], style, label=labels)
+    ax.set(yscale="log", xlabel="wires of a gate", ylabel=f"two-qubit gates to f = {TARGET:.0%}")
+    ax.legend(fontsize="x-small")
 
 
 def draw_dip(frame: pd.DataFrame, ax: Axes) -> None:
@@ -281,7 +260,7 @@ EXPERIMENT = Experiment(
         ),
         Panel(
             "gates",
-            "Two-qubit gates to the paper's overlap; how many networks get there.",
+            "Two-qubit gates to the paper's overlap, medians; none where half do not get there.",
             draw_gates,
         ),
         Panel(

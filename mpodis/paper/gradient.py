@@ -31,8 +31,8 @@ from mpodis.optimise.descend import Budget
 from mpodis.optimise.initial import first_core, place_initial_guess
 from mpodis.optimise.lbfgs import Lbfgs
 from mpodis.optimise.problem import Problem
-from mpodis.options import SearchOptions
-from mpodis.paper.base import ROW, Experiment, Options, Panel, finite, on_networks
+from mpodis.options import SearchOptions, option
+from mpodis.paper.base import ROW, Experiment, Options, Panel, how_many, on_networks
 from mpodis.paper.networks import network
 from mpodis.sites import site_tensors
 from mpodis.study import Study
@@ -40,8 +40,9 @@ from mpodis.tables import Table
 
 __all__ = ["EXPERIMENT"]
 
-CELLS = (("random", "fixed"), ("random", "update"), ("identity", "fixed"), ("identity", "update"))
-"""Start of the gates and rule for the core; the first is the paper's, the last the package's."""
+STARTS = ("random", "identity")
+"""Of the gates; the first is the paper's, the last the package's, as with the rules of the core."""
+CORES = ("fixed", "update")
 METHODS = {
     "sweeps": "sweeps",
     "lbfgs": "L-BFGS",
@@ -61,35 +62,17 @@ PROBLEM = ["start", "core", "depth"]
 
 @dataclass(frozen=True)
 class GradientOptions(Options):
-    """Depths, evaluations of every run, and learning rates that are tried."""
+    """How deep the circuits are, and what every run gets."""
 
-    depths: tuple[int, ...] = (2, 4, 8, 16)
-    evaluations: int = 200
-    adam: tuple[float, ...] = (0.01, 0.03, 0.1)
-    momentum: tuple[float, ...] = (0.3, 1.0)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.evaluations < 1:
-            raise ValueError(f"evaluations={self.evaluations} must be 1 or more")
-        for name in DESCENTS:
-            rates = getattr(self, name)
-            if not rates or min(rates) <= 0:
-                raise ValueError(f"{name}={rates} must be learning rates above 0, at least one")
+    depths: tuple[int, ...] = option((2, 4, 8, 16), "Layers on each side.", least=1)
+    evaluations: int = option(200, "Evaluations of every run.", least=1)
+    adam: tuple[float, ...] = option((0.01, 0.03, 0.1), "Learning rates to try.", positive=True)
+    momentum: tuple[float, ...] = option((0.3, 1.0), "Learning rates to try.", positive=True)
 
 
 def study(options: GradientOptions) -> Study:
-    return on_networks(
-        race,
-        options,
-        name="gradient",
-        settings={name: getattr(options, name) for name in ("evaluations", *DESCENTS)},
-        cases=[
-            {"depth": depth, "start": start, "core": core}
-            for depth in options.depths
-            for start, core in CELLS
-        ],
-    )
+    grid = {"depth": options.depths, "start": STARTS, "core": CORES}
+    return on_networks(race, options, name="gradient", grid=grid)
 
 
 def race(
@@ -101,7 +84,7 @@ def race(
     options = SearchOptions(init=start, core=core, seed=seed)
     first, races = first_core(problem, options), {}
     for name, optimise in optimisers(adam, momentum).items():
-        races[name] = Race.at_start(problem, options, first, evaluations)
+        races[name] = Race(problem, options, first, evaluations)
         optimise(races[name])
     best = max(1 - min(race.objective.losses[:evaluations]) for race in races.values())
     return {
@@ -135,26 +118,24 @@ class Metered(OverlapLoss):
         self.times.append(time.process_time())
 
 
-@dataclass(frozen=True)
 class Race:
-    """Where an optimiser begins, when it began, and how far it may go."""
+    """Where an optimiser begins, when it began, and how far it may go.
 
-    problem: Problem
-    objective: Metered
-    engine: DenseEnvironments
-    free_core: bool
-    evaluations: int
-    began: float
+    Gates and core are the same whenever problem, options and first core are.
+    """
 
-    @classmethod
-    def at_start(
-        cls, problem: Problem, options: SearchOptions, core: list, evaluations: int
-    ) -> Race:
-        """The same gates and core whenever problem, options and first core are the same."""
-        objective, free = Metered(problem.tensors), options.core == "update"
-        engine = DenseEnvironments(objective.target, problem.legs, problem.left, problem.right)
-        place_initial_guess(0, 0, engine, objective, problem, options, around=None, core=core)
-        return cls(problem, objective, engine, free, evaluations, time.process_time())
+    def __init__(
+        self, problem: Problem, options: SearchOptions, core: list, evaluations: int
+    ) -> None:
+        self.problem, self.evaluations = problem, evaluations
+        self.free_core = options.core == "update"
+        self.objective = Metered(problem.tensors)
+        target = self.objective.target
+        self.engine = DenseEnvironments(target, problem.legs, problem.left, problem.right)
+        place_initial_guess(
+            0, 0, self.engine, self.objective, problem, options, around=None, core=core
+        )
+        self.began = time.process_time()
 
     def left(self) -> int:
         """Evaluations that are left."""
@@ -220,18 +201,16 @@ def optimisers(
     adam: Sequence[float], momentum: Sequence[float]
 ) -> dict[tuple[str, float], Callable[[Race], None]]:
     """All runs by method and learning rate, 0 where there is none."""
-    makes = {
-        "adam": [partial(torch.optim.Adam, lr=rate) for rate in adam],
-        "momentum": [partial(torch.optim.SGD, lr=rate, momentum=0.9) for rate in momentum],
+    found: dict[tuple[str, float], Callable] = {
+        (run.__name__, 0.0): run for run in (sweeps, lbfgs, auto)
     }
-    return {
-        **{(run.__name__, 0.0): run for run in (sweeps, lbfgs, auto)},
-        **{
-            (method, float(make.keywords["lr"])): partial(descent, make=make)
-            for method, each in makes.items()
-            for make in each
-        },
-    }
+    for rate in adam:
+        make = partial(torch.optim.Adam, lr=rate)
+        found["adam", rate] = partial(descent, make=make)
+    for rate in momentum:
+        make = partial(torch.optim.SGD, lr=rate, momentum=0.9)
+        found["momentum", rate] = partial(descent, make=make)
+    return found
 
 
 def marks(evaluations: int) -> list[int]:
@@ -253,11 +232,14 @@ def summary(race: Race, near: float) -> list[dict[str, float]]:
         "search_seconds": math.nan if there is None else seconds[there],
         "ms_each": 1e3 * seconds[-1] / len(overlap),
     }
-    *at, last = marks(race.evaluations)
-    # a run that ended early stays where it was
-    rows = [{"at": k, "overlap": float(overlap[min(k, len(overlap)) - 1])} for k in at]
     nothing = dict.fromkeys(ends, math.nan)
-    return [*(row | nothing for row in rows), {"at": last, "overlap": float(overlap[-1]), **ends}]
+    rows = [
+        # a run that ended early stays where it was
+        {"at": at, "overlap": float(overlap[min(at, len(overlap)) - 1]), **nothing}
+        for at in marks(race.evaluations)
+    ]
+    rows[-1] |= ends
+    return rows
 
 
 def chosen(frame: pd.DataFrame) -> pd.DataFrame:
@@ -295,55 +277,44 @@ def duels(runs: pd.DataFrame) -> pd.DataFrame:
 
 def tables(frame: pd.DataFrame) -> list[Table]:
     runs = chosen(frame)
-    case = [*PROBLEM, "method"]
-    medians = runs.pivot_table(
-        ["rate", "early", "arrived", "search_seconds", "ms_each"],
-        case,
-        aggfunc="median",
-        sort=False,
-    ).replace(math.inf, math.nan)
-    ends = runs.pivot_table("overlap", case, aggfunc=spread, sort=False)
-    there = runs.pivot_table("arrived", case, aggfunc=finite, sort=False).add_suffix(", networks")
-    counts = duels(runs)
+    columns = ["rate", "early", "arrived", "search_seconds", "ms_each"]
+    axes = {"index": [*PROBLEM, "method"], "sort": False}
+    medians = runs.pivot_table(columns, aggfunc="median", **axes).replace(math.inf, math.nan)
+    ends = runs.pivot_table("overlap", aggfunc=spread, **axes)
     names = ["ahead early", "sooner there", "higher", "lower", "even"]
-    share = counts.pivot_table(names, ["start", "core", "rival"], aggfunc=of_all, sort=False)
+    rivals = ["start", "core", "rival"]
+    counts = duels(runs).pivot_table(names, rivals, aggfunc=how_many, sort=False)
     return [
         Table.from_dataframe(
-            ends.join([there, medians]).query("method != @EITHER").rename(METHODS),
+            ends.join(medians).query("method != @EITHER").rename(METHODS),
             title=f"overlap after {frame['at'].max()} evaluations, median (least to most)",
             notes=(
+                "rate: the one with the highest median overlap of those tried; the others' "
+                "evaluations are not counted",
                 "early: median overlap after a tenth of the evaluations",
                 f"arrived: at {NEAR:.0%} of the best overlap of all optimisers; evaluations "
                 "and processor seconds until then, median, a dash where most seeds do not arrive",
-                "rate: the learning rate with the highest median overlap, of those tried; the "
-                "others' evaluations are not counted",
             ),
         ),
         Table.from_dataframe(
-            share.filter(names),
+            counts.filter(names),
             title="sweeps against others, in how many problems of all depths and networks",
             notes=(
-                f"gradient descent: the better of Adam and momentum; even: within {TIE:g} at the "
-                "end; sooner: at the overlap that counts as having arrived",
+                "gradient descent: the better of Adam and momentum",
+                f"sooner there: at what counts as arrived; even: within {TIE:g} at the end",
             ),
         ),
     ]
-
-
-def of_all(true: pd.Series) -> str:
-    return f"{true.sum()} of {len(true)}"
 
 
 def draw(frame: pd.DataFrame, ax: Axes, *, start: str, core: str) -> None:
     """Median curves of the depth in the middle."""
     depths = frame["depth"].unique()
     depth = depths[len(depths) // 2]
-    run = ["method", "rate", "seed", *PROBLEM]
-    curves = frame.drop(columns="early").merge(chosen(frame)[run])
-    shown = curves.query("depth == @depth and start == @start and core == @core")
+    runs = chosen(frame)[["method", "rate", "seed", *PROBLEM]]
+    shown = frame.query("depth == @depth and start == @start and core == @core").merge(runs)
     medians = shown.pivot_table("overlap", "at", "method", "median")
-    for method, label in METHODS.items():
-        ax.plot(medians[method], ".-", label=label)
+    ax.plot(medians[list(METHODS)], ".-", label=list(METHODS.values()))
     ax.set(xscale="log", xlabel="evaluations", ylabel=f"overlap f, depth {depth}")
     ax.set_title(f"start: {start}; core: {core}", fontsize="medium")
     ax.legend(fontsize="small")
@@ -357,6 +328,9 @@ EXPERIMENT = Experiment(
     tabulate=tables,
     panels=tuple(
         Panel(name, "Best overlap so far, medians.", partial(draw, start=start, core=core))
-        for name, (start, core) in (("paper", CELLS[0]), ("ours", CELLS[-1]))
+        for name, (start, core) in (
+            ("paper", ("random", "fixed")),
+            ("ours", ("identity", "update")),
+        )
     ),
 )

@@ -14,28 +14,30 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from matplotlib.axes import Axes
 from torch import nn
 
 from mpodis.conventions import Legs, qubit_legs, wires
 from mpodis.data import Dataset
 from mpodis.fit import fit_core, weighted_loss
+from mpodis.jobs.records import mean_spread
 from mpodis.nn import (
     MPOLinear,
     accuracy,
     collect_activations,
     compress_module,
     disentangle_module,
+    linear_from_matrix,
     replace_layer,
     train_classifier,
 )
 from mpodis.nn.monarch_linear import MonarchLinear
+from mpodis.options import option
 from mpodis.paper.base import ROW, Experiment, Options, Panel, on_networks
-from mpodis.paper.implicit import mean_spread
 from mpodis.paper.networks import single_precision, submodule, trained_dense
 from mpodis.paper.replacements import SO4, bricks, gate_count
 from mpodis.structured import (
+    MonarchSize,
     bond_for,
     low_rank,
     monarch,
@@ -60,44 +62,28 @@ TOL = 1e-4
 class Healing(Options):
     """What is kept, and how long it is trained.
 
-    Attributes
-    ----------
-    share : float
-        Of the weights of the hidden layers that the first MPOs keep, at most.
-    depth : int
-        Layers of 2-body gates on each side.
-    epochs : int
-        Of each of the two trainings.
-    learning_rate, batch_size
-        See `train_classifier`.
-    max_sweeps : int
-        Of `disentangle`.
-    validate : bool
-        Hold out a tenth of the training images (split seed 0) and report on them; the dense
-        network has seen them.
+    With `validate` a tenth of the training images (split seed 0) is held out and reported on; the
+    dense network has seen them.
     """
 
     seeds: int = 5
-    share: float = 0.25
-    depth: int = 2
-    epochs: int = 4
-    learning_rate: float = 0.001
-    batch_size: int = 256
-    max_sweeps: int = 6
+    share: float = option(0.25, "Of the weights that the first MPOs keep.", positive=True)
+    depth: int = option(2, "Layers on each side.", least=1)
+    epochs: int = option(4, "Of each of the two trainings.", least=1)
+    learning_rate: float = option(0.001, "Of the trainings.", positive=True)
+    batch_size: int = option(256, "Of the trainings.", least=1)
+    max_sweeps: int = option(6, "Of `disentangle`.", least=1)
     validate: bool = False
 
 
 def study(options: Healing) -> Study:
     names = ("epochs", "learning_rate", "batch_size")
-    settings = {
-        name: getattr(options, name) for name in ("share", "depth", "max_sweeps", "validate")
-    }
     return on_networks(
         accuracies,
         options,
         name="healing",
         grid={"way": list(WAYS)},
-        settings=settings | {"recipe": {name: getattr(options, name) for name in names}},
+        settings={"recipe": {name: getattr(options, name) for name in names}},
     )
 
 
@@ -132,10 +118,7 @@ class Setting:
         parts = {name: framed(getattr(self.images, name)) for name in ("x_train", "x_test")}
         images = replace(self.images, image_shape=tuple(sides), **parts)
         first = submodule(self.model, PLACES[0])
-        wide: Any = nn.utils.skip_init(nn.Linear, sides[0] * sides[1], first.out_features)
-        with torch.no_grad():
-            wide.weight.copy_(torch.from_numpy(framed(first.weight.numpy(force=True))))
-            wide.bias.copy_(first.bias)
+        wide = linear_from_matrix(framed(first.weight.detach().numpy()).T, bias=first.bias)
         return replace(self, images=images, model=replace_layer(self.model, PLACES[0], wide))
 
     def score(self, model: nn.Module) -> float:
@@ -218,21 +201,10 @@ def by_low_rank(setting: Setting, sizes: dict) -> list[dict]:
         found = low_rank(matrix, rank, covariance=setting.moment(model, name))
         left, values, right = np.linalg.svd(found.matrix, full_matrices=False)
         root = np.sqrt(values[:rank])
-        pair = [left[:, :rank] * root, root[:, None] * right[:rank]]
-        model = replace_layer(model, name, _factors(pair, layer.bias))
+        first = linear_from_matrix(left[:, :rank] * root)
+        second = linear_from_matrix(root[:, None] * right[:rank], bias=layer.bias)
+        model = replace_layer(model, name, nn.Sequential(first, second))
     return [setting.row("low rank", model, (0, 1))]
-
-
-def _factors(pair: list[np.ndarray], bias: torch.Tensor) -> nn.Sequential:
-    parts = []
-    for matrix, own in zip(pair, (None, bias), strict=True):
-        part: Any = nn.utils.skip_init(nn.Linear, *matrix.shape, bias=own is not None)
-        with torch.no_grad():
-            part.weight.copy_(torch.from_numpy(matrix.T.copy()))
-            if own is not None:
-                part.bias.copy_(own)
-        parts.append(part)
-    return nn.Sequential(*parts)
 
 
 def by_monarch(setting: Setting, sizes: dict) -> list[dict]:
@@ -244,19 +216,21 @@ def by_monarch(setting: Setting, sizes: dict) -> list[dict]:
         metric = setting.moment(model, name)
         able = monarch_sizes(matrix.shape, factors=2, parameters=count)
         limit = 1.1 * min(size.parameters for size in able)
-        tried = []
-        for size in (size for size in able if size.parameters <= limit):
-            options = {"rank": size.rank, "reverse": size.reverse}
-            found = monarch(matrix, size.legs, **options).matrix
-            tried.append((weighted_loss(matrix, found, metric), size))
-        size = min(tried, key=lambda pair: pair[0])[1]
-        options = {"rank": size.rank, "reverse": size.reverse}
-        fitted = monarch(
-            matrix, size.legs, covariance=metric, n_init=1, max_sweeps=2, iterations=200, **options
-        )
-        own = MonarchLinear(fitted.matrix, size.legs, bias=layer.bias.detach(), **options)
+        losses = {
+            size: weighted_loss(matrix, monarch(matrix, **_options(size)).matrix, metric)
+            for size in able
+            if size.parameters <= limit
+        }
+        options = _options(min(losses, key=lambda size: losses[size]))
+        effort = {"n_init": 1, "max_sweeps": 2, "iterations": 200}
+        fitted = monarch(matrix, covariance=metric, **effort, **options)
+        own = MonarchLinear(fitted.matrix, bias=layer.bias.detach(), **options)
         model = replace_layer(model, name, own)
     return [setting.row("Monarch", model, (0, 1))]
+
+
+def _options(size: MonarchSize) -> dict[str, Any]:
+    return {"legs": size.legs, "rank": size.rank, "reverse": size.reverse}
 
 
 WAYS = {"mpo": by_mpos, "low rank": by_low_rank, "Monarch": by_monarch}
@@ -271,19 +245,16 @@ def _layers(model: nn.Module) -> int:
             total += layer.parameters_used
         else:
             parts = layer.named_parameters()
-            total += sum(p.numel() for key, p in parts if key.split(".")[-1] != "bias")
+            total += sum(p.numel() for key, p in parts if not key.endswith("bias"))
     return total
 
 
 def tables(frame: pd.DataFrame) -> list[Table]:
     lost = frame[["before", "healed"]].rsub(frame["original"], axis=0)
     found = frame.assign(**{"as fitted": lost["before"], "healed": lost["healed"]})
-    shown = ["parameters", "as fitted", "healed"]
-    how: dict[Any, Any] = dict.fromkeys(shown[1:], mean_spread) | {"parameters": "first"}
-    points = found.pivot_table(shown, "method", aggfunc=how, sort=False).filter(shown)
-    how = {"original": mean_spread, "dense": "first"}
-    dense = frame.query("way == way.iloc[0] and method == method.iloc[0]")
-    dense = dense.pivot_table([*how], "way", aggfunc=how).reset_index(drop=True)
+    how: dict[Any, Any] = {"parameters": "first", "as fitted": mean_spread, "healed": mean_spread}
+    points = found.pivot_table(list(how), "method", aggfunc=how, sort=False).filter(how)
+    dense = frame.query("method == method.iloc[0]")
     return [
         Table.from_dataframe(
             points,
@@ -294,7 +265,8 @@ def tables(frame: pd.DataFrame) -> list[Table]:
             ),
         ),
         Table.from_dataframe(
-            dense.set_index("dense"), title="the dense networks: weights, accuracy (%)"
+            dense.pivot_table("original", "dense", aggfunc=mean_spread),
+            title="the dense networks: weights, accuracy (%)",
         ),
     ]
 

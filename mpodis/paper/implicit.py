@@ -8,8 +8,6 @@ there.
 from __future__ import annotations
 
 import math
-import statistics
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -19,7 +17,7 @@ import pandas as pd
 import torch
 from matplotlib.axes import Axes
 
-from mpodis.jobs.records import spread
+from mpodis.jobs.records import mean_spread, spread
 from mpodis.measures import entanglement
 from mpodis.nn import HybridLinear, MPOLinear, accuracy, train_classifier
 from mpodis.nn.linear import torch_generator
@@ -29,7 +27,7 @@ from mpodis.paper.networks import single_precision
 from mpodis.study import Study
 from mpodis.tables import Table
 
-__all__ = ["Implicit", "experiment", "mean_spread"]
+__all__ = ["Implicit", "experiment"]
 
 SIZE = 28
 """Side of the images of MNIST."""
@@ -148,17 +146,6 @@ def _entropies(layer: Any) -> tuple[float, float]:
     pairs = [(float(s), math.log(bond)) for s, bond in found if bond > 1]
     s_avg, s_max = np.mean(pairs, axis=0).tolist()
     return s_avg, s_max
-
-
-def mean_spread(values: Sequence[float], digits: int = 2) -> str:
-    """Mean +- standard deviation (least to most)."""
-    mean = f"{statistics.mean(values):.{digits}f}"
-    if len(values) == 1:
-        return mean
-    return (
-        f"{mean} +- {statistics.stdev(values):.{digits}f} "
-        f"({min(values):.{digits}f} to {max(values):.{digits}f})"
-    )
 
 
 def tables(frame: pd.DataFrame) -> list[Table]:

@@ -21,7 +21,8 @@ from mpodis.factorization import Factorization
 from mpodis.jobs.records import spread
 from mpodis.measures import second_moment
 from mpodis.nn import layer_inputs
-from mpodis.paper.base import ROW, Experiment, Options, Panel, on_networks
+from mpodis.options import option
+from mpodis.paper.base import ROW, Experiment, Options, Panel, how_many, on_networks, search_of
 from mpodis.paper.networks import dataset, network
 from mpodis.plots import plot_pareto
 from mpodis.quantum import BACKENDS, gate_cost
@@ -41,30 +42,24 @@ VALUES = {"overlap": "overlap", "activations": "activation_error"}
 class Pareto(Options):
     """What `mpodis.pareto` searches for, and its effort."""
 
-    objective: str = "overlap"
-    core_bond: int = 1
-    depths: tuple[int, ...] = (1, 2, 4, 8)
-    families: tuple[str, ...] = FAMILIES
-    starts: int = 4
-    rounds: int = 2
-    trials: int = 3
-    max_sweeps: int = 100
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.objective not in VALUES:
-            raise ValueError(f"objective={self.objective!r}: use one of {', '.join(VALUES)}")
+    objective: str = option("overlap", "What is minimised.", choices=tuple(VALUES))
+    core_bond: int = option(1, "Bond of the core.", least=1)
+    depths: tuple[int, ...] = option((1, 2, 4, 8), "Layers on each side.", least=1)
+    families: tuple[str, ...] = option(FAMILIES, "Kinds of circuits.", choices=FAMILIES)
+    starts: int = option(4, "Near-identity starts.", least=1)
+    rounds: int = option(2, "Rounds of the search over places.", least=1)
+    trials: int = option(3, "Removals tried at once.", least=1)
+    max_sweeps: int = option(100, "Sweeps of every search.", least=1)
 
 
 def study(options: Pareto) -> Study:
-    names = ("depths", "families", "rounds", "trials", "max_sweeps")
-    effort = {name: getattr(options, name) for name in names}
-    effort |= {"max_bond": options.core_bond, "n_init": options.starts}
+    names = ("depths", "families", "rounds", "trials")
+    effort = {name: getattr(options, name) for name in names} | search_of(options)
     return on_networks(
         points,
         options,
         name="pareto",
-        settings={"effort": effort},
+        settings={"effort": effort | {"max_bond": options.core_bond}},
         grid={"objective": [options.objective]},
     )
 
@@ -128,7 +123,7 @@ def tables(frame: pd.DataFrame) -> list[Table]:
     share = walls.pivot_table("share", "cnots_wall", aggfunc=partial(spread, digits=2))
     ends = frame.dropna(subset="logical")
     names = [backend for backend in BACKENDS if backend in ends]
-    same = ends[names].eq(ends["cnots"], axis="index").sum()
+    same = ends[names].eq(ends["cnots"], axis="index")
     return [
         Table.from_dataframe(
             overlaps.filter(["front", *frame["family"].unique()]),
@@ -140,7 +135,7 @@ def tables(frame: pd.DataFrame) -> list[Table]:
             title="CNOTs for what an SO(4) brickwall reaches, median (least to most)",
         ),
         Table.from_dataframe(
-            same.map(f"{{}} of {len(ends)}".format).to_frame("circuits"),
+            same.apply(how_many).to_frame("circuits"),
             title="circuits of which as many two-qubit gates are counted after transpilation",
         ),
     ]

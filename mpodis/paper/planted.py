@@ -20,10 +20,18 @@ from matplotlib.axes import Axes
 from mpodis.circuit.ansatz import brickwall
 from mpodis.circuit.circuit import random_circuit
 from mpodis.disentangling import disentangle
-from mpodis.gates import check_group
 from mpodis.jobs.records import spread
 from mpodis.measures import entanglement
-from mpodis.paper.base import PLACES, Experiment, Options, Panel
+from mpodis.options import option
+from mpodis.paper.base import (
+    Experiment,
+    Options,
+    Panel,
+    draw_points,
+    how_many,
+    on_networks,
+    search_of,
+)
 from mpodis.study import Study
 from mpodis.synthesis import synthesise
 from mpodis.tables import Table
@@ -42,26 +50,17 @@ CASE = ["hidden", "group", "sites", "layers"]
 class Planted(Options):
     """What is hidden, as sites x layers, and how it is looked for.
 
-    Attributes
-    ----------
-    products : tuple of str
-        Product operators between two circuits.
-    unitaries : tuple of str
-        Single circuits, with gates of each group in `groups`.
-    starts, max_sweeps : int
-        Of `disentangle`: near-identity starts, and the most sweeps of the best one.
+    Products are product operators between two circuits, unitaries single circuits.
     """
 
     products: tuple[str, ...] = ("6x2", "8x2", "10x2", "8x4", "6x6")
     unitaries: tuple[str, ...] = ("6x4", "8x4")
-    groups: tuple[str, ...] = ("SO", "U")
-    starts: int = 8
-    max_sweeps: int = 400
+    groups: tuple[str, ...] = option(("SO", "U"), "Of unitaries.", registry="mpodis.gates:GROUPS")
+    starts: int = option(8, "Near-identity starts.", least=1)
+    max_sweeps: int = option(400, "Sweeps of the best start.", least=1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for group in self.groups:
-            check_group(group)
         for name in ("products", "unitaries"):
             for case in getattr(self, name):
                 if not re.fullmatch(r"[1-9]\d*x[1-9]\d*", case):
@@ -74,16 +73,15 @@ def study(options: Planted) -> Study:
         kinds.append(("reflected", "SO"))
     hidden = [("product core", "SO", case) for case in options.products]
     hidden += [(*kind, case) for case in options.unitaries for kind in kinds]
-    return Study(
+    return on_networks(
         search,
+        options,
         name="planted",
         cases=[
             dict(zip(CASE, (*kind, *map(int, size.split("x"))), strict=True))
             for *kind, size in hidden
         ],
-        settings={"effort": {"n_init": options.starts, "max_sweeps": options.max_sweeps}},
-        seeds=list(options.range),
-        neutral=PLACES,
+        settings={"effort": search_of(options)},
     )
 
 
@@ -126,15 +124,11 @@ def judged(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(missing=missing, found=(missing < FOUND) & said)
 
 
-def count(values: pd.Series) -> str:
-    return f"{values.sum()} of {len(values)}"
-
-
 def tables(frame: pd.DataFrame) -> list[Table]:
     columns: dict[Any, Any] = {
         "bond": "max",
         "s_avg": partial(spread, digits=2),
-        "found": count,
+        "found": how_many,
         "missing": "max",
         "search_seconds": partial(spread, digits=1),
         "engine": "first",
@@ -146,7 +140,7 @@ def tables(frame: pd.DataFrame) -> list[Table]:
     )
     rows = judged(frame)
     cases = rows.pivot_table(list(columns), CASE, aggfunc=columns, sort=False).filter(columns)
-    total = rows.pivot_table("found", "hidden", aggfunc=count, sort=False)
+    total = rows.pivot_table("found", "hidden", aggfunc=how_many, sort=False)
     return [
         Table.from_dataframe(cases, title="hidden circuits, median (least to most)", notes=notes),
         Table.from_dataframe(total, title="all sizes and groups together"),
@@ -155,13 +149,10 @@ def tables(frame: pd.DataFrame) -> list[Table]:
 
 def draw(frame: pd.DataFrame, ax: Axes, *, column: str, label: str) -> None:
     found = judged(frame)
-    found = found.assign(missing=found["missing"].clip(lower=ROUNDING))
-    points = found.pivot_table(column, CASE, "seed", sort=False)
-    for k, each in enumerate(points.to_numpy()):
-        ax.plot(each, k + np.linspace(-0.2, 0.2, len(each)), "o", ms=4, alpha=0.8, color=f"C{k}")
-    names = ["{}, {}, {} sites, {} layers".format(*case) for case in points.index]
-    ax.set(xscale="log", xlabel=label, ylim=(len(points) - 0.5, -0.5))
-    ax.set_yticks(range(len(points)), names, fontsize="small")
+    missing = found["missing"].clip(lower=ROUNDING)
+    names = ["{}, {}, {} sites, {} layers".format(*case) for case in found[CASE].to_numpy()]
+    draw_points(ax, found.assign(missing=missing, case=names), column, "case")
+    ax.set(xscale="log", xlabel=label)
 
 
 EXPERIMENT = Experiment(

@@ -23,15 +23,14 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from mpodis.data import Dataset
 from mpodis.files import save_arrays
-from mpodis.jobs.records import spread
+from mpodis.jobs.records import mean_spread, spread
 from mpodis.measures import entanglement
 from mpodis.nn import CompactTNN, train_tnn
 from mpodis.nn.linear import torch_generator
 from mpodis.nn.training import check_loss
-from mpodis.options import NETWORK_OBJECTIVES
+from mpodis.options import NETWORK_OBJECTIVES, option
 from mpodis.paper.aware import FLOOR, Aware, ErrorsOfLayer
 from mpodis.paper.base import ROW, Experiment, Panel, on_networks
-from mpodis.paper.implicit import mean_spread
 from mpodis.paper.networks import dataset, network, network_file
 from mpodis.study import Study
 from mpodis.tables import Table
@@ -44,35 +43,20 @@ RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class Recipes(Aware):
-    """Options of `Aware`, for networks of every recipe in `TRAINING`.
+    """Options of `Aware`, for networks of every recipe in `TRAINING`."""
 
-    Attributes
-    ----------
-    objectives : tuple of str
-        Of `NETWORK_OBJECTIVES`.
-    """
-
-    objectives: tuple[str, ...] = ("activations", "sensitivity")
+    objectives: tuple[str, ...] = option(
+        ("activations", "sensitivity"), "What is minimised.", choices=NETWORK_OBJECTIVES
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.data not in MOMENTUM_RATES:
             known = ", ".join(MOMENTUM_RATES)
             raise ValueError(f"data={self.data!r} has no recipes; use one of {known}")
-        if not self.objectives or not set(self.objectives) <= set(NETWORK_OBJECTIVES):
-            known = ", ".join(NETWORK_OBJECTIVES)
-            raise ValueError(f"objectives={self.objectives} must be some of {known}")
 
 
-def _train_default(data: Dataset, seed: int) -> CompactTNN:
-    return train_tnn(data, seed=seed)[0]
-
-
-def _train_long(data: Dataset, seed: int) -> CompactTNN:
-    return train_tnn(data, seed=seed, epochs=20, learning_rate=0.1)[0]
-
-
-def _train_momentum(data: Dataset, seed: int) -> CompactTNN:
+def _train_momentum(data: Dataset, *, seed: int) -> tuple[CompactTNN, None]:
     """Stochastic gradient descent from near the identity; see `TRAINING`."""
     epochs, batch_size, noise = 10, 128, 0.1
     learning_rate = MOMENTUM_RATES[data.name]
@@ -98,7 +82,7 @@ def _train_momentum(data: Dataset, seed: int) -> CompactTNN:
             optimizer.step()
             schedule.step()
         check_loss(loss.item(), epoch, learning_rate)
-    return model.eval()
+    return model.eval(), None
 
 
 MOMENTUM_RATES = {"digits": 0.02, "mnist": 0.1}
@@ -106,20 +90,23 @@ MOMENTUM_RATES = {"digits": 0.02, "mnist": 0.1}
 held out of its training set, `validation_split(0.1, seed=0)`, seeds 10 and 11: 90.9, 93.3 and
 94.1 %."""
 TRAINING = {
-    "default": (_train_default, "Adam, as `mpodis run` trains"),
-    "long": (_train_long, "Adam, 20 epochs from a learning rate of 0.1"),
+    "default": (train_tnn, "Adam, as `mpodis run` trains"),
+    "long": (
+        partial(train_tnn, epochs=20, learning_rate=0.1),
+        "Adam, 20 epochs from a learning rate of 0.1",
+    ),
     "momentum": (
         _train_momentum,
         "SGD with Nesterov momentum 0.9, weight decay 5e-4 and batches of 128, 10 epochs; the MPO "
         "begins as the identity plus noise of 0.1",
     ),
 }
-"""What trains a network from data and seed, and in words."""
+"""What trains a network (first of what is returned) from data and seed, and in words."""
 
 
 def study(options: Recipes) -> Study:
     grid = {"objective": options.objectives, "recipe": list(TRAINING)}
-    return on_networks(losses, options, name="recipes", grid=grid, settings=options.search())
+    return on_networks(losses, options, name="recipes", grid=grid)
 
 
 def losses(
@@ -129,7 +116,7 @@ def losses(
     folder, images = str(Path(networks) / recipe), dataset(data, data_dir)
     file = network_file(folder, data, seed)
     if not file.exists():
-        model = TRAINING[recipe][0](images, seed)
+        model, _ = TRAINING[recipe][0](images, seed=seed)
         file.parent.mkdir(parents=True, exist_ok=True)
         save_arrays(file, {name: t.numpy() for name, t in model.state_dict().items()})
     model = network(data, folder, seed)

@@ -23,7 +23,8 @@ from mpodis.disentangling import disentangle
 from mpodis.factorization import Factorization
 from mpodis.jobs.records import spread
 from mpodis.measures import von_neumann_bound
-from mpodis.paper.base import ROW, Experiment, Options, Panel, on_networks
+from mpodis.options import option
+from mpodis.paper.base import ROW, Experiment, Options, Panel, draw_points, on_networks
 from mpodis.paper.networks import network
 from mpodis.quantum import compile_jointly, gate_cost, qiskit_approximation
 from mpodis.resynthesis import resynthesise
@@ -33,6 +34,7 @@ from mpodis.tables import Table
 __all__ = ["EXPERIMENT"]
 
 QISKIT, LAYER, FRONT = "Qiskit, level 3", "ours, the layer held", "ours, on the way"
+HELD = "ours, every unitary held"
 PAIR = "Q_R followed by Q_L"
 JOINT = {
     "apart": "apart, Qiskit level 3",
@@ -44,34 +46,22 @@ JOINT = {
 
 @dataclass(frozen=True)
 class Resynthesised(Options):
-    """Layers of the circuits, what overlaps may lose, and the effort of `resynthesise`."""
+    """The circuits, what overlaps may lose, and the effort of `resynthesise`."""
 
-    depth: int = 8
-    tol: float = 1e-3
-    orders: int = 1
-    rounds: int = 4
-    trials: int = 6
-    max_sweeps: int = 200
+    depth: int = option(8, "Layers on each side.", least=1)
+    tol: float = option(1e-3, "What overlaps may lose.", positive=True)
+    orders: int = option(1, "Searches of `resynthesise`.", least=1)
+    rounds: int = option(4, "Of each search.", least=1)
+    trials: int = option(6, "Of each removal.", least=1)
+    max_sweeps: int = option(200, "Sweeps of `disentangle`.", least=1)
 
 
 def study(options: Resynthesised) -> Study:
-    return on_networks(
-        compiled,
-        options,
-        name="resynthesis",
-        settings={
-            "depth": options.depth,
-            "max_sweeps": options.max_sweeps,
-            "tol": options.tol,
-            "effort": {"n_searches": options.orders, "rounds": options.rounds},
-            "trials": options.trials,
-        },
-        grid={"sides": ["both", "left"]},
-    )
+    return on_networks(compiled, options, name="resynthesis", grid={"sides": ["both", "left"]})
 
 
 def compiled(
-    *, sides, seed, data, networks, depth, max_sweeps, tol, effort, trials
+    *, sides, seed, data, networks, depth, max_sweeps, tol, orders, rounds, trials
 ) -> dict[str, Any]:
     """CNOTs of the circuits of a layer by every way to compile them."""
     mpo = network(data, networks, seed).mpo.to_mpo()
@@ -81,49 +71,31 @@ def compiled(
     ).factorization
     circuits = [c for c in (given.left, given.right) if c.gates]
     near = [qiskit_approximation(circuit, tol=tol, seed=seed) for circuit in circuits]
-    same = {"tol": tol, "seed": seed, **effort}
+    same = {"tol": tol, "seed": seed, "n_searches": orders, "rounds": rounds}
     alone = [resynthesise(circuit, trials=trials, **same) for circuit in circuits]
     layer = resynthesise(given, mpo, trials=trials, **same)
     held = [one.circuit for one in alone]
     replaced = Factorization(held[0], given.core, held[1] if held[1:] else given.right, given.shape)
-    row = partial(_row, sides)
-    rows = [
-        row(QISKIT, _level3(circuits, seed), layer.overlap_before),
-        row(f"{QISKIT}, approximated", sum(one.cost.two_qubit for one in near)),
-        row(
-            "ours, every unitary held",
-            _level3(held, seed),
-            replaced.overlap(mpo),
-            unitaries=min(one.overlap for one in alone),
-            search_seconds=sum(one.seconds for one in alone),
-        ),
-        row(
-            LAYER,
-            _level3([layer.factorization.left, layer.factorization.right], seed),
-            layer.overlap,
-            search_seconds=layer.seconds,
-        ),
-        *(row(FRONT, point.cnots, 1.0 - point.loss) for point in layer.points),
-    ]
+    rows = []
+
+    def row(circuits, compiled, cnots, overlap=math.nan, unitaries=math.nan, seconds=math.nan):
+        figures = {"overlap": overlap, "unitaries": unitaries, "search_seconds": seconds}
+        rows.append({"circuits": circuits, "compiled": compiled, "cnots": cnots, **figures})
+
+    row(sides, QISKIT, _level3(circuits, seed), layer.overlap_before)
+    row(sides, f"{QISKIT}, approximated", sum(one.cost.two_qubit for one in near))
+    least, seconds = min(one.overlap for one in alone), sum(one.seconds for one in alone)
+    row(sides, HELD, _level3(held, seed), replaced.overlap(mpo), least, seconds)
+    cnots = _level3([layer.factorization.left, layer.factorization.right], seed)
+    row(sides, LAYER, cnots, layer.overlap, seconds=layer.seconds)
+    for point in layer.points:
+        row(sides, FRONT, point.cnots, 1.0 - point.loss)
     if sides == "both":
         joint = compile_jointly(given.right, given.left, candidates=trials, **same)
         least = {"resynthesised": joint.overlap}
-        rows += [
-            _row(PAIR, text, joint.costs[way].two_qubit, unitaries=least.get(way, math.nan))
-            for way, text in JOINT.items()
-        ]
+        for way, text in JOINT.items():
+            row(PAIR, text, joint.costs[way].two_qubit, unitaries=least.get(way, math.nan))
     return {"bound": von_neumann_bound(mpo, given.core), ROW: rows}
-
-
-def _row(circuits, compiled, cnots, overlap=math.nan, unitaries=math.nan, search_seconds=math.nan):
-    return {
-        "circuits": circuits,
-        "compiled": compiled,
-        "cnots": cnots,
-        "overlap": overlap,
-        "unitaries": unitaries,
-        "search_seconds": search_seconds,
-    }
 
 
 def _level3(circuits: Sequence, seed: int) -> int:
@@ -170,14 +142,9 @@ def draw(frame: pd.DataFrame, ax: Axes) -> None:
 
 def draw_counts(frame: pd.DataFrame, ax: Axes) -> None:
     ends = frame.query("compiled != @FRONT")
-    kinds = ends["circuits"] + ": " + ends["compiled"]
-    labels = kinds.unique().tolist()
-    for k, kind in enumerate(labels):
-        values = ends["cnots"][kinds == kind]
-        ax.plot(values, [k] * len(values), "o", color=f"C{k % 4}", alpha=0.7)
-    ax.set_yticks(range(len(labels)), labels, fontsize="small")
+    names = ends["circuits"] + ": " + ends["compiled"]
+    draw_points(ax, ends.assign(kind=names), "cnots", "kind")
     ax.set(xlabel="CNOTs")
-    ax.invert_yaxis()
 
 
 EXPERIMENT = Experiment(

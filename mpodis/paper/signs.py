@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from mpodis.jobs.records import spread
 from mpodis.measures import entanglement, overlap
 from mpodis.mpo import Compressed, compress
 from mpodis.nn import accuracy, train_positive_tnn
+from mpodis.options import option
 from mpodis.paper.base import ROW, Experiment, Options, Panel, on_networks
 from mpodis.paper.networks import TNN_BOND, dataset, network
 from mpodis.sites import mpo_to_dense, tensors_to_dense
@@ -51,63 +53,41 @@ ENOUGH = 0.99
 
 @dataclass(frozen=True)
 class SignsOptions(Options):
-    """Bond dimensions of the random operators, their sites, depths, and sweeps at most."""
+    """Which random operators, and how they are disentangled."""
 
-    bonds: tuple[int, ...] = (2, 4)
-    sites: int = 6
-    depths: tuple[int, ...] = (2, 4, 8)
-    sweeps: int = 100
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.bonds or not 2 <= min(self.bonds) <= max(self.bonds) <= 4:
-            # a bond that copies needs as many entries of a leg to copy to
-            raise ValueError(f"bonds={self.bonds} must be from 2 to 4, at least one")
-        if not self.depths or min(self.depths) < 1:
-            raise ValueError(f"depths={self.depths} must be 1 or more, at least one")
-        if not 2 <= self.sites <= 8:
-            raise ValueError(f"sites={self.sites} must be from 2 to 8, the operators are dense")
+    # a bond that copies needs as many entries of a leg to copy to
+    bonds: tuple[int, ...] = option((2, 4), "Bonds of random operators.", least=2, most=4)
+    sites: int = option(6, "Sites of random operators, which are dense.", least=2, most=8)
+    depths: tuple[int, ...] = option((2, 4, 8), "Layers on each side.", least=1)
+    sweeps: int = option(100, "Sweeps at most.", least=1)
 
 
 def study(options: SignsOptions) -> Study:
-    random = [{"operators": "random", "bond": bond} for bond in options.bonds]
-    return on_networks(
-        disentangled,
-        options,
-        name="signs",
-        settings={
-            "sites": options.sites,
-            "depths": options.depths,
-            "max_sweeps": options.sweeps,
-        },
-        cases=[*random, {"operators": "trained", "bond": TNN_BOND}],
-    )
+    cases = [{"operators": "random", "bond": bond} for bond in options.bonds]
+    cases.append({"operators": "trained", "bond": TNN_BOND})
+    return on_networks(disentangled, options, name="signs", cases=cases)
 
 
 def disentangled(
-    *, operators, bond, seed, data, data_dir, networks, sites, depths, max_sweeps
+    *, operators, bond, seed, data, data_dir, networks, sites, depths, sweeps
 ) -> dict[str, Any]:
     """All kinds of operators of a seed at every depth."""
-    search = {"depths": depths, "max_sweeps": max_sweeps, "seed": seed}
     if operators == "random":
         made = random_operators(bond, sites, np.random.default_rng([seed, bond]))
-        return {
-            ROW: [
-                {"kind": kind, **row, "accuracy": math.nan}
-                for kind, matrix in made.items()
-                for row in measured(matrix, **search)
-            ]
+        accuracies = dict.fromkeys(made, math.nan)
+    else:
+        images = dataset(data, data_dir)
+        models = {
+            "positive": train_positive_tnn(images, seed=seed)[0].double(),
+            "mixed": network(data, networks, seed),
         }
-    images = dataset(data, data_dir)
-    models = {
-        "positive": train_positive_tnn(images, seed=seed)[0].double(),
-        "mixed": network(data, networks, seed),
-    }
+        made = {kind: mpo_to_dense(model.mpo.to_mpo()) for kind, model in models.items()}
+        accuracies = {k: accuracy(m, images.x_test, images.y_test) for k, m in models.items()}
     return {
         ROW: [
-            {"kind": kind, **row, "accuracy": accuracy(model, images.x_test, images.y_test)}
-            for kind, model in models.items()
-            for row in measured(mpo_to_dense(model.mpo.to_mpo()), **search)
+            {"kind": kind, **row, "accuracy": accuracies[kind]}
+            for kind, matrix in made.items()
+            for row in measured(matrix, depths, sweeps, seed)
         ]
     }
 
@@ -250,20 +230,18 @@ def tables(frame: pd.DataFrame) -> list[Table]:
     overlaps = frame.pivot_table("overlap", case, "depth", spread, sort=False)
     before = given.pivot_table("s_avg", case, aggfunc=spread)
     accuracies = given.dropna(subset="accuracy").pivot_table("accuracy", case, aggfunc=spread)
-    efforts = frame.query("depth > 0").pivot_table(
-        ["sweeps", "bound"], case, "depth", "median", sort=False
-    )
+    sweeps = frame.query("depth > 0").pivot_table("sweeps", case, "depth", "median", sort=False)
     by_pair = {"index": [*GROUP, "pair"], "columns": "depth", "sort": False}
     return [
         Table.from_dataframe(
-            overlaps.add_prefix("f, depth ").join([before, accuracies]).rename(KINDS),
+            overlaps.add_prefix("f, depth ")
+            .join([sweeps.add_prefix("sweeps, depth "), before, accuracies])
+            .rename(KINDS),
             title="overlap with the best product (depth 0) and after sweeps, and S_avg before",
-            notes=("median (least to most); S_avg in nats; accuracy in percent",),
-        ),
-        Table.from_dataframe(
-            efforts.rename(KINDS),
-            title=f"von Neumann bound, and sweeps to {ENOUGH:.0%} of the final overlap, by depth",
-            notes=("medians; bound: that of the core at the end",),
+            notes=(
+                "median (least to most); S_avg in nats; accuracy in percent",
+                f"sweeps: to {ENOUGH:.0%} of the final overlap",
+            ),
         ),
         Table.from_dataframe(
             pairs.pivot_table("lead", aggfunc=ahead, **by_pair),
@@ -281,24 +259,18 @@ def tables(frame: pd.DataFrame) -> list[Table]:
     ]
 
 
-def _style(kind: str) -> dict[str, Any]:
-    """Positive tensors are filled marks."""
-    colour = f"C{list(KINDS).index(kind)}"
-    filled = kind in ("positive", "copying")
-    return {"color": colour, "mfc": colour if filled else "none"}
-
-
-def draw_entropies(frame: pd.DataFrame, ax: Axes) -> None:
+def draw(frame: pd.DataFrame, ax: Axes) -> None:
     """What overlap lacks at the middle depth against S_avg."""
     depths = sorted(frame["depth"].unique())
     depth = depths[len(depths) // 2]
-    at = frame.query("depth == @depth")
-    groups = at[GROUP].drop_duplicates()
-    for k, mark in zip(range(len(groups)), "osDv", strict=False):
-        for kind in KINDS:
-            each = at.merge(groups.iloc[[k]]).query("kind == @kind")
-            label = KINDS[kind] if k == 0 else None
-            ax.plot(each["s_avg"], 1 - each["overlap"], mark, ms=4, label=label, **_style(kind))
+    found = frame.query("depth == @depth").set_index([*GROUP, "kind"])
+    groups = found.index.droplevel("kind").unique()
+    for (k, group), (j, kind) in product(enumerate(groups), enumerate(KINDS)):
+        each = found.loc[found.index == (*group, kind)]
+        positive = kind in ("positive", "copying")
+        style = {"color": f"C{j}", "mfc": f"C{j}" if positive else "none", "ms": 4}
+        label = None if k else KINDS[kind]
+        ax.plot(each["s_avg"], 1 - each["overlap"], "osDv"[k], label=label, **style)
     ax.set(xscale="log", yscale="log", xlabel="S_avg before (nats)", ylabel=f"1 - f, depth {depth}")
     ax.legend(fontsize="x-small")
 
@@ -314,7 +286,7 @@ EXPERIMENT = Experiment(
             "entropy",
             "Overlap that is lacking against the entropy before, every operator. Filled: positive "
             "tensors; a mark for every bond dimension, and one for trained networks.",
-            draw_entropies,
+            draw,
         ),
     ),
 )

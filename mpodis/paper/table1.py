@@ -20,11 +20,11 @@ from matplotlib.axes import Axes
 
 from mpodis.circuit.ansatz import Ansatz, brickwall, circuit_group
 from mpodis.disentangling import disentangle
-from mpodis.gates import check_group
 from mpodis.jobs.records import spread
 from mpodis.measures import von_neumann_bound
 from mpodis.mpo import truncate
-from mpodis.paper.base import Experiment, Options, Panel, on_networks
+from mpodis.options import option
+from mpodis.paper.base import Experiment, Options, Panel, on_networks, search_of
 from mpodis.paper.networks import network
 from mpodis.structured import full_width_gates
 from mpodis.study import Study
@@ -40,27 +40,21 @@ GROUPS = ("O", "SO")
 
 @dataclass(frozen=True)
 class Table1(Options):
-    """Widths and groups of the gates; starts, sweeps and tolerance of each search."""
+    """Which gates, and how hard every layout is searched for."""
 
-    widths: tuple[int, ...] = (2, 3, 4, 5, 6)
-    groups: tuple[str, ...] = GROUPS
-    starts: int = 4
-    max_sweeps: int = 200
-    tol: float = 1e-4
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for group in self.groups:
-            check_group(group)
+    widths: tuple[int, ...] = option((2, 3, 4, 5, 6), "Wires of the gates.", least=1)
+    groups: tuple[str, ...] = option(GROUPS, "Groups of the gates.", registry="mpodis.gates:GROUPS")
+    starts: int = option(4, "Near-identity starts.", least=1)
+    max_sweeps: int = option(200, "Sweeps of the best start.", least=1)
+    tol: float = option(1e-4, "Of `disentangle`.", positive=True)
 
 
 def study(options: Table1) -> Study:
-    names = {"n_init": "starts", "max_sweeps": "max_sweeps", "tol": "tol"}
     return on_networks(
         best_layout,
         options,
         name="table1",
-        settings={"search": {name: getattr(options, own) for name, own in names.items()}},
+        settings={"search": search_of(options)},
         grid={"width": options.widths, "group": options.groups, "core": CORES},
     )
 

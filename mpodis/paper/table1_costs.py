@@ -21,7 +21,8 @@ from matplotlib.axes import Axes
 from mpodis.circuit.ansatz import brickwall
 from mpodis.circuit.circuit import Circuit
 from mpodis.gates import random_gate
-from mpodis.paper.base import PLACES, ROW, Experiment, Options, Panel
+from mpodis.options import option
+from mpodis.paper.base import ROW, Experiment, Options, Panel, how_many, on_networks
 from mpodis.quantum import BACKENDS, gate_cost
 from mpodis.study import Study
 from mpodis.tables import Table
@@ -45,34 +46,20 @@ MARKERS = {"SO": "o", "O": "s", "U": "^"}
 
 @dataclass(frozen=True)
 class Table1Costs(Options):
-    """Wires and kinds of a gate; layers of brickwalls of 2-body gates, and their wires."""
+    """Single gates, and brickwalls of 2-body gates."""
 
     workers: int = 1
-    widths: tuple[int, ...] = (2, 3, 4, 5, 6)
-    kinds: tuple[str, ...] = tuple(KINDS)
-    wires: int = 6
-    depths: tuple[int, ...] = (1, 2, 4, 8, 16)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for kind in self.kinds:
-            if kind not in KINDS:
-                raise ValueError(f"kind {kind!r} is not known; use {', '.join(KINDS)}")
-        for name in ("widths", "depths"):
-            if min(getattr(self, name), default=0) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must name numbers of 1 or more")
+    widths: tuple[int, ...] = option((2, 3, 4, 5, 6), "Wires of a single gate.", least=1)
+    kinds: tuple[str, ...] = option(tuple(KINDS), "Kinds of gates.", choices=tuple(KINDS))
+    wires: int = option(6, "Wires of the brickwalls.", least=2)
+    depths: tuple[int, ...] = option((1, 2, 4, 8, 16), "Layers of the brickwalls.", least=1)
 
 
 def study(options: Table1Costs) -> Study:
-    gates = [{"width": width, "layers": 0} for width in options.widths]
-    return Study(
-        costs,
-        name="table1-costs",
-        settings={"wires": options.wires},
-        cases=[*gates, *({"width": 2, "layers": depth} for depth in options.depths)],
-        grid={"kind": options.kinds},
-        seeds=list(options.range),
-        neutral=PLACES,
+    cases = [{"width": width, "layers": 0} for width in options.widths]
+    cases += [{"width": 2, "layers": depth} for depth in options.depths]
+    return on_networks(
+        costs, options, name="table1-costs", cases=cases, grid={"kind": options.kinds}
     )
 
 
@@ -132,17 +119,15 @@ def tables(frame: pd.DataFrame) -> list[Table]:
     texts = PAPER.map("{:,}".format)
     paper = (texts["one_qubit"] + " / " + texts["two_qubit"]).to_frame("paper")
     cells = cells.join(paper, on=["backend", "width"])
-    cells = cells.assign(
-        width=cells["width"].map("{}-body".format), kind=cells["kind"].map(KINDS.get)
-    )
     shown = walls.query("backend == @DEVICE or level == 1")
-    keys = ["layers", "kind", "gates", "seed"], ["backend", "level"]
-    counts = walls.pivot_table("two_qubit", *keys)
-    routed = counts[DEVICE].gt(counts["logical"][1], axis="index").sum()
+    wall, device = ["layers", "kind", "gates"], ["backend", "level"]
+    counts = walls.pivot_table("two_qubit", [*wall, "seed"], device)
+    routed = counts[DEVICE].gt(counts["logical"][1], axis="index")
     return [
         Table.from_dataframe(
-            cells.set_index("width"),
+            cells.assign(width=cells["width"].map("{}-body".format)).set_index("width"),
             title="one gate: one- / two-qubit gates, median (least to most)",
+            notes=tuple(f"{kind}: {words}" for kind, words in KINDS.items()),
         ),
         Table.from_dataframe(
             distances(frame).rename(KINDS).add_prefix("level "),
@@ -153,42 +138,36 @@ def tables(frame: pd.DataFrame) -> list[Table]:
             title="our counts over the paper's",
         ),
         Table.from_dataframe(
-            shown.pivot_table("two_qubit", keys[0][:3], keys[1], spread, sort=False).rename(KINDS),
+            shown.pivot_table("two_qubit", wall, device, spread, sort=False).rename(KINDS),
             title="brickwalls of 2-body gates: two-qubit gates by device and level",
             notes=("what a device takes beyond the logical count are SWAPs, of three each",),
         ),
         Table.from_dataframe(
-            routed.map(f"{{}} of {len(counts)}".format).to_frame("brickwalls with SWAPs"),
-            title=f"on {DEVICE}",
+            routed.apply(how_many).to_frame("brickwalls with SWAPs"), title=f"on {DEVICE}"
         ),
     ]
 
 
-def draw_gates(frame: pd.DataFrame, ax: Axes) -> None:
-    medians = frame.query("layers == 0").pivot_table(
-        "two_qubit", "width", ["backend", "level", "kind"], "median"
-    )
-    for b, shown in enumerate((("logical", 1), (DEVICE, 3), (DEVICE, 0))):
-        for kind, curve in medians[shown].items():
-            label = f"{shown[0]}, level {shown[1]}, {KINDS[str(kind)]}"
-            ax.plot(curve, MARKERS[str(kind)], color=f"C{b}", ms=5, alpha=0.8, label=label)
-    for backend, marker in zip(BACKENDS, "_x", strict=True):
-        ax.plot(PAPER["two_qubit"][backend], f"k{marker}", ms=12, label=f"paper, {backend}")
-    ax.set(yscale="log", xlabel="wires of a gate", ylabel="two-qubit gates", xticks=medians.index)
+def draw(frame: pd.DataFrame, ax: Axes, *, against: str) -> None:
+    """Medians by device and level (colour) and by kind (marker)."""
+    medians = frame.pivot_table("two_qubit", against, ["backend", "level", "kind"], "median")
+    for k, (backend, level) in enumerate((("logical", 1), (DEVICE, 3), (DEVICE, 0))):
+        for kind, curve in medians[backend, level].items():
+            label = f"{backend}, level {level}, {KINDS[str(kind)]}"
+            ax.plot(curve, MARKERS[str(kind)], color=f"C{k}", ms=5, alpha=0.8, label=label)
+    ax.set(xlabel=against, ylabel="two-qubit gates", xticks=medians.index)
     ax.legend(fontsize="xx-small")
 
 
+def draw_gates(frame: pd.DataFrame, ax: Axes) -> None:
+    for backend, marker in zip(BACKENDS, "_x", strict=True):
+        ax.plot(PAPER["two_qubit"][backend], f"k{marker}", ms=12, label=f"paper, {backend}")
+    draw(frame.query("layers == 0"), ax, against="width")
+    ax.set(yscale="log", xlabel="wires of a gate")
+
+
 def draw_walls(frame: pd.DataFrame, ax: Axes) -> None:
-    columns = ["backend", "level", "kind"]
-    medians = frame.query("layers > 0").pivot_table("two_qubit", "layers", columns, "median")
-    for k, kind in enumerate(medians[DEVICE][0]):
-        for level, style in ((3, "-"), (0, ":")):
-            label, line = f"{KINDS[kind]}, {DEVICE} level {level}", f"{MARKERS[kind]}{style}"
-            ax.plot(medians[DEVICE, level, kind], line, ms=4, color=f"C{k}", label=label)
-        label = None if k else "logical"
-        ax.plot(medians["logical", 1, kind], "k+", ms=11, label=label)
-    ax.set(xlabel="layers", ylabel="two-qubit gates", xticks=medians.index)
-    ax.legend(fontsize="x-small")
+    draw(frame.query("layers > 0"), ax, against="layers")
 
 
 EXPERIMENT = Experiment(

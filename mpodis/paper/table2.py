@@ -24,6 +24,7 @@ from torch import nn
 from mpodis.data import Dataset
 from mpodis.disentangling import disentangle
 from mpodis.factorization import Factorization
+from mpodis.jobs.records import mean_spread
 from mpodis.mpo import truncate
 from mpodis.nn import (
     RECIPES,
@@ -34,8 +35,8 @@ from mpodis.nn import (
     train_classifier,
 )
 from mpodis.nn.linear import torch_generator
-from mpodis.paper.base import Experiment, Options, Panel, on_networks
-from mpodis.paper.implicit import mean_spread
+from mpodis.options import option
+from mpodis.paper.base import Experiment, Options, Panel, draw_points, on_networks
 from mpodis.paper.networks import dataset, network, submodule
 from mpodis.quantum import (
     BrickwallEncoding,
@@ -58,6 +59,7 @@ __all__ = ["EXPERIMENT"]
 PAPER = {("wide", "tomography", 1024): 0.2, ("trained", "tomography", 1024): 1.1}
 """Points that are lost as published, between its "classical" accuracy and that of tomography."""
 READOUTS = {"tomography": Tomography, "hypercube": Hypercube, "interference": Interference}
+EVERY = ("wide", "trained", "2-body")
 OPEN = "tomography, sign open"
 NOISE = {"FakeMontreal": BrickwallEncoding().layers, "FakeMontreal, exact tree": 0}
 """Layers of the encoding."""
@@ -66,28 +68,19 @@ EXECUTION = ["circuits", "readout", "shots"]
 
 @dataclass(frozen=True)
 class Table2(Options):
-    """What is run: 2-body circuits of `depth` layers, and the first of the test images (0: all).
+    """Which circuits are run on how many of the test images, and with how many shots.
 
     Shots of tomography and hypercube are those of each setting, of interference all.
     """
 
     seeds: int = 3
-    images: int = 0
-    noisy_images: int = 500
-    depth: int = 2
-    tomography: tuple[int, ...] = (4, 16, 64, 256, 1024)
-    interference: tuple[int, ...] = (1000, 10_000, 100_000)
-    hypercube: tuple[int, ...] = (200, 2000, 20_000)
-    rows: tuple[str, ...] = ("wide", "trained", "2-body")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for row in self.rows:
-            if row not in CIRCUITS:
-                raise ValueError(f"row {row!r} is not known; use {', '.join(CIRCUITS)}")
-        for name in READOUTS:
-            if min(getattr(self, name), default=1) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be numbers of shots above 0")
+    images: int = option(0, "The first of the test images; 0: all.", least=0)
+    noisy_images: int = option(500, "The same with noise.", least=0)
+    depth: int = option(2, "Layers of the 2-body circuits.", least=1)
+    tomography: tuple[int, ...] = option((4, 16, 64, 256, 1024), "Shots.", least=1)
+    interference: tuple[int, ...] = option((1000, 10_000, 100_000), "Shots.", least=1)
+    hypercube: tuple[int, ...] = option((200, 2000, 20_000), "Shots.", least=1)
+    rows: tuple[str, ...] = option(EVERY, "Circuits.", choices=EVERY)
 
 
 def study(options: Table2) -> Study:
@@ -105,11 +98,9 @@ def study(options: Table2) -> Study:
             ways += [(name, 0) for name in NOISE]
         for readout, shots in ways:
             images = options.noisy_images if readout in NOISE else options.images
-            names = dict(zip(EXECUTION, (circuits, readout, shots), strict=True))
-            cases.append({**names, "images": images})
-    return on_networks(
-        execution, options, name="table2", settings={"depth": options.depth}, cases=cases
-    )
+            case = {"circuits": circuits, "readout": readout, "shots": shots, "images": images}
+            cases.append(case)
+    return on_networks(execution, options, name="table2", cases=cases)
 
 
 def execution(
@@ -211,15 +202,14 @@ def tables(frame: pd.DataFrame) -> list[Table]:
     share = frame["executed"] / 100
     known = 196 * (share * (1 - share) / frame["tested"]).map(math.sqrt)
     frame = frame.assign(lost=frame["classical"] - frame["executed"], known=known)
-    percents = ["network", "classical", "executed", "lost"]
-    means = ["known", "agreement", "tested", "n_circuits", "n_shots"]
-    shown = frame.pivot_table(percents, EXECUTION, aggfunc=spread, sort=False).filter(percents)
-    numbers = frame.pivot_table(means, EXECUTION, sort=False).filter(means)
-    numbers = numbers.astype(dict.fromkeys(means[2:], int))
+    how: dict[Any, Any] = dict.fromkeys(("network", "classical", "executed", "lost"), mean_spread)
+    how |= {"known": "mean", "agreement": "mean"}
+    how |= dict.fromkeys(("tested", "n_circuits", "n_shots"), "first")
+    shown = frame.pivot_table(list(how), EXECUTION, aggfunc=how, sort=False).filter(how)
     paper = pd.Series(PAPER, name="paper, lost").rename_axis(EXECUTION)
     return [
         Table.from_dataframe(
-            shown.join(numbers).join(paper).rename(columns={"known": "+- (95 %)"}),
+            shown.join(paper).rename(columns={"known": "+- (95 %)"}),
             title="test accuracy (%), mean +- standard deviation (least to most) over networks",
             notes=(
                 "network: the trained one; classical: with the circuits in its place as a matrix",
@@ -229,34 +219,27 @@ def tables(frame: pd.DataFrame) -> list[Table]:
     ]
 
 
-def spread(values: pd.Series) -> str:
-    return mean_spread(values.tolist())
-
-
 def draw(frame: pd.DataFrame, ax: Axes) -> None:
-    names = frame["circuits"] + ", " + frame["readout"]
-    names += frame["shots"].map(lambda shots: f" {shots}" if shots else "")
-    labels = names.unique().tolist()
-    for k, name in enumerate(labels):
-        lost = (frame["classical"] - frame["executed"])[names == name]
-        ax.plot(lost, [k] * len(lost), "o", color=f"C{k % 10}", alpha=0.6)
+    shots = frame["shots"].map(lambda count: f" {count}" if count else "")
+    names = frame["circuits"] + ", " + frame["readout"] + shots
+    lost = frame["classical"] - frame["executed"]
+    draw_points(ax, frame.assign(lost=lost, execution=names), "lost", "execution")
     ax.axvline(0, color="0.6", lw=1)
-    ax.set_yticks(range(len(labels)), labels, fontsize="small")
     ax.set(xlabel="points of accuracy lost in the execution")
-    ax.invert_yaxis()
 
 
 def draw_shots(frame: pd.DataFrame, ax: Axes) -> None:
     """Accuracy of the paper's circuits against the shots that an image takes."""
     wide = frame.query("circuits == 'wide'")
-    for readout in (*READOUTS, OPEN):
-        each = wide.query("readout == @readout")
-        curve = each.pivot_table("executed", "n_shots", aggfunc=["mean", "min", "max"])
-        if len(curve):
-            curve = curve.droplevel(1, axis="columns")
-            (line,) = ax.plot(curve["mean"], "o-", label=readout)
-            style = {"color": line.get_color(), "alpha": 0.15, "lw": 0}
-            ax.fill_between(curve.index, curve["min"], curve["max"], **style)
+    mean, low, high = (
+        wide.query("shots > 0").pivot_table("executed", "n_shots", "readout", how)
+        for how in ("mean", "min", "max")
+    )
+    for k, readout in enumerate(mean):
+        curve = mean[readout].dropna()
+        ax.plot(curve, "o-", color=f"C{k}", label=readout)
+        ends = low[readout].dropna(), high[readout].dropna()
+        ax.fill_between(curve.index, *ends, color=f"C{k}", alpha=0.15, lw=0)
     ax.axhline(float(np.mean(wide["classical"])), color="0.6", lw=1, label="as a matrix")
     ax.set(xscale="log", xlabel="shots for an image (both circuits)", ylabel="test accuracy / %")
     ax.legend(fontsize="small")

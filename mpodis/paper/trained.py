@@ -21,8 +21,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from mpodis.jobs.records import mean_spread
 from mpodis.paper.base import ROW, Experiment, Options, Panel, on_networks
-from mpodis.paper.implicit import mean_spread
 from mpodis.paper.inside import (
     CUT,
     DRAWS,

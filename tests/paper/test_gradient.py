@@ -2,6 +2,7 @@
 
 import math
 from functools import partial
+from itertools import product
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,7 +23,8 @@ from paper_runs import check_tables_and_figures, rows
 from reference import circuit_matrix, dense_from_cores, overlap, random_cores
 
 LEGS = ((2, 2),) * 4
-every_cell = pytest.mark.parametrize(("start", "core"), gradient.CELLS)
+CELLS = list(product(gradient.STARTS, gradient.CORES))
+every_cell = pytest.mark.parametrize(("start", "core"), CELLS)
 
 
 def test_tables_and_figures_of_a_small_run(ran):
@@ -33,7 +35,7 @@ def race_of(start="identity", core="update", *, depth=3, evaluations=12):
     cores = random_cores(LEGS, 3, seed=5)
     problem = Problem.build(cores, brickwall(4, depth))
     options = SearchOptions(init=start, core=core, seed=3)
-    return gradient.Race.at_start(problem, options, first_core(problem, options), evaluations)
+    return gradient.Race(problem, options, first_core(problem, options), evaluations)
 
 
 def tensors_of(one):

@@ -123,11 +123,6 @@ def test_all_networks_unless_some_are_named():
     assert implicit.Implicit(data="mnist", architecture="mnist-shift").name == "mnist-shift"
 
 
-def test_mean_and_spread():
-    assert implicit.mean_spread([90.0]) == "90.00"
-    assert implicit.mean_spread([90.0, 92.0, 91.0], 1) == "91.0 +- 1.0 (90.0 to 92.0)"
-
-
 WITHOUT_QISKIT = """
 import sys
 
