@@ -1,32 +1,25 @@
-"""What replaces a layer: rotations, orders, and every form at its own loss."""
-
-import functools
+"""What replaces a layer: its independent numbers, orders, and every form at its own loss."""
 
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from mpodis import count_parameters, low_rank
-from mpodis.circuit.ansatz import Ansatz, brickwall, tie_gates
+from mpodis import low_rank
+from mpodis.circuit.ansatz import brickwall, tie_gates
 from mpodis.circuit.circuit import Circuit, random_circuit
 from mpodis.conventions import qubit_legs
 from mpodis.data import load_data
 from mpodis.factorization import Factorization
 from mpodis.fit import weighted_loss
-from mpodis.gates import named_gate, random_gate
 from mpodis.nn import accuracy, dense_network
-from mpodis.paper import replacements
 from mpodis.paper.replacements import (
     Effort,
     Layer,
-    Slot,
     circuits,
     gate_count,
-    monarch_matrix,
-    plain_mpo,
-    rank_matrix,
+    slot,
+    without_gates,
 )
-from mpodis.paper.rotations import as_rotations, gate_angles
 from mpodis.sites import mpo_from_tensors
 from mpodis.structured import improve_permutation, mpo_parameters
 from reference import (
@@ -34,79 +27,11 @@ from reference import (
     random_cores,
     random_covariance,
     random_matrix,
-    random_member,
     random_reordering,
     small_bond,
 )
 
-QUICK = Effort(starts=1, max_sweeps=5, rounds=1)
-
-
-def rotation(angle):
-    return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-
-
-def from_angles(a, b):
-    """The formula of the module."""
-    cnot = named_gate("CNOT").matrix
-    outer, middle, inner = (
-        np.kron(rotation(s), rotation(t)) for s, t in ((b[0], a[0]), (a[1], b[1]), (b[2], a[2]))
-    )
-    return outer @ cnot @ middle @ cnot @ inner
-
-
-SPECIAL = {
-    "identity": np.eye(4),
-    "minus one": -np.eye(4),
-    "product": np.kron(rotation(0.3), rotation(-1.2)),
-    "SWAP and a sign": np.diag([1.0, 1, 1, -1])[[0, 2, 1, 3]],
-    "two CNOTs": named_gate("CNOT").matrix @ named_gate("CNOT").matrix[::-1, ::-1],
-}
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_every_gate_of_so4_has_its_angles(seed):
-    gate = random_member(4, "SO", seed)
-    assert_allclose(from_angles(*gate_angles(gate)), gate, atol=1e-13)
-
-
-@pytest.mark.parametrize("gate", SPECIAL.values(), ids=SPECIAL)
-def test_special_gates_have_angles_too(gate):
-    assert_allclose(from_angles(*gate_angles(gate)), gate, atol=1e-13)
-
-
-def factorization(n_left, n_right, depth, *, bond=2, fill=True, group="SO"):
-    sides = [brickwall(n_left, depth, group=group, fill=fill)]
-    sides.append(brickwall(n_right, depth, group=group, fill=fill).reversed())
-    left, right = (random_circuit(side, seed=k) for k, side in enumerate(sides))
-    core = mpo_from_tensors(random_cores(centred_legs(n_left, n_right), bond))
-    return Factorization(left, core, right, (2**n_left, 2**n_right))
-
-
-@pytest.mark.parametrize(
-    ("left", "right", "depth", "fill"),
-    [(4, 4, 3, False), (4, 4, 3, True), (5, 3, 4, True), (2, 4, 2, False), (3, 3, 0, True)],
-)
-def test_rotations_are_the_same_operator_at_four_numbers_a_gate(left, right, depth, fill):
-    if depth:
-        given = factorization(left, right, depth, fill=fill)
-    else:
-        given = factorization(left, right, 1)
-        none = Circuit(Ansatz(3, ()), ())
-        given = Factorization(none, given.core, none, given.shape)
-    found = as_rotations(given)
-    assert_allclose(found.to_dense(), given.to_dense(), atol=1e-12)
-    pairs = sum(
-        place.width == 2 for side in (given.left, given.right) for place in side.ansatz.placements
-    )
-    counts = found.parameter_counts()
-    assert counts["left gates"] + counts["right gates"] == 4 * pairs
-    assert counts["core"] == count_parameters(given.core)
-    places = [*found.left.ansatz.placements, *found.right.ansatz.placements]
-    assert all(place.fixed == "CNOT" for place in places if place.width == 2)
-    assert sum(place.width == 2 for place in places) == 2 * pairs
-    if not fill and left == right:
-        assert pairs == gate_count(given.shape, depth)
+QUICK = Effort(starts=1, max_sweeps=5, rounds=1, between=1)
 
 
 @pytest.mark.parametrize(("mirrored", "gates", "numbers"), [(False, 10, 40), (True, 6, 28)])
@@ -114,11 +39,12 @@ def test_four_numbers_of_a_free_gate_are_independent_and_more_of_a_mirrored_one(
     mirrored, gates, numbers
 ):
     """So many directions does the operator move in when all gates of SO(4) and the core move."""
-    given = factorization(4, 4, 3, bond=1, fill=False)
+    walls = (brickwall(4, 3, fill=False), brickwall(4, 3, fill=False).reversed())
     if mirrored:
-        walls = (tie_gates(c.ansatz, by="mirror") for c in (given.left, given.right))
-        left, right = (random_circuit(wall, seed=k) for k, wall in enumerate(walls))
-        given = Factorization(left, given.core, right, given.shape)
+        walls = (tie_gates(wall, by="mirror") for wall in walls)
+    left, right = (random_circuit(wall, seed=k) for k, wall in enumerate(walls))
+    cores = random_cores(centred_legs(4, 4), 1)
+    given = Factorization(left, mpo_from_tensors(cores), right, (16, 16))
     assert len(given.left.ansatz.free) + len(given.right.ansatz.free) == gates
     tangents = []
     for side in ("left", "right"):
@@ -138,7 +64,6 @@ def test_four_numbers_of_a_free_gate_are_independent_and_more_of_a_mirrored_one(
                     parts = (parts["left"], given.core, parts["right"], given.shape)
                     tangent = tangent + Factorization(*parts).to_dense().ravel()
                 tangents.append(tangent)
-    cores = random_cores(centred_legs(4, 4), 1)
     for k, core in enumerate(cores):
         for place in np.ndindex(core.shape):
             unit = np.zeros(core.shape)
@@ -150,27 +75,6 @@ def test_four_numbers_of_a_free_gate_are_independent_and_more_of_a_mirrored_one(
     values = np.linalg.svd(np.array(tangents), compute_uv=False)
     # of the gates, and 16 numbers of the core less its 3 scales
     assert (values > 1e-9 * values[0]).sum() == numbers + 16 - 3
-
-
-@pytest.mark.parametrize(
-    ("circuit", "message"),
-    [
-        (random_circuit(brickwall(3, 1, 3), seed=0), r"a gate on wires \(0, 1, 2\) is no gate of"),
-        (Circuit(brickwall(2, 1, group="O"), (np.diag([1.0, 1, 1, -1]),)), "not in SO"),
-        (
-            Circuit(
-                brickwall(2, 1, group="U"),
-                (random_gate(4, group="U", rng=np.random.default_rng(0)),),
-            ),
-            "not in SO",
-        ),
-    ],
-)
-def test_gates_that_have_no_angles(circuit, message):
-    core = mpo_from_tensors(random_cores(centred_legs(circuit.n, circuit.n), 1))
-    none = Circuit(Ansatz(circuit.n, ()), ())
-    with pytest.raises(ValueError, match=message):
-        as_rotations(Factorization(circuit, core, none, (2**circuit.n,) * 2))
 
 
 # --- orders
@@ -213,40 +117,41 @@ def layer():
 
 
 def check(layer, one):
+    """Its loss, from dense matrices."""
     assert one.matrix.shape == layer.matrix.shape
+    loss = layer.loss(one.matrix)
     metrics = (layer.covariance, layer.sensitivity)
-    assert_allclose(one.loss, weighted_loss(layer.matrix, one.matrix, *metrics), rtol=1e-9)
-    assert 0 < one.loss < 1
+    assert_allclose(loss, weighted_loss(layer.matrix, one.matrix, *metrics), rtol=1e-9)
+    assert 0 < loss < 1
+    return loss
 
 
 def test_deeper_circuits_are_never_worse_and_cost_what_they_say(layer):
     found = list(circuits(layer, 1, (2, 3), QUICK))
     for depth, one in zip((2, 3), found, strict=True):
-        check(layer, one)
-        gates, core = gate_count((16, 8), depth), 3 * 4 + 2
-        assert (one.parameters, one.independent) == (6 * gates + core, 4 * gates + core)
+        assert one.parameters == 6 * gate_count((16, 8), depth) + 3 * 4 + 2
         assert one.name == f"chi 1, depth {depth}"
-    assert found[1].loss <= found[0].loss + 1e-12
+    first, second = (check(layer, one) for one in found)
+    assert second <= first + 1e-12
+    assert layer.nearest(found) is found[1]
 
 
 def test_mirrored_gates_are_counted_once(layer):
     found = list(circuits(layer, 1, (2, 3), QUICK, mirrored=True))
     # inputs: 2, 1 and 2 gates in layers, of which 1, 1 and 1 differ; outputs: 1, 1 and 1
-    for gates, one in zip((4, 6), found, strict=True):
-        check(layer, one)
-        assert one.parameters == one.independent == 6 * gates + 3 * 4 + 2
-    assert found[1].loss <= found[0].loss + 1e-12
+    assert [one.parameters for one in found] == [6 * gates + 3 * 4 + 2 for gates in (4, 6)]
+    first, second = (check(layer, one) for one in found)
+    assert second <= first + 1e-12
     assert gate_count((64, 64), 5, mirrored=True) == 2 * (2 + 1 + 2 + 1 + 2)
     assert gate_count((64, 64), 5) == 2 * (3 + 2 + 3 + 2 + 3)
 
 
 def test_the_core_alone_is_a_circuit_of_no_layers(layer):
-    plain = plain_mpo(layer, 2, QUICK)
-    check(layer, plain)
-    assert (plain.independent, plain.name) == (plain.parameters, "chi 2")
+    plain = without_gates(layer, "plain MPO", 2, QUICK)
+    assert plain.name == "chi 2"
     assert plain.parameters == mpo_parameters(qubit_legs(16, 8), 2)
     around = next(circuits(layer, 2, (2,), QUICK))
-    assert around.loss < plain.loss
+    assert check(layer, around) < check(layer, plain)
 
 
 def test_what_is_given_as_order_is_where_the_search_begins(layer):
@@ -254,27 +159,25 @@ def test_what_is_given_as_order_is_where_the_search_begins(layer):
     order = random_reordering((16, 8))
     product = small_bond(qubit_legs(16, 8), 1)
     hidden = Layer(order.undo(product), np.eye(16))
-    assert plain_mpo(hidden, 1, QUICK, [order]).loss < 1e-10
+    found = without_gates(hidden, "plain MPO", 1, QUICK, [order])
+    assert hidden.loss(found.matrix) < 1e-10
 
 
 def test_low_rank_is_that_of_the_package(layer):
-    found = rank_matrix(layer, 2)
+    found = without_gates(layer, "low rank", 2, QUICK)
     check(layer, found)
     expected = low_rank(layer.matrix, 2, covariance=layer.covariance, sensitivity=layer.sensitivity)
     assert_allclose(found.matrix, expected.matrix)
     assert found.parameters == 2 * 24
 
 
-def test_more_orders_of_a_monarch_matrix_are_never_worse(layer, monkeypatch):
-    quick = functools.partial(
-        replacements.best_monarch, fits=1, n_init=1, max_sweeps=2, iterations=9
+def test_more_orders_of_a_monarch_matrix_are_never_worse(layer):
+    few = {"fits": 1, "n_init": 1, "max_sweeps": 2, "iterations": 9}
+    alone, several = (
+        without_gates(layer, "Monarch", 60, QUICK, turns=turns, **few) for turns in (1, 3)
     )
-    monkeypatch.setattr(replacements, "best_monarch", quick)
-    alone, several = (monarch_matrix(layer, 60, QUICK, orders=k) for k in (1, 3))
-    for one in (alone, several):
-        check(layer, one)
-        assert one.parameters >= 60
-    assert several.loss < alone.loss
+    assert min(alone.parameters, several.parameters) >= 60
+    assert check(layer, several) < check(layer, alone)
 
 
 def test_inputs_that_are_padded_go_anywhere():
@@ -286,17 +189,17 @@ def test_inputs_that_are_padded_go_anywhere():
 
 
 @pytest.mark.parametrize("objective", ["activations", "sensitivity"])
-def test_a_place_answers_the_mean_image_as_before(objective):
+def test_a_layer_answers_the_mean_image_as_before(objective):
     images = load_data("digits")
     model = dense_network((64, 8, 10), seed=0).double()
-    place = Slot.of(model, "0", images.x_train, objective)
-    assert (place.layer.sensitivity is None) == (objective == "activations")
-    assert_allclose(place.layer.matrix, model[0].weight.detach().numpy().T)
-    filled = place.filled(np.zeros((64, 8)))
+    layer, filled = slot(model, "0", images.x_train, objective)
+    assert (layer.sensitivity is None) == (objective == "activations")
+    assert_allclose(layer.matrix, model[0].weight.detach().numpy().T)
     mean = images.x_train.mean(axis=0)
-    expected = mean @ place.layer.matrix + place.bias
-    assert_allclose(filled[0].bias.detach().numpy(), expected, rtol=1e-9)
-    same = place.filled(place.layer.matrix)
+    expected = mean @ layer.matrix + model[0].bias.detach().numpy()
+    bias = filled(np.zeros((64, 8)))[0].bias
+    assert_allclose(bias.detach().numpy(), expected, rtol=1e-9)
+    same = filled(layer.matrix)
     assert accuracy(same, images.x_test, images.y_test) == accuracy(
         model, images.x_test, images.y_test
     )

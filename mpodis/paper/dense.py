@@ -1,253 +1,457 @@
 """Dense networks: accuracy against parameters with hidden layers replaced, nothing retrained.
 
 Circuits around a core stand beside a plain MPO, low rank and Monarch matrices. All are fitted to
-the same distance, weighted by moments of the training images, all leave the mean input to the
-bias, and all are chosen by that distance alone. There are two recipes, the same for all: neurons
-stay in the order given, or their order is searched in turn with the fits. Gates of SO(4) are
-counted at six numbers, their dimension, of which four are independent where others follow; so
-circuits are shown, too, at the four angles that they need as CNOTs and rotations, and with gates
-that stand at two places each and are stored once.
+the same distance, weighted by moments of the training images, and all leave the mean input to the
+bias. Gates of SO(4) are counted at six numbers, their dimension, of which four are independent
+where others follow: a rotation of a single wire behind a gate may as well be part of the next.
 
-The small network is 64-64-10 on 8x8 images, its first layer replaced; the wide one, 784-256-64-10,
-is the subject of `wide`.
+The small network is 64-64-10 on 8x8 images, its first layer replaced, and what is shown is chosen
+by the distance alone. Neurons stay in the order given, or their order is searched in turn with the
+fits; gates stand at one place each, or at two and are stored once.
+
+The wide network is 784-256-64-10 on whole images, both hidden layers replaced in turn. A share of
+the hidden weights is kept: circuits and MPOs have at most that many parameters, low rank and
+Monarch matrices at least. Where few parameters are left, what one layer gets is missing in the
+other: there every method tries the same splits, circuits and MPOs search longer for an order,
+circuits try several depths around the largest core and the next smaller one, and the network that
+is best on training images counts. Healing is one epoch in which the replaced matrices stay and all
+else, the biases and the last layer, is trained: the same numbers for every method.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Sequence
+import copy
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain, product
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from torch import nn
 
+from mpodis.conventions import qubit_legs
+from mpodis.data import Dataset
 from mpodis.jobs.records import spread
-from mpodis.nn import accuracy
-from mpodis.paper import wide
-from mpodis.paper.base import ROW, Experiment, Panel, on_networks
-from mpodis.paper.networks import dataset, trained_dense
+from mpodis.nn import DENSE_RECIPES, accuracy, train_classifier
+from mpodis.options import option
+from mpodis.paper.base import ROW, Experiment, Options, Panel, on_networks
+from mpodis.paper.networks import dataset, submodule, trained_dense
 from mpodis.paper.replacements import (
     METHODS,
-    Dense,
+    SO4,
     Effort,
-    Replacement,
-    Slot,
+    Layer,
+    Orders,
     circuits,
-    monarch_matrix,
-    plain_mpo,
-    rank_matrix,
+    gate_count,
+    slot,
+    without_gates,
 )
-from mpodis.structured import Reordering
+from mpodis.structured import Approximation, Reordering, bond_for, mpo_parameters, rank_for
 from mpodis.study import Study
 from mpodis.tables import Table
 
 __all__ = ["EXPERIMENT"]
 
-OURS, *OTHERS = METHODS
-MPO, RANK, MONARCH = OTHERS
-MIRRORED = "circuits, mirrored gates"
-OURS_GIVEN, MPO_GIVEN = "circuits, order given", "MPO, order given"
-KINDS = (MIRRORED, OURS, OURS_GIVEN)
-"""Forms of circuits, the most economical ones first."""
+CIRCUITS, MPO, RANK, MONARCH = METHODS
+MIRRORED, FOUR = "circuits, mirrored gates", "circuits, four numbers a gate"
+CIRCUITS_GIVEN, MPO_GIVEN = "circuits, order given", "MPO, order given"
 BUDGETS = (100, 150, 200, 250, 300, 400, 550, 800, 1100, 1500, 2000, 3000)
-"""Parameters at which methods are compared."""
+"""Parameters at which methods are compared for the small network."""
+SMALL = {
+    "order given": (CIRCUITS_GIVEN, MPO_GIVEN, RANK, MONARCH),
+    "order searched": METHODS,
+    "mirrored gates": (MIRRORED, MPO, RANK, MONARCH),
+    "four numbers a gate": (FOUR, MPO, RANK, MONARCH),
+}
+WIDE = {"as fitted": METHODS, "healed": tuple(f"{method}, healed" for method in METHODS)}
+"""What is compared of each network: circuits, with the others."""
+HIDDEN, PLACES = (256, 64), ("0", "2")
+"""Of the wide network: the widths of its hidden layers, and their names."""
+FEW = 1 / 16
+"""Share of its weights below which splits and depths are tried."""
+SPLITS = (0.92, 0.8, 0.68)
+"""Parts of few parameters that the first layer gets, at most or, of other methods, at least."""
+DEPTHS, DEEP = (0, 2, 4, 8, 12), (4, 8)
+"""Layers of the circuits below this share and from it on; what it does not pay for is left out."""
+MONARCHS = {"n_init": 1, "iterations": 500, "turns": 1}
+"""Like the circuits' sweeps, a quarter of what the small network gets."""
 
 
 @dataclass(frozen=True)
-class Case:
-    """What is compared with what.
+class Dense(Options):
+    """What replaces the layers of which network, and the effort of each fit."""
 
-    Attributes
-    ----------
-    ours : str
-    others : tuple of str
-    count : {"parameters", "thrifty"}
-        How the parameters of our circuits are counted, see `Replacement`.
-    """
-
-    ours: str
-    others: tuple[str, ...]
-    count: str = "parameters"
-
-
-CASES = {
-    "order given": Case(OURS_GIVEN, (MPO_GIVEN, RANK, MONARCH)),
-    "order searched": Case(OURS, (MPO, RANK, MONARCH)),
-    "order searched, mirrored gates": Case(MIRRORED, (MPO, RANK, MONARCH)),
-    "order searched, four angles a gate": Case(OURS, (MPO, RANK, MONARCH), "thrifty"),
-}
-"""Six numbers a gate unless said."""
+    seeds: int = 5
+    network: str = option("small", "Which of the two networks.", choices=("small", "wide"))
+    objectives: tuple[str, ...] = option(
+        ("activations", "sensitivity"),
+        "The distance: of the activations, or weighted by the gradients of the loss.",
+        choices=("activations", "sensitivity"),
+    )
+    cores: tuple[int, ...] = option((1, 2, 3, 4, 8, 12), "Bond dimensions of cores.", least=1)
+    depths: tuple[int, ...] = option((2, 4, 5, 7, 9, 12, 16, 24), "Layers of free gates.", least=1)
+    mirrored: tuple[int, ...] = option(
+        (3, 4, 6, 9, 12, 16, 20, 26, 36), "Layers of gates that stand at two places.", least=1
+    )
+    bonds: tuple[int, ...] = option(
+        (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16), "Bond dimensions of plain MPOs.", least=1
+    )
+    ranks: tuple[int, ...] = option(tuple(range(1, 24)), "Ranks.", least=1)
+    monarchs: tuple[int, ...] = option(
+        (256, 384, 512, 768, 1024, 1536, 2048), "Least parameters of Monarch matrices.", least=1
+    )
+    starts: int = option(4, "Starts of a fit; of the wide network one.", least=1)
+    max_sweeps: int = option(60, "Sweeps; of the wide network a quarter, or two fifths.", least=1)
+    rounds: int = option(6, "Orders that are tried; of the wide network a third, or six times.")
+    shares: tuple[float, ...] = option(
+        (1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4), "Of the wide network's weights.", positive=True
+    )
 
 
 def study(options: Dense) -> Study:
-    if options.network == "wide":
-        return wide.study(options)
-    sizes: dict[str, Any] = dict(zip(KINDS, (options.mirrored, *[options.depths] * 2), strict=True))
-    others = (options.bonds, options.ranks, options.monarchs, options.bonds)
-    sizes |= dict(zip((*OTHERS, MPO_GIVEN), others, strict=True))
-    cases = [
-        {"objective": objective, "method": method, "core_bond": bond}
-        for objective in options.objectives
-        for method in sizes
-        for bond in (options.cores if method in KINDS else (0,))
-    ]
-    effort = {name: getattr(options, name) for name in ("starts", "max_sweeps", "rounds")}
-    settings = {"sizes": sizes, "effort": effort}
-    return on_networks(accuracies, options, name="dense", cases=cases, settings=settings)
+    starts, sweeps, rounds = options.starts, options.max_sweeps, options.rounds
+    if options.network == "small":
+        function = one_layer
+        free, tied = sorted(options.depths), sorted(options.mirrored)
+        sizes = {MIRRORED: tied, CIRCUITS: free, CIRCUITS_GIVEN: free, MPO: options.bonds}
+        sizes |= {RANK: options.ranks, MONARCH: options.monarchs, MPO_GIVEN: options.bonds}
+        settings = {"sizes": sizes, "effort": (starts, sweeps, rounds, max(1, sweeps // 5))}
+        cases = [
+            {"objective": objective, "method": method, "core_bond": bond}
+            for objective, method in product(options.objectives, sizes)
+            for bond in (options.cores if method.startswith(CIRCUITS) else (0,))
+        ]
+    else:
+        function = both_layers
+        few, many = max(1, sweeps // 4), max(1, sweeps * 2 // 5)
+        settings = {"quick": (1, few, rounds // 3, max(1, few // 5))}
+        settings |= {"patient": (1, many, rounds * 6, 1)}
+        cases = [
+            {"objective": objective, "fitted": method, "share": share}
+            for objective, method, share in product(options.objectives, METHODS, options.shares)
+            if method != MPO or share >= FEW  # below they come with the circuits
+        ]
+    return on_networks(function, options, name="dense", cases=cases, settings=settings)
 
 
-def accuracies(
+# --- the small network
+
+
+def one_layer(
     *, objective, method, core_bond, seed, data, data_dir, networks, sizes, effort
 ) -> dict[str, Any]:
     """The layer of one network replaced by one method, a row for each size."""
     images = dataset(data, data_dir)
     model = trained_dense(images, networks, seed, hidden=(images.features,))
-    place = Slot.of(model, "0", images.x_train, objective)
-
-    def score(network) -> float:
-        return accuracy(network, images.x_test, images.y_test)
-
-    given = [core_bond, *sizes[method]] if method in KINDS else sizes[method]
-    found = _fits(place, method, given, Effort(**effort, seed=seed))
-    return {
-        "original": score(model),
-        "nothing": score(place.filled(np.zeros_like(place.layer.matrix))),
-        ROW: [
-            {
-                # networks may prefer Monarch matrices of different digits: the place tells them
-                "size": f"size {k}" if method == MONARCH else one.name,
-                "parameters": one.parameters,
-                "thrifty": one.independent,
-                "loss": one.loss,
-                "accuracy": score(place.filled(one.matrix)),
-            }
-            for k, one in enumerate(found, start=1)
-        ],
-    }
+    layer, filled = slot(model, "0", images.x_train, objective)
+    score = partial(accuracy, x=images.x_test, y=images.y_test)
+    found = fits(layer, method, core_bond, sizes[method], Effort(*effort, seed=seed))
+    rows = []
+    for k, (size, one) in enumerate(zip(sizes[method], found, strict=True), start=1):
+        free = method in (CIRCUITS, CIRCUITS_GIVEN)
+        dependent = 2 * gate_count(layer.matrix.shape, size) if free else 0
+        row = {
+            # networks may prefer Monarch matrices of different digits: the place tells them
+            "size": f"size {k}" if method == MONARCH else one.name,
+            "parameters": one.parameters,
+            "thrifty": one.parameters - dependent,
+            "loss": layer.loss(one.matrix),
+            "accuracy": score(filled(one.matrix)),
+        }
+        rows.append(row)
+    nothing = score(filled(np.zeros_like(layer.matrix)))
+    return {"original": score(model), "nothing": nothing, ROW: rows}
 
 
-def _fits(place: Slot, method: str, sizes: Sequence[int], effort: Effort) -> Iterator[Replacement]:
-    layer = place.layer
+def fits(
+    layer: Layer, method: str, core_bond: int, sizes: Sequence[int], effort: Effort
+) -> Iterator[Approximation]:
+    """What one method makes of a layer at every size."""
     orders = None
-    if method in (OURS_GIVEN, MPO_GIVEN):
+    if method in (CIRCUITS_GIVEN, MPO_GIVEN):
         effort = replace(effort, rounds=0)
         orders = [Reordering.identity(layer.padded().matrix.shape)]
-    if method in KINDS:
-        bond, *depths = sizes
-        yield from circuits(layer, bond, depths, effort, orders, mirrored=method == MIRRORED)
+    if method.startswith(CIRCUITS):
+        return circuits(layer, core_bond, sizes, effort, orders, mirrored=method == MIRRORED)
+    form = MPO if method == MPO_GIVEN else method
+    return (without_gates(layer, form, size, effort, orders) for size in sizes)
+
+
+# --- the wide network
+
+Fit = Callable[..., Iterable[Approximation]]
+"""From a layer, orders to begin with, and the parameters that were spent before."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network, what replaces the first of its layers or both, and the losses there."""
+
+    model: nn.Module
+    found: tuple[Approximation, ...] = ()
+    losses: tuple[float, ...] = ()
+
+    @property
+    def parameters(self) -> int:
+        return sum(one.parameters for one in self.found)
+
+
+@dataclass(frozen=True)
+class Filling:
+    """Puts what methods make of them in the places of both layers of a network."""
+
+    images: Dataset
+    model: nn.Module
+    objective: str
+    effort: Effort
+
+    def replaced(self, *fits: Fit, begun: Network | None = None) -> Iterator[Network]:
+        """The layers replaced in all ways of a fit for each, the second for what it receives."""
+        network = begun or Network(self.model)
+        if not fits:
+            yield network
+            return
+        number = len(network.found)
+        layer, filled = slot(network.model, PLACES[number], self.images.x_train, self.objective)
+        # the order of pixels is free; rows and columns as bits of their own suit an MPO
+        orders = None if number else [grid(self.images.image_shape, HIDDEN[0])]
+        for one in fits[0](layer, orders, network.parameters):
+            found, losses = (*network.found, one), (*network.losses, layer.loss(one.matrix))
+            yield from self.replaced(*fits[1:], begun=Network(filled(one.matrix), found, losses))
+
+    def bought(self, method: str, budgets: Sequence[int]) -> Network:
+        """Both layers by one method, each with a budget."""
+        (found,) = self.replaced(
+            *(partial(bought, method=method, budget=each, effort=self.effort) for each in budgets)
+        )
+        return found
+
+    def best(self, budget: int) -> tuple[Network, Network]:
+        """The MPOs and the circuits that are best on training images and together keep the budget.
+
+        The split is found by the MPOs; circuits then try theirs at that split, or stay without.
+        """
+        core = partial(within, depths=[0], bonds=1, effort=self.effort)
+        walls = partial(within, depths=DEPTHS, bonds=2, effort=self.effort)
+        alone = {
+            limit: network
+            for limit in self.limits(budget)
+            for network in self.replaced(partial(core, budget=limit), partial(core, budget=budget))
+        }
+        if not alone:
+            raise ValueError(f"{budget} parameters do not pay for MPOs of both layers; raise share")
+        limit = max(alone, key=lambda limit: self.score(alone[limit]))
+        tried = (
+            self.replaced(partial(first, budget=limit), partial(walls, budget=budget))
+            for first in (core, walls)
+        )
+        return alone[limit], max([alone[limit], *chain.from_iterable(tried)], key=self.score)
+
+    def limits(self, budget: int) -> list[int]:
+        return [int(split * budget) for split in SPLITS]
+
+    def score(self, network: Network) -> float:
+        return accuracy(network.model, self.images.x_train, self.images.y_train)
+
+
+def both_layers(
+    *, objective, fitted, share, seed, data, data_dir, networks, quick, patient
+) -> dict[str, Any]:
+    """Both layers of one network replaced; a row for the circuits, and one for MPOs beside them."""
+    images = dataset(data, data_dir, size=28)
+    model = trained_dense(images, networks, seed, hidden=HIDDEN)
+    effort = Effort(*(patient if share < FEW else quick), seed=seed)
+    filling = Filling(images, model, objective, effort)
+    sizes = [submodule(model, name).weight.numel() for name in PLACES]
+    budget = int(share * sum(sizes))
+    if share >= FEW:
+        found = {fitted: filling.bought(fitted, [int(share * size) for size in sizes])}
+    elif fitted == CIRCUITS:
+        alone, best = filling.best(budget)
+        found = {CIRCUITS: best, MPO: alone}
+    else:
+        splits = [(limit, budget - limit) for limit in filling.limits(budget)]
+        tried = [filling.bought(fitted, split) for split in splits]
+        found = {fitted: max(tried, key=filling.score)}
+    score = partial(accuracy, x=images.x_test, y=images.y_test)
+    rows = [
+        {
+            "method": method,
+            "layers": "; ".join(one.name for one in network.found),
+            "parameters": network.parameters,
+            **{f"loss_{k}": loss for k, loss in enumerate(network.losses, start=1)},
+            "accuracy": score(network.model),
+            "healed": score(heal(network.model, images, seed)),
+        }
+        for method, network in found.items()
+    ]
+    return {"dense": sum(sizes), "original": score(model), ROW: rows}
+
+
+def bought(
+    layer: Layer, orders: Orders, spent: int, *, method: str, budget: int, effort: Effort
+) -> list[Approximation]:
+    """What so many parameters buy: circuits of at most as many, the others of at least as many."""
+    shape = layer.matrix.shape
+    legs = qubit_legs(*shape)
+    if method != CIRCUITS:
+        sizes = {MPO: partial(bond_for, legs=legs), RANK: partial(rank_for, shape=shape)}
+        size = sizes.get(method, int)(budget)
+        return [without_gates(layer, method, size, effort, orders, **MONARCHS)]
+    found: list[Approximation] = []
+    for depth in DEEP:
+        rest = budget - SO4 * gate_count(shape, depth)
+        if rest >= mpo_parameters(legs, 1):
+            found += circuits(layer, bond_for(rest, legs, below=True), [depth], effort, orders)
+    if not found:
+        raise ValueError(f"{budget} parameters do not pay for any circuit; raise the share")
+    return [layer.nearest(found)]
+
+
+def within(
+    layer: Layer,
+    orders: Orders,
+    spent: int,
+    *,
+    budget: int,
+    depths: Sequence[int],
+    bonds: int,
+    effort: Effort,
+) -> Iterator[Approximation]:
+    """The best depth around the largest core that the budget pays for, and `bonds` - 1 smaller."""
+    shape, rest = layer.matrix.shape, budget - spent
+    legs = qubit_legs(*shape)
+    if rest < mpo_parameters(legs, 1):
         return
-    fits = {
-        MPO: lambda size: plain_mpo(layer, size, effort),
-        MPO_GIVEN: lambda size: plain_mpo(layer, size, effort, orders),
-        RANK: lambda size: rank_matrix(layer, size),
-        MONARCH: lambda size: monarch_matrix(layer, size, effort),
-    }
-    for size in sizes:
-        yield fits[method](size)
+    largest = bond_for(rest, legs, below=True)
+    for bond in range(largest, max(0, largest - bonds), -1):
+        left = rest - mpo_parameters(legs, bond)
+        paid = [depth for depth in depths if SO4 * gate_count(shape, depth) <= left]
+        # each depth begins at the one before, and all at the order of the core alone
+        yield layer.nearest(list(circuits(layer, bond, paid, effort, orders)))
 
 
-def front(rows: pd.DataFrame, count: str = "parameters") -> pd.DataFrame:
+def grid(image_shape: Sequence[int], outputs: int) -> Reordering:
+    """Pixels as rows and columns of the next larger sides that are powers of two.
+
+    What these add takes the inputs behind the pixels, see `Layer.padded`.
+    """
+    height, width = image_shape
+    order = np.full([1 << (side - 1).bit_length() for side in image_shape], -1)
+    order[:height, :width] = np.arange(height * width).reshape(height, width)
+    order[order < 0] = np.arange(height * width, order.size)
+    return Reordering(order.ravel(), np.arange(outputs))
+
+
+def heal(model: nn.Module, images: Dataset, seed: int) -> nn.Module:
+    """A copy, trained for an epoch with the replaced matrices as they are."""
+    healed = copy.deepcopy(model).float()
+    for name in PLACES:
+        submodule(healed, name).weight.requires_grad_(False)
+    recipe: dict[str, Any] = vars(DENSE_RECIPES[images.name, images.features]) | {"epochs": 1}
+    return train_classifier(healed, images, **recipe, seed=seed)[0]
+
+
+# --- tables and figure
+
+
+def front(rows: pd.DataFrame, count: str) -> pd.DataFrame:
     """Ascending in parameters, those left out that a cheaper one undercuts in loss."""
     rows = rows.sort_values([count, "loss"])
     cheaper = rows["loss"].cummin().shift(fill_value=np.inf)
     return rows.assign(cheaper=cheaper).query("loss < cheaper")
 
 
-def at_most(rows: pd.DataFrame, budgets: Sequence[int], count: str = "parameters") -> np.ndarray:
-    """Accuracy of the best of a front that each budget pays for; NaN where it pays for none."""
-    place = np.searchsorted(rows[count], budgets, side="right") - 1
-    return np.where(place < 0, np.nan, rows["accuracy"].to_numpy()[place])
+def at_budgets(rows: pd.DataFrame, method: str) -> pd.Series:
+    """Accuracy of one network at each of the budgets.
 
-
-def between(rows: pd.DataFrame, budgets: Sequence[int]) -> np.ndarray:
-    """Accuracy at each budget, between two sizes along the logarithm of the parameters.
-
-    Before the first size it is that of the first, behind the last that of the last.
+    That of the best circuits that a budget pays for, NaN where it pays for none. Of others that
+    between two sizes, along the logarithm of the parameters; before the first size it is that of
+    the first.
     """
-    return np.interp(np.log(budgets), np.log(rows["parameters"]), rows["accuracy"])
+    count = "thrifty" if method == FOUR else "parameters"
+    rows = front(rows, count)
+    if method.startswith(CIRCUITS):
+        place = np.searchsorted(rows[count], BUDGETS, side="right") - 1
+        values = np.where(place < 0, np.nan, rows["accuracy"].to_numpy()[place])
+    else:
+        values = np.interp(np.log(BUDGETS), np.log(rows[count]), rows["accuracy"])
+    return pd.Series(values, BUDGETS)
 
 
-def compared(frame: pd.DataFrame, objective: str, case: Case) -> dict[str, pd.DataFrame]:
-    """Accuracy by method, and "lead" over the best other: budgets that pay for circuits x seeds."""
+def curves(frame: pd.DataFrame, objective: str) -> pd.DataFrame:
+    """Accuracy of every method, by parameters and seed."""
+    rows = frame.query("objective == @objective")
+    if "share" in frame:
+        rows = rows.assign(budget=(rows["share"] * rows["dense"]).astype(int))
+        found = rows.pivot_table(["accuracy", "healed"], ["budget", "seed"], "method")
+        values = found["accuracy"].join(found["healed"].add_suffix(", healed"))
+        return values.rename_axis(["parameters", "seed"])
     found = {}
-    for method in (case.ours, *case.others):
-        rows = frame.query("objective == @objective and method == @method")
-        curves = {
-            seed: at_most(front(each, case.count), BUDGETS, case.count)
-            if method == case.ours
-            else between(front(each), BUDGETS)
-            for seed, each in rows.groupby("seed")
-        }
-        found[method] = pd.DataFrame(curves, index=pd.Index(BUDGETS, name="parameters"))
-    paid = found[case.ours].notna().all(axis=1)
-    best = np.max([found[method] for method in case.others], axis=0)
-    found["lead"] = found[case.ours] - best
-    return {method: values.loc[paid] for method, values in found.items()}
+    for method in dict.fromkeys(chain.from_iterable(SMALL.values())):
+        own = CIRCUITS if method == FOUR else method
+        networks = rows.query(f"method == {own!r}").groupby("seed")
+        found[method] = pd.concat({seed: at_budgets(each, method) for seed, each in networks})
+    values = pd.DataFrame(found).rename_axis(["seed", "parameters"])
+    return values.swaplevel()
+
+
+def compared(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """What is compared in words, the circuits first, and their "lead" over the best other."""
+    cases = WIDE if "share" in frame else SMALL
+    for objective in frame["objective"].unique():
+        every = curves(frame, objective)
+        for name, (ours, *others) in cases.items():
+            values = every.filter([ours, *others])
+            values["lead"] = values[ours] - values.filter(others).max(axis=1)
+            values["paid"] = values[ours].notna().groupby("parameters").transform("all")
+            yield f"{objective}, {name}", values.query("paid").drop(columns="paid")
 
 
 def tables(frame: pd.DataFrame) -> list[Table]:
-    if "share" in frame:
-        return wide.tables(frame)
-    points, found = partial(spread, digits=1), []
-    for objective, (name, case) in itertools.product(frame["objective"].unique(), CASES.items()):
-        values = compared(frame, objective, case)
-        table = pd.DataFrame({k: v.apply(points, axis=1) for k, v in values.items()})
-        found.append(
-            Table.from_dataframe(
-                table,
-                title=f"test accuracy %, {objective}, {name}: median (least to most)",
-                notes=(
-                    "circuits: the best they reach within the parameters; others: between their "
-                    "two nearest sizes, or the first one",
-                    "lead: over the best of the others, network by network; Monarch matrices try "
-                    "two orders, low rank knows none",
-                ),
-            )
+    points = partial(spread, digits=1)
+    found = [
+        Table.from_dataframe(
+            values.groupby("parameters").agg(points),
+            title=f"test accuracy %, {words}: median (least to most)",
+            notes=("lead: over the best of the others, network by network",),
         )
-    how: dict[Any, Any] = dict.fromkeys(("parameters", "thrifty", "loss"), "median")
-    how |= {"accuracy": points}
-    index = ["objective", "method", "size"]
-    every = frame.pivot_table(list(how), index, aggfunc=how, sort=False).filter(how)
-    once = frame.drop_duplicates(["objective", "seed"])
-    whole = once.pivot_table(["original", "nothing"], "objective", aggfunc=points, sort=False)
-    return [
-        *found,
-        Table.from_dataframe(every, title="all points, medians over the networks"),
-        Table.from_dataframe(whole, title="accuracy % of the networks, and with W = 0"),
+        for words, values in compared(frame)
     ]
+    if "share" in frame:
+        shown = ["method", "share", "seed", "layers", "parameters", "loss_1", "loss_2"]
+        fits = frame[["objective", *shown]].set_index("objective")
+        found.append(Table.from_dataframe(fits, title="what stood in"))
+    whole = frame.drop_duplicates("seed").filter(["original", "nothing"]).agg(points)
+    title = "accuracy % of the networks, and with W = 0"
+    return [*found, Table.from_dataframe(whole.to_frame("accuracy"), title=title)]
 
 
 def draw(frame: pd.DataFrame, ax: Axes) -> None:
-    if "share" in frame:
-        return wide.draw(frame, ax)
     objective = frame["objective"].iloc[-1]
-    steps: dict[str, Any] = {"drawstyle": "steps-post"}
-    for k, method in enumerate((*KINDS, *OTHERS, MPO_GIVEN)):
-        rows = frame.query("objective == @objective and method == @method")
-        fronts = [front(each) for _, each in rows.groupby("seed")]
-        for each in fronts:
-            ax.plot(each["parameters"], each["accuracy"], color=f"C{k}", lw=0.6, alpha=0.4, **steps)
-        budgets = sorted(rows["parameters"].unique().tolist())
-        # NaN, which is not drawn, where not all networks have one of this size
-        middle = np.median([at_most(each, budgets) for each in fronts], axis=0)
-        ax.plot(budgets, middle, color=f"C{k}", lw=2, label=method, **steps)
-    ax.set(xscale="log", xlabel="parameters", ylabel=f"test accuracy (%), {objective}")
-    ax.legend(fontsize="small")
+    for k, (method, values) in enumerate(curves(frame, objective).items()):
+        networks = values.unstack("seed")
+        ax.plot(networks, color=f"C{k}", lw=0.5, alpha=0.4)
+        middle = networks.median(axis=1, skipna=False)
+        ax.plot(middle, "o-", color=f"C{k}", ms=4, lw=2, label=method)
+    _finish(frame, ax, f"test accuracy (%), {objective}")
 
 
 def draw_leads(frame: pd.DataFrame, ax: Axes) -> None:
-    if "share" in frame:
-        return wide.draw_leads(frame, ax)
-    styles = zip(frame["objective"].unique(), ("-", "--"), strict=False)
-    for (objective, style), (k, name) in itertools.product(styles, enumerate(CASES)):
-        middle = compared(frame, objective, CASES[name])["lead"].median(axis=1)
-        ax.plot(middle, "o", ls=style, color=f"C{k}", label=f"{objective}, {name}")
+    for words, values in compared(frame):
+        ax.plot(values["lead"].groupby("parameters").median(), "o-", label=words)
     ax.axhline(0, color="0.5", lw=1)
-    ax.set(xscale="log", xlabel="parameters", ylabel="lead over the best other (points)")
-    ax.set_xticks(BUDGETS[1::2], [f"{budget:,}" for budget in BUDGETS[1::2]])
+    _finish(frame, ax, "lead over the best other (points)")
+
+
+def _finish(frame: pd.DataFrame, ax: Axes, label: str) -> None:
+    ticks = curves(frame, frame["objective"].iloc[0]).index.unique("parameters")[::2]
+    ax.set(xscale="log", xlabel="parameters", ylabel=label)
+    ax.set_xticks(ticks, [f"{budget:,}" for budget in ticks])
     ax.minorticks_off()
     ax.legend(fontsize="small")
 
