@@ -15,10 +15,8 @@ from dataclasses import replace
 from mpodis.circuit.ansatz import Ansatz
 from mpodis.circuit.sides import CircuitLike, both_ansatze, sides_of_depth
 from mpodis.conventions import Legs
-from mpodis.environments.folded import folded_problem
-from mpodis.environments.protocol import Engine, EngineOptions, Estimate, ProblemSize, check_sides
-from mpodis.environments.registry import ENGINES, engine_named
-from mpodis.environments.routed import routed_problem
+from mpodis.environments.protocol import EngineOptions, Estimate, ProblemSize, check_sides
+from mpodis.environments.registry import ENGINES, as_built, engine_named
 from mpodis.fit import full_bonds
 from mpodis.mpo import Operator, as_mpo
 from mpodis.sites import bond_dimensions, legs_of, site_tensors
@@ -134,7 +132,7 @@ def choose(
     problem = ProblemSize(tuple(legs), left, right, tuple(target_bonds), core_bonds, complex)
     if engine != "auto":
         kind = engine_named(engine)
-        found = _checked(kind.estimate(_as_built(kind, problem, options), options), options)
+        found = _checked(kind.estimate(as_built(kind, problem, options), options), options)
         if found.refused:
             raise ValueError(f"{found.refused}; engine='auto' takes one that fits")
         return found
@@ -169,15 +167,10 @@ def _estimates(problem: ProblemSize, options: EngineOptions) -> list[Estimate]:
     found: list[Estimate] = []
     for engine in ENGINES.values():
         exact = (e.seconds for e in found if e.exact and not e.refused)
-        built = _as_built(engine, problem, options)
+        built = as_built(engine, problem, options)
         if engine.is_worth_estimating(built, min(exact, default=math.inf)):
             found.append(_checked(engine.estimate(built, options), options))
     return found
-
-
-def _as_built(kind: type[Engine], problem: ProblemSize, options: EngineOptions) -> ProblemSize:
-    """The problem as `build_engine` gives it to an engine class."""
-    return routed_problem(kind, folded_problem(kind, problem, options))
 
 
 def _checked(estimate: Estimate, options: EngineOptions) -> Estimate:

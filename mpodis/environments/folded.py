@@ -14,17 +14,10 @@ import numpy as np
 
 from mpodis.circuit.ansatz import Ansatz
 from mpodis.conventions import Legs
-from mpodis.environments.protocol import (
-    Engine,
-    EngineOptions,
-    Environments,
-    Gradient,
-    ProblemSize,
-    Update,
-)
+from mpodis.environments.protocol import Environments, Gradient, Update
 from mpodis.environments.wrapped import WrappedEnvironments
 
-__all__ = ["FoldedEnvironments", "folded", "folded_problem", "folds"]
+__all__ = ["FoldedEnvironments", "can_fold", "folded"]
 
 
 class FoldedEnvironments(WrappedEnvironments):
@@ -126,21 +119,10 @@ def folded(left: Ansatz, right: Ansatz) -> tuple[Ansatz, Ansatz]:
     )
 
 
-def folds(
-    kind: type[Engine], legs: Legs, left: Ansatz, right: Ansatz, options: EngineOptions
-) -> bool:
-    """Whether an engine class takes the circuit on both sides of the core."""
+def can_fold(legs: Legs, left: Ansatz, right: Ansatz) -> bool:
+    """Whether there is one circuit only, which may stand on either side of an identity core."""
     square = all(i == o for i, o in legs)
-    lone = bool(left.placements) != bool(right.placements)
-    return kind.folds and options.identity_core and square and lone
-
-
-def folded_problem(kind: type[Engine], problem: ProblemSize, options: EngineOptions) -> ProblemSize:
-    """The problem as an engine class gets it."""
-    if not folds(kind, problem.legs, problem.left, problem.right, options):
-        return problem
-    left, right = folded(problem.left, problem.right)
-    return replace(problem, left=left, right=right, core_bonds=(1,) * len(problem.core_bonds))
+    return square and bool(left.placements) != bool(right.placements)
 
 
 def _is_identity(site: np.ndarray) -> bool:

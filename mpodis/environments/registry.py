@@ -7,10 +7,11 @@ from functools import partial
 from typing import TypeVar
 
 from mpodis.circuit.ansatz import Ansatz
+from mpodis.circuit.routing import routed
 from mpodis.conventions import Legs
 from mpodis.environments.boundary.engine import BoundaryEnvironments
 from mpodis.environments.dense.engine import DenseEnvironments
-from mpodis.environments.folded import FoldedEnvironments, folded, folds
+from mpodis.environments.folded import FoldedEnvironments, can_fold, folded
 from mpodis.environments.network.transverse import TransverseEnvironments
 from mpodis.environments.network.tree import TreeEnvironments
 from mpodis.environments.protocol import (
@@ -18,12 +19,20 @@ from mpodis.environments.protocol import (
     Engine,
     EngineOptions,
     Environments,
+    ProblemSize,
     Target,
     has_dense_operator,
 )
 from mpodis.environments.routed import RoutedEnvironments
 
-__all__ = ["ENGINES", "build_engine", "dense_engine", "engine_named", "register_engine"]
+__all__ = [
+    "ENGINES",
+    "as_built",
+    "build_engine",
+    "dense_engine",
+    "engine_named",
+    "register_engine",
+]
 
 E = TypeVar("E", bound=Engine)
 
@@ -88,7 +97,7 @@ def build_engine(
     SWAPs.
     """
     kind = engine_named(engine)
-    if folds(kind, legs, left, right, options):
+    if kind.folds and options.identity_core and can_fold(legs, left, right):
         plain = replace(options, identity_core=False)
         whole = partial(build_engine, engine, target, legs, left, right, options=plain)
         halves = build_engine(engine, target, legs, *folded(left, right), options=plain)
@@ -96,6 +105,18 @@ def build_engine(
     if kind.any_wires or (left.is_local and right.is_local):
         return kind.build(target, legs, left, right, options)
     return RoutedEnvironments.around(kind, target, legs, left, right, options)
+
+
+def as_built(kind: type[Engine], problem: ProblemSize, options: EngineOptions) -> ProblemSize:
+    """The problem as `build_engine` gives it to an engine class, for its estimate."""
+    left, right = problem.left, problem.right
+    if kind.folds and options.identity_core and can_fold(problem.legs, left, right):
+        left, right = folded(left, right)
+        bonds = (1,) * len(problem.core_bonds)
+        problem = replace(problem, left=left, right=right, core_bonds=bonds)
+    if kind.any_wires or (left.is_local and right.is_local):
+        return problem
+    return replace(problem, left=routed(left).ansatz, right=routed(right).ansatz)
 
 
 def dense_engine(

@@ -17,14 +17,13 @@ from mpodis.environments.protocol import (
     EngineOptions,
     Environments,
     Gradient,
-    ProblemSize,
     Target,
     Update,
     has_dense_operator,
 )
 from mpodis.environments.wrapped import WrappedEnvironments
 
-__all__ = ["RoutedEnvironments", "routed_problem"]
+__all__ = ["RoutedEnvironments"]
 
 log = logging.getLogger(__name__)
 
@@ -127,11 +126,3 @@ class RoutedEnvironments(WrappedEnvironments, DenseOperatorEnvironments):  # typ
             self._routes[side].original(getattr(gradient, side)) for side in ("left", "right")
         )
         return replace(gradient, left=left, right=right)
-
-
-def routed_problem(engine: type[Engine], problem: ProblemSize) -> ProblemSize:
-    """The problem as an engine class gets it: with SWAPs, unless it keeps gates on any wires."""
-    if engine.any_wires:
-        return problem
-    left, right = routed(problem.left).ansatz, routed(problem.right).ansatz
-    return replace(problem, left=left, right=right)

@@ -16,11 +16,9 @@ import numpy as np
 
 from mpodis.circuit import Ansatz
 from mpodis.conventions import Legs
-from mpodis.environments.folded import folded_problem
 from mpodis.environments.overlap import LossEstimate, estimate_loss
 from mpodis.environments.protocol import EngineOptions, Environments, Gradient, ProblemSize
-from mpodis.environments.registry import ENGINES, build_engine
-from mpodis.environments.routed import routed_problem
+from mpodis.environments.registry import ENGINES, as_built, build_engine
 from mpodis.optimise.descend import Budget, Descent
 from mpodis.optimise.metric import CircuitMetric
 from mpodis.optimise.state import State
@@ -151,7 +149,7 @@ class CircuitTask:
     def _problem(self, engine: str, options: EngineOptions) -> ProblemSize:
         """The problem as an engine of this name sees it."""
         kind = ENGINES[engine]
-        return routed_problem(kind, folded_problem(kind, self._size, options))
+        return as_built(kind, self._size, options)
 
     def seconds(self, engine: Environments) -> float:
         """About how long a gradient takes."""
