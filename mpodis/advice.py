@@ -25,8 +25,7 @@ from mpodis.objectives import Activations, Objective, Overlap
 from mpodis.optimise.problem import Problem
 from mpodis.optimise.result import Disentangled
 from mpodis.sites import bond_dimensions, mpo_from_tensors, mpo_to_dense, tensors_to_dense
-from mpodis.structured.low_rank import rank_for
-from mpodis.structured.truncated_mpo import bond_for, mpo_parameters
+from mpodis.structured.approximation import bond_for, mpo_parameters, rank_for
 
 if TYPE_CHECKING:
     from mpodis.optimise.search import Search

@@ -9,14 +9,20 @@ from mpodis.structured.achievable_loss import (
     activation_loss_bound,
     full_width_gates,
 )
-from mpodis.structured.approximation import Approximation, zero_matrix
+from mpodis.structured.approximation import (
+    Approximation,
+    bond_for,
+    mpo_parameters,
+    rank_for,
+    zero_matrix,
+)
 from mpodis.structured.basis import HeadRotation, absorb_mean_into_bias, head_rotation, pca_basis
-from mpodis.structured.low_rank import low_rank, rank_for
+from mpodis.structured.low_rank import low_rank
 from mpodis.structured.monarch import MonarchSize, best_monarch, monarch, monarch_sizes
 from mpodis.structured.neuron_order import improve_permutation, neuron_order
 from mpodis.structured.reordering import FoundOrder, Reordering
 from mpodis.structured.site_order import site_order
-from mpodis.structured.truncated_mpo import bond_for, mpo_parameters, truncated_mpo
+from mpodis.structured.truncated_mpo import truncated_mpo
 
 __all__ = [
     "Approximation",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from mpodis.arrays import rescaled
@@ -11,7 +9,7 @@ from mpodis.fit import embed_metric, metric_root
 from mpodis.mpo import check_matrix
 from mpodis.structured.approximation import Approximation
 
-__all__ = ["low_rank", "rank_for"]
+__all__ = ["low_rank"]
 
 
 def low_rank(
@@ -61,20 +59,3 @@ def low_rank(
         covariance=covariance,
         exponent=exponent,
     )
-
-
-def rank_for(parameters: int, shape: tuple[int, int], *, below: bool = False) -> int:
-    """The lowest rank whose two factors have at least so many parameters.
-
-    With `below` the highest rank with at most so many, and a ValueError where there is none.
-
-    >>> rank_for(129, (64, 64)), rank_for(129, (64, 64), below=True)
-    (2, 1)
-    """
-    if not below:
-        return min(max(1, math.ceil(parameters / sum(shape))), *shape)
-    if parameters < sum(shape):
-        raise ValueError(
-            f"{parameters} parameters are too few for rank 1, which takes {sum(shape)}"
-        )
-    return min(parameters // sum(shape), *shape)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -10,9 +9,9 @@ import numpy as np
 
 from mpodis.arrays import rescaled, times_power_of_two
 from mpodis.circuit.ansatz import Ansatz
-from mpodis.conventions import Legs, check_legs, padded_shape, to_numpy, wires
+from mpodis.conventions import padded_shape, to_numpy, wires
 from mpodis.environments import DenseEnvironments
-from mpodis.fit import fit_core, full_bonds, mask_padding
+from mpodis.fit import fit_core, mask_padding
 from mpodis.measures import count_parameters
 from mpodis.mpo import Operator, as_compressed
 from mpodis.objectives import ActivationsLoss
@@ -31,7 +30,7 @@ from mpodis.structured.approximation import Approximation
 if TYPE_CHECKING:
     from quimb.tensor import MatrixProductOperator
 
-__all__ = ["bond_for", "mpo_parameters", "truncated_mpo"]
+__all__ = ["truncated_mpo"]
 
 ITERATIONS = 1000
 """The most L-BFGS iterations of a core under a sensitivity."""
@@ -96,33 +95,6 @@ def truncated_mpo(
         covariance=covariance,
         exponent=exponent,
     )
-
-
-def bond_for(parameters: int, legs: Sequence[Sequence[int]], *, below: bool = False) -> int:
-    """The lowest bond dimension whose MPO on these legs has at least so many parameters.
-
-    It is never larger than an MPO on these legs can use. With `below` the highest with at most so
-    many, and a ValueError where there is none.
-
-    >>> bond_for(40, ((2, 2),) * 3), bond_for(40, ((2, 2),) * 3, below=True)
-    (3, 2)
-    """
-    checked, bond = check_legs(legs), 1
-    largest = max(full_bonds(checked, math.prod(padded_shape(checked))), default=1)
-    if below and parameters < mpo_parameters(checked, 1):
-        raise ValueError(
-            f"{parameters} parameters are too few for bond dimension 1, which takes "
-            f"{mpo_parameters(checked, 1)}"
-        )
-    while bond < largest and mpo_parameters(checked, bond) < parameters:
-        bond += 1
-    return bond - 1 if below and mpo_parameters(checked, bond) > parameters else bond
-
-
-def mpo_parameters(legs: Legs, max_bond: int) -> int:
-    """Numbers stored in an MPO on these legs, its bonds no larger than they can be used."""
-    bonds = [1, *full_bonds(legs, max_bond), 1]
-    return sum(a * i * o * b for a, (i, o), b in zip(bonds, legs, bonds[1:], strict=False))
 
 
 def _fitted_to_sensitivity(
