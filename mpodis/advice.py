@@ -12,19 +12,18 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mpodis.conventions import crop
-from mpodis.fit import fit_core, inner, metric_root, weighted_loss
-from mpodis.measures import overlap, tensors_overlap
-from mpodis.mpo import truncate
+from mpodis.fit import embed_metric, fit_tensors, inner, metric_root, weighted_loss
+from mpodis.measures import tensors_overlap
+from mpodis.mpo import truncate_tensors
 from mpodis.objectives import Activations, Objective, Overlap
 from mpodis.optimise.problem import Problem
 from mpodis.optimise.result import Disentangled
-from mpodis.sites import bond_dimensions, mpo_from_tensors, mpo_to_dense, tensors_to_dense
+from mpodis.sites import bond_dimensions, tensors_to_dense
 from mpodis.structured.approximation import bond_for, mpo_parameters, rank_for
 
 if TYPE_CHECKING:
@@ -251,40 +250,34 @@ def _optimised(
 # --- alternatives of at most as many parameters
 
 
-@dataclass(frozen=True, eq=False)
-class _Measure:
-    """The layer, and by which error it was approximated: |C (M - A) S| / |C M S|."""
+def _low_rank_error(problem: Problem, rank: int, *, weighted: bool) -> float:
+    """The lowest error of a matrix of a rank (Eckart and Young); see `_mpo_error`."""
+    matrix = crop(tensors_to_dense(problem.unit), problem.shape)
+    if weighted and problem.sensitivity is not None:
+        matrix = matrix @ metric_root(problem.sensitivity)
+    if weighted and problem.covariance is not None:
+        gram = matrix.conj().T @ (problem.covariance @ matrix)
+        weights = np.linalg.eigvalsh(gram).clip(min=0)
+    else:
+        weights = np.linalg.svd(matrix, compute_uv=False)[::-1] ** 2
+    return math.sqrt(weights[: max(0, len(weights) - rank)].sum() / weights.sum())
 
-    problem: Problem
-    covariance: np.ndarray | None
-    sensitivity: np.ndarray | None
 
-    def low_rank(self, rank: int) -> float:
-        """The lowest error of a matrix of a rank (Eckart and Young)."""
-        problem = self.problem
-        matrix = crop(tensors_to_dense(problem.unit), problem.shape)
-        if self.sensitivity is not None:
-            matrix = matrix @ metric_root(self.sensitivity)
-        if self.covariance is None:
-            weights = np.linalg.svd(matrix, compute_uv=False)[::-1] ** 2
-        else:
-            gram = matrix.conj().T @ (self.covariance @ matrix)
-            weights = np.linalg.eigvalsh(gram).clip(min=0)
-        return math.sqrt(weights[: max(0, len(weights) - rank)].sum() / weights.sum())
+def _mpo_error(problem: Problem, bond: int, *, weighted: bool) -> float:
+    """Error of an MPO of a bond dimension without circuits, fitted under the covariance.
 
-    def mpo(self, bond: int) -> float:
-        """Error of an MPO of a bond dimension without circuits, fitted under the covariance."""
-        problem = self.problem
-        target = mpo_from_tensors(problem.unit)
-        core = truncate(target, max_bond=bond).mpo
-        if problem.size <= FITTED:
-            core = fit_core(
-                target, max_bond=bond, metric=self.covariance, init=core, max_sweeps=FIT_SWEEPS
-            )
-        if self.covariance is None:
-            return math.sqrt(max(0.0, 1.0 - overlap(target, core) ** 2))
-        a, b = (crop(mpo_to_dense(x), problem.shape) for x in (target, core))
-        return math.sqrt(max(0.0, weighted_loss(a, b, self.covariance, self.sensitivity)))
+    The error is |C (M - A) S| / |C M S| if it is weighted, else |M - A| / |M|.
+    """
+    covariance = problem.covariance if weighted else None
+    core, _ = truncate_tensors(problem.unit, max_bond=bond)
+    if problem.size <= FITTED:
+        dense = tensors_to_dense(problem.unit)
+        metric = None if covariance is None else embed_metric(covariance, len(dense))
+        core = fit_tensors(dense, core, max_bond=bond, metric=metric, max_sweeps=FIT_SWEEPS)
+    if covariance is None:
+        return math.sqrt(max(0.0, 1.0 - tensors_overlap(problem.unit, core) ** 2))
+    a, b = (crop(tensors_to_dense(x), problem.shape) for x in (problem.unit, core))
+    return math.sqrt(max(0.0, weighted_loss(a, b, covariance, problem.sensitivity)))
 
 
 def _of_alternatives(problem: Problem, objective: Objective, found: Disentangled) -> str:
@@ -298,11 +291,6 @@ def _of_alternatives(problem: Problem, objective: Objective, found: Disentangled
     if error < SMALL:
         return ""
     weighted = isinstance(objective, Activations)
-    measure = _Measure(
-        problem,
-        problem.covariance if weighted else None,
-        problem.sensitivity if weighted else None,
-    )
     parameters = sum(found.factorization.parameter_counts().values())
     if parameters >= math.prod(problem.shape):
         return (
@@ -313,14 +301,16 @@ def _of_alternatives(problem: Problem, objective: Objective, found: Disentangled
     if parameters >= sum(problem.shape):
         rank = rank_for(parameters, problem.shape, below=True)
         low = f"a matrix of rank {rank} ({rank * sum(problem.shape):,} parameters)"
-        others.append((measure.low_rank(rank), low, "mpodis.low_rank"))
-    if parameters >= mpo_parameters(problem.legs, 1) and _can_fit_mpo(problem, objective):
+        others.append((_low_rank_error(problem, rank, weighted=weighted), low, "mpodis.low_rank"))
+    can_fit = isinstance(objective, Overlap) or problem.size <= FITTED
+    if can_fit and parameters >= mpo_parameters(problem.legs, 1):
         bond = bond_for(parameters, problem.legs, below=True)
         # at its own bond dimension the MPO is the operator that was given
         if bond < max(bond_dimensions(problem.unit), default=1):
             count = mpo_parameters(problem.legs, bond)
             plain = f"an MPO of bond dimension {bond} without circuits ({count:,})"
-            others.append((measure.mpo(bond), plain, "mpodis.truncated_mpo"))
+            error_of_mpo = _mpo_error(problem, bond, weighted=weighted)
+            others.append((error_of_mpo, plain, "mpodis.truncated_mpo"))
     better = [(e, name, by) for e, name, by in others if e <= CLEARLY * error]
     if not better:
         return ""
@@ -330,10 +320,6 @@ def _of_alternatives(problem: Problem, objective: Objective, found: Disentangled
         f"of {what} is {least:.3f}, that of the circuits {error:.3f}. As a smaller layer, use "
         f"{by} instead; for circuits, {_what_helps(objective, found, least)}."
     )
-
-
-def _can_fit_mpo(problem: Problem, objective: Objective) -> bool:
-    return isinstance(objective, Overlap) or problem.size <= FITTED
 
 
 def _what_helps(objective: Objective, found: Disentangled, error: float) -> str:

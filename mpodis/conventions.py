@@ -62,14 +62,9 @@ def qubit_legs(inputs: int, outputs: int, *, align: str = "centre") -> Legs:
     """
     if inputs < 1 or outputs < 1:
         raise ValueError(f"a matrix of shape ({inputs}, {outputs}) is empty; give at least 1 x 1")
-    p, q = _bits(inputs), _bits(outputs)
+    p, q = ((dimension - 1).bit_length() for dimension in (inputs, outputs))
     n = max(p, q, 1)
     return tuple(zip(_spread(p, n, align), _spread(q, n, align), strict=True))
-
-
-def _bits(dimension: int) -> int:
-    """Qubits that a dimension takes."""
-    return (dimension - 1).bit_length()
 
 
 def _spread(bits: int, n: int, align: str) -> list[int]:

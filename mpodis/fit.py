@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -69,6 +69,7 @@ __all__ = [
     "core_gradient",
     "embed_metric",
     "fit_core",
+    "fit_tensors",
     "full_bonds",
     "inner",
     "mask_padding",
@@ -171,6 +172,39 @@ def fit_core(
             f"init has bond dimensions {bond_dimensions(tensors)}, above max_bond={max_bond}; "
             "`truncate` it first"
         )
+    with bar(total=max_sweeps, desc="ALS", enabled=progbar) as shown:
+        tensors = fit_tensors(
+            dense,
+            tensors,
+            max_bond=max_bond,
+            metric=metric,
+            max_sweeps=max_sweeps,
+            tol=tol,
+            deadline=deadline,
+            report=lambda distance: shown.update(distance=distance),
+        )
+    if "complex" in get_dtype_name(tensors[0]):
+        dtype = COMPLEX.get(dtype, dtype)
+    tensors = spread_power_of_two([astype(site, dtype) for site in tensors], exponent)
+    return mpo_from_tensors(tensors)
+
+
+def fit_tensors(
+    dense: Array,
+    tensors: Sequence[Array],
+    *,
+    max_bond: int,
+    metric: Array | None = None,
+    max_sweeps: int = 200,
+    tol: float = 1e-12,
+    deadline: Deadline | None = None,
+    report: Callable[[float], object] | None = None,
+) -> list[Array]:
+    """`fit_core` from an initial guess: site tensors nearest to a matrix (rows, columns), by ALS.
+
+    The metric is one that `embed_metric` gives; `report` gets the squared distance of every sweep.
+    """
+    deadline = Deadline() if deadline is None else deadline
     *tensors, dense = promoted([*pad_bonds(tensors, max_bond), dense])
     whole = inner(dense, dense, metric)
 
@@ -179,21 +213,18 @@ def fit_core(
         return inner(off, off, metric) / whole
 
     best = distance(tensors)
-    with bar(total=max_sweeps, desc="ALS", enabled=progbar) as shown:
-        for _ in range(max_sweeps):
-            if deadline.has_passed:
-                break
-            swept = als_sweep(dense, tensors, metric=metric, deadline=deadline)
-            loss, before = distance(swept), best
-            if loss < best:
-                tensors, best = swept, loss
-            shown.update(distance=best)
-            if before - loss < tol:
-                break
-    if "complex" in get_dtype_name(dense):
-        dtype = COMPLEX.get(dtype, dtype)
-    tensors = spread_power_of_two([astype(site, dtype) for site in tensors], exponent)
-    return mpo_from_tensors(tensors)
+    for _ in range(max_sweeps):
+        if deadline.has_passed:
+            break
+        swept = als_sweep(dense, tensors, metric=metric, deadline=deadline)
+        loss, before = distance(swept), best
+        if loss < best:
+            tensors, best = swept, loss
+        if report is not None:
+            report(best)
+        if before - loss < tol:
+            break
+    return tensors
 
 
 def weighted_loss(
@@ -276,12 +307,11 @@ def mask_padding(sensitivity: np.ndarray | None, outputs: int, legs: Legs) -> np
 def full_bonds(legs: Legs, max_bond: int) -> list[int]:
     """Bond dimensions up to `max_bond` that an operator on these legs can use."""
     sizes = [i * o for i, o in legs]
-
-    def reached(sizes: Sequence[int]) -> list[int]:
-        return list(itertools.accumulate(sizes, lambda a, b: min(max_bond, a * b)))
-
-    left, right = reached(sizes), reached(sizes[::-1])[::-1]
-    return [min(max_bond, a, b) for a, b in zip(left[:-1], right[1:], strict=True)]
+    left, right = (  # what the sites up to a bond, and those behind it, have room for
+        list(itertools.accumulate(one, lambda a, b: min(max_bond, a * b)))
+        for one in (sizes, sizes[::-1])
+    )
+    return [min(max_bond, a, b) for a, b in zip(left[:-1], right[-2::-1], strict=True)]
 
 
 def pad_bonds(tensors: Sequence[Array], max_bond: int) -> list[Array]:

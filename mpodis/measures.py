@@ -119,10 +119,10 @@ def bond_spectra(operator: Operator) -> tuple[np.ndarray, ...]:
     ValueError
         If the operator is zero everywhere.
     """
-    return _spectra(site_tensors(as_mpo(operator)))
+    return tensor_spectra(site_tensors(as_mpo(operator)))
 
 
-def _spectra(tensors: Sequence[Array]) -> tuple[np.ndarray, ...]:
+def tensor_spectra(tensors: Sequence[Array]) -> tuple[np.ndarray, ...]:
     """`bond_spectra` of site tensors."""
     tensors, log_size = left_canonical(tensors)
     if log_size == -math.inf:
@@ -213,7 +213,7 @@ def entanglement(operator: Operator) -> Entanglement:
     0.0
     """
     tensors = site_tensors(as_mpo(operator))
-    return Entanglement(_spectra(tensors), bond_dimensions(tensors))
+    return Entanglement(tensor_spectra(tensors), bond_dimensions(tensors))
 
 
 def max_average_entropy(bonds: Sequence[int]) -> float:

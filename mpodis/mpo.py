@@ -297,7 +297,21 @@ def truncate(
         If the MPO is zero everywhere, or a parameter is out of range.
     """
     given = as_compressed(operator)
-    tensors, log_norm = left_canonical(site_tensors(given.mpo))
+    tensors, error = truncate_tensors(
+        site_tensors(given.mpo), max_bond=max_bond, cutoff=cutoff, rel_error=rel_error
+    )
+    return Compressed(mpo_from_tensors(tensors), given.shape, error)
+
+
+def truncate_tensors(
+    tensors: Sequence[Array],
+    *,
+    max_bond: int | None = None,
+    cutoff: float | None = None,
+    rel_error: float | None = None,
+) -> tuple[list[Array], float]:
+    """`truncate` of an operator given by its site tensors: theirs, and the relative error."""
+    tensors, log_norm = left_canonical(tensors)
     if log_norm == -math.inf:
         raise ValueError("the MPO is zero everywhere; nothing to truncate")
     cut = _Cut(max_bond, cutoff, rel_error)
@@ -309,8 +323,7 @@ def truncate(
         discarded += lost
         tensors[i] = vh[:keep].reshape(keep, *legs, right)
         tensors[i - 1] = do("tensordot", tensors[i - 1], u[:, :keep] * s[:keep], axes=1)
-    tensors = spread_norm(tensors, log_norm)
-    return Compressed(mpo_from_tensors(tensors), given.shape, math.sqrt(discarded))
+    return spread_norm(tensors, log_norm), math.sqrt(discarded)
 
 
 def canonical_form(operator: Operator, *, centre: int = 0) -> MatrixProductOperator:

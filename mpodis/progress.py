@@ -48,7 +48,7 @@ class Deadline:
 
     @property
     def has_passed(self) -> bool:
-        return self.fraction() >= 1.0
+        return self._seconds is not None and time.monotonic() - self._began >= self._seconds
 
     def fraction(self) -> float:
         """The fraction of the time that has gone by; 0 without a limit."""

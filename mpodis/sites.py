@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "bond_dimensions",
-    "contract_tensors",
     "direct_sum",
     "identity_tensors",
     "is_mpo",
@@ -186,15 +185,10 @@ def tensors_to_dense(tensors: Sequence[Array]) -> Array:
             f"the dense matrix of this MPO has {rows} x {columns} entries; "
             "use the measures that work on MPOs instead"
         )
-    return fuse(contract_tensors(tensors), legs)
-
-
-def contract_tensors(tensors: Sequence[Array]) -> Array:
-    """Tensor with one fused (input, output) index per site, see `conventions.split`."""
-    result = tensors[0].reshape(-1, tensors[0].shape[-1])
+    result = tensors[0].reshape(-1, tensors[0].shape[-1])  # (sites so far, bond)
     for tensor in tensors[1:]:
         result = (result @ tensor.reshape(tensor.shape[0], -1)).reshape(-1, tensor.shape[-1])
-    return result.reshape([i * o for i, o in legs_of(tensors)])
+    return fuse(result, legs)
 
 
 def left_canonical(

@@ -15,16 +15,16 @@ from mpodis.environments.overlap import estimate_form
 from mpodis.environments.protocol import Environments, core_norm, has_dense_operator
 from mpodis.factorization import dense_overlap, sandwich
 from mpodis.measures import (
-    bond_spectra,
     entropy,
     singular_values,
     spectral_bound,
     tensor_entropies,
+    tensor_spectra,
 )
 from mpodis.objectives import Loss
 from mpodis.optimise.problem import Problem
 from mpodis.optimise.state import State
-from mpodis.sites import mpo_from_tensors, tensors_to_dense
+from mpodis.sites import tensors_to_dense
 
 __all__ = ["Recorder"]
 
@@ -132,12 +132,12 @@ class Recorder:
             found = estimate_form(problem.unit, problem.legs, sides, factors, max_bond=max_bond)
             size = core_norm(core)
             overlap, overlap_error = found.value / size, found.error / size
-            pulled = bond_spectra(mpo_from_tensors(engine.pulled_tensors(SPECTRA_BOND)))
+            pulled = tensor_spectra(engine.pulled_tensors(SPECTRA_BOND))
             after = np.array([entropy(spectrum) for spectrum in pulled])
             if problem.shape == padded_shape(problem.legs):
                 # gates keep norms, so that the distance follows from the overlap
                 error = math.sqrt(max(0.0, 1.0 - 2.0 * overlap * size + size * size))
-        before = bond_spectra(mpo_from_tensors(problem.unit))
+        before = tensor_spectra(problem.unit)
         return {
             "overlap": overlap,
             "overlap_error": overlap_error,

@@ -25,9 +25,9 @@ from mpodis.environments import ENGINES, EngineOptions, build_engine, choose
 from mpodis.environments.arrays import SMALL_BOND, single_threaded
 from mpodis.environments.protocol import Environments
 from mpodis.factorization import Factorization
-from mpodis.fit import fit_core, pad_bonds
+from mpodis.fit import fit_tensors, pad_bonds
 from mpodis.gates import random_gate
-from mpodis.mpo import truncate
+from mpodis.mpo import truncate_tensors
 from mpodis.objectives import Loss, Objective
 from mpodis.optimise.descend import Budget, Descent
 from mpodis.optimise.entropic import lower_entropies
@@ -53,7 +53,6 @@ from mpodis.sites import (
     identity_tensors,
     left_canonical,
     mpo_from_tensors,
-    site_tensors,
     spread_norm,
     tensors_to_dense,
 )
@@ -533,13 +532,14 @@ def first_core(problem: Problem, options: SearchOptions) -> list:
     """The core for trivial circuits: the truncated operator, its ALS fit, or the identity."""
     if options.core == "identity":
         return identity_tensors(problem.legs)
-    mpo = mpo_from_tensors(problem.unit)
-    core = truncate(mpo, max_bond=options.max_bond).mpo
-    if options.core == "update" and problem.size <= FITTED:
+    core, _ = truncate_tensors(problem.unit, max_bond=options.max_bond)
+    if options.core != "update":
+        return core
+    if problem.size <= FITTED:
         limit = None if options.max_seconds is None else FIT_SHARE * options.max_seconds
-        core = fit_core(mpo, max_bond=options.max_bond, init=core, max_seconds=limit)
-    tensors = site_tensors(core)
-    return pad_bonds(tensors, options.max_bond) if options.core == "update" else tensors
+        dense, deadline = tensors_to_dense(problem.unit), Deadline(limit)
+        core = fit_tensors(dense, core, max_bond=options.max_bond, deadline=deadline)
+    return pad_bonds(core, options.max_bond)
 
 
 def place_initial_guess(
