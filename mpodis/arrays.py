@@ -23,10 +23,8 @@ __all__ = [
     "as_array",
     "as_numpy",
     "check_finite",
-    "is_safe_norm",
     "is_tensor",
     "norm_parts",
-    "plain_norm",
     "rescaled",
     "rounding_of",
     "size_exponent",
@@ -185,7 +183,8 @@ def size_exponent(array: Array) -> int:
     if not math.prod(array.shape):
         return 0
     # the absolute value of a complex number near the largest one overflows
-    parts = (do("real", array), do("imag", array)) if _is_complex(array) else (array,)
+    is_complex = "complex" in get_dtype_name(array)
+    parts = (do("real", array), do("imag", array)) if is_complex else (array,)
     largest = max(float(do("max", do("abs", part))) for part in parts)
     return math.frexp(largest)[1]
 
@@ -224,25 +223,14 @@ def times_power_of_two(array: Array, exponent: int) -> Array:
 
 
 def norm_parts(array: Array) -> tuple[float, int]:
-    """(m, k) with the Frobenius norm m 2^k, and m = 0 for zeros; no square overflows."""
-    size = plain_norm(array)
-    if is_safe_norm(size, array):
+    """(m, k) with the Frobenius norm m 2^k, and m = 0 for zeros; no square overflows.
+
+    k is 0 where the norm in the array's own type is far from over- and underflow.
+    """
+    with np.errstate(over="ignore", under="ignore"):
+        size = float(do("linalg.norm", array))
+    limit = 2.0**40 if get_dtype_name(array) in SAFE else 2.0**400
+    if 1 / limit < size < limit:
         return size, 0
     exponent = size_exponent(array)
     return float(do("linalg.norm", times_power_of_two(array, -exponent))), exponent
-
-
-def plain_norm(array: Array) -> float:
-    """The Frobenius norm in the array's own type, infinite where squares overflow."""
-    with np.errstate(over="ignore", under="ignore"):
-        return float(do("linalg.norm", array))
-
-
-def is_safe_norm(size: float, array: Array) -> bool:
-    """Whether a norm that was found in an array's own type is far from over- and underflow."""
-    limit = 2.0**40 if get_dtype_name(array) in SAFE else 2.0**400
-    return 1 / limit < size < limit
-
-
-def _is_complex(array: Array) -> bool:
-    return "complex" in get_dtype_name(array)

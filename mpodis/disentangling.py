@@ -383,7 +383,9 @@ def _run(
             state.seconds += time.perf_counter() - began
         best = _Best()
         for record in search.run(state):
-            shown.update(len(state.records) - shown.done, **_shown(record, search, state, best))
+            if progbar:
+                new = len(state.records) - shown.done
+                shown.update(new, **_shown(record, search, state, best))
             if store is not None and time.monotonic() - saved >= CHECKPOINT_SECONDS:
                 store.save(state)
                 saved = time.monotonic()
@@ -426,7 +428,7 @@ def _shown(record: dict, search: Search, state: State, best: _Best) -> dict[str,
     if len(search.stages) > 1:
         shown |= {"stage": f"{record['stage'] + 1} of {len(search.stages)}"}
         shown |= {"depth": f"{record['depth']}"}
-    count = search.stage_options(search.stages[record["stage"]]).n_init
+    count = search.stage_options[record["stage"]].n_init
     if count > 1 and record["stage"] == state.stage and record["init"] in state.names:
         number = state.names.index(record["init"]) + 1
         shown["initial guess"] = f"{number} of {count}" + (", refined" if state.refining else "")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from autoray import do
 
-from mpodis.arrays import is_safe_norm, plain_norm, rescaled
+from mpodis.arrays import rescaled
 from mpodis.circuit.ansatz import Ansatz, Placement
 from mpodis.circuit.circuit import Circuit, sandwich
 from mpodis.conventions import (
@@ -312,14 +312,10 @@ def _core_tensors(network: TensorNetwork) -> list[Array]:
 
 def dense_overlap(a: Array, b: Array) -> float:
     """Re Tr(A^H B) / (|A| |B|) of dense matrices."""
-    a, b = in_one_backend([a, b])
+    a, b = (rescaled(x)[0] for x in in_one_backend([a, b]))
     if isinstance(a, np.ndarray):
-        sizes = plain_norm(a), plain_norm(b)
-        if not (is_safe_norm(sizes[0], a) and is_safe_norm(sizes[1], b)):
-            a, b = rescaled(a)[0], rescaled(b)[0]
-            sizes = np.linalg.norm(a), np.linalg.norm(b)
-        return float(np.vdot(a, b).real / (sizes[0] * sizes[1]))
-    a, b = promoted([rescaled(a)[0], rescaled(b)[0]])
+        return float(np.vdot(a, b).real / (np.linalg.norm(a) * np.linalg.norm(b)))
+    a, b = promoted([a, b])
     norms = float(do("linalg.norm", a)) * float(do("linalg.norm", b))
     return float(do("real", do("sum", do("conj", a) * b))) / norms
 

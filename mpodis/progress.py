@@ -178,6 +178,9 @@ def _in_notebook() -> bool:
 def bar(*, total: int | None, desc: str, enabled: bool = True, done: int = 0) -> Iterator[Bar]:
     """A `Bar` that closes itself."""
     shown = Bar(total=total, desc=desc, enabled=enabled, done=done)
+    if not enabled:
+        yield shown
+        return
     try:
         yield shown
         shown.finish()

@@ -17,9 +17,7 @@ from autoray import do
 
 from mpodis.arrays import (
     as_array,
-    is_safe_norm,
     norm_parts,
-    plain_norm,
     size_exponent,
     times_power_of_two,
 )
@@ -219,8 +217,8 @@ def left_canonical(
 def _qr(matrix: Array) -> tuple[Array, Array, float, int]:
     """Q, R / 2^k, the norm of R / 2^k, and k, which is 0 unless that norm would not be a number."""
     q, r = do("linalg.qr", matrix)
-    size, exponent = plain_norm(r), 0
-    if not is_safe_norm(size, matrix):
+    size, exponent = norm_parts(r)
+    if exponent or not 0.0 < size < math.inf:
         exponent = size_exponent(matrix)
         q, r = do("linalg.qr", times_power_of_two(matrix, -exponent))
         size = float(do("linalg.norm", r))

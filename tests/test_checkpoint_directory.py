@@ -10,7 +10,7 @@ import mpodis.disentangling as run_module
 from mpodis.disentangling import disentangle, resume
 from mpodis.files import read_json
 from mpodis.mpo import compress
-from mpodis.optimise.search import Search
+from mpodis.optimise import search
 from mpodis.options import SearchOptions
 from reference import random_matrix
 from runs import arrays, assert_same_result, lines
@@ -47,7 +47,7 @@ def test_a_finished_run_is_only_read(tmp_path, monkeypatch):
     x = random_matrix((20, 8), seed=2)
     given = {**OPTIONS, "run_dir": tmp_path, "inputs": x, "objective": "activations"}
     first = disentangle(operator(8, 8), **given)
-    monkeypatch.setattr(Search, "open_stage", None)
+    monkeypatch.setattr(search, "StageRun", None)
     for again in (resume(tmp_path), disentangle(operator(8, 8), **given), resume(str(tmp_path))):
         assert_same_result(again, first)
         assert again.seconds == first.seconds

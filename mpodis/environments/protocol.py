@@ -35,7 +35,6 @@ __all__ = [
     "Target",
     "Update",
     "accept_core",
-    "check_local",
     "check_sides",
     "core_norm",
     "has_dense_operator",
@@ -388,18 +387,16 @@ def core_norm(core: Sequence[np.ndarray]) -> float:
     return math.exp(left_canonical(core)[1])
 
 
-def check_sides(legs: Legs, left: Ansatz, right: Ansatz) -> None:
-    """Raise a ValueError unless each ansatz has as many wires as its side of the operator."""
+def check_sides(legs: Legs, left: Ansatz, right: Ansatz, *, local: bool = False) -> None:
+    """Raise a ValueError unless each ansatz has as many wires as its side of the operator.
+
+    With `local` every gate must act on neighbouring wires in ascending order, too.
+    """
     for side, ansatz in (("left", left), ("right", right)):
         n = len(wires(legs, side))
         if ansatz.n != n:
             raise ValueError(f"the {side} ansatz has {ansatz.n} wires, the operator {n}")
-
-
-def check_local(left: Ansatz, right: Ansatz) -> None:
-    """Raise a ValueError where a gate acts on wires that are not neighbours in ascending order."""
-    for side, ansatz in (("left", left), ("right", right)):
-        if not ansatz.is_local:
+        if local and not ansatz.is_local:
             raise ValueError(
                 f"the {side} ansatz ({ansatz}) has gates on wires that are not neighbours in "
                 "ascending order, which this engine does not keep; use `build_engine`, or `routed`"

@@ -78,16 +78,13 @@ class Problem:
 
     @cached_property
     def _canonical(self) -> tuple[list, float]:
-        return left_canonical(self.tensors)
-
-    @cached_property
-    def _unit(self) -> list:
-        return spread_norm(self._canonical[0], 0.0)
+        tensors, log_norm = left_canonical(self.tensors)
+        return spread_norm(tensors, 0.0), log_norm
 
     @property
     def unit(self) -> list:
         """Site tensors of M / |M|, the norm spread over the sites."""
-        return self._unit
+        return self._canonical[0]
 
     @property
     def log_norm(self) -> float:

@@ -102,6 +102,10 @@ class Search:
     loss : Loss
     stages : list of Stage
         One, unless the circuits grow.
+    stage_options : list of SearchOptions
+        Of every stage.
+    total : int
+        The most records that the search can make: sweeps, and one for every initial guess.
     interrupted : callable
         Whether Ctrl-C was pressed; the wait for an executor asks it. Between records it is up to
         the caller to stop.
@@ -154,6 +158,12 @@ class Search:
         self.stages = [self._whole]
         if init in ("auto", "grown"):
             self.stages = plan(problem.left, problem.right, whole_first=init == "auto")
+        self.stage_options = [self._options_of(stage) for stage in self.stages]
+        self._records = [  # of each stage
+            1 + one.max_sweeps + (one.n_init - 1) * (1 + min(one.init_sweeps, one.max_sweeps))
+            for one in self.stage_options
+        ]
+        self.total = sum(self._records)
         self._recorder = Recorder(problem)
         self._run: StageRun | None = None
         self.interrupted: Callable[[], bool] = lambda: False
@@ -213,7 +223,7 @@ class Search:
             )
         return engine
 
-    def stage_options(self, stage: Stage) -> SearchOptions:
+    def _options_of(self, stage: Stage) -> SearchOptions:
         """The options of one stage."""
         options = self.options
         if len(self.stages) == 1:
@@ -231,22 +241,11 @@ class Search:
         return replace(options, **changed)
 
     @property
-    def total(self) -> int:
-        """The most records that the search can make: sweeps, and one for every initial guess."""
-        return sum(self._records(stage) for stage in self.stages)
-
-    def _records(self, stage: Stage) -> int:
-        one = self.stage_options(stage)
-        explored = min(one.init_sweeps, one.max_sweeps)
-        return 1 + one.max_sweeps + (one.n_init - 1) * (1 + explored)
-
-    @property
     def sweeps(self) -> float:
         """The most sweeps, those of shallower circuits counted by their share of the gates."""
         gates = _gates(self._whole)
         shares = [_gates(stage) / gates if gates else 1.0 for stage in self.stages]
-        counts = (self._records(stage) for stage in self.stages)
-        return sum(share * count for share, count in zip(shares, counts, strict=True))
+        return sum(share * count for share, count in zip(shares, self._records, strict=True))
 
     @cached_property
     def _reserve(self) -> float:
@@ -273,7 +272,7 @@ class Search:
     def reopen_if_limits_allow(self, state: State) -> None:
         """Let a search that had ended at a limit go on, if the limit is a larger one now."""
         if state.ended in ("max_sweeps", "max_seconds"):
-            limit = self.budget(self.stage_options(self.stages[state.stage])).limit(state)
+            limit = self.budget(self.stage_options[state.stage]).limit(state)
             if limit != state.ended:  # time is left again, perhaps without a sweep of this stage
                 state.ended, state.status = "", limit
                 state.refining = True
@@ -284,25 +283,20 @@ class Search:
         The state may be stored after any record; `state.ended` says at the end why it ended.
         """
         while not state.ended:
-            run = self.open_stage(self.stages[state.stage], state)
+            began = time.perf_counter()
+            self._run = run = StageRun(self, state.stage)
+            state.seconds += time.perf_counter() - began
+            if state.point is not None:
+                run.return_to(state)
             yield from run.run(state)
             enough = state.status == "max_seconds"
             enough |= state.status == "exact" and not self.stages[state.stage].prepares
             if enough or state.stage + 1 == len(self.stages):
                 state.ended = state.status
                 return
-            n_init = self.stage_options(self.stages[state.stage + 1]).n_init
+            n_init = self.stage_options[state.stage + 1].n_init
             loss = self.loss.value(run.engine)
             begin_next(self.stages, state, loss, n_init=n_init, seed=self.options.seed)
-
-    def open_stage(self, stage: Stage, state: State) -> StageRun:
-        """A stage with its engine, which stands where the state does."""
-        began = time.perf_counter()
-        self._run = StageRun(self, stage)
-        state.seconds += time.perf_counter() - began
-        if state.point is not None:
-            self._run.return_to(state)
-        return self._run
 
     def engine(self, stage: Stage) -> Environments:
         """A new engine for the circuits of a stage."""
@@ -342,9 +336,8 @@ class Search:
             if state.plan is not None:
                 engine.plan = state.plan
         if not engine.exact:
-            engine.set_max_bond(
-                TruncationMonitor(self.problem, self.options.environment_bond).bond(state)
-            )
+            monitor = TruncationMonitor(self.problem, self.options.environment_bond)
+            engine.set_max_bond(monitor.bond(state))
         bond = engine.max_bond
         with single_threaded(bond is not None and bond <= SMALL_BOND):
             return self._measured(engine, point, state, name, status)
@@ -379,9 +372,10 @@ class Search:
 class StageRun:
     """A stage of a search with its engine and what updates it."""
 
-    def __init__(self, search: Search, stage: Stage) -> None:
-        self.stage, self.engine = stage, search.engine(stage)
-        self._search, self._options = search, search.stage_options(stage)
+    def __init__(self, search: Search, number: int) -> None:
+        self.stage = stage = search.stages[number]
+        self._search, self._options = search, search.stage_options[number]
+        self.engine = search.engine(stage)
         self._problem = replace(search.problem, left=stage.left, right=stage.right)
         self._monitor = None
         if not self.engine.exact:
@@ -473,7 +467,7 @@ class StageRun:
         search, tasks = self._search, []
         for guess in range(self._options.n_init):
             one = replace(state.descent(), guess=guess, initial=state.initial, stage=state.stage)
-            work = (search.problem, search.options, search.objective, self.stage, one)
+            work = (search.problem, search.options, search.objective, one)
             tasks.append(executor.submit(_explored, *work))
         found: State | None = None
         for task in tasks:
@@ -507,7 +501,7 @@ class StageRun:
 
 
 def _explored(
-    problem: Problem, options: SearchOptions, objective: Objective, stage: Stage, state: State
+    problem: Problem, options: SearchOptions, objective: Objective, state: State
 ) -> State:
     """A state whose initial guess was explored; to be run on an executor."""
     in_main = threading.current_thread() is threading.main_thread()
@@ -516,7 +510,7 @@ def _explored(
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     search = Search(problem, options, objective)
     with single_threaded(True):  # the others keep the other processors busy
-        for _ in StageRun(search, stage).explore(state, state.guess + 1):
+        for _ in StageRun(search, state.stage).explore(state, state.guess + 1):
             pass
     return state
 

@@ -37,7 +37,6 @@ from mpodis.environments.protocol import (
     Target,
     Update,
     accept_core,
-    check_local,
     check_sides,
 )
 from mpodis.mpo import compress
@@ -92,8 +91,7 @@ class BoundaryEnvironments(Engine):
         dtype: str = "float64",
         inner: int = 4,
     ) -> None:
-        check_sides(legs, left, right)
-        check_local(left, right)
+        check_sides(legs, left, right, local=True)
         if inner < 1:
             raise ValueError(f"inner={inner} updates nothing; use 1 or more")
         self._backend = Backend(device, dtype)

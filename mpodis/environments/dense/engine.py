@@ -34,6 +34,7 @@ from mpodis.environments.dense.products import (
     PanelProduct,
     TileSweep,
     group_matrices,
+    view,
 )
 from mpodis.environments.protocol import (
     DenseOperatorEnvironments,
@@ -45,7 +46,6 @@ from mpodis.environments.protocol import (
     Target,
     Update,
     accept_core,
-    check_local,
     check_sides,
 )
 from mpodis.fit import als_sweep, core_gradient, full_bonds
@@ -100,8 +100,7 @@ class DenseEnvironments(DenseOperatorEnvironments, Engine):
         device: str | None = None,
         dtype: str = "float64",
     ) -> None:
-        check_sides(legs, left, right)
-        check_local(left, right)
+        check_sides(legs, left, right, local=True)
         if max(padded_shape(legs)) > self.limit:
             remedy = "use engine='boundary', or 'transverse' for shallow circuits"
             raise ValueError(f"{self._refusal(legs)}; {remedy}")
@@ -192,7 +191,7 @@ class DenseEnvironments(DenseOperatorEnvironments, Engine):
                 return self._form
             work = self._workspace()
             if self._is_pulled:
-                matrix, name = work.matrix(self._target.shape), "core"
+                matrix, name = view(work.matrix, self._target.shape), "core"
                 matrices = self._matrices_of_core()
             else:
                 matrix, name = work.target, "dense"
@@ -260,13 +259,12 @@ class DenseEnvironments(DenseOperatorEnvironments, Engine):
                 self._layers[side] = LayeredCircuit(
                     ansatz.placements, ansatz.n, side, is_complex=is_complex
                 )
-            self._layers[side].load(getattr(self, side))
-            found = self._circuits[side] = self._layers[side].to_dense()
+            found = self._circuits[side] = self._layers[side].to_dense(getattr(self, side))
         return found
 
     def fitted_core(self) -> list[np.ndarray]:
         work = self._workspace()
-        matrix = work.matrix(self._target.shape)
+        matrix = view(work.matrix, self._target.shape)
         if not self._is_pulled:
             self._pull(work.target, matrix)
             self._is_pulled = True
@@ -344,7 +342,7 @@ class DenseEnvironments(DenseOperatorEnvironments, Engine):
         """Put Y_1, in which all tiles of a side stand but the first, into the work's matrix."""
         work, to_device, turned = self._workspace(), self._backend.to_device, side == "right"
         part, own = work.sides[side], self._matrices_of_tiles(side)
-        y = work.matrix((2**part.n, 2**part.n))
+        y = view(work.matrix, (2**part.n, 2**part.n))
         self._is_pulled = False
         if target is None:
             source = work.target if turned else work.transposed
@@ -411,6 +409,8 @@ class _Workspace:
     plan : ProductPlan
     target, transposed : arrays
         conj(G), and its transpose, from which the products of the two sides start.
+    matrix : flat array
+        Every sweep works in it.
     sweeps : dict of TileSweep
     """
 
@@ -426,19 +426,15 @@ class _Workspace:
         self.plan = ProductPlan(self.sides, shapes, backend.slab, backend.panel, absorb=tile != 0)
         self.target = backend.to_device(target.conj())
         self.transposed = self.target.T
-        self._matrix = backend.empty(max(target.shape) ** 2)
+        self.matrix = backend.empty(max(target.shape) ** 2)
         self._scratch = [backend.empty(self.plan.scratch) for _ in range(2)]
-        buffers = (self._matrix, backend.empty(self.plan.traced), self._scratch)
-        if self.plan.scratch >= len(self._matrix):  # one panel is all, and is read where it lies
+        buffers = (self.matrix, backend.empty(self.plan.traced), self._scratch)
+        if self.plan.scratch >= len(self.matrix):  # one panel is all, and is read where it lies
             self.transposed = backend.to_device(np.ascontiguousarray(target.T).conj())
         self.sweeps = {
             name: TileSweep(backend, side, *buffers) for name, side in self.sides.items()
         }
         self._products: dict[str | tuple[str, int], PanelProduct] = {}
-
-    def matrix(self, shape: tuple[int, int]) -> Array:
-        """The large buffer as a matrix; every sweep works in it."""
-        return self._matrix[: math.prod(shape)].reshape(shape)
 
     def product(self, name: str) -> PanelProduct:
         """The product that makes Y_1 of a side ("left", "right"), A ("dense") or M' ("core")."""

@@ -74,13 +74,10 @@ class LayeredCircuit:
         bits = [bit for k in range(n) for bit in (k, n + k)]
         self._interleaved = np.arange(4**n).reshape((2,) * (2 * n)).transpose(bits).reshape(-1)
 
-    def load(self, gates: Sequence[np.ndarray]) -> None:
-        """Take over the gates, in the order of the placements."""
+    def to_dense(self, gates: Sequence[np.ndarray]) -> np.ndarray:
+        """Q, (2^n, 2^n), of gates in the order of the placements; `environments` follows it."""
         for pattern in self._patterns:
             pattern.load(gates, self._left)
-
-    def to_dense(self) -> np.ndarray:
-        """Q, (2^n, 2^n)."""
         for a, b, out in self._product:
             a.dot(b, out)  # less overhead than matmul
         product = self._circuit if self._left else self._circuit.conj().T

@@ -38,6 +38,7 @@ __all__ = [
     "PanelProduct",
     "TileSweep",
     "group_matrices",
+    "view",
 ]
 
 Renew: TypeAlias = Callable[[int, np.ndarray], np.ndarray]
@@ -61,8 +62,8 @@ class DenseBackend(Backend):
         super().__init__(device, dtype)
         self.is_torch = device is not None
         self.kind = np.dtype(complex if is_complex else float)
-        self._zero = super().to_device(np.zeros(1, dtype=self.kind))
         self.is_plain = not self.is_torch and dtype == "float64"  # arrays need no conversion
+        self._zero = self.to_device(np.zeros(1, dtype=self.kind))
         self.matmul = _torch_matmul if self.is_torch else np.matmul
         # sum over the last two of four axes; numpy's own `sum` goes through Python
         self.sum_last = _torch_sum if self.is_torch else partial(np.add.reduce, axis=(2, 3))
@@ -136,8 +137,8 @@ class PanelProduct:
         length = row_length(self.panel, width)
         self._views = []
         for k, f in enumerate(factors):
-            x = _view(scratch[k % 2], (f.before, f.columns, f.after * length))
-            y = _view(scratch[1 - k % 2], (f.before, f.rows, f.after * length))
+            x = view(scratch[k % 2], (f.before, f.columns, f.after * length))
+            y = view(scratch[1 - k % 2], (f.before, f.rows, f.after * length))
             self._views.append((x[0], y[0]) if f.before == 1 else (x, y))
         self._products = [backend.product(y) for _, y in self._views]
         self._rows = self._views[0][0].reshape(-1, length)
@@ -321,7 +322,7 @@ class TileSweep:
         here, there = matrix, traced
         for k, (first, n) in enumerate(regions):
             tile = tiles[k]
-            y = _view(here, (2**n, 2**n))
+            y = view(here, (2**n, 2**n))
             trace = _trace_view(y, tile.first - first, tile.width, n)
             if k == len(regions) - 1:
                 self._steps.append(_TileStep(free[k], trace, None, []))
@@ -330,7 +331,7 @@ class TileSweep:
             if regions[k + 1] == regions[k]:
                 z = y
             else:
-                z, here, there = _view(there, (2 ** regions[k + 1][1],) * 2), there, here
+                z, here, there = view(there, (2 ** regions[k + 1][1],) * 2), there, here
             pieces = self._pieces(y, regions[k], z, regions[k + 1], tiles[k + 1], right)
             self._steps.append(_TileStep(free[k], trace, right, pieces))
 
@@ -362,12 +363,12 @@ class TileSweep:
                     for block in blocks
                 ]
                 out = target[i : i + some, :, a * n : (a + few) * n]
-                passed = _view(self._scratch[0], inputs[0].shape)
+                passed = view(self._scratch[0], inputs[0].shape)
                 if lead == trail == 1:
                     summed = passed.reshape(out.shape)
                     parts = [[]]
                 else:
-                    summed = _view(self._scratch[1], out.shape)
+                    summed = view(self._scratch[1], out.shape)
                     split = passed.reshape(-1, trail, lead, n, trail)
                     parts = [[split[:, e, d, :, e] for e in range(trail)] for d in range(lead)]
                 total_view = summed.reshape(-1, n)
@@ -550,7 +551,7 @@ def _trace_view(y: Array, before: int, width: int, n: int) -> Array:
     return y.reshape(a, m, b, a, m, b).diagonal(0, 0, 3).diagonal(0, 1, 3)
 
 
-def _view(flat: Array, shape: Sequence[int]) -> Array:
+def view(flat: Array, shape: Sequence[int]) -> Array:
     """The beginning of a flat array in some shape."""
     return flat[: math.prod(shape)].reshape(shape)
 
