@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -62,6 +61,18 @@ class Problem:
         Second moments of the inputs (padded) and of the loss gradients at the outputs (padded).
     initial : Point or None
         The initial guess, where one is given.
+
+    What follows from these, once and for all:
+
+    legs : tuple of (input, output) dimensions
+    unit : list of arrays
+        Site tensors of M / |M|, the norm spread over the sites.
+    log_norm : float
+        log |M|
+    size : int
+        The larger dimension of the dense operator.
+    is_complex : bool
+        Whether the operator or the gates of a side are complex.
     """
 
     tensors: tuple
@@ -71,36 +82,24 @@ class Problem:
     covariance: np.ndarray | None = None
     sensitivity: np.ndarray | None = None
     initial: Point | None = None
+    legs: Legs = field(init=False)
+    unit: list = field(init=False)
+    log_norm: float = field(init=False)
+    size: int = field(init=False)
+    is_complex: bool = field(init=False)
 
-    @property
-    def legs(self) -> Legs:
-        return legs_of(self.tensors)
-
-    @cached_property
-    def _canonical(self) -> tuple[list, float]:
-        tensors, log_norm = left_canonical(self.tensors)
-        return spread_norm(tensors, 0.0), log_norm
-
-    @property
-    def unit(self) -> list:
-        """Site tensors of M / |M|, the norm spread over the sites."""
-        return self._canonical[0]
-
-    @property
-    def log_norm(self) -> float:
-        """log |M|"""
-        return self._canonical[1]
-
-    @property
-    def is_complex(self) -> bool:
-        """Whether the operator or the gates of a side are complex."""
+    def __post_init__(self) -> None:
+        legs, (tensors, log_norm) = legs_of(self.tensors), left_canonical(self.tensors)
         groups = {self.left.group, self.right.group}
-        return "U" in groups or any(tensor.dtype.kind == "c" for tensor in self.tensors)
-
-    @property
-    def size(self) -> int:
-        """The larger dimension of the dense operator."""
-        return max(padded_shape(self.legs))
+        found = {
+            "legs": legs,
+            "unit": spread_norm(tensors, 0.0),
+            "log_norm": log_norm,
+            "size": max(padded_shape(legs)),
+            "is_complex": "U" in groups or any(x.dtype.kind == "c" for x in self.tensors),
+        }
+        for name, value in found.items():
+            object.__setattr__(self, name, value)
 
     def ansatz(self, side: str) -> Ansatz:
         return self.left if side == "left" else self.right

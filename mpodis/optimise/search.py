@@ -338,22 +338,17 @@ class Search:
         if not engine.exact:
             monitor = TruncationMonitor(self.problem, self.options.environment_bond)
             engine.set_max_bond(monitor.bond(state))
-        bond = engine.max_bond
-        with single_threaded(bond is not None and bond <= SMALL_BOND):
-            return self._measured(engine, point, state, name, status)
-
-    def _measured(
-        self, engine: Environments, point: Point, state: State, name: int, status: str
-    ) -> Disentangled:
-        problem = self.problem
+        problem, bond = self.problem, engine.max_bond
         left, right = (
             Circuit(ansatz, tuple(gates)).projected()
             for ansatz, gates in ((problem.left, point.left), (problem.right, point.right))
         )
-        engine.set(left.gates, point.core, right.gates)
-        core = self.loss.scaled_core(engine)
-        engine.set(core=core)
-        figures = self._recorder.of_result(engine, core, 2 * max(self.options.environment_bond))
+        with single_threaded(bond is not None and bond <= SMALL_BOND):
+            engine.set(left.gates, point.core, right.gates)
+            core = self.loss.scaled_core(engine)
+            engine.set(core=core)
+            figures = self._recorder.of_result(engine, core, 2 * max(self.options.environment_bond))
+            loss = self.loss.value(engine)
         tensors, log_norm = left_canonical(core)
         tensors = spread_norm(tensors, log_norm + problem.log_norm)
         return Disentangled(
@@ -362,7 +357,7 @@ class Search:
             history=History(tuple(state.records)),
             options=self.options,
             init=name,
-            loss=self.loss.value(engine),
+            loss=loss,
             seconds=state.seconds,
             winners=tuple(winners(state, name)),
             **figures,
