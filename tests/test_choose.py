@@ -2,6 +2,7 @@
 
 import logging
 import math
+import time
 
 import numpy as np
 import pytest
@@ -101,6 +102,16 @@ def test_hundreds_of_sites_are_estimated_too():
     assert picked(300, 2).engine == "transverse"
     with pytest.raises(ValueError, match="would hold 2\\^300 x 2\\^300 matrices"):
         picked(300, 2, engine="dense")
+
+
+@pytest.mark.parametrize(("n", "depth"), [(2000, 8), (2000, 49), (400, 64)])
+def test_estimates_of_thousands_of_sites_take_a_second(n, depth):
+    mpo, circuit = mpo_from_tensors([np.ones((1, 2, 2, 1))] * n), brickwall(n, depth)
+    began = time.process_time()
+    rows = engine_estimates(mpo, left=circuit, right=circuit, memory=8 * GIB).rows
+    assert time.process_time() - began < 2.0  # half of it where it was measured, on a busy machine
+    assert [row[0] for row in rows] == ["dense", "transverse", "boundary"]
+    assert math.isfinite(rows[-1][2])
 
 
 def test_a_smaller_memory_moves_the_choice():

@@ -173,7 +173,7 @@ class Ansatz:
         """Number of layers."""
         return len(self.layers)
 
-    @property
+    @cached_property
     def is_local(self) -> bool:
         """Whether every gate acts on neighbouring wires in ascending order."""
         return all(place.is_local for place in self.placements)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from functools import cache
+from typing import TypeAlias
 
 from mpodis.circuit.ansatz import Ansatz
 from mpodis.conventions import Legs
@@ -38,7 +40,7 @@ SLACK = 1.3
 """Ratio of the memory that the allocator takes to what is asked for; a MiB of small objects is
 added."""
 
-Bonds = list[int]
+Bonds: TypeAlias = tuple[int, ...]
 
 
 def sweep_cost(
@@ -65,32 +67,66 @@ def sweep_cost(
     dtype : {"float64", "float32"}
     """
     steps = plan_steps(legs, left, right)
-    pulled = [[1, *target_bonds, 1]]  # bonds of S_0, S_1, ...
-    for step in steps:
-        pulled.append(_bonds_after(step, pulled[-1], max_bond))
-    pushed = [[1, *core_bonds, 1]]  # bonds of T_K, T_{K-1}, ..., then turned round
-    for step in reversed(steps):
-        pushed.append(_bonds_after(step, pushed[-1], max_bond))
+    first: dict[tuple, int] = {}
+    kinds = [first.setdefault(_pattern(step), k) for k, step in enumerate(steps)]
+    # layers repeat, and so do the bonds between them: each kind of step is counted once
+
+    @cache
+    def after(kind: int, bonds: Bonds) -> Bonds:
+        return _bonds_after(steps[kind], bonds, max_bond)
+
+    @cache
+    def half(kind: int, fixed: Bonds, moving: Bonds, reached: Bonds) -> float:
+        return _seconds(steps[kind], fixed, moving, reached, max_bond, speed)
+
+    @cache
+    def passing(kind: int, moving: Bonds, fixed: Bonds) -> int:
+        return _passing(steps[kind], moving, fixed)
+
+    @cache
+    def size(bonds: Bonds) -> int:
+        pairs = zip(legs, itertools.pairwise(bonds), strict=True)
+        return sum(a * i * o * b for (i, o), (a, b) in pairs)
+
+    pulled = [(1, *target_bonds, 1)]  # bonds of S_0, S_1, ...
+    for kind in kinds:
+        pulled.append(after(kind, pulled[-1]))
+    pushed = [(1, *core_bonds, 1)]  # bonds of T_K, T_{K-1}, ..., then turned round
+    for kind in reversed(kinds):
+        pushed.append(after(kind, pushed[-1]))
     pushed.reverse()
     speed = (2 if dtype == "float32" else 1) / (4 if complex else 1)
-    seconds = 0.0
-    for k, step in enumerate(steps):
-        seconds += _seconds(step, pulled[k], pushed[k + 1], pushed[k], max_bond, speed)
-        seconds += _seconds(step, pushed[k + 1], pulled[k], pulled[k + 1], max_bond, speed)
+    seconds, temporaries = 0.0, 0
+    for k, kind in enumerate(kinds):
+        seconds += half(kind, pulled[k], pushed[k + 1], pushed[k])
+        seconds += half(kind, pushed[k + 1], pulled[k], pulled[k + 1])
+        for moving, fixed in ((pushed[k + 1], pulled[k]), (pulled[k], pushed[k + 1])):
+            temporaries = max(temporaries, passing(kind, moving, fixed))
+    # numbers that are held at once: all boundaries, and the temporaries of the largest step
+    above = itertools.accumulate(map(size, pulled))
+    below = list(itertools.accumulate(map(size, reversed(pushed))))[::-1]
+    entries = max(a + b for a, b in zip(above, below, strict=True)) + temporaries
     item = (16 if complex else 8) // (2 if dtype == "float32" else 1)
-    return seconds, SLACK * item * _entries(legs, steps, pulled, pushed) + 2**20
+    return seconds, SLACK * item * entries + 2**20
+
+
+def _pattern(step: Step) -> tuple:
+    """What costs of a step depend on, beside the bonds."""
+    return tuple(
+        (b.start, b.stop, b.is_free("left"), b.is_free("right"), b.idle) for b in step.blocks
+    )
 
 
 def _bonds_after(step: Step, bonds: Bonds, max_bond: int) -> Bonds:
     """Bond dimensions after a step."""
-    bonds = [min(b, max_bond) for b in bonds]
+    found = [min(b, max_bond) for b in bonds]
     for block in step.blocks:
         sizes = [i * o for i, o in block.legs]
-        a, b = bonds[block.start], bonds[block.stop]
+        a, b = found[block.start], found[block.stop]
         for j in range(1, len(sizes)):
             most = min(a * math.prod(sizes[:j]), math.prod(sizes[j:]) * b, max_bond)
-            bonds[block.start + j] = most
-    return bonds
+            found[block.start + j] = most
+    return tuple(found)
 
 
 def _seconds(
@@ -160,23 +196,10 @@ def _decomposition(rows: int, columns: int, max_bond: int, speed: float) -> floa
     return products / (GEMM * speed) + 4 * columns * max_bond**2 / (QR * speed)
 
 
-def _entries(legs: Legs, steps: Sequence[Step], pulled: list[Bonds], pushed: list[Bonds]) -> int:
-    """Numbers that are held at once: all boundaries, and the temporaries of the largest step."""
-
-    def size(bonds: Bonds) -> int:
-        return sum(
-            a * i * o * b for (i, o), (a, b) in zip(legs, itertools.pairwise(bonds), strict=True)
-        )
-
-    above = list(itertools.accumulate(map(size, pulled)))
-    below = list(itertools.accumulate(map(size, reversed(pushed))))[::-1]
-    boundaries = max(a + b for a, b in zip(above, below, strict=True))
-    passing = 0
-    for k, step in enumerate(steps):
-        for moving, fixed in ((pushed[k + 1], pulled[k]), (pulled[k], pushed[k + 1])):
-            blocks = [moving[x.start] * x.size * moving[x.stop] for x in step.blocks]
-            largest = max(
-                moving[x.start] * x.size * max(moving[x.stop], fixed[x.stop]) for x in step.blocks
-            )
-            passing = max(passing, sum(blocks) + COPIES * largest)
-    return boundaries + passing
+def _passing(step: Step, moving: Bonds, fixed: Bonds) -> int:
+    """Numbers that a half sweep over a step holds for a while."""
+    blocks = [moving[x.start] * x.size * moving[x.stop] for x in step.blocks]
+    largest = max(
+        moving[x.start] * x.size * max(moving[x.stop], fixed[x.stop]) for x in step.blocks
+    )
+    return sum(blocks) + COPIES * largest

@@ -6,6 +6,7 @@ visits the tensors in the order of the tree, see `messages`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -15,12 +16,12 @@ from mpodis.circuit.routing import routed
 from mpodis.conventions import Legs
 from mpodis.environments.boundary.engine import BoundaryEnvironments
 from mpodis.environments.network.geometry import Key, Network
-from mpodis.environments.network.messages import Messages
+from mpodis.environments.network.messages import Messages, message_indices
 from mpodis.environments.protocol import Engine, Gradient, Target, Update, check_sides
 from mpodis.mpo import compress
 from mpodis.sites import bond_dimensions, left_canonical, legs_of, right_canonical, site_tensors
 
-__all__ = ["NetworkEnvironments", "half_sweep_cost"]
+__all__ = ["NetworkEnvironments", "path_cost"]
 
 MESSAGE_SECONDS = 22e-6
 """Seconds that a message takes whatever its size, with its share of the updates of gates."""
@@ -33,18 +34,26 @@ SMALL_ARRAYS = 2.0**23
 """Bytes of everything that is small."""
 
 
-def half_sweep_cost(
-    nodes: int, flops: float, entries: float, itemsize: int, *, speed: float = 1.0
+def path_cost(
+    indices: Sequence[Sequence[str]],
+    sizes: Mapping[str, int],
+    ssa_path: Sequence[tuple[int, int]],
+    itemsize: int = 8,
+    *,
+    speed: float = 1.0,
 ) -> tuple[float, float]:
     """(seconds, bytes) of half a sweep, which gives every gate its environment once.
 
     Counted are two messages per inner node and one into each leaf; both directions are kept where
     all environments are asked for together. `speed` is how much faster the contractions are than
-    those of tensors of any shape.
+    those of tensors of any shape. Nothing is planned or allocated.
     """
+    edges, flops = message_indices(indices, ssa_path, sizes)
+    entries = sum(math.prod(sizes[i] for i in names) for names in edges)
     factor = (4.0 if itemsize == 16 else 1.0) / speed
     work = 2 * flops / FLOPS + 4 * entries / ENTRIES
-    return 2 * nodes * MESSAGE_SECONDS + factor * work, 2.0 * entries * itemsize + SMALL_ARRAYS
+    seconds = 2 * (len(ssa_path) - 1) * MESSAGE_SECONDS + factor * work
+    return seconds, 2.0 * entries * itemsize + SMALL_ARRAYS
 
 
 class NetworkEnvironments(Engine):

@@ -14,7 +14,6 @@ from functools import lru_cache
 import numpy as np
 
 from mpodis.circuit.ansatz import Ansatz, Placement
-from mpodis.circuit.circuit import identity_circuit
 from mpodis.conventions import Legs, wires
 
 __all__ = ["Key", "Network"]
@@ -59,12 +58,13 @@ class Network:
         idle = 0
         for side, ansatz in (("left", left), ("right", right)):
             upper, lower = ([f"{name}{i}" for i in sites[side]] for name in ends[side])
-            network = identity_circuit(ansatz).tensor_network(side=side, upper=upper, lower=lower)
             layer_of = [t for t, layer in enumerate(ansatz.layers) for _ in layer]
             zone = 2 if side == "left" else 0
             emitted = dict.fromkeys(upper, -1.0)
-            for j, (t, gate) in enumerate(zip(layer_of, ansatz.placements, strict=True)):
-                names = network.select_tensors(f"GATE{j}")[0].inds
+            named = gate_indices(ansatz, side, upper, lower)
+            for j, (t, gate, names) in enumerate(
+                zip(layer_of, ansatz.placements, named, strict=True)
+            ):
                 indices[side, j] = names
                 column[side, j] = gate_column(gate, sites[side])
                 rows, columns = names[: gate.width], names[gate.width :]
@@ -73,11 +73,11 @@ class Network:
                 emitted |= dict.fromkeys(columns, float(t))
             for name in lower:
                 position[name] = (zone, (emitted.get(name, -1.0) + ansatz.depth) / 2)
-            for tensor in network.select_tensors("IDLE") if "IDLE" in network.tags else ():
-                indices["idle", idle] = tensor.inds
-                column["idle", idle] = int(tensor.inds[0].removeprefix(ends[side][0]))
-                for name in tensor.inds[:1]:
-                    position[name] = (zone, -0.5)
+            used = {wire for place in ansatz.placements for wire in place.wires}
+            for wire in set(range(ansatz.n)) - used:  # the order that stored plans count on
+                indices["idle", idle] = (upper[wire], lower[wire])
+                column["idle", idle] = sites[side][wire]
+                position[upper[wire]] = (zone, -0.5)
                 idle += 1
         n = len(legs)
         for k in range(n):
@@ -115,6 +115,21 @@ class Network:
     def constants(self) -> dict[Key, np.ndarray]:
         """Values of the tensors that never change but the target: idle wires."""
         return {key: np.eye(2) for key in self.indices if key[0] == "idle"}
+
+
+def gate_indices(
+    ansatz: Ansatz, side: str, upper: Sequence[str], lower: Sequence[str]
+) -> list[tuple[str, ...]]:
+    """Indices of every gate, rows and then columns, as `Circuit.tensor_network` names them."""
+    last = {wire: t for t, layer in enumerate(ansatz.layers) for g in layer for wire in g.wires}
+    now, found = list(upper), []
+    for t, layer in enumerate(ansatz.layers):
+        for place in layer:
+            rows = [now[wire] for wire in place.wires]
+            for wire in place.wires:
+                now[wire] = lower[wire] if last[wire] == t else f"{side}{wire},{t}"
+            found.append((*rows, *(now[wire] for wire in place.wires)))
+    return found
 
 
 def gate_column(place: Placement, sites: Sequence[int]) -> int:

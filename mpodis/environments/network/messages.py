@@ -74,17 +74,12 @@ class MessagePassing(Messages):
         self._cache: dict[tuple[int, int], tuple[np.ndarray, float]] = {}
         self._around, legs = _unrooted(indices, ssa_path, order)
         self._plans = {}
-        inner = range(n, n + len(ssa_path) - 1)
-        for u in inner:
+        for u in range(n, n + len(ssa_path) - 1):
             around = self._around[u]
             for v in around:
                 a, b = (w for w in around if w != v)
                 contract = plan_pair(legs[u, a], legs[u, b], legs[u, v], sizes)
                 self._plans[u, v] = (a, b, contract)
-        self.nodes = len(inner)
-        edges = [x for (u, v), x in legs.items() if u < v]
-        self.entries = sum(math.prod(sizes[i] for i in x) for x in edges)
-        self.flops = sum(_flops([legs[u, w] for w in self._around[u]], sizes) for u in inner)
 
     def copy(self) -> MessagePassing:
         """The same plan without any values."""
@@ -167,8 +162,8 @@ def _unrooted(
     legs = {}
     for step, (a, b) in enumerate(ssa_path[:-1]):
         u = n + step
-        free = [i for i in order_of[a] if i not in set(order_of[b])]
-        free += [i for i in order_of[b] if i not in set(order_of[a])]
+        in_a, in_b = set(order_of[a]), set(order_of[b])
+        free = [i for i in order_of[a] if i not in in_b] + [i for i in order_of[b] if i not in in_a]
         order_of[u] = tuple(order(free) if order else free)
         for w in (a, b):
             around[u].append(w)

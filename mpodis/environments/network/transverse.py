@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from mpodis.circuit.ansatz import Ansatz
 from mpodis.conventions import Legs, wires
-from mpodis.environments.network.engine import NetworkEnvironments, half_sweep_cost
+from mpodis.environments.network.engine import NetworkEnvironments, path_cost
 from mpodis.environments.network.geometry import Key, Network, gate_column
 from mpodis.environments.network.messages import MessagePassing
 from mpodis.environments.protocol import EngineOptions, Estimate, ProblemSize, Target
@@ -48,16 +48,8 @@ class TransverseEnvironments(NetworkEnvironments):
         if units is None:
             return Estimate(cls.name, True, math.inf, problem.itemsize * least)
         leaf = {key: k for k, key in enumerate(network.indices)}
-        messages = MessagePassing(
-            list(network.indices.values()), sizes, chain_path(units, leaf), order=sorted
-        )
-        seconds, size = half_sweep_cost(
-            messages.nodes,
-            messages.flops,
-            messages.entries,
-            problem.itemsize,
-            speed=IN_PLACE_SPEED,
-        )
+        names, path = list(network.indices.values()), chain_path(units, leaf)
+        seconds, size = path_cost(names, sizes, path, problem.itemsize, speed=IN_PLACE_SPEED)
         return Estimate(cls.name, True, seconds, size)
 
     @classmethod
@@ -91,14 +83,15 @@ def column_path(
     for key, column in network.column.items():
         columns[column].append(key)
     open_legs: set[str] = set()
-    units = []
+    size, units = 1, []
     for keys in columns:
-        waiting = _fused(network, keys, fusing=_size(open_legs, sizes) >= FUSING_BOUNDARY)
+        waiting = _fused(network, keys, fusing=size >= FUSING_BOUNDARY)
         legs = [_legs(network, unit) for unit in waiting]
         while waiting:
-            after = [_size(open_legs ^ own, sizes) for own in legs]
+            after = [_joined(size, open_legs, own, sizes) for own in legs]
             best = min(range(len(waiting)), key=after.__getitem__)
-            if after[best] > limit:
+            size = after[best]
+            if size > limit:
                 return None
             open_legs ^= legs.pop(best)
             units.append(waiting.pop(best))
@@ -128,9 +121,11 @@ def _legs(network: Network, unit: tuple[Key, ...]) -> set[str]:
     return legs
 
 
-def _size(indices: set[str], sizes: Mapping[str, int]) -> int:
-    """Entries of a tensor over these indices."""
-    return math.prod(sizes[i] for i in indices)
+def _joined(size: int, open_legs: set[str], own: set[str], sizes: Mapping[str, int]) -> int:
+    """Entries of a boundary of `size` entries after it is contracted with a unit."""
+    for i in own:
+        size = size // sizes[i] if i in open_legs else size * sizes[i]
+    return size
 
 
 def chain_path(units: list[tuple[Key, ...]], leaf: Mapping[Key, int]) -> list[tuple[int, int]]:

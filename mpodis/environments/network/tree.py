@@ -22,7 +22,7 @@ import numpy as np
 
 from mpodis.circuit.ansatz import Ansatz
 from mpodis.conventions import Legs
-from mpodis.environments.network.engine import SMALL_ARRAYS, NetworkEnvironments, half_sweep_cost
+from mpodis.environments.network.engine import SMALL_ARRAYS, NetworkEnvironments, path_cost
 from mpodis.environments.network.geometry import Key, Network
 from mpodis.environments.network.messages import MessagePassing, Messages, message_indices
 from mpodis.environments.protocol import EngineOptions, Estimate, ProblemSize, Target
@@ -43,8 +43,8 @@ WORTH_SEARCHING = 5e-3
 """An automatic choice searches for a tree where no other exact engine is faster than so many
 seconds."""
 MOST_TENSORS = 1500
-"""Tensors beyond which an automatic choice does not search: it takes long and finds nothing that
-fits."""
+"""Gates and sites beyond which an automatic choice does not search: it takes long and finds
+nothing that fits."""
 SEARCH_SECONDS = 2e-3
 """Seconds of a search per tensor; in an estimate they are spread over `SWEEPS` sweeps."""
 SWEEPS = 200
@@ -115,8 +115,9 @@ class TreeEnvironments(NetworkEnvironments):
 
     @classmethod
     def is_worth_estimating(cls, problem: ProblemSize, quickest: float) -> bool:
-        network = Network.of(problem.legs, problem.left, problem.right)
-        return len(network.indices) <= MOST_TENSORS and quickest > WORTH_SEARCHING
+        gates = len(problem.left.placements) + len(problem.right.placements)
+        small = 2 * len(problem.legs) + gates <= MOST_TENSORS
+        return small and quickest > WORTH_SEARCHING
 
     @classmethod
     def build(
@@ -345,15 +346,6 @@ def _check_count(contracted: int, tensors: int) -> None:
             f"optimize= contracts {contracted} tensors, the network has {tensors}; search the "
             "path for this network, or use 'greedy' or 'hyper'"
         )
-
-
-def path_cost(
-    indices: Sequence[Sequence[str]], sizes: Mapping[str, int], path: Path, itemsize: int = 8
-) -> tuple[float, float]:
-    """`half_sweep_cost` along a tree, without planning the contractions."""
-    edges, flops = message_indices(indices, path, sizes)
-    entries = sum(math.prod(sizes[i] for i in names) for names in edges)
-    return half_sweep_cost(len(path) - 1, flops, entries, itemsize)
 
 
 @contextlib.contextmanager
