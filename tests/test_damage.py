@@ -164,12 +164,20 @@ def test_the_factorization_of_another_run_is_refused(job, tmp_path):
     job.load_factorization(file)
 
 
+def test_the_results_of_another_run_are_refused(job, tmp_path):
+    other = JobDirectory.create(tmp_path / "other", "disentangle", DisentangleConfig(file="v.npy"))
+    assert job.finish({"job": "disentangle"}) == job.results()
+    shutil.copy(job.path / "results.json", other.path)
+    with pytest.raises(ValueError, match="other/results.json belongs to another run"):
+        other.results()
+
+
 def test_results_of_the_version_before_are_read_and_not_continued(job):
     record = read_json(job.path / "config.json") | {"format": "mpodis-job-2"}
     write_json(job.path / "config.json", record)
     with pytest.raises(ValueError, match="earlier file format .*, which cannot be continued"):
         open_job(job.path)
-    job.finish({"job": "disentangle"})
+    write_json(job.path / "results.json", {"job": "disentangle"})  # not even of which run they are
     assert open_job(job.path)[0].results() == {"job": "disentangle"}
 
 

@@ -1,11 +1,13 @@
 """Orders and bases: exact identities, planted problems, and guarantees of the searches."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
 
 import mpodis
+from mpodis.arrays import times_power_of_two
 from mpodis.conventions import qubit_legs
 from mpodis.fit import fit_core, weighted_loss
 from mpodis.measures import entanglement, second_moment
@@ -284,6 +286,25 @@ def test_a_head_rotation_does_not_change_the_scores(kind, weighted):
             np.testing.assert_allclose(found.query[h].T @ found.query[h], np.eye(dim), atol=EXACT)
     largest = [row[2] for row in found.table().rows]
     np.testing.assert_allclose(largest, found.values[:, 0])
+
+
+@pytest.mark.parametrize("kind", ["balanced", "orthogonal"])
+@pytest.mark.parametrize(("a", "b"), [(0, 1), (600, 601), (-600, -640), (980, -980), (-900, 951)])
+def test_head_rotations_of_numbers_of_any_size(kind, a, b):
+    wq, wk = random_matrix((8, 6), seed=1), random_matrix((8, 6), seed=2)
+    plain = head_rotation(wq, wk, heads=2)
+    found = head_rotation(wq * 2.0**a, wk * 2.0**b, heads=2, kind=kind)
+    assert bool(found.exponent) == (abs(a + b) > 900)
+    values = [times_power_of_two(found.values, found.exponent - a - b), plain.values]
+    np.testing.assert_allclose(*values, rtol=1e-12)
+    query, key = found.rotate_query(wq * 2.0**a), found.rotate_key(wk * 2.0**b)
+    for head in (slice(0, 3), slice(3, 6)):
+        scores = query[:, head] * 2.0**-a @ (key[:, head] * 2.0**-b).T
+        np.testing.assert_allclose(scores, wq[:, head] @ wk[:, head].T, rtol=1e-11, atol=1e-12)
+    if kind == "balanced":  # both of one size
+        largest = [math.log2(np.abs(x).max()) for x in (query, key)]
+        assert abs(largest[0] - largest[1]) < 3
+    assert ("2^" in str(found)) == bool(found.exponent)
 
 
 def test_heads_without_a_balanced_basis():

@@ -3,6 +3,7 @@
 import functools
 import json
 import logging
+import re
 import time
 
 import numpy as np
@@ -290,6 +291,9 @@ def test_a_damaged_record_is_named_left_out_and_computed_again(tmp_path, caplog,
             continue
         assert str(file.with_suffix("")) in caplog.text
         assert len(found.records()) == 2
+        status = found.status()
+        assert (status.done, status.damaged, status.left) == (2, 1, 1)
+        assert re.search(r"of these, damaged +1\b", str(status))
     file.write_bytes(whole[: len(whole) // 2])
     CALLS.clear()
     study.run(tmp_path, progbar=False)

@@ -38,7 +38,7 @@ class JobDirectory:
         config.json     job, options, version
         stages/         one JSON file for every stage that is done, with the job and its options
         NAME/           of an experiment: its study, and that which trains its networks
-        results.json    everything the report shows; written when the job has ended
+        results.json    everything the report shows, and whose it is; written when the job has ended
         report.html     the page
         lock            held by the process that does the job
     """
@@ -144,10 +144,7 @@ class JobDirectory:
 
         found = load_factorization(file)
         if array_metadata(file).get("run", self.identity) != self.identity:
-            raise ValueError(
-                f"{file} belongs to another run than {self.path / 'config.json'}; delete it, and "
-                f"make it again with `mpodis resume {self.path}`"
-            )
+            raise self._of_another_run(file)
         return found
 
     def _stage_file(self, name: str) -> Path:
@@ -168,8 +165,8 @@ class JobDirectory:
         return any(any(self.path.glob(pattern)) for pattern in done)
 
     def finish(self, results: dict) -> dict:
-        """Store the results of the job, which has ended with this."""
-        write_json(self.path / "results.json", results)
+        """Store the results of the job, which has ended with this, and of which run they are."""
+        write_json(self.path / "results.json", results | {"run": self.identity})
         return results
 
     @property
@@ -177,12 +174,28 @@ class JobDirectory:
         return (self.path / "results.json").is_file()
 
     def results(self) -> dict:
-        """The results; a FileNotFoundError if the job has not ended."""
+        """What `finish` was given.
+
+        Raises
+        ------
+        FileNotFoundError, ValueError
+            If the job has not ended, or its results are damaged or belong to another run.
+        """
+        file = self.path / "results.json"
         if not self.has_ended:
             raise FileNotFoundError(
                 f"the job in {self.path} has not ended; go on with `mpodis resume {self.path}`"
             )
-        return read_json(self.path / "results.json")
+        results = read_json(file)
+        if results.pop("run", self.identity) != self.identity:  # earlier versions did not say
+            raise self._of_another_run(file)
+        return results
+
+    def _of_another_run(self, file: Path) -> ValueError:
+        return ValueError(
+            f"{file} belongs to another run than {self.path / 'config.json'}; delete it, and "
+            f"make it again with `mpodis resume {self.path}`"
+        )
 
 
 def check_new(path: str | os.PathLike) -> None:

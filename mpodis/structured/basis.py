@@ -59,11 +59,15 @@ class HeadRotation(Tabular):
         G^(-T), on the right of its key columns.
     values : array (heads, dim)
         Singular values of Wq Wk^T (with a covariance, of C Wq Wk^T C) of every head, descending.
+    exponent : int
+        Where those are beyond the range of their type, `values` are to be multiplied by
+        2^exponent; else 0.
     """
 
     query: np.ndarray
     key: np.ndarray
     values: np.ndarray
+    exponent: int = 0
 
     def rotate_query(self, array: np.ndarray) -> np.ndarray:
         """Wq (inputs, heads * dim), its bias (heads * dim,) or queries, in the new basis."""
@@ -76,13 +80,13 @@ class HeadRotation(Tabular):
     def table(self) -> Table:
         rows = []
         for head, (gate, values) in enumerate(zip(self.query, self.values, strict=True)):
-            weight = values**2
+            weight = (values / (values[0] or 1.0)) ** 2
             total = weight.sum()
             share = float(weight[0] / total) if total > 0 else None
             rows.append((str(head), float(np.linalg.cond(gate)), float(values[0]), share))
-        return Table(
-            ("head", "condition", "largest value", "its share of the weight"), rows, "head rotation"
-        )
+        largest = f"largest value / 2^{self.exponent}" if self.exponent else "largest value"
+        columns = ("head", "condition", largest, "its share of the weight")
+        return Table(columns, rows, "head rotation")
 
 
 def head_rotation(
@@ -131,12 +135,10 @@ def head_rotation(
         )
     if kind not in ("balanced", "orthogonal"):
         raise ValueError(f"kind={kind!r} is not known; use 'balanced' or 'orthogonal'")
-    exponent = max(size_exponent(wq), size_exponent(wk))
-    if rescaled(wq)[1] or rescaled(wk)[1]:
-        wq, wk = times_power_of_two(wq, -exponent), times_power_of_two(wk, -exponent)
-    else:
-        exponent = 0
-    exponent *= 2  # of the values, which are those of a product
+    (wq, a), (wk, b) = rescaled(wq), rescaled(wk)
+    if (a - b) % 2:  # G takes half of the difference
+        wq, a = wq / 2, a + 1
+    exponent = a + b
     if covariance is not None:
         exponent += rescaled(as_numpy(covariance, what="covariance"))[1]
         root = metric_root(embed_metric(covariance, len(wq)))
@@ -145,9 +147,11 @@ def head_rotation(
         wq, wk = root @ wq, root @ wk
     choose = _balanced if kind == "balanced" else _orthogonal
     pairs = zip(np.split(wq, heads, axis=1), np.split(wk, heads, axis=1), strict=True)
-    found = [choose(q, k, head) for head, (q, k) in enumerate(pairs)]
+    found = [choose(q, k, head, a - b) for head, (q, k) in enumerate(pairs)]
     query, key, values = map(np.stack, zip(*found, strict=True))
-    return HeadRotation(query, key, times_power_of_two(values, exponent))
+    if abs(size_exponent(values) + exponent) < np.finfo(values.dtype).maxexp - 30:
+        values, exponent = times_power_of_two(values, exponent), 0
+    return HeadRotation(query, key, values, exponent)
 
 
 def absorb_mean_into_bias(
@@ -186,7 +190,8 @@ Choice = tuple[np.ndarray, np.ndarray, np.ndarray]
 """G, G^(-T) and the singular values of a head."""
 
 
-def _balanced(q: np.ndarray, k: np.ndarray, head: int) -> Choice:
+def _balanced(q: np.ndarray, k: np.ndarray, head: int, shift: int) -> Choice:
+    """Of queries q 2^shift and keys k; the values are those of q and k."""
     rq, rk = np.linalg.qr(q)[1], np.linalg.qr(k)[1]
     dim = rq.shape[1]
     for name, r in (("queries", rq), ("keys", rk)):
@@ -198,11 +203,17 @@ def _balanced(q: np.ndarray, k: np.ndarray, head: int) -> Choice:
             )
     u, s, _ = np.linalg.svd(rq @ rk.T)
     query = np.linalg.solve(rq, u * _phases(rq.T @ u) * np.sqrt(s))
-    return query, np.linalg.inv(query).T, s
+    key = np.linalg.inv(query).T
+    half = shift // 2
+    return times_power_of_two(query, -half), times_power_of_two(key, half), s
 
 
-def _orthogonal(q: np.ndarray, k: np.ndarray, head: int) -> Choice:
-    _, vectors = np.linalg.eigh(q.T @ q + k.T @ k)
+def _orthogonal(q: np.ndarray, k: np.ndarray, head: int, shift: int) -> Choice:
+    """Of queries q 2^shift and keys k; the values are those of q and k."""
+    # the larger of the two stays as it is
+    of_queries = times_power_of_two(q.T @ q, min(2 * shift, 0))
+    of_keys = times_power_of_two(k.T @ k, min(-2 * shift, 0))
+    _, vectors = np.linalg.eigh(of_queries + of_keys)
     vectors = vectors[:, ::-1]
     gate = vectors * _phases(vectors)
     short = np.linalg.qr(q)[1] @ np.linalg.qr(k)[1].T

@@ -63,6 +63,9 @@ class StudyStatus(Tabular):
     directory : Path
     total, done, failed : int
         Cases.
+    damaged : int
+        Records of cases that are not what was written. They are not done: the next run of the
+        study computes them again.
     is_running : bool
         Whether a process hands out cases now.
     seconds_left : float
@@ -75,6 +78,7 @@ class StudyStatus(Tabular):
     total: int
     done: int
     failed: int
+    damaged: int
     is_running: bool
     seconds_left: float
 
@@ -88,6 +92,7 @@ class StudyStatus(Tabular):
             ("done", self.done),
             ("failed", self.failed),
             ("left", self.left),
+            *([("of these, damaged", self.damaged)] if self.damaged else []),
             ("running", "yes" if self.is_running else "no"),
             ("about, s left", self.seconds_left),
         ]
@@ -124,17 +129,21 @@ class StudyResults(Tabular):
         found = []
         for case in described["cases"]:
             if case["key"] in there:
-                try:
-                    found.append(_named(self._record(directory, case["key"]), case["settings"]))
-                except DamagedRecord as error:
-                    log.warning("%s", error)
+                record = self._record(directory, case["key"])
+                if isinstance(record, DamagedRecord):
+                    log.warning("%s", record)
+                else:
+                    found.append(_named(record, case["settings"]))
         return found
 
-    def _record(self, directory: StudyDirectory, key: str) -> Record:
-        """A record, from memory where its file is the one that was read."""
+    def _record(self, directory: StudyDirectory, key: str) -> Record | DamagedRecord:
+        """A record or what is wrong with it; from memory where its file is the one that was read."""
         written = directory.written(key)
         if key not in self._read or self._read[key][0] != written:
-            self._read[key] = (written, directory.load(key))
+            try:
+                self._read[key] = (written, directory.load(key))
+            except DamagedRecord as error:
+                return error
         return self._read[key][1]
 
     def failures(self) -> Table:
@@ -156,7 +165,8 @@ class StudyResults(Tabular):
 
         directory, described = self._there(), self.described()
         keys = {case["key"] for case in described["cases"]}
-        done, failed = directory.keys() & keys, directory.failed_keys() & keys
+        stored, failed = directory.keys() & keys, directory.failed_keys() & keys
+        done = {key for key in stored if isinstance(self._record(directory, key), Record)}
         is_running = is_locked(directory.path)
         left = len(keys) - len(done) - len(failed - done)
         seconds_left = 0.0
@@ -170,6 +180,7 @@ class StudyResults(Tabular):
             len(keys),
             len(done),
             len(failed - done),
+            len(stored - done),
             is_running,
             seconds_left,
         )
