@@ -33,6 +33,7 @@ from mpodis.sites import (
     right_canonical,
     site_tensors,
     spread_norm,
+    spread_power_of_two,
     tensors_to_dense,
 )
 from mpodis.tables import Table, Tabular
@@ -268,7 +269,8 @@ def compress(
     tensors = _tt_svd(split(pad(unit, sites), sites), sites, _Cut(max_bond, cutoff, rel_error))
     # measured, not added up: cropping removes what the truncation left in the padding
     error = float(do("linalg.norm", unit - crop(tensors_to_dense(tensors), shape)))
-    tensors = spread_norm(tensors, math.log(scale) + exponent * math.log(2))
+    # the power of two is exact: what follows has the bits that it has for an ordinary norm
+    tensors = spread_power_of_two(spread_norm(tensors, math.log(scale)), exponent)
     return Compressed(mpo_from_tensors(tensors), shape, error)
 
 

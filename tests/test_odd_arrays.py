@@ -235,6 +235,28 @@ def test_a_power_of_two_changes_nothing_but_the_size(name):
             assert_allclose(np.ldexp(scaled, -exponent), matrix, rtol=1e-7, atol=1e-9)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"method": "sweeps", "engine": "boundary"},
+        {"method": "lbfgs", "max_bond": 2},
+        {"objective": "activations", "covariance": C, "group": "U"},
+    ],
+)
+def test_sizes_beyond_the_ordinary_give_the_bits_of_entries_around_one(options, dtype):
+    unit = np.ldexp(W, -math.frexp(np.abs(W).max())[1]).astype(dtype)
+
+    def found(exponent):
+        run = mpodis.disentangle(np.ldexp(unit, exponent), depth=2, max_sweeps=30, **options)
+        gates = (*run.factorization.left.gates, *run.factorization.right.gates)
+        return run.loss, run.overlap, *(gate.tobytes() for gate in gates)
+
+    expected = found(0)
+    for exponent in (-100, 50, 120) if dtype == "float32" else (-980, -60, 500, 1020):
+        assert found(exponent) == expected
+
+
 @pytest.mark.parametrize(
     "matrix", [np.full((4, 4), 2e38, np.float32), np.full((4, 4), 1.5e308), np.full((2, 2), 1e308)]
 )

@@ -137,7 +137,7 @@ class StudyResults(Tabular):
         return found
 
     def _record(self, directory: StudyDirectory, key: str) -> Record | DamagedRecord:
-        """A record or what is wrong with it; from memory where its file is the one that was read."""
+        """A record or what is wrong with it, from memory where that has the file that was read."""
         written = directory.written(key)
         if key not in self._read or self._read[key][0] != written:
             try:
