@@ -8,9 +8,10 @@ from numpy.testing import assert_array_equal
 
 import mpodis.disentangling as run_module
 from mpodis.disentangling import disentangle, resume
-from mpodis.files import read_json
+from mpodis.files import load_arrays, read_json
 from mpodis.mpo import compress
 from mpodis.optimise import search
+from mpodis.optimise.state import KEPT
 from mpodis.options import SearchOptions
 from reference import random_matrix
 from runs import arrays, assert_same_result, lines
@@ -111,6 +112,20 @@ def test_a_raised_limit_lets_a_run_go_on(tmp_path):
     assert_same_result_of_gates(
         disentangle(operator(16, 16), **options, max_sweeps=2, run_dir=tmp_path), longer
     )
+
+
+@pytest.mark.parametrize("more", [{"method": "sweeps"}, {"engine": "boundary"}, {}])
+def test_checkpoints_of_long_runs_are_no_larger_and_go_on_the_same(tmp_path, more):
+    options = {"left": 3, "n_init": 1, "tol": 0.0, "init": "identity", **more}
+    sizes = []
+    for sweeps in (80, 130):
+        found = disentangle(operator(16, 16), **options, max_sweeps=sweeps, run_dir=tmp_path)
+        assert found.status == "max_sweeps"
+        kept, _ = load_arrays(tmp_path / "checkpoint.safetensors")
+        sizes.append({name: array.nbytes for name, array in kept.items()})
+    assert sizes[0] == sizes[1]
+    assert sizes[0]["losses"] == 8 * KEPT
+    assert_same_result(found, disentangle(operator(16, 16), **options, max_sweeps=130))
 
 
 def test_a_raised_limit_lets_the_last_stage_of_a_growing_run_go_on(tmp_path):

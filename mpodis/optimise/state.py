@@ -147,7 +147,7 @@ class State:
                 numbers[one.name] = len(value)
             elif one.name in _SERIES:
                 if value:
-                    arrays[one.name] = np.array(value, dtype=_SERIES[one.name])
+                    arrays[one.name] = np.array(value[-KEPT:], dtype=_SERIES[one.name][0])
                 numbers[one.name] = len(value)
             else:
                 numbers[one.name] = value
@@ -168,13 +168,17 @@ class State:
                 values[name] = Point(*parts)
         for name in ("steps", "differences"):
             values[name] = _listed(name, arrays, values[name])
-        for name in _SERIES:
-            values[name] = arrays[name].tolist() if values[name] else []
+        for name, (_, forgotten) in _SERIES.items():
+            kept = arrays[name].tolist() if values[name] else []
+            values[name] = [forgotten] * (values[name] - len(kept)) + kept
         return cls(**values)
 
 
-_SERIES = {"losses": np.float64, "bonds": np.int64}
-"""Numbers of every record: an array is written as fast as the rest, also after thousands."""
+_SERIES = {"losses": (np.float64, math.nan), "bonds": (np.int64, -1)}
+"""Numbers of every record: their type, and what stands for those that a checkpoint leaves out."""
+KEPT = 64
+"""How many of them it has, the last ones; a search looks back upon fewer (`Budget.window`), and a
+checkpoint after thousands of records takes no longer than the first."""
 _PARTS = ("left", "core", "right")
 _DESCENT = (
     "point",
