@@ -17,9 +17,8 @@ from autoray import infer_backend
 
 from mpodis.absorption import absorbed
 from mpodis.circuit import Circuit, circuit_from_quimb
-from mpodis.conventions import to_numpy
+from mpodis.conventions import Legs, split, to_numpy
 from mpodis.hamiltonians import Evolution
-from mpodis.mpo import compress
 from mpodis.sites import is_mpo, left_canonical, legs_of, site_tensors, spread_norm
 
 __all__ = ["LARGEST", "Target", "state_target", "unitary_target"]
@@ -35,9 +34,9 @@ UNITARY_MPO = 1e-2
 An MPO that was truncated at some 1 - f changes norms by about sqrt(8 (1 - f)); this is 1e-5.
 """
 PROBES = 8
-"""Random product states by which an MPO is checked."""
+"""Random states by which a unitary is checked, product states for an MPO."""
 ROUNDING = 1e-14
-"""Imaginary parts below, relative to the largest element, are rounding."""
+"""Imaginary parts below, relative to the largest element, are rounding; so are singular values."""
 LARGEST = 13
 """Most wires of a dense unitary."""
 
@@ -88,13 +87,14 @@ def unitary_target(target: Target) -> list[np.ndarray]:
         raise ValueError(
             f"the dense target has {n} qubits, more than {LARGEST}; give it as a quimb MPO"
         )
-    off = float(np.abs(matrix @ matrix.conj().T - np.eye(len(matrix))).max())
+    rows = np.random.default_rng(0).normal(size=(PROBES, len(matrix)))
+    off = np.abs(rows @ matrix @ matrix.conj().T - rows).max() / np.abs(rows).max()
     if off > UNITARY:
         raise ValueError(
             f"the target is not unitary: U U^H differs from 1 by {off:.3g}; `disentangle` is for "
             "general operators"
         )
-    tensors = site_tensors(compress(_without_zero_imaginary(matrix.T)).mpo)
+    tensors = _site_tensors(_without_zero_imaginary(matrix.T), ((2, 2),) * n)
     return _normalised(tensors, n * math.log(2) / 2)
 
 
@@ -140,8 +140,27 @@ def state_target(target: Target) -> list[np.ndarray]:
     if not vector.any():
         raise ValueError("the state is zero everywhere; there is nothing to prepare")
     vector = _without_zero_imaginary(vector)
-    tensors = site_tensors(compress(vector.reshape(1, -1), legs=((1, 2),) * n).mpo)
+    tensors = _site_tensors(vector.reshape(1, -1), ((1, 2),) * n)
     return _normalised(tensors, 0.0)
+
+
+def _site_tensors(matrix: np.ndarray, legs: Legs) -> list[np.ndarray]:
+    """Site tensors of a dense matrix to rounding, by TT-SVD without right singular vectors.
+
+    They are what costs most in `compress`, whose rounding others rely on.
+    """
+    matrix = matrix / np.abs(matrix).max()
+    rest, tensors = split(matrix / np.linalg.norm(matrix), legs).reshape(1, -1), []
+    for i, o in legs[:-1]:
+        a = len(rest)
+        rest = rest.reshape(a * i * o, -1)
+        wide = rest.shape[1] > rest.shape[0]
+        lower = np.linalg.qr(rest.conj().T, mode="r").conj().T if wide else rest
+        u, s, _ = np.linalg.svd(lower, full_matrices=False)
+        u = u[:, : max(1, int((s > ROUNDING * s[0]).sum()))]
+        tensors.append(u.reshape(a, i, o, -1))
+        rest = u.conj().T @ rest
+    return [*tensors, rest.reshape(len(rest), *legs[-1], 1)]
 
 
 def _as_circuit(target: Target, *, state: bool = False) -> Circuit | None:

@@ -393,12 +393,19 @@ def cx_count(problem: Problem, candidate: Any) -> int | None:
 
 
 def circuit(gates: Gates, n: int) -> mpodis.Circuit:
-    theirs = qtn.Circuit(n)
+    """Gates on kets as a circuit of the row action, each in the first layer that is free."""
+    layers: list[Gates] = []
+    depths = [0] * n
     for wires, gate in gates:
-        theirs.apply_gate_raw(gate, wires)
-    found = mpodis.circuit_from_quimb(theirs)
-    ansatz = mpodis.Ansatz(n, found.ansatz.layers, "U")
-    return mpodis.Circuit(ansatz, tuple(np.asarray(gate, complex) for gate in found.gates))
+        at = max(depths[wire] for wire in wires)
+        if at == len(layers):
+            layers.append([])
+        layers[at].append((wires, np.asarray(gate, complex).T))
+        for wire in wires:
+            depths[wire] = at + 1
+    places = tuple(tuple(mpodis.Placement(wires) for wires, _ in layer) for layer in layers)
+    matrices = tuple(gate for layer in layers for _, gate in layer)
+    return mpodis.Circuit(mpodis.Ansatz(n, places, "U"), matrices)
 
 
 def listed(found: mpodis.Circuit) -> Gates:
