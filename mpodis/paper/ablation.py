@@ -111,21 +111,18 @@ def tables(frame: pd.DataFrame) -> list[Table]:
     shown = frame.query("depth in @shown")
     axes = {"index": "idea", "columns": "depth", "sort": False}
     overlaps = shown.pivot_table("overlap", aggfunc=spread, **axes)
-    seconds = shown.pivot_table("search_seconds", aggfunc="median", **axes)
     grown = frame.query("idea == @GROWN")
     falls = (grown.groupby("seed")["overlap"].diff() < -1e-9).sum()
     columns = ["overlap", "bound", "search_seconds"]
     return [
         Table.from_dataframe(overlaps, title="overlap f by depth, median (least to most)"),
         Table.from_dataframe(
-            seconds,
-            title="seconds of one core by depth, median",
-            notes=("grown: from depth 1 to this one",),
-        ),
-        Table.from_dataframe(
             grown.pivot_table(columns, "depth", aggfunc=spread),
             title="circuits that grow, median (least to most)",
-            notes=(f"the overlap fell {falls} times from one depth to the next",),
+            notes=(
+                "seconds: of one core, from depth 1 on",
+                f"the overlap fell {falls} times from one depth to the next",
+            ),
         ),
     ]
 

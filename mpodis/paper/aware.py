@@ -17,6 +17,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 
+from mpodis import structured
 from mpodis.circuit.ansatz import brickwall
 from mpodis.disentangling import disentangle
 from mpodis.jobs.layer_in_network import LayerInNetwork
@@ -25,14 +26,6 @@ from mpodis.nn import CompactTNN
 from mpodis.options import NETWORK_OBJECTIVES, option
 from mpodis.paper.base import ROW, Experiment, Options, Panel, on_networks
 from mpodis.paper.networks import dataset, network
-from mpodis.structured import (
-    activation_loss_bound,
-    full_width_gates,
-    low_rank,
-    rank_for,
-    truncated_mpo,
-    zero_matrix,
-)
 from mpodis.study import Study
 from mpodis.tables import Table
 
@@ -102,7 +95,9 @@ class ErrorsOfLayer:
                 again = disentangle(self.mpo, left=left, init=before, n_init=1, **same)
                 found = min(found, again, key=lambda run: run.loss)
             before, parts = found, found.factorization.parameter_counts()
-            bound = activation_loss_bound(self.mpo, found.factorization.core, **self.moments)
+            bound = structured.activation_loss_bound(
+                self.mpo, found.factorization.core, **self.moments
+            )
             figures = {k: getattr(found, k) for k in ("overlap", "bound", "relative_error", "loss")}
             figures |= {"loss_bound": math.nan if plain else bound, "parameters": parts["core"]}
             figures |= {"gates": parts["left gates"] + parts["right gates"]}
@@ -116,18 +111,20 @@ class ErrorsOfLayer:
         """Nothing at all, no gates, ranks of as many parameters, and gates on all wires."""
         matrix = self.layer.matrix
         options: dict[str, Any] = self.moments | {"weighted": self.objective != "overlap"}
-        found = [("nothing (W = 0)", 0, zero_matrix(matrix))]
-        found.append(("truncated", 0, truncated_mpo(self.mpo, 1, **options)))
+        found = [("nothing (W = 0)", 0, structured.zero_matrix(matrix))]
+        found.append(("truncated", 0, structured.truncated_mpo(self.mpo, 1, **options)))
         for depth in depths:
             parameters = 4 * self.mpo.L + 2 * brickwall(self.mpo.L, depth).n_parameters
-            rank = rank_for(parameters, matrix.shape)
-            found.append(("low rank, as many numbers", depth, low_rank(matrix, rank, **options)))
+            rank = structured.rank_for(parameters, matrix.shape)
+            found.append(
+                ("low rank, as many numbers", depth, structured.low_rank(matrix, rank, **options))
+            )
         rows = []
         for name, depth, one in found:
             figures = {k: getattr(one, k) for k in ("overlap", "relative_error", "parameters")}
             rows.append(self.row(name, depth, one.matrix, gates=0, **figures))
         moments = {} if self.objective == "overlap" else self.moments
-        widest = full_width_gates(self.mpo, 1, **moments, seed=seed)
+        widest = structured.full_width_gates(self.mpo, 1, **moments, seed=seed)
         figures = {"overlap": widest.factorization.overlap(self.mpo)}
         figures |= {"loss": widest.loss, "loss_bound": widest.bound}
         matrix = widest.factorization.to_dense()

@@ -65,7 +65,6 @@ class Fig4(Options):
         (1, 2, 3, 4, 6, 8, 10, 12, 16, 24), "Layers from random gates.", least=1
     )
     sweeps: int = option(100, "Sweeps from random gates.", least=1)
-    start: str = "grown"
     starts: int = option(4, "Our starts.", least=1)
     max_sweeps: int = option(100, "Sweeps of ours at most.", least=1)
     dip_width: int = 4
@@ -98,18 +97,17 @@ def study(options: Fig4) -> Study:
         overlaps,
         options,
         name="fig4",
-        settings={"grown": {"init": options.start, "n_init": options.starts}},
         cases=[dict(zip(("way", "width", "layers", "sweeps"), run, strict=True)) for run in runs],
     )
 
 
-def overlaps(*, way, width, layers, sweeps, seed, data, networks, grown) -> dict[str, Any]:
+def overlaps(*, way, width, layers, sweeps, seed, data, networks, starts) -> dict[str, Any]:
     """One run: the paper's, a variant of it, or ours, whose stages are the shallower circuits."""
     mpo = network(data, networks, seed).mpo.to_mpo()
     left = brickwall(mpo.L, layers, width)
     search: dict[str, Any] = {"max_sweeps": sweeps, "seed": seed}
     if way == "ours":
-        found = disentangle(mpo, left=left, **search, **grown)
+        found = disentangle(mpo, left=left, init="grown", n_init=starts, **search)
         return {ROW: [_row(mpo.L, width, d, stage) for d, stage in found.by_depth().items()]}
     if left.n_parameters >= 2 * gate_parameters(mpo.L, "SO"):
         return {}  # as many parameters as two gates on all wires, of which one is enough

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -85,8 +86,8 @@ def race(
     first, races = first_core(problem, options), {}
     for name, optimise in optimisers(adam, momentum).items():
         races[name] = Race(problem, options, first, evaluations)
-        optimise(races[name])
-    best = max(1 - min(race.objective.losses[:evaluations]) for race in races.values())
+        races[name].run(optimise)
+    best = max(1 - min(race.losses) for race in races.values())
     return {
         ROW: [
             {"method": method, "rate": rate, **row}
@@ -96,13 +97,32 @@ def race(
     }
 
 
-class Metered(OverlapLoss):
-    """The overlap, with the loss and the processor time of every evaluation noted."""
+class Spent(Exception):
+    """All evaluations are used up."""
 
-    def __init__(self, tensors: Sequence) -> None:
-        super().__init__(tensors)
+
+class Race(OverlapLoss):
+    """The overlap and the point to begin at; notes what every evaluation gives, and when.
+
+    Gates and core are the same whenever problem, options and first core are.
+    """
+
+    def __init__(
+        self, problem: Problem, options: SearchOptions, core: list, evaluations: int
+    ) -> None:
+        super().__init__(problem.tensors)
+        self.problem, self.evaluations = problem, evaluations
+        self.free_core = options.core == "update"
+        self.engine = DenseEnvironments(self.target, problem.legs, problem.left, problem.right)
+        place_initial_guess(0, 0, self.engine, self, problem, options, around=None, core=core)
         self.losses: list[float] = []
-        self.times: list[float] = []
+        self.seconds: list[float] = []
+
+    def run(self, optimise: Callable[[Race], None]) -> None:
+        """Optimise until that ends, or has taken all evaluations."""
+        self.began = time.process_time()
+        with suppress(Spent):
+            optimise(self)
 
     def gradient(self, engine) -> tuple[float, Gradient]:
         loss, found = super().gradient(engine)
@@ -115,56 +135,32 @@ class Metered(OverlapLoss):
 
     def _note(self, loss: float) -> None:
         self.losses.append(float(loss))
-        self.times.append(time.process_time())
-
-
-class Race:
-    """Where an optimiser begins, when it began, and how far it may go.
-
-    Gates and core are the same whenever problem, options and first core are.
-    """
-
-    def __init__(
-        self, problem: Problem, options: SearchOptions, core: list, evaluations: int
-    ) -> None:
-        self.problem, self.evaluations = problem, evaluations
-        self.free_core = options.core == "update"
-        self.objective = Metered(problem.tensors)
-        target = self.objective.target
-        self.engine = DenseEnvironments(target, problem.legs, problem.left, problem.right)
-        place_initial_guess(
-            0, 0, self.engine, self.objective, problem, options, around=None, core=core
-        )
-        self.began = time.process_time()
-
-    def left(self) -> int:
-        """Evaluations that are left."""
-        return self.evaluations - len(self.objective.losses)
+        self.seconds.append(time.process_time() - self.began)
+        if len(self.losses) == self.evaluations:
+            raise Spent
 
 
 def sweeps(race: Race, *, until_slow: bool = False) -> None:
     """Polar updates gate by gate, and the best core; perhaps only until they crawl."""
     sides = {"left": race.problem.left, "right": race.problem.right}
     updates = {side: partial(polar_update, group=a.group) for side, a in sides.items()}
-    loss = race.objective.value(race.engine)
-    while race.left() > 0:
+    before, loss = math.inf, race.value(race.engine)
+    while not until_slow or before - loss >= Budget.crawl * loss:
         before = loss
-        race.objective.sweep(race.engine, updates, core=race.free_core)
-        loss = race.objective.losses[-1]
-        if until_slow and before - loss < Budget.crawl * loss:
-            return
+        race.sweep(race.engine, updates, core=race.free_core)
+        loss = race.losses[-1]
 
 
 def lbfgs(race: Race) -> None:
-    problem, free = race.problem, race.free_core
-    # an iteration takes an evaluation or more; what goes beyond the limit is cut off later
-    Lbfgs(race.objective, race.engine, problem.left, problem.right, free_core=free).run(race.left())
+    left, right = race.problem.left, race.problem.right
+    # an iteration takes an evaluation or more
+    Lbfgs(race, race.engine, left, right, free_core=race.free_core).run(race.evaluations)
 
 
 def auto(race: Race) -> None:
     """Hand over from sweeps to L-BFGS where ``disentangle(method="auto")`` does."""
     sweeps(race, until_slow=True)
-    race.engine.set(core=race.objective.scaled_core(race.engine))
+    race.engine.set(core=race.scaled_core(race.engine))
     lbfgs(race)
 
 
@@ -179,7 +175,7 @@ def descent(race: Race, make: Callable) -> None:
     generators = [torch.zeros_like(b, requires_grad=True) for b in base]
     core = [torch.tensor(site, requires_grad=race.free_core) for site in engine.core]
     optimiser = make([*generators, *(core if race.free_core else [])])
-    while race.left() > 0:
+    while True:
         optimiser.zero_grad()
         moved = [b @ torch.matrix_exp(skew(t)) for b, t in zip(base, generators, strict=True)]
         gates = list(start)
@@ -187,7 +183,7 @@ def descent(race: Race, make: Callable) -> None:
             for k, gate in zip(stack, of_stack.detach().numpy(), strict=True):
                 gates[k] = gate
         engine.set(gates[:count], [site.detach().numpy() for site in core], gates[count:])
-        _, found = race.objective.gradient(engine)
+        _, found = race.gradient(engine)
         environments = [*found.left, *found.right]
         falls = [torch.from_numpy(np.stack([environments[k] for k in s])) for s in stacks]
         torch.autograd.backward(moved, [-fall for fall in falls])
@@ -223,14 +219,13 @@ def summary(race: Race, near: float) -> list[dict[str, float]]:
 
     "arrived" and "search_seconds" say when it came near, NaN where it did not.
     """
-    overlap = np.maximum.accumulate(1 - np.array(race.objective.losses[: race.evaluations]))
-    seconds = [at - race.began for at in race.objective.times[: race.evaluations]]
+    overlap = np.maximum.accumulate(1 - np.array(race.losses))
     there = int(np.argmax(overlap >= near)) if overlap[-1] >= near else None
     ends = {
         "early": float(overlap[min(max(1, race.evaluations // 10), len(overlap)) - 1]),
         "arrived": math.nan if there is None else there + 1.0,
-        "search_seconds": math.nan if there is None else seconds[there],
-        "ms_each": 1e3 * seconds[-1] / len(overlap),
+        "search_seconds": math.nan if there is None else race.seconds[there],
+        "ms_each": 1e3 * race.seconds[-1] / len(overlap),
     }
     nothing = dict.fromkeys(ends, math.nan)
     rows = [

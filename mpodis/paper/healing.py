@@ -9,7 +9,9 @@ begin at their final size. All fits minimise the error of the layer's outputs.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from torch import nn
 
+from mpodis import structured
 from mpodis.conventions import Legs, qubit_legs, wires
 from mpodis.data import Dataset
 from mpodis.fit import fit_core, weighted_loss
@@ -36,15 +39,6 @@ from mpodis.options import option
 from mpodis.paper.base import ROW, Experiment, Options, Panel, on_networks
 from mpodis.paper.networks import single_precision, submodule, trained_dense
 from mpodis.paper.replacements import SO4, bricks, gate_count
-from mpodis.structured import (
-    MonarchSize,
-    bond_for,
-    low_rank,
-    monarch,
-    monarch_sizes,
-    mpo_parameters,
-    rank_for,
-)
 from mpodis.study import Study
 from mpodis.tables import Table
 
@@ -60,11 +54,7 @@ TOL = 1e-4
 
 @dataclass(frozen=True)
 class Healing(Options):
-    """What is kept, and how long it is trained.
-
-    With `validate` a tenth of the training images (split seed 0) is held out and reported on; the
-    dense network has seen them.
-    """
+    """What is kept, and how long it is trained."""
 
     seeds: int = 5
     share: float = option(0.25, "Of the weights that the first MPOs keep.", positive=True)
@@ -73,7 +63,6 @@ class Healing(Options):
     learning_rate: float = option(0.001, "Of the trainings.", positive=True)
     batch_size: int = option(256, "Of the trainings.", least=1)
     max_sweeps: int = option(6, "Of `disentangle`.", least=1)
-    validate: bool = False
 
 
 def study(options: Healing) -> Study:
@@ -104,19 +93,16 @@ class Setting:
 
     def padded(self) -> Setting:
         """The same on images with an empty frame, so that rows and columns are qubits."""
-        height, width = self.images.image_shape
-        sides = [1 << (side - 1).bit_length() for side in (height, width)]
-        place = np.arange(sides[0] * sides[1]).reshape(sides)
-        top, left = (sides[0] - height) // 2, (sides[1] - width) // 2
-        place = place[top : top + height, left : left + width].reshape(-1)
+        shape = self.images.image_shape
+        sides = tuple(1 << (side - 1).bit_length() for side in shape)
+        spare = [wide - side for wide, side in zip(sides, shape, strict=True)]
+        frame = [(0, 0), *((pixels // 2, pixels - pixels // 2) for pixels in spare)]
 
         def framed(rows: np.ndarray) -> np.ndarray:
-            wide = np.zeros((len(rows), sides[0] * sides[1]), rows.dtype)
-            wide[:, place] = rows
-            return wide
+            return np.pad(rows.reshape(-1, *shape), frame).reshape(len(rows), -1)
 
         parts = {name: framed(getattr(self.images, name)) for name in ("x_train", "x_test")}
-        images = replace(self.images, image_shape=tuple(sides), **parts)
+        images = replace(self.images, image_shape=sides, **parts)
         first = submodule(self.model, PLACES[0])
         wide = linear_from_matrix(framed(first.weight.detach().numpy()).T, bias=first.bias)
         return replace(self, images=images, model=replace_layer(self.model, PLACES[0], wide))
@@ -142,19 +128,18 @@ def sizes_of(shapes: dict, share: float, depth: int) -> dict[str, tuple[Legs, in
     found = {}
     for name, shape in shapes.items():
         legs = qubit_legs(*shape)
-        bond = bond_for(int(share * shape[0] * shape[1]), legs, below=True)
-        half = mpo_parameters(legs, max(1, bond // 2)) + SO4 * gate_count(shape, depth)
+        bond = structured.bond_for(int(share * shape[0] * shape[1]), legs, below=True)
+        half = structured.mpo_parameters(legs, max(1, bond // 2)) + SO4 * gate_count(shape, depth)
         found[name] = (legs, bond, half)
     return found
 
 
 def accuracies(
-    *, way, seed, data, data_dir, networks, share, depth, max_sweeps, validate, recipe
+    *, way, seed, data, data_dir, networks, share, depth, max_sweeps, recipe
 ) -> dict[str, Any]:
     """A network with its hidden layers replaced in one way, as fitted and healed."""
-    whole = single_precision(data, data_dir, size=28)
-    model = trained_dense(whole, networks, seed, hidden=HIDDEN).float()
-    images = single_precision(data, data_dir, size=28, validate=validate)
+    images = single_precision(data, data_dir, size=28)
+    model = trained_dense(images, networks, seed, hidden=HIDDEN).float()
     setting = Setting(images, model, recipe, seed)
     sizes = sizes_of(setting.shapes, share, depth)
     found = {"original": setting.score(model)}
@@ -185,55 +170,55 @@ def by_mpos(setting: Setting, sizes: dict, *, depth: int, max_sweeps: int) -> li
             seed=setting.seed,
         )
         own, metric = submodule(plain, name), setting.moment(plain, name)
-        core = fit_core(own.to_mpo(), max_bond=bond_for(count, legs), metric=metric, tol=TOL)
+        core = fit_core(
+            own.to_mpo(), max_bond=structured.bond_for(count, legs), metric=metric, tol=TOL
+        )
         layer = MPOLinear.from_mpo(core, shape=(own.inputs, own.outputs), bias=own.bias.detach())
         plain = replace_layer(plain, name, layer)
     rows.append(setting.row("circuits", hybrid, (1,)))
     return [*rows, setting.row("plain MPO", plain, (1,))]
 
 
-def by_low_rank(setting: Setting, sizes: dict) -> list[dict]:
+def in_turn(method: str, make: Callable, setting: Setting, sizes: dict) -> list[dict]:
+    """Layers of at least as many parameters as the circuits and their cores have."""
     model = setting.model
     for name, (_, _, count) in sizes.items():
         layer = submodule(model, name)
         matrix = layer.weight.detach().double().numpy().T
-        rank = rank_for(count, matrix.shape)
-        found = low_rank(matrix, rank, covariance=setting.moment(model, name))
-        left, values, right = np.linalg.svd(found.matrix, full_matrices=False)
-        root = np.sqrt(values[:rank])
-        first = linear_from_matrix(left[:, :rank] * root)
-        second = linear_from_matrix(root[:, None] * right[:rank], bias=layer.bias)
-        model = replace_layer(model, name, nn.Sequential(first, second))
-    return [setting.row("low rank", model, (0, 1))]
+        found = make(matrix, count, setting.moment(model, name), layer.bias.detach())
+        model = replace_layer(model, name, found)
+    return [setting.row(method, model, (0, 1))]
 
 
-def by_monarch(setting: Setting, sizes: dict) -> list[dict]:
+def low_rank(matrix: np.ndarray, count: int, metric: np.ndarray, bias: Any) -> nn.Module:
+    rank = structured.rank_for(count, matrix.shape)
+    found = structured.low_rank(matrix, rank, covariance=metric)
+    left, values, right = np.linalg.svd(found.matrix, full_matrices=False)
+    root = np.sqrt(values[:rank])
+    first = linear_from_matrix(left[:, :rank] * root)
+    return nn.Sequential(first, linear_from_matrix(root[:, None] * right[:rank], bias=bias))
+
+
+def monarch(matrix: np.ndarray, count: int, metric: np.ndarray, bias: Any) -> nn.Module:
     """The size of least loss after one SVD a block, fitted, of those that cost enough."""
-    model = setting.model
-    for name, (_, _, count) in sizes.items():
-        layer = submodule(model, name)
-        matrix = layer.weight.detach().double().numpy().T
-        metric = setting.moment(model, name)
-        able = monarch_sizes(matrix.shape, factors=2, parameters=count)
-        limit = 1.1 * min(size.parameters for size in able)
-        losses = {
-            size: weighted_loss(matrix, monarch(matrix, **_options(size)).matrix, metric)
-            for size in able
-            if size.parameters <= limit
-        }
-        options = _options(min(losses, key=lambda size: losses[size]))
-        effort = {"n_init": 1, "max_sweeps": 2, "iterations": 200}
-        fitted = monarch(matrix, covariance=metric, **effort, **options)
-        own = MonarchLinear(fitted.matrix, bias=layer.bias.detach(), **options)
-        model = replace_layer(model, name, own)
-    return [setting.row("Monarch", model, (0, 1))]
+    able = structured.monarch_sizes(matrix.shape, factors=2, parameters=count)
+    limit = 1.1 * min(size.parameters for size in able)
+    losses, every = [], []
+    for size in [size for size in able if size.parameters <= limit]:
+        every.append({"legs": size.legs, "rank": size.rank, "reverse": size.reverse})
+        found = structured.monarch(matrix, **every[-1]).matrix
+        losses.append(weighted_loss(matrix, found, metric))
+    options = every[int(np.argmin(losses))]
+    effort = {"n_init": 1, "max_sweeps": 2, "iterations": 200}
+    fitted = structured.monarch(matrix, covariance=metric, **effort, **options)
+    return MonarchLinear(fitted.matrix, bias=bias, **options)
 
 
-def _options(size: MonarchSize) -> dict[str, Any]:
-    return {"legs": size.legs, "rank": size.rank, "reverse": size.reverse}
-
-
-WAYS = {"mpo": by_mpos, "low rank": by_low_rank, "Monarch": by_monarch}
+WAYS = {
+    "mpo": by_mpos,
+    "low rank": partial(in_turn, "low rank", low_rank),
+    "Monarch": partial(in_turn, "Monarch", monarch),
+}
 
 
 def _layers(model: nn.Module) -> int:

@@ -34,15 +34,12 @@ __all__ = ["EXPERIMENT"]
 
 BUDGETS = (4, 8, 12, 16, 20, 30, 40, 60, 80)
 """Numbers of CNOTs that the table names."""
-VALUES = {"overlap": "overlap", "activations": "activation_error"}
-"""Figure of merit of an objective."""
 
 
 @dataclass(frozen=True)
 class Pareto(Options):
     """What `mpodis.pareto` searches for, and its effort."""
 
-    objective: str = option("overlap", "What is minimised.", choices=tuple(VALUES))
     core_bond: int = option(1, "Bond of the core.", least=1)
     depths: tuple[int, ...] = option((1, 2, 4, 8), "Layers on each side.", least=1)
     families: tuple[str, ...] = option(FAMILIES, "Kinds of circuits.", choices=FAMILIES)
@@ -60,16 +57,15 @@ def study(options: Pareto) -> Study:
         options,
         name="pareto",
         settings={"effort": effort | {"max_bond": options.core_bond}},
-        grid={"objective": [options.objective]},
     )
 
 
-def points(*, objective, seed, data, data_dir, networks, effort) -> dict[str, Any]:
+def points(*, seed, data, data_dir, networks, effort) -> dict[str, Any]:
     """All circuits that were found; the middle and the end of the front are transpiled, too."""
     model = network(data, networks, seed)
     covariance = second_moment(layer_inputs(model, "mpo", dataset(data, data_dir).x_train))
     mpo = model.mpo.to_mpo()
-    found = pareto(mpo, objective=objective, covariance=covariance, seed=seed, **effort)
+    found = pareto(mpo, covariance=covariance, seed=seed, **effort)
     chosen = (found.front[len(found.front) // 2], found.front[-1])
     rows = []
     for point in found.points:
@@ -116,8 +112,7 @@ def shares(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def tables(frame: pd.DataFrame) -> list[Table]:
-    value = VALUES[frame["objective"].iloc[0]]
-    overlaps = best(frame, BUDGETS).pivot_table(value, "CNOTs", "family", spread)
+    overlaps = best(frame, BUDGETS).pivot_table("overlap", "CNOTs", "family", spread)
     walls = shares(frame)
     fewest = walls.pivot_table("front", "cnots_wall", aggfunc=partial(spread, digits=0))
     share = walls.pivot_table("share", "cnots_wall", aggfunc=partial(spread, digits=2))
@@ -127,7 +122,7 @@ def tables(frame: pd.DataFrame) -> list[Table]:
     return [
         Table.from_dataframe(
             overlaps.filter(["front", *frame["family"].unique()]),
-            title=f"{value} with up to so many CNOTs, median (least to most)",
+            title="overlap with up to so many CNOTs, median (least to most)",
             notes=("SO(4) stands for brickwalls of free gates, 2 CNOTs each",),
         ),
         Table.from_dataframe(
@@ -143,20 +138,19 @@ def tables(frame: pd.DataFrame) -> list[Table]:
 
 def draw_one(frame: pd.DataFrame, ax: Axes) -> None:
     first = frame.query("seed == seed.iloc[0]")
-    plot_pareto(first.to_dict("records"), value=VALUES[frame["objective"].iloc[0]], ax=ax)
+    plot_pareto(first.to_dict("records"), value="overlap", ax=ax)
 
 
 def draw_all(frame: pd.DataFrame, ax: Axes) -> None:
-    value = VALUES[frame["objective"].iloc[0]]
     found = best(frame, range(max(frame["cnots"]) + 1))
-    counts = found.pivot_table(value, "CNOTs", "family", "count")
-    medians = found.pivot_table(value, "CNOTs", "family", "median")
+    counts = found.pivot_table("overlap", "CNOTs", "family", "count")
+    medians = found.pivot_table("overlap", "CNOTs", "family", "median")
     medians = medians.where(counts == frame["seed"].nunique())
     for k, family in enumerate((*frame["family"].unique(), "front")):
         color, lw = ("k", 2.0) if family == "front" else (f"C{k}", 1.5)
         curve = medians[family]
         ax.step(curve.index, curve, where="post", label=family, color=color, lw=lw)
-    ax.set(xlabel="CNOTs of both circuits", ylabel=f"{value}, median")
+    ax.set(xlabel="CNOTs of both circuits", ylabel="overlap f, median")
     ax.legend(fontsize="x-small")
 
 

@@ -147,12 +147,12 @@ def tables(frame: pd.DataFrame) -> list[Table]:
     ]
 
 
-def draw(frame: pd.DataFrame, ax: Axes, *, column: str, label: str) -> None:
+def draw(frame: pd.DataFrame, ax: Axes) -> None:
     found = judged(frame)
     missing = found["missing"].clip(lower=ROUNDING)
     names = ["{}, {}, {} sites, {} layers".format(*case) for case in found[CASE].to_numpy()]
-    draw_points(ax, found.assign(missing=missing, case=names), column, "case")
-    ax.set(xscale="log", xlabel=label)
+    draw_points(ax, found.assign(missing=missing, case=names), "missing", "case")
+    ax.set(xscale="log", xlabel="what is missing from f")
 
 
 EXPERIMENT = Experiment(
@@ -161,17 +161,6 @@ EXPERIMENT = Experiment(
     options=Planted,
     study=study,
     tabulate=tables,
-    panels=(
-        Panel(
-            "gap",
-            "What is missing from the most that f can be, one point a seed.",
-            partial(draw, column="missing", label="what is missing from f"),
-        ),
-        Panel(
-            "seconds",
-            "Seconds of a processor core, one point a seed.",
-            partial(draw, column="search_seconds", label="seconds"),
-        ),
-    ),
+    panels=(Panel("gap", "What is missing from the most that f can be, one point a seed.", draw),),
     trains=False,
 )

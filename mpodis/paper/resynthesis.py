@@ -24,7 +24,7 @@ from mpodis.factorization import Factorization
 from mpodis.jobs.records import spread
 from mpodis.measures import von_neumann_bound
 from mpodis.options import option
-from mpodis.paper.base import ROW, Experiment, Options, Panel, draw_points, on_networks
+from mpodis.paper.base import ROW, Experiment, Options, Panel, on_networks
 from mpodis.paper.networks import network
 from mpodis.quantum import compile_jointly, gate_cost, qiskit_approximation
 from mpodis.resynthesis import resynthesise
@@ -140,13 +140,6 @@ def draw(frame: pd.DataFrame, ax: Axes) -> None:
     ax.legend(fontsize="x-small")
 
 
-def draw_counts(frame: pd.DataFrame, ax: Axes) -> None:
-    ends = frame.query("compiled != @FRONT")
-    names = ends["circuits"] + ": " + ends["compiled"]
-    draw_points(ax, ends.assign(kind=names), "cnots", "kind")
-    ax.set(xlabel="CNOTs")
-
-
 EXPERIMENT = Experiment(
     name="resynthesis",
     title="CNOTs after resynthesis, and of merged neighbours",
@@ -160,6 +153,5 @@ EXPERIMENT = Experiment(
             "that hold it, both sides, one line a network.",
             draw,
         ),
-        Panel("counts", "CNOTs by compilation, one point a network.", draw_counts),
     ),
 )

@@ -148,26 +148,18 @@ def tables(frame: pd.DataFrame) -> list[Table]:
     ]
 
 
-def draw(frame: pd.DataFrame, ax: Axes, *, against: str) -> None:
+def draw(frame: pd.DataFrame, ax: Axes) -> None:
     """Medians by device and level (colour) and by kind (marker)."""
-    medians = frame.pivot_table("two_qubit", against, ["backend", "level", "kind"], "median")
+    kinds = ["backend", "level", "kind"]
+    medians = frame.query("layers == 0").pivot_table("two_qubit", "width", kinds, "median")
     for k, (backend, level) in enumerate((("logical", 1), (DEVICE, 3), (DEVICE, 0))):
         for kind, curve in medians[backend, level].items():
             label = f"{backend}, level {level}, {KINDS[str(kind)]}"
             ax.plot(curve, MARKERS[str(kind)], color=f"C{k}", ms=5, alpha=0.8, label=label)
-    ax.set(xlabel=against, ylabel="two-qubit gates", xticks=medians.index)
-    ax.legend(fontsize="xx-small")
-
-
-def draw_gates(frame: pd.DataFrame, ax: Axes) -> None:
     for backend, marker in zip(BACKENDS, "_x", strict=True):
         ax.plot(PAPER["two_qubit"][backend], f"k{marker}", ms=12, label=f"paper, {backend}")
-    draw(frame.query("layers == 0"), ax, against="width")
-    ax.set(yscale="log", xlabel="wires of a gate")
-
-
-def draw_walls(frame: pd.DataFrame, ax: Axes) -> None:
-    draw(frame.query("layers > 0"), ax, against="layers")
+    ax.set(yscale="log", xlabel="wires of a gate", ylabel="two-qubit gates", xticks=medians.index)
+    ax.legend(fontsize="xx-small")
 
 
 EXPERIMENT = Experiment(
@@ -176,9 +168,6 @@ EXPERIMENT = Experiment(
     options=Table1Costs,
     study=study,
     tabulate=tables,
-    panels=(
-        Panel("gates", "Two-qubit gates of one gate, medians.", draw_gates),
-        Panel("walls", "Two-qubit gates of brickwalls, medians.", draw_walls),
-    ),
+    panels=(Panel("gates", "Two-qubit gates of one gate, medians.", draw),),
     trains=False,
 )

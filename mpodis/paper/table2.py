@@ -21,6 +21,7 @@ import torch
 from matplotlib.axes import Axes
 from torch import nn
 
+from mpodis import quantum
 from mpodis.data import Dataset
 from mpodis.disentangling import disentangle
 from mpodis.factorization import Factorization
@@ -38,18 +39,6 @@ from mpodis.nn.linear import torch_generator
 from mpodis.options import option
 from mpodis.paper.base import Experiment, Options, Panel, draw_points, on_networks
 from mpodis.paper.networks import dataset, network, submodule
-from mpodis.quantum import (
-    BrickwallEncoding,
-    Hypercube,
-    Interference,
-    NoisyRunner,
-    Runner,
-    ShotRunner,
-    StatevectorRunner,
-    Tomography,
-    TreeEncoding,
-    execute_layer,
-)
 from mpodis.structured import full_width_gates
 from mpodis.study import Study
 from mpodis.tables import Table
@@ -58,10 +47,14 @@ __all__ = ["EXPERIMENT"]
 
 PAPER = {("wide", "tomography", 1024): 0.2, ("trained", "tomography", 1024): 1.1}
 """Points that are lost as published, between its "classical" accuracy and that of tomography."""
-READOUTS = {"tomography": Tomography, "hypercube": Hypercube, "interference": Interference}
+READOUTS = {
+    "tomography": quantum.Tomography,
+    "hypercube": quantum.Hypercube,
+    "interference": quantum.Interference,
+}
 EVERY = ("wide", "trained", "2-body")
 OPEN = "tomography, sign open"
-NOISE = {"FakeMontreal": BrickwallEncoding().layers, "FakeMontreal, exact tree": 0}
+NOISE = {"FakeMontreal": quantum.BrickwallEncoding().layers, "FakeMontreal, exact tree": 0}
 """Layers of the encoding."""
 EXECUTION = ["circuits", "readout", "shots"]
 
@@ -114,7 +107,7 @@ def execution(
     classical = np.argmax(logits(model, x @ factorization.to_dense()), 1)
     run = runner(readout, shots, seed)
     began = time.perf_counter()
-    hidden = execute_layer(factorization, x, runner=run)
+    hidden = quantum.execute_layer(factorization, x, runner=run)
     seconds = time.perf_counter() - began
     executed = np.argmax(logits(model, hidden), 1)
     sides = (factorization.left.n, factorization.right.n)
@@ -130,15 +123,15 @@ def execution(
     }
 
 
-def runner(readout: str, shots: int, seed: int) -> Runner:
+def runner(readout: str, shots: int, seed: int) -> quantum.Runner:
     if readout == "exact":
-        return StatevectorRunner(threads=1)
+        return quantum.StatevectorRunner(threads=1)
     if readout in NOISE:
         layers = NOISE[readout]
-        encoding = BrickwallEncoding(layers, seed) if layers else TreeEncoding()
-        return NoisyRunner(encoding=encoding, seed=seed, threads=1)
-    given = Tomography(shots, sign_shots=0) if readout == OPEN else READOUTS[readout](shots)
-    return ShotRunner(given, seed=seed, threads=1)
+        encoding = quantum.BrickwallEncoding(layers, seed) if layers else quantum.TreeEncoding()
+        return quantum.NoisyRunner(encoding=encoding, seed=seed, threads=1)
+    given = quantum.Tomography(shots, sign_shots=0) if readout == OPEN else READOUTS[readout](shots)
+    return quantum.ShotRunner(given, seed=seed, threads=1)
 
 
 @lru_cache(maxsize=4)

@@ -4,9 +4,9 @@ from functools import cache, partial
 
 import pytest
 
-from mpodis import full_width_gates
+from mpodis import full_width_gates, structured
 from mpodis.nn import Recipe
-from mpodis.paper import aware, healing, inside, layers, load_experiment, replacements
+from mpodis.paper import healing, inside, layers, load_experiment, replacements
 from mpodis.paper.networks import network, train
 from mpodis.paper.running import run_experiment
 from mpodis.structured import best_monarch
@@ -37,7 +37,7 @@ def ran(networks, tmp_path_factory):
             few = {"fits": 1, "n_init": 1, "max_sweeps": 1, "iterations": 5}
             patch.setattr(replacements, "best_monarch", partial(best_monarch, **few))
             quick = partial(full_width_gates, n_init=1, iterations=5)
-            patch.setattr(aware, "full_width_gates", quick)
+            patch.setattr(structured, "full_width_gates", quick)
             run_experiment(experiment, options, directory)
         return directory.results()  # as it is read again
 

@@ -37,7 +37,6 @@ def test_every_experiment_is_small_somewhere_and_its_study_is_complete(name):
         ("ablation", {"depths": (4, 8), "deepest": 6}, r"depths=\(4, 8\) must end at deepest=6"),
         ("gradient", {"evaluations": 0}, "evaluations=0 must be a whole number, 1 or more"),
         ("gradient", {"adam": (0.1, 0.0)}, "adam=0.0 must be a positive number"),
-        ("pareto", {"objective": "loss"}, "objective='loss' is not known; use one of overlap"),
         ("signs", {"bonds": (2, 5)}, "bonds=5 must be 4 or less"),
         ("table1", {"groups": ("O", "SU")}, "groups='SU' is not known; use one of SO, O, U"),
         ("table2", {"rows": ("narrow",)}, "rows='narrow' is not known; use one of wide, trained"),

@@ -60,7 +60,7 @@ def test_scrambling_keeps_the_singular_values_alone(mpo):
 
 
 def test_circuits_with_twice_the_parameters_of_one_gate_have_no_row(networks, mpo):
-    same = {"data": "digits", "networks": networks, "seed": 0, "sweeps": 1, "grown": {}}
+    same = {"data": "digits", "networks": networks, "seed": 0, "sweeps": 1, "starts": 1}
     assert fig4.overlaps(way="random", width=5, layers=8, **same)["row"]
     assert fig4.overlaps(way="random", width=5, layers=9, **same) == {}
 

@@ -54,10 +54,10 @@ def loss_from_dense(one):
 @every_cell
 def test_all_begin_at_the_same_point(start, core):
     one, two = race_of(start, core), race_of(start, core)
-    gradient.sweeps(one)
+    one.run(gradient.sweeps)
     for a, b in zip(tensors_of(race_of(start, core)), tensors_of(two), strict=True):
         assert_array_equal(a, b)
-    assert two.objective.losses == []
+    assert two.losses == []
 
 
 @every_cell
@@ -65,12 +65,9 @@ def test_all_begin_at_the_same_point(start, core):
 def test_a_run_takes_its_evaluations_and_gains(name, start, core):
     one = race_of(start, core)
     before, core_before = loss_from_dense(one), [site.copy() for site in one.engine.core]
-    gradient.optimisers([0.03], [0.3])[name](one)
-    losses = one.objective.losses
-    assert len(losses) == len(one.objective.times) >= 12
-    if name[0] not in ("lbfgs", "auto"):
-        assert len(losses) == 12
-    assert min(losses[:12]) < before - 1e-2
+    one.run(gradient.optimisers([0.03], [0.3])[name])
+    assert len(one.losses) == len(one.seconds) == 12
+    assert min(one.losses) < before - 1e-2
     if core == "fixed":
         # perhaps rescaled, which changes no overlap
         for a, b in zip(one.engine.core, core_before, strict=True):
@@ -83,13 +80,13 @@ def test_a_run_takes_its_evaluations_and_gains(name, start, core):
 @every_cell
 def test_what_is_noted_is_the_overlap(start, core):
     one = race_of(start, core, evaluations=3)
-    gradient.sweeps(one)
-    assert_allclose(one.objective.losses[-1], loss_from_dense(one), atol=1e-12)
-    assert np.all(np.diff(one.objective.losses) <= 1e-12)
+    one.run(gradient.sweeps)
+    assert_allclose(one.losses[-1], loss_from_dense(one), atol=1e-12)
+    assert np.all(np.diff(one.losses) <= 1e-12)
     one = race_of(start, core, evaluations=1)
     first = loss_from_dense(one)
-    gradient.descent(one, partial(torch.optim.Adam, lr=0.1))
-    assert_allclose(one.objective.losses, [first], atol=1e-12)
+    one.run(partial(gradient.descent, make=partial(torch.optim.Adam, lr=0.1)))
+    assert_allclose(one.losses, [first], atol=1e-12)
 
 
 @every_cell
@@ -103,10 +100,10 @@ def test_gradient_descent_goes_along_the_gradient(start, core):
 
     rate = 1e-5
     one = race_of(start, core, evaluations=4)
-    gradient.descent(one, partial(Watched, lr=rate))
+    one.run(partial(gradient.descent, make=partial(Watched, lr=rate)))
     # to first order, every step lowers the loss by rate |gradient|^2
-    assert_allclose(-np.diff(one.objective.losses), rate * np.array(squares[:-1]), rtol=2e-2)
-    assert len(one.objective.losses) == 4
+    assert_allclose(-np.diff(one.losses), rate * np.array(squares), rtol=2e-2)
+    assert len(one.losses) == 4
 
 
 def test_the_core_is_a_parameter_only_where_it_may_move():
@@ -118,39 +115,38 @@ def test_the_core_is_a_parameter_only_where_it_may_move():
                 counts[name] = sum(p.numel() for p in parameters)
                 super().__init__(parameters, lr=0.1)
 
-        gradient.descent(race_of(core=core, evaluations=1), Counted)
+        race_of(core=core, evaluations=1).run(partial(gradient.descent, make=Counted))
     assert counts["update"] - counts["fixed"] == 4 * 4
 
 
 def test_auto_sweeps_until_that_crawls():
     alone, both = race_of(evaluations=30), race_of(evaluations=30)
-    gradient.sweeps(alone, until_slow=True)
-    gradient.auto(both)
-    count, losses = len(alone.objective.losses), alone.objective.losses
+    alone.run(partial(gradient.sweeps, until_slow=True))
+    both.run(gradient.auto)
+    count, losses = len(alone.losses), alone.losses
     assert 1 < count < 30
-    assert both.objective.losses[:count] == losses
+    assert both.losses[:count] == losses
     falls = -np.diff(losses) / losses[1:]
     assert np.all(falls[:-1] >= Budget.crawl)
     assert falls[-1] < Budget.crawl
     whole = race_of(evaluations=30)
-    gradient.sweeps(whole)
-    assert both.objective.losses[count + 1] != whole.objective.losses[count + 1]
+    whole.run(gradient.sweeps)
+    assert both.losses[count + 1] != whole.losses[count + 1]
 
 
-def test_what_goes_beyond_the_limit_is_cut_off():
+def test_a_line_search_ends_with_the_evaluations():
     one = race_of(evaluations=5)
-    gradient.lbfgs(one)
-    assert len(one.objective.losses) > 5
+    one.run(gradient.lbfgs)
+    assert len(one.losses) == 5
     *_, last = gradient.summary(one, 0.0)
-    assert last["overlap"] == 1 - min(one.objective.losses[:5])
+    assert last["overlap"] == 1 - min(one.losses)
     assert last["at"] == 5
     assert last["search_seconds"] > 0
 
 
 def summary_of(losses, near, evaluations=10):
-    times = [7.0 + k for k in range(1, len(losses) + 1)]
-    noted = SimpleNamespace(losses=losses, times=times)
-    made: Any = SimpleNamespace(objective=noted, evaluations=evaluations, began=7.0)
+    seconds = [float(k) for k in range(1, len(losses) + 1)]
+    made: Any = SimpleNamespace(losses=losses, seconds=seconds, evaluations=evaluations)
     return gradient.summary(made, near)
 
 
