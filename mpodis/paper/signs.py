@@ -181,16 +181,9 @@ def measured(matrix: np.ndarray, depths, max_sweeps: int, seed: int) -> list[dic
     same = {"s_avg": mean_entropy(matrix), "mpo_bond": max(compressed.bonds)}
     best = overlap(mpo, fit_core(mpo, max_bond=1))
     rows = [{**same, "depth": 0, "overlap": best, "bound": math.nan, "sweeps": math.nan}]
+    plain = {"method": "sweeps", "init": "identity", "n_init": 1}
     for depth in depths:
-        run = disentangle(
-            mpo,
-            left=depth,
-            method="sweeps",
-            init="identity",
-            n_init=1,
-            max_sweeps=max_sweeps,
-            seed=seed,
-        )
+        run = disentangle(mpo, left=depth, max_sweeps=max_sweeps, seed=seed, **plain)
         path = 1 - run.path("loss")
         sweeps = float(np.argmax(path >= ENOUGH * path[-1]))
         found = {"depth": depth, "overlap": run.overlap, "bound": run.bound, "sweeps": sweeps}
