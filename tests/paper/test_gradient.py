@@ -195,8 +195,4 @@ def test_the_learning_rate_with_the_best_overlap_is_quoted_and_wins_are_counted(
     runs = gradient.chosen(pd.DataFrame(made))
     by_method = runs.set_index("method")["rate"]
     assert (by_method[["adam", gradient.EITHER]] == 1).all()
-    duels = gradient.duels(runs).groupby("rival")[
-        ["ahead early", "sooner there", "higher", "lower"]
-    ]
-    assert duels.sum().loc[gradient.EITHER].tolist() == [6, 6, 6, 0]
-    assert duels.sum().loc["L-BFGS"].tolist() == [6, 0, 0, 6]
+    assert gradient.duels(runs).sum().tolist() == [6, 6, 6, 0]
