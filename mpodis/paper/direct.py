@@ -13,7 +13,7 @@ import math
 import time
 from dataclasses import dataclass
 from functools import partial
-from statistics import mean, median_high
+from statistics import mean
 from typing import Any
 
 import numpy as np
@@ -42,7 +42,6 @@ LAYERS = {
     "dense": "dense layer",
     "compressed": "dense layer, compressed and healed",
 }
-LEVELS = (0.9, 0.95)
 FACTORS = QR, USV, QR_GIVEN, USV_GIVEN = "QR", "USV", "QR, Q given", "USV, U and V given"
 """Circuits that fit W with the best R or S, and circuits that fit given factors of W."""
 NO_CIRCUITS = "none"
@@ -153,14 +152,6 @@ def approximate(matrix, method: str, depth: int, search: dict):
     return [parts.left, parts.right], parts.to_dense(), parts.parameter_counts()["core"]
 
 
-def needed(frame: pd.DataFrame, level: float) -> pd.DataFrame:
-    """CNOTs at which half of the networks have reached an overlap; infinite where they do not."""
-    reached = frame["cx"].where(frame["overlap"] >= level, math.inf)
-    counts = frame.assign(cx=reached).pivot_table("cx", [*CASE, "seed"], aggfunc="min", sort=False)
-    found = counts.pivot_table("cx", CASE, aggfunc=median_high, sort=False)
-    return found.rename(columns={"cx": f"CX, f {level}"})
-
-
 def tables(frame: pd.DataFrame) -> list[Table]:
     given, circuits = (frame.query(f"method {x} @NO_CIRCUITS") for x in ("==", "!="))
     circuits = circuits.astype({"depth": int, "parameters": int})
@@ -169,7 +160,6 @@ def tables(frame: pd.DataFrame) -> list[Table]:
     how: dict[Any, Any] = {"mpo_bond": "mean", "parameters": "mean", "accuracy": one}
     whole = given.dropna(subset="parameters").pivot_table(list(how), "layer", aggfunc=how)
     overlaps = circuits.pivot_table("overlap", CASE, "depth", "median", sort=False)
-    counts = [needed(circuits, level).replace(math.inf, math.nan) for level in LEVELS]
     how = {"parameters": "first", "s_avg": two, "accuracy": one}
     last = circuits.query("depth == depth.max()").pivot_table(list(how), CASE, aggfunc=how)
     return [
@@ -179,12 +169,11 @@ def tables(frame: pd.DataFrame) -> list[Table]:
             notes=("W = QR = USV; random: an orthogonal matrix of the Haar measure",),
         ),
         Table.from_dataframe(
-            overlaps.add_prefix("f, depth ").join([*counts, last.filter(how)]).rename(LAYERS),
+            overlaps.add_prefix("f, depth ").join(last.filter(how)).rename(LAYERS),
             title="overlap with W, medians",
             notes=(
-                "a QR has one circuit of twice the depth; CX: a dash where half of the networks "
-                "do not get there",
-                "parameters: numbers that stay classical (R, S or core)",
+                "a QR has one circuit of twice the depth; parameters: R, S or core, which stay "
+                "classical",
                 "entropies of the circuits and accuracy at the last depth, without retraining",
             ),
         ),

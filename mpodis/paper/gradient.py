@@ -289,7 +289,7 @@ def tables(frame: pd.DataFrame) -> list[Table]:
         ),
         Table.from_dataframe(
             counts,
-            title="sweeps against gradient descent, in how many problems of all depths and networks",
+            title="sweeps against gradient descent, in how many problems (depths, networks)",
             notes=(
                 "gradient descent: the better of Adam and momentum",
                 f"sooner there: at what counts as arrived; within {TIE:g} neither is higher",

@@ -1,7 +1,6 @@
 """The experiment `direct`."""
 
 import numpy as np
-import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
 
@@ -60,17 +59,6 @@ def test_the_operators_are_described(ran, networks):
     assert_allclose(entropies["U"]["dense"], entanglement(np.linalg.svd(matrix)[0]).average)
     # less entangled are the operators of low bond
     assert entropies["W"]["tnn"] < entropies["W"]["compressed"] < entropies["W"]["dense"]
-
-
-def test_half_of_the_networks_must_reach_the_overlap():
-    curves = [(0.8, 0.9), (0.95, 0.99), (0.1, 0.2)]
-    made = pd.DataFrame(
-        {"layer": "tnn", "method": "USV", "seed": seed, "cx": 10 * k, "overlap": f}
-        for seed, curve in enumerate(curves)
-        for k, f in enumerate(curve, 1)
-    )
-    assert direct.needed(made, 0.85).iloc[0, 0] == 20
-    assert direct.needed(made, 0.95).iloc[0, 0] == np.inf
 
 
 def test_a_rotation_differs_by_a_sign():
