@@ -269,11 +269,12 @@ def _mpo_error(problem: Problem, bond: int, *, weighted: bool) -> float:
     The error is |C (M - A) S| / |C M S| if it is weighted, else |M - A| / |M|.
     """
     covariance = problem.covariance if weighted else None
-    core, _ = truncate_tensors(problem.unit, max_bond=bond)
-    if problem.size <= FITTED:
-        dense = tensors_to_dense(problem.unit)
-        metric = None if covariance is None else embed_metric(covariance, len(dense))
-        core = fit_tensors(dense, core, max_bond=bond, metric=metric, max_sweeps=FIT_SWEEPS)
+    core, error = truncate_tensors(problem.unit, max_bond=bond)
+    if problem.size > FITTED:  # for the overlap only, see `_can_fit_mpo`
+        return error
+    dense = tensors_to_dense(problem.unit)
+    metric = None if covariance is None else embed_metric(covariance, len(dense))
+    core = fit_tensors(dense, core, max_bond=bond, metric=metric, max_sweeps=FIT_SWEEPS)
     if covariance is None:
         return math.sqrt(max(0.0, 1.0 - tensors_overlap(problem.unit, core) ** 2))
     a, b = (crop(tensors_to_dense(x), problem.shape) for x in (problem.unit, core))

@@ -41,7 +41,7 @@ from mpodis.mpo import (
     mpo_or_matrix,
     truncate,
 )
-from mpodis.progress import Deadline, bar
+from mpodis.progress import Deadline, bar, within_limit
 from mpodis.sites import (
     bond_dimensions,
     legs_of,
@@ -60,6 +60,9 @@ if TYPE_CHECKING:
 LARGEST_SITE = 1200
 """Unknowns of a site under a metric (left bond x input x right bond) up to which its equations
 are solved: they take the square of it in memory and the cube in time."""
+
+EXACT_TRUNCATION = 30
+"""A truncation of the exact MPO takes up to so many times as long as one on the way to it."""
 
 DESCENT = 30
 """Iterations of L-BFGS over all sites that replace a sweep above `LARGEST_SITE`."""
@@ -80,6 +83,7 @@ __all__ = [
 ]
 
 
+@within_limit
 def fit_core(
     target: Operator,
     *,
@@ -112,7 +116,8 @@ def fit_core(
         Stop after so many sweeps, or when the squared distance falls by less than `tol` of |M|^2.
     max_seconds : float, optional
         Stop after this time, in the midst of a sweep if need be; half of it goes to the fit without
-        a metric where an initial guess is to be found. The truncation before it is always made.
+        a metric where an initial guess is to be found. A truncation before it is always made, a
+        cheaper one where time is short.
     progbar : bool
         Show a bar with the squared distance.
 
@@ -147,7 +152,7 @@ def fit_core(
         moment = embed_metric(metric, dense.shape[0])
         dense, metric = promoted([dense, as_like(moment, dense, dtype=str(moment.dtype))])
     if init is None:
-        guess = truncate(compress(dense, legs=legs).mpo, max_bond=max_bond).mpo
+        guess = _truncated(dense, legs, max_bond, deadline)
         if metric is not None:
             plain = fit_core(
                 dense,
@@ -225,6 +230,19 @@ def fit_tensors(
         if before - loss < tol:
             break
     return tensors
+
+
+def _truncated(
+    dense: Array, legs: Legs, max_bond: int, deadline: Deadline
+) -> MatrixProductOperator:
+    """The truncated operator; where time is short, truncated bond by bond on the way to its MPO."""
+    if deadline.left is not None:
+        began = deadline.fraction()
+        found = compress(dense, legs=legs, max_bond=max_bond).mpo
+        now = deadline.fraction()
+        if now + EXACT_TRUNCATION * (now - began) > 1.0:
+            return found
+    return truncate(compress(dense, legs=legs).mpo, max_bond=max_bond).mpo
 
 
 def weighted_loss(

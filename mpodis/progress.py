@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import logging
 import math
@@ -11,13 +12,19 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from contextvars import ContextVar
+from typing import Any, ParamSpec, TypeVar
 
-__all__ = ["Bar", "Deadline", "bar", "interrupts", "track"]
+__all__ = ["Bar", "Deadline", "bar", "interrupts", "track", "within_limit"]
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
+P, T = ParamSpec("P"), TypeVar("T")
+
+LATE = 1.1
+"""A call is late that takes more than this times its limit."""
+
+_is_part: ContextVar[bool] = ContextVar("call_is_part_of_a_limited_one", default=False)
 
 
 class Deadline:
@@ -61,6 +68,35 @@ class Deadline:
         if self._seconds is None:
             return self
         return Deadline(max(1e-9, (fraction - self.fraction()) * self._seconds))
+
+
+def within_limit(function: Callable[P, T]) -> Callable[P, T]:
+    """Log a line where a call exceeds its `max_seconds=`, as steps that cannot be cut short do.
+
+    Functions that are called inside it have limits of their own, of which nothing is said.
+    """
+
+    @functools.wraps(function)
+    def limited(*args: P.args, **kwargs: P.kwargs) -> T:
+        limit: Any = kwargs.get("max_seconds")
+        if limit is None or _is_part.get():
+            return function(*args, **kwargs)
+        token, began = _is_part.set(True), time.monotonic()
+        try:
+            result = function(*args, **kwargs)
+        finally:
+            _is_part.reset(token)
+        seconds = time.monotonic() - began
+        if seconds > LATE * limit:
+            log.warning(
+                "%s took %.2g s, more than max_seconds=%g: at this size single steps take so long",
+                function.__name__,
+                seconds,
+                limit,
+            )
+        return result
+
+    return limited
 
 
 class Bar:

@@ -24,7 +24,7 @@ from mpodis.measures import (
 from mpodis.objectives import Loss
 from mpodis.optimise.problem import Problem
 from mpodis.optimise.state import State
-from mpodis.sites import tensors_to_dense
+from mpodis.sites import bond_dimensions, tensors_to_dense
 
 __all__ = ["Recorder"]
 
@@ -137,14 +137,17 @@ class Recorder:
             if problem.shape == padded_shape(problem.legs):
                 # gates keep norms, so that the distance follows from the overlap
                 error = math.sqrt(max(0.0, 1.0 - 2.0 * overlap * size + size * size))
-        before = tensor_spectra(problem.unit)
+        if self._has_dense and 2 * max(bond_dimensions(problem.unit), default=1) >= problem.size:
+            before = tensor_entropies(split(self._matrix, problem.legs))
+        else:
+            before = np.array([entropy(spectrum) for spectrum in tensor_spectra(problem.unit)])
         return {
             "overlap": overlap,
             "overlap_error": overlap_error,
             "bound": bound,
             "relative_error": error,
             "activation_error": activations,
-            "entropies_before": np.array([entropy(spectrum) for spectrum in before]),
+            "entropies_before": before,
             "entropies_after": after,
         }
 

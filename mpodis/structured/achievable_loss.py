@@ -32,7 +32,7 @@ from mpodis.mpo import (
 )
 from mpodis.objectives import ActivationsLoss
 from mpodis.optimise.lbfgs import Lbfgs
-from mpodis.progress import Deadline, bar
+from mpodis.progress import Deadline, bar, within_limit
 from mpodis.sites import (
     left_canonical,
     legs_of,
@@ -114,28 +114,87 @@ def activation_loss_bound(
         raise ValueError(f"levels={levels} must be 1 or more")
     matrix, _ = rescaled(_matrix(target, shape))
     values, size = _singular_values(core, matrix.shape)
-    if not values[0] > 0:
-        return 1.0
-    covariance = np.eye(matrix.shape[0]) if covariance is None else covariance
-    sensitivity = np.eye(matrix.shape[1]) if sensitivity is None else sensitivity
-    c, u = _descending(embed_metric(covariance, matrix.shape[0]))
-    s, v = _descending(embed_metric(sensitivity, matrix.shape[1], what="sensitivity"))
-    rotated = u.conj().T @ matrix @ v
-    weighted = np.sqrt(c)[:, None] * rotated * np.sqrt(s)
-    square = float(np.linalg.norm(weighted) ** 2)
-    if not square > 1e-28 * c[0] * s[0] * np.linalg.norm(matrix) ** 2:
-        raise ValueError(
-            "the matrix maps all given inputs to zero (C M S = 0); check that the moments belong "
-            "to this layer"
+    return _LossBound.build(matrix, covariance, sensitivity, levels=levels).of_values(values, size)
+
+
+@dataclass(frozen=True, eq=False)
+class _LossBound:
+    """What `activation_loss_bound` computes of the target; the core only enters `of_values`.
+
+    Attributes
+    ----------
+    c, s : array
+        Descending eigenvalues of C^2 and of S^2.
+    blocks : list of (weight, (rows, columns), singular values)
+        Leading blocks of M in the eigenbases of C^2 and S^2.
+    values : array
+        Singular values of C M S.
+    """
+
+    c: np.ndarray
+    s: np.ndarray
+    blocks: list[tuple[float, tuple[int, int], np.ndarray]]
+    values: np.ndarray
+
+    @classmethod
+    def build(
+        cls,
+        matrix: np.ndarray,
+        covariance: np.ndarray | None = None,
+        sensitivity: np.ndarray | None = None,
+        *,
+        levels: int = 48,
+    ) -> _LossBound:
+        covariance = np.eye(matrix.shape[0]) if covariance is None else covariance
+        sensitivity = np.eye(matrix.shape[1]) if sensitivity is None else sensitivity
+        c, u = _descending(embed_metric(covariance, matrix.shape[0]))
+        s, v = _descending(embed_metric(sensitivity, matrix.shape[1], what="sensitivity"))
+        rotated = u.conj().T @ matrix @ v
+        weighted = np.sqrt(c)[:, None] * rotated * np.sqrt(s)
+        square = float(np.linalg.norm(weighted) ** 2)
+        if not square > 1e-28 * c[0] * s[0] * np.linalg.norm(matrix) ** 2:
+            raise ValueError(
+                "the matrix maps all given inputs to zero (C M S = 0); check that the moments "
+                "belong to this layer"
+            )
+        blocks = [
+            (weight_k * weight_m, (k, m), np.linalg.svd(rotated[:k, :m], compute_uv=False))
+            for k, weight_k in _steps(c, levels)
+            for m, weight_m in _steps(s, levels)
+        ]
+        return cls(c, s, blocks, np.linalg.svd(weighted, compute_uv=False))
+
+    def of_values(self, values: np.ndarray, size: tuple[int, int]) -> float:
+        """The bound for the singular values of a core, and the (padded) size of the operator."""
+        if not values[0] > 0:
+            return 1.0
+        t = np.concatenate([values, np.zeros(max(size) + len(self.c) + len(self.s))])
+        distances = [self._of_blocks(t, size), self._of_product(t, size)]
+        # lowered by more than the tolerance of the search over a
+        lowest = _lowest(distances) / float(self.values @ self.values) * (1 - 1e-6) - 1e-12
+        return float(np.clip(lowest, 0.0, 1.0))
+
+    def _of_blocks(self, t: np.ndarray, size: tuple[int, int]) -> _IntervalDistance:
+        """Singular values of the leading blocks, and how t interlaces with them."""
+        parts = []
+        for weight, (k, m), values in self.blocks:
+            missing, n = size[0] - k + size[1] - m, len(values)
+            parts.append((np.full(n, weight), values, t[missing : missing + n], t[:n]))
+        return _IntervalDistance(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+
+    def _of_product(self, t: np.ndarray, size: tuple[int, int]) -> _IntervalDistance:
+        """Singular values of C M S, and the intervals in which those of C A S lie."""
+        values, n = self.values, min(size)
+        # on padded inputs and outputs C and S are zero
+        c, s = (
+            np.pad(np.sqrt(x), (0, d - len(x))) for x, d in zip((self.c, self.s), size, strict=True)
         )
-    values = np.concatenate([values, np.zeros(max(size) + max(matrix.shape))])
-    distances = [
-        _distances_of_blocks(rotated, values, size, c, s, levels),
-        _distances_of_product(weighted, values, size, c, s),
-    ]
-    # lowered by more than the tolerance of the search over a
-    lowest = _lowest(distances) / square * (1 - 1e-6) - 1e-12
-    return float(np.clip(lowest, 0.0, 1.0))
+        high = _product_limits(_product_limits(c, t[:n], n, np.min, 0), s, n, np.min, 0)
+        low = _product_limits(c, t[:n], n, np.max, size[0] - 1)
+        low = _product_limits(low, s, n, np.max, size[1] - 1)
+        return _IntervalDistance(
+            np.ones(len(values)), values, low[: len(values)], high[: len(values)]
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,26 +211,6 @@ class _IntervalDistance:
         return float(self.weights @ off**2)
 
 
-def _distances_of_blocks(
-    rotated: np.ndarray,
-    t: np.ndarray,
-    size: tuple[int, int],
-    c: np.ndarray,
-    s: np.ndarray,
-    levels: int,
-) -> _IntervalDistance:
-    """Singular values of the leading blocks of M in the eigenbases, and how t interlaces."""
-    parts = []
-    for k, weight_k in _steps(c, levels):
-        for m, weight_m in _steps(s, levels):
-            values = np.linalg.svd(rotated[:k, :m], compute_uv=False)
-            missing = size[0] - k + size[1] - m
-            n = len(values)
-            weights = np.full(n, weight_k * weight_m)
-            parts.append((weights, values, t[missing : missing + n], t[:n]))
-    return _IntervalDistance(*(np.concatenate(part) for part in zip(*parts, strict=True)))
-
-
 def _steps(values: np.ndarray, levels: int) -> list[tuple[int, float]]:
     """(k, height) of step functions over 1..k whose sum is at most the descending values."""
     ends = np.unique(np.geomspace(1, len(values), levels).round().astype(int))
@@ -180,20 +219,6 @@ def _steps(values: np.ndarray, levels: int) -> list[tuple[int, float]]:
     heights = values[ends - 1] - np.append(values[ends[1:] - 1], 0.0)
     pairs = zip(ends.tolist(), heights.tolist(), strict=True)
     return [(k, h) for k, h in pairs if h > 1e-15 * values[0]]
-
-
-def _distances_of_product(
-    weighted: np.ndarray, t: np.ndarray, size: tuple[int, int], c: np.ndarray, s: np.ndarray
-) -> _IntervalDistance:
-    """Singular values of C M S, and the intervals in which those of C A S lie."""
-    values = np.linalg.svd(weighted, compute_uv=False)
-    # on padded inputs and outputs C and S are zero
-    c, s = (np.pad(np.sqrt(x), (0, n - len(x))) for x, n in zip((c, s), size, strict=True))
-    n = min(size)
-    high = _product_limits(_product_limits(c, t[:n], n, np.min, 0), s, n, np.min, 0)
-    low = _product_limits(c, t[:n], n, np.max, size[0] - 1)
-    low = _product_limits(low, s, n, np.max, size[1] - 1)
-    return _IntervalDistance(np.ones(len(values)), values, low[: len(values)], high[: len(values)])
 
 
 def _product_limits(
@@ -286,6 +311,7 @@ class FullWidthGates(Tabular):
         return Table(("full-width gates", ""), rows)
 
 
+@within_limit
 def full_width_gates(
     target: Operator,
     core: MatrixProductOperator | int,
@@ -352,6 +378,9 @@ def full_width_gates(
         spread_norm(tensors, 0.0), metric, mask_padding(sensitivity, shape[1], legs)
     )
     first = site_tensors(core)
+    # before the search, so that little is left to do behind it
+    matrix, _ = rescaled(_matrix(target, shape))
+    bound = _LossBound.build(matrix, covariance, sensitivity)
     unit, log_size = left_canonical(first)
     if abs(log_size) > 100:
         first = spread_norm(unit, 0.0)  # its norm is found anew in any case
@@ -376,9 +405,7 @@ def full_width_gates(
     core = mpo_from_tensors(spread_norm(tensors, log_size + log_norm))
     return FullWidthGates(
         value,
-        activation_loss_bound(
-            target, core, covariance=covariance, sensitivity=sensitivity, shape=shape
-        ),
+        bound.of_values(*_singular_values(core, shape)),
         name,
         Factorization(
             Circuit(left, tuple(left_gates)), core, Circuit(right, tuple(right_gates)), shape
@@ -410,7 +437,8 @@ def _descend(
         loss.sweep(engine, updates, core=update)
         engine.set(core=loss.scaled_core(engine))
         Lbfgs(loss, engine, left, right, free_core=update).run(iterations, deadline=deadline)
-        _align(loss, engine, left, right)
+        if not deadline.has_passed:
+            _align(loss, engine, left, right)
         value = loss.value(engine)
         if before - value < 1e-3 * before:
             break

@@ -13,18 +13,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 
 import numpy as np
 from scipy.optimize import minimize
 
-from mpodis.arrays import rescaled, times_power_of_two
+from mpodis.arrays import rescaled
 from mpodis.conventions import Legs, check_legs, crop, pad, padded_shape
 from mpodis.fit import embed_metric, weighted_loss
 from mpodis.mpo import check_matrix
-from mpodis.progress import Deadline, bar
+from mpodis.progress import Deadline, bar, within_limit
 from mpodis.structured.approximation import Approximation
 
 __all__ = [
@@ -59,6 +59,7 @@ class MonarchSize:
     parameters: int
 
 
+@within_limit
 def monarch(
     matrix: np.ndarray,
     legs: Sequence[Sequence[int]] | None = None,
@@ -131,13 +132,51 @@ def monarch(
     if rank < 1 or n_init < 1:
         raise ValueError(f"rank={rank} and n_init={n_init} must be 1 or more")
     layout = FactorLayout.build(digits, rank, reverse=reverse)
-    target = layout.reorder(pad(matrix, digits))
-    factors = nearest_factors(layout, target)
     moments = _checked_moments(matrix.shape, covariance, sensitivity) if weighted else (None, None)
-    if len(digits) > 2 or any(moment is not None for moment in moments):
+    found = _nearest_product(
+        matrix,
+        moments,
+        layout,
+        n_init=n_init,
+        max_sweeps=max_sweeps,
+        iterations=iterations,
+        seed=seed,
+        # to measure the result takes about as long as what was done so far
+        deadline=deadline.part(1 - deadline.fraction()),
+        progbar=progbar,
+    )
+    return Approximation.of(
+        matrix,
+        found,
+        name=_name(digits, rank, reverse),
+        parameters=layout.parameters(matrix.shape),
+        covariance=covariance,
+        exponent=exponent,
+    )
+
+
+def _name(digits: Legs, rank: int, reverse: bool) -> str:
+    name = f"Monarch {' '.join(f'{i}x{o}' for i, o in digits)}, rank {rank}"
+    return name + (", reversed" if reverse else "")
+
+
+def _nearest_product(
+    matrix: np.ndarray,
+    moments: tuple[np.ndarray | None, np.ndarray | None],
+    layout: FactorLayout,
+    *,
+    n_init: int,
+    max_sweeps: int,
+    iterations: int,
+    seed: int | np.random.Generator,
+    deadline: Deadline,
+    progbar: bool = False,
+) -> np.ndarray:
+    """The product of the factors found by `monarch`, a dense (inputs, outputs) matrix."""
+    target = layout.reorder(pad(matrix, layout.legs))
+    factors = nearest_factors(layout, target)
+    if len(layout.legs) > 2 or any(moment is not None for moment in moments):
         distance = WeightedDistance(layout, target, matrix.shape, *moments)
-        # to measure the result takes about as long as this preparation
-        deadline = deadline.part(1 - deadline.fraction())
         fits = []
         with bar(total=n_init, desc="Monarch", enabled=progbar) as shown:
             for guess in _initial_guesses(factors, n_init, seed):
@@ -146,16 +185,7 @@ def monarch(
                 fits.append(fit_factors(distance, guess, max_sweeps, iterations, deadline))
                 shown.update(loss=min(loss for loss, _ in fits))
         factors = min(fits, key=lambda pair: pair[0])[1]
-    found = crop(layout.restore(product_matrix(layout, factors)), matrix.shape)
-    name = f"Monarch {' '.join(f'{i}x{o}' for i, o in digits)}, rank {rank}"
-    return Approximation.of(
-        matrix,
-        found,
-        name=name + (", reversed" if reverse else ""),
-        parameters=layout.parameters(matrix.shape),
-        covariance=covariance,
-        exponent=exponent,
-    )
+    return crop(layout.restore(product_matrix(layout, factors)), matrix.shape)
 
 
 def monarch_sizes(
@@ -211,6 +241,7 @@ def monarch_sizes(
     return tuple(sorted(found, key=lambda one: (one.parameters, one.rank, one.legs, one.reverse)))
 
 
+@within_limit
 def best_monarch(
     matrix: np.ndarray,
     parameters: int,
@@ -256,6 +287,8 @@ def best_monarch(
         If no Monarch matrix has at least so many parameters and no more than the matrix.
     """
     deadline = Deadline(max_seconds)
+    if n_init < 1:
+        raise ValueError(f"n_init={n_init} must be 1 or more")
     matrix, exponent = rescaled(check_matrix(matrix))
     sizes = [
         size
@@ -268,44 +301,57 @@ def best_monarch(
             f"{matrix.size} parameters; lower parameters="
         )
     limit = slack * max(parameters, min(size.parameters for size in sizes))
+    checking = deadline.fraction()
     moments = _checked_moments(matrix.shape, covariance, sensitivity)
+    # to measure the result takes about as long again
+    deadline = deadline.part(1 - (deadline.fraction() - checking))
 
     def fitted(
         size: MonarchSize, n_init: int, max_sweeps: int, iterations: int, deadline: Deadline
-    ) -> tuple[float, Approximation]:
-        found = monarch(
+    ) -> tuple[float, np.ndarray]:
+        layout = FactorLayout.build(size.legs, size.rank, reverse=size.reverse)
+        found = _nearest_product(
             matrix,
-            size.legs,
-            rank=size.rank,
-            reverse=size.reverse,
-            covariance=covariance,
-            sensitivity=sensitivity,
+            moments,
+            layout,
             n_init=n_init,
             max_sweeps=max_sweeps,
             iterations=iterations,
             seed=seed,
-            max_seconds=deadline.left,
+            deadline=deadline,
         )
-        return weighted_loss(matrix, found.matrix, *moments), found
+        return weighted_loss(matrix, found, *moments), found
 
     allowed = [size for size in sizes if size.parameters <= limit]
     brief, quick = deadline.part(0.5), {}
+    one_fit = 1.0  # the least part of the time that a fit has taken
     with bar(total=len(allowed) + min(fits, len(allowed)), desc="sizes", enabled=progbar) as shown:
         for k in _spread(len(allowed)):
             if quick and brief.has_passed:
                 break
+            began = deadline.fraction()
             quick[k] = fitted(allowed[k], 1, 0, 20, brief)
+            one_fit = min(one_fit, deadline.fraction() - began)
             shown.update(loss=min(loss for loss, _ in quick.values()))
         chosen = sorted(quick, key=lambda k: (quick[k][0], k))[:fits]
         full = []
         for number, k in enumerate(chosen):
-            if deadline.has_passed:
+            if deadline.fraction() + one_fit > 1.0:
                 break
             share = deadline.part(1 - (1 - deadline.fraction()) * (1 - 1 / (len(chosen) - number)))
-            full.append(fitted(allowed[k], n_init, max_sweeps, iterations, share))
-            shown.update(loss=min(loss for loss, _ in full))
-    best = min(full or [quick[chosen[0]]], key=lambda pair: pair[0])[1]
-    return replace(best, matrix=times_power_of_two(best.matrix, exponent))
+            full.append((*fitted(allowed[k], n_init, max_sweeps, iterations, share), allowed[k]))
+            shown.update(loss=min(loss for loss, *_ in full))
+        if not full or deadline.has_passed:  # what was cut short may be worse than a brief fit
+            full.append((*quick[chosen[0]], allowed[chosen[0]]))
+    _, found, size = min(full, key=lambda one: one[0])
+    return Approximation.of(
+        matrix,
+        found,
+        name=_name(size.legs, size.rank, size.reverse),
+        parameters=size.parameters,
+        covariance=covariance,
+        exponent=exponent,
+    )
 
 
 def _spread(count: int) -> Iterator[int]:

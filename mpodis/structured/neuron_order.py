@@ -29,7 +29,7 @@ from mpodis.fit import (
     weighted_loss,
 )
 from mpodis.mpo import check_matrix, compress
-from mpodis.progress import Deadline, bar
+from mpodis.progress import Deadline, bar, within_limit
 from mpodis.sites import (
     mpo_from_tensors,
     mpo_to_dense,
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 __all__ = ["improve_permutation", "neuron_order", "recursive_bisection"]
 
 
+@within_limit
 def neuron_order(
     matrix: np.ndarray,
     *,

@@ -20,7 +20,7 @@ from mpodis.arrays import rescaled
 from mpodis.conventions import Legs, check_legs, pad, qubit_legs
 from mpodis.fit import embed_metric, fit_core, metric_root, weighted_loss
 from mpodis.mpo import Compressed, Operator, check_matrix, mpo_or_matrix
-from mpodis.progress import Bar, Deadline, bar
+from mpodis.progress import Bar, Deadline, bar, within_limit
 from mpodis.sites import mpo_from_tensors, mpo_to_dense, site_tensors, spread_power_of_two
 from mpodis.structured.reordering import FoundOrder, Reordering
 
@@ -41,6 +41,7 @@ FIT_SHARE = 0.2
 """Part of a limited time that one fit may take."""
 
 
+@within_limit
 def site_order(
     operator: Operator,
     *,

@@ -9,14 +9,14 @@ import numpy as np
 
 from mpodis.arrays import rescaled, times_power_of_two
 from mpodis.circuit.ansatz import Ansatz
-from mpodis.conventions import padded_shape, to_numpy, wires
+from mpodis.conventions import crop, padded_shape, qubit_legs, to_numpy, wires
 from mpodis.environments import DenseEnvironments
 from mpodis.fit import fit_core, mask_padding
 from mpodis.measures import count_parameters
-from mpodis.mpo import Operator, as_compressed
+from mpodis.mpo import Compressed, Operator, as_mpo, check_array, mpo_or_matrix
 from mpodis.objectives import ActivationsLoss
 from mpodis.optimise.lbfgs import Lbfgs
-from mpodis.progress import Deadline
+from mpodis.progress import Deadline, within_limit
 from mpodis.sites import (
     left_canonical,
     legs_of,
@@ -36,6 +36,7 @@ ITERATIONS = 1000
 """The most L-BFGS iterations of a core under a sensitivity."""
 
 
+@within_limit
 def truncated_mpo(
     operator: Operator,
     max_bond: int,
@@ -67,13 +68,19 @@ def truncated_mpo(
         As for `mpodis.fit_core`; with a sensitivity half of the time goes to the fits without it.
     """
     deadline = Deadline(max_seconds)
-    given = as_compressed(operator, shape=shape)
-    mpo = given.mpo
+    found = mpo_or_matrix(operator)
+    if isinstance(found, Compressed):
+        target, legs, given = found.mpo, found.legs, found.shape
+    else:  # to fit it takes less than to turn it into an exact MPO before
+        target = check_array(found)
+        given = (int(target.shape[0]), int(target.shape[1]))
+        legs = qubit_legs(*given)
+    shape = given if shape is None else shape
     if weighted and covariance is not None:
-        sensitivity = mask_padding(sensitivity, given.shape[1], given.legs)
+        sensitivity = mask_padding(sensitivity, shape[1], legs)
     with_gradients = weighted and sensitivity is not None
     core = fit_core(
-        mpo,
+        target,
         max_bond=max_bond,
         metric=covariance if weighted else None,
         max_seconds=deadline.part(1 / 3 if with_gradients else 1.0).left,
@@ -81,15 +88,15 @@ def truncated_mpo(
     )
     if weighted and sensitivity is not None:
         plain = fit_core(
-            mpo, max_bond=max_bond, max_seconds=deadline.part(0.5).left, progbar=progbar
+            target, max_bond=max_bond, max_seconds=deadline.part(0.5).left, progbar=progbar
         )
         guesses = (core, plain)
-        core = _fitted_to_sensitivity(mpo, guesses, covariance, sensitivity, deadline)
-    target, matrix = (to_numpy(mpo_to_dense(x, shape=given.shape)) for x in (mpo, core))
-    target, exponent = rescaled(target)
+        core = _fitted_to_sensitivity(as_mpo(target), guesses, covariance, sensitivity, deadline)
+    dense = mpo_to_dense(target) if isinstance(found, Compressed) else target
+    dense, exponent = rescaled(crop(to_numpy(dense), shape))
     return Approximation.of(
-        target,
-        times_power_of_two(matrix, -exponent),
+        dense,
+        times_power_of_two(to_numpy(mpo_to_dense(core, shape=shape)), -exponent),
         name=f"truncated MPO, chi {max_bond}",
         parameters=count_parameters(core),
         covariance=covariance,
