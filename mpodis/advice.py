@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import replace
+from statistics import median
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mpodis.conventions import crop
+from mpodis.environments import ENGINES
 from mpodis.fit import embed_metric, fit_tensors, inner, metric_root, weighted_loss
 from mpodis.measures import tensors_overlap
 from mpodis.mpo import truncate_tensors
@@ -50,10 +54,13 @@ FIT_SWEEPS = 5
 EXACT_COST, TRUNCATED_COST = (4.0, 30.0), (0.2, 2.0)
 """The least and the most by which the time of a sweep exceeds the engine's estimate.
 
-Measured: default searches at 4 to 8 qubits, which converge early, 4 to 6, and one that used up its
-sweeps 20 to 30, most of them ten iterations of L-BFGS. An engine that truncates is estimated at its
-largest bond dimension and begins at a smaller one.
+Most sweeps are ten iterations of L-BFGS. An engine that truncates is estimated at its largest bond
+dimension and begins at a smaller one.
 """
+TRIED = 0.01
+"""Estimate of the engine, in seconds, up to which sweeps are timed before a search."""
+TRIAL_SECONDS, TRIAL_RECORDS = 3.0, 3
+"""A trial has so many sweeps, or stops at the first one after this time."""
 
 POINTER = "something does not work in this result; print it, or see its remarks, for what to do"
 """Logged in place of the remarks, which the printed result shows."""
@@ -105,15 +112,63 @@ def expectations(search: Search) -> tuple[str, ...]:
         said.append(
             f"truncation alone, to bond dimension {search.options.max_bond}: {', '.join(known)}"
         )
-    cost = EXACT_COST if search.estimate.exact else TRUNCATED_COST
-    seconds = [search.estimate.seconds * search.sweeps * factor for factor in cost]
-    span = f"about {_time(seconds[0])} to {_time(seconds[1])} on an idle machine"
     limit = search.options.max_seconds
-    if limit is not None and limit < seconds[1]:
-        said.append(f"{span}; it ends after max_seconds={limit:g}")
+    if limit is not None:
+        said.append(f"it ends after max_seconds={limit:g}, or {search.total:,} sweeps")
+        return tuple(said)
+    most = f"at most {search.total:,} sweeps"
+    if search.estimate.seconds <= TRIED:
+        seconds = seconds_of_sweep(search)
+        said.append(
+            f"{most}, about {_time(seconds * search.sweeps)} at {_time(seconds)} for one of the "
+            "whole circuits; less where it converges before"
+        )
     else:
-        said.append(f"{span}, the longer the more of the at most {search.total:,} sweeps it takes")
+        cost = EXACT_COST if search.estimate.exact else TRUNCATED_COST
+        low, high = (search.estimate.seconds * search.sweeps * factor for factor in cost)
+        said.append(
+            f"{most}, {_time(low)} to {_time(high)} by the engine's estimate; less where it "
+            "converges before"
+        )
     return tuple(said)
+
+
+def seconds_of_sweep(search: Search) -> float:
+    """How long a sweep of the whole circuits takes here, by the slower of the ways to update.
+
+    Some sweeps are timed, from gates near the identity.
+    """
+    able = {
+        "sweeps": len(search.loss.polar_sides) == 2,
+        "lbfgs": ENGINES[search.options.engine].exact,
+    }
+    wanted = (search.options.method,) if search.options.method != "auto" else tuple(able)
+    methods = [method for method in wanted if able[method]] or wanted
+    return max(_seconds_of_trial(search, method) for method in methods)
+
+
+def _seconds_of_trial(search: Search, method: str) -> float:
+    """The median time of a record of a short search of the whole circuits by one method."""
+    options = replace(
+        search.options,
+        init="identity",
+        n_init=1,
+        method=method,
+        max_sweeps=TRIAL_RECORDS,
+        max_seconds=None,
+        tol=0.0,
+        environment_bond=search.options.environment_bond[-1:],  # the slowest of a schedule
+    )
+    trial = type(search)(search.problem, options, search.objective)
+    began = last = time.perf_counter()
+    taken = []
+    for _ in trial.run(trial.begin()):
+        now = time.perf_counter()
+        taken.append(now - last)
+        last = now
+        if now - began > TRIAL_SECONDS and len(taken) > 1:
+            break
+    return median(taken[1:] or taken)  # the first record builds the engine
 
 
 def _activation_error(problem: Problem, core: Sequence[np.ndarray]) -> float:
@@ -127,6 +182,8 @@ def _activation_error(problem: Problem, core: Sequence[np.ndarray]) -> float:
 
 def _time(seconds: float) -> str:
     """A time to one or two digits, as a person says it."""
+    if seconds < 0.1:
+        return f"{1000 * seconds:.2g} ms"
     for size, unit in ((86400.0, "days"), (3600.0, "h"), (60.0, "min")):
         if seconds >= 1.5 * size:
             return (

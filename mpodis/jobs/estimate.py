@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
-from statistics import median
 
-from mpodis.environments import ENGINES, engine_estimates
+from mpodis.advice import seconds_of_sweep
+from mpodis.environments import engine_estimates
 from mpodis.jobs.disentangle import load_operator, searches
 from mpodis.optimise.search import Search
 from mpodis.options import DisentangleConfig, is_whole
@@ -14,9 +13,6 @@ from mpodis.tables import Table
 
 __all__ = ["estimate"]
 
-TRIAL_SECONDS = 3.0
-"""A trial is stopped at the first record after this time."""
-TRIAL_RECORDS = 3
 DEEPEST = 512
 """Layers up to which an estimate takes seconds: circuits that grow have a stage for each."""
 
@@ -66,41 +62,8 @@ def estimate(options: DisentangleConfig) -> list[Table]:
 
 def _row(search: Search, options: DisentangleConfig) -> tuple[object, ...]:
     chosen = search.options
-    seconds = max(_seconds_of_sweep(search, method) for method in _methods(search))
+    seconds = seconds_of_sweep(search)
     longest = seconds * search.sweeps
     if options.max_seconds is not None:
         longest = min(longest, options.max_seconds)
     return (chosen.objective, chosen.engine, chosen.init, search.total, seconds, longest)
-
-
-def _methods(search: Search) -> list[str]:
-    """The methods that the search may use."""
-    able = {
-        "sweeps": len(search.loss.polar_sides) == 2,
-        "lbfgs": ENGINES[search.options.engine].exact,
-    }
-    wanted = (search.options.method,) if search.options.method != "auto" else tuple(able)
-    return [method for method in wanted if able[method]] or list(wanted)
-
-
-def _seconds_of_sweep(search: Search, method: str) -> float:
-    """The median time of a record of a short search of the whole circuits by one method."""
-    options = replace(
-        search.options,
-        init="identity",
-        n_init=1,
-        method=method,
-        max_sweeps=TRIAL_RECORDS,
-        tol=0.0,
-        environment_bond=search.options.environment_bond[-1:],  # the slowest of a schedule
-    )
-    trial = Search(search.problem, options, search.objective)
-    began = last = time.perf_counter()
-    taken = []
-    for _ in trial.run(trial.begin()):
-        now = time.perf_counter()
-        taken.append(now - last)
-        last = now
-        if now - began > TRIAL_SECONDS and len(taken) > 1:
-            break
-    return median(taken[1:] or taken)  # the first record builds the engine
