@@ -19,7 +19,8 @@ __all__ = ["Bar", "Deadline", "bar", "interrupts", "track", "within_limit"]
 
 log = logging.getLogger(__name__)
 
-P, T = ParamSpec("P"), TypeVar("T")
+P = ParamSpec("P")
+T = TypeVar("T")
 
 LATE = 1.1
 """A call is late that takes more than this times its limit."""

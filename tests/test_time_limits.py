@@ -108,3 +108,13 @@ def test_a_limit_that_is_not_reached_changes_nothing(name):
 def test_limits_are_checked(name):
     with pytest.raises(ValueError, match="max_seconds=-1"):
         SEARCHES[name](max_seconds=-1)
+
+
+def test_what_cannot_be_cut_short_is_said_once(clock, caplog):
+    SEARCHES["truncated_mpo"](max_seconds=1e-3)
+    (said,) = caplog.messages
+    assert "truncated_mpo took" in said
+    assert "max_seconds=0.001" in said
+    caplog.clear()
+    SEARCHES["truncated_mpo"](max_seconds=1e6)
+    assert not caplog.messages

@@ -32,8 +32,9 @@ MEASURED = 2**8
 """Dimension up to which bound and entropies are measured in every sweep."""
 DECOMPOSED = 2**11
 """Dimension up to which the result has them from dense matrices; the SVDs take minutes above."""
-SMALLER, SVDS = 4, 6
-"""Measuring a result takes as long as so many SVDs; one is timed at a smaller dimension."""
+SMALLER, SVDS, FIT_SVDS = 4, 6, 15
+"""Measuring a result takes as long as so many SVDs, and the MPO that is fitted for comparison with
+circuits for activations as so many more; one SVD is timed at a smaller dimension."""
 SPECTRA_BOND = 64
 """Bond dimension at which the entropies of larger results are taken from a truncated MPO."""
 
@@ -45,14 +46,19 @@ class Recorder:
     ----------
     problem : Problem
         Its circuits may be replaced by those of a stage, see `of_sweep`.
+
+    Attributes
+    ----------
+    has_dense : bool
+        Whether the operator is small enough to be measured as a matrix.
     """
 
     def __init__(self, problem: Problem) -> None:
         self._problem = problem
-        self._has_dense, self._is_small = problem.size <= DECOMPOSED, problem.size <= MEASURED
-        self._matrix = tensors_to_dense(problem.unit) if self._has_dense else np.empty(0)
+        self.has_dense, self._is_small = problem.size <= DECOMPOSED, problem.size <= MEASURED
+        self._matrix = tensors_to_dense(problem.unit) if self.has_dense else np.empty(0)
         self._size = self._activations(self._matrix)
-        if problem.covariance is not None and self._has_dense:
+        if problem.covariance is not None and self.has_dense:
             zero = 1e-14 * math.sqrt(np.abs(problem.covariance).max())
             self._size = self._size if self._size > zero else math.nan
 
@@ -86,7 +92,7 @@ class Recorder:
                 s_avg = float(self._entropies(engine, problem).mean())
             else:
                 s_avg = 0.0
-        if self._has_dense and (overlap is None or (self._is_small and not math.isnan(self._size))):
+        if self.has_dense and (overlap is None or (self._is_small and not math.isnan(self._size))):
             product = self._product(engine, loss.scaled_core(engine), problem)
             overlap = dense_overlap(self._matrix, product)
             error = self._activations(self._matrix - product) / self._size
@@ -118,7 +124,7 @@ class Recorder:
         """
         problem = self._problem
         error, activations, bound, overlap_error = math.nan, math.nan, math.nan, 0.0
-        if self._has_dense:
+        if self.has_dense:
             product = self._product(engine, core, problem)
             overlap = dense_overlap(self._matrix, product)
             bound = spectral_bound(self._values, singular_values(core))
@@ -137,7 +143,7 @@ class Recorder:
             if problem.shape == padded_shape(problem.legs):
                 # gates keep norms, so that the distance follows from the overlap
                 error = math.sqrt(max(0.0, 1.0 - 2.0 * overlap * size + size * size))
-        if self._has_dense and 2 * max(bond_dimensions(problem.unit), default=1) >= problem.size:
+        if self.has_dense and 2 * max(bond_dimensions(problem.unit), default=1) >= problem.size:
             before = tensor_entropies(split(self._matrix, problem.legs))
         else:
             before = np.array([entropy(spectrum) for spectrum in tensor_spectra(problem.unit)])
@@ -156,16 +162,19 @@ class Recorder:
 
         It is proportional to the cube of the dimension: a smaller SVD is timed.
         """
-        if self._problem.size < MEASURED or not self._has_dense:
+        if self._problem.size < MEASURED or not self.has_dense:
             return 0.0
         small = np.random.default_rng(0).normal(size=(self._problem.size // SMALLER,) * 2)
         began = time.perf_counter()
         np.linalg.svd(small, compute_uv=False)
-        return SVDS * SMALLER**3 * (time.perf_counter() - began)
+        count = SVDS
+        if self._problem.covariance is not None and self._problem.size == MEASURED:
+            count += FIT_SVDS
+        return count * SMALLER**3 * (time.perf_counter() - began)
 
     def _activations(self, matrix: np.ndarray) -> float:
         """|X matrix|, the matrix cropped as the layer uses it; NaN without X or a dense matrix."""
-        if self._problem.covariance is None or not self._has_dense:
+        if self._problem.covariance is None or not self.has_dense:
             return math.nan
         x = crop(matrix, self._problem.shape)
         return math.sqrt(max(0.0, float(np.vdot(x, self._problem.covariance @ x).real)))

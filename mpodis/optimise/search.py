@@ -68,6 +68,8 @@ GROWN_WIRES = 8
 """The most wires of circuits that grow unless the options say so."""
 LAST_CHECK = 0.1
 """Part of a limited time that is kept to measure the overlap beside an engine that truncates."""
+RESULT_SWEEPS = 5
+"""Measuring a result without the dense operator takes about as long as so many sweeps."""
 WAIT_SECONDS = 0.02
 """Time between two looks at whether a task of an executor is done, or Ctrl-C was pressed."""
 ENTROPIC = 2**11
@@ -255,7 +257,10 @@ class Search:
             return 0.0
         if not self.estimate.exact:
             return LAST_CHECK * limit
-        return min(self._recorder.seconds_of_result(), limit / 2)
+        seconds = self._recorder.seconds_of_result()
+        if not self._recorder.has_dense:
+            seconds = RESULT_SWEEPS * self.estimate.seconds
+        return min(seconds, limit / 2)
 
     def budget(self, options: SearchOptions) -> Budget:
         """The limits of a descent under the options of its stage."""
