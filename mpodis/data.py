@@ -342,7 +342,9 @@ def _folder(what: str, data_dir: str | os.PathLike[str] | None) -> Path:
         )
     folder = Path(given).expanduser()
     if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: no such folder; pass the folder that holds {what}")
+        raise FileNotFoundError(
+            f"{folder}: no such folder; pass the one that holds {what}, {DOWNLOADS[what]}"
+        )
     return folder
 
 
@@ -392,8 +394,8 @@ def _read_idx_files(folder: Path) -> tuple[dict[str, np.ndarray], Path]:
         if len(paths) == len(files):
             return {key: _read_idx(path) for key, path in paths.items()}, place
     raise FileNotFoundError(
-        f"{folder}: neither mnist.npz nor the four MNIST/raw/*-ubyte[.gz] files are here; "
-        f"fix data_dir or {ENVIRONMENT_VARIABLE}, or use name='digits'"
+        f"{folder}: neither mnist.npz nor the four MNIST/raw/*-ubyte[.gz] files are here; fix "
+        f"data_dir or {ENVIRONMENT_VARIABLE}, take {DOWNLOADS['MNIST']}, or use name='digits'"
     )
 
 
