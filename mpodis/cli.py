@@ -89,7 +89,7 @@ def main() -> None:
     handler.setFormatter(_Formatter("%(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     try:
-        with _sigterm_as_ctrl_c():
+        with _signals_end_the_command():
             status = app(standalone_mode=False)
         if status == INTERRUPTED:  # so newer versions of typer report an interrupt
             raise KeyboardInterrupt
@@ -117,22 +117,24 @@ def main() -> None:
 
 
 @contextlib.contextmanager
-def _sigterm_as_ctrl_c() -> Iterator[None]:
-    """Let the signal by which schedulers end a process do what Ctrl-C does."""
+def _signals_end_the_command() -> Iterator[None]:
+    """Let the signal by which schedulers end a process do what Ctrl-C does.
+
+    Of commands that a script starts in the background the shell ignores Ctrl-C; it is taken here,
+    too, since whoever sends it to them means it, and a run can go on.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, _press_ctrl_c)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    if before[signal.SIGINT] == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _press_ctrl_c(number: int, frame: object) -> None:
-    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # in the background of a script
-        raise KeyboardInterrupt
-    signal.raise_signal(signal.SIGINT)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager

@@ -35,7 +35,7 @@ import numpy as np
 import mpodis
 from mpodis import compress, disentangle, entanglement, load_factorization, load_mpo, low_rank
 from mpodis import disentangling as run_module
-from mpodis.circuit import from_spec
+from mpodis.circuit import brickwall, from_spec, staircase
 from mpodis.files import append_lines, read_json, read_lines, write_json
 from mpodis.jobs.directory import JobDirectory
 from mpodis.options import DisentangleConfig
@@ -50,14 +50,16 @@ TRIALS = {
     "Ctrl-C twice": 20,
     "full disk": 20,
     "two processes": 10,
-    "inputs of any kind": 2000,
-    "files that declare too much": 12,
+    "inputs of any kind": 100,
+    "bombs": 24,
 }
+INPUTS, EXAMPLES = "inputs of any kind", 20
+"""A trial of this kind has so many examples."""
 GOOD = ("the same", "refused", "ended")
 ORPHAN_SECONDS = 10
 HANG_SECONDS = 120
 OPTIONS = {"depth": 2, "n_init": 2, "init_sweeps": 3, "init": "identity", "max_sweeps": 12}
-EXPECTED = (ValueError, TypeError, OSError, MemoryError, ImportError)
+EXPECTED = (ValueError, TypeError, OSError, MemoryError, ImportError, OverflowError)
 """What the command line turns into one line."""
 
 
@@ -181,8 +183,13 @@ def full_disk(rng: np.random.Generator, number: int) -> tuple[str, str]:
     return ("traceback", f"left {left}") if left else (again[0], f"{error}; {again[1]}")
 
 
-def declared(rng: np.random.Generator, number: int) -> tuple[str, str]:
-    """Headers that are longer than their file, or of arrays that no memory holds; deep nesting."""
+def bombs(rng: np.random.Generator, number: int) -> tuple[str, str]:
+    """Headers and specs that declare what no memory holds; deep nesting."""
+    if number >= 12:
+        call = SPEC_BOMBS[number - 12]
+        began = time.process_time()
+        outcome, error = judged(lambda: bool(call()))
+        return (outcome, error) if time.process_time() - began < 2 else ("hang", error)
     header = json.dumps({"a": {"dtype": "F64", "shape": [2**40], "data_offsets": [0, 2**43]}})
     deep = b"[" * 10**6
     content = [
@@ -198,6 +205,22 @@ def declared(rng: np.random.Generator, number: int) -> tuple[str, str]:
         began = time.monotonic()
         outcome, error = judged(lambda: bool(reader(file)), names=file.name)
     return (outcome, error) if time.monotonic() - began < 5 else ("hang", error)
+
+
+SPEC_BOMBS: tuple[Callable[[], object], ...] = (
+    lambda: from_spec("99999999*CNOT", 6),
+    lambda: from_spec("9999999999999*1b", 6),
+    lambda: from_spec("(" * 2000 + "1b" + ")" * 2000, 6),
+    lambda: from_spec("9*(" * 60 + "1b" + ")" * 60, 6),
+    lambda: from_spec("1b + " * 10**6 + "1b", 6),
+    lambda: from_spec("30b", 40),
+    lambda: from_spec("all 2b", 6, depth=10**9),
+    lambda: brickwall(8, 10**12),
+    lambda: brickwall(10**12, 1),
+    lambda: staircase(10**7, 10**7),
+    lambda: disentangle(matrix(), depth=10**9),
+    lambda: disentangle(matrix(), left="2b", right="99999999*(2b + CNOT)"),
+)
 
 
 # --- processes
@@ -289,8 +312,7 @@ def ended(rng: np.random.Generator, number: int, *, signals: tuple[int, ...]) ->
     with tempfile.TemporaryDirectory() as folder:
         np.save(Path(folder, "w.npy"), np.random.default_rng(1).normal(size=(64, 64)))
         path = Path(folder, "run")
-        code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-        code += "from mpodis.cli import main; main()"
+        code = "from mpodis.cli import main; main()"
         flags = ["--depth", "8", "--init", "identity", "--tol", "0", "--n-jobs", "2", "--quiet"]
         flags += ["--max-sweeps", "100000", "--n-init", "4", "--init-sweeps", "100000"]
         flags += ["--run-dir", str(path)]
@@ -334,58 +356,111 @@ def two_processes(rng: np.random.Generator, number: int) -> tuple[str, str]:
 # --- inputs
 
 DTYPES = ("f2", "f4", "f8", ">f8", "g", "c8", "c16", "i4", "u1", "?", "O", "U3")
-SPECS = (
-    "2b",
-    "2b + CNOT",
-    "3*2b",
-    "3b(2)",
-    "0*2b",
-    "2b +",
-    "-1*2b",
-    "(2b",
-    "CNOT*2",
-    "",
-    "9b",
-    "é",
-)
+NO_SPECS = ("2b +", "-1*2b", "(2b", "CNOT*2", "", "9b", "é", "3b(2)", "2b,2b", "2**2b", "0*2b")
+LAYERS = 40
+"""Of a spec that is to be read."""
 
 
-def inputs(rng: np.random.Generator, number: int) -> tuple[str, str]:
-    """An entry with an array of any type, shape, size of numbers and layout."""
-    dtype = DTYPES[rng.integers(len(DTYPES))]
-    shape = tuple(int(k) for k in rng.integers(0, 9, size=rng.choice([1, 2, 2, 2, 2, 3])))
-    exponent = float(rng.choice([0, 0, 0, -150, 150, -3, 30]))
-    with np.errstate(all="ignore"):
-        array = (rng.normal(size=shape) * 10.0**exponent).astype(dtype)
-    if rng.random() < 0.2:
-        array = array[..., ::-1].T
-    if rng.random() < 0.1 and array.size and array.dtype.kind in "fc":
-        array.flat[0] = rng.choice([math.nan, math.inf])
-    entry = ("compress", "entanglement", "low_rank", "disentangle", "from_spec")[number % 5]
-    spec = SPECS[rng.integers(len(SPECS))]
-    what = f"{entry} {dtype} {shape} 1e{exponent:.0f} {spec!r}"
-    outcome, error = judged(lambda: _right(entry, array, spec))
-    return outcome, f"{what}: {error}"
+def inputs(seed: int, number: int) -> list[tuple[str, str]]:
+    """Entries with arrays of any type, shape, content and layout, and with specs, of hypothesis.
+
+    Where one is wrong, the smallest that hypothesis finds is the last.
+    """
+    from hypothesis import HealthCheck, Phase, given, settings
+    from hypothesis import seed as seeded
+
+    found = []
+
+    @seeded(1000 * seed + number)
+    @settings(
+        max_examples=EXAMPLES,
+        database=None,
+        deadline=None,
+        phases=(Phase.generate, Phase.shrink),
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(example=_examples())
+    def run(example: tuple[str, np.ndarray, tuple[str, int]]) -> None:
+        entry, array, (spec, depth) = example
+        outcome, error = judged(lambda: _right(entry, array, spec, depth))
+        what = f"{entry} {array.dtype.str} {array.shape} {spec!r}"
+        found.append((outcome, f"{what}: {error}"))
+        assert outcome in GOOD, array
+
+    try:
+        run()
+    except AssertionError as error:
+        found[-1] = (found[-1][0], f"{found[-1][1]} {error}"[:400])
+    return found
 
 
-def _right(entry: str, array: np.ndarray, spec: str) -> bool:
+def _examples():
+    """A strategy of (entry, array, (spec, its layers, or 0 where it is none))."""
+    from hypothesis import strategies as st
+    from hypothesis.extra import numpy as hnp
+
+    shapes = hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=8)
+    matrices = hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=8)
+    contents = {"O": st.none() | st.integers() | st.text(max_size=2)}
+    arrays = st.sampled_from(DTYPES).flatmap(
+        lambda dtype: hnp.arrays(dtype, matrices | matrices | shapes, elements=contents.get(dtype))
+    )
+    layouts = st.sampled_from([np.asarray, np.flip, np.transpose])
+    words = st.sampled_from([("1b", 1), ("2b", 1), ("3b", 1), ("CNOT", 1), ("cz", 1)])
+    specs = st.recursive(
+        words,
+        lambda inner: st.one_of(
+            st.tuples(inner, inner).map(lambda x: (f"{x[0][0]} + {x[1][0]}", x[0][1] + x[1][1])),
+            st.tuples(st.integers(1, 4), inner).map(
+                lambda x: (f"{x[0]}*({x[1][0]})", x[0] * x[1][1])
+            ),
+        ),
+        max_leaves=5,
+    ).filter(lambda spec: spec[1] <= LAYERS)
+    wrong = (st.sampled_from(NO_SPECS) | st.text(max_size=6)).map(lambda text: (text, 0))
+    arrays = st.tuples(layouts, arrays).map(lambda x: np.asarray(x[0](x[1])))
+    return st.tuples(st.sampled_from(list(ENTRIES)), arrays, specs | specs | wrong)
+
+
+def _right(entry: str, array: np.ndarray, spec: str, depth: int) -> bool:
     """Whether an entry gives what dense algebra gives."""
     if entry == "from_spec":
-        return from_spec(spec, 4).n == 4
-    if entry == "entanglement":
-        return bool(np.isfinite(entanglement(array).entropies).all())
-    if entry == "low_rank":
-        found = low_rank(array, min(array.shape)).matrix
-    elif entry == "compress":
-        found = compress(array).to_dense()
-    else:
+        found = from_spec(spec, 4)
+        return found.n == 4 and (found.depth == depth or not depth)
+    if entry == "disentangle":
         run = disentangle(array, left=spec, max_sweeps=1, n_init=1, init="identity")
         return math.isfinite(run.overlap) and abs(run.overlap) < 1 + 1e-6
+    return ENTRIES[entry](array)
+
+
+def _is_near(found: np.ndarray, array: np.ndarray) -> bool:
+    """Whether a matrix is that of the input, to the rounding of the input's type."""
     wanted = array.astype(complex if array.dtype.kind == "c" else float)
-    scale = np.abs(wanted).max(initial=0.0) or 1.0
+    scale = max(float(np.abs(x).max(initial=0.0)) for x in (wanted.real, wanted.imag)) or 1.0
     rounding = np.finfo(array.dtype).eps if array.dtype.kind in "fc" else 0.0
     tolerance = max(1e-10, 100.0 * float(rounding))
-    return bool((np.abs(found - wanted) <= tolerance * scale).all())
+    return bool((np.abs(found / scale - wanted / scale) <= tolerance).all())
+
+
+ENTRIES: dict[str, Callable[[np.ndarray], bool]] = {
+    "compress": lambda a: _is_near(compress(a).to_dense(), a),
+    "low_rank": lambda a: _is_near(low_rank(a, min(a.shape)).matrix, a),
+    "truncated_mpo": lambda a: _is_near(mpodis.truncated_mpo(a, 64).matrix, a),
+    "entanglement": lambda a: bool(np.isfinite(entanglement(a).entropies).all()),
+    "overlap": lambda a: abs(mpodis.overlap(a, a) - 1) < 1e-3,
+    "log_norm": lambda a: math.isfinite(mpodis.log_norm(a)),
+    "second_moment": lambda a: bool(np.isfinite(mpodis.second_moment(a)).all()),
+    "mps_encoding": lambda a: abs(mpodis.mps_encoding(a).fidelity - 1) < 1e-3,
+    "compile_state": lambda a: 0 <= _compiled(mpodis.compile_state, a) <= 1 + 1e-6,
+    "compile_unitary": lambda a: math.isfinite(_compiled(mpodis.compile_unitary, a)),
+    "disentangle": lambda a: False,
+    "from_spec": lambda a: False,
+}
+"""Entries, and whether what they make of an array is right; the last two take specs."""
+
+
+def _compiled(call: Callable, array: np.ndarray) -> float:
+    return call(array, depth=1, n_init=1, max_iterations=2).loss
 
 
 KINDS: dict[str, Callable[[np.random.Generator, int], tuple[str, str]]] = {
@@ -396,8 +471,7 @@ KINDS: dict[str, Callable[[np.random.Generator, int], tuple[str, str]]] = {
     "Ctrl-C twice": lambda rng, k: ended(rng, k, signals=(signal.SIGINT, signal.SIGINT)),
     "full disk": full_disk,
     "two processes": two_processes,
-    "inputs of any kind": inputs,
-    "files that declare too much": declared,
+    "bombs": bombs,
 }
 
 
@@ -414,19 +488,20 @@ def quiet():
 
 
 def trial(kind: str, number: int, seed: int = 0) -> dict:
-    """One trial: what came of it, and a word on it."""
-    rng = np.random.default_rng([seed, list(KINDS).index(kind), number])
+    """One trial: what came of it, and a word on it; of inputs, the worst of some examples."""
+    rng = np.random.default_rng([seed, list(TRIALS).index(kind), number])
     with quiet(), np.errstate(all="ignore"):
-        outcome, note = KINDS[kind](rng, number)
-    return {"kind": kind, "number": number, "outcome": outcome, "note": note}
+        found = inputs(seed, number) if kind == INPUTS else [KINDS[kind](rng, number)]
+    outcome, note = next((one for one in found[::-1] if one[0] not in GOOD), found[-1])
+    each = dict(Counter(outcome for outcome, _ in found))
+    return {"kind": kind, "number": number, "outcome": outcome, "note": note, "examples": each}
 
 
 def counts(done: list[dict]) -> dict[str, dict[str, int]]:
-    return {
-        kind: dict(Counter(one["outcome"] for one in done if one["kind"] == kind))
-        for kind in KINDS
-        if any(one["kind"] == kind for one in done)
-    }
+    found: dict[str, Counter] = {}
+    for one in done:
+        found.setdefault(one["kind"], Counter()).update(one["examples"])
+    return {kind: dict(found[kind]) for kind in TRIALS if kind in found}
 
 
 def main() -> int:
@@ -434,7 +509,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder; a stopped suite goes on")
     parser.add_argument("--share", type=float, default=1.0, help="of the trials of each kind")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--kinds", nargs="*", default=list(KINDS), choices=list(KINDS))
+    parser.add_argument("--kinds", nargs="*", default=list(TRIALS), choices=list(TRIALS))
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     file, start = given.out / "trials.jsonl", f"faults {given.seed}"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.nn.utils import parametrizations
+from torch.nn.utils import parametrizations, prune
 
 import mpodis
 from mpodis.nn import (
@@ -79,6 +79,50 @@ class Codes(nn.Module):
         return x @ (self.weight.float() * self.scale).T
 
 
+class Called(nn.Linear):
+    """Twice what its forward gives."""
+
+    def __call__(self, x):
+        return 2 * super().__call__(x)
+
+
+class Clipped(nn.Linear):
+    """Linear for ordinary inputs."""
+
+    def forward(self, x):
+        return super().forward(x).clamp(-100, 100)
+
+
+class Fixed(nn.Module):
+    """Of buffers, without parameters."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("weight", torch.randn(4, 8))
+
+    def forward(self, x):
+        return nn.functional.linear(x, self.weight)
+
+
+class Computed(nn.Module):
+    """Its weight follows from others whenever it is asked for."""
+
+    def __init__(self, used):
+        super().__init__()
+        self.raw, self.used = nn.Parameter(torch.randn(8, 8)), used
+
+    @property
+    def weight(self):
+        return torch.tanh(self.raw)
+
+    def forward(self, x):
+        return x @ (self.weight if self.used else self.raw)
+
+
+def pruned():
+    return prune.l1_unstructured(nn.Linear(8, 8), "weight", amount=0.5)
+
+
 def hooked():
     layer = nn.Linear(8, 8)
     layer.register_forward_hook(lambda module, x, y: 2 * y)
@@ -100,7 +144,14 @@ READ = {
     "fresh adapter": lambda: Adapted(0.0),
     "weight norm": lambda: parametrizations.weight_norm(nn.Linear(8, 8)),
     "orthogonal": lambda: parametrizations.orthogonal(nn.Linear(8, 8)),
+    "spectral norm": lambda: parametrizations.spectral_norm(nn.Linear(8, 8)).eval(),
+    "pruned for good": lambda: prune.remove(pruned(), "weight"),
+    "buffers": Fixed,
+    "computed weight": lambda: Computed(True),
+    "one output": lambda: nn.Linear(8, 1),
+    "compiled": lambda: torch.compile(nn.Linear(8, 8), backend="eager"),
     "convolution": lambda: nn.Conv2d(8, 4, 1, stride=2),
+    "dilated convolution": lambda: nn.Conv2d(8, 4, 1, dilation=2, padding="same"),
     "transposed convolution": lambda: nn.ConvTranspose2d(8, 4, 1),
     "square transposed convolution": lambda: nn.ConvTranspose1d(8, 8, 1),
     "float64": lambda: nn.Linear(8, 8).double(),
@@ -109,6 +160,11 @@ READ = {
 }
 REFUSED = {
     "adapter": (lambda: Adapted(1.0), "does not compute x @ weight.T . bias .they differ.; merge"),
+    "own call": (lambda: Called(8, 8), "does not compute x @ weight.T . bias .they differ"),
+    "clipped": (lambda: Clipped(8, 8), "does not compute x @ weight.T . bias .they differ"),
+    "computed weight": (lambda: Computed(False), "does not compute x @ weight.T . bias"),
+    "pruned": (pruned, "has the hook L1Unstructured"),
+    "old spectral norm": (lambda: nn.utils.spectral_norm(nn.Linear(8, 8)), "has the hook Spec"),
     "own forward": (with_own_forward, "does not compute x @ weight.T . bias"),
     "hook": (hooked, "has the hook hooked.*, which may change its weight or its outputs"),
     "old weight norm": (lambda: nn.utils.weight_norm(nn.Linear(8, 8)), "has the hook WeightNorm"),
@@ -129,7 +185,7 @@ REFUSED = {
 @pytest.mark.parametrize("kind", READ)
 def test_a_layer_that_is_read_computes_the_same(kind):
     net = nn.Sequential(seeded(READ[kind]))
-    dtype = next(net.parameters()).dtype
+    dtype = net[0].weight.dtype
     shape = (3, 8, *[4] * len(getattr(net[0], "kernel_size", ())))
     x = torch.randn(shape, generator=torch.Generator().manual_seed(1)).to(dtype)
     small = compress_module(net, {"0": {}})
@@ -175,6 +231,30 @@ class Tied(nn.Module):
 
     def forward(self, ids, attention_mask=None):
         return self.head(torch.tanh(self.embed(ids)))
+
+
+def test_a_scripted_module_is_refused():
+    with pytest.warns(DeprecationWarning, match="torch.jit.script"):
+        net = torch.jit.script(seeded(lambda: nn.Sequential(nn.Linear(8, 8))))
+    for call in (
+        lambda: compress_module(net, {"0": 1}),
+        lambda: disentangle_module(net, "0", **BRIEF),
+    ):
+        with pytest.raises(TypeError, match="'0' is a layer of a scripted module"):
+            call()
+
+
+def test_pointwise_convolutions_beside_group_norms():
+    net = seeded(lambda: nn.Sequential(nn.Conv2d(8, 8, 1), nn.GroupNorm(2, 8), nn.Conv2d(8, 4, 1)))
+    x = torch.randn(2, 8, 3, 3, generator=torch.Generator().manual_seed(0))
+    for given in (x, x.to(memory_format=torch.channels_last), x[0]):
+        small = compress_module(net, {"0": {}, "2": {}})
+        if given.ndim == 4:
+            torch.testing.assert_close(small(given), net(given), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(small[0](given), net[0](given), rtol=1e-4, atol=1e-5)
+    hybrid, found = disentangle_module(net, "0", inputs=[x, x], **BRIEF)
+    assert hybrid(x).shape == net(x).shape
+    assert np.isfinite(found.loss)
 
 
 @pytest.mark.parametrize("name", ["a", "b"])
@@ -353,6 +433,12 @@ def test_padding_does_not_count(form):
     )
     with pytest.raises(ValueError, match="a batch has no mask rows='mask'"):
         layer_inputs(net, "head", [batch], rows="mask")
+    with pytest.raises(ValueError, match="says what is padding, and not what counts; give rows"):
+        layer_inputs(
+            net, "head", [batch | {"key_padding_mask": mask == 0}], rows="key_padding_mask"
+        )
+    with pytest.raises(ValueError, match="a mask has values below 0, as one that is added"):
+        layer_inputs(net, "head", [batch], rows=lambda b: (1.0 - mask) * -1e9)
     with pytest.raises(ValueError, match=r"a mask of shape \(4, 5\) does not say which"):
         layer_inputs(net, "head", [batch], rows=lambda b: mask[:, :5])
 

@@ -303,8 +303,19 @@ def _mask(model: nn.Module, batch: Any, rows: Rows) -> Tensor | None:
             if isinstance(rows, str):
                 raise ValueError(f"a batch has no mask rows={rows!r}; give a function of the batch")
             return None
+        if isinstance(rows, str) and "padding" in rows:
+            raise ValueError(
+                f"rows={rows!r} says what is padding, and not what counts; give "
+                f"rows=lambda batch: ~batch[{rows!r}]"
+            )
+    mask = _batch(found)
+    if not bool((mask >= 0).all()):
+        raise ValueError(
+            "a mask has values below 0, as one that is added to scores; give rows=, a function of "
+            "the batch that is true for what counts, or rows=False to count all"
+        )
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    return (_batch(found) != 0).to(device)
+    return (mask != 0).to(device)
 
 
 def _kept(rows: Tensor, leading: Sequence[int], mask: Tensor | None) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -205,4 +206,5 @@ def _matrix(layer: nn.Module, name: str) -> LayerMatrix:
 
 def _placed(new: nn.Module, old: nn.Module) -> nn.Module:
     """The new layer on the device and in the mode of the old one."""
-    return new.to(next(old.parameters()).device).train(old.training)
+    stored = itertools.chain(old.parameters(), old.buffers())
+    return new.to(next(stored).device).train(old.training)

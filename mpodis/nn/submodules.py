@@ -58,7 +58,8 @@ def replace_layer(model: Model, name: str, module: nn.Module) -> Model:
     ValueError
         If the model has no submodule of that name; the message lists those it has.
     TypeError
-        For the output projection of a `torch.nn.MultiheadAttention`, which is never called.
+        For the output projection of a `torch.nn.MultiheadAttention`, which is never called, and
+        for layers of scripted modules.
     """
     check_replaceable(model, name)
     copied = copy.deepcopy(model)
@@ -68,8 +69,13 @@ def replace_layer(model: Model, name: str, module: nn.Module) -> Model:
 
 
 def check_replaceable(model: nn.Module, name: str) -> None:
-    """An error for a name that the model does not have, or a layer that it never calls."""
+    """An error for a name that the model does not have, or a layer that cannot be replaced."""
     layer = find_layer(model, name)
+    if isinstance(model, torch.jit.ScriptModule):
+        raise TypeError(
+            f"{name!r} is a layer of a scripted module, which takes no other modules; give the "
+            "module that it was made of"
+        )
     for parent in model.modules():
         if isinstance(parent, nn.MultiheadAttention) and parent.out_proj is layer:
             raise TypeError(
