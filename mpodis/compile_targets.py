@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
-from autoray import infer_backend
 
 from mpodis.absorption import absorbed
+from mpodis.arrays import as_numpy, is_tensor, rounding_of
 from mpodis.circuit import Circuit, circuit_from_quimb
 from mpodis.conventions import Legs, split, to_numpy
 from mpodis.hamiltonians import Evolution
@@ -27,7 +27,7 @@ Target: TypeAlias = Any
 """A unitary or a state in the form in which users have it."""
 
 UNITARY = 1e-6
-"""Largest element of |U U^H - 1| of a dense unitary."""
+"""Largest element of |U U^H - 1| of a dense unitary, unless its type rounds more."""
 UNITARY_MPO = 1e-2
 """Largest change of the squared norm of product states by the MPO of a unitary.
 
@@ -89,7 +89,7 @@ def unitary_target(target: Target) -> list[np.ndarray]:
         )
     rows = np.random.default_rng(0).normal(size=(PROBES, len(matrix)))
     off = np.abs(rows @ matrix @ matrix.conj().T - rows).max() / np.abs(rows).max()
-    if off > UNITARY:
+    if off > max(UNITARY, 4 * rounding_of(target)):
         raise ValueError(
             f"the target is not unitary: U U^H differs from 1 by {off:.3g}; `disentangle` is for "
             "general operators"
@@ -256,16 +256,11 @@ def _chain(network: Any, *, operator: bool) -> list[Any]:
 
 def _array(target: Target, what: str, others: str) -> np.ndarray:
     """A dense array in double precision."""
-    if isinstance(target, list | tuple):
-        array = np.asarray(target)
-    elif infer_backend(target) == "torch" and hasattr(target, "detach"):
-        array = to_numpy(target.detach())
-    elif hasattr(target, "__array__"):  # Qiskit's last qubit, most significant, is our wire 0
-        array = np.asarray(target)
-    else:
+    plain = isinstance(target, list | tuple | np.ndarray) or is_tensor(target)
+    if not plain and not hasattr(target, "__array__"):
         raise TypeError(f"{type(target).__name__} is not read as {what}: give an array, {others}")
-    if array.dtype.kind not in "biufc":
-        raise TypeError(f"expected numbers, got an array of dtype {array.dtype}")
+    # Qiskit's last qubit, most significant, is our wire 0
+    array = as_numpy(target if plain else np.asarray(target), what="target")
     bad = int((~np.isfinite(array)).sum())
     if bad:
         raise ValueError(

@@ -35,6 +35,7 @@ from mpodis.optimise.compile import OFF, CircuitTask, turned
 from mpodis.optimise.compile_search import STARTS, CompileSearch, Guess, Hamiltonian, Journal, odd
 from mpodis.optimise.problem import as_seed
 from mpodis.optimise.result import Disentangled, History
+from mpodis.options import check_most_guesses
 from mpodis.progress import bar, interrupts
 from mpodis.sites import left_canonical, legs_of, spread_norm, tensors_to_dense
 from mpodis.tables import Table, Tabular
@@ -596,6 +597,7 @@ def _check(
         raise TypeError("give depth=, the number of layers, or ansatz=, or a circuit start=")
     for name, value in counts.items():
         check_count(name, value)
+    check_most_guesses(counts.get("n_init", 1))
     if depth is not None:
         check_count("depth", depth)
     goal = GOALS[0] if goal is None else goal

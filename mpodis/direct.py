@@ -38,7 +38,7 @@ from mpodis.mpo import check_matrix
 from mpodis.optimise.descend import Budget, Descent
 from mpodis.optimise.problem import as_seed
 from mpodis.optimise.state import State
-from mpodis.options import LARGEST_N_INIT
+from mpodis.options import check_most_guesses
 from mpodis.tables import Table, Tabular
 
 __all__ = ["CircuitFactors", "circuit_qr", "circuit_svd"]
@@ -198,8 +198,7 @@ class _Effort:
     def __post_init__(self) -> None:
         for name in ("n_init", "init_sweeps", "max_sweeps"):
             check_count(name, getattr(self, name))
-        if self.n_init > LARGEST_N_INIT:
-            raise ValueError(f"n_init={self.n_init} must be {LARGEST_N_INIT:,} or less")
+        check_most_guesses(self.n_init)
 
 
 class MaskedLoss:

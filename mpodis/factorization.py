@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from autoray import do
 
-from mpodis.arrays import rescaled
+from mpodis.arrays import rescaled, times_power_of_two
 from mpodis.circuit.ansatz import Ansatz, Placement
 from mpodis.circuit.circuit import Circuit, sandwich
 from mpodis.conventions import (
@@ -33,8 +33,10 @@ from mpodis.sites import (
     mpo_from_tensors,
     mpo_legs,
     mpo_to_dense,
+    ordinary_size,
     site_tensors,
     spread_norm,
+    tensors_to_dense,
 )
 from mpodis.tables import Table, Tabular
 
@@ -91,7 +93,9 @@ class Factorization(Tabular):
 
     def padded_to_dense(self) -> Array:
         """Dense Q_L M' Q_R, padded to powers of two."""
-        return sandwich(self.left, self.core_to_dense(), self.right)
+        tensors, exponent = ordinary_size(site_tensors(self.core))
+        dense = sandwich(self.left, tensors_to_dense(tensors), self.right)
+        return times_power_of_two(dense, exponent)
 
     def to_dense(self) -> Array:
         """Dense (inputs, outputs) matrix, to be used as ``y = x @ matrix``."""

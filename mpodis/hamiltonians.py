@@ -21,6 +21,7 @@ import scipy.optimize
 
 from mpodis.absorption import canonical_mpo, distance
 from mpodis.circuit import Circuit, brickwall
+from mpodis.circuit.ansatz import check_depth
 from mpodis.conventions import check_count, to_numpy
 from mpodis.mpo import truncate
 from mpodis.sites import bond_dimensions, mpo_from_tensors, site_tensors, spread_norm
@@ -86,6 +87,7 @@ def pauli_chain(n: int, **couplings: float | Sequence[float]) -> dict[tuple[int,
     """
     if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
         raise ValueError(f"n={n!r} must be a number of sites, 1 or more")
+    check_depth(1, n)
     terms: dict[tuple[int, ...], np.ndarray] = {}
     for name, coupling in couplings.items():
         if len(name) not in (1, 2) or not set(name) <= set("XYZ"):
@@ -334,6 +336,7 @@ def trotter(
         if layers is None or steps is not None:
             raise TypeError("order='fitted' takes layers=, not steps=")
         check_count("layers", layers)
+        check_depth(layers, n, 2)
         return formula_circuit(found, t, _fitted_parts(found, t, layers, n), n)
     if order not in _STEPS:
         raise ValueError(f"order={order!r} is not known; use 1, 2, 4 or 'fitted'")
@@ -353,6 +356,7 @@ def trotter(
             )
     assert steps is not None
     check_count("steps", steps)
+    check_depth(per_step * steps + extra, n, 2)
     return formula_circuit(found, t, repeated(_STEPS[order], steps), n)
 
 

@@ -28,6 +28,7 @@ __all__ = [
     "ReproduceConfig",
     "RunConfig",
     "SearchOptions",
+    "check_most_guesses",
     "is_whole",
     "like",
     "load_options",
@@ -44,6 +45,12 @@ NETWORK_OBJECTIVES = (*OPERATOR_OBJECTIVES, "sensitivity")
 
 LARGEST_N_INIT = 10_000
 """Initial guesses, each of which has its place in every checkpoint."""
+
+
+def check_most_guesses(n_init: int) -> None:
+    """A ValueError for more initial guesses than any search gets through."""
+    if n_init > LARGEST_N_INIT:
+        raise ValueError(f"n_init={n_init} must be {LARGEST_N_INIT:,} or less")
 
 
 def option(

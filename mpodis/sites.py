@@ -170,8 +170,29 @@ def mpo_to_dense(mpo: MatrixProductOperator, *, shape: tuple[int, int] | None = 
     ------
     ValueError
         If the matrix has more than 2^28 entries, or fewer rows or columns than `shape`.
+    OverflowError
+        If an entry is too large for its type.
     """
-    return crop(tensors_to_dense(site_tensors(mpo)), shape)
+    tensors, exponent = ordinary_size(site_tensors(mpo))
+    return times_power_of_two(crop(tensors_to_dense(tensors), shape), exponent)
+
+
+def ordinary_size(tensors: Sequence[Array]) -> tuple[Sequence[Array], int]:
+    """Site tensors over powers of two and the exponent of their product.
+
+    That is 0, unless sums in the contraction may be beyond the largest number, or below the
+    smallest, where the entries of the operator are not.
+    """
+    import numpy as np
+
+    if not all(isinstance(tensor, np.ndarray) for tensor in tensors):
+        return tensors, 0
+    exponents = [size_exponent(tensor) for tensor in tensors]
+    limit = min(np.finfo(tensor.dtype).maxexp for tensor in tensors) // 2
+    if abs(sum(exponents)) < limit:
+        return tensors, 0
+    found = [times_power_of_two(x, -k) for x, k in zip(tensors, exponents, strict=True)]
+    return found, sum(exponents)
 
 
 def tensors_to_dense(tensors: Sequence[Array]) -> Array:

@@ -12,6 +12,7 @@ from mpodis.circuit import Circuit, CircuitLike, as_ansatz
 from mpodis.conventions import check_count
 from mpodis.mpo import check_matrix
 from mpodis.optimise.unitary import approximate_unitary
+from mpodis.options import check_most_guesses
 from mpodis.tables import Table, Tabular
 
 __all__ = ["Synthesis", "check_unitary", "synthesise"]
@@ -120,6 +121,7 @@ def synthesise(
     target, n = check_unitary(target, "target")
     for name, value in (("n_init", n_init), ("max_sweeps", max_sweeps)):
         check_count(name, value)
+    check_most_guesses(n_init)
     ansatz = as_ansatz(circuit, n, group, "circuit")
     if ansatz.ties:
         raise ValueError("the gates are tied, which sweeps cannot keep; use an ansatz without ties")

@@ -51,7 +51,7 @@ TRIALS = {
     "full disk": 20,
     "two processes": 10,
     "inputs of any kind": 100,
-    "bombs": 24,
+    "bombs": 34,
 }
 INPUTS, EXAMPLES = "inputs of any kind", 20
 """A trial of this kind has so many examples."""
@@ -220,6 +220,16 @@ SPEC_BOMBS: tuple[Callable[[], object], ...] = (
     lambda: staircase(10**7, 10**7),
     lambda: disentangle(matrix(), depth=10**9),
     lambda: disentangle(matrix(), left="2b", right="99999999*(2b + CNOT)"),
+    lambda: disentangle(matrix(), depth=1, n_init=10**9),
+    lambda: mpodis.compile_unitary(np.eye(16), depth=1, n_init=10**9),
+    lambda: mpodis.compile_state(np.ones(16), depth=10**9),
+    lambda: mpodis.synthesise(np.eye(16), 1, n_init=10**9),
+    lambda: mpodis.circuit_svd(matrix(), 1, n_init=10**9),
+    lambda: mpodis.monarch(matrix(), n_init=10**9),
+    lambda: mpodis.full_width_gates(matrix(), 1, n_init=10**9),
+    lambda: mpodis.pauli_chain(10**9, ZZ=1.0),
+    lambda: mpodis.trotter(mpodis.pauli_chain(4, ZZ=1.0), 1.0, steps=10**9),
+    lambda: mpodis.trotter(mpodis.pauli_chain(4, ZZ=1.0), 1.0, "fitted", layers=10**9),
 )
 
 
@@ -355,10 +365,9 @@ def two_processes(rng: np.random.Generator, number: int) -> tuple[str, str]:
 
 # --- inputs
 
-DTYPES = ("f2", "f4", "f8", ">f8", "g", "c8", "c16", "i4", "u1", "?", "O", "U3")
+NUMBERS = ("f2", "f4", "f8", ">f8", "g", "c8", "c16", "i4")
+DTYPES = (*NUMBERS, "u1", "?", "O", "U3")
 NO_SPECS = ("2b +", "-1*2b", "(2b", "CNOT*2", "", "9b", "é", "3b(2)", "2b,2b", "2**2b", "0*2b")
-LAYERS = 40
-"""Of a spec that is to be read."""
 
 
 def inputs(seed: int, number: int) -> list[tuple[str, str]]:
@@ -401,22 +410,27 @@ def _examples():
 
     shapes = hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=8)
     matrices = hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=8)
-    contents = {"O": st.none() | st.integers() | st.text(max_size=2)}
-    arrays = st.sampled_from(DTYPES).flatmap(
-        lambda dtype: hnp.arrays(dtype, matrices | matrices | shapes, elements=contents.get(dtype))
+
+    def arrays_of(dtype: str, finite: bool):
+        elements = st.none() | st.integers() | st.text(max_size=2)
+        if dtype != "O":
+            numbers = {"allow_nan": False, "allow_infinity": False} if finite else {}
+            elements = hnp.from_dtype(np.dtype(dtype), **numbers)
+        return hnp.arrays(dtype, matrices if finite else shapes, elements=elements)
+
+    arrays = st.one_of(
+        st.sampled_from(NUMBERS).flatmap(lambda dtype: arrays_of(dtype, finite=True)),
+        st.sampled_from(DTYPES).flatmap(lambda dtype: arrays_of(dtype, finite=False)),
     )
     layouts = st.sampled_from([np.asarray, np.flip, np.transpose])
-    words = st.sampled_from([("1b", 1), ("2b", 1), ("3b", 1), ("CNOT", 1), ("cz", 1)])
-    specs = st.recursive(
-        words,
-        lambda inner: st.one_of(
-            st.tuples(inner, inner).map(lambda x: (f"{x[0][0]} + {x[1][0]}", x[0][1] + x[1][1])),
-            st.tuples(st.integers(1, 4), inner).map(
-                lambda x: (f"{x[0]}*({x[1][0]})", x[0] * x[1][1])
-            ),
-        ),
-        max_leaves=5,
-    ).filter(lambda spec: spec[1] <= LAYERS)
+    words = st.lists(st.sampled_from(["1b", "2b", "3b", "CNOT", "cz"]), min_size=1, max_size=3)
+    groups = st.lists(st.tuples(st.integers(1, 4), words), min_size=1, max_size=3)
+    specs = groups.map(
+        lambda found: (
+            " + ".join(f"{count}*({' + '.join(inner)})" for count, inner in found),
+            sum(count * len(inner) for count, inner in found),
+        )
+    )
     wrong = (st.sampled_from(NO_SPECS) | st.text(max_size=6)).map(lambda text: (text, 0))
     arrays = st.tuples(layouts, arrays).map(lambda x: np.asarray(x[0](x[1])))
     return st.tuples(st.sampled_from(list(ENTRIES)), arrays, specs | specs | wrong)

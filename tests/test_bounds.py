@@ -321,7 +321,7 @@ def test_the_table_of_full_width_gates_holds_loss_and_bound():
 
 def test_errors_of_full_width_gates():
     layer = compress(random_matrix((4, 4)))
-    with pytest.raises(ValueError, match="n_init=0 must be 1 or more"):
+    with pytest.raises(ValueError, match="n_init=0 must be a whole number, 1 or more"):
         full_width_gates(layer, 1, n_init=0)
     with pytest.raises(ValueError, match=r"the core has legs \(\(2, 2\),\), the operator"):
         full_width_gates(layer, compress(np.eye(2)).mpo)

@@ -1,6 +1,7 @@
 """How a run ends: its status, its history, and what it prints and logs."""
 
 import logging
+import math
 import time
 from functools import cache
 from html import escape
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+import mpodis
 from mpodis.disentangling import disentangle
 from mpodis.mpo import compress
 from mpodis.optimise import search
@@ -144,3 +146,15 @@ def test_a_real_initial_guess_of_a_complex_operator_gets_a_complex_core():
         for method in ("auto", "lbfgs")
     ]
     assert_allclose(found[0], found[1], atol=1e-6)
+
+
+@pytest.mark.parametrize("engine", ["dense", "transverse", "tree", "boundary"])
+@pytest.mark.parametrize("core", ["update", "fixed"])
+def test_a_core_that_is_orthogonal_to_the_operator_does_not_vanish(engine, core):
+    matrix = np.array([[0, 0, 0, 0, 1.0]])  # which the CNOT moves to another column
+    found = disentangle(
+        matrix, left="CNOT", method="sweeps", engine=engine, core=core, init="identity", n_init=1
+    )
+    assert found.overlap == 0.0
+    assert found.factorization.padded_to_dense().any()
+    assert mpodis.log_norm(found.factorization.core) > -math.inf

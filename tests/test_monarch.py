@@ -353,8 +353,8 @@ def test_the_best_size_for_a_number_of_parameters():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"rank": 0}, "rank=0 and n_init=2 must be 1 or more"),
-        ({"n_init": 0}, "rank=1 and n_init=0 must be 1 or more"),
+        ({"rank": 0}, "rank=0 must be a whole number, 1 or more"),
+        ({"n_init": 0}, "n_init=0 must be a whole number, 1 or more"),
         ({"legs": ((2, 2), (2, 2))}, "span a 4 x 4 matrix, too small for the shape"),
         ({"legs": (2, 2)}, "not a sequence of"),
         ({"covariance": np.eye(7)}, r"covariance has shape \(7, 7\); the operator has 6"),

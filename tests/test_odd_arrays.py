@@ -87,6 +87,7 @@ SAMPLES = {
     "second_moment": mpodis.second_moment,
     "inputs": lambda a: mpodis.disentangle(W, objective="activations", inputs=a, **BRIEF).loss,
     "mps_encoding": lambda a: mpodis.mps_encoding(a[0]).circuit.gates[-1],
+    "compile_state": lambda a: mpodis.compile_state(a[0], depth=1, n_init=1, max_iterations=5).loss,
     "brickwall_encodings": lambda a: mpodis.brickwall_encodings(a, layers=1).fidelities,
     "predict": lambda a: layers.predict(NET, a),
     "layer_inputs": lambda a: layers.layer_inputs(NET, "0", a),
@@ -101,7 +102,12 @@ MOMENTS = {
     ),
     "Reordering.covariance": lambda a: mpodis.Reordering(range(8), range(8)).covariance(a),
 }
+Q = np.linalg.qr(W)[0]
+UNITARIES = {
+    "compile_unitary": lambda a: mpodis.compile_unitary(a, depth=1, n_init=1, max_iterations=5).loss
+}
 ENTRIES = [
+    *((f"{name}(unitary)", call, Q) for name, call in UNITARIES.items()),
     *((f"{name}(matrix)", call, W) for name, call in MATRICES.items()),
     *((f"{name}(samples)", call, X) for name, call in SAMPLES.items()),
     *((f"{name}(moment)", call, C) for name, call in MOMENTS.items()),
@@ -258,12 +264,22 @@ def test_sizes_beyond_the_ordinary_give_the_bits_of_entries_around_one(options, 
 
 
 @pytest.mark.parametrize(
-    "matrix", [np.full((4, 4), 2e38, np.float32), np.full((4, 4), 1.5e308), np.full((2, 2), 1e308)]
+    "matrix",
+    [
+        np.full((4, 4), 2e38, np.float32),
+        np.full((4, 4), 3.4e38, np.float32),
+        np.full((4, 4), 1.5e308),
+        np.full((2, 2), 1e308),
+        np.full((1, 3), 1.79e308 * 1j),
+        np.full((16, 16), 1.79e308),
+    ],
 )
 def test_a_norm_above_the_largest_number(matrix):
     found = mpodis.compress(matrix)
     assert_allclose(found.to_dense() / matrix[0, 0], 1.0, rtol=1e-5)
     assert found.relative_error < 1e-6
+    run = mpodis.disentangle(matrix, max_bond=16, **BRIEF)
+    assert_allclose(run.factorization.to_dense() / matrix[0, 0], 1.0, rtol=1e-4)
 
 
 def test_a_result_that_is_no_number_is_refused():

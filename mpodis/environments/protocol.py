@@ -375,9 +375,15 @@ def has_dense_operator(engine: Environments) -> TypeGuard[DenseOperatorEnvironme
 
 
 def accept_core(engine: Environments) -> None:
-    """Give an engine its fitted core, unless the overlap drops (at convergence, by rounding)."""
+    """Give an engine its fitted core, unless the overlap drops (at convergence, by rounding).
+
+    Of an operator that the circuits make orthogonal to every core near this one, that is zero.
+    """
     kept, before = engine.core, engine.inner() / core_norm(engine.core)
-    engine.set(core=engine.fitted_core())
+    fitted = engine.fitted_core()
+    if core_norm(fitted) == 0.0:
+        return
+    engine.set(core=fitted)
     if not engine.inner() >= before * core_norm(engine.core):
         engine.set(core=kept)
 

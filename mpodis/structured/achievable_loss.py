@@ -18,7 +18,7 @@ from scipy.optimize import minimize_scalar
 from mpodis.arrays import as_numpy, check_finite, rescaled
 from mpodis.circuit.ansatz import Ansatz, Placement
 from mpodis.circuit.circuit import Circuit, random_circuit
-from mpodis.conventions import crop, padded_shape, qubit_legs, wires
+from mpodis.conventions import check_count, crop, padded_shape, qubit_legs, wires
 from mpodis.environments import DenseEnvironments
 from mpodis.factorization import Factorization
 from mpodis.fit import embed_metric, fit_core, mask_padding
@@ -32,6 +32,7 @@ from mpodis.mpo import (
 )
 from mpodis.objectives import ActivationsLoss
 from mpodis.optimise.lbfgs import Lbfgs
+from mpodis.options import check_most_guesses
 from mpodis.progress import Deadline, bar, within_limit
 from mpodis.sites import (
     left_canonical,
@@ -362,8 +363,8 @@ def full_width_gates(
     FullWidthGates
     """
     deadline = Deadline(max_seconds)
-    if n_init < 1:
-        raise ValueError(f"n_init={n_init} must be 1 or more")
+    check_count("n_init", n_init)
+    check_most_guesses(n_init)
     given = as_compressed(target, shape=shape)
     target, shape = given.mpo, given.shape
     tensors, log_norm = left_canonical(site_tensors(target))

@@ -21,9 +21,10 @@ import numpy as np
 from scipy.optimize import minimize
 
 from mpodis.arrays import rescaled
-from mpodis.conventions import Legs, check_legs, crop, pad, padded_shape
+from mpodis.conventions import Legs, check_count, check_legs, crop, pad, padded_shape
 from mpodis.fit import embed_metric, weighted_loss
 from mpodis.mpo import check_matrix
+from mpodis.options import check_most_guesses
 from mpodis.progress import Deadline, bar, within_limit
 from mpodis.structured.approximation import Approximation
 
@@ -129,8 +130,9 @@ def monarch(
     deadline = Deadline(max_seconds)
     matrix, exponent = rescaled(check_matrix(matrix))
     digits = _square_root_legs(matrix.shape) if legs is None else check_legs(legs)
-    if rank < 1 or n_init < 1:
-        raise ValueError(f"rank={rank} and n_init={n_init} must be 1 or more")
+    for name, value in (("rank", rank), ("n_init", n_init)):
+        check_count(name, value)
+    check_most_guesses(n_init)
     layout = FactorLayout.build(digits, rank, reverse=reverse)
     moments = _checked_moments(matrix.shape, covariance, sensitivity) if weighted else (None, None)
     found = _nearest_product(

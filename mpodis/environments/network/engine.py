@@ -185,8 +185,13 @@ class NetworkEnvironments(Engine):
         self.set(core=tensors)
 
     def _fit_site(self, k: int, step: int) -> None:
-        """Give the centre site its best value and pass the centre on to the neighbour."""
+        """Give the centre site its best value and pass the centre on to the neighbour.
+
+        Where that is zero, the site stays: a core of zeros has no overlap.
+        """
         centre = self._environment(("core", k))
+        if not centre.any():
+            centre = self.core[k]
         if not 0 <= k + step < len(self.core):
             return self._put(("core", k), centre)
         a, i, o, b = centre.shape
