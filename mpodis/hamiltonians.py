@@ -47,6 +47,8 @@ WINDOW = 5
 """Sites on which the parts of a fitted formula are found."""
 RANDOM_STARTS = 12
 """Random formulas from which the search for a fitted one begins."""
+MOST_STEPS = 10_000
+"""Steps of a product formula, of ten layers each, up to which `evolution` goes."""
 STALLED = 32
 """Steps from which on their number follows from one of them if the distance has not halved."""
 NOISE = 1e-12
@@ -628,6 +630,15 @@ def evolution(
     return found
 
 
+def _check_steps(steps: int, t: float) -> None:
+    """A ValueError for an evolution that takes longer than anybody waits."""
+    if steps > MOST_STEPS:
+        raise ValueError(
+            f"t={t:g} takes more than {MOST_STEPS:,} steps of the product formula for these terms; "
+            "evolve over a shorter time"
+        )
+
+
 def _loss(distance: float) -> float:
     """1 - f of two unitaries of a relative distance; more than 2 is not possible."""
     return min(distance, 2.0) ** 2 / 2
@@ -699,6 +710,7 @@ class _Task:
             if near < max(0.1, goal) and needed <= 8 * r:  # the order is known to hold from r on
                 break
             r, before = 2 * r, near
+            _check_steps(r, t)
         steps = max(2 * r, math.ceil(1.01 * needed))
         return steps, error * (4 * r / steps) ** 4
 
@@ -707,6 +719,7 @@ class _Task:
         largest = max(np.abs(values).max() for values, _ in self.exponentials.spectra)
         r = max(1, math.ceil(abs(t) * largest))  # beyond, a step is in no asymptotic regime
         while True:
+            _check_steps(r, t)
             one = _Task(self.exponentials, 0.01 * goal / r, None)
             near = distance(one.evolved(t / r, 1)[0], one.evolved(t / r, 2)[0])
             error = r * near * 2**4 / (2**4 - 1)
