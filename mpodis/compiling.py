@@ -32,7 +32,16 @@ from mpodis.gates import check_group
 from mpodis.hamiltonians import Evolution, trotter
 from mpodis.objectives import Objective
 from mpodis.optimise.compile import OFF, CircuitTask, turned
-from mpodis.optimise.compile_search import STARTS, CompileSearch, Guess, Hamiltonian, Journal, odd
+from mpodis.optimise.compile_search import (
+    FEW,
+    GUESSES,
+    STARTS,
+    CompileSearch,
+    Guess,
+    Hamiltonian,
+    Journal,
+    odd,
+)
 from mpodis.optimise.problem import as_seed
 from mpodis.optimise.result import Disentangled, History
 from mpodis.options import check_most_guesses
@@ -205,7 +214,7 @@ def compile_unitary(
     ansatz: CircuitLike = None,
     start: Any = "auto",
     group: str | None = None,
-    n_init: int = 3,
+    n_init: int | None = None,
     goal: float = 1e-13,
     tol: float = 1e-2,
     max_iterations: int = 2000,
@@ -242,8 +251,9 @@ def compile_unitary(
     group : {"SO", "O", "U"}, optional
         Of the gates; by default that of the `ansatz`, else that of the circuit `start`, else "U".
         The gates of a start must be in it.
-    n_init : int
-        Initial guesses of which the best is refined, where there is a choice.
+    n_init : int, optional
+        Initial guesses of which the best is refined, where there is a choice: by default 16 on up
+        to 8 wires, and 3 on more.
     goal : float
         1 - |c| at which the circuit is good enough.
     tol : float
@@ -310,7 +320,7 @@ def compile_state(
     ansatz: CircuitLike = None,
     start: Any = "auto",
     group: str | None = None,
-    n_init: int = 3,
+    n_init: int | None = None,
     goal: float | None = None,
     tol: float = 1e-2,
     max_iterations: int = 2000,
@@ -403,6 +413,8 @@ def _compile(
         )
         if options["goal"] is None:
             options["goal"] = GOALS[len(tensors) > LARGEST]
+        if options["n_init"] is None:
+            options["n_init"] = GUESSES[len(tensors) > FEW]
         wanted = (depth, ansatz, group)
         search = _search(problem, journal, max_seconds, options)
         guesses = search.guesses(problem.start, *wanted)
@@ -596,8 +608,9 @@ def _check(
     if depth is None and ansatz is None and isinstance(start, str):
         raise TypeError("give depth=, the number of layers, or ansatz=, or a circuit start=")
     for name, value in counts.items():
-        check_count(name, value)
-    check_most_guesses(counts.get("n_init", 1))
+        if (name, value) != ("n_init", None):
+            check_count(name, value)
+    check_most_guesses(counts.get("n_init") or 1)
     if depth is not None:
         check_count("depth", depth)
     goal = GOALS[0] if goal is None else goal

@@ -156,6 +156,15 @@ def test_planted_circuits_are_found(n, parity, group):
     assert found.circuit.ansatz == hidden.ansatz
 
 
+@pytest.mark.parametrize(("depth", "parity"), [(6, 0), (6, 1), (8, 0)])
+def test_deep_planted_circuits_are_found(depth, parity):
+    # about every fifth initial guess leads there
+    hidden = random_circuit(brickwall(6, depth, parity=parity, group="U"), seed=1)
+    found = compile_unitary(circuit_matrix(hidden).T, depth=depth)
+    assert found.status == "exact"
+    assert found.circuit.ansatz == hidden.ansatz
+
+
 def test_a_planted_state_is_found():
     hidden = random_circuit(brickwall(6, 2, group="SO"), seed=0)
     found = compile_state(circuit_matrix(hidden)[0], depth=2, group="SO")
@@ -400,7 +409,7 @@ def test_a_bond_that_is_too_small_is_named():
 
 
 def test_the_goal_of_long_states_is_not_rounding():
-    hidden = random_circuit(brickwall(14, 2, group="U"), seed=2, scale=0.3)
+    hidden = random_circuit(brickwall(14, 3, group="U"), seed=2, scale=0.3)
     near = random_circuit(hidden.ansatz, seed=1, scale=0.05)
     start = Circuit(
         hidden.ansatz, tuple(x @ y for x, y in zip(hidden.gates, near.gates, strict=True))

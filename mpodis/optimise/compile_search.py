@@ -30,7 +30,16 @@ from mpodis.optimise.grow import constrained_gates
 from mpodis.optimise.state import State
 from mpodis.sites import left_canonical, legs_of, spread_norm
 
-__all__ = ["STARTS", "CompileSearch", "Guess", "Hamiltonian", "Journal", "odd"]
+__all__ = [
+    "FEW",
+    "GUESSES",
+    "STARTS",
+    "CompileSearch",
+    "Guess",
+    "Hamiltonian",
+    "Journal",
+    "odd",
+]
 
 FORMULA = "a fitted product formula"
 """Name of the initial guess for an `Evolution`."""
@@ -49,22 +58,29 @@ PART = 12
 PART_SHARE = 0.4
 """Part of the time that this may take."""
 EXPLORED = 5
-"""Records after which initial guesses are compared."""
+"""Records after which initial guesses are compared, unless sweeps alone follow them."""
+EXPLORED_TOL = 0.03
+"""`tol` of the sweeps by which guesses on few wires are compared."""
+GUESSES = (16, 3)
+"""Initial guesses by default: on few wires, and on more."""
 LAST_SHARE = 0.05
 """Part of a limited time that is kept to measure the result."""
 WINDOW = 6
 """Records over which a gain counts; of L-BFGS, each has five iterations."""
-CRAWL = 0.3
-"""A sweep that lowers the loss by less than this fraction hands over to L-BFGS."""
+CRAWL = {"unitary": 0.3, "state": 0.1}
+"""A sweep that lowers the loss by less than this fraction hands over to L-BFGS.
+
+Of states it takes up to ten iterations of L-BFGS to gain what a sweep does.
+"""
 NEAR = 0.1
-"""Loss of an initial guess below which L-BFGS begins without sweeps."""
+"""Loss of an initial guess for a unitary below which L-BFGS begins without sweeps."""
 FEW = 8
-"""Wires up to which guesses far from the identity are tried."""
+"""Wires up to which guesses far from the identity are tried, and many: a sweep takes about 2 ms."""
 STARTS = ("auto", "identity", "random", "trotter")
 """Initial guesses by name."""
 MOVED = 0.02
 """Distance of the second guess from a circuit that is given with fewer layers."""
-SCALES = (0.05, 0.3, None)
+SCALES = (0.05, 0.15, 0.3, None)
 """Sizes of the generators of initial guesses, in turn; None: random gates."""
 
 
@@ -169,6 +185,20 @@ class _Run:
     settings: dict[str, Any] = field(default_factory=dict)
     descent: CircuitDescent | None = None
 
+    @property
+    def swept(self) -> bool:
+        """Whether sweeps alone follow it, which only tell how good the guess is."""
+        method = self.settings.get("method") if self.descent is None else self.descent.method
+        return method == "sweeps"
+
+    def refined(self) -> _Run:
+        """The run itself, or one that begins where its sweeps have ended."""
+        point = self.state.point
+        if not self.swept or point is None:
+            return self
+        gates = tuple(point.left or point.right)
+        return _Run(Guess(self.guess.name, Circuit(self.guess.circuit.ansatz, gates)))
+
 
 @dataclass(eq=False)
 class CompileSearch:
@@ -259,7 +289,10 @@ class CompileSearch:
         ]
         if ansatz is None and self.n > 2:  # the layout is ours to choose
             other = brickwall(self.n, wanted.depth, parity=1, group=wanted.group)
-            found += [self._random(other, SCALES[0], rng, ", the first layer shifted")]
+            found += [
+                self._random(other, scales[k % len(scales)], rng, ", the first layer shifted")
+                for k in range(math.ceil(self.n_init / 4))
+            ]
         return found
 
     def _ansatz(
@@ -341,7 +374,7 @@ class CompileSearch:
         runs = []
         for guess in guesses:
             run = _Run(guess)
-            yield from self._followed(run, EXPLORED if len(guesses) > 1 else None)
+            yield from self._followed(run, exploring=len(guesses) > 1)
             runs.append((run.state.losses[-1], len(runs), run))
             if self.status:
                 return
@@ -349,11 +382,12 @@ class CompileSearch:
         ended = runs[0][2].state.status
         going = [run for _, _, run in runs if not run.state.status]
         if going:  # the best, or the best that may still overtake it
-            yield from self._followed(going[0], None)
-            ended = going[0].state.status
+            best = going[0].refined()
+            yield from self._followed(best)
+            ended = best.state.status
         self.status = self.status or ended
 
-    def _descent(self, run: _Run) -> CircuitDescent:
+    def _descent(self, run: _Run, *, exploring: bool = False) -> CircuitDescent:
         """The descent of a run, which stands where its state does."""
         if run.descent is None:
             task = CircuitTask(self.unit, legs_of(self.unit), run.guess.circuit.ansatz)
@@ -361,14 +395,17 @@ class CompileSearch:
             run.descent = CircuitDescent(task, task.engine(name, self.max_bond))
             if run.state.point is None:
                 loss = run.descent.place(run.guess.circuit.gates)
-                # gates that are tied have no closed form
-                run.descent.method = "lbfgs" if loss < NEAR or task.ansatz.ties else "auto"
+                near = loss < NEAR and not task.on_state
+                if near or task.ansatz.ties:  # gates that are tied have no closed form
+                    run.descent.method = "lbfgs"
+                elif exploring and self.n <= FEW:
+                    run.descent.method = "sweeps"
             else:
                 run.descent.restore(run.state, run.settings)
         return run.descent
 
-    def _followed(self, run: _Run, sweeps: int | None) -> Iterator[dict]:
-        """Descend for some sweeps, or to the end."""
+    def _followed(self, run: _Run, *, exploring: bool = False) -> Iterator[dict]:
+        """Descend as far as initial guesses are compared, or to the end."""
         ansatz = run.guess.circuit.ansatz
         stretch = self.journal.begin()
         if stretch.state is not None:
@@ -382,7 +419,7 @@ class CompileSearch:
                 run.state.status = ""
         state, known = run.state, len(stretch.records)
         try:
-            for record in [] if state.status else self._descend(run, sweeps):
+            for record in [] if state.status else self._descend(run, exploring):
                 descent = self._descent(run)
                 if record["loss"] < self.loss:
                     circuit = Circuit(ansatz, tuple(descent.gates))
@@ -396,26 +433,27 @@ class CompileSearch:
         finally:
             if len(stretch.records) > known:
                 self.journal.save(stretch)
-        if state.status == "explored":
+        swept = run.swept and state.status in ("converged", "max_sweeps")
+        if state.status == "explored" or swept:
             state.status = ""
         elif state.status in ("exact", "max_seconds"):
             self.status = state.status
         elif state.status == "max_sweeps":
             state.status = "max_iterations"
 
-    def _descend(self, run: _Run, sweeps: int | None) -> Iterator[dict]:
-        """The records of a descent for some sweeps, or to the end."""
-        descent, left = self._descent(run), None
+    def _descend(self, run: _Run, exploring: bool) -> Iterator[dict]:
+        """The records of a descent as far as guesses are compared, or to the end."""
+        descent, left = self._descent(run, exploring=exploring), None
         if self.max_seconds is not None:
             left = (1 - LAST_SHARE) * self.max_seconds - self.seconds
             left = max(left, 1e-3) + run.state.seconds  # one step, where the time is up already
         budget = Budget(
             math.ceil(self.max_iterations / ITERATIONS),
             left,
-            self.tol,
-            init_sweeps=sweeps,
+            EXPLORED_TOL if run.swept else self.tol,
+            init_sweeps=EXPLORED if exploring and not run.swept else None,
             window=WINDOW,
-            crawl=CRAWL,
+            crawl=CRAWL["state" if descent.task.on_state else "unitary"],
             alternate=False,
             exact=self.goal,
         )
