@@ -155,7 +155,7 @@ def _site_tensors(matrix: np.ndarray, legs: Legs) -> list[np.ndarray]:
         a = len(rest)
         rest = rest.reshape(a * i * o, -1)
         wide = rest.shape[1] > rest.shape[0]
-        lower = np.linalg.qr(rest.conj().T, mode="r").conj().T if wide else rest
+        lower = np.asarray(np.linalg.qr(rest.conj().T, mode="r")).conj().T if wide else rest
         u, s, _ = np.linalg.svd(lower, full_matrices=False)
         u = u[:, : max(1, int((s > ROUNDING * s[0]).sum()))]
         tensors.append(u.reshape(a, i, o, -1))

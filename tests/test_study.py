@@ -160,7 +160,7 @@ def test_arrays_are_values_under_their_labels(tmp_path):
     ("given", "message"),
     [
         ({"grid": {"aa": [1]}}, "takes no setting 'aa'; did you mean 'a'"),
-        ({"settings": {"colour": 1}}, "takes no setting 'colour'; it takes a, b, scale"),
+        ({"settings": {"colour": 1}}, "takes no setting 'colour'; use one of a, b, scale"),
         ({"settings": {"seed": 1}}, "give the seeds of the study by seeds="),
         ({"grid": {"a": []}}, "no values for 'a'"),
         ({"grid": {"a": [1, 2, 1]}}, "a=1 twice"),

@@ -129,22 +129,31 @@ class StudyResults(Tabular):
         found = []
         for case in described["cases"]:
             if case["key"] in there:
-                record = self._record(directory, case["key"])
-                if isinstance(record, DamagedRecord):
-                    log.warning("%s", record)
-                else:
-                    found.append(_named(record, case["settings"]))
+                try:
+                    found.append(_named(self._record(directory, case["key"]), case["settings"]))
+                except DamagedRecord as error:
+                    log.warning("%s", error)
         return found
 
-    def _record(self, directory: StudyDirectory, key: str) -> Record | DamagedRecord:
-        """A record or what is wrong with it, from memory where that has the file that was read."""
+    def _record(self, directory: StudyDirectory, key: str, *, again: bool = False) -> Record:
+        """A record, from memory where that has its file as it is now, unless it is read again.
+
+        Raises
+        ------
+        DamagedRecord
+            If one of its files is not what was written.
+        """
         written = directory.written(key)
-        if key not in self._read or self._read[key][0] != written:
-            try:
-                self._read[key] = (written, directory.load(key))
-            except DamagedRecord as error:
-                return error
+        if again or key not in self._read or self._read[key][0] != written:
+            self._read[key] = (written, directory.load(key))
         return self._read[key][1]
+
+    def _is_whole(self, directory: StudyDirectory, key: str) -> bool:
+        try:
+            self._record(directory, key)
+        except DamagedRecord:
+            return False
+        return True
 
     def failures(self) -> Table:
         """The cases that failed, with the error of each; tracebacks are in the directory."""
@@ -166,7 +175,7 @@ class StudyResults(Tabular):
         directory, described = self._there(), self.described()
         keys = {case["key"] for case in described["cases"]}
         stored, failed = directory.keys() & keys, directory.failed_keys() & keys
-        done = {key for key in stored if isinstance(self._record(directory, key), Record)}
+        done = {key for key in stored if self._is_whole(directory, key)}
         is_running = is_locked(directory.path)
         left = len(keys) - len(done) - len(failed - done)
         seconds_left = 0.0
@@ -184,10 +193,6 @@ class StudyResults(Tabular):
             is_running,
             seconds_left,
         )
-
-    def _check_record(self, directory: StudyDirectory, key: str) -> None:
-        """Read a record from its files, whatever is in memory; raises a `DamagedRecord`."""
-        self._read[key] = (directory.written(key), directory.load(key))
 
     # --- tables
 

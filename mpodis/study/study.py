@@ -384,8 +384,7 @@ class Study(StudyResults):
         for case in self.cases:
             if case.key in there_are:
                 try:
-                    self._check_record(there, case.key)
-                    record = self._record(there, case.key)
+                    record = self._record(there, case.key, again=True)
                     done.append(running.Outcome(case.key, record.seconds, record.scalars))
                     continue
                 except DamagedRecord as error:

@@ -88,10 +88,10 @@ def sweep_cost(
         pairs = zip(legs, itertools.pairwise(bonds), strict=True)
         return sum(a * i * o * b for (i, o), (a, b) in pairs)
 
-    pulled = [(1, *target_bonds, 1)]  # bonds of S_0, S_1, ...
+    pulled: list[Bonds] = [(1, *target_bonds, 1)]  # bonds of S_0, S_1, ...
     for kind in kinds:
         pulled.append(after(kind, pulled[-1]))
-    pushed = [(1, *core_bonds, 1)]  # bonds of T_K, T_{K-1}, ..., then turned round
+    pushed: list[Bonds] = [(1, *core_bonds, 1)]  # bonds of T_K, T_{K-1}, ..., then turned round
     for kind in reversed(kinds):
         pushed.append(after(kind, pushed[-1]))
     pushed.reverse()
