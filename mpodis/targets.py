@@ -60,6 +60,8 @@ __all__ = [
     "trotter_mpo",
 ]
 
+LARGEST = 2**28
+"""Numbers of a target, 2 GiB in double precision."""
 LARGEST_BOND = 1024
 """Of an MPO that is made without truncation."""
 ROUNDING = 1e-15
@@ -124,6 +126,7 @@ def random_mpo(
     n = _whole("n", n)
     max_bond = _whole("max_bond", max_bond)
     _check_dtype(dtype)
+    _check_size(16 * n, f"n={n:,} sites")
     legs = ((2, 2),) * n if legs is None else check_legs(legs)
     if len(legs) != n:
         raise ValueError(f"legs= names {len(legs)} sites, but n={n}; give one pair for each site")
@@ -141,7 +144,9 @@ def _gaussian_tensors(
         bonds[k + 1] = min(bonds[k + 1], bonds[k] * i * o)
     for k in range(n - 1, -1, -1):
         bonds[k] = min(bonds[k], bonds[k + 1] * legs[k][0] * legs[k][1])
-    return [_gaussian((bonds[k], i, o, bonds[k + 1]), dtype, rng) for k, (i, o) in enumerate(legs)]
+    shapes = [(bonds[k], i, o, bonds[k + 1]) for k, (i, o) in enumerate(legs)]
+    _check_size(sum(map(math.prod, shapes)), f"n={n:,} and max_bond={max_bond:,}")
+    return [_gaussian(shape, dtype, rng) for shape in shapes]
 
 
 def random_matrix(
@@ -181,6 +186,7 @@ def random_matrix(
     """
     rows = _whole("rows", rows)
     columns = _whole("columns", columns)
+    _check_size(rows * columns, f"rows={rows:,} and columns={columns:,}")
     _check_dtype(dtype)
     rng = _generator(seed)
     matrix = _gaussian((rows, columns), dtype, rng)
@@ -760,6 +766,12 @@ def _gaussian(shape: tuple[int, ...], dtype: str, rng: np.random.Generator) -> n
 def _whole(name: str, value: Any, *, least: int = 1) -> int:
     check_count(name, value, least)
     return int(value)  # numpy's overflow in 2^n
+
+
+def _check_size(numbers: int, what: str) -> None:
+    """A ValueError for a target that no memory holds."""
+    if numbers > LARGEST:
+        raise ValueError(f"{what} make a target of {numbers:,} numbers, more than 2^28; use less")
 
 
 def _check_dtype(dtype: str) -> None:

@@ -51,7 +51,7 @@ TRIALS = {
     "full disk": 20,
     "two processes": 10,
     "inputs of any kind": 100,
-    "bombs": 35,
+    "bombs": 38,
 }
 INPUTS, EXAMPLES = "inputs of any kind", 20
 """A trial of this kind has so many examples."""
@@ -227,6 +227,9 @@ SPEC_BOMBS: tuple[Callable[[], object], ...] = (
     lambda: mpodis.circuit_svd(matrix(), 1, n_init=10**9),
     lambda: mpodis.monarch(matrix(), n_init=10**9),
     lambda: mpodis.full_width_gates(matrix(), 1, n_init=10**9),
+    lambda: mpodis.targets.random_mpo(10**12, 2),
+    lambda: mpodis.targets.random_mpo(40, 10**9),
+    lambda: mpodis.targets.random_matrix(10**6, 10**6),
     lambda: mpodis.pauli_chain(10**9, ZZ=1.0),
     lambda: mpodis.evolution(mpodis.pauli_chain(4, ZZ=1.0, X=0.5), 1e300),
     lambda: mpodis.trotter(mpodis.pauli_chain(4, ZZ=1.0), 1.0, steps=10**9),
