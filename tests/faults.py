@@ -51,7 +51,7 @@ TRIALS = {
     "full disk": 20,
     "two processes": 10,
     "inputs of any kind": 100,
-    "bombs": 38,
+    "bombs": 41,
 }
 INPUTS, EXAMPLES = "inputs of any kind", 20
 """A trial of this kind has so many examples."""
@@ -230,6 +230,9 @@ SPEC_BOMBS: tuple[Callable[[], object], ...] = (
     lambda: mpodis.targets.random_mpo(10**12, 2),
     lambda: mpodis.targets.random_mpo(40, 10**9),
     lambda: mpodis.targets.random_matrix(10**6, 10**6),
+    lambda: mpodis.Study(disentangle, settings={"operator": matrix()}, seeds=10**9),
+    lambda: mpodis.Study(disentangle, grid={"depth": range(10**12)}),
+    lambda: mpodis.Study(disentangle, grid={"depth": range(1, 5000), "n_init": range(1, 5000)}),
     lambda: mpodis.pauli_chain(10**9, ZZ=1.0),
     lambda: mpodis.evolution(mpodis.pauli_chain(4, ZZ=1.0, X=0.5), 1e300),
     lambda: mpodis.trotter(mpodis.pauli_chain(4, ZZ=1.0), 1.0, steps=10**9),

@@ -30,6 +30,7 @@ __all__ = [
     "COLUMNS",
     "Case",
     "Labelled",
+    "check_size",
     "code_of",
     "expand",
     "file_hash",
@@ -40,6 +41,8 @@ __all__ = [
 
 NEUTRAL = ("executor", "n_jobs", "progbar", "run_dir")
 """Parameters that results do not depend on: no part of a key."""
+LARGEST = 100_000
+"""Cases of a study; to list them takes a minute."""
 
 
 COLUMNS = ("case", "cases", "seconds", "cpu_seconds")
@@ -145,6 +148,7 @@ def expand(
             f"{len(seeds)} seeds are given, but {name_of(function)} takes no seed=, so that all "
             "would give the same; leave seeds out"
         )
+    check_size(math.prod([max(1, len(cases)), len(seeds), *map(len, grid.values())]))
     axes = [[(name, value) for value in values] for name, values in grid.items()]
     found: list[Case] = []
     hashes: dict[Any, str] = {}
@@ -160,6 +164,15 @@ def expand(
         for target in _targets(list(case.arguments.values())):
             check_target(target)
     return found
+
+
+def check_size(cases: int) -> None:
+    """A ValueError for more cases than a study can list."""
+    if cases > LARGEST:
+        raise ValueError(
+            f"the study would have {cases:,} cases, more than {LARGEST:,}; use fewer values or "
+            "seeds, or several studies"
+        )
 
 
 def _case(

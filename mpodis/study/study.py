@@ -17,7 +17,16 @@ from mpodis.files import locked, write_atomic
 from mpodis.options import suggestion
 from mpodis.progress import Bar, bar
 from mpodis.study import running
-from mpodis.study.cases import Case, Labelled, code_of, expand, label_of, name_of, parameters_of
+from mpodis.study.cases import (
+    Case,
+    Labelled,
+    check_size,
+    code_of,
+    expand,
+    label_of,
+    name_of,
+    parameters_of,
+)
 from mpodis.study.live import LiveStudy
 from mpodis.study.records import PARTS, DamagedRecord, StorageError, StudyDirectory
 from mpodis.study.results import StudyResults
@@ -518,6 +527,7 @@ def _values(name: str, given: Any) -> list[Any]:
             f"the grid has {name}={label_of(given)!r}, which is not several values; write it as a "
             "list, or among the settings"
         )
+    check_size(len(given))
     return list(given)
 
 
@@ -527,6 +537,7 @@ def _seeds(given: int | Sequence[int]) -> list[int]:
             raise ValueError(
                 f"seeds={given!r} must be a number of seeds, 1 or more, or a list of them"
             )
+        check_size(int(given))
         return list(range(int(given)))
     if isinstance(given, str | bytes) or not isinstance(given, Iterable):
         raise ValueError(f"seeds={given!r} must be a number of seeds, 1 or more, or a list of them")
