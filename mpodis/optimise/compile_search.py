@@ -52,15 +52,13 @@ SHALLOW = 4
 GROWTH_SHARE = 0.3
 """Part of the time that is left which the circuit of half the layers takes."""
 PART_TOL = 1e-2
-"""`tol` of searches whose result is only a start."""
+"""`tol` of searches whose result is only a start, and of sweeps that compare guesses."""
 PART = 12
 """Sites of the part of a uniform chain whose circuit is optimised first, and repeated."""
 PART_SHARE = 0.4
 """Part of the time that this may take."""
 EXPLORED = 5
 """Records after which initial guesses are compared, unless sweeps alone follow them."""
-EXPLORED_TOL = 0.03
-"""`tol` of the sweeps by which guesses on few wires are compared."""
 GUESSES = (16, 3)
 """Initial guesses by default: on few wires, and on more."""
 LAST_SHARE = 0.05
@@ -450,7 +448,7 @@ class CompileSearch:
         budget = Budget(
             math.ceil(self.max_iterations / ITERATIONS),
             left,
-            EXPLORED_TOL if run.swept else self.tol,
+            PART_TOL if run.swept else self.tol,
             init_sweeps=EXPLORED if exploring and not run.swept else None,
             window=WINDOW,
             crawl=CRAWL["state" if descent.task.on_state else "unitary"],
