@@ -14,7 +14,7 @@ from mpodis.nn import (
     exponentials,
 )
 from mpodis.nn.triangular_gates import TriangularCircuitLayer, triangular_exponentials
-from mpodis.paper import inside, trained
+from mpodis.paper import trained
 
 
 def test_triangular_exponentials_are_those_of_scipy():
@@ -28,8 +28,8 @@ def test_triangular_exponentials_are_those_of_scipy():
 def test_triangular_gates_are_not_orthogonal_and_skew_ones_are():
     ansatz = brickwall(6, 3)
     shapes = {
-        "skew": inside.shape_of([CircuitLayer(ansatz, seed=0)]),
-        "triangular": inside.shape_of([TriangularCircuitLayer(ansatz, seed=0)]),
+        "skew": trained.shape_of([CircuitLayer(ansatz, seed=0)]),
+        "triangular": trained.shape_of([TriangularCircuitLayer(ansatz, seed=0)]),
     }
     assert shapes["skew"]["distance"] < 1e-6
     assert_allclose(shapes["skew"]["condition"], 1, atol=1e-5)
@@ -74,7 +74,7 @@ def dense_gates(circuit, numbers):
 def test_gradients_are_those_of_dense_matrices(exponent):
     images = load_data("digits")
     x, y = torch.from_numpy(images.x_train[:50]).double(), torch.from_numpy(images.y_train[:50])
-    model = inside.new_network(exponent, 2, cut=False, scale=0.5, batch=64, seed=3)
+    model = trained.new_network(exponent, 2, cut=False, scale=0.5, batch=64, seed=3)
     layer = model.layers[0]
     numbers = [
         {w: p.detach().double().requires_grad_() for w, p in circuit.generators.items()}
@@ -89,6 +89,6 @@ def test_gradients_are_those_of_dense_matrices(exponent):
         two, one = own["2"].grad.square().sum(1), own["1"].grad.square().sum(1)
         expected += [two[:3].sum().sqrt(), (two[3:].sum() + one.sum()).sqrt()]
     before = copy.deepcopy(model.state_dict())
-    found = inside.layer_gradients(model, x, y)
+    found = trained.layer_gradients(model, x, y)
     assert_allclose(found, torch.stack(expected), rtol=1e-9)
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())

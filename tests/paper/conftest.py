@@ -6,7 +6,7 @@ import pytest
 
 from mpodis import full_width_gates, structured
 from mpodis.nn import Recipe
-from mpodis.paper import healing, inside, layers, load_experiment, replacements
+from mpodis.paper import healing, layers, load_experiment, replacements, trained
 from mpodis.paper.networks import network, train
 from mpodis.paper.running import run_experiment
 from mpodis.structured import best_monarch
@@ -33,7 +33,7 @@ def ran(networks, tmp_path_factory):
         with pytest.MonkeyPatch.context() as patch:
             patch.setitem(layers.RECIPES, "digits", Recipe(3, 0.03, 64))
             patch.setattr(healing, "HIDDEN", (16, 8))
-            patch.setattr(inside, "SEEN", 100)
+            patch.setattr(trained, "SEEN", 100)
             few = {"fits": 1, "n_init": 1, "max_sweeps": 1, "iterations": 5}
             patch.setattr(replacements, "best_monarch", partial(best_monarch, **few))
             quick = partial(full_width_gates, n_init=1, iterations=5)

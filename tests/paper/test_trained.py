@@ -1,5 +1,7 @@
 """The experiment `trained`."""
 
+from typing import Any
+
 import pandas as pd
 import torch
 from numpy.testing import assert_allclose
@@ -8,7 +10,7 @@ from mpodis import disentangle
 from mpodis.circuit.ansatz import brickwall
 from mpodis.data import load_data
 from mpodis.nn import FactorizedLinear, accuracy, replace_layer
-from mpodis.paper import inside, trained
+from mpodis.paper import trained
 from mpodis.paper.networks import network
 from paper_runs import check_tables_and_figures, rows
 
@@ -77,5 +79,5 @@ def test_starts_take_the_same_steps(ran):
 def test_random_starts_have_the_norm_of_the_layer(ran, networks):
     ran("trained")
     model = network("digits", networks, 0)
-    layer = inside.beginning("random", model, load_data("digits"), depth=2, seed=0)
-    assert_allclose(layer.weight().norm().item(), model.mpo.weight().norm().item())
+    begun: Any = trained.started("random", model, load_data("digits"), depth=2, seed=0)
+    assert_allclose(begun.mpo.weight().norm().item(), model.mpo.weight().norm().item())
