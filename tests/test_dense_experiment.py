@@ -274,7 +274,7 @@ def test_a_budget_is_split_as_it_is_said(filling, monkeypatch):
     monkeypatch.setattr(dense, "SPLITS", (0.9, 0.6))
     budget = int(0.5 * (64 * 16 + 16 * 8))
     for limit in filling.limits(budget):
-        found = filling.bought("low rank", (limit, budget - limit)).found
+        found = filling.by_method("low rank", (limit, budget - limit)).found
         first = math.ceil(limit / (64 + 16))
         second = min(8, math.ceil((budget - limit) / (16 + 8)))
         assert [one.name for one in found] == [f"low rank {r}" for r in (first, second)]

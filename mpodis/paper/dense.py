@@ -223,7 +223,7 @@ class Filling:
             found, losses = (*network.found, one), (*network.losses, layer.loss(one.matrix))
             yield from self.replaced(*fits[1:], begun=Network(filled(one.matrix), found, losses))
 
-    def bought(self, method: str, budgets: Sequence[int]) -> Network:
+    def by_method(self, method: str, budgets: Sequence[int]) -> Network:
         """Both layers by one method, each with a budget."""
         (found,) = self.replaced(
             *(partial(bought, method=method, budget=each, effort=self.effort) for each in budgets)
@@ -269,13 +269,13 @@ def both_layers(
     sizes = [submodule(model, name).weight.numel() for name in PLACES]
     budget = int(share * sum(sizes))
     if share >= FEW:
-        found = {fitted: filling.bought(fitted, [int(share * size) for size in sizes])}
+        found = {fitted: filling.by_method(fitted, [int(share * size) for size in sizes])}
     elif fitted == CIRCUITS:
         alone, best = filling.best(budget)
         found = {CIRCUITS: best, MPO: alone}
     else:
         splits = [(limit, budget - limit) for limit in filling.limits(budget)]
-        tried = [filling.bought(fitted, split) for split in splits]
+        tried = [filling.by_method(fitted, split) for split in splits]
         found = {fitted: max(tried, key=filling.score)}
     score = partial(accuracy, x=images.x_test, y=images.y_test)
     rows = [

@@ -22,6 +22,7 @@ from mpodis.measures import entanglement
 from mpodis.nn import HybridLinear, MPOLinear, accuracy, train_classifier
 from mpodis.nn.linear import torch_generator
 from mpodis.nn.paper_networks import ARCHITECTURES
+from mpodis.options import option
 from mpodis.paper.base import ROW, Experiment, Options, Panel, on_networks
 from mpodis.paper.networks import single_precision
 from mpodis.study import Study
@@ -37,64 +38,29 @@ PAPER = ["paper: all", "paper %"]
 
 @dataclass(frozen=True)
 class Implicit(Options):
-    """Recipe of `train_classifier`, and which networks.
-
-    Attributes
-    ----------
-    architecture : str, optional
-        Of `mpodis.nn.paper_networks.ARCHITECTURES`; by default the one named like the data.
-    rows : tuple of str
-        Rows of the architecture; none: all.
-    gates : float, optional
-        Scale of the generators at the start; None: Haar-random gates.
-    mirrored : bool
-        Train on the mirror images, too.
-    validate : bool
-        Hold out a tenth of the training images (split seed 0) and report on them.
-    device : str
-        "cpu", or a CUDA device, where networks are trained one after the other.
-    """
+    """Recipe of `train_classifier`, and which networks."""
 
     seeds: int = 5
-    architecture: str | None = None
-    rows: tuple[str, ...] = ()
-    epochs: int = 30
-    learning_rate: float = 0.04
-    batch_size: int = 250
-    gates: float | None = None
-    mirrored: bool = False
-    validate: bool = False
-    device: str = "cpu"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.name not in ARCHITECTURES:
-            raise ValueError(
-                f"architecture {self.name!r} is not known; use one of {', '.join(ARCHITECTURES)}"
-            )
-        for row in self.rows:
-            ARCHITECTURES[self.name].layer_specs(row)
-
-    @property
-    def name(self) -> str:
-        """Of the architecture."""
-        return self.data if self.architecture is None else self.architecture
-
-    @property
-    def chosen(self) -> tuple[str, ...]:
-        """Rows that are trained."""
-        return self.rows or tuple(ARCHITECTURES[self.name].rows)
+    architecture: str | None = option(
+        None, "By default the one named like the data.", choices=tuple(ARCHITECTURES)
+    )
+    rows: tuple[str, ...] = option((), "Rows of the architecture, by default all.")
+    epochs: int = option(30, "Passes over the images.", least=1)
+    learning_rate: float = option(0.04, "Of the first step.", positive=True)
+    batch_size: int = option(250, "Images of a step.", least=1)
+    gates: float | None = option(None, "Scale of the first generators; by default Haar-random.")
+    mirrored: bool = option(False, "Train on the mirror images, too.")
+    validate: bool = option(False, "Hold out a tenth of the training images and report on them.")
+    device: str = option("cpu", "Or a CUDA device, on which one network is trained at a time.")
 
 
 def study(name: str, options: Implicit) -> Study:
-    names = ("epochs", "learning_rate", "batch_size", "gates", "mirrored", "validate", "device")
-    return on_networks(
-        train_network,
-        options,
-        name=name,
-        cases=[{"architecture": options.name, "network": row} for row in options.chosen],
-        settings={key: getattr(options, key) for key in names},
-    )
+    architecture = options.data if options.architecture is None else options.architecture
+    plan = ARCHITECTURES[architecture]
+    for row in options.rows:
+        plan.layer_specs(row)  # an error where it has none of this name
+    cases = [{"architecture": architecture, "network": row} for row in options.rows or plan.rows]
+    return on_networks(train_network, options, name=name, cases=cases)
 
 
 def train_network(

@@ -21,7 +21,7 @@ from mpodis.nn import (
     replace_layer,
     train_classifier,
 )
-from mpodis.paper.networks import dataset, submodule, tnn_from_weights
+from mpodis.paper.networks import dataset, evaluated, submodule, tnn_from_weights
 from mpodis.targets import kept, tnn_weights
 
 __all__ = ["KINDS", "TrainedLayer", "trained_layer"]
@@ -33,16 +33,7 @@ _images = lru_cache(maxsize=1)(dataset)  # a process asks for the same ones agai
 
 @dataclass(frozen=True, eq=False)
 class TrainedLayer:
-    """The first layer of a network.
-
-    Attributes
-    ----------
-    model : torch.nn.Module
-        In double precision and evaluation mode.
-    name : str
-        Of the layer in it.
-    images : Dataset
-    """
+    """The first layer of a network in double precision, by its name, and the network's images."""
 
     model: nn.Module
     name: str
@@ -72,16 +63,9 @@ def trained_layer(
 ) -> TrainedLayer:
     """A layer by its kind; its network is trained by the recipe of the data, or found in a file.
 
-    Parameters
-    ----------
-    kind : {"tnn", "dense", "compressed"}
-        The MPO of a compact TNN; the first layer of a dense network with one hidden layer, as wide
-        as the input; or the latter compressed to an MPO and healed, that is trained on as long.
-    seed : int
-    bond : int
-        Bond dimension of the MPO.
-    data, data_dir, networks
-        See `Options`.
+    Of the kind "tnn" it is the MPO of a compact TNN, of the given bond dimension; "dense": the
+    first layer of a dense network with one hidden layer, as wide as the input; "compressed": the
+    latter compressed to an MPO and healed, that is trained on as long.
     """
     if kind not in KINDS:
         raise ValueError(f"kind={kind!r} is not known; use one of {', '.join(KINDS)}")
@@ -94,8 +78,7 @@ def trained_layer(
     def trained(name: str, model: nn.Module) -> TrainedLayer:
         file = f"{name}-{data}-{seed}"
         arrays, _ = kept(networks, file, lambda: train_classifier(model, images, **recipe))
-        model.load_state_dict({key: torch.from_numpy(array) for key, array in arrays.items()})
-        return TrainedLayer(model.double().eval(), "0", images)
+        return TrainedLayer(evaluated(model, arrays), "0", images)
 
     dense = trained("dense", _untrained(images.features, images.classes, seed))
     if kind == "dense":
@@ -103,9 +86,8 @@ def trained_layer(
     model = dense.model.float()
     first = submodule(model, "0")
     mpo = compress(first.weight.detach().numpy().T, max_bond=bond).mpo
-    return trained(
-        f"healed{bond}", replace_layer(model, "0", MPOLinear.from_mpo(mpo, bias=first.bias))
-    )
+    layer = MPOLinear.from_mpo(mpo, bias=first.bias)
+    return trained(f"healed{bond}", replace_layer(model, "0", layer))
 
 
 def _untrained(n: int, classes: int, seed: int) -> nn.Module:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from mpodis.targets import dense_weights, tnn_weights
 __all__ = [
     "TNN_BOND",
     "dataset",
+    "evaluated",
     "network",
     "single_precision",
     "submodule",
@@ -27,6 +28,8 @@ __all__ = [
     "train",
     "trained_dense",
 ]
+
+M = TypeVar("M", bound=nn.Module)
 
 TNN_BOND = 2
 """Of the networks that every experiment trains first."""
@@ -75,19 +78,20 @@ def network(data: str, networks: str, seed: int) -> CompactTNN:
 def tnn_from_weights(arrays: Mapping[str, np.ndarray]) -> CompactTNN:
     """The network of a state dict, in double precision and evaluation mode."""
     classes, features = np.shape(arrays["head.weight"])
-    (first,) = (a for name, a in arrays.items() if name.startswith("mpo.") and name.endswith(".0"))
-    bond = first.shape[-1]
-    model = CompactTNN(inputs=features, bond=bond, classes=classes, seed=0)
-    model.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
-    return model.double().eval()
+    bond = np.shape(arrays["mpo.site_tensors.0"])[-1]
+    return evaluated(CompactTNN(inputs=features, bond=bond, classes=classes, seed=0), arrays)
 
 
 def trained_dense(
     images: Dataset, networks: str, seed: int, *, hidden: Sequence[int]
 ) -> nn.Sequential:
-    """A dense network, kept in the folder; in double precision, to evaluate."""
+    """A dense network, kept in the folder, see `evaluated`."""
     arrays, _ = dense_weights(images, networks, seed, hidden=hidden)
-    model = dense_network((images.features, *hidden, images.classes))
+    return evaluated(dense_network((images.features, *hidden, images.classes)), arrays)
+
+
+def evaluated(model: M, arrays: Mapping[str, np.ndarray]) -> M:
+    """With the weights of a state dict, in double precision and evaluation mode."""
     model.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
     return model.double().eval()
 

@@ -49,7 +49,7 @@ from mpodis.nn.linear import torch_generator
 from mpodis.nn.training import completed_recipe
 from mpodis.nn.triangular_gates import TriangularCircuitLayer
 from mpodis.options import option
-from mpodis.paper.base import ROW, Experiment, Options, Panel, on_networks
+from mpodis.paper.base import ROW, Experiment, Options, Panel, on_networks, search_of
 from mpodis.paper.networks import network, single_precision
 from mpodis.study import Study
 from mpodis.tables import Table
@@ -119,16 +119,14 @@ def study(options: Trained) -> Study:
     recipe = completed_recipe(RECIPES.get(options.data), f"data={options.data!r}", **given)
     healing = {"rates": options.heal_rates, "checks": sorted(options.checks)}
     healing |= {"batch_size": recipe.batch_size}
-    healing |= {"n_init": options.starts, "max_sweeps": options.max_sweeps}
     return on_networks(
         measured,
         options,
         name="trained",
         cases=[dict(zip(("question", "gates", "depth"), case, strict=True)) for case in cases],
         settings={
-            "validate": options.validate,
             "training": {"scale": options.scale, "recipe": vars(recipe)},
-            "healing": healing,
+            "healing": healing | search_of(options),
         },
     )
 

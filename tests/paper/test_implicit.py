@@ -118,9 +118,14 @@ def test_pixels_are_read_in_the_order_of_the_architecture(monkeypatch, given_ima
 
 
 def test_all_networks_unless_some_are_named():
-    assert implicit.Implicit().chosen == tuple(DIGITS.rows)
-    assert implicit.Implicit(data="mnist").chosen == tuple(MNIST.rows)
-    assert implicit.Implicit(data="mnist", architecture="mnist-shift").name == "mnist-shift"
+    def chosen(**given):
+        study = load_experiment("table3").study(implicit.Implicit(networks="x", seeds=1, **given))
+        return [tuple(case.settings.values()) for case in study.cases]
+
+    assert chosen() == [("digits", row) for row in DIGITS.rows]
+    assert chosen(data="mnist") == [("mnist", row) for row in MNIST.rows]
+    named = {"architecture": "mnist-shift", "rows": ("2b",)}
+    assert chosen(data="mnist", **named) == [("mnist-shift", "2b")]
 
 
 WITHOUT_QISKIT = """
