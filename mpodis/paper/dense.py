@@ -113,29 +113,25 @@ class Dense(Options):
 
 
 def study(options: Dense) -> Study:
-    starts, sweeps, rounds = options.starts, options.max_sweeps, options.rounds
     if options.network == "small":
-        function = one_layer
         free, tied = sorted(options.depths), sorted(options.mirrored)
         sizes = {MIRRORED: tied, CIRCUITS: free, CIRCUITS_GIVEN: free, MPO: options.bonds}
         sizes |= {RANK: options.ranks, MONARCH: options.monarchs, MPO_GIVEN: options.bonds}
-        settings = {"sizes": sizes, "effort": (starts, sweeps, rounds, max(1, sweeps // 5))}
         cases = [
             {"objective": objective, "method": method, "core_bond": bond}
             for objective, method in product(options.objectives, sizes)
             for bond in (options.cores if method.startswith(CIRCUITS) else (0,))
         ]
-    else:
-        function = both_layers
-        few, many = max(1, sweeps // 4), max(1, sweeps * 2 // 5)
-        settings = {"quick": (1, few, rounds // 3, max(1, few // 5))}
-        settings |= {"patient": (1, many, rounds * 6, 1)}
-        cases = [
-            {"objective": objective, "fitted": method, "share": share}
-            for objective, method, share in product(options.objectives, METHODS, options.shares)
-            if method != MPO or share >= FEW  # below they come with the circuits
-        ]
-    return on_networks(function, options, name="dense", cases=cases, settings=settings)
+        effort = {name: getattr(options, name) for name in ("starts", "max_sweeps", "rounds")}
+        effort |= {"between": max(1, options.max_sweeps // 5)}
+        settings = {"sizes": sizes, "effort": effort}
+        return on_networks(one_layer, options, name="dense", cases=cases, settings=settings)
+    cases = [
+        {"objective": objective, "fitted": method, "share": share}
+        for objective, method, share in product(options.objectives, METHODS, options.shares)
+        if method != MPO or share >= FEW  # below they come with the circuits
+    ]
+    return on_networks(both_layers, options, name="dense", cases=cases)
 
 
 # --- the small network
@@ -149,7 +145,7 @@ def one_layer(
     model = trained_dense(images, networks, seed, hidden=(images.features,))
     layer, filled = slot(model, "0", images.x_train, objective)
     score = partial(accuracy, x=images.x_test, y=images.y_test)
-    found = fits(layer, method, core_bond, sizes[method], Effort(*effort, seed=seed))
+    found = fits(layer, method, core_bond, sizes[method], Effort(**effort, seed=seed))
     rows = []
     for k, (size, one) in enumerate(zip(sizes[method], found, strict=True), start=1):
         free = method in (CIRCUITS, CIRCUITS_GIVEN)
@@ -259,12 +255,16 @@ class Filling:
 
 
 def both_layers(
-    *, objective, fitted, share, seed, data, data_dir, networks, quick, patient
+    *, objective, fitted, share, seed, data, data_dir, networks, max_sweeps, rounds
 ) -> dict[str, Any]:
     """Both layers of one network replaced; a row for the circuits, and one for MPOs beside them."""
     images = dataset(data, data_dir, size=28)
     model = trained_dense(images, networks, seed, hidden=HIDDEN)
-    effort = Effort(*(patient if share < FEW else quick), seed=seed)
+    if share < FEW:
+        effort = Effort(1, max(1, max_sweeps * 2 // 5), rounds * 6, between=1, seed=seed)
+    else:
+        sweeps = max(1, max_sweeps // 4)
+        effort = Effort(1, sweeps, rounds // 3, between=max(1, sweeps // 5), seed=seed)
     filling = Filling(images, model, objective, effort)
     sizes = [submodule(model, name).weight.numel() for name in PLACES]
     budget = int(share * sum(sizes))
