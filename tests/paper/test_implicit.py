@@ -126,6 +126,8 @@ def test_all_networks_unless_some_are_named():
     assert chosen(data="mnist") == [("mnist", row) for row in MNIST.rows]
     named = {"architecture": "mnist-shift", "rows": ("2b",)}
     assert chosen(data="mnist", **named) == [("mnist-shift", "2b")]
+    with pytest.raises(ValueError, match="row '3b' is not known; use one of base, product, 1b"):
+        chosen(rows=("2b", "3b"))
 
 
 WITHOUT_QISKIT = """

@@ -86,6 +86,12 @@ def test_random_starts_have_the_norm_of_the_layer(ran, networks):
     assert_allclose(begun.mpo.weight().norm().item(), model.mpo.weight().norm().item())
 
 
+def test_data_without_a_recipe_are_refused_before_anything_is_written():
+    options = trained.Trained(networks="x", data="cifar10")
+    with pytest.raises(ValueError, match="no recipe for data='cifar10'; give epochs, learning_"):
+        trained.EXPERIMENT.prepare(options)
+
+
 # --- gates and gradients against dense matrices
 
 
