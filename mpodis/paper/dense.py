@@ -10,12 +10,12 @@ by the distance alone. Neurons stay in the order given, or their order is search
 fits; gates stand at one place each, or at two and are stored once.
 
 The wide network is 784-256-64-10 on whole images, both hidden layers replaced in turn. A share of
-the hidden weights is kept: circuits and MPOs have at most that many parameters, low rank and
-Monarch matrices at least. Where few parameters are left, what one layer gets is missing in the
-other: there every method tries the same splits, circuits and MPOs search longer for an order,
-circuits try several depths around the largest core and the next smaller one, and the network that
-is best on training images counts. Healing is one epoch in which the replaced matrices stay and all
-else, the biases and the last layer, is trained: the same numbers for every method.
+the hidden weights is kept: circuits have at most that many parameters, the others at least. Where
+few parameters are left, what one layer gets is missing in the other: there every method tries the
+same splits, MPOs have at most so many parameters, too, circuits and MPOs search longer for an
+order, circuits try several depths around the largest core and the next smaller one, and the
+network that is best on training images counts. Healing is one epoch in which the replaced matrices
+stay and all else, the biases and the last layer, is trained: the same numbers for every method.
 """
 
 from __future__ import annotations
@@ -418,7 +418,11 @@ def tables(frame: pd.DataFrame) -> list[Table]:
         Table.from_dataframe(
             values.groupby("parameters").agg(points),
             title=f"test accuracy %, {words}: median (least to most)",
-            notes=("lead: over the best of the others, network by network",),
+            notes=(
+                "circuits: at most so many parameters; others: between their two nearest sizes, "
+                "or of the wide network the next larger one (the MPO of few parameters: smaller)",
+                "lead: over the best of the others, network by network",
+            ),
         )
         for words, values in compared(frame)
     ]
