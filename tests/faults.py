@@ -232,7 +232,11 @@ SPEC_BOMBS: tuple[Callable[[], object], ...] = (
     lambda: mpodis.targets.random_matrix(10**6, 10**6),
     lambda: mpodis.Study(disentangle, settings={"operator": matrix()}, seeds=10**9),
     lambda: mpodis.Study(disentangle, grid={"depth": range(10**12)}),
-    lambda: mpodis.Study(disentangle, grid={"depth": range(1, 5000), "n_init": range(1, 5000)}),
+    lambda: mpodis.Study(
+        disentangle,
+        settings={"operator": matrix()},
+        grid={"depth": range(1, 5000), "n_init": range(1, 5000)},
+    ),
     lambda: mpodis.pauli_chain(10**9, ZZ=1.0),
     lambda: mpodis.evolution(mpodis.pauli_chain(4, ZZ=1.0, X=0.5), 1e300),
     lambda: mpodis.trotter(mpodis.pauli_chain(4, ZZ=1.0), 1.0, steps=10**9),
