@@ -59,8 +59,8 @@ dimension and begins at a smaller one.
 """
 TRIED = 0.01
 """Estimate of the engine, in seconds, up to which sweeps are timed before a search."""
-TRIAL_SECONDS, TRIAL_RECORDS = 3.0, 3
-"""A trial has so many sweeps, or stops at the first one after this time."""
+TRIAL_RECORDS, TRIAL_SECONDS = 3, 3.0
+"""A trial has so many sweeps, or stops at the first one after so many seconds."""
 
 POINTER = "something does not work in this result; print it, or see its remarks, for what to do"
 """Logged in place of the remarks, which the printed result shows."""
@@ -327,7 +327,7 @@ def _mpo_error(problem: Problem, bond: int, *, weighted: bool) -> float:
     """
     covariance = problem.covariance if weighted else None
     core, error = truncate_tensors(problem.unit, max_bond=bond)
-    if problem.size > FITTED:  # for the overlap only, see `_can_fit_mpo`
+    if problem.size > FITTED:  # for the overlap only, see `_of_alternatives`
         return error
     dense = tensors_to_dense(problem.unit)
     metric = None if covariance is None else embed_metric(covariance, len(dense))

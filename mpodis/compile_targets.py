@@ -27,14 +27,17 @@ Target: TypeAlias = Any
 """A unitary or a state in the form in which users have it."""
 
 UNITARY = 1e-6
-"""Largest element of |U U^H - 1| of a dense unitary, unless its type rounds more."""
+"""Largest change of random rows by U U^H of a dense unitary, relative to their largest entry.
+
+Of a type that rounds more, four times its rounding error.
+"""
 UNITARY_MPO = 1e-2
 """Largest change of the squared norm of product states by the MPO of a unitary.
 
 An MPO that was truncated at some 1 - f changes norms by about sqrt(8 (1 - f)); this is 1e-5.
 """
 PROBES = 8
-"""Random states by which a unitary is checked, product states for an MPO."""
+"""Random rows by which a dense unitary is checked, and product states for an MPO."""
 ROUNDING = 1e-14
 """Imaginary parts below, relative to the largest element, are rounding; so are singular values."""
 LARGEST = 13
@@ -147,7 +150,7 @@ def state_target(target: Target) -> list[np.ndarray]:
 def _site_tensors(matrix: np.ndarray, legs: Legs) -> list[np.ndarray]:
     """Site tensors of a dense matrix to rounding, by TT-SVD without right singular vectors.
 
-    They are what costs most in `compress`, whose rounding others rely on.
+    `compress` computes these vectors, which take most of its time.
     """
     matrix = matrix / np.abs(matrix).max()
     rest, tensors = split(matrix / np.linalg.norm(matrix), legs).reshape(1, -1), []

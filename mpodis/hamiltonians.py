@@ -21,7 +21,7 @@ import scipy.optimize
 
 from mpodis.absorption import canonical_mpo, distance
 from mpodis.circuit import Circuit, brickwall
-from mpodis.circuit.ansatz import check_depth
+from mpodis.circuit.ansatz import LARGEST_CIRCUIT, check_depth
 from mpodis.conventions import check_count, to_numpy
 from mpodis.mpo import truncate
 from mpodis.sites import bond_dimensions, mpo_from_tensors, site_tensors, spread_norm
@@ -89,7 +89,8 @@ def pauli_chain(n: int, **couplings: float | Sequence[float]) -> dict[tuple[int,
     """
     if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
         raise ValueError(f"n={n!r} must be a number of sites, 1 or more")
-    check_depth(1, n)
+    if n > LARGEST_CIRCUIT:
+        raise ValueError(f"n={n:,} is more than {LARGEST_CIRCUIT:,} sites; use fewer")
     terms: dict[tuple[int, ...], np.ndarray] = {}
     for name, coupling in couplings.items():
         if len(name) not in (1, 2) or not set(name) <= set("XYZ"):
@@ -325,7 +326,8 @@ def trotter(
     Raises
     ------
     ValueError
-        A number of layers that the formula cannot have, and see `evolution`.
+        A number of layers that the formula cannot have, a circuit of more than 100,000 gates, and
+        see `evolution`.
 
     Examples
     --------

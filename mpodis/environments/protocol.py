@@ -377,7 +377,8 @@ def has_dense_operator(engine: Environments) -> TypeGuard[DenseOperatorEnvironme
 def accept_core(engine: Environments) -> None:
     """Give an engine its fitted core, unless the overlap drops (at convergence, by rounding).
 
-    Of an operator that the circuits make orthogonal to every core near this one, that is zero.
+    A fitted core of zeros is not taken: the operator between the circuits is then orthogonal to
+    every core near the present one.
     """
     kept, before = engine.core, engine.inner() / core_norm(engine.core)
     fitted = engine.fitted_core()

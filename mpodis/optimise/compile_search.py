@@ -73,7 +73,7 @@ Of states it takes up to ten iterations of L-BFGS to gain what a sweep does.
 NEAR = 0.1
 """Loss of an initial guess for a unitary below which L-BFGS begins without sweeps."""
 FEW = 8
-"""Wires up to which guesses far from the identity are tried, and many: a sweep takes about 2 ms."""
+"""Wires up to which many guesses are tried, also far from the identity: a sweep takes 2 ms."""
 STARTS = ("auto", "identity", "random", "trotter")
 """Initial guesses by name."""
 MOVED = 0.02

@@ -68,7 +68,7 @@ class Table2(Options):
 
     seeds: int = 3
     images: int = option(0, "The first of the test images; 0: all.", least=0)
-    noisy_images: int = option(500, "The same with noise.", least=0)
+    noisy_images: int = option(500, "The first of the test images with noise; 0: all.", least=0)
     depth: int = option(2, "Layers of the 2-body circuits.", least=1)
     tomography: tuple[int, ...] = option((4, 16, 64, 256, 1024), "Shots.", least=1)
     interference: tuple[int, ...] = option((1000, 10_000, 100_000), "Shots.", least=1)

@@ -87,23 +87,27 @@ class Trained(Options):
         (1, 2, 4, 8, 16, 32), "Layers of each circuit of a new network.", least=1
     )
     cut_depths: tuple[int, ...] = option(
-        (8, 16), "Those of them at which cut circuits are trained, too.", least=CUT + 1
+        (8, 16), "Depths at which cut circuits are trained, too.", least=CUT + 1
     )
     start_depths: tuple[int, ...] = option(
         (4, 8), "Layers of each circuit put into a trained network.", least=1
     )
-    epochs: int | None = option(None, "Of a new network; by default that of the data.", least=1)
-    learning_rate: float | None = option(None, "The same.", positive=True)
-    batch_size: int | None = option(None, "The same; of all trainings.", least=1)
+    epochs: int | None = option(None, "Of a new network; by default those of the data.", least=1)
+    learning_rate: float | None = option(
+        None, "Of a new network; by default that of the data.", positive=True
+    )
+    batch_size: int | None = option(None, "Of all trainings; by default that of the data.", least=1)
     scale: float = option(0.5, "Of the entries of t, see `TriangularCircuitLayer`.")
     checks: tuple[int, ...] = option(
         (10, 50, 200, 480), "Steps after which a network that is trained on is measured.", least=1
     )
     heal_rates: tuple[float, ...] = option(
-        (0.01, 0.03), "Its learning rates, which fall to 0 along a half cosine.", positive=True
+        (0.01, 0.03),
+        "Learning rates of a network that is trained on; they fall to 0 along a half cosine.",
+        positive=True,
     )
-    starts: int = option(2, "Of `disentangle`, for explicit starts.", least=1)
-    max_sweeps: int = option(100, "The same.", least=1)
+    starts: int = option(2, "Near-identity starts of `disentangle`, for explicit ones.", least=1)
+    max_sweeps: int = option(100, "Sweeps of `disentangle`, for explicit starts.", least=1)
     validate: bool = option(False, "Hold out a tenth of the training images and report on them.")
 
 

@@ -289,8 +289,8 @@ def best_monarch(
         If no Monarch matrix has at least so many parameters and no more than the matrix.
     """
     deadline = Deadline(max_seconds)
-    if n_init < 1:
-        raise ValueError(f"n_init={n_init} must be 1 or more")
+    check_count("n_init", n_init)
+    check_most_guesses(n_init)
     matrix, exponent = rescaled(check_matrix(matrix))
     sizes = [
         size

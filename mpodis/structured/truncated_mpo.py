@@ -71,7 +71,7 @@ def truncated_mpo(
     found = mpo_or_matrix(operator)
     if isinstance(found, Compressed):
         target, legs, given = found.mpo, found.legs, found.shape
-    else:  # to fit it takes less than to turn it into an exact MPO before
+    else:  # a fit to the matrix takes less time than its exact MPO
         target = check_array(found)
         given = (int(target.shape[0]), int(target.shape[1]))
         legs = qubit_legs(*given)
