@@ -120,8 +120,8 @@ def main() -> None:
 def _signals_end_the_command() -> Iterator[None]:
     """Let the signal by which schedulers end a process do what Ctrl-C does.
 
-    Of commands that a script starts in the background the shell ignores Ctrl-C; it is taken here,
-    too, since whoever sends it to them means it, and a run can go on.
+    A shell makes commands that a script starts in the background ignore Ctrl-C. Here it ends them
+    as well, since a run can go on.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
