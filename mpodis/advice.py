@@ -160,13 +160,14 @@ def _seconds_of_trial(search: Search, method: str) -> float:
         environment_bond=search.options.environment_bond[-1:],  # the slowest of a schedule
     )
     trial = type(search)(search.problem, options, search.objective)
+    trial.interrupted = search.interrupted
     began = last = time.perf_counter()
     taken = []
     for _ in trial.run(trial.begin()):
         now = time.perf_counter()
         taken.append(now - last)
         last = now
-        if now - began > TRIAL_SECONDS and len(taken) > 1:
+        if search.interrupted() or (now - began > TRIAL_SECONDS and len(taken) > 1):
             break
     return median(taken[1:] or taken)  # the first record builds the engine
 

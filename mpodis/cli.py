@@ -134,7 +134,8 @@ def _signals_end_the_command() -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            if handler is not None:  # as of a program that was not set in Python
+                signal.signal(number, handler)
 
 
 @contextlib.contextmanager

@@ -253,7 +253,8 @@ def compile_unitary(
         The gates of a start must be in it.
     n_init : int, optional
         Initial guesses of which the best is refined, where there is a choice: by default 16 on up
-        to 8 wires, and 3 on more.
+        to 8 wires, and 3 on more. Where the layout is free, a quarter as many are tried beside
+        them with the first layer shifted by one wire.
     goal : float
         1 - |c| at which the circuit is good enough.
     tol : float

@@ -340,7 +340,7 @@ def trotter(
         if layers is None or steps is not None:
             raise TypeError("order='fitted' takes layers=, not steps=")
         check_count("layers", layers)
-        check_depth(layers, n, 2)
+        check_depth(layers, n, 2, name="layers")
         return formula_circuit(found, t, _fitted_parts(found, t, layers, n), n)
     if order not in _STEPS:
         raise ValueError(f"order={order!r} is not known; use 1, 2, 4 or 'fitted'")
@@ -360,7 +360,7 @@ def trotter(
             )
     assert steps is not None
     check_count("steps", steps)
-    check_depth(per_step * steps + extra, n, 2)
+    check_depth(per_step * steps + extra, n, 2, name="the number of layers")
     return formula_circuit(found, t, repeated(_STEPS[order], steps), n)
 
 
@@ -714,6 +714,7 @@ class _Task:
             r, before = 2 * r, near
             _check_steps(r, t)
         steps = max(2 * r, math.ceil(1.01 * needed))
+        _check_steps(steps, t)
         return steps, error * (4 * r / steps) ** 4
 
     def _steps_by_one(self, t: float, goal: float) -> tuple[int, float]:
@@ -727,5 +728,6 @@ class _Task:
             error = r * near * 2**4 / (2**4 - 1)
             steps = max(r, math.ceil(1.01 * r * (error / goal) ** 0.25))
             if steps <= 4 * r or near < NOISE:
+                _check_steps(steps, t)
                 return steps, error * (r / steps) ** 4
             r = 2 * r

@@ -90,7 +90,7 @@ def within_limit(function: Callable[P, T]) -> Callable[P, T]:
         seconds = time.monotonic() - began
         if seconds > LATE * limit:
             log.warning(
-                "%s took %.2g s, more than max_seconds=%g: at this size single steps take so long",
+                "%s took %.2g s, more than max_seconds=%g: a step cannot be cut short",
                 function.__name__,
                 seconds,
                 limit,

@@ -230,6 +230,8 @@ def test_options_out_of_range_are_refused():
         trotter(terms, 1.0, layers=4)
     with pytest.raises(ValueError, match="layers=1 is no .*; use 11"):
         trotter(terms, 1.0, 4, layers=1)
+    with pytest.raises(ValueError, match="the number of layers=400,001 on 4 wires .* fewer layers"):
+        trotter(terms, 1.0, 2, steps=200_000)
     with pytest.raises(ValueError, match="order=3 is not known; use 1, 2, 4 or 'fitted'"):
         trotter(terms, 1.0, 3, layers=4)
     with pytest.raises(TypeError, match="give either layers= or steps="):

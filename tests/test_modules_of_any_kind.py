@@ -439,6 +439,8 @@ def test_padding_does_not_count(form):
         )
     with pytest.raises(ValueError, match="a mask has values below 0, as one that is added"):
         layer_inputs(net, "head", [batch], rows=lambda b: (1.0 - mask) * -1e9)
+    with pytest.raises(ValueError, match="a mask has values that are not a number"):
+        layer_inputs(net, "head", [batch], rows=lambda b: mask / 0.0 * 0.0)
     with pytest.raises(ValueError, match=r"a mask of shape \(4, 5\) does not say which"):
         layer_inputs(net, "head", [batch], rows=lambda b: mask[:, :5])
 

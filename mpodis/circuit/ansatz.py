@@ -396,15 +396,15 @@ def _mirrored(t: int, layer: Sequence[Placement]) -> Iterator[Placement]:
         yield place if pair[0] == pair[1] else _tied(f"{t}.{pair[0]}", place)
 
 
-def check_depth(depth: int, n: int = 1, width: int = 1) -> None:
+def check_depth(depth: int, n: int = 1, width: int = 1, *, name: str = "depth") -> None:
     """An error if there are no layers, or more gates than anything can be done with."""
     if isinstance(depth, bool) or not isinstance(depth, int | np.integer):
-        raise TypeError(f"depth={depth!r} must be a number of layers")
+        raise TypeError(f"{name}={depth!r} must be a number of layers")
     if depth < 1:
-        raise ValueError(f"depth={depth} must be 1 or more layers")
+        raise ValueError(f"{name}={depth} must be 1 or more layers")
     if depth * max(1, n // max(width, 1)) > LARGEST_CIRCUIT:
         raise ValueError(
-            f"depth={depth:,} on {n:,} wires makes a circuit of more than {LARGEST_CIRCUIT:,} "
+            f"{name}={depth:,} on {n:,} wires makes a circuit of more than {LARGEST_CIRCUIT:,} "
             "gates; use fewer layers"
         )
 

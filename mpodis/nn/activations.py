@@ -303,12 +303,14 @@ def _mask(model: nn.Module, batch: Any, rows: Rows) -> Tensor | None:
             if isinstance(rows, str):
                 raise ValueError(f"a batch has no mask rows={rows!r}; give a function of the batch")
             return None
-        if isinstance(rows, str) and "padding" in rows:
+        if isinstance(rows, str) and rows.endswith("padding_mask"):
             raise ValueError(
                 f"rows={rows!r} says what is padding, and not what counts; give "
-                f"rows=lambda batch: ~batch[{rows!r}]"
+                f"rows=lambda batch: batch[{rows!r}] == 0"
             )
     mask = _batch(found)
+    if bool(torch.isnan(mask).any()):
+        raise ValueError("a mask has values that are not a number; give 1 for what counts, else 0")
     if not bool((mask >= 0).all()):
         raise ValueError(
             "a mask has values below 0, as one that is added to scores; give rows=, a function of "

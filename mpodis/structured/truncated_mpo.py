@@ -76,6 +76,8 @@ def truncated_mpo(
         given = (int(target.shape[0]), int(target.shape[1]))
         legs = qubit_legs(*given)
     shape = given if shape is None else shape
+    if any(asked > there for asked, there in zip(shape, given, strict=True)):
+        raise ValueError(f"shape={tuple(shape)} is larger than the operator, which is {given}")
     if weighted and covariance is not None:
         sensitivity = mask_padding(sensitivity, shape[1], legs)
     with_gradients = weighted and sensitivity is not None

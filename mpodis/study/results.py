@@ -168,7 +168,10 @@ class StudyResults(Tabular):
         return Table(("case", "seed", "error", "traceback in"), rows, title="failed cases")
 
     def status(self) -> StudyStatus:
-        """How many cases are done, failed and left, and about how long it takes."""
+        """How many cases are done, failed and left, and about how long it takes.
+
+        The records are read, each once, so that damaged ones do not count as done.
+        """
         from mpodis.files import is_locked
         from mpodis.study.live import LiveStudy
 
