@@ -1079,7 +1079,7 @@ def plot(record: dict, path: Path) -> None:
         ax.set_ylabel("loss", fontsize=8)
     handles = [plt.Line2D([], [], color=f"C{k}", label=peer) for k, peer in enumerate(peers)]
     figure.legend(handles=handles, loc="outside lower center", ncols=6, fontsize=8)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=75)
 
 
 def versions() -> dict[str, str]:
