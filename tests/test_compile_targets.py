@@ -151,6 +151,8 @@ NAN[1, 2] = np.nan
     ("target", "error", "text"),
     [
         (2 * U, ValueError, "not unitary: U U.H differs from 1 by 3; `disentangle` is for"),
+        (np.diag([1.0] * 31 + [0.5]), ValueError, "U U.H differs from 1 by 0.75;"),
+        (1e200 * U, ValueError, "not unitary: U U.H overflows"),
         (NAN, ValueError, "1 of 1024 entries of the target are NaN or infinite; replace them"),
         (np.eye(6), ValueError, "dimension 6, which is no power of two from 2 on"),
         (np.eye(1), ValueError, "dimension 1, which is no power of two"),

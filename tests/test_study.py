@@ -14,6 +14,7 @@ import mpodis
 from mpodis import Study, StudyResults, disentangle, load_study
 from mpodis.study import cases
 from mpodis.study.cases import expand, fingerprint
+from mpodis.study.live import LiveStudy
 from mpodis.study.measured import measure
 from mpodis.study.records import StudyDirectory
 
@@ -273,6 +274,19 @@ def test_a_failed_case_is_listed_and_stops_nothing(tmp_path, caplog):
     assert np.isnan(study.to_xarray()["value"].sel(scale=0.0)).all()
 
 
+@pytest.mark.parametrize("content", ["", "[]", "null", "{}"])
+def test_a_damaged_failure_is_named_among_the_failures(tmp_path, content):
+    study = Study(product, grid={"scale": [0.0, 1.0]}, settings={"a": 1})
+    study.run(tmp_path, progbar=False)
+    (file,) = (tmp_path / "failed").iterdir()
+    file.write_text(content)
+    (row,) = load_study(tmp_path).failures().rows
+    assert row[2].startswith(f"{file} is damaged")
+    live = LiveStudy(tmp_path)
+    live.refresh()
+    assert (live.done, len(live.failures)) == (1, 1)
+
+
 @pytest.mark.parametrize("kind", [".json", ".safetensors"])
 def test_a_damaged_record_is_named_left_out_and_computed_again(tmp_path, caplog, kind):
     study = Study(product, grid={"a": [1, 2, 3]})
@@ -294,6 +308,7 @@ def test_a_damaged_record_is_named_left_out_and_computed_again(tmp_path, caplog,
         status = found.status()
         assert (status.done, status.damaged, status.left) == (2, 1, 1)
         assert re.search(r"of these, damaged +1\b", str(status))
+        assert status.seconds_left > 0
     file.write_bytes(whole[: len(whole) // 2])
     CALLS.clear()
     study.run(tmp_path, progbar=False)

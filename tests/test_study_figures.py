@@ -234,6 +234,19 @@ def test_an_exponential_has_its_base_and_is_told_from_a_power(tmp_path):
         study.fit("work", x="n", law="linear")
 
 
+def alike(*, n):
+    return {"work": 0.1}
+
+
+def test_a_constant_is_fitted_without_an_error(tmp_path):
+    study = Study(alike, grid={"n": [1, 2, 3, 4]})
+    study.run(tmp_path, progbar=False)
+    for law, b in (("power", 0.0), ("exponential", 1.0)):
+        ((found, error, prefactor, _, points),) = study.fit("work", x="n", law=law).rows
+        assert (found, error, points) == (b, 0.0, 4)
+        assert_allclose(prefactor, 0.1, rtol=1e-14)
+
+
 @pytest.mark.parametrize(
     ("quantity", "options", "words"),
     [

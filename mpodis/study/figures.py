@@ -190,7 +190,8 @@ def fit_scaling(
     -------
     Table
         The exponent b, or the base b of the exponential, with its standard error (of n - 2 degrees
-        of freedom), the prefactor a, R^2 of log y, and the number of points n.
+        of freedom), the prefactor a, R^2 of log y (NaN where y is constant), and the number of
+        points n.
 
     Raises
     ------
@@ -601,6 +602,8 @@ def _fitted(law: str, curve: _Curve, quantity: str, x: str) -> _Law:
     places = np.array(curve.x, float)
     found: Any = linregress(np.log(places) if law == "power" else places, np.log(curve.middle))
     b, error = float(found.slope), float(found.stderr)
+    if np.ptp(curve.middle) == 0.0:  # a line without any residuals, but no correlation either
+        error = 0.0
     if law == "exponential":
         b, error = math.exp(b), math.exp(b) * error
     return _Law(law, b, error, math.exp(found.intercept), float(found.rvalue) ** 2)

@@ -259,7 +259,10 @@ class StudyDirectory:
     def load_failure(self, key: str) -> dict[str, Any]:
         file = self.path / "failed" / f"{key}.json"
         try:
-            return read_json(file)
+            found = read_json(file)
+            if not isinstance(found, dict) or not isinstance(found.get("error"), str):
+                raise ValueError("it has no error")
+            return found
         except ValueError as error:
             return {"key": key, "error": f"{file} is damaged ({error})", "traceback": ""}
 

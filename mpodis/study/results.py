@@ -184,7 +184,10 @@ class StudyResults(Tabular):
         seconds_left = 0.0
         if left:
             live = LiveStudy(directory.path)
-            live.refresh()
+            for key in done:  # a record without its arrays is not
+                live.add(key, {}, self._record(directory, key).seconds)
+            for key in failed - done:
+                live.fail(key, "")
             seconds_left = live.seconds_left
         return StudyStatus(
             described["name"],
