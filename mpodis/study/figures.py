@@ -604,9 +604,11 @@ def _fitted(law: str, curve: _Curve, quantity: str, x: str) -> _Law:
     b, error = float(found.slope), float(found.stderr)
     if np.ptp(curve.middle) == 0.0:  # a line without any residuals, but no correlation either
         error = 0.0
-    if law == "exponential":
-        b, error = math.exp(b), math.exp(b) * error
-    return _Law(law, b, error, math.exp(found.intercept), float(found.rvalue) ** 2)
+    with np.errstate(over="ignore"):
+        prefactor = float(np.exp(found.intercept))
+        if law == "exponential":
+            b, error = float(np.exp(b)), float(np.exp(b) * error)
+    return _Law(law, b, error, prefactor, float(found.rvalue) ** 2)
 
 
 # --- names and values
