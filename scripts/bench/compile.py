@@ -1156,6 +1156,8 @@ def measured(options: argparse.Namespace) -> dict:
                 problem = make(seed) if problem is None else problem
                 if problem.kind not in kinds or problem.n > sites:
                     continue
+                if peer.startswith("Trotter") and not problem.trotter:
+                    continue  # no evolution
                 row = measure(task, peer, seed, problem, budget)
                 record["runs"].append(row)
                 say(row)

@@ -74,7 +74,7 @@ class Network:
             for name in lower:
                 position[name] = (zone, (emitted.get(name, -1.0) + ansatz.depth) / 2)
             used = {wire for place in ansatz.placements for wire in place.wires}
-            for wire in set(range(ansatz.n)) - used:  # the order that stored plans count on
+            for wire in set(range(ansatz.n)) - used:  # stored plans rely on this order
                 indices["idle", idle] = (upper[wire], lower[wire])
                 column["idle", idle] = sites[side][wire]
                 position[upper[wire]] = (zone, -0.5)
