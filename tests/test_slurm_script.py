@@ -138,7 +138,7 @@ def test_a_job_whose_time_is_over_puts_itself_into_the_queue_again(job, tmp_path
     process, commands = job(EMPTY, STUDY_SECONDS="600"), tmp_path / "commands"
     assert wait_for(lambda: commands.exists() and "mpodis" in commands.read_text(), 60)
     process.terminate()
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=120)  # up to 20 s for each of three steps
     assert process.returncode == 0, errors
     assert "the time is over" in errors
     assert commands.read_text().splitlines()[-1] == "scontrol requeue 7"
