@@ -19,9 +19,8 @@ while [[ "$1" == --* ]]; do
     case "$1" in --ntasks=*) count="${1#*=}" ;; esac
     shift
 done
-trap 'kill $(jobs -p)' TERM  # as srun does with its tasks
+trap 'kill $(jobs -p); wait; exit' TERM  # as srun does with its tasks, also while it starts them
 for ((k = 0; k < count; k++)); do "$@" & done
-wait
 wait
 """
 SCONTROL = """#!/usr/bin/env bash
@@ -138,7 +137,7 @@ def test_a_job_whose_time_is_over_puts_itself_into_the_queue_again(job, tmp_path
     process, commands = job(EMPTY, STUDY_SECONDS="600"), tmp_path / "commands"
     assert wait_for(lambda: commands.exists() and "mpodis" in commands.read_text(), 60)
     process.terminate()
-    _, errors = process.communicate(timeout=120)  # up to 20 s for each of three steps
+    _, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
     assert "the time is over" in errors
     assert commands.read_text().splitlines()[-1] == "scontrol requeue 7"
