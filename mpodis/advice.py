@@ -214,6 +214,8 @@ def remarks(problem: Problem, objective: Objective, found: Disentangled) -> tupl
     tuple of str
         Empty where nothing is wrong.
     """
+    if _is_cut_short(problem, found):
+        return (_of_time(problem, found),)
     said = [
         _of_entropies(found, objective),
         _of_the_operator(found),
@@ -222,6 +224,21 @@ def remarks(problem: Problem, objective: Objective, found: Disentangled) -> tupl
         _of_alternatives(problem, objective, found),
     ]
     return tuple(sentence for sentence in said if sentence)
+
+
+def _is_cut_short(problem: Problem, found: Disentangled) -> bool:
+    """Whether there was no time for the figures that need decompositions of the operator."""
+    return len(problem.legs) > 1 and bool(np.isnan(found.entropies_before).all())
+
+
+def _of_time(problem: Problem, found: Disentangled) -> str:
+    rows, columns = problem.shape
+    return (
+        f"max_seconds={found.options.max_seconds:g} is too short for a {rows:,} x {columns:,} "
+        "operator: after reading it no time was left for bound and entropies, nor for a comparison "
+        "with low rank. Raise it; init=<this result> goes on with what "
+        "was found."
+    )
 
 
 def _of_entropies(found: Disentangled, objective: Objective) -> str:

@@ -160,9 +160,12 @@ def disentangle(
         Stop after this many sweeps (ten L-BFGS iterations count as one; a layer that is added to
         circuits that grow gets a fifth of them), when ten sweeps lower the loss by less than the
         fraction `tol`, or after a time (which makes the result depend on the machine's speed).
-        The time ends with the sweep or the L-BFGS iteration in which it is over. The operator is
-        read and the result is measured in any case, which takes 4 s of a dense matrix of 10
-        qubits; where that is more than the limit, a line in the log says so.
+        The time counts from the call and is kept within a tenth: a sweep that would not fit is not
+        begun, and bound and entropies of a dense operator are left out (NaN) where they would take
+        most of it. Reading a matrix, choosing an engine and the first core cannot be cut short:
+        together 2.5 s of one core for 1,024 x 1,024, eight times as much for twice the dimension.
+        Where that is more than the limit, the result and a line in the log say so. The first call
+        of a process also loads quimb, which takes a second or two.
     group : {"SO", "O", "U"}
         Group of the free gates, where `left` and `right` are not an `Ansatz` that says it.
     seed : int or numpy Generator

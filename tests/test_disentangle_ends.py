@@ -14,8 +14,12 @@ import mpodis
 from mpodis.disentangling import disentangle
 from mpodis.mpo import compress
 from mpodis.optimise import search
+from mpodis.optimise.descend import Budget
+from mpodis.optimise.recorder import Recorder
 from mpodis.optimise.result import ADVICE, Disentangled, History
+from mpodis.optimise.state import State
 from mpodis.options import SearchOptions
+from mpodis.plots import plot_entropies
 from reference import random_matrix
 from searching import Stepper, build
 
@@ -135,6 +139,37 @@ def test_the_time_of_initial_guesses_counts(monkeypatch):
     found = disentangle(operator(8, 8).mpo, depth=1, init="random", n_init=3, max_seconds=0.1)
     assert (found.status, len(found.history)) == ("max_seconds", 1)
     assert found.seconds > 0.2
+
+
+@pytest.mark.parametrize("seconds", [1.0, 40.0])
+def test_bound_and_entropies_are_left_out_where_they_take_most_of_the_time(monkeypatch, seconds):
+    monkeypatch.setattr(Recorder, "seconds_of_result", lambda recorder: seconds)
+    given = {"depth": 1, "n_init": 1, "max_sweeps": 3, "max_seconds": 60.0}
+    short, whole = (
+        disentangle(operator(8, 8), **given),
+        disentangle(operator(8, 8), depth=1, **QUICK),
+    )
+    measured = [short.bound, *short.entropies_before, *short.entropies_after]
+    assert np.isnan(measured).all() == (seconds > 30)  # half of the time left
+    assert any("max_seconds=60 is too short" in said for said in short.remarks) == (seconds > 30)
+    assert_allclose(short.overlap, whole.history.column("overlap")[3], atol=1e-12)
+    assert plot_entropies(short) is not None
+
+
+@pytest.mark.parametrize(
+    ("phase", "seconds", "expected"),
+    # sweeps of 10 s: another one and 5 for the result, up to 3 % late
+    [
+        ("sweep", 42.9, ""),
+        ("sweep", 43.1, "max_seconds"),
+        ("lbfgs", 51.9, ""),
+        ("lbfgs", 52.1, "max_seconds"),
+    ],
+)
+def test_a_sweep_that_does_not_fit_is_not_begun(phase, seconds, expected):
+    budget = Budget(max_sweeps=100, max_seconds=100.0, sweeps_ahead=6)
+    assert budget.limit(State(phase=phase, seconds=seconds), 10.0) == expected
+    assert not Budget(max_sweeps=100, max_seconds=100.0).limit(State(seconds=99.0), 10.0)
 
 
 def test_a_real_initial_guess_of_a_complex_operator_gets_a_complex_core():

@@ -13,6 +13,7 @@ from mpodis.measures import second_moment, von_neumann_bound
 from mpodis.mpo import compress
 from mpodis.objectives import ActivationsLoss, OverlapLoss
 from mpodis.optimise.lbfgs import Lbfgs
+from mpodis.progress import Deadline
 from mpodis.sites import site_tensors
 from reference import dense_from_cores, finite_difference, random_cores, random_matrix
 
@@ -240,3 +241,24 @@ def test_a_lower_point_is_taken_though_the_line_search_gives_up():
     lbfgs = toy(lambda x: 1.0 if x == 1.0 else 1.0 - 1e-3, lambda x: 1.0)
     assert lbfgs.run(1) == 1.0 - 1e-3
     assert lbfgs.engine.core[0].item() < 1.0
+
+
+def test_a_deadline_ends_a_line_search_at_a_lower_point():
+    evaluated = []
+
+    def loss(x):
+        evaluated.append(x)
+        return (x - 100.0) ** 2  # far away, so that one step needs many points
+
+    def slope(x):
+        return 2 * (x - 100.0)
+
+    first = (1.0 - 100.0) ** 2
+    at_leisure = toy(loss, slope).run(1)
+    count = len(evaluated)
+    evaluated.clear()
+    deadline = Deadline(1e-9)
+    assert deadline.has_passed
+    in_haste = toy(loss, slope).run(5, deadline=deadline)
+    assert len(evaluated) == 2 < count
+    assert at_leisure < in_haste < first

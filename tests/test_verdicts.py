@@ -67,6 +67,11 @@ def test_more_than_half_of_a_layer_is_lost_in_a_search_that_was_cut_short():
     assert "ended by max_seconds" in said
 
 
+def test_an_overlap_near_one_is_not_rounded_to_one():
+    (said,) = of_layer(layer(overlap=1 - 4.7e-5, bound=1.0))
+    assert "overlap 1 - 4.7e-05 (at most 1.000 with this core)" in said
+
+
 def test_gates_that_gain_nothing():
     first, said = of_layer(layer(truncated=0.4))
     assert "by overlap did not work" in first

@@ -103,8 +103,9 @@ def verdict(results: dict) -> tuple[str, ...]:
 def _reached(row: dict, before: float) -> str:
     """What the objective is about, overlap, bound, entropies and two-qubit gates."""
     after = mean(row["entropies"])
-    bound = "" if math.isnan(row["bound"]) else f" (at most {row['bound']:.3f} with this core)"
-    parts = [f"overlap {row['overlap']:.3f}{bound}"]
+    known = not math.isnan(row["bound"])
+    bound = f" (at most {_of_one(row['bound'])} with this core)" if known else ""
+    parts = [f"overlap {_of_one(row['overlap'])}{bound}"]
     if row["objective"] == "activations":
         parts.insert(0, f"relative error of the activations {row['activation_error']:.3f}")
     if row["entropies"] and not math.isnan(after):
@@ -115,6 +116,12 @@ def _reached(row: dict, before: float) -> str:
         if (cost["part"], cost["backend"]) == ("both sides", "logical")
     ]
     return ", ".join([*parts, *(f"{count:,} two-qubit gates" for count in gates)])
+
+
+def _of_one(overlap: float) -> str:
+    """An overlap to three digits; what is near 1, but not 1, as a distance from it."""
+    off = 1.0 - overlap
+    return f"1 - {off:.1e}" if 1e-10 < off < 5e-4 else f"{overlap:.3f}"
 
 
 def _measure(objective: str) -> tuple[str, str]:

@@ -51,6 +51,9 @@ class Budget:
         The loss cannot fall below `floor`; within `exact` of it the search ends.
     rounding : float
         A gain of no more than this ends the descent.
+    sweeps_ahead : float
+        A sweep is not begun where so many as the last one no longer fit: the sweep itself, and what
+        follows the search. 0: the limit is only looked at.
     """
 
     max_sweeps: int
@@ -63,21 +66,28 @@ class Budget:
     exact: float = 1e-13
     floor: float = 0.0
     rounding: float = -math.inf
+    sweeps_ahead: float = 0.0
 
-    def limit(self, state: State) -> str:
-        """The limit that a descent has reached, or nothing."""
-        if self.max_seconds is not None and state.seconds >= self.max_seconds:
-            return "max_seconds"
+    def limit(self, state: State, sweep: float = 0.0) -> str:
+        """The limit that a descent has reached, or nothing; the last sweep took `sweep` seconds."""
+        if self.max_seconds is not None:
+            left, grace = self.max_seconds - state.seconds, GRACE * self.max_seconds
+            ahead = self.sweeps_ahead
+            if state.phase == "lbfgs" and ahead:  # which can end after any iteration
+                ahead -= 1 - 1 / ITERATIONS
+            if left <= 0 or left + grace < ahead * sweep:
+                return "max_seconds"
         return "max_sweeps" if len(state.losses) > self.max_sweeps else ""
 
-    def deadline(self, state: State) -> Deadline:
+    def deadline(self, state: State, sweep: float = 0.0) -> Deadline:
         """When a sweep of L-BFGS that takes long must end before its last iteration.
 
         Not at the limit itself: a sweep that is nearly done is finished.
         """
         if self.max_seconds is None:
             return Deadline()
-        return Deadline(max(self.max_seconds - state.seconds, 0.0) + GRACE * self.max_seconds)
+        left = self.max_seconds - state.seconds - max(0.0, self.sweeps_ahead - 1) * sweep
+        return Deadline(max(left, 0.0) + GRACE * self.max_seconds)
 
     def stalled(self, before: float, now: float) -> bool:
         """Whether the gain over a window of sweeps is too small to go on."""
@@ -125,6 +135,7 @@ class Descent:
         self.loss, self.engine, self.monitor = loss, engine, monitor
         self.method, self._core, self._measure = method, core, measure
         self._lbfgs = Lbfgs(loss, engine, left, right, free_core=core)
+        self._sweep = 0.0  # seconds of the last one
         self._polar: dict[str, Update] = {
             side: partial(polar_update, group=ansatz.group, relaxation=relaxation)
             for side, ansatz in (("left", left), ("right", right))
@@ -143,16 +154,17 @@ class Descent:
             with single_threaded(monitor is not None and monitor.is_small(state)):
                 began = time.perf_counter()
                 value = self._advance(state, budget)
-                state.seconds += time.perf_counter() - began
-                began = time.perf_counter()
+                advanced = time.perf_counter()
+                state.seconds += advanced - began
                 state.losses.append(float(value))
                 state.bonds.append(monitor.bond(state) if monitor else 0)
                 record = {"phase": state.phase, "loss": state.losses[-1]}
                 if self._measure is not None:
                     record = self._measure(state)
                 state.records.append(record)
-                state.seconds += time.perf_counter() - began
-                began = time.perf_counter()
+                measured = time.perf_counter()
+                state.seconds += measured - advanced
+                self._sweep = measured - began
                 if monitor is None:
                     self._decide(state, budget)
                 else:
@@ -160,7 +172,7 @@ class Descent:
                 sweeps, most = len(state.losses) - 1, budget.init_sweeps
                 if not state.status and most is not None and sweeps >= most:
                     state.status = "explored"
-                state.seconds += time.perf_counter() - began
+                state.seconds += time.perf_counter() - measured
                 state.point = Point.of(engine)
                 state.steps, state.differences = list(lbfgs.steps), list(lbfgs.differences)
             yield record
@@ -212,7 +224,7 @@ class Descent:
             state.used_lbfgs = not sweeps
         if state.phase == "lbfgs":
             goal = budget.floor + budget.exact if self.stops_at_goal else -math.inf
-            deadline = budget.deadline(state)
+            deadline = budget.deadline(state, self._sweep)
             return self._lbfgs.run(self.iterations, deadline=deadline, goal=goal)
         self.loss.sweep(self.engine, self._polar, core=self._core)
         return self.loss.value(self.engine)
@@ -222,7 +234,7 @@ class Descent:
         losses, sweeps = state.losses, len(state.losses) - 1
         now = losses[-1] - budget.floor
         gain = losses[-2] - losses[-1] if sweeps else math.inf
-        limit = budget.limit(state)
+        limit = budget.limit(state, self._sweep)
         if now <= budget.exact:
             state.status = "exact"
         elif limit:
@@ -259,7 +271,7 @@ class Descent:
         pairs = zip(reversed(state.losses), reversed(state.bonds), strict=True)
         here = list(islice((loss for loss, at in pairs if at == bond), budget.window + 1))
         stalled = len(here) > budget.window and budget.stalled(here[-1], here[0])
-        limit = budget.limit(state)
+        limit = budget.limit(state, self._sweep)
         verdict = ""
         if stalled or limit or (len(state.losses) - 1) % monitor.every == 0:
             overlap = record["overlap"]

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import reduce
 from typing import Any
 
@@ -36,6 +37,10 @@ LARGEST_DAMPING = 1.0
 
 _axpy: Any = get_blas_funcs("axpy", dtype=np.float64)
 """y + a x in place of y, with less overhead than array expressions."""
+
+
+class _OutOfTime(Exception):
+    """Ends a line search at the deadline."""
 
 
 class Lbfgs:
@@ -90,7 +95,8 @@ class Lbfgs:
     ) -> float:
         """Run at most `iterations` iterations, fewer where no step helps; returns the loss.
 
-        After the first one it ends early when the deadline has passed, or the goal is reached.
+        After the first one it ends early when the deadline has passed, or the goal is reached. A
+        line search that the deadline finds under way ends at the lowest point seen, if it is lower.
         """
         if not self._variables and not self.free_core:
             return self.loss.value(self.engine)
@@ -113,7 +119,7 @@ class Lbfgs:
             if not self.steps and self.metric is None:
                 # no curvature known yet: a step of modest length in every gate
                 direction = direction * min(1.0, 0.1 / np.abs(direction).max())
-            found = self._search(point, direction, slope, loss)
+            found = self._search(point, direction, slope, loss, deadline)
             if found is None:
                 if not self.steps and (self.metric is None or self.damping >= LARGEST_DAMPING):
                     break
@@ -147,20 +153,31 @@ class Lbfgs:
         self.curvatures = [x @ y for x, y in zip(steps, differences, strict=True)]
 
     def _search(
-        self, point: tuple[list, list], direction: np.ndarray, slope: np.ndarray, loss: float
+        self,
+        point: tuple[list, list],
+        direction: np.ndarray,
+        slope: np.ndarray,
+        loss: float,
+        deadline: Deadline | None = None,
     ) -> tuple | None:
         """A strong Wolfe step: (length, point, loss, gradient), or None."""
         seen: dict[float, tuple] = {}
 
         def at(length: float) -> tuple:
             if length not in seen:
+                if deadline is not None and deadline.has_passed and lowest() > 0.0:
+                    raise _OutOfTime
                 moved = self._retract(point, length * direction)
                 seen[length] = (moved, *self._evaluate(moved))
             return seen[length]
 
+        def lowest() -> float:
+            return min(seen, key=lambda key: seen[key][1])
+
         seen[0.0] = (point, loss, slope)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), suppress(_OutOfTime):
             warnings.simplefilter("ignore")  # it warns where it returns None, too
+            length = None
             length = line_search(
                 lambda a: at(float(a[0]))[1],
                 lambda a: np.array([at(float(a[0]))[2] @ direction]),
@@ -171,8 +188,9 @@ class Lbfgs:
                 maxiter=20,
             )[0]
         if length is None:
-            # near the optimum rounding can hide the Wolfe conditions: take the lowest point seen
-            length = min(seen, key=lambda key: seen[key][1])
+            # near the optimum rounding can hide the Wolfe conditions, or time is over: take the
+            # lowest point seen
+            length = lowest()
             if not seen[length][1] < loss:
                 return None
         return (length, *at(float(length)))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -90,19 +91,36 @@ class Problem:
 
     def __post_init__(self) -> None:
         legs, (tensors, log_norm) = legs_of(self.tensors), left_canonical(self.tensors)
-        groups = {self.left.group, self.right.group}
         found = {
             "legs": legs,
             "unit": spread_norm(tensors, 0.0),
             "log_norm": log_norm,
             "size": max(padded_shape(legs)),
-            "is_complex": "U" in groups or any(x.dtype.kind == "c" for x in self.tensors),
         }
-        for name, value in found.items():
+        self._set(**found)
+        self._set(is_complex=self._has_complex_numbers())
+
+    def _set(self, **values: Any) -> None:
+        for name, value in values.items():
             object.__setattr__(self, name, value)
+
+    def _has_complex_numbers(self) -> bool:
+        groups = {self.left.group, self.right.group}
+        return "U" in groups or any(x.dtype.kind == "c" for x in self.tensors)
 
     def ansatz(self, side: str) -> Ansatz:
         return self.left if side == "left" else self.right
+
+    def between(self, left: Ansatz, right: Ansatz) -> Problem:
+        """The same operator between other circuits."""
+        return self._but(left=left, right=right)
+
+    def _but(self, **values: Any) -> Problem:
+        """A copy with other circuits or initial guess; canonical forms are not computed again."""
+        found = copy.copy(self)
+        found._set(**values)
+        found._set(is_complex=found._has_complex_numbers())
+        return found
 
     @classmethod
     def build(
@@ -153,9 +171,9 @@ class Problem:
         if initial is not None:
             if any(given):
                 raise ValueError("left= or right= is a circuit and init= is another initial guess")
-            return replace(found, initial=_point(initial, found, max_bond))
+            return found._but(initial=_point(initial, found, max_bond))
         if any(given):
-            return replace(found, initial=_circuits(given, found))
+            return found._but(initial=_circuits(given, found))
         return found
 
 

@@ -114,21 +114,29 @@ class Recorder:
             "seconds": state.seconds,
         }
 
-    def of_result(self, engine: Environments, core: list, max_bond: int) -> dict:
+    def of_result(
+        self, engine: Environments, core: list, max_bond: int, *, spectra: bool = True
+    ) -> dict:
         """The fields of a `Disentangled` that are measured at the end.
 
         Parameters
         ----------
         max_bond : int
             Bond dimension at which the overlap is estimated where it cannot be computed.
+        spectra : bool
+            False leaves out bound and entropies of an operator that is measured as a matrix (NaN),
+            which take longer than all the rest.
         """
         problem = self._problem
+        unknown = np.full(len(problem.legs) - 1, math.nan)
         error, activations, bound, overlap_error = math.nan, math.nan, math.nan, 0.0
         if self.has_dense:
             product = self._product(engine, core, problem)
             overlap = dense_overlap(self._matrix, product)
-            bound = spectral_bound(self._values, singular_values(core))
-            after = self._entropies(engine, problem)
+            after = unknown
+            if spectra:
+                bound = spectral_bound(self._values, singular_values(core))
+                after = self._entropies(engine, problem)
             activations = self._activations(self._matrix - product) / self._size
             target, cropped = (crop(x, problem.shape) for x in (self._matrix, product))
             error = float(np.linalg.norm(target - cropped) / np.linalg.norm(target))
@@ -143,7 +151,9 @@ class Recorder:
             if problem.shape == padded_shape(problem.legs):
                 # gates keep norms, so that the distance follows from the overlap
                 error = math.sqrt(max(0.0, 1.0 - 2.0 * overlap * size + size * size))
-        if self.has_dense and 2 * max(bond_dimensions(problem.unit), default=1) >= problem.size:
+        if self.has_dense and not spectra:
+            before = unknown
+        elif self.has_dense and 2 * max(bond_dimensions(problem.unit), default=1) >= problem.size:
             before = tensor_entropies(split(self._matrix, problem.legs))
         else:
             before = np.array([entropy(spectrum) for spectrum in tensor_spectra(problem.unit)])

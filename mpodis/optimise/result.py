@@ -131,7 +131,7 @@ class Disentangled(Tabular):
         |X M - X Q_L M' Q_R| / |X M|; NaN without inputs.
     entropies_before, entropies_after : arrays
         S_k of M and of Q_L^H M Q_R^H, what the circuits leave (nats); the latter from a
-        truncated MPO above 11 qubits.
+        truncated MPO above 11 qubits. They and the bound are NaN where `max_seconds` was too short.
     seconds : float
     winners : tuple of int
         Number of the initial guess that won each stage.

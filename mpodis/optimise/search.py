@@ -42,7 +42,7 @@ from mpodis.optimise.grow import (
 )
 from mpodis.optimise.monitor import TruncationMonitor
 from mpodis.optimise.problem import Point, Problem
-from mpodis.optimise.recorder import Recorder
+from mpodis.optimise.recorder import SVDS, Recorder
 from mpodis.optimise.result import Disentangled, History
 from mpodis.optimise.state import State
 from mpodis.optimise.unitary import UnitaryLoss
@@ -70,6 +70,9 @@ LAST_CHECK = 0.1
 """Part of a limited time that is kept to measure the overlap beside an engine that truncates."""
 RESULT_SWEEPS = 5
 """Measuring a result without the dense operator takes about as long as so many sweeps."""
+RESULT_SHARE = 0.5
+"""Bound and entropies of a dense result are measured if they take at most this part of what is left
+of a limited time before the first sweep."""
 WAIT_SECONDS = 0.02
 """Time between two looks at whether a task of an executor is done, or Ctrl-C was pressed."""
 ENTROPIC = 2**11
@@ -79,7 +82,7 @@ ENTROPIC_SHARE = 0.5
 FITTED = 2**11
 """Dimension up to which the first core is fitted through the dense matrix."""
 FIT_SHARE = 0.2
-"""Part of a limited time that this fit may take."""
+"""Part of what is left of a limited time that this fit may take."""
 
 
 class Search:
@@ -168,6 +171,9 @@ class Search:
         self.total = sum(self._records)
         self._recorder = Recorder(problem)
         self._run: StageRun | None = None
+        self._deadline = Deadline(options.max_seconds)
+        self._reserve: float | None = None
+        self._measures_all = True
         self.interrupted: Callable[[], bool] = lambda: False
 
     def _chosen(self, options: SearchOptions) -> SearchOptions:
@@ -249,24 +255,28 @@ class Search:
         shares = [_gates(stage) / gates if gates else 1.0 for stage in self.stages]
         return sum(share * count for share, count in zip(shares, self._records, strict=True))
 
-    @cached_property
-    def _reserve(self) -> float:
-        """Part of a limited time that is kept for the figures of the result."""
-        limit = self.options.max_seconds
-        if limit is None:
-            return 0.0
-        if not self.estimate.exact:
-            return LAST_CHECK * limit
-        seconds = self._recorder.seconds_of_result()
-        if not self._recorder.has_dense:
-            seconds = RESULT_SWEEPS * self.estimate.seconds
-        return min(seconds, limit / 2)
-
-    def budget(self, options: SearchOptions) -> Budget:
-        """The limits of a descent under the options of its stage."""
+    def budget(self, options: SearchOptions, seconds: float) -> Budget:
+        """The limits of a descent under the options of its stage, `seconds` after the beginning."""
         limit = options.max_seconds
-        limit = None if limit is None else limit - self._reserve
-        return Budget(options.max_sweeps, limit, options.tol)
+        if limit is None:
+            return Budget(options.max_sweeps, None, options.tol)
+        if self._reserve is None:
+            self._reserve = self._seconds_of_result(limit, seconds)
+        ahead = 1
+        if self.estimate.exact and not self._recorder.has_dense:
+            ahead += RESULT_SWEEPS
+        return Budget(options.max_sweeps, limit - self._reserve, options.tol, sweeps_ahead=ahead)
+
+    def _seconds_of_result(self, limit: float, seconds: float) -> float:
+        """Part of a limited time that is kept for the figures of the result.
+
+        Where bound and entropies of a dense result would take too much of it they are left out.
+        """
+        if not self._recorder.has_dense:
+            return 0.0 if self.estimate.exact else LAST_CHECK * limit
+        needed = self._recorder.seconds_of_result()
+        self._measures_all = needed <= RESULT_SHARE * max(0.0, limit - seconds)
+        return needed if self._measures_all else needed / SVDS
 
     def begin(self) -> State:
         """The state of a search that has not begun."""
@@ -277,7 +287,7 @@ class Search:
     def reopen_if_limits_allow(self, state: State) -> None:
         """Let a search that had ended at a limit go on, if the limit is a larger one now."""
         if state.ended in ("max_sweeps", "max_seconds"):
-            limit = self.budget(self.stage_options[state.stage]).limit(state)
+            limit = self.budget(self.stage_options[state.stage], state.seconds).limit(state)
             if limit != state.ended:  # time is left again, perhaps without a sweep of this stage
                 state.ended, state.status = "", limit
                 state.refining = True
@@ -287,9 +297,11 @@ class Search:
 
         The state may be stored after any record; `state.ended` says at the end why it ended.
         """
+        if self.options.max_seconds is not None:
+            self._deadline = Deadline(max(1e-9, self.options.max_seconds - state.seconds))
         while not state.ended:
             began = time.perf_counter()
-            self._run = run = StageRun(self, state.stage)
+            self._run = run = StageRun(self, state.stage, state.seconds)
             state.seconds += time.perf_counter() - began
             if state.point is not None:
                 run.return_to(state)
@@ -316,7 +328,7 @@ class Search:
 
     @cached_property
     def first_core(self) -> list:
-        return first_core(self.problem, self.options)
+        return first_core(self.problem, self.options, self._deadline.part(FIT_SHARE))
 
     def result(self, state: State, status: str = "") -> Disentangled:
         """What the search has found where the state stands, its gates put exactly on their group.
@@ -352,7 +364,12 @@ class Search:
             engine.set(left.gates, point.core, right.gates)
             core = self.loss.scaled_core(engine)
             engine.set(core=core)
-            figures = self._recorder.of_result(engine, core, 2 * max(self.options.environment_bond))
+            figures = self._recorder.of_result(
+                engine,
+                core,
+                2 * max(self.options.environment_bond),
+                spectra=not over or self._measures_all,
+            )
             loss = self.loss.value(engine)
         tensors, log_norm = left_canonical(core)
         tensors = spread_norm(tensors, log_norm + problem.log_norm)
@@ -372,11 +389,11 @@ class Search:
 class StageRun:
     """A stage of a search with its engine and what updates it."""
 
-    def __init__(self, search: Search, number: int) -> None:
+    def __init__(self, search: Search, number: int, seconds: float) -> None:
         self.stage = stage = search.stages[number]
         self._search, self._options = search, search.stage_options[number]
         self.engine = search.engine(stage)
-        self._problem = replace(search.problem, left=stage.left, right=stage.right)
+        self._problem = search.problem.between(stage.left, stage.right)
         self._monitor = None
         if not self.engine.exact:
             self._monitor = TruncationMonitor(self._problem, self._options.environment_bond)
@@ -391,7 +408,7 @@ class StageRun:
             monitor=self._monitor,
             measure=self._measure,
         )
-        self._budget = search.budget(self._options)
+        self._budget = search.budget(self._options, seconds)
 
     def run(self, state: State) -> Iterator[dict]:
         """Explore the initial guesses and refine the best, from where the state stands."""
@@ -510,7 +527,7 @@ def _explored(
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     search = Search(problem, options, objective)
     with single_threaded(True):  # the others keep the other processors busy
-        for _ in StageRun(search, state.stage).explore(state, state.guess + 1):
+        for _ in StageRun(search, state.stage, state.seconds).explore(state, state.guess + 1):
             pass
     return state
 
@@ -522,7 +539,7 @@ def _gates(stage: Stage) -> int:
 # --- initial guesses
 
 
-def first_core(problem: Problem, options: SearchOptions) -> list:
+def first_core(problem: Problem, options: SearchOptions, deadline: Deadline | None = None) -> list:
     """The core for trivial circuits: the truncated operator, its ALS fit, or the identity."""
     if options.core == "identity":
         return identity_tensors(problem.legs)
@@ -530,8 +547,7 @@ def first_core(problem: Problem, options: SearchOptions) -> list:
     if options.core != "update":
         return core
     if problem.size <= FITTED:
-        limit = None if options.max_seconds is None else FIT_SHARE * options.max_seconds
-        dense, deadline = tensors_to_dense(problem.unit), Deadline(limit)
+        dense = tensors_to_dense(problem.unit)
         core = fit_tensors(dense, core, max_bond=options.max_bond, deadline=deadline)
     return pad_bonds(core, options.max_bond)
 

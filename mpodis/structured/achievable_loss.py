@@ -17,7 +17,7 @@ from scipy.optimize import minimize_scalar
 
 from mpodis.arrays import as_numpy, check_finite, rescaled
 from mpodis.circuit.ansatz import Ansatz, Placement
-from mpodis.circuit.circuit import Circuit, random_circuit
+from mpodis.circuit.circuit import Circuit, identity_circuit, random_circuit
 from mpodis.conventions import check_count, crop, padded_shape, qubit_legs, wires
 from mpodis.environments import DenseEnvironments
 from mpodis.factorization import Factorization
@@ -281,6 +281,12 @@ def _descending(metric: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 # --- gates as wide as the operator
 
+ALIGNING, SWEEPING, ITERATING = 1.5, 2.0, 2.0
+"""Aligning singular vectors takes at most so many times as long as the bound, a sweep as aligning,
+and an iteration of L-BFGS as a sweep. What would not fit a limited time is not begun."""
+IDENTITY = 2
+"""Number of the initial guess that is the identity, after two that are aligned."""
+
 
 @dataclass(frozen=True, eq=False)
 class FullWidthGates(Tabular):
@@ -354,7 +360,9 @@ def full_width_gates(
         Of the random gates.
     max_seconds : float, optional
         Stop after this time, of which a core that is to be fitted may take a fifth; the result then
-        depends on the machine.
+        depends on the machine. Where the singular vectors of the first initial guess do not fit,
+        the identity is the only one. Reading the operator and the bound cannot be cut short:
+        together 4 s of one core for 1,024 x 1,024, 0.6 s for 512 x 512.
     progbar : bool
         Show a bar with the initial guesses and the lowest loss.
 
@@ -381,23 +389,40 @@ def full_width_gates(
     first = site_tensors(core)
     # before the search, so that little is left to do behind it
     matrix, _ = rescaled(_matrix(target, shape))
+    began = deadline.fraction()
     bound = _LossBound.build(matrix, covariance, sensitivity)
+    decomposing = ALIGNING * (deadline.fraction() - began)
     unit, log_size = left_canonical(first)
     if abs(log_size) > 100:
         first = spread_norm(unit, 0.0)  # its norm is found anew in any case
     left, right = (_one_gate(len(wires(legs, side)), group) for side in ("left", "right"))
     rng, found = np.random.default_rng(seed), []
-    with bar(total=n_init, desc="full-width gates", enabled=progbar) as shown:
-        for number in range(n_init):
+    guesses = range(n_init) if deadline.fraction() + decomposing <= 1.0 else [IDENTITY]
+    with bar(total=len(guesses), desc="full-width gates", enabled=progbar) as shown:
+        for number in guesses:
             if found and deadline.has_passed:
                 break
+            began = deadline.fraction()
             name, gates = _initial_guess(
-                number, loss, tensors_to_dense(first), left, right, rng=rng
+                number,
+                loss,
+                tensors_to_dense(first),
+                left,
+                right,
+                rng=rng if len(guesses) > 1 else None,
             )
+            sweep = SWEEPING * (deadline.fraction() - began)
             engine = DenseEnvironments(loss.target, legs, left, right)
             engine.set(gates[0], first, gates[1])
             value = _descend(
-                loss, engine, left, right, update=update, iterations=iterations, deadline=deadline
+                loss,
+                engine,
+                left,
+                right,
+                update=update,
+                iterations=iterations,
+                deadline=deadline,
+                sweep=sweep,
             )
             found.append((value, name, list(engine.left), list(engine.core), list(engine.right)))
             shown.update(loss=min(one[0] for one in found))
@@ -423,8 +448,12 @@ def _descend(
     update: bool,
     iterations: int,
     deadline: Deadline,
+    sweep: float,
 ) -> float:
-    """Rounds of closed forms and L-BFGS; the norm of a fixed core is optimised in between."""
+    """Rounds of closed forms and L-BFGS; the norm of a fixed core is optimised in between.
+
+    `sweep` is about how much of the time the first sweep takes.
+    """
     updates = {
         "left": partial(polar_update, group=left.group),
         "right": partial(polar_update, group=right.group),
@@ -432,13 +461,15 @@ def _descend(
     engine.set(core=loss.scaled_core(engine))
     value = loss.value(engine)
     for _ in range(10):
-        if deadline.has_passed:
+        began, before = deadline.fraction(), value
+        if began + sweep > 1.0:
             break
-        before = value
         loss.sweep(engine, updates, core=update)
         engine.set(core=loss.scaled_core(engine))
-        Lbfgs(loss, engine, left, right, free_core=update).run(iterations, deadline=deadline)
-        if not deadline.has_passed:
+        sweep = deadline.fraction() - began
+        if deadline.fraction() + ITERATING * sweep <= 1.0:
+            Lbfgs(loss, engine, left, right, free_core=update).run(iterations, deadline=deadline)
+        if deadline.fraction() + ITERATING * sweep <= 1.0:
             _align(loss, engine, left, right)
         value = loss.value(engine)
         if before - value < 1e-3 * before:
@@ -473,8 +504,12 @@ def _initial_guess(
     rng: np.random.Generator | None = None,
 ) -> tuple[str, tuple[list, list]]:
     """Name of an initial guess, and the gates of both sides."""
-    if number > 1:
-        name, scale = ("identity", 0.0) if number == 2 else (f"random {number - 2}", None)
+    if number == IDENTITY and rng is None:
+        gates = [list(identity_circuit(side).gates) for side in (left, right)]
+        return "identity", (gates[0], gates[1])
+    if number >= IDENTITY:
+        is_first = number == IDENTITY
+        name, scale = ("identity", 0.0) if is_first else (f"random {number - IDENTITY}", None)
         gates = [list(random_circuit(side, seed=rng, scale=scale).gates) for side in (left, right)]
         return name, (gates[0], gates[1])
     name = "aligned" if number == 0 else "aligned, weighted"

@@ -87,7 +87,8 @@ def site_order(
     seed : int or numpy.random.Generator
     max_seconds : float, optional
         Stop after this time; the result then depends on the machine, and is the order given where
-        not even the exact search ends. The measure of the order given is always computed.
+        not even the exact search ends. The measure of the order given is always computed; the loss
+        of 1,024 x 1,024 takes 1 s of one core.
     progbar : bool
         Show a bar with the orders that were tried, and the lowest measure.
 
