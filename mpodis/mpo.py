@@ -36,7 +36,7 @@ from mpodis.sites import (
     spread_power_of_two,
     tensors_to_dense,
 )
-from mpodis.tables import Table, Tabular
+from mpodis.tables import Table, Tabular, number
 
 if TYPE_CHECKING:
     from quimb.tensor import MatrixProductOperator
@@ -440,7 +440,7 @@ def _tt_svd(tensor: Array, legs: Legs, cut: _Cut) -> list[Array]:
 
 def _size(rows: int, columns: int) -> str:
     """A shape as text."""
-    return f"{_short(rows)} x {_short(columns)}"
+    return " x ".join(number(_short(n)) for n in (rows, columns))
 
 
 def _short(count: int) -> int | str:

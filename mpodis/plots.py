@@ -23,6 +23,8 @@ __all__ = [
 COLOURS = {"overlap": "C0", "activations": "C1", "sensitivity": "C2"}
 LEAST_LOSS = 1e-16
 """Smaller losses, which are rounding, are drawn here."""
+MOST_TICKS = 12
+"""Of more bonds than these not every one has its number."""
 LABELS = {
     "overlap": "overlap f",
     "s_avg": r"$S_{avg}$ (nats)",
@@ -130,7 +132,8 @@ def plot_entropies(
         where = _bonds(maximum)
         ax.step(where, maximum, where="mid", color="0.5", ls=":", label=r"$\log\chi_k$ of M")
     ax.set(xlabel="bond k", ylabel="$S_k$ (nats)", ylim=(0, None))
-    ax.set_xticks(_bonds(max((values for _, values in curves), key=len)))
+    bonds = _bonds(max((values for _, values in curves), key=len))
+    ax.set_xticks(bonds[:: math.ceil(max(1, len(bonds)) / MOST_TICKS)])
     ax.legend(fontsize="small")
     return ax
 
@@ -410,7 +413,7 @@ def plot_costs(rows: Sequence[Mapping[str, Any]], *, ax: Axes | None = None) -> 
                 label=label,
             )
             ax.bar_label(bars, fontsize="xx-small")
-    ax.set_xticks(range(len(parts)), parts, rotation=12)
+    ax.set_xticks(range(len(parts)), parts, rotation=20, ha="right")
     ax.set_yscale("symlog", linthresh=1)  # logarithmic, with a place for parts without gates
     most = max((max(row["one_qubit"], row["two_qubit"]) for row in rows), default=1)
     ax.set(ylabel="gates", ylim=(0, 3 * max(most, 1)))  # room for the numbers on the bars

@@ -89,7 +89,7 @@ def test_an_operator_too_large_to_be_dense(mpodis):
     (cut,) = results["baselines"]
     truncated = package.truncate(mpo, max_bond=1).mpo
     assert_allclose(cut["overlap"], package.overlap(mpo, truncated))
-    assert "Operator 65536 x 65536" in out
+    assert "Operator 65,536 x 65,536" in out
 
 
 def test_a_state_that_is_compressed_first(mpodis):

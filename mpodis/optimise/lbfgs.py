@@ -175,9 +175,9 @@ class Lbfgs:
             return min(seen, key=lambda key: seen[key][1])
 
         seen[0.0] = (point, loss, slope)
+        length = None
         with warnings.catch_warnings(), suppress(_OutOfTime):
             warnings.simplefilter("ignore")  # it warns where it returns None, too
-            length = None
             length = line_search(
                 lambda a: at(float(a[0]))[1],
                 lambda a: np.array([at(float(a[0]))[2] @ direction]),
