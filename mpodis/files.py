@@ -446,6 +446,12 @@ def _metadata(path: Path, header: bytes) -> dict[str, str]:
     return metadata
 
 
+def _body_length(header: bytes) -> int:
+    """Bytes of the arrays that a header names."""
+    arrays = (array for key, array in json.loads(header).items() if key != _METADATA)
+    return max((array["data_offsets"][1] for array in arrays), default=0)
+
+
 def load_arrays(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Arrays and metadata of a safetensors file, complex arrays as `save_arrays` had them.
 
@@ -483,24 +489,36 @@ def load_arrays(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[st
 def array_metadata(path: str | os.PathLike) -> dict[str, str]:
     """Metadata of a safetensors file without reading its arrays; empty for any other file.
 
-    The checksum of the header is compared, which holds that of the arrays; the arrays are not.
+    The checksum of the header is compared, which holds that of the arrays, and the length of the
+    file; the content of the arrays is not.
 
     Raises
     ------
     ValueError
-        If the header has changed since it was written, or the name ends in .safetensors and the
-        file has no such header.
+        If the header or the length has changed since it was written, or the name ends in
+        .safetensors and the file has no such header.
     """
     path = Path(path)
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(_LENGTH), "little")
-            if length > min(_LONGEST_HEADER, os.fstat(file.fileno()).st_size - _LENGTH):
+            size = os.fstat(file.fileno()).st_size - _LENGTH
+            if length > min(_LONGEST_HEADER, size):
                 raise json.JSONDecodeError("its header is not whole", "", 0)
-            metadata = _metadata(path, file.read(length))
+            header = file.read(length)
+            metadata = _metadata(path, header)
+            if size - length != _body_length(header):
+                raise json.JSONDecodeError("its arrays are not whole", "", 0)
     except OSError:
         return {}
-    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, TypeError, RecursionError):
+    except (
+        json.JSONDecodeError,
+        UnicodeDecodeError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        RecursionError,
+    ):
         if path.suffix == ".safetensors":
             raise ValueError(f"{path} is not a whole safetensors file; it is damaged") from None
         return {}

@@ -235,7 +235,7 @@ def watch(
     live = LiveStudy(_place(study, dir))
     ended = follow(live, Console(), every=every, once=once, sleep=time.sleep)
     if not ended and not live.is_running:
-        print(f"nobody works on {live.directory}; {live.left} cases are left")
+        print(f"nobody works on {live.directory}; {live.left} of {live.total} cases are left")
         raise typer.Exit(STOPPED)
 
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mpodis.files import is_locked, read_json
-from mpodis.study.records import StudyDirectory
+from mpodis.files import is_locked
+from mpodis.study.records import DamagedRecord, StudyDirectory
 from mpodis.tables import number
 
 __all__ = ["Best", "LiveStudy", "Series"]
@@ -78,6 +78,8 @@ class LiveStudy:
     directory : Path
     name, description : str
     total, done : int
+    damaged : set of str
+        Keys of records that are not what was written; these cases are left.
     failures : dict
         Of a case's key its settings, and the error in one line.
     x : str
@@ -109,6 +111,7 @@ class LiveStudy:
         self.order: list[Any] = sorted(axes[self.x]) if self.x in axes else described["seeds"]
         self.total = len(described["cases"])
         self.done = 0
+        self.damaged: set[str] = set()
         self.failures: dict[str, tuple[str, str]] = {}
         self.quantities: list[str] = []
         self.best: dict[str, Best] = {}
@@ -139,9 +142,7 @@ class LiveStudy:
         if case is None or key in self._seen:
             return
         self._seen.add(key)
-        if self.failures.pop(key, None) is not None:  # it was tried again
-            self._of(case).failed -= 1
-            self._left[_point(case)] += 1
+        self._forget_failure(key)  # it was tried again
         self.done += 1
         self._left[_point(case)] -= 1
         self._seconds.setdefault(_point(case), []).append(seconds)
@@ -169,15 +170,23 @@ class LiveStudy:
         self._of(case).failed += 1
         self._left[_point(case)] -= 1
 
+    def _forget_failure(self, key: str) -> None:
+        if self.failures.pop(key, None) is not None:
+            case = self._cases[key]
+            self._of(case).failed -= 1
+            self._left[_point(case)] += 1
+
     def refresh(self) -> None:
-        """Read what is new in the directory."""
-        for key in sorted(self._there.keys() - self._seen):
+        """Read what is new in the directory, of arrays only that they are there and whole."""
+        self.damaged.clear()
+        for key in sorted((self._there.keys() & self._cases.keys()) - self._seen):
             try:
-                found = read_json(self.directory / "cases" / f"{key}.json")
-                self.add(key, found["scalars"], found["seconds"])
-            except (ValueError, KeyError, TypeError, FileNotFoundError):
-                continue  # the next run of the study says so, and computes it again
-        for key in sorted(self._there.failed_keys() - self.failures.keys() - self._seen):
+                self.add(key, *self._there.summary(key))
+            except DamagedRecord:  # the next run of the study says so, and computes it again
+                self.damaged.add(key)
+                self._forget_failure(key)
+        failed = self._there.failed_keys() - self.failures.keys() - self._seen - self.damaged
+        for key in sorted(failed & self._cases.keys()):
             error = str(self._there.load_failure(key).get("error", ""))
             self.fail(key, (error.splitlines() or [""])[0])
 
@@ -209,6 +218,7 @@ class LiveStudy:
         parts = [f"{self.name}: {self.done} of {self.total} done"]
         parts += [f"{len(self.failures)} failed"] if self.failures else []
         parts += [f"{self.left} left"] if self.left else []
+        parts += [f"{len(self.damaged)} of these damaged"] if self.damaged else []
         if self.left and not math.isnan(self.seconds_left):
             parts.append(f"about {duration(self.seconds_left)}")
         parts += [str(self.best[name]) for name in self.quantities[:1] if name in self.best]
@@ -222,6 +232,7 @@ class LiveStudy:
             ("done", f"{self.done:,} of {self.total:,}"),
             ("failed", f"{len(self.failures):,}"),
             ("left", f"{self.left:,}"),
+            *([("of these, damaged", f"{len(self.damaged):,}")] if self.damaged else []),
             ("time left", text if self.left else "none"),
         ]
 

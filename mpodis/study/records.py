@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from mpodis.files import load_arrays, read_json, save_arrays, write_json
+from mpodis.files import array_metadata, load_arrays, read_json, save_arrays, write_json
 from mpodis.study.measured import Variable
 
 __all__ = ["DamagedRecord", "Record", "StorageError", "StudyDirectory"]
@@ -205,11 +205,8 @@ class StudyDirectory:
         DamagedRecord
             If one of its files is not what was written; the error names it.
         """
-        file = self.path / "cases" / f"{key}.json"
-        try:
-            found = read_json(file)
-            if found["format"] != FORMAT or found["key"] != key:
-                raise ValueError(f"it is the record of {found['key']}, {found['format']}")
+        with self._reading(key) as file:
+            found = _content(file, key)
             arrays = (
                 self._arrays(file.with_suffix(".safetensors"), found) if found["arrays"] else {}
             )
@@ -223,8 +220,35 @@ class StudyDirectory:
                 found["cpu_seconds"],
                 found["where"],
             )
+
+    def summary(self, key: str) -> tuple[dict[str, Any], float]:
+        """Scalars and wall time of a case, without reading its arrays.
+
+        Their file must be there, be of this case and have the length that it says; a bit that has
+        changed in the numbers is seen by `load` only.
+
+        Raises
+        ------
+        DamagedRecord
+            If one of its files is not what was written; the error names it.
+        """
+        with self._reading(key) as file:
+            found = _content(file, key)
+            arrays = file.with_suffix(".safetensors")
+            if found["arrays"] and array_metadata(arrays).get("key") != key:
+                raise ValueError(f"{arrays} is gone, or of another case")
+            return dict(found["scalars"]), float(found["seconds"])
+
+    @contextlib.contextmanager
+    def _reading(self, key: str) -> Iterator[Path]:
+        """What is wrong with a record is said with its name."""
+        file = self.path / "cases" / f"{key}.json"
+        try:
+            yield file
         except DamagedRecord:
             raise
+        except IsADirectoryError:
+            raise DamagedRecord(_not_a_file(file)) from None
         except (ValueError, KeyError, TypeError, AttributeError, FileNotFoundError) as error:
             raise DamagedRecord(
                 f"{file} is damaged ({error}); the next run of the study computes it again"
@@ -247,9 +271,18 @@ class StudyDirectory:
         }
 
     def remove(self, key: str) -> None:
-        """Drop a record, its JSON first."""
+        """Drop a record, its JSON first.
+
+        Raises
+        ------
+        StorageError
+            If a directory lies in its place.
+        """
         for suffix in (".json", ".safetensors"):
-            (self.path / "cases" / f"{key}{suffix}").unlink(missing_ok=True)
+            file = self.path / "cases" / f"{key}{suffix}"
+            if file.is_dir():
+                raise StorageError(_not_a_file(file))
+            file.unlink(missing_ok=True)
 
     def save_failure(self, key: str, failure: Mapping[str, Any]) -> None:
         with self._writing():
@@ -263,8 +296,20 @@ class StudyDirectory:
             if not isinstance(found, dict) or not isinstance(found.get("error"), str):
                 raise ValueError("it has no error")
             return found
-        except ValueError as error:
+        except (ValueError, IsADirectoryError) as error:
             return {"key": key, "error": f"{file} is damaged ({error})", "traceback": ""}
+
+
+def _content(file: Path, key: str) -> dict[str, Any]:
+    """The JSON of a record, which is that of a case."""
+    found = read_json(file)
+    if found["format"] != FORMAT or found["key"] != key:
+        raise ValueError(f"it is the record of {found['key']}, {found['format']}")
+    return found
+
+
+def _not_a_file(file: Path) -> str:
+    return f"{file} is a directory, where a file of a record belongs; move it away"
 
 
 def _is_text(variable: Variable) -> bool:

@@ -64,8 +64,9 @@ class StudyStatus(Tabular):
     total, done, failed : int
         Cases.
     damaged : int
-        Records of cases that are not what was written. They are not done: the next run of the
-        study computes them again.
+        Records of cases that are not what was written. They are not done and not failed: the next
+        run of the study computes them again. A bit that has changed in the numbers of an array is
+        not among them; `records()`, and the next run, read the arrays and say so.
     is_running : bool
         Whether a process hands out cases now.
     seconds_left : float
@@ -148,13 +149,6 @@ class StudyResults(Tabular):
             self._read[key] = (written, directory.load(key))
         return self._read[key][1]
 
-    def _is_whole(self, directory: StudyDirectory, key: str) -> bool:
-        try:
-            self._record(directory, key)
-        except DamagedRecord:
-            return False
-        return True
-
     def failures(self) -> Table:
         """The cases that failed, with the error of each; tracebacks are in the directory."""
         directory = self._there()
@@ -170,34 +164,22 @@ class StudyResults(Tabular):
     def status(self) -> StudyStatus:
         """How many cases are done, failed and left, and about how long it takes.
 
-        The records are read, each once, so that damaged ones do not count as done.
+        Arrays are not read: their files must be there and whole, see `StudyStatus.damaged`.
         """
-        from mpodis.files import is_locked
         from mpodis.study.live import LiveStudy
 
-        directory, described = self._there(), self.described()
-        keys = {case["key"] for case in described["cases"]}
-        stored, failed = directory.keys() & keys, directory.failed_keys() & keys
-        done = {key for key in stored if self._is_whole(directory, key)}
-        is_running = is_locked(directory.path)
-        left = len(keys) - len(done) - len(failed - done)
-        seconds_left = 0.0
-        if left:
-            live = LiveStudy(directory.path)
-            for key in done:  # a record without its arrays is not
-                live.add(key, {}, self._record(directory, key).seconds)
-            for key in failed - done:
-                live.fail(key, "")
-            seconds_left = live.seconds_left
+        live = LiveStudy(self._there().path)
+        is_running = live.is_running  # before the records, which may be newer
+        live.refresh()
         return StudyStatus(
-            described["name"],
-            directory.path,
-            len(keys),
-            len(done),
-            len(failed - done),
-            len(stored - done),
+            live.name,
+            live.directory,
+            live.total,
+            live.done,
+            len(live.failures),
+            len(live.damaged),
             is_running,
-            seconds_left,
+            live.seconds_left,
         )
 
     # --- tables
