@@ -500,7 +500,8 @@ def watch(
                 print(f"{datetime.datetime.now():%H:%M:%S}  {line}", flush=True)
         shown = lines
         idle = 0 if running or ended else idle + 1
-        if ended or once or idle > 1 or status.kind == "pieces":
+        # of pieces it is not known whether some are missing
+        if ended or once or idle > 1 or (idle and status.kind == "pieces"):
             print(_state(status))
             raise typer.Exit(FAILED if idle and status.kind != "pieces" else 0)
         time.sleep(every)
@@ -510,10 +511,10 @@ def _state(status: RunStatus) -> str:
     """A sentence on whether a run goes on."""
     if status.has_ended:
         return f"{status.path} has ended"
-    if status.kind == "pieces":
-        return f"{status.path} holds {len(status.pieces)} finished pieces"
     if status.is_running:
         return f"{status.path} is running"
+    if status.kind == "pieces":
+        return f"{status.path} holds {len(status.pieces)} finished pieces"
     return f"{status.path} was stopped; go on with `mpodis resume {shlex.quote(str(status.path))}`"
 
 

@@ -23,11 +23,13 @@ loads the pieces that are there and computes the others.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
 import os
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,7 +54,7 @@ from mpodis.optimise.problem import Point, Problem
 from mpodis.optimise.state import State
 from mpodis.options import SearchOptions
 
-__all__ = ["PieceStore", "RunStore", "SearchProgress"]
+__all__ = ["PieceStore", "RunStore", "SearchProgress", "locked_pieces"]
 
 log = logging.getLogger(__name__)
 
@@ -495,6 +497,37 @@ class PieceStore:
         if not name or name.startswith(".") or Path(name).name != name:
             raise ValueError(f"the name of a piece, {name!r}, must be a plain file name")
         return self.path / f"{name}.safetensors"
+
+
+@contextmanager
+def locked_pieces(
+    path: str | os.PathLike | None, identity: dict[str, Any], *, kind: str
+) -> Iterator[PieceStore | None]:
+    """A `PieceStore` in which no other process works meanwhile; None without a directory.
+
+    A directory in which nothing can be written is read without a lock.
+
+    Raises
+    ------
+    BlockingIOError
+        If another process works there.
+    ValueError
+        As of `PieceStore`.
+    """
+    if path is None:
+        yield None
+        return
+    path = Path(path)
+    if not path.is_file():  # which the store refuses
+        path.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        try:
+            if path.is_dir():
+                stack.enter_context(locked(path))
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
+        yield PieceStore(path, identity, kind=kind)
 
 
 def _canonical(value: Any) -> str:

@@ -1,5 +1,6 @@
 """Run directories that two processes want at the same time, and locks that children inherit."""
 
+import errno
 import multiprocessing
 import subprocess
 import sys
@@ -7,8 +8,8 @@ import sys
 import numpy as np
 import pytest
 
-from mpodis import disentangle, load_run, resume
-from mpodis.files import locked, read_json
+from mpodis import disentangle, load_run, pareto, resume, store
+from mpodis.files import is_locked, locked, read_json
 
 MATRICES = [np.random.default_rng(seed).normal(size=(16, 16)) for seed in (0, 1)]
 OPTIONS = {"depth": 2, "n_init": 1, "init": "identity", "max_sweeps": 20}
@@ -50,6 +51,60 @@ def test_a_call_that_is_refused_changes_nothing(tmp_path):
         with pytest.raises(BlockingIOError, match="another process is working"):
             disentangle(MATRICES[0], **OPTIONS | {"max_sweeps": 77}, run_dir=tmp_path)
     assert read_json(tmp_path / "config.json") == before
+
+
+HOLDER = """
+import sys
+from mpodis.files import locked
+
+with locked(sys.argv[1]):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def _pareto(run_dir):
+    front = pareto(MATRICES[0], families="SO(4)", depths=(1,), max_sweeps=2, run_dir=run_dir)
+    return [(point.cnots, point.overlap) for point in front.points]
+
+
+def _evaluate(run_dir):
+    from mpodis.nn import HybridLinear
+    from mpodis.quantum import evaluate
+
+    layer = HybridLinear(((2, 2),) * 3, 2, left="2b", seed=0)
+    images = np.random.default_rng(0).normal(size=(4, 8))
+    found = evaluate(layer, (images, np.arange(4)), run_dir=run_dir, batch_size=2)
+    return found.executed, found.vectors
+
+
+@pytest.mark.parametrize("call", [_pareto, _evaluate])
+def test_pieces_are_computed_by_one_process_at_a_time(tmp_path, call):
+    wanted = call(tmp_path / "alone")
+    run_dir = tmp_path / "run"
+    run_dir.mkdir()
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, run_dir], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert holder.stdout.readline() == b"held\n"
+    told = rf"another process is working in {run_dir} \(process {holder.pid} on .* since"
+    with pytest.raises(BlockingIOError, match=told):
+        call(run_dir)
+    assert [file.name for file in run_dir.iterdir()] == ["lock"]
+    holder.communicate()
+    assert call(run_dir) == wanted
+    assert not is_locked(run_dir)
+
+
+def test_finished_pieces_are_read_where_nothing_can_be_written(tmp_path, monkeypatch):
+    before = _pareto(tmp_path)
+    (tmp_path / "lock").unlink()
+
+    def read_only(folder):
+        raise OSError(errno.EROFS, "Read-only file system", str(folder))
+
+    monkeypatch.setattr(store, "locked", read_only)
+    assert _pareto(tmp_path) == before
 
 
 FORK = """

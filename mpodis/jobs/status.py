@@ -66,7 +66,7 @@ class RunStatus:
 
     @property
     def is_running(self) -> bool:
-        """Whether a process works on it; that of pieces is not known."""
+        """Whether a process works on it."""
         return is_locked(self.path)
 
     @cached_property

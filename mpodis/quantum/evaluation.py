@@ -7,7 +7,6 @@ import math
 import os
 import time
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from mpodis.progress import bar
 from mpodis.quantum.execution import run_circuit
 from mpodis.quantum.readout import READOUTS, Readout, find_readout
 from mpodis.quantum.runners import Runner, ShotRunner, StatevectorRunner
-from mpodis.store import PieceStore
+from mpodis.store import locked_pieces
 from mpodis.tables import Table, Tabular
 
 if TYPE_CHECKING:
@@ -156,6 +155,8 @@ def evaluate(
     ValueError
         If the model has no circuits to execute, data do not fit together, both a runner and a
         readout are given, or `run_dir` holds another evaluation.
+    BlockingIOError
+        If another process works in `run_dir`.
 
     Examples
     --------
@@ -183,12 +184,12 @@ def evaluate(
     counter = _Counter(runner)
     executed = with_external_circuits(model, counter)
     classical = with_external_circuits(model, Circuit.apply)
-    store = None
-    if run_dir is not None:
-        identity = _identity(classical, runner, x, batch_size)
-        store = PieceStore(Path(run_dir), identity, kind="evaluate")
+    identity = {} if run_dir is None else _identity(classical, runner, x, batch_size)
     classes, counts, seconds = [], np.zeros(3, np.int64), 0.0
-    with bar(total=len(x), desc="executed", enabled=progbar) as shown:
+    with (
+        locked_pieces(run_dir, identity, kind="evaluate") as store,
+        bar(total=len(x), desc="executed", enabled=progbar) as shown,
+    ):
         right = done = 0
         for k, begin in enumerate(range(0, len(x), batch_size)):
             piece = store.load(f"batch-{k}") if store else None

@@ -20,7 +20,7 @@ from mpodis.circuit.routing import routed_circuit
 from mpodis.conventions import check_count
 from mpodis.factorization import Factorization
 from mpodis.gates import named_gate, polar
-from mpodis.mpo import Compressed
+from mpodis.mpo import Operator
 from mpodis.objectives import Objective
 from mpodis.optimise.result import Disentangled
 from mpodis.resynthesis.front import ParetoFront, ParetoPoint
@@ -36,7 +36,7 @@ from mpodis.resynthesis.two_qubit_gates import (
 from mpodis.sites import bond_dimensions, site_tensors
 
 if TYPE_CHECKING:
-    from quimb.tensor import MatrixProductOperator
+    pass
 
 __all__ = ["CnotSearch", "insertions", "prune", "removals"]
 
@@ -321,7 +321,7 @@ class CnotSearch:
 
 
 def prune(
-    mpo: MatrixProductOperator | Compressed,
+    mpo: Operator,
     factorization: Factorization | Disentangled,
     *,
     shallower: Sequence[Factorization | Disentangled] = (),
@@ -344,7 +344,7 @@ def prune(
 
     Parameters
     ----------
-    mpo : MatrixProductOperator or Compressed
+    mpo : MatrixProductOperator, Compressed, layer or matrix (inputs, outputs)
         The operator, up to 10 qubits.
     factorization : Factorization or Disentangled
         Of this operator, with gates on one and two wires. Gates on wires that are not neighbours

@@ -8,15 +8,14 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mpodis.circuit.ansatz import Ansatz, brickwall
 from mpodis.circuit.spec import from_spec
-from mpodis.conventions import check_count
-from mpodis.mpo import Compressed
+from mpodis.conventions import check_count, plain_number, plain_numbers
+from mpodis.mpo import Operator
 from mpodis.objectives import Objective
 from mpodis.progress import bar
 from mpodis.resynthesis.cnot_search import CnotSearch
@@ -28,10 +27,10 @@ from mpodis.resynthesis.front import (
     points_to_arrays,
 )
 from mpodis.resynthesis.task import Task
-from mpodis.store import PieceStore
+from mpodis.store import PieceStore, locked_pieces
 
 if TYPE_CHECKING:
-    from quimb.tensor import MatrixProductOperator
+    pass
 
 __all__ = ["FAMILIES", "pareto"]
 
@@ -42,8 +41,9 @@ FAMILIES = ("SO(4)", "O(4)", "scaffold", "CNOTs alone", "pruned", "searched")
 pruned SO(4) brickwalls; and the result of a search over the places of gates, from all others."""
 
 
+@plain_numbers
 def pareto(
-    mpo: MatrixProductOperator | Compressed,
+    mpo: Operator,
     *,
     max_bond: int = 1,
     objective: str | Objective = "overlap",
@@ -73,7 +73,7 @@ def pareto(
 
     Parameters
     ----------
-    mpo : MatrixProductOperator or Compressed
+    mpo : MatrixProductOperator, Compressed, layer or matrix (inputs, outputs)
         The operator, up to 10 qubits.
     max_bond, objective, inputs, covariance, shape, seed
         As for `disentangle`.
@@ -110,6 +110,8 @@ def pareto(
     ValueError
         Options that are not known or out of range, an operator beyond 10 qubits, a directory of
         another call, and whatever `disentangle` raises.
+    BlockingIOError
+        If another process works in `run_dir`.
 
     Examples
     --------
@@ -125,6 +127,7 @@ def pareto(
     if unknown or not chosen:
         problem = f"family {unknown[0]!r} is not known" if unknown else "families is empty"
         raise ValueError(f"{problem}; use some of {', '.join(FAMILIES)}")
+    depths = [plain_number(depth) for depth in depths]
     if not depths:
         raise ValueError("depths is empty; give at least one number of layers")
     for depth in depths:
@@ -147,25 +150,22 @@ def pareto(
     if max_cnots is None:
         deepest = _both_sides(task, lambda n: brickwall(n, max(depths), min(2, n)))
         max_cnots = sum(2 for side in deepest for p in side.placements if p.width == 2)
-    store = None
-    if run_dir is not None:
-        identity = {
-            **walls,
-            **search,
-            "families": chosen,
-            "depths": list(depths),
-            "max_cnots": max_cnots,
-            "rounds": rounds,
-            "beam": beam,
-            "shape": task.shape,
-            "max_bond": max_bond,
-            "objective": task.objective.name,
-            "seed": task.seed,
-            "operator": _digest(task.target),
-            "covariance": _digest(task.objective.covariance),
-            "sensitivity": _digest(task.objective.sensitivity),
-        }
-        store = PieceStore(Path(run_dir), identity, kind="pareto")
+    identity = {
+        **walls,
+        **search,
+        "families": chosen,
+        "depths": depths,
+        "max_cnots": max_cnots,
+        "rounds": rounds,
+        "beam": beam,
+        "shape": task.shape,
+        "max_bond": max_bond,
+        "objective": task.objective.name,
+        "seed": task.seed,
+        "operator": _digest(task.target),
+        "covariance": _digest(task.objective.covariance),
+        "sensitivity": _digest(task.objective.sensitivity),
+    }
 
     # in this order: later pieces begin from what earlier ones have found
     pieces: dict[str, Piece] = {}
@@ -193,7 +193,10 @@ def pareto(
             pieces[f"search-{k}-down"] = partial(searched, up=False)
 
     found = _Found()
-    with bar(total=len(pieces), desc="pareto", enabled=progbar) as shown:
+    with (
+        locked_pieces(run_dir, identity, kind="pareto") as store,
+        bar(total=len(pieces), desc="pareto", enabled=progbar) as shown,
+    ):
         for name, piece in pieces.items():
             _take(name, piece, task, found, store)
             shown.update(last=name)

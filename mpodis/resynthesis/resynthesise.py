@@ -18,9 +18,9 @@ import numpy as np
 from mpodis.circuit.ansatz import Ansatz, Placement
 from mpodis.circuit.circuit import Circuit
 from mpodis.circuit.routing import routed_circuit
-from mpodis.conventions import check_count
+from mpodis.conventions import check_count, is_number, plain_numbers
 from mpodis.factorization import Factorization
-from mpodis.mpo import Compressed, compress
+from mpodis.mpo import Operator, compress
 from mpodis.objectives import Objective
 from mpodis.optimise.result import Disentangled
 from mpodis.resynthesis.cnot_search import CnotSearch
@@ -33,7 +33,7 @@ from mpodis.synthesis import check_unitary
 from mpodis.tables import Table, Tabular
 
 if TYPE_CHECKING:
-    from quimb.tensor import MatrixProductOperator
+    pass
 
 __all__ = ["Resynthesis", "resynthesise"]
 
@@ -127,9 +127,10 @@ class Resynthesis(Tabular):
         )
 
 
+@plain_numbers
 def resynthesise(
     given: Circuit | Factorization | Disentangled | np.ndarray,
-    mpo: MatrixProductOperator | Compressed | None = None,
+    mpo: Operator | None = None,
     *,
     tol: float = 1e-3,
     objective: str | Objective = "overlap",
@@ -156,7 +157,7 @@ def resynthesise(
         included. Of a factorization the overlap with `mpo` is kept, and the core is optimised.
         Gates on three and four wires are first compiled into gates on two, and gates on wires that
         are not neighbours are routed (`routed_circuit`).
-    mpo : MatrixProductOperator or Compressed, optional
+    mpo : MatrixProductOperator, Compressed, layer or matrix (inputs, outputs), optional
         The operator of a factorization.
     tol : float
         How much the loss may rise: 1 - f, or the squared relative error of the activations.
@@ -194,7 +195,7 @@ def resynthesise(
     for name, value in (("n_searches", n_searches), ("rounds", rounds), ("trials", trials)):
         check_count(name, value, 1)
     check_count("sweeps", sweeps, 1)
-    if not (isinstance(tol, int | float) and 0.0 <= tol < 1.0):
+    if not (is_number(tol) and 0.0 <= tol < 1.0):
         raise ValueError(f"tol={tol!r} must be a number from 0 up to, not including, 1")
     if isinstance(seed, np.random.Generator):
         seed = int(seed.integers(2**63))
@@ -238,7 +239,7 @@ def resynthesise(
 
 def _layer(
     given: Factorization,
-    mpo: MatrixProductOperator | Compressed,
+    mpo: Operator,
     objective: str | Objective,
     inputs: np.ndarray | None,
     covariance: np.ndarray | None,

@@ -18,7 +18,7 @@ from mpodis.environments import DenseEnvironments
 from mpodis.factorization import Factorization, dense_overlap
 from mpodis.fit import embed_metric, inner, mask_padding, weighted_loss
 from mpodis.measures import second_moment, singular_values, spectral_bound
-from mpodis.mpo import Compressed
+from mpodis.mpo import Operator, as_compressed
 from mpodis.objectives import Objective, make_objective
 from mpodis.optimise.problem import as_seed
 from mpodis.optimise.result import Disentangled
@@ -146,7 +146,7 @@ class Task:
     @classmethod
     def build(
         cls,
-        mpo: MatrixProductOperator | Compressed,
+        mpo: Operator,
         *,
         max_bond: int,
         shape: tuple[int, int] | None = None,
@@ -158,8 +158,8 @@ class Task:
         sides: tuple[str, ...] = ("left", "right"),
     ) -> Task:
         """Check a user's arguments; those of `disentangle` alone are checked there."""
-        if isinstance(mpo, Compressed):
-            mpo, shape = mpo.mpo, shape or mpo.shape
+        given = as_compressed(mpo, shape=shape)
+        mpo, shape = given.mpo, given.shape
         padded = padded_shape(mpo_legs(mpo))
         check_size(padded)
         if inputs is not None and covariance is not None:
@@ -172,7 +172,7 @@ class Task:
                 f"objective={made.name!r} has no loss of a dense matrix; use one of "
                 f"{', '.join(LOSSES)}"
             )
-        shape = padded if shape is None else (int(shape[0]), int(shape[1]))
+        shape = (int(shape[0]), int(shape[1]))
         task = cls(mpo, shape, max_bond, made, as_seed(seed), core, sides)
         _ = task.loss  # an objective without its inputs is refused here
         return task
