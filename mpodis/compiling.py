@@ -23,7 +23,7 @@ from mpodis.circuit import (
 )
 from mpodis.compile_runs import CompileProblem, CompileRun, is_compile_run
 from mpodis.compile_targets import LARGEST, Target, state_target, unitary_target
-from mpodis.conventions import check_count
+from mpodis.conventions import check_count, is_number, plain_numbers
 from mpodis.disentangling import load_disentangled
 from mpodis.environments.arrays import single_threaded
 from mpodis.factorization import dump_ansatz
@@ -207,6 +207,7 @@ class Compiled(Tabular):
         return Table(("compiled", ""), rows, notes=(ADVICE[self.status], *self.remarks))
 
 
+@plain_numbers
 def compile_unitary(
     target: Target,
     *,
@@ -314,6 +315,7 @@ def compile_unitary(
     )
 
 
+@plain_numbers
 def compile_state(
     target: Target,
     *,
@@ -616,11 +618,9 @@ def _check(
         check_count("depth", depth)
     goal = GOALS[0] if goal is None else goal
     for name, value in (("goal", goal), ("tol", tol)):
-        if not (isinstance(value, int | float) and 0 <= value < 1):
+        if not (is_number(value) and 0 <= value < 1):
             raise ValueError(f"{name}={value!r} must be a number from 0 on, below 1")
-    if max_seconds is not None and not (
-        isinstance(max_seconds, int | float) and 0 < max_seconds < math.inf
-    ):
+    if max_seconds is not None and not (is_number(max_seconds) and max_seconds > 0):
         raise ValueError(f"max_seconds={max_seconds!r} must be a positive number, or None")
     if engine not in ("auto", "dense", "boundary"):
         raise ValueError(f"engine={engine!r} is not known here; use 'auto', 'dense' or 'boundary'")

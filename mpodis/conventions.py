@@ -10,10 +10,12 @@ input of site i and the lower leg ``b{i}`` its output.
 
 from __future__ import annotations
 
+import functools
 import math
+import numbers
 import operator
-from collections.abc import Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Any, ParamSpec, TypeAlias, TypeGuard, TypeVar
 
 import numpy as np
 from autoray import astype, do, get_common_dtype, get_dtype_name, infer_backend
@@ -28,8 +30,11 @@ __all__ = [
     "crop",
     "fuse",
     "in_one_backend",
+    "is_number",
     "pad",
     "padded_shape",
+    "plain_number",
+    "plain_numbers",
     "promoted",
     "qargs",
     "qubit_legs",
@@ -37,6 +42,9 @@ __all__ = [
     "to_numpy",
     "wires",
 ]
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 Array: TypeAlias = Any
 """An array of numpy, torch, jax or another library that autoray knows."""
@@ -79,6 +87,42 @@ def check_count(name: str, value: object, least: int = 1) -> None:
     """Raise a ValueError unless an option is a whole number of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
         raise ValueError(f"{name}={value!r} must be a whole number, {least} or more")
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether a value is a finite real number, of Python or numpy, and no truth value."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        return False
+    return math.isfinite(value)
+
+
+def plain_number(value: Any) -> Any:
+    """A number of numpy as one of Python; any other value as it is.
+
+    Numbers of numpy have a range and a rounding of their own: 2 * np.int8(100) is -56.
+    """
+    if not isinstance(value, np.generic):
+        return value
+    for kind, of_python in (
+        (numbers.Integral, int),
+        (numbers.Real, float),
+        (numbers.Complex, complex),
+    ):
+        if isinstance(value, kind):
+            return of_python(value)
+    return value.item()
+
+
+def plain_numbers(function: Callable[P, T]) -> Callable[P, T]:
+    """Make the numbers that a function is given `plain_number`."""
+
+    @functools.wraps(function)
+    def called(*args: P.args, **kwargs: P.kwargs) -> T:
+        call: Any = function
+        plain = {name: plain_number(value) for name, value in kwargs.items()}
+        return call(*map(plain_number, args), **plain)
+
+    return called
 
 
 def check_legs(legs: Sequence[Sequence[int]]) -> Legs:

@@ -18,7 +18,7 @@ from mpodis.advice import without_remarks
 from mpodis.arrays import as_numpy, rescaled
 from mpodis.circuit.ansatz import Ansatz, brickwall, staircase
 from mpodis.circuit.circuit import Circuit
-from mpodis.conventions import Array
+from mpodis.conventions import Array, plain_numbers
 from mpodis.disentangling import disentangle
 from mpodis.factorization import Factorization
 from mpodis.gates import polar
@@ -67,6 +67,7 @@ class EncodedVector:
         return cnot_count(self.circuit)
 
 
+@plain_numbers
 def mps_encoding(vector: Array, max_bond: int = 2) -> EncodedVector:
     """The vector truncated to a matrix product state, which a staircase prepares exactly.
 
@@ -111,6 +112,7 @@ def mps_encoding(vector: Array, max_bond: int = 2) -> EncodedVector:
     return _encoded(Circuit(staircase(n, 1, width, group=group), tuple(gates)), state)
 
 
+@plain_numbers
 def layered_encoding(
     vector: Array, layers: int, *, max_sweeps: int = 0, seed: int | np.random.Generator = 0
 ) -> EncodedVector:
@@ -194,6 +196,7 @@ class EncodedVectors:
         return (self[k] for k in range(len(self)))
 
 
+@plain_numbers
 def brickwall_encodings(
     vectors: Array,
     layers: int,

@@ -22,7 +22,7 @@ import scipy.optimize
 from mpodis.absorption import canonical_mpo, distance
 from mpodis.circuit import Circuit, brickwall
 from mpodis.circuit.ansatz import LARGEST_CIRCUIT, check_depth
-from mpodis.conventions import check_count, to_numpy
+from mpodis.conventions import check_count, plain_numbers, to_numpy
 from mpodis.mpo import truncate
 from mpodis.sites import bond_dimensions, mpo_from_tensors, site_tensors, spread_norm
 from mpodis.tables import Table, Tabular
@@ -57,6 +57,7 @@ HERMITIAN = 1e-10
 """Largest |h - h^H| that counts as rounding, relative to |h|."""
 
 
+@plain_numbers
 def pauli_chain(n: int, **couplings: float | Sequence[float]) -> dict[tuple[int, ...], np.ndarray]:
     """Terms of an open chain in Pauli matrices (not spin operators).
 
@@ -287,6 +288,7 @@ def repeated(step: Sequence[float], steps: int) -> tuple[float, ...]:
     return tuple(found)
 
 
+@plain_numbers
 def trotter(
     terms: Terms,
     t: float,
@@ -542,6 +544,7 @@ _FORMULA, _LAYERS, _LAST = 0.5, 0.2, 0.3
 """Parts of the distance that the formula, truncation along the way, and the last one may cause."""
 
 
+@plain_numbers
 def evolution(
     terms: Terms,
     t: float,

@@ -10,7 +10,6 @@ from __future__ import annotations
 import difflib
 import importlib
 import json
-import math
 import os
 import tomllib
 import types
@@ -123,8 +122,13 @@ class Config:
     """Heading in the help of the command line above the options that the class declares."""
 
     def __post_init__(self) -> None:
+        from mpodis.conventions import plain_number
+
         for f in fields(self):
             value = getattr(self, f.name)
+            plain = tuple(map(plain_number, value)) if isinstance(value, tuple) else value
+            value = plain_number(plain)
+            object.__setattr__(self, f.name, value)  # JSON knows no numbers of numpy
             if not f.metadata or (value is None and f.default is None):
                 continue
             if isinstance(value, tuple):
@@ -204,6 +208,8 @@ C = TypeVar("C", bound=Config)
 
 def _check(name: str, value: Any, allowed: Mapping[str, Any]) -> None:
     """Raise a ValueError unless a value is what the metadata of its field allow."""
+    from mpodis.conventions import is_number
+
     known = dict.fromkeys((*allowed["choices"], *_registered(allowed["registry"])))
     if known and value not in (*known, *allowed["internal"]):
         raise ValueError(f"{name}={value!r} is not known; use one of {', '.join(known)}")
@@ -213,9 +219,9 @@ def _check(name: str, value: Any, allowed: Mapping[str, Any]) -> None:
             raise ValueError(f"{name}={value!r} must be a whole number, {least} or more")
         if most is not None and value > most:
             raise ValueError(f"{name}={value} must be {most:,} or less")
-    elif least is not None and not (_is_finite(value) and value >= least):
+    elif least is not None and not (is_number(value) and value >= least):
         raise ValueError(f"{name}={value!r} must be a number, {least} or more")
-    if allowed["positive"] and not (_is_finite(value) and value > 0):
+    if allowed["positive"] and not (is_number(value) and value > 0):
         raise ValueError(f"{name}={value!r} must be a positive number, or None")
 
 
@@ -230,11 +236,6 @@ def _registered(place: str | None) -> Iterable[str]:
 def is_whole(text: str) -> bool:
     """Whether a text is a whole number, which stands for so many layers, and no circuit spec."""
     return text.strip().lstrip("-").isdigit()
-
-
-def _is_finite(value: Any) -> bool:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and math.isfinite(value)
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
@@ -404,14 +405,11 @@ class CommonSearchOptions(Config):
     seed: int = option(0, "Seed of the initial guesses.", least=0)
 
     def __post_init__(self) -> None:
-        import numpy as np
+        from mpodis.conventions import plain_number
 
-        for f in fields(self):
-            value = getattr(self, f.name)
-            if isinstance(value, np.generic):
-                object.__setattr__(self, f.name, value.item())  # JSON knows no numpy numbers
         bonds = self.environment_bond
         bonds = tuple(bonds) if isinstance(bonds, list | tuple) else (bonds,)
+        bonds = tuple(map(plain_number, bonds))
         whole = all(isinstance(d, int) and not isinstance(d, bool) and d >= 1 for d in bonds)
         if not bonds or not whole or list(bonds) != sorted(set(bonds)):
             raise ValueError(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import importlib.util
 import logging
-import math
 import signal
 import sys
 import threading
@@ -14,6 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, ParamSpec, TypeVar
+
+from mpodis.conventions import is_number
 
 __all__ = ["Bar", "Deadline", "bar", "interrupts", "track", "within_limit"]
 
@@ -43,9 +44,10 @@ class Deadline:
     """
 
     def __init__(self, seconds: float | None = None) -> None:
-        if seconds is not None and not 0 < seconds < math.inf:
+        if seconds is not None and not (is_number(seconds) and seconds > 0):
             raise ValueError(f"max_seconds={seconds!r} must be a positive number, or None")
-        self._seconds, self._began = seconds, time.monotonic()
+        self._seconds = None if seconds is None else float(seconds)
+        self._began = time.monotonic()
 
     @property
     def left(self) -> float | None:

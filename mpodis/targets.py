@@ -23,7 +23,7 @@ import numpy as np
 
 from mpodis.absorption import AbsorbingMPO, canonical_mpo
 from mpodis.circuit import brickwall, random_circuit
-from mpodis.conventions import check_count, check_legs
+from mpodis.conventions import check_count, check_legs, plain_numbers
 from mpodis.data import Dataset, load_data
 from mpodis.environments import to_mpo
 from mpodis.factorization import Factorization
@@ -76,6 +76,7 @@ DTYPES = ("float64", "complex128", "float32", "complex64")
 # --- random operators
 
 
+@plain_numbers
 def random_mpo(
     n: int,
     max_bond: int,
@@ -149,6 +150,7 @@ def _gaussian_tensors(
     return [_gaussian(shape, dtype, rng) for shape in shapes]
 
 
+@plain_numbers
 def random_matrix(
     rows: int,
     columns: int,
@@ -202,6 +204,7 @@ def random_matrix(
 # --- operators of which the circuits are known
 
 
+@plain_numbers
 def planted_factorization(
     n: int,
     depth: int,
@@ -254,6 +257,7 @@ def planted_factorization(
     return Factorization(left, core, right, (2**n, 2**n))
 
 
+@plain_numbers
 def planted_mpo(
     n: int,
     depth: int,
@@ -324,6 +328,7 @@ def _bond_bounds(whole: Factorization) -> list[int]:
 # --- evolution operators
 
 
+@plain_numbers
 def evolution_mpo(
     n: int, terms: Terms, t: float, *, error: float = 1e-10, max_bond: int | None = None
 ) -> MatrixProductOperator:
@@ -360,6 +365,7 @@ def evolution_mpo(
     return evolution(_terms(n, terms), t, error=error, max_bond=max_bond, n=n).mpo
 
 
+@plain_numbers
 def trotter_mpo(
     n: int,
     terms: Terms,

@@ -1,6 +1,7 @@
 """Numbers of any kind and of any size at the door of every function that takes a matrix."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -292,3 +293,95 @@ def test_a_result_that_is_no_number_is_refused():
 def test_a_reversed_axis_of_length_one():
     layer = layers.linear_from_matrix(W[:1][::-1], dtype=torch.float64)
     assert_allclose(layer.weight.detach().numpy().T, W[:1])
+
+
+# --- options that are numbers
+
+CHAIN = mpodis.pauli_chain(4, ZZ=1.0, X=0.5)
+U = np.linalg.qr(W)[0]
+NEAR_ONE = mpodis.random_circuit(mpodis.brickwall(2, 1), seed=0, scale=0.01)
+LIMIT = {"max_seconds": 64.0}
+COMPILED = {"depth": 1, "n_init": 1, "max_iterations": 2, "seed": 1, "max_bond": 64}
+COMPILED |= {"goal": 0.25, "tol": 0.25, **LIMIT}
+SEARCHED = {**BRIEF, "init_sweeps": 1, "max_bond": 1, "seed": 1, "tol": 0.25, "init_scale": 0.25}
+SEARCHED |= {"relaxation": 0.25, "memory": 2.0**30, "environment_bond": 4, **LIMIT}
+NUMBERS = {
+    "disentangle": (partial(mpodis.disentangle, W), SEARCHED),
+    "compile_unitary": (partial(mpodis.compile_unitary, U), COMPILED),
+    "compile_state": (partial(mpodis.compile_state, W[0]), COMPILED),
+    "resynthesise": (
+        partial(mpodis.resynthesise, NEAR_ONE),
+        {"n_searches": 1, "rounds": 1, "trials": 1, "seed": 1, "tol": 0.25},
+    ),
+    "pareto": (
+        partial(mpodis.pareto, W, families="SO(4)", depths=np.arange(1, 2)),
+        {"max_sweeps": 2, "n_init": 1, "seed": 1, "max_cnots": 2},
+    ),
+    "monarch": (partial(mpodis.monarch, W), {"n_init": 1, "seed": 1, **LIMIT}),
+    "best_monarch": (partial(mpodis.best_monarch, W), {"parameters": 48, **LIMIT}),
+    "mps_encoding": (partial(mpodis.mps_encoding, W[0]), {"max_bond": 2}),
+    "brickwall": (mpodis.brickwall, {"n": 100, "depth": 100, "width": 2, "parity": 1}),
+    "staircase": (mpodis.staircase, {"n": 100, "depth": 100}),
+    "from_spec": (partial(mpodis.from_spec, "2b"), {"n": 100}),
+    "random_matrix": (
+        mpodis.targets.random_matrix,
+        {"rows": 100, "columns": 100, "exponent": 0.5, "seed": 1},
+    ),
+    "random_mpo": (mpodis.targets.random_mpo, {"n": 4, "max_bond": 100, "seed": 1}),
+    "evolution": (partial(mpodis.evolution, CHAIN), {"t": 0.5, "max_bond": 100}),
+    "trotter": (partial(mpodis.trotter, CHAIN), {"t": 0.5, "steps": 2}),
+    "a layer": (partial(layers.MPOLinear, ((2, 2),) * 3), {"bond": 2, "seed": 1}),
+}
+"""Functions, and options of theirs that are numbers."""
+
+
+def bits(found):
+    """Arrays and numbers of a result."""
+    for name in ("factorization", "points", "circuit", "after", "mpo"):
+        if hasattr(found, name):
+            return bits(getattr(found, name))
+    if isinstance(found, np.ndarray):
+        return found.tolist()
+    if isinstance(found, tuple):
+        return [bits(one) for one in found]
+    if hasattr(found, "left"):
+        return [bits(found.left), bits(found.right)]
+    if hasattr(found, "gates"):
+        return [gate.tolist() for gate in found.gates]
+    if hasattr(found, "to_dense"):
+        return found.to_dense().tolist()
+    if hasattr(found, "matrix"):
+        return found.matrix.tolist()
+    return found.weight().tolist() if hasattr(found, "weight") else found
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_numbers_of_numpy_do_what_those_of_python_do(name):
+    """Whose products overflow at 128, and whose rounding is another."""
+    call, options = NUMBERS[name]
+    wanted = bits(call(**options))
+    for whole, real in ((np.int8, np.float16), (np.uint8, np.float32), (np.int64, np.longdouble)):
+        kinds = {key: whole if isinstance(x, int) else real for key, x in options.items()}
+        kinds |= {"memory": np.longdouble}
+        assert bits(call(**{key: kinds[key](x) for key, x in options.items()})) == wanted
+    for key in options.keys() & {"max_seconds", "tol", "goal"}:
+        for value in (True, "1", math.nan, 1j, np.array([1.0])):
+            with pytest.raises((ValueError, TypeError), match=rf"{key}="):
+                call(**options | {key: value})
+
+
+def test_a_run_of_numbers_of_numpy_goes_on_and_is_stored(tmp_path):
+    limits = {"max_seconds": np.float32(64), "goal": np.float32(0), "tol": np.float16(0.25)}
+    options = {"depth": np.int8(1), "n_init": 1, "max_iterations": np.uint8(2)}
+    first = mpodis.compile_unitary(U, **options, **limits, run_dir=tmp_path)
+    again = mpodis.compile_unitary(
+        U,
+        depth=1,
+        n_init=1,
+        max_iterations=2,
+        max_seconds=64.0,
+        goal=0.0,
+        tol=0.25,
+        run_dir=tmp_path,
+    )
+    assert bits(again) == bits(first)

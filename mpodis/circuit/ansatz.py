@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mpodis.conventions import plain_numbers
 from mpodis.gates import check_group, gate_parameters, named_gate
 from mpodis.tables import Table
 
@@ -252,6 +253,7 @@ class Ansatz:
         return draw_layers(self.n, self._placed, ax)
 
 
+@plain_numbers
 def brickwall(
     n: int, depth: int, width: int = 2, *, parity: int = 0, group: str = "SO", fill: bool = True
 ) -> Ansatz:
@@ -334,6 +336,7 @@ def circuit_group(*circuits: Ansatz) -> str:
     return "SO"
 
 
+@plain_numbers
 def staircase(n: int, depth: int, width: int = 2, *, group: str = "SO") -> Ansatz:
     """Gates of `width` on wires from 0, from 1, from 2 ... on, in this order, `depth` times."""
     check_width(width, n)

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from mpodis.circuit.ansatz import Ansatz, Placement, check_depth
+from mpodis.conventions import plain_numbers
 
 __all__ = ["coupling_brickwall", "coupling_line"]
 
@@ -27,6 +28,7 @@ BLOCKS = 3
 """Compact parts of a map in which a line is searched first."""
 
 
+@plain_numbers
 def coupling_brickwall(
     coupling_map: Any, depth: int, *, qubits: int | Sequence[int] | None = None, group: str = "SO"
 ) -> Ansatz:
@@ -106,6 +108,7 @@ def coupling_brickwall(
     )
 
 
+@plain_numbers
 def coupling_line(coupling_map: Any, n: int) -> tuple[int, ...]:
     """Qubits of a device each of which is connected with the next one.
 

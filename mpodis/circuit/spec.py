@@ -14,11 +14,13 @@ from mpodis.circuit.ansatz import (
     check_parity,
     check_width,
 )
+from mpodis.conventions import plain_numbers
 from mpodis.gates import find_gate, gate_names
 
 __all__ = ["from_spec", "pair_from_spec", "segments_from_spec"]
 
 
+@plain_numbers
 def from_spec(
     spec: str,
     n: int,

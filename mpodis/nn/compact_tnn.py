@@ -159,4 +159,4 @@ def train_tnn(
         inputs=data.features, bond=bond, classes=data.classes, batchnorm=batchnorm, seed=generator
     )
     model, record = train_classifier(model, data, **vars(recipe), seed=generator, progbar=progbar)
-    return model, replace(record, seed=seed if isinstance(seed, int) else None)
+    return model, replace(record, seed=int(seed) if isinstance(seed, int | np.integer) else None)

@@ -120,4 +120,4 @@ def train_dense(
     generator = torch_generator(seed)  # of the weights first, then of the order of the images
     model = dense_network((data.features, *hidden, data.classes), seed=generator)
     model, record = train_classifier(model, data, **vars(recipe), seed=generator, progbar=progbar)
-    return model, replace(record, seed=seed if isinstance(seed, int) else None)
+    return model, replace(record, seed=int(seed) if isinstance(seed, int | np.integer) else None)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mpodis.arrays import as_array
-from mpodis.conventions import to_numpy
+from mpodis.conventions import plain_number, to_numpy
 
 __all__ = ["Seed", "linear_from_matrix", "seeded_linear", "torch_generator"]
 
@@ -25,6 +25,7 @@ def torch_generator(seed: Seed = None) -> torch.Generator:
         A torch generator is returned as it is, a numpy generator gives the seed by its next draw,
         and None takes fresh entropy.
     """
+    seed = plain_number(seed)
     if isinstance(seed, torch.Generator):
         return seed
     if not isinstance(seed, int):

@@ -172,7 +172,7 @@ def train_classifier(
         epochs=epochs,
         learning_rate=learning_rate,
         batch_size=batch_size,
-        seed=seed if isinstance(seed, int) else None,
+        seed=int(seed) if isinstance(seed, int | np.integer) else None,
         threads=torch.get_num_threads(),
         note=data.note,
         seconds=time.perf_counter() - began,

@@ -21,7 +21,7 @@ from qiskit.providers import BackendV2
 
 from mpodis.circuit.ansatz import Ansatz, Placement
 from mpodis.circuit.circuit import Circuit
-from mpodis.conventions import Array, wires
+from mpodis.conventions import Array, is_number, plain_numbers, wires
 from mpodis.factorization import Factorization
 from mpodis.gates import GROUPS
 from mpodis.quantum.backends import LOGICAL
@@ -425,6 +425,7 @@ class QiskitApproximation:
     degree: float
 
 
+@plain_numbers
 def qiskit_approximation(
     circuit: Circuit, *, tol: float = 1e-3, seed: int | np.random.Generator = 0
 ) -> QiskitApproximation:
@@ -454,7 +455,7 @@ def qiskit_approximation(
     >>> qiskit_approximation(random_circuit(brickwall(2, 1), seed=0)).cost.two_qubit
     2
     """
-    if not (isinstance(tol, int | float) and 0.0 <= tol < 1.0):
+    if not (is_number(tol) and 0.0 <= tol < 1.0):
         raise ValueError(f"tol={tol!r} must be a number from 0 up to, not including, 1")
     device, number = to_qiskit(circuit), int(np.random.default_rng(seed).integers(2**31))
     wanted, found = unitary_matrix(device), []

@@ -21,7 +21,7 @@ import numpy as np
 from scipy.optimize import minimize
 
 from mpodis.arrays import rescaled
-from mpodis.conventions import Legs, check_count, check_legs, crop, pad, padded_shape
+from mpodis.conventions import Legs, check_count, check_legs, crop, pad, padded_shape, plain_numbers
 from mpodis.fit import embed_metric, weighted_loss
 from mpodis.mpo import check_matrix
 from mpodis.options import check_most_guesses
@@ -60,6 +60,7 @@ class MonarchSize:
     parameters: int
 
 
+@plain_numbers
 @within_limit
 def monarch(
     matrix: np.ndarray,
@@ -190,6 +191,7 @@ def _nearest_product(
     return crop(layout.restore(product_matrix(layout, factors)), matrix.shape)
 
 
+@plain_numbers
 def monarch_sizes(
     shape: tuple[int, int],
     *,
@@ -243,6 +245,7 @@ def monarch_sizes(
     return tuple(sorted(found, key=lambda one: (one.parameters, one.rank, one.legs, one.reverse)))
 
 
+@plain_numbers
 @within_limit
 def best_monarch(
     matrix: np.ndarray,
