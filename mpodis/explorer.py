@@ -20,8 +20,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from mpodis.advice import without_remarks
+from mpodis.arrays import rescaled, times_power_of_two
 from mpodis.circuit import Ansatz, brickwall
-from mpodis.conventions import crop, to_numpy, wires
+from mpodis.conventions import crop, plain_number, to_numpy, wires
 from mpodis.disentangling import disentangle
 from mpodis.factorization import Factorization
 from mpodis.fit import fit_core
@@ -244,12 +245,13 @@ class Explorer:
         """
         if setting.compress_bond is None:
             setting = replace(setting, compress_bond=self.choices["compress_bond"][-1])
+        for field in fields(Setting):
+            value, allowed = plain_number(getattr(setting, field.name)), self.choices[field.name]
+            # 2.0 == 2 and True == 1, but neither is a number of layers
+            if not any(type(value) is type(one) and value == one for one in allowed):
+                shown = ", ".join(map(str, allowed))
+                raise ValueError(f"{field.name}={value!r} is not possible here; use {shown}")
         if setting not in self._known:
-            for field in fields(Setting):
-                value, allowed = getattr(setting, field.name), self.choices[field.name]
-                if value not in allowed:
-                    shown = ", ".join(map(str, allowed))
-                    raise ValueError(f"{field.name}={value!r} is not possible here; use {shown}")
             bond = setting.compress_bond or 1
             if setting.max_bond > bond:
                 raise ValueError(
@@ -357,19 +359,21 @@ class Explorer:
         if reordering is not None:
             matrix = reordering.undo(matrix)
         matrix = crop(matrix, self.given.shape)
+        target, exponent = rescaled(to_numpy(self.given.to_dense()))
         errors = Approximation.of(
-            to_numpy(self.given.to_dense()),
-            matrix,
+            target,
+            times_power_of_two(matrix, -exponent),
             name="",
             parameters=0,
             covariance=self.covariance,
+            exponent=exponent,
         )
         found = {
             "relative error": errors.relative_error,
             "error of the activations": errors.activation_error,
         }
         if self.accuracy is not None:
-            found["accuracy"] = float(self.accuracy(matrix))
+            found["accuracy"] = _number(self.accuracy(matrix))
         return found
 
 
@@ -412,7 +416,8 @@ def explore(
     ImportError
         Without ipywidgets, see the extra "notebook".
     TypeError, ValueError
-        An operator that is none, legs that are not qubits, inputs that do not fit.
+        An operator that is none, legs that are not qubits, inputs that do not fit, an accuracy that
+        is no number.
 
     Examples
     --------
@@ -551,7 +556,8 @@ class Panel:
                     return
             try:
                 self._show(self.explorer.explored(setting))
-            except Exception as error:  # a traceback would end up nowhere, or in the page
+            # a traceback would end up nowhere, or in the page, and SystemExit ends the thread
+            except BaseException as error:
                 said = html.escape(str(error) or type(error).__name__)
                 self._status.value = f"<b>Not possible:</b> {said}"
 
@@ -565,9 +571,18 @@ class Panel:
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
         """The widgets; and the figure and the table, where a page shows no widgets."""
-        bundle = self.box._repr_mimebundle_(**options) or {}
+        show = self.box._repr_mimebundle_  # None once the widgets are closed
+        bundle = (show(**options) if show else None) or {}
         image = base64.b64encode(self._image.value).decode()
         return bundle | {"image/png": image, "text/plain": str(self.record)}
+
+
+def _number(found: Any) -> float:
+    """What the user's function has returned."""
+    try:
+        return float(found)
+    except (TypeError, ValueError):
+        raise TypeError(f"accuracy= has returned {found!r}; it must return a number") from None
 
 
 def _missing(value: Any) -> bool:

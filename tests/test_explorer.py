@@ -112,6 +112,11 @@ def test_sides_without_wires_and_a_single_site(shape):
         ),
         (Setting(width=9), "width=9 is not possible here; use 2, 3, 4"),
         (Setting(objective="activations"), "objective='activations' is not possible here"),
+        (Setting(depth=2.0), r"depth=2\.0 is not possible here; use 1, 2"),
+        (Setting(depth=True), "depth=True is not possible here"),
+        (Setting(depth=[1]), r"depth=\[1\] is not possible here"),
+        (Setting(depth=np.arange(3)), r"depth=array.* is not possible here"),
+        (Setting(order=None), "order=None is not possible here"),
     ],
 )
 def test_settings_that_are_refused(setting, message):
@@ -131,6 +136,33 @@ def test_arguments_that_are_refused(arguments, error, message):
         Explorer(layer(), **arguments)
     with pytest.raises(ValueError, match="circuits act on qubits"):
         Explorer(compress(layer(), legs=((4, 4), (4, 4))))
+
+
+@pytest.mark.parametrize("found", ["good", None, np.ones(3), 1j])
+def test_an_accuracy_that_is_no_number_is_refused(found):
+    explorer = Explorer(layer(), accuracy=lambda matrix: found, max_sweeps=1)
+    with pytest.raises(TypeError, match=r"accuracy= has returned .*; it must return a number"):
+        explorer.explored(Setting())
+
+
+@pytest.mark.parametrize("option", ["max_sweeps", "max_seconds", "seed"])
+@pytest.mark.parametrize("value", [-1, "x", np.nan, np.inf, True, [1]])
+def test_limits_that_are_refused(option, value):
+    with pytest.raises(ValueError, match=f"{option}="):
+        Explorer(layer(), **{option: value}).explored(Setting())
+
+
+@pytest.mark.parametrize("exponent", [-990, -560, 560, 990])
+def test_an_operator_of_any_size_has_the_same_errors(exponent):
+    inputs = np.random.default_rng(0).normal(size=(40, 16))
+    found = [
+        Explorer(matrix, inputs=inputs, max_sweeps=2, seed=np.int8(0)).explored(Setting())
+        for matrix in (layer(), layer() * 2.0**exponent)
+    ]
+    for name in ("original", "plain", "disentangled"):
+        first, second = (getattr(one, name) for one in found)
+        assert list(second) == list(first)
+        np.testing.assert_allclose(list(second.values()), list(first.values()), rtol=1e-6)
 
 
 # --- widgets
@@ -181,6 +213,33 @@ def test_an_error_of_the_users_function_is_shown_as_text():
     panel.controls["depth"].value = 3
     panel.wait(60)
     assert "call &lt;1&gt;" in panel.box.children[1].value
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), MemoryError()])
+def test_whatever_the_users_function_raises_the_next_setting_works(error):
+    pytest.importorskip("ipywidgets")
+
+    def accuracy(matrix):
+        if raised:
+            raise raised.pop()
+        return 1.0
+
+    raised = []
+    panel = explore(layer(), accuracy=accuracy, max_sweeps=1)
+    raised.append(error)
+    panel.controls["depth"].value = 3
+    panel.wait(60)
+    assert "Not possible" in panel.box.children[1].value
+    panel.controls["depth"].value = 4
+    assert panel.wait(60).setting.depth == 4
+
+
+def test_a_panel_that_is_closed_still_has_its_record(panel):
+    for widget in (panel.box, *panel.box.children, *panel.controls.values()):
+        widget.close()
+    panel.controls["depth"].value = 4
+    assert panel.wait(60).setting.depth == 4
+    assert panel._repr_mimebundle_()["text/plain"] == str(panel.record)
 
 
 def test_a_page_without_widgets_shows_the_figure_and_the_table(panel):
