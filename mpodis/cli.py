@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import errno
 import functools
 import inspect
+import io
 import logging
+import os
 import re
 import shlex
 import shutil
@@ -29,6 +32,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from mpodis import __version__
+from mpodis.files import check_name
 from mpodis.jobs import JOBS, REPRODUCE, Job, load_job, open_job
 from mpodis.options import Config, DisentangleConfig, ReproduceConfig, load_options
 from mpodis.study import commands as study
@@ -88,9 +92,16 @@ def main() -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(_Formatter("%(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # it was closed before Python began
+            setattr(sys, name, io.StringIO())
+        elif isinstance(stream, io.TextIOWrapper):  # it may not have every character
+            stream.reconfigure(errors="backslashreplace")
     try:
         with _signals_end_the_command():
             status = app(standalone_mode=False)
+        sys.stdout.flush()
         if status == INTERRUPTED:  # so newer versions of typer report an interrupt
             raise KeyboardInterrupt
         if status:  # of `watch`, on a run that was stopped
@@ -103,7 +114,11 @@ def main() -> None:
         _fail(_in_flags(str(error)), MISUSED)
     except MemoryError as error:
         _fail(f"there is not enough memory: {error}", FAILED)
-    except (ValueError, TypeError, OSError, ImportError, OverflowError) as error:
+    except OSError as error:
+        # nobody reads any more, as of `mpodis show RUN | head -1`
+        unread = isinstance(error, BrokenPipeError) and not _stdout_is_open()
+        _fail("" if unread else _in_flags(_of_system(error)), FAILED)
+    except (ValueError, TypeError, ImportError, OverflowError) as error:
         _fail(_in_flags(str(error)), FAILED)
     except Exception as error:
         # typer's own usage errors carry a message and an exit code; anything else is a bug
@@ -154,20 +169,48 @@ def _reading(what: object) -> Iterator[None]:
         ) from None
 
 
-def _check_name(path: Path) -> None:
-    """A ValueError for a name that is no text, which no report could contain."""
+REMEDIES = {
+    errno.EACCES: "change its permissions, or choose another place",
+    errno.EPERM: "change its permissions, or choose another place",
+    errno.EROFS: "choose another place",
+    errno.ENOSPC: "make room, or choose another place",
+    errno.EDQUOT: "make room, or choose another place",
+    errno.EFBIG: "make room, or choose another place",
+    errno.EISDIR: "give the name of a file",
+    errno.ENOTDIR: "a part of the path is a file; choose another place",
+    errno.EEXIST: "it is no directory; choose another name",
+    errno.ELOOP: "give the file that is meant",
+    errno.ENAMETOOLONG: "give a shorter one",
+    errno.ENOENT: "check the path",
+}
+"""Of errors of the operating system."""
+
+
+def _of_system(error: OSError) -> str:
+    """An error of the operating system as file, reason and remedy; any other as it is."""
+    if error.errno is None:
+        return str(error)
+    remedy = f"; {REMEDIES[error.errno]}" if error.errno in REMEDIES else ""
+    name = "the output" if error.filename is None else os.fsdecode(error.filename)
+    return f"{name}: {error.strerror}{remedy}"
+
+
+def _stdout_is_open() -> bool:
+    """Whether what was printed could be written; if not, it is dropped, also when Python ends."""
     try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        raise ValueError(
-            f"the name {str(path)!r} is not UTF-8; rename the file or folder"
-        ) from None
+        sys.stdout.flush()
+        return True
+    except (OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
 
 
 def _fail(message: str, status: int) -> typing.NoReturn:
     """Print an error, if there is anything to say, and end."""
     if status == INTERRUPTED and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second Ctrl-C does not wait for the end
+    _stdout_is_open()
     if message:  # there is none where the help was shown for want of arguments
         print(f"mpodis: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(status)
@@ -341,7 +384,7 @@ def _options_of(cls: type[C], config: Path | None, flags: dict[str, Any]) -> C:
         options = load_options(cls, config, given)
         for f in fields(options):
             if f.metadata.get("path") and (value := getattr(options, f.name)):
-                _check_name(value)
+                check_name(value)
         return options
 
 
@@ -426,7 +469,7 @@ def export(
     """
     from mpodis.jobs.export import export_run
 
-    _check_name(out)
+    check_name(out)
     with _reading(source):
         for done in export_run(source, out, format=format):
             print(f"{done}\n")
@@ -583,7 +626,7 @@ def _begin(title: str, options: Config, label: str, *, run_dir: Path | None, qui
     from mpodis.jobs.directory import JobDirectory, check_new
 
     if run_dir is not None:
-        _check_name(run_dir)
+        check_name(run_dir)
         check_new(run_dir)
     job = load_job(title)
     with _reading(getattr(options, "file", None) or "the input"):

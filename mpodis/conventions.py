@@ -25,6 +25,7 @@ __all__ = [
     "Array",
     "Legs",
     "as_like",
+    "check_bond",
     "check_count",
     "check_legs",
     "crop",
@@ -38,6 +39,7 @@ __all__ = [
     "promoted",
     "qargs",
     "qubit_legs",
+    "random_generator",
     "split",
     "to_numpy",
     "wires",
@@ -83,10 +85,32 @@ def _spread(bits: int, n: int, align: str) -> list[int]:
     return [2 if before[align] <= i < before[align] + bits else 1 for i in range(n)]
 
 
-def check_count(name: str, value: object, least: int = 1) -> None:
-    """Raise a ValueError unless an option is a whole number of at least `least`."""
+def check_count(name: str, value: object, least: int = 1, most: int | None = None) -> None:
+    """Raise a ValueError unless an option is a whole number from `least` to `most`."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
         raise ValueError(f"{name}={value!r} must be a whole number, {least} or more")
+    if most is not None and value > most:
+        raise ValueError(f"{name}={value} must be {most:,} or less")
+
+
+def check_bond(max_bond: object, name: str = "max_bond") -> None:
+    """Raise a ValueError unless a bond dimension is a whole number, 1 or more."""
+    if isinstance(max_bond, int | np.integer) and max_bond < 1:
+        raise ValueError(f"{name}={max_bond} keeps nothing; use 1 or more")
+    check_count(name, max_bond)
+
+
+def random_generator(seed: Any) -> np.random.Generator:
+    """numpy's generator of a seed, or the one that is given.
+
+    Raises
+    ------
+    ValueError
+        If the seed is a number, but not a whole one from 0 on, or a text.
+    """
+    if isinstance(seed, numbers.Number | np.bool | str | bytes):
+        check_count("seed", seed, 0)
+    return np.random.default_rng(plain_number(seed))
 
 
 def is_number(value: object) -> TypeGuard[float]:

@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from mpodis.conventions import random_generator
+
 __all__ = ["Dataset", "load_data"]
 
 NAMES = ("digits", "mnist", "cifar10")
@@ -221,7 +223,7 @@ def _stratified_split(
     labels: np.ndarray, count: int, seed: int | np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Indices (others, chosen) with ``count`` chosen, in proportion to every class's size."""
-    order = np.random.default_rng(seed).permutation(len(labels))
+    order = random_generator(seed).permutation(len(labels))
     order = order[np.argsort(labels[order], kind="stable")]  # by class, shuffled within each
     # evenly spaced positions of this order take the same fraction of every class
     picked = np.zeros(len(labels), dtype=bool)

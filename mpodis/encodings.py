@@ -16,9 +16,9 @@ import numpy as np
 
 from mpodis.advice import without_remarks
 from mpodis.arrays import as_numpy, rescaled
-from mpodis.circuit.ansatz import Ansatz, brickwall, staircase
+from mpodis.circuit.ansatz import Ansatz, brickwall, check_depth, staircase
 from mpodis.circuit.circuit import Circuit
-from mpodis.conventions import Array, plain_numbers
+from mpodis.conventions import Array, plain_numbers, random_generator
 from mpodis.disentangling import disentangle
 from mpodis.factorization import Factorization
 from mpodis.gates import polar
@@ -90,8 +90,8 @@ def mps_encoding(vector: Array, max_bond: int = 2) -> EncodedVector:
     1.0
     """
     state, n = _checked(vector)
-    m = max_bond.bit_length() - 1
-    if max_bond < 1 or max_bond != 2**m:
+    m = max_bond.bit_length() - 1 if isinstance(max_bond, int) else 0
+    if isinstance(max_bond, bool) or max_bond != 2**m:
         raise ValueError(
             f"max_bond={max_bond} is not a power of two; use 2^m for gates on m + 1 qubits"
         )
@@ -138,8 +138,7 @@ def layered_encoding(
     state, n = _checked(vector)
     if n < 2:
         raise ValueError("a vector of 2 amplitudes needs no layers; use mps_encoding")
-    if layers < 1:
-        raise ValueError(f"layers={layers} must be 1 or more")
+    check_depth(layers, n, name="layers")
     rest, found = state, []
     for _ in range(layers):
         found.insert(0, mps_encoding(rest, 2).circuit)
@@ -244,14 +243,13 @@ def brickwall_encodings(
             f"vectors of shape {vectors.shape} and type {vectors.dtype} must be real and "
             "(samples, 2^n) with n > 1; use mps_encoding for others"
         )
-    if layers < 1:
-        raise ValueError(f"layers={layers} must be 1 or more")
+    check_depth(layers, name="layers")
     if parity not in (0, 1):
         raise ValueError(f"parity={parity} must be 0 or 1")
     states = np.stack([_checked(vector)[0] for vector in vectors])
     n = states.shape[1].bit_length() - 1
     ansatz = brickwall(n, layers, parity=parity, fill=False)
-    gates, amplitudes = _swept(states, ansatz, max_sweeps, tol, np.random.default_rng(seed))
+    gates, amplitudes = _swept(states, ansatz, max_sweeps, tol, random_generator(seed))
     return EncodedVectors(ansatz, gates, amplitudes**2)
 
 

@@ -31,10 +31,13 @@ import numpy as np
 __all__ = [
     "append_lines",
     "array_metadata",
+    "check_empty",
     "check_format",
+    "check_name",
     "is_locked",
     "load_arrays",
     "locked",
+    "named_errors",
     "read_json",
     "read_lines",
     "remove_parts",
@@ -55,6 +58,36 @@ _LOCK_FILES: set[IO[str]] = set()
 """How long a lock is waited for: `is_locked` holds it for an instant."""
 
 
+def check_name(path: str | os.PathLike) -> None:
+    """A ValueError for a name that is no text, which no report could contain."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"the name {str(path)!r} is not UTF-8; rename the file or folder"
+        ) from None
+
+
+def check_empty(folder: str | os.PathLike) -> None:
+    """A ValueError unless a folder is new, or holds nothing."""
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file; choose another folder")
+    if folder.exists() and any(folder.iterdir()):
+        raise ValueError(f"{folder} is not empty; choose another folder")
+
+
+@contextmanager
+def named_errors(path: str | os.PathLike) -> Iterator[None]:
+    """Let errors of the operating system say of which file they are: those of a read do not."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = os.fspath(path)
+        raise
+
+
 def write_atomic(path: str | os.PathLike, content: bytes | str) -> None:
     """Write a temporary file beside `path`, flush it to disk, and rename it to `path`."""
     path = Path(path)
@@ -62,7 +95,7 @@ def write_atomic(path: str | os.PathLike, content: bytes | str) -> None:
     whose = f".{path.name}.{os.getpid()}-{_host()}."
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=whose, suffix=".part")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with named_errors(path), os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -223,7 +256,8 @@ def read_json(path: str | os.PathLike) -> Any:
         If there is no such file, it is not JSON, or it has changed since it was written.
     """
     try:
-        text = Path(path).read_text()
+        with named_errors(path):
+            text = Path(path).read_text()
         value = json.loads(text)
     except FileNotFoundError:
         raise FileNotFoundError(f"there is no file {path}") from None
@@ -314,7 +348,7 @@ def append_lines(path: str | os.PathLike, records: Iterable[dict], previous: str
         text = json.dumps(record)[:-1]
         previous = _line_check(previous, text)
         lines.append(f'{text}, "{_CHECK}": "{previous}"}}\n')
-    with Path(path).open("a") as file:
+    with named_errors(path), Path(path).open("a") as file:
         file.writelines(lines)
         file.flush()
         os.fsync(file.fileno())
@@ -467,7 +501,8 @@ def load_arrays(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[st
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
-    data = path.read_bytes()  # once: a process that writes may replace the file
+    with named_errors(path):
+        data = path.read_bytes()  # once: a process that writes may replace the file
     try:
         arrays = load(data)
     except (SafetensorError, TypeError, ValueError, KeyError) as error:

@@ -23,6 +23,7 @@ from mpodis.conventions import (
     Array,
     Legs,
     as_like,
+    check_bond,
     check_legs,
     fuse,
     pad,
@@ -137,8 +138,7 @@ def fit_core(
     True
     """
     deadline = Deadline(max_seconds)
-    if max_bond < 1:
-        raise ValueError(f"max_bond={max_bond} keeps nothing; use 1 or more")
+    check_bond(max_bond)
     found = mpo_or_matrix(target)
     if isinstance(found, Compressed):
         legs, dense = found.legs, mpo_to_dense(found.mpo)

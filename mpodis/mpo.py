@@ -14,8 +14,10 @@ from mpodis.arrays import as_array, check_finite, rescaled, times_power_of_two
 from mpodis.conventions import (
     Array,
     Legs,
+    check_bond,
     check_legs,
     crop,
+    is_number,
     pad,
     padded_shape,
     qubit_legs,
@@ -396,12 +398,11 @@ class _Cut:
     """How many singular values of a bond to keep, and the weight that is discarded."""
 
     def __init__(self, max_bond: int | None, cutoff: float | None, rel_error: float | None) -> None:
-        if max_bond is not None and max_bond < 1:
-            raise ValueError(f"max_bond={max_bond} keeps nothing; use 1 or more")
-        if cutoff is not None and not 0 <= cutoff < 1:
-            raise ValueError(f"cutoff={cutoff} must lie in [0, 1)")
-        if rel_error is not None and not 0 <= rel_error < 1:
-            raise ValueError(f"rel_error={rel_error} must lie in [0, 1)")
+        if max_bond is not None:
+            check_bond(max_bond)
+        for name, value in (("cutoff", cutoff), ("rel_error", rel_error)):
+            if value is not None and not (is_number(value) and 0 <= value < 1):
+                raise ValueError(f"{name}={value} must lie in [0, 1)")
         self.max_bond, self.cutoff, self.rel_error = max_bond, cutoff, rel_error
 
     def __call__(self, values: Array, discarded: float, bonds_left: int) -> tuple[int, float]:

@@ -217,10 +217,10 @@ def _check(name: str, value: Any, allowed: Mapping[str, Any]) -> None:
     if isinstance(least, int):
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise ValueError(f"{name}={value!r} must be a whole number, {least} or more")
-        if most is not None and value > most:
-            raise ValueError(f"{name}={value} must be {most:,} or less")
     elif least is not None and not (is_number(value) and value >= least):
         raise ValueError(f"{name}={value!r} must be a number, {least} or more")
+    if most is not None and value > most:
+        raise ValueError(f"{name}={value} must be {most:,} or less")
     if allowed["positive"] and not (is_number(value) and value > 0):
         raise ValueError(f"{name}={value!r} must be a positive number, or None")
 
@@ -265,8 +265,11 @@ def load_options(
     """Options from a TOML file and, over it, from what was given on the command line."""
     values: dict[str, object] = {}
     if path is not None:
+        from mpodis.files import named_errors
+
         try:
-            values = tomllib.loads(Path(path).read_text())
+            with named_errors(path):
+                values = tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
         except FileNotFoundError:
             raise FileNotFoundError(f"there is no file {path}") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -378,7 +381,7 @@ class CommonSearchOptions(Config):
         internal=("given",),
     )
     init_scale: float = option(
-        0.05, "Distance of the first initial guess from the identity.", least=0.0
+        0.05, "Distance of the first initial guess from the identity.", least=0.0, most=1_000_000
     )
     n_init: int = option(
         4, "Initial guesses of which the best is kept.", least=1, most=LARGEST_N_INIT
@@ -594,7 +597,9 @@ class ParetoConfig(OperatorConfig):
         None, "Most CNOTs; by default those of the deepest brickwall.", least=0
     )
     n_init: int = like(SearchOptions, "n_init", 4, help="Initial guesses of every brickwall.")
-    rounds: int = option(2, "Rounds of putting CNOTs in and taking them out.", least=1)
+    rounds: int = option(
+        2, "Rounds of putting CNOTs in and taking them out.", least=1, most=LARGEST_N_INIT
+    )
     trials: int = option(3, "Changes that are tried on every circuit.", least=1)
     sweeps: int = option(8, "Sweeps after the best change of a circuit.", least=1)
     beam: int = option(4, "Circuits that the search for CNOTs alone keeps.", least=1)

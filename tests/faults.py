@@ -51,7 +51,7 @@ TRIALS = {
     "full disk": 20,
     "two processes": 10,
     "inputs of any kind": 100,
-    "bombs": 41,
+    "bombs": 46,
 }
 INPUTS, EXAMPLES = "inputs of any kind", 20
 """A trial of this kind has so many examples."""
@@ -237,6 +237,11 @@ SPEC_BOMBS: tuple[Callable[[], object], ...] = (
         settings={"operator": matrix()},
         grid={"depth": range(1, 5000), "n_init": range(1, 5000)},
     ),
+    lambda: mpodis.pareto(matrix(), rounds=10**9),
+    lambda: mpodis.resynthesise(matrix(), n_searches=10**9),
+    lambda: mpodis.layered_encoding(np.ones(16), 10**9),
+    lambda: mpodis.best_monarch(matrix(), parameters=64, factors=(10**9,)),
+    lambda: disentangle(matrix(), depth=1, init_scale=1e300),
     lambda: mpodis.pauli_chain(10**9, ZZ=1.0),
     lambda: mpodis.evolution(mpodis.pauli_chain(4, ZZ=1.0, X=0.5), 1e300),
     lambda: mpodis.trotter(mpodis.pauli_chain(4, ZZ=1.0), 1.0, steps=10**9),

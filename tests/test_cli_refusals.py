@@ -158,7 +158,7 @@ REFUSED = {
     "broken config": ("run --config broken.toml", "broken.toml is not valid TOML"),
     "missing config": ("run --config absent.toml", "there is no file absent.toml"),
     "full directory": ("disentangle w.npy --run-dir full", "full is not empty; choose another"),
-    "directory is a file": ("run --run-dir w.npy", "w.npy is not empty; choose another"),
+    "directory is a file": ("run --run-dir w.npy", "w.npy is a file; choose another"),
     # runs
     "show no run": ("show empty", "empty is not a run directory: it has no config.json"),
     "show nothing": ("show absent", "absent is not a run directory"),
@@ -222,7 +222,17 @@ def test_a_real_process_fails_in_one_line_too(tmp_path, monkeypatch):
     [
         (ValueError("two\n  lines"), 1, "mpodis: two lines\n"),
         (TypeError("no circuit"), 1, "mpodis: no circuit\n"),
-        (OSError(28, "No space left on device"), 1, "mpodis: [Errno 28] No space left on device\n"),
+        (
+            OSError(28, "No space left on device"),
+            1,
+            "mpodis: the output: No space left on device; make room, or choose another place\n",
+        ),
+        (
+            OSError(28, "No space left on device", "run/history.jsonl"),
+            1,
+            "mpodis: run/history.jsonl: No space left on device; make room, or choose another "
+            "place\n",
+        ),
         (ImportError("install it"), 1, "mpodis: install it\n"),
         (typer.BadParameter("so\nwrong"), 2, "mpodis: Invalid value: so wrong\n"),
         (KeyboardInterrupt(), 130, "mpodis: interrupted\n"),

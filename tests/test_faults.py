@@ -13,7 +13,7 @@ SHORT = {
     "full disk": 3,
     "two processes": 1,
     "inputs of any kind": 4,
-    "bombs": 41,
+    "bombs": 46,
 }
 
 

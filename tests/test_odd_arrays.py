@@ -370,6 +370,48 @@ def test_numbers_of_numpy_do_what_those_of_python_do(name):
                 call(**options | {key: value})
 
 
+COUNTS = {
+    "compress max_bond": lambda v: mpodis.compress(W, max_bond=v),
+    "compress rel_error": lambda v: mpodis.compress(W, rel_error=v),
+    "truncated_mpo max_bond": lambda v: mpodis.truncated_mpo(W, v),
+    "fit_core max_bond": lambda v: mpodis.fit_core(W, max_bond=v),
+    "low_rank rank": lambda v: mpodis.low_rank(W, v),
+    "site_order max_bond": lambda v: mpodis.site_order(W, measure="discarded", max_bond=v),
+    "site_order seed": lambda v: mpodis.site_order(W, seed=v),
+    "best_monarch parameters": lambda v: mpodis.best_monarch(W, parameters=v),
+    "best_monarch fits": lambda v: mpodis.best_monarch(W, parameters=48, fits=v),
+    "best_monarch slack": lambda v: mpodis.best_monarch(W, parameters=48, slack=v),
+    "best_monarch factors": lambda v: mpodis.best_monarch(W, parameters=48, factors=(v,)),
+    "mps_encoding max_bond": lambda v: mpodis.mps_encoding(W[0], v),
+    "layered_encoding layers": lambda v: mpodis.layered_encoding(W[0], v),
+    "compile_unitary depth": lambda v: mpodis.compile_unitary(U, depth=v),
+    "compile_unitary seed": lambda v: mpodis.compile_unitary(U, depth=1, seed=v),
+    "compile_state max_bond": lambda v: mpodis.compile_state(W[0], depth=1, max_bond=v),
+    "disentangle max_bond": lambda v: mpodis.disentangle(W, **BRIEF | {"max_bond": v}),
+    "disentangle seed": lambda v: mpodis.disentangle(W, **BRIEF, seed=v),
+    "disentangle init_scale": lambda v: mpodis.disentangle(W, **BRIEF, init_scale=v),
+    "disentangle shape": lambda v: mpodis.disentangle(mpodis.as_mpo(W), **BRIEF, shape=(v, 8)),
+    "pareto rounds": lambda v: mpodis.pareto(W, rounds=v),
+    "resynthesise n_searches": lambda v: mpodis.resynthesise(NEAR_ONE, n_searches=v),
+    "random_circuit seed": lambda v: mpodis.random_circuit(mpodis.brickwall(2, 1), seed=v),
+}
+REAL = ("rel_error", "slack", "init_scale")
+"""Options that need not be whole; seeds and these may be 0, or nearly."""
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_what_is_no_number_of_this_kind_is_refused_by_name(name):
+    option = name.split()[1]
+    wrong = [-1, True, math.nan, math.inf, "x", [2], 1j]
+    wrong += [] if option in REAL else [1.5, 1e300]
+    wrong += [] if option in (*REAL, "seed") else [0]
+    for value in wrong:
+        if option == "seed" and value == [2]:  # numpy takes several numbers as a seed
+            continue
+        with pytest.raises((ValueError, TypeError), match=rf"^{option}="):
+            COUNTS[name](value)
+
+
 def test_a_run_of_numbers_of_numpy_goes_on_and_is_stored(tmp_path):
     limits = {"max_seconds": np.float32(64), "goal": np.float32(0), "tol": np.float16(0.25)}
     options = {"depth": np.int8(1), "n_init": 1, "max_iterations": np.uint8(2)}

@@ -16,7 +16,7 @@ import numpy as np
 from autoray import do, get_common_dtype
 
 from mpodis.circuit.ansatz import Ansatz, Placement, earliest_layers
-from mpodis.conventions import Array, promoted, to_numpy
+from mpodis.conventions import Array, promoted, random_generator, to_numpy
 from mpodis.gates import GROUPS, find_gate, named_gate, polar, random_gate
 
 if TYPE_CHECKING:
@@ -339,7 +339,7 @@ def random_circuit(
         Gates near the identity: exponentials of Gaussian generators of this standard deviation.
         Default: Haar-random gates.
     """
-    rng = np.random.default_rng(seed)
+    rng = random_generator(seed)
     group = ansatz.group
     return _filled(ansatz, lambda w: random_gate(2**w, group=group, rng=rng, scale=scale))
 

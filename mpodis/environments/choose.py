@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from mpodis.circuit.ansatz import Ansatz
 from mpodis.circuit.sides import CircuitLike, both_ansatze, sides_of_depth
-from mpodis.conventions import Legs
+from mpodis.conventions import Legs, check_bond
 from mpodis.environments.protocol import EngineOptions, Estimate, ProblemSize, check_sides
 from mpodis.environments.registry import ENGINES, as_built, engine_named
 from mpodis.fit import full_bonds
@@ -74,8 +74,7 @@ def engine_estimates(
     tensors = site_tensors(as_mpo(operator))
     legs = legs_of(tensors)
     ansatze = both_ansatze(legs, *given, group=group)
-    if max_bond < 1:
-        raise ValueError(f"max_bond={max_bond} keeps nothing; use 1 or more")
+    check_bond(max_bond)
     options = EngineOptions(environment_bond=environment_bond, memory=memory)
     is_complex = any("complex" in str(tensor.dtype) for tensor in tensors)
     is_complex |= any(ansatz.group == "U" for ansatz in ansatze)

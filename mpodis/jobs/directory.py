@@ -204,7 +204,9 @@ def check_new(path: str | os.PathLike) -> None:
     What a process leaves that was killed before it could write config.json is nothing.
     """
     path = Path(path)
-    if path.exists() and not (path.is_dir() and all(map(_is_left_over, path.iterdir()))):
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"{path} is a file; choose another directory")
+    if path.exists() and not all(map(_is_left_over, path.iterdir())):
         raise ValueError(
             f"{path} is not empty; choose another directory, or go on with `mpodis resume {path}`"
         )

@@ -7,6 +7,7 @@ from pathlib import Path
 from mpodis.compile_runs import is_compile_run
 from mpodis.compiling import Compiled, load_run
 from mpodis.factorization import holds_factorization, load_factorization
+from mpodis.files import check_empty
 from mpodis.jobs.directory import JobDirectory
 from mpodis.quantum import ExportedCircuits, export_circuits
 from mpodis.store import SearchProgress
@@ -41,8 +42,7 @@ def export_run(source: Path, folder: Path, *, format: str = "qasm3") -> list[Exp
             f"{source}, a run of `mpodis {job}`, holds no factorization; give the file that "
             "`Factorization.save` wrote"
         )
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"{folder} is not empty; choose another folder")
+    check_empty(folder)
     return [
         export_circuits(
             run.load_factorization(file),

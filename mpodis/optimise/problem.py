@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +21,7 @@ from mpodis.circuit import (
     from_quimb,
     identity_circuit,
 )
-from mpodis.conventions import Legs, padded_shape
+from mpodis.conventions import Legs, check_count, padded_shape
 from mpodis.factorization import Factorization
 from mpodis.fit import embed_metric, pad_bonds
 from mpodis.mpo import truncate
@@ -154,8 +155,8 @@ class Problem:
             raise ValueError(f"{bad} entries of the MPO are NaN or infinite")
         legs = legs_of(tensors)
         padded = padded_shape(legs)
-        shape = padded if shape is None else tuple(int(d) for d in shape)
-        if len(shape) != 2 or min(shape) < 1 or shape[0] > padded[0] or shape[1] > padded[1]:
+        shape = padded if shape is None else as_shape(shape)
+        if min(shape) < 1 or shape[0] > padded[0] or shape[1] > padded[1]:
             raise ValueError(f"shape={shape} does not lie within the operator's {padded}")
         left_ansatz, right_ansatz = both_ansatze(legs, left, right, group=group)
         covariance = sensitivity = None
@@ -250,6 +251,18 @@ def _double(array: Any) -> np.ndarray:
     return array.astype(np.complex128 if array.dtype.kind == "c" else np.float64, order="C")
 
 
+def as_shape(shape: Any) -> tuple[int, int]:
+    """(inputs, outputs) as numbers of Python, or a ValueError."""
+    try:
+        inputs, outputs = (operator.index(size) for size in shape if not isinstance(size, bool))
+    except (TypeError, ValueError):
+        raise ValueError(f"shape={shape!r} must be (inputs, outputs), two whole numbers") from None
+    return inputs, outputs
+
+
 def as_seed(seed: int | np.random.Generator) -> int:
     """A seed that can be stored, drawn from a generator where one is given."""
-    return int(seed.integers(2**63)) if isinstance(seed, np.random.Generator) else seed
+    if isinstance(seed, np.random.Generator):
+        return int(seed.integers(2**63))
+    check_count("seed", seed, 0)
+    return int(seed)

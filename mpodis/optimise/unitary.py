@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mpodis.circuit import Ansatz, Circuit, circuit_group, random_circuit
+from mpodis.conventions import random_generator
 from mpodis.environments.protocol import Environments
 from mpodis.environments.registry import dense_engine
 from mpodis.mpo import compress
@@ -99,7 +100,7 @@ def approximate_unitary(
         floor=1.0 - bound,
         rounding=1e-16,
     )
-    rng = np.random.default_rng(seed)
+    rng = random_generator(seed)
 
     def place(state: State) -> None:
         circuit = random_circuit(ansatz, seed=rng, scale=_scale(state.guess))

@@ -21,7 +21,7 @@ from qiskit.providers import BackendV2
 
 from mpodis.circuit.ansatz import Ansatz, Placement
 from mpodis.circuit.circuit import Circuit
-from mpodis.conventions import Array, is_number, plain_numbers, wires
+from mpodis.conventions import Array, is_number, plain_numbers, random_generator, wires
 from mpodis.factorization import Factorization
 from mpodis.gates import GROUPS
 from mpodis.quantum.backends import LOGICAL
@@ -371,7 +371,7 @@ def compile_jointly(
     ValueError
         As `merge`, `resynthesise` and `gate_cost`.
     """
-    rng = np.random.default_rng(seed)
+    rng = random_generator(seed)
     merged = merge(*circuits)
     read = [from_qiskit(c) if isinstance(c, QuantumCircuit) else c for c in circuits]
     search = partial(
@@ -457,7 +457,7 @@ def qiskit_approximation(
     """
     if not (is_number(tol) and 0.0 <= tol < 1.0):
         raise ValueError(f"tol={tol!r} must be a number from 0 up to, not including, 1")
-    device, number = to_qiskit(circuit), int(np.random.default_rng(seed).integers(2**31))
+    device, number = to_qiskit(circuit), int(random_generator(seed).integers(2**31))
     wanted, found = unitary_matrix(device), []
     for step in STEPS:
         degree = 1.0 - step * tol

@@ -25,6 +25,7 @@ from qiskit_aer.noise import NoiseModel
 from mpodis.circuit.ansatz import Ansatz
 from mpodis.compile_targets import Target, state_target, unitary_target
 from mpodis.compiling import Compiled, compile_unitary
+from mpodis.conventions import random_generator
 from mpodis.hamiltonians import Evolution
 from mpodis.optimise.compile import CircuitTask
 from mpodis.progress import Deadline, bar
@@ -250,7 +251,7 @@ def best_depth(
     _check(wanted, n, qubits, samples, trials, pattern)
     check_size(n, backend)
     model = _model(backend, noise_model)
-    rng = np.random.default_rng(seed)
+    rng = random_generator(seed)
     numbers = rng.integers(2**31, size=trials + 1).tolist()
     for one in wanted:
         if isinstance(one, Compiled):

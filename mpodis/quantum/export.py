@@ -23,7 +23,7 @@ from qiskit.quantum_info import Statevector
 from mpodis import __version__
 from mpodis.circuit.circuit import Circuit
 from mpodis.factorization import Factorization
-from mpodis.files import read_json, write_atomic, write_json
+from mpodis.files import check_empty, read_json, write_atomic, write_json
 from mpodis.quantum.convert import from_qiskit, to_qiskit
 from mpodis.tables import Table, Tabular
 
@@ -205,8 +205,7 @@ def export_circuits(
     if format not in _SUFFIX:
         raise ValueError(f"format={format!r} is not known; use one of {', '.join(_SUFFIX)}")
     folder = Path(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"{folder} is not empty; choose another folder")
+    check_empty(folder)
     if isinstance(source, Factorization):
         circuits, shape = {"left": source.left, "right": source.right}, list(source.shape)
     else:

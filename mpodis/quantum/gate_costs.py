@@ -14,6 +14,7 @@ from qiskit import QuantumCircuit
 from qiskit.providers import BackendV2
 
 from mpodis.circuit.circuit import Circuit
+from mpodis.conventions import random_generator
 from mpodis.factorization import Factorization
 from mpodis.progress import track
 from mpodis.quantum.backends import BACKENDS, backend_name, transpiled
@@ -173,7 +174,7 @@ def with_cost(
     source = _as_qiskit(circuit)
     name = backend_name(backend)
     found = []
-    for each in np.random.default_rng(seed).integers(2**31, size=trials).tolist():
+    for each in random_generator(seed).integers(2**31, size=trials).tolist():
         compiled = transpiled(source, backend, optimization_level=level, seed=each)
         found.append((compiled, counted(compiled, name, level, source.num_qubits)))
     return min(found, key=lambda one: (one[1].two_qubit, one[1].depth))

@@ -18,7 +18,7 @@ from qiskit.transpiler import PassManager
 from qiskit.transpiler.passes import Optimize1qGatesDecomposition
 
 from mpodis.circuit.circuit import Circuit
-from mpodis.conventions import Array
+from mpodis.conventions import Array, random_generator
 from mpodis.factorization import Factorization
 from mpodis.progress import track
 from mpodis.quantum.backends import LOGICAL, backend_name, find_backend, qubits_of
@@ -209,7 +209,7 @@ def inference_cost(
     (20, 22432)
     """
     encoding, readout = find_encoding(encoding), find_readout(readout)
-    number = int(np.random.default_rng(seed).integers(2**31))
+    number = int(random_generator(seed).integers(2**31))
     tasks = [
         (side, circuit, vector, measurement)
         for side, circuit, vector in _sides(factorization, x, number)
@@ -233,7 +233,7 @@ def _sides(
 ) -> Iterator[tuple[str, Circuit, np.ndarray]]:
     """Name, circuit and input unit vector of both sides."""
     inputs = factorization.shape[0]
-    x = np.random.default_rng(seed).normal(size=inputs) if x is None else np.asarray(x)
+    x = random_generator(seed).normal(size=inputs) if x is None else np.asarray(x)
     if x.shape != (inputs,) or not np.isfinite(x).all():
         raise ValueError(f"x of shape {x.shape} must be one finite sample of {inputs} inputs")
     padded = np.pad(x, (0, 2**factorization.left.n - inputs))[None]

@@ -26,7 +26,7 @@ from mpodis.resynthesis.front import (
     points_from_arrays,
     points_to_arrays,
 )
-from mpodis.resynthesis.task import Task
+from mpodis.resynthesis.task import MOST_ROUNDS, Task
 from mpodis.store import PieceStore, locked_pieces
 
 if TYPE_CHECKING:
@@ -136,7 +136,8 @@ def pareto(
         check_count("max_cnots", max_cnots, 0)
     walls = {"n_init": n_init, "max_sweeps": max_sweeps}
     search = {"trials": trials, "sweeps": sweeps}
-    for name, value in (walls | search | {"rounds": rounds, "beam": beam}).items():
+    check_count("rounds", rounds, 1, most=MOST_ROUNDS)
+    for name, value in (walls | search | {"beam": beam}).items():
         check_count(name, value, 1)
     task = Task.build(
         mpo,

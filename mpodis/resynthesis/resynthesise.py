@@ -22,11 +22,12 @@ from mpodis.conventions import check_count, is_number, plain_numbers
 from mpodis.factorization import Factorization
 from mpodis.mpo import Operator, compress
 from mpodis.objectives import Objective
+from mpodis.optimise.problem import as_seed
 from mpodis.optimise.result import Disentangled
 from mpodis.resynthesis.cnot_search import CnotSearch
 from mpodis.resynthesis.front import ParetoPoint, undominated
 from mpodis.resynthesis.rewriting import compile_wide_gates
-from mpodis.resynthesis.task import Task, check_size
+from mpodis.resynthesis.task import MOST_ROUNDS, Task, check_size
 from mpodis.resynthesis.two_qubit_gates import cnot_count
 from mpodis.sites import bond_dimensions, mpo_from_tensors, site_tensors
 from mpodis.synthesis import check_unitary
@@ -193,12 +194,11 @@ def resynthesise(
     """
     began = time.perf_counter()
     for name, value in (("n_searches", n_searches), ("rounds", rounds), ("trials", trials)):
-        check_count(name, value, 1)
+        check_count(name, value, 1, most=MOST_ROUNDS)
     check_count("sweeps", sweeps, 1)
     if not (is_number(tol) and 0.0 <= tol < 1.0):
         raise ValueError(f"tol={tol!r} must be a number from 0 up to, not including, 1")
-    if isinstance(seed, np.random.Generator):
-        seed = int(seed.integers(2**63))
+    seed = as_seed(seed)
     given = given.factorization if isinstance(given, Disentangled) else given
     if isinstance(given, Factorization):
         if mpo is None:

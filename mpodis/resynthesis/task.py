@@ -20,7 +20,7 @@ from mpodis.fit import embed_metric, inner, mask_padding, weighted_loss
 from mpodis.measures import second_moment, singular_values, spectral_bound
 from mpodis.mpo import Operator, as_compressed
 from mpodis.objectives import Objective, make_objective
-from mpodis.optimise.problem import as_seed
+from mpodis.optimise.problem import as_seed, as_shape
 from mpodis.optimise.result import Disentangled
 from mpodis.resynthesis.front import ParetoPoint
 from mpodis.resynthesis.rewriting import absorb_into_core, simplified
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["DenseLoss", "Task", "check_size"]
 
+MOST_ROUNDS = 10_000
+"""Rounds and searches, each of which takes a while."""
 LIMIT = 2**10
 """Largest dimension of an operator: gates are compared through the dense matrix."""
 FEW_SWEEPS = 4
@@ -172,7 +174,7 @@ class Task:
                 f"objective={made.name!r} has no loss of a dense matrix; use one of "
                 f"{', '.join(LOSSES)}"
             )
-        shape = (int(shape[0]), int(shape[1]))
+        shape = as_shape(shape)
         task = cls(mpo, shape, max_bond, made, as_seed(seed), core, sides)
         _ = task.loss  # an objective without its inputs is refused here
         return task

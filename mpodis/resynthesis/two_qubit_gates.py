@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mpodis.circuit.circuit import Circuit
+from mpodis.conventions import random_generator
 from mpodis.factorization import Factorization
 from mpodis.gates import named_gate, polar, random_gate
 
@@ -221,7 +222,7 @@ def nearest_one_cnot(
     (a, b), (c, d) : pairs of arrays (..., 2, 2)
         The gates before the CNOT and those after it.
     """
-    rng = np.random.default_rng(seed)
+    rng = random_generator(seed)
     cnot, shape = named_gate("CNOT").matrix, (N_INIT, *environment.shape[:-2], 2, 2)
     draws = [[random_gate(2, group=group, rng=rng) for _ in range(4)] for _ in range(N_INIT)]
     a, b, c, d = (

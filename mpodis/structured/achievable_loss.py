@@ -18,7 +18,7 @@ from scipy.optimize import minimize_scalar
 from mpodis.arrays import as_numpy, check_finite, rescaled
 from mpodis.circuit.ansatz import Ansatz, Placement
 from mpodis.circuit.circuit import Circuit, identity_circuit, random_circuit
-from mpodis.conventions import check_count, crop, padded_shape, qubit_legs, wires
+from mpodis.conventions import check_count, crop, padded_shape, qubit_legs, random_generator, wires
 from mpodis.environments import DenseEnvironments
 from mpodis.factorization import Factorization
 from mpodis.fit import embed_metric, fit_core, mask_padding
@@ -396,7 +396,7 @@ def full_width_gates(
     if abs(log_size) > 100:
         first = spread_norm(unit, 0.0)  # its norm is found anew in any case
     left, right = (_one_gate(len(wires(legs, side)), group) for side in ("left", "right"))
-    rng, found = np.random.default_rng(seed), []
+    rng, found = random_generator(seed), []
     guesses = range(n_init) if deadline.fraction() + decomposing <= 1.0 else [IDENTITY]
     with bar(total=len(guesses), desc="full-width gates", enabled=progbar) as shown:
         for number in guesses:

@@ -42,8 +42,10 @@ def low_rank(
     """
     matrix, exponent = rescaled(check_matrix(matrix))
     inputs, outputs = matrix.shape
-    if not 1 <= rank <= min(inputs, outputs):
-        raise ValueError(f"rank={rank} must lie between 1 and {min(inputs, outputs)}")
+    if rank not in range(1, min(inputs, outputs) + 1) or isinstance(rank, bool):
+        raise ValueError(
+            f"rank={rank} must lie between 1 and {min(inputs, outputs)}, and be a whole number"
+        )
     whitened, root = matrix, np.eye(outputs)
     if weighted and covariance is not None:
         whitened = metric_root(embed_metric(covariance, inputs)) @ whitened

@@ -21,7 +21,17 @@ import numpy as np
 from scipy.optimize import minimize
 
 from mpodis.arrays import rescaled
-from mpodis.conventions import Legs, check_count, check_legs, crop, pad, padded_shape, plain_numbers
+from mpodis.conventions import (
+    Legs,
+    check_count,
+    check_legs,
+    crop,
+    is_number,
+    pad,
+    padded_shape,
+    plain_numbers,
+    random_generator,
+)
 from mpodis.fit import embed_metric, weighted_loss
 from mpodis.mpo import check_matrix
 from mpodis.options import check_most_guesses
@@ -294,7 +304,13 @@ def best_monarch(
     deadline = Deadline(max_seconds)
     check_count("n_init", n_init)
     check_most_guesses(n_init)
+    for name, value in (("parameters", parameters), ("fits", fits)):
+        check_count(name, value)
+    if not (is_number(slack) and slack >= 1):
+        raise ValueError(f"slack={slack!r} must be a number, 1 or more")
     matrix, exponent = rescaled(check_matrix(matrix))
+    for number in factors:  # every factor has a digit of both sides, of 2 or more
+        check_count("factors", number, 2, most=max(matrix.shape))
     sizes = [
         size
         for number in factors
@@ -386,7 +402,7 @@ def _initial_guesses(
     factors: Sequence[np.ndarray], n_init: int, seed: int | np.random.Generator
 ) -> Iterator[list[np.ndarray]]:
     """The factors, and then others at a distance of about half their norm."""
-    rng = np.random.default_rng(seed)
+    rng = random_generator(seed)
     for number in range(n_init):
         moved = []
         for factor in factors:

@@ -18,7 +18,16 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from mpodis.arrays import rescaled, times_power_of_two
-from mpodis.conventions import Legs, check_legs, crop, pad, padded_shape, qubit_legs
+from mpodis.conventions import (
+    Legs,
+    check_bond,
+    check_legs,
+    crop,
+    pad,
+    padded_shape,
+    qubit_legs,
+    random_generator,
+)
 from mpodis.fit import (
     als_sweep,
     embed_metric,
@@ -114,8 +123,7 @@ def neuron_order(
     deadline = Deadline(max_seconds)
     if not (rows or columns):
         raise ValueError("rows=False and columns=False leave nothing to permute; allow one of them")
-    if max_bond < 1:
-        raise ValueError(f"max_bond={max_bond} keeps nothing; use 1 or more")
+    check_bond(max_bond)
     if restarts < 0 or rounds < 1:
         raise ValueError(f"restarts={restarts} must be 0 or more and rounds={rounds} 1 or more")
     matrix, exponent = rescaled(check_matrix(matrix))
@@ -129,7 +137,7 @@ def neuron_order(
             "and sensitivity belong to this layer"
         )
     search = _Search(checked, max_bond, rows, columns, rounds)
-    rng = np.random.default_rng(seed)
+    rng = random_generator(seed)
     # where time is short one truncation is the initial guess of both
     tensors = None if max_seconds is None else search.truncated(given)
     at = deadline.fraction()

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mpodis.arrays import rescaled
-from mpodis.conventions import Legs, check_legs, pad, qubit_legs
+from mpodis.conventions import Legs, check_bond, check_legs, pad, qubit_legs, random_generator
 from mpodis.fit import embed_metric, fit_core, metric_root, weighted_loss
 from mpodis.mpo import Compressed, Operator, check_matrix, mpo_or_matrix
 from mpodis.progress import Bar, Deadline, bar, within_limit
@@ -118,8 +118,8 @@ def site_order(
             f"max_bond={max_bond} with measure={measure!r}: 'discarded' and 'loss' need a bond "
             "dimension, 'entropy' takes none"
         )
-    if max_bond is not None and max_bond < 1:
-        raise ValueError(f"max_bond={max_bond} keeps nothing; use 1 or more")
+    if max_bond is not None:
+        check_bond(max_bond)
     if restarts < 0 or steps < 0:
         raise ValueError(f"restarts={restarts} and steps={steps} must not be negative")
     matrix, checked = _dense(operator, legs)
@@ -128,7 +128,7 @@ def site_order(
     native = (tuple(range(len(checked))), tuple(range(len(checked))))
     cuts = _Cuts(_weighted(matrix, metric), checked, max_bond)
     with bar(total=None, desc=f"orders ({measure})", enabled=progbar) as shown:
-        rng = np.random.default_rng(seed)
+        rng = random_generator(seed)
         spectra = deadline if measure != "loss" else deadline.part(0.3)
         search = _Annealing(together, rng, restarts, steps, spectra, shown)
         best, status = search.order_by_cuts(cuts, native)

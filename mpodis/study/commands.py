@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import shlex
 import sys
 import time
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from mpodis.files import check_name
 
 if TYPE_CHECKING:
     from mpodis.study.results import StudyResults
@@ -82,9 +85,11 @@ def run(
     """
     from mpodis.study.study import Study
 
-    sys.path.append(str(file.resolve().parent))  # where functions of the user may lie
-    study = Study.from_toml(file)
     directory = _directory_of(file, dir)
+    for path in (file, directory):
+        check_name(path)
+    sys.path.append(os.path.dirname(os.path.abspath(file)))  # where functions of the user may lie
+    study = Study.from_toml(file)
     directory.parent.mkdir(parents=True, exist_ok=True)
     given = {"retry": retry, "recompute": recompute, "resumable": resumable}
     print(f"writing to {directory}", flush=True)
@@ -178,6 +183,8 @@ def plot(
 
     Example: mpodis study plot depth.toml overlap --x depth --hue max_bond
     """
+    if out is not None:
+        check_name(out)
     found = _results(study, dir)
     described, folder = found.described(), found.directory
     assert folder is not None
@@ -249,6 +256,7 @@ def export(
 
     Example: mpodis study export depth.toml depth.nc
     """
+    check_name(out)
     print(_results(study, dir).export(out))
 
 

@@ -43,6 +43,7 @@ from typing import Any
 
 import numpy as np
 
+from mpodis.files import named_errors
 from mpodis.options import suggestion
 from mpodis.study.cases import Labelled
 
@@ -84,9 +85,8 @@ def read(path: str | os.PathLike) -> tuple[str, dict[str, Any]]:
     """
     path = Path(path)
     try:
-        found = tomllib.loads(
-            path.read_text(encoding="utf-8-sig")
-        )  # some editors begin with a mark
+        with named_errors(path):  # and some editors begin a file with a mark
+            found = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise FileNotFoundError(f"there is no file {path}") from None
     except IsADirectoryError:

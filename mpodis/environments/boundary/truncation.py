@@ -18,7 +18,7 @@ import numpy as np
 from autoray import do
 from scipy.linalg import get_lapack_funcs
 
-from mpodis.conventions import Array
+from mpodis.conventions import Array, check_bond
 from mpodis.environments.arrays import Backend
 from mpodis.environments.boundary.steps import Block, Step
 from mpodis.sites import schmidt_canonical
@@ -111,8 +111,7 @@ class Truncation:
     _sketches: dict = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        if self.max_bond < 1:
-            raise ValueError(f"max_bond={self.max_bond} keeps nothing; use 1 or more")
+        check_bond(self.max_bond)
         if not 0 <= self.cutoff < 1:
             raise ValueError(f"cutoff={self.cutoff} must lie in [0, 1)")
         if self.method not in METHODS:
