@@ -516,7 +516,9 @@ def show(run_dir: Run) -> None:
 @app.command()
 def watch(
     run_dir: Run,
-    every: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 2.0,
+    every: Annotated[
+        float, typer.Option(min=0.1, max=86400, help="Seconds between two looks.")
+    ] = 2.0,
     once: Annotated[bool, typer.Option("--once", help="Look once, for scripts.")] = False,
 ) -> None:
     """Follow a run that another process works on; its checkpoints are five seconds apart.

@@ -1,7 +1,11 @@
 """What the command line refuses: in one line, and leaving nothing behind."""
 
+import os
 import pickle
 import re
+import shlex
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -11,7 +15,7 @@ import torch
 import typer
 from safetensors.torch import save_file
 
-from jobs import everything, process
+from jobs import ROOT, everything, process
 from reference import random_matrix
 
 
@@ -48,6 +52,11 @@ def inputs():
     Path("full").mkdir()
     Path("full/notes.txt").touch()
     Path("empty").mkdir()
+    Path("circle").symlink_to("circle")
+    Path("broken_disk").symlink_to("/proc/self/mem")  # a read of its beginning fails
+    Path("study.toml").write_text(
+        'run = "disentangle"\n[settings]\noperator = {kind = "random_mpo", n = 3, max_bond = 2}\n'
+    )
 
 
 REFUSED = {
@@ -159,6 +168,34 @@ REFUSED = {
     "missing config": ("run --config absent.toml", "there is no file absent.toml"),
     "full directory": ("disentangle w.npy --run-dir full", "full is not empty; choose another"),
     "directory is a file": ("run --run-dir w.npy", "w.npy is a file; choose another"),
+    "config of another kind": ("run --config full", "full: Is a directory; give the name of a"),
+    "config below a file": ("run --config w.npy/a", "w.npy/a: Not a directory; a part of the path"),
+    "config in a circle": ("run --config circle", "circle: Too many levels of symbolic links; "),
+    "config that cannot be read": ("run --config broken_disk", "broken_disk: Input/output error"),
+    "config with a long name": (f"run --config {'x' * 300}", "x: File name too long; give a short"),
+    "run below a file": ("disentangle w.npy --depth 1 --run-dir w.npy/a", "w.npy/a: Not a direct"),
+    "run in a circle": ("disentangle w.npy --depth 1 --run-dir circle", "circle: File exists; it"),
+    # numbers
+    "far guess": (
+        "disentangle w.npy --depth 1 --init-scale 1e300",
+        "--init-scale 1e.300 must be 1,000,000 or less",
+    ),
+    "many rounds": (
+        "pareto w.npy --rounds 999999999999",
+        "--rounds 999999999999 must be 10,000 or",
+    ),
+    "seldom": ("watch empty --every inf", "'--every': .* less than or equal to 86400"),
+    # studies
+    "study in a circle": ("study run circle", "circle: Too many levels of symbolic links; give"),
+    "study that cannot be read": ("study run broken_disk", "broken_disk: Input/output error"),
+    "study without an address": (
+        "study run study.toml --scheduler x",
+        "--scheduler 'x' is no address .*; give tcp://HOST:PORT",
+    ),
+    "figure without a name": (
+        "study plot full --out . --x a value",
+        "--out '.' is no name of a file; give one",
+    ),
     # runs
     "show no run": ("show empty", "empty is not a run directory: it has no config.json"),
     "show nothing": ("show absent", "absent is not a run directory"),
@@ -173,7 +210,7 @@ MISUSED = (
     *("depths in words", "main group", "complex group", "main objective", "negative seed"),
     *("no epochs", "no number", "unknown option", "unknown command", "unknown key"),
     *("unknown layer key", "broken config", "show without a run"),
-    *("nested options", "many guesses"),
+    *("nested options", "many guesses", "far guess", "many rounds", "seldom"),
 )
 """Cases in which a command or an option is wrong, whatever the files hold."""
 PLACED = ("NaN", "depth 0", "wide gates", "impossible pair")
@@ -270,6 +307,40 @@ def test_what_a_file_causes_is_no_bug(mpodis, monkeypatch, error):
     code, out, err = mpodis("disentangle", "w.npy", "--depth", "1")
     assert (code, out) == (1, "")
     assert re.fullmatch(r"mpodis: w.npy (cannot be read \(.*|is nested too deeply.*)\n", err)
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("reproduce | true", 1),
+        ("reproduce | head -1", 1),
+        ("reproduce >&-", 0),
+        ("show absent >&- 2>&-", 1),
+        ("reproduce >/dev/full", 1),
+        ("show absent 2>/dev/full", 1),
+    ],
+)
+def test_an_output_that_nobody_reads_ends_the_command_quietly(line, code):
+    """Real processes, since only these have descriptors that are closed."""
+    mpodis = f"{shlex.quote(sys.executable)} -c 'from mpodis.cli import main; main()'"
+    command = f"{mpodis} {line}; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode in (0, code)  # a short output may be written before its reader ends
+    full = "mpodis: the output: No space left on device; make room, or choose another place\n"
+    assert done.stderr == (full if "reproduce >/dev/full" in line else "")
+
+
+@pytest.mark.parametrize("option", ["--dir", "file"])
+def test_a_study_whose_name_is_no_text_is_refused_before_the_work(mpodis, option):
+    inputs()
+    name = os.fsdecode(b"\xff.toml")
+    Path(name).write_bytes(Path("study.toml").read_bytes())
+    where = ("study.toml", "--dir", name) if option == "--dir" else (name,)
+    before = everything()
+    code, out, err = mpodis("study", "run", *where)
+    assert (code, out) == (1, "")
+    assert "is not UTF-8; rename" in err
+    assert everything() == before
 
 
 @pytest.mark.parametrize("option", ["file", "run_dir"])

@@ -90,11 +90,10 @@ def run(
         check_name(path)
     sys.path.append(os.path.dirname(os.path.abspath(file)))  # where functions of the user may lie
     study = Study.from_toml(file)
-    directory.parent.mkdir(parents=True, exist_ok=True)
     given = {"retry": retry, "recompute": recompute, "resumable": resumable}
-    print(f"writing to {directory}", flush=True)
     try:
         with _client(scheduler) as client:
+            print(f"writing to {directory}", flush=True)
             study.run(
                 directory,
                 n_jobs=1 if client is not None else n_jobs,
@@ -185,6 +184,8 @@ def plot(
     """
     if out is not None:
         check_name(out)
+        if not out.name:
+            raise ValueError(f"--out {str(out)!r} is no name of a file; give one without ending")
     found = _results(study, dir)
     described, folder = found.described(), found.directory
     assert folder is not None
@@ -224,7 +225,9 @@ def plot(
 @app.command()
 def watch(
     study: Place,
-    every: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 2.0,
+    every: Annotated[
+        float, typer.Option(min=0.1, max=86400, help="Seconds between two looks.")
+    ] = 2.0,
     once: Annotated[bool, typer.Option("--once", help="Look once, for scripts.")] = False,
     dir: Dir = None,
 ) -> None:
@@ -305,6 +308,10 @@ def _client(address: str | None) -> Iterator[Any]:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         client = Client(address, timeout="10s")
+    except ValueError as error:
+        raise ValueError(
+            f"--scheduler {address!r} is no address ({error}); give tcp://HOST:PORT"
+        ) from None
     except OSError:
         raise OSError(f"there is no Dask scheduler at {address}") from None
     with client:

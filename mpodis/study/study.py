@@ -560,7 +560,7 @@ def _workers(n_jobs: int, threads: int) -> int:
     import joblib
 
     cores = joblib.cpu_count()
-    check_count("threads", threads)
+    check_count("threads", threads, most=1024)
     if isinstance(n_jobs, bool) or not isinstance(n_jobs, int) or n_jobs == 0 or n_jobs < -1:
         raise ValueError(f"n_jobs={n_jobs!r} must be a number of processes, or -1 for all cores")
     if n_jobs == -1:
