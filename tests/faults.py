@@ -33,7 +33,15 @@ from pathlib import Path
 import numpy as np
 
 import mpodis
-from mpodis import compress, disentangle, entanglement, load_factorization, load_mpo, low_rank
+from mpodis import (
+    compress,
+    disentangle,
+    entanglement,
+    load_factorization,
+    load_mpo,
+    low_rank,
+    quantum,
+)
 from mpodis import disentangling as run_module
 from mpodis.circuit import brickwall, from_spec, staircase
 from mpodis.files import append_lines, read_json, read_lines, write_json
@@ -41,6 +49,8 @@ from mpodis.jobs.directory import JobDirectory
 from mpodis.options import DisentangleConfig
 from mpodis.sites import site_tensors
 from mpodis.store import PieceStore
+from mpodis.study.measured import Variable
+from mpodis.study.records import Record, StudyDirectory
 
 TRIALS = {
     "flipped bit": 500,
@@ -109,6 +119,10 @@ def pristine() -> Path:
     job = JobDirectory.create(folder / "job", "disentangle", DisentangleConfig(file="w.npy"))
     job.stage("a", lambda: {"loss": 0.25, "list": [1e-7, None]})
     job.finish({"job": "disentangle", "overlap": 0.1})
+    quantum.export_circuits(found.factorization, folder / "circuits")
+    study = StudyDirectory(folder / "study")
+    study.write_study(STUDY)
+    study.save(recorded())
     return folder
 
 
@@ -122,6 +136,31 @@ def _job(folder: Path) -> bool:
     same = job.read_stage("a") == {"loss": 0.25, "list": [1e-7, None]}
     same &= options["file"] == "w.npy"
     return same and job.results() == {"job": "disentangle", "overlap": 0.1}
+
+
+STUDY = {"name": "example", "cases": [{"key": "a", "settings": {}, "seed": 3}]}
+
+
+def recorded() -> Record:
+    found = Variable(("row", "column"), matrix())
+    return Record("a", {}, 3, {"loss": 0.25}, {"found": found}, 1.0, 1.0, {})
+
+
+def _study(folder: Path) -> bool:
+    study = StudyDirectory(folder / "study")
+    record, wanted = study.load("a"), recorded()
+    same = np.array_equal(record.arrays["found"].values, matrix())
+    same &= (record.scalars, record.seed) == (wanted.scalars, wanted.seed)
+    return same and study.read_study().items() >= STUDY.items()
+
+
+def _circuits(folder: Path) -> bool:
+    found, wanted = (quantum.load_circuits(f / "circuits") for f in (folder, pristine()))
+    return found.keys() == wanted.keys() and all(
+        np.array_equal(one, other)
+        for name in found
+        for one, other in zip(found[name].gates, wanted[name].gates, strict=True)
+    )
 
 
 def _run(folder: Path) -> bool:
@@ -143,6 +182,11 @@ FILES: dict[str, Callable[[Path], bool]] = {
     "job/config.json": _job,
     "job/stages/a.json": _job,
     "job/results.json": _job,
+    "study/study.json": _study,
+    "study/cases/a.json": _study,
+    "study/cases/a.safetensors": _study,
+    "circuits/circuits.json": _circuits,
+    "circuits/left.qasm": _circuits,
 }
 
 
@@ -534,6 +578,35 @@ def counts(done: list[dict]) -> dict[str, dict[str, int]]:
     return {kind: dict(found[kind]) for kind in TRIALS if kind in found}
 
 
+ENDS = {
+    "the same": "the same, bit by bit",
+    "refused": "refused by name",
+    "ended": "ended in time",
+}
+
+
+def page_table(record: dict) -> str:
+    """The table of `notebooks/explanation/faults.md`, from the record of a suite."""
+    head = ["trials", "number", *(ENDS[end] for end in GOOD), "faults"]
+    rows = [head, ["---"] * len(head)]
+    for kind, found in record["trials"].items():
+        good = [found.get(end, 0) for end in GOOD]
+        total = sum(found.values())
+        rows.append([kind, *map(str, [total, *good, total - sum(good)])])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def commit() -> str:
+    """What is tested: a commit of the repository, and whether files have changed since."""
+    here = Path(__file__).resolve().parent
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(here), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    return git("rev-parse", "HEAD")[:12] + ("+" if git("status", "--porcelain", "-uno") else "")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="folder; a stopped suite goes on")
@@ -542,14 +615,17 @@ def main() -> int:
     parser.add_argument("--kinds", nargs="*", default=list(TRIALS), choices=list(TRIALS))
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
-    file, start = given.out / "trials.jsonl", f"faults {given.seed}"
+    file, start, now = given.out / "trials.jsonl", f"faults {given.seed}", commit()
     done, last = read_lines(file, None, start) if file.exists() else ([], start)
+    others = {one["commit"] for one in done} - {now}
+    if others:
+        parser.error(f"{file} has trials of {', '.join(others)}, not of {now}; give another --out")
     known = {(one["kind"], one["number"]) for one in done}
     for kind in given.kinds:
         for number in range(max(1, round(given.share * TRIALS[kind]))):
             if (kind, number) in known:
                 continue
-            one = trial(kind, number, given.seed)
+            one = trial(kind, number, given.seed) | {"commit": now}
             last = append_lines(file, [one], last)
             done.append(one)
             if one["outcome"] not in GOOD:
@@ -560,13 +636,13 @@ def main() -> int:
         {
             "command": f"./scripts/faults --seed {given.seed} --share {given.share:g}",
             "mpodis": mpodis.__version__,
+            "commit": now,
             "python": sys.version.split()[0],
             "trials": counts(done),
             "faults": faults,
         },
     )
-    for kind, found in counts(done).items():
-        print(f"{kind:30s} {sum(found.values()):5d}  {found}")
+    print(page_table({"trials": counts(done)}))
     return 1 if faults else 0
 
 
