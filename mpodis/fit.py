@@ -72,6 +72,7 @@ __all__ = [
     "als_sweep",
     "core_gradient",
     "embed_metric",
+    "metric_of",
     "fit_core",
     "fit_tensors",
     "full_bonds",
@@ -262,6 +263,26 @@ def inner(
     if isinstance(x, np.ndarray):
         return float(np.vdot(x, y).real)
     return float(do("real", do("sum", do("conj", x) * y)))
+
+
+def metric_of(
+    metric: Array, matrix: np.ndarray, *, axis: int = 0, what: str = "covariance"
+) -> np.ndarray:
+    """`embed_metric` for the inputs (or outputs: axis 1) of a matrix (inputs, outputs).
+
+    Raises
+    ------
+    ValueError
+        As of `embed_metric`, and if it leaves out inputs whose weights are not zero.
+    """
+    found, given = embed_metric(metric, matrix.shape[axis], what=what), len(metric)
+    if np.moveaxis(matrix, axis, 0)[given:].any():
+        side = ("inputs", "outputs")[axis]
+        raise ValueError(
+            f"the {what} has shape {(given, given)}, but the matrix has {matrix.shape[axis]} "
+            f"{side} whose weights are not zero"
+        )
+    return found
 
 
 def embed_metric(metric: Array, rows: int, *, what: str = "covariance") -> np.ndarray:

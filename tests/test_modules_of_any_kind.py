@@ -2,6 +2,7 @@
 
 import collections
 import copy
+import math
 
 import numpy as np
 import pytest
@@ -509,3 +510,85 @@ def test_layers_keep_device_and_mode():
     if torch.cuda.is_available():
         moved = compress_module(net.cuda(), {"0": 1})
         assert moved[0].site_tensors[0].is_cuda
+
+
+# --- arguments of any kind
+
+SMALL = nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 2))
+SAMPLES = torch.ones(5, 8)
+LABELLED = [(SAMPLES, torch.zeros(5, dtype=torch.long))]
+HYBRID = HybridLinear(((2, 2),) * 3, 2, left="2b", seed=0)
+
+
+def frozen():
+    return copy.deepcopy(SMALL).requires_grad_(False)
+
+
+def healed(**options):
+    return heal(copy.deepcopy(SMALL), LABELLED, **options)
+
+
+def hybrid(bond=1, **options):
+    return HybridLinear(((2, 2),) * 3, bond, **{"left": "2b", "seed": 0} | options)
+
+
+WRONG = {
+    "layers by a text": (lambda: compress_module(SMALL, "0"), "layers='0' must give bond"),
+    "layers by a list": (lambda: compress_module(SMALL, ["0"]), r"layers=\['0'\] must give"),
+    "half a bond": (lambda: compress_module(SMALL, {"0": 1.5}), "of '0'=1.5 must be a whole"),
+    "a true bond": (lambda: compress_module(SMALL, {"0": True}), "of '0'=True must be a"),
+    "no bond": (lambda: compress_module(SMALL, {"0": None}), "of '0'=None must be a whole"),
+    "no tolerance": (lambda: compress_module(SMALL, {"0": 2}, tol=math.nan), "tol=nan must"),
+    "several layers": (
+        lambda: collect_activations(SMALL, ["0", "2"], SAMPLES),
+        r"\['0', '2'\] is not the name of a layer",
+    ),
+    "no batches": (lambda: collect_activations(SMALL, "0", None), "inputs are a NoneType;"),
+    "a batch of text": (lambda: collect_activations(SMALL, "0", "ab"), "inputs are a str;"),
+    "rate in words": (lambda: healed(learning_rate="x"), "learning_rate='x' must be positive"),
+    "a true rate": (lambda: healed(learning_rate=True), "learning_rate=True must be positive"),
+    "no loss": (lambda: healed(loss=lambda y, t: None), "loss= has returned None; it must"),
+    "loss of numpy": (lambda: healed(loss=lambda y, t: 3.0), "loss= has returned 3.0; it must"),
+    "several losses": (lambda: healed(loss=lambda y, t: y.sum(1)), r"loss= has returned \(5,\);"),
+    "frozen": (lambda: heal(frozen(), LABELLED), "no parameters that require gradients"),
+    "half a core": (lambda: hybrid(1.5), "bond=1.5 must be an integer"),
+    "a side by depth": (lambda: hybrid(left=2), "a side is given as 2; give a spec such as"),
+    "seed in words": (lambda: hybrid(seed="x"), "seed='x' must be a whole number, 0 or more"),
+    "negative seed": (lambda: hybrid(seed=-1), "seed=-1 must be a whole number, 0 or more"),
+    "half a seed": (lambda: hybrid(seed=1.5), "seed=1.5 must be a whole number, 0 or more"),
+    "long seed": (lambda: hybrid(seed=2**70), f"seed={2**70} must be .* or less"),
+    "integers": (lambda: HYBRID(SAMPLES.long()), "x is of torch.int64; give a tensor of real"),
+    "complex": (lambda: HYBRID(SAMPLES.to(torch.complex64)), "x is of torch.complex64; give a"),
+    "numpy": (lambda: HYBRID(SAMPLES.numpy()), "x is of ndarray; give a tensor of real"),
+    "a scalar": (lambda: HYBRID(torch.tensor(1.0)), r"x of shape \(\) must have 8 features"),
+    "a few moments": (
+        lambda: mpodis.low_rank(np.eye(8), 2, covariance=np.eye(7)),
+        r"shape \(7, 7\), but the matrix has 8 inputs whose weights are not zero",
+    ),
+    "a few sensitivities": (
+        lambda: mpodis.monarch(np.eye(8), sensitivity=np.eye(7)),
+        r"shape \(7, 7\), but the matrix has 8 outputs whose weights are not zero",
+    ),
+    "no minutes": (
+        lambda: mpodis.Study(mpodis.low_rank, grid={"rank": [1]}, minutes=math.nan),
+        "minutes=nan must be a positive number",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_an_argument_of_another_kind_is_refused_by_name(case):
+    call, message = WRONG[case]
+    with pytest.raises((TypeError, ValueError), match=message):
+        call()
+
+
+def test_moments_of_inputs_before_zero_padding_are_those_of_the_padded_ones():
+    rng = np.random.default_rng(0)
+    matrix, samples = rng.normal(size=(7, 8)), rng.normal(size=(40, 7))
+    padded = np.vstack([matrix, np.zeros((1, 8))])
+    few = mpodis.low_rank(padded, 2, covariance=mpodis.second_moment(samples))
+    wide = np.hstack([samples, np.zeros((40, 1))])
+    whole = mpodis.low_rank(padded, 2, covariance=mpodis.second_moment(wide))
+    np.testing.assert_array_equal(few.matrix, whole.matrix)
+    assert few.activation_error == whole.activation_error

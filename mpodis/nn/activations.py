@@ -268,8 +268,15 @@ def _batches(model: nn.Module, inputs: Inputs, rows: Rows) -> Iterator[_Batch]:
     """Positional and keyword arguments of the model, batch by batch, and masks."""
     if isinstance(inputs, np.ndarray | Tensor):
         inputs = _batch(inputs).split(_EVALUATION_BATCH)
+    called = f"inputs are a {type(inputs).__name__}; give an array (samples, ...), or batches"
+    if isinstance(inputs, str | bytes | Mapping):
+        raise TypeError(called)
+    try:
+        batches = iter(inputs)
+    except TypeError:
+        raise TypeError(called) from None
     empty = True
-    for batch in inputs:
+    for batch in batches:
         empty = False
         first = batch[0] if isinstance(batch, tuple | list) else batch
         yield _Batch(*arguments_of(model, first), _mask(model, batch, rows))

@@ -499,6 +499,10 @@ def _sub_circuits(given: Side, n: int, group: str, parity: int) -> list[Ansatz |
         return []
     if isinstance(given, str):
         return [*segments_from_spec(given, n, group=group, parity=parity)]
+    if not isinstance(given, Ansatz | Circuit | Sequence):
+        raise TypeError(
+            f"a side is given as {given!r}; give a spec such as '2b + CNOT', a circuit, or several"
+        )
     several = [given] if isinstance(given, Ansatz | Circuit) else list(given)
     return [one for one in several if (one if isinstance(one, Ansatz) else one.ansatz).layers]
 

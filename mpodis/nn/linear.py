@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mpodis.arrays import as_array
-from mpodis.conventions import plain_number, to_numpy
+from mpodis.conventions import check_count, plain_number, random_generator, to_numpy
 
 __all__ = ["Seed", "linear_from_matrix", "seeded_linear", "torch_generator"]
 
@@ -28,8 +28,9 @@ def torch_generator(seed: Seed = None) -> torch.Generator:
     seed = plain_number(seed)
     if isinstance(seed, torch.Generator):
         return seed
-    if not isinstance(seed, int):
-        seed = int(np.random.default_rng(seed).integers(2**63))
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        seed = int(random_generator(seed).integers(2**63))
+    check_count("seed", seed, 0, most=2**64 - 1)
     return torch.Generator().manual_seed(seed)
 
 
@@ -144,7 +145,10 @@ def check_real_dtype(dtype: torch.dtype) -> None:
 
 
 def check_inputs(x: Tensor, inputs: int) -> None:
-    if x.shape[-1] != inputs:
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
+        raise TypeError(f"x is of {kind}; give a tensor of real floating-point numbers")
+    if not x.ndim or x.shape[-1] != inputs:
         raise ValueError(
             f"x of shape {tuple(x.shape)} must have {inputs} features in its last axis"
         )

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mpodis.conventions import to_numpy
+from mpodis.conventions import check_bond, is_number, to_numpy
 from mpodis.disentangling import disentangle
 from mpodis.fit import fit_core
 from mpodis.layers import LayerMatrix, read_layer
@@ -92,8 +92,16 @@ def compress_module(
     >>> compress_module(model, {"0": 2, "2": {"max_bond": 1}})[0].bonds
     (2, 2, 2)
     """
-    for name in layers:  # all of them before any work
+    if not isinstance(layers, Mapping):
+        raise TypeError(
+            f"layers={layers!r} must give bond dimensions by names, such as {{'fc1': 4}}"
+        )
+    if not (is_number(tol) and tol >= 0):
+        raise ValueError(f"tol={tol!r} must be a number, 0 or more")
+    for name, given in layers.items():  # all of them before any work
         check_replaceable(model, name)
+        if not isinstance(given, Mapping):
+            check_bond(given, name=f"max_bond of {name!r}")
         if _matrix(find_layer(model, name), name).dtype.is_complex:
             raise ValueError(f"{name!r} is complex, and the layers of MPOs are real")
     for name, given in layers.items():

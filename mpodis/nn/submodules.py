@@ -26,6 +26,8 @@ def find_layer(model: nn.Module, name: str) -> nn.Module:
     ValueError
         If the model has no submodule of that name; the message lists those it has.
     """
+    if not isinstance(name, str):
+        raise TypeError(f"{name!r} is not the name of a layer; give one, such as 'fc1'")
     layers = dict(model.named_modules(remove_duplicate=False))
     layers.pop("")
     if name not in layers:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
+from mpodis.conventions import is_number
 from mpodis.data import Dataset
 from mpodis.nn.activations import arguments_of, like_model, logits_of
 from mpodis.nn.adam_steps import adam_steps
@@ -218,7 +219,7 @@ def check_settings(learning_rate: float, **counts: int) -> None:
     for name, value in counts.items():
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
             raise ValueError(f"{name}={value!r} must be an integer of at least 1")
-    if not 0 < learning_rate < math.inf:
+    if not (is_number(learning_rate) and learning_rate > 0):
         raise ValueError(f"learning_rate={learning_rate!r} must be positive, e.g. 0.01")
 
 
@@ -272,6 +273,10 @@ def heal(
         )
     wide = _wide_copies(model)
     trained = [wide.get(parameter, parameter) for parameter in model.parameters()]
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ValueError(
+            "the model has no parameters that require gradients; give some requires_grad_(True)"
+        )
     optimizer = torch.optim.Adam(trained, lr=learning_rate)
     losses: list[float] = []
     batches = len(loader) if isinstance(loader, Sized) else None
@@ -286,6 +291,9 @@ def heal(
                 if not len(y):
                     continue  # the mean of nothing is no loss
                 value = loss(*_comparable(model(*arguments, **keywords), y, loss))
+                if not isinstance(value, Tensor) or value.numel() != 1:
+                    shown = tuple(value.shape) if isinstance(value, Tensor) else repr(value)
+                    raise TypeError(f"loss= has returned {shown}; it must return one number")
                 model.zero_grad()
                 value.backward()
                 for parameter, copied in wide.items():

@@ -11,7 +11,7 @@ import numpy as np
 from mpodis.arrays import times_power_of_two
 from mpodis.conventions import Legs, check_legs, padded_shape
 from mpodis.factorization import dense_overlap
-from mpodis.fit import embed_metric, full_bonds, inner
+from mpodis.fit import full_bonds, inner, metric_of
 from mpodis.mpo import check_matrix
 from mpodis.tables import Table, Tabular
 
@@ -128,7 +128,7 @@ def _activation_error(
 ) -> float:
     if covariance is None:
         return math.nan
-    covariance = embed_metric(covariance, len(target))
+    covariance = metric_of(covariance, target)
     whole, off = inner(target, target, covariance), target - matrix
     if not whole > 1e-28 * np.abs(covariance).max() * np.linalg.norm(target) ** 2:
         return math.nan  # the layer maps all inputs to zero

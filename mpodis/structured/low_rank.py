@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mpodis.arrays import rescaled
-from mpodis.fit import embed_metric, metric_root
+from mpodis.fit import metric_of, metric_root
 from mpodis.mpo import check_matrix
 from mpodis.structured.approximation import Approximation
 
@@ -48,9 +48,9 @@ def low_rank(
         )
     whitened, root = matrix, np.eye(outputs)
     if weighted and covariance is not None:
-        whitened = metric_root(embed_metric(covariance, inputs)) @ whitened
+        whitened = metric_root(metric_of(covariance, matrix)) @ whitened
     if weighted and sensitivity is not None:
-        root = metric_root(embed_metric(sensitivity, outputs, what="sensitivity"))
+        root = metric_root(metric_of(sensitivity, matrix, axis=1, what="sensitivity"))
     v = np.linalg.svd(whitened @ root)[2][:rank].conj().T
     found = matrix @ root @ v @ v.conj().T @ np.linalg.pinv(root, rcond=1e-8, hermitian=True)
     return Approximation.of(

@@ -32,7 +32,7 @@ from mpodis.conventions import (
     plain_numbers,
     random_generator,
 )
-from mpodis.fit import embed_metric, weighted_loss
+from mpodis.fit import metric_of, weighted_loss
 from mpodis.mpo import check_matrix
 from mpodis.options import check_most_guesses
 from mpodis.progress import Deadline, bar, within_limit
@@ -145,7 +145,7 @@ def monarch(
         check_count(name, value)
     check_most_guesses(n_init)
     layout = FactorLayout.build(digits, rank, reverse=reverse)
-    moments = _checked_moments(matrix.shape, covariance, sensitivity) if weighted else (None, None)
+    moments = _checked_moments(matrix, covariance, sensitivity) if weighted else (None, None)
     found = _nearest_product(
         matrix,
         moments,
@@ -323,7 +323,7 @@ def best_monarch(
         )
     limit = slack * max(parameters, min(size.parameters for size in sizes))
     checking = deadline.fraction()
-    moments = _checked_moments(matrix.shape, covariance, sensitivity)
+    moments = _checked_moments(matrix, covariance, sensitivity)
     # to measure the result takes about as long again
     deadline = deadline.part(1 - (deadline.fraction() - checking))
 
@@ -388,13 +388,13 @@ def _spread(count: int) -> Iterator[int]:
 
 
 def _checked_moments(
-    shape: tuple[int, int], covariance: np.ndarray | None, sensitivity: np.ndarray | None
+    matrix: np.ndarray, covariance: np.ndarray | None, sensitivity: np.ndarray | None
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Both moments, checked and padded to the shape, where they are given."""
+    """Both moments, checked and padded as the matrix, where they are given."""
     if covariance is not None:
-        covariance = embed_metric(covariance, shape[0])
+        covariance = metric_of(covariance, matrix)
     if sensitivity is not None:
-        sensitivity = embed_metric(sensitivity, shape[1], what="sensitivity")
+        sensitivity = metric_of(sensitivity, matrix, axis=1, what="sensitivity")
     return covariance, sensitivity
 
 

@@ -12,7 +12,7 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
-from mpodis.conventions import check_count
+from mpodis.conventions import check_count, is_number
 from mpodis.files import locked, write_atomic
 from mpodis.options import suggestion
 from mpodis.progress import Bar, bar
@@ -155,6 +155,8 @@ class Study(StudyResults):
         self.seeds = _seeds(seeds)
         self.name = name or getattr(self.function, "__name__", "study")
         self.code = code_of(self.function) if code is None else code
+        if minutes is not None and not (is_number(minutes) and minutes > 0):
+            raise ValueError(f"minutes={minutes!r} must be a positive number, or None")
         self.description, self.minutes = description, minutes
         self.figures, self.tables = check_figures(figures), check_tables(tables)
         self.neutral = tuple(neutral)
