@@ -34,10 +34,11 @@ def test_an_empty_directory_is_taken_and_a_full_one_is_not(tmp_path):
     (tmp_path / "empty").mkdir()
     JobDirectory.create(tmp_path / "empty", "run", MAIN)
     (tmp_path / "file").touch()
-    for taken in ("empty", "file"):
-        with pytest.raises(
-            ValueError, match=f"{taken} is not empty; choose another directory, or go"
-        ):
+    for taken, message in (
+        ("empty", "empty is not empty; choose another directory, or go on with"),
+        ("file", "file is a file; choose another directory"),
+    ):
+        with pytest.raises(ValueError, match=message):
             JobDirectory.create(tmp_path / taken, "run", MAIN)
 
 

@@ -1,6 +1,9 @@
 """Starts that are explored in other processes or threads: the same as one after the other."""
 
 import multiprocessing
+import os
+import subprocess
+import sys
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import numpy as np
@@ -59,3 +62,38 @@ def test_a_start_that_converges_while_it_is_explored():
         found = disentangle(operator(), executor=pool, **options)
     assert_same(found, disentangle(operator(), **options))
     assert found.status == "max_sweeps"
+
+
+BITS = """
+import hashlib, sys, tempfile
+from pathlib import Path
+import numpy as np
+from mpodis import compile_unitary, disentangle
+
+matrix = np.random.default_rng(1).normal(size=(64, 64))
+found = disentangle(matrix, depth=2, n_init=2, init_sweeps=2, max_sweeps=4).factorization
+compiled = compile_unitary(np.linalg.qr(matrix)[0], depth=2, n_init=2, max_iterations=4)
+digest = hashlib.sha256()
+for gate in (*found.left.gates, *found.right.gates, *compiled.circuit.gates):
+    digest.update(np.ascontiguousarray(gate).tobytes())
+file = Path(tempfile.mkdtemp(), "f.safetensors")
+found.save(file)
+digest.update(file.read_bytes())
+print(digest.hexdigest())
+"""
+
+
+def test_hash_seeds_and_threads_change_no_bit():
+    """In processes of their own, since both are set where Python begins."""
+    found = set()
+    for seed in "12":
+        threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), seed)
+        done = subprocess.run(
+            [sys.executable, "-c", BITS],
+            env=os.environ | {"PYTHONHASHSEED": seed} | threads,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        found.add(done.stdout)
+    assert len(found) == 1

@@ -145,9 +145,9 @@ def check_real_dtype(dtype: torch.dtype) -> None:
 
 
 def check_inputs(x: Tensor, inputs: int) -> None:
-    if not isinstance(x, Tensor) or not x.is_floating_point():
+    if not isinstance(x, Tensor) or not (x.is_floating_point() or x.is_complex()):
         kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
-        raise TypeError(f"x is of {kind}; give a tensor of real floating-point numbers")
+        raise TypeError(f"x is of {kind}; give a tensor of floating-point numbers")
     if not x.ndim or x.shape[-1] != inputs:
         raise ValueError(
             f"x of shape {tuple(x.shape)} must have {inputs} features in its last axis"
