@@ -1,11 +1,13 @@
 """What holds for every test: no display, no data of this machine, no global random state."""
 
+import gc
 import os
 import signal
 import sys
 from pathlib import Path
 
 os.environ["MPLBACKEND"] = "Agg"  # before matplotlib is imported; subprocesses inherit it
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # it compiles every operation on a new shape
 
 import numpy as np
 import pytest
@@ -24,6 +26,11 @@ SLOW = {
     "test_cli::test_resume_of_the_main_job",
     "test_cli_refusals::test_a_real_process_fails_in_one_line_too",
     "test_compilation::test_the_joint_circuit_is_the_product_up_to_tol",
+    "test_documentation::test_code_runs[howto/depth.md]",
+    "test_documentation::test_code_runs[howto/study.md]",
+    "test_documentation::test_code_runs[reference/command-line.md]",
+    "test_documentation::test_code_runs[reference/quantum.md]",
+    "test_documentation::test_code_runs[tutorials/layer.md]",
     "test_dense::test_memory_is_what_was_estimated[(10, 1, False, 'float64', None)]",
     "test_dense::test_memory_is_what_was_estimated[(10, 4, True, 'float64', None)]",
     "test_dense::test_memory_is_what_was_estimated[(10, 8, False, 'float64', 0)]",
@@ -85,7 +92,16 @@ A test of more than about two seconds belongs here, unless it is the only one of
 
 LONGEST = (
     "test_documentation",
+    "test_study_processes",
+    "test_faults",
+    "test_study_dask",
     "test_notebooks",
+    "test_compiling",
+    "test_docstrings",
+    "test_hamiltonians",
+    "test_odd_arrays",
+    "test_backends",
+    "test_compile_runs",
     "test_resynthesis",
     "test_checkpoint",
     "test_main_job",
@@ -133,12 +149,36 @@ def pytest_collection_modifyitems(config, items):
         collected |= names
         if names & SLOW:
             item.add_marker(pytest.mark.slow)
+    without_coverage_where_nothing_is_new(items)
     files = {file_of(item) for item in items}
     config.stash[STALE] = sorted(
         name
         for name in SLOW - collected
         if (file := name.partition("::")[0]) in files or not (TESTS / f"{file}.py").exists()
     )
+
+
+def without_coverage_where_nothing_is_new(items):
+    """Of a table of cases, trace those that have a parameter with a value for the first time.
+
+    A tracer makes Python half as slow again, and the other cases run the same lines.
+    """
+    seen = set()
+    for item in items:
+        case = getattr(item, "callspec", None)
+        if case is None:
+            continue
+        test = item.nodeid.partition("[")[0]
+        values = {(test, name, index) for name, index in case.indices.items()}
+        if values <= seen:
+            item.add_marker(pytest.mark.no_cover)
+        seen |= values
+
+
+def pytest_collection_finish():
+    """What was imported stays: it need not be searched for garbage again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
