@@ -5,6 +5,7 @@ Code is executed with the wheel, not with the files of the repository, in an emp
 
 import ast
 import importlib
+import inspect
 import itertools
 import json
 import os
@@ -19,6 +20,7 @@ import typer
 
 from pages import blocks, same_output
 
+pytestmark = pytest.mark.no_cover  # of texts, and of code in other processes
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "notebooks").rglob("*.md"))]
@@ -114,7 +116,6 @@ def executed(request, tmp_path_factory):
     return found["pages"]
 
 
-@pytest.mark.no_cover
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if any(block.executed for block in blocks(page))], ids=name
 )
@@ -137,11 +138,35 @@ def strange_imports(code):
     return found
 
 
+def unknown_keywords(code):
+    """Keywords of calls of public names that these do not take."""
+    names, found = {"mpodis": importlib.import_module("mpodis")}, []
+    tree = ast.parse(code)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("mpodis"):
+            module = importlib.import_module(node.module)
+            names |= {a.asname or a.name: getattr(module, a.name, None) for a in node.names}
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        first, *rest = ast.unparse(node.func).split(".")
+        here = names.get(first)
+        for name in rest:
+            here = getattr(here, name, None)
+        if not callable(here):
+            continue
+        parameters = inspect.signature(here).parameters
+        if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
+            found += [k.arg for k in node.keywords if k.arg and k.arg not in parameters]
+    return found
+
+
 @every_page
-def test_python_parses_and_imports_public_names(page):
-    for block in blocks(page):
-        if block.language == "python":
-            assert not strange_imports(block.code)
+def test_python_parses_imports_public_names_and_gives_options_that_exist(page):
+    code = [block.code for block in blocks(page) if block.language == "python"]
+    for one in code:
+        assert not strange_imports(one)
+    assert not unknown_keywords("\n".join(code))
 
 
 def commands(page):
@@ -256,6 +281,12 @@ def test_what_is_missing_is_found(tmp_path):
         "mpodis.nn.none",
         "mpodis.none",
     ]
+
+
+def test_an_option_that_does_not_exist_is_found():
+    code = "from mpodis import nn, compress as c\nmpodis.disentangle(w, deep=3)\nf(x=1)\n"
+    code += "c(w, bond=2, max_bond=3)\nnn.predict(net, x, none=1)"
+    assert unknown_keywords(code) == ["deep", "bond", "none"]
 
 
 def test_blocks_are_told_apart(tmp_path):
