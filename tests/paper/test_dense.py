@@ -255,21 +255,21 @@ def test_a_budget_is_split_as_it_is_said(filling, monkeypatch):
 
 
 def within(budget, depths, bonds):
-    layer = replacements.Layer(random_matrix((64, 16)), random_covariance(64))
+    layer = replacements.Layer(random_matrix((16, 8)), random_covariance(16))
     effort = replacements.Effort(1, 2, 2, 1)
     options = {"depths": depths, "bonds": bonds, "effort": effort}
     return layer, list(dense.within(layer, None, 10, budget=budget + 10, **options))
 
 
 def test_few_parameters_may_leave_the_core_alone():
-    least = mpo_parameters(qubit_legs(64, 16), 1)
+    least = mpo_parameters(qubit_legs(16, 8), 1)
     _, found = within(least + 5, (0, 1), 2)  # a gate has six numbers
     assert [one.name for one in found] == ["chi 1, depth 0"]
     assert not within(least - 1, (0, 1), 2)[1]
 
 
 def test_circuits_of_few_parameters_are_at_least_as_near_as_their_core():
-    budget = mpo_parameters(qubit_legs(64, 16), 3) + 5
+    budget = mpo_parameters(qubit_legs(16, 8), 3) + 5
     layer, (largest, smaller) = within(budget, (0, 1), 2)
     _, (alone,) = within(budget, (0,), 1)
     assert largest.name == alone.name == "chi 3, depth 0"
