@@ -86,7 +86,7 @@ def test_it_is_the_gram_matrix_of_the_jacobian(ansatz, on_state, monkeypatch):
 @pytest.mark.parametrize("blocks", [1, 2, 3])
 def test_without_long_strings_it_is_a_gram_matrix_still(blocks, on_state, monkeypatch):
     monkeypatch.setattr(module, "BLOCKS", blocks)
-    circuit, metric = at_circuit(brickwall(8, 5, group="U"), on_state)
+    circuit, metric = at_circuit(brickwall(7, 4, group="U"), on_state)
     found = matrix(metric, circuit)
     assert_allclose(found, found.T, atol=1e-13)
     assert np.linalg.eigvalsh(found)[0] > -1e-13
