@@ -17,6 +17,7 @@ from mpodis.measures import bond_spectra
 from mpodis.mpo import compress
 from mpodis.optimise.entropic import lower_entropies
 from mpodis.progress import Deadline
+from mpodis.sites import mpo_from_tensors
 from reference import circuit_matrix, random_matrix
 
 CASES = {
@@ -121,6 +122,6 @@ def test_a_search_of_limited_time_does_not_wait_for_it(ticking):
 
 
 def test_wide_operators_are_refused():
-    mpo = compress(np.eye(2**12), max_bond=1).mpo
+    mpo = mpo_from_tensors([np.eye(2).reshape(1, 2, 2, 1)] * 12)
     with pytest.raises(ValueError, match="dimension of 4096 is beyond 2048; use init='identity'"):
         disentangle(mpo, depth=1, init="entropic", max_sweeps=1)
