@@ -87,7 +87,7 @@ def test_many_sites_are_within_reach_of_shallow_circuits():
 # --- the boundary engine: checks, schedule, reverts
 
 
-def deep(n=10, depth=4, bond=3):
+def deep(n=9, depth=4, bond=3):
     """An operator and options for a run on the boundary engine."""
     mpo = mpo_from_tensors(random_cores(((2, 2),) * n, bond, seed=2))
     return mpo, {"left": depth, "engine": "boundary", "n_init": 1, "seed": 1}
