@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.no_cover  # of source texts, which a tracer only slows down
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "mpodis"
 
