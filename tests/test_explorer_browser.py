@@ -8,7 +8,6 @@ import time
 import urllib.request
 from pathlib import Path
 
-import nbformat
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,6 +26,8 @@ def lab(tmp_path):
     """Address of a JupyterLab whose folder holds one notebook."""
     pytest.importorskip("jupyterlab", reason="needs jupyterlab")
     pytest.importorskip("ipywidgets", reason="needs ipywidgets")
+    import nbformat  # takes more than a second
+
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(SOURCE.strip())])
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     notebook.metadata["kernelspec"] = kernel  # otherwise a dialog asks for it
