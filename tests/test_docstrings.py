@@ -14,6 +14,7 @@ WITH_EXAMPLES = [
 ]
 
 
+@pytest.mark.no_cover  # what is public has tests of its own, which are traced
 @pytest.mark.parametrize("name", WITH_EXAMPLES)
 def test_examples(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -15,6 +15,7 @@ def cases():
     return golden.cases()
 
 
+@pytest.mark.no_cover  # long; searches of every kind are traced elsewhere
 @pytest.mark.parametrize("name", EXPECTED)
 def test_a_search_goes_the_way_it_went(cases, name):
     found, expected = cases[name](), EXPECTED[name]

@@ -44,6 +44,7 @@ def padded(matrix):
     return np.pad(matrix, ((0, rows - matrix.shape[0]), (0, columns - matrix.shape[1])))
 
 
+@pytest.mark.no_cover  # jax compiles every operation; the functions have traced tests
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_is_the_same_operator(form):
     operator, atol = FORMS[form](), EXACT.get(form, 1e-12)

@@ -91,6 +91,7 @@ def test_a_sweep_that_ends_early_has_gained_what_it_has_solved(clock):
     assert losses[-1] < losses[0] - 1e-4
 
 
+@pytest.mark.no_cover  # whole searches, which end sooner in the tests above
 @pytest.mark.parametrize("name", SEARCHES)
 def test_a_limit_that_is_not_reached_changes_nothing(name):
     a, b = SEARCHES[name](), SEARCHES[name](max_seconds=1e6, progbar=True)
