@@ -166,7 +166,7 @@ def without_coverage_where_nothing_is_new(items):
     seen = set()
     for item in items:
         case = getattr(item, "callspec", None)
-        if case is None:
+        if case is None or any(map(item.get_closest_marker, ("slow", "no_cover"))):
             continue
         test = item.nodeid.partition("[")[0]
         values = {(test, name, index) for name, index in case.indices.items()}
