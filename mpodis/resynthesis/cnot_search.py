@@ -10,7 +10,6 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -34,9 +33,6 @@ from mpodis.resynthesis.two_qubit_gates import (
     nearest_product,
 )
 from mpodis.sites import bond_dimensions, site_tensors
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["CnotSearch", "insertions", "prune", "removals"]
 

@@ -8,7 +8,6 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -28,9 +27,6 @@ from mpodis.resynthesis.front import (
 )
 from mpodis.resynthesis.task import MOST_ROUNDS, Task
 from mpodis.store import PieceStore, locked_pieces
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["FAMILIES", "pareto"]
 

@@ -11,7 +11,6 @@ import logging
 import time
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -32,9 +31,6 @@ from mpodis.resynthesis.two_qubit_gates import cnot_count
 from mpodis.sites import bond_dimensions, mpo_from_tensors, site_tensors
 from mpodis.synthesis import check_unitary
 from mpodis.tables import Table, Tabular
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["Resynthesis", "resynthesise"]
 
