@@ -62,7 +62,8 @@ ADVICE = {
     "may lower it",
     "max_iterations": "still falling when max_iterations was reached; raise it, or go on with "
     "start=<this result>",
-    "max_seconds": "still falling when max_seconds was reached; raise it, or start=<this result>",
+    "max_seconds": "max_seconds was reached, and the loss may still fall; raise it, or go on with "
+    "start=<this result>",
     "interrupted": "stopped by the user; start=<this result> goes on",
     "unfinished": "the run has not ended; call it again with the same run_dir= to go on",
 }
@@ -262,7 +263,9 @@ def compile_unitary(
         Stop when thirty iterations lower the loss by less than this fraction.
     max_iterations, max_seconds
         Stop after this many iterations of L-BFGS (and sweeps) from one initial guess, or after a
-        time.
+        time. With a time limit, a search on up to 8 wires that converges before goes on from its
+        best circuit, a tenth, a quarter or all of the gates drawn again, until twice as many sweeps
+        as before bring nothing; and initial guesses are compared for at most half of the time.
     max_bond : int
         Cap on the bond dimension of the boundaries, which is smaller while the loss permits.
     engine : {"auto", "dense", "boundary"}

@@ -58,6 +58,9 @@ CALLS = {
     "start": lambda **options: compile_unitary(
         U, start=random_circuit(brickwall(4, 2, group="U"), seed=0), depth=3, **options
     ),
+    "kicks": lambda **options: compile_unitary(
+        U, depth=3, n_init=1, tol=0.3, start="random", max_seconds=1e6, **options
+    ),
     "uniform chain": uniform,
 }
 

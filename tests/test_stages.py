@@ -1,6 +1,7 @@
 """Circuits that grow: never worse when deeper, and bit by bit the same when interrupted."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from mpodis.factorization import Factorization
 from mpodis.mpo import compress
 from mpodis.optimise import grow as stages
 from mpodis.optimise.grow import Stage, plan
+from mpodis.optimise.problem import SHARES
 from mpodis.optimise.state import State
 from mpodis.options import SearchOptions
 from mpodis.sites import mpo_from_tensors
@@ -294,6 +296,58 @@ def test_kicks_differ_from_stage_to_stage():
             moved.append(state.initial.left[0].T @ state.point.left[0])
     assert len(moved) == 2
     assert np.abs(moved[0] - moved[1]).max() > 1e-3
+
+
+# --- kicks in a limited time
+
+
+@pytest.mark.parametrize("init", ["identity", "auto"])
+def test_a_search_with_time_left_goes_on_from_kicks(init):
+    options = {"init": init, "n_init": 1, "init_sweeps": 2, "tol": 1e-2}
+    alone = disentangle(operator(), depth=2, **options)
+    found = disentangle(operator(), depth=2, **options, max_seconds=1e6)
+    assert (alone.status, found.status) == ("converged", "converged")
+    planned, count = len(alone.history), len(found.history)
+    assert_array_equal(found.history.column("overlap")[:planned], alone.history.column("overlap"))
+    assert count >= 3 * planned
+    assert found.loss < alone.loss - 1e-3  # this operator has lower minima
+    assert_allclose(found.overlap, found.history.column("overlap").max(), atol=1e-9)
+    again = disentangle(operator(), depth=2, **options, max_seconds=1e5)
+    assert_array_equal(again.factorization.to_dense(), found.factorization.to_dense())
+
+
+@pytest.mark.parametrize("init", ["identity", "auto"])
+def test_kicks_turn_a_part_of_the_best_gates(init):
+    options = {"init": init, "n_init": 1, "init_sweeps": 2, "max_sweeps": 30, "tol": 1e-2}
+    run = Stepper(build(operator()), SearchOptions(**options, max_seconds=1e6))
+    planned, seen, best = len(run.search.stages), 0, None
+    while run.step() is not None:
+        state = run.state
+        if state.stage >= planned and state.phase == "init":
+            number = 0
+            for side in ("left", "right"):
+                pairs = list(zip(getattr(best, side), getattr(state.initial, side), strict=True))
+                number += sum(not np.array_equal(x, y) for x, y in pairs)
+            assert number == 2 * math.ceil(SHARES[state.stage % 3] * len(pairs))
+            seen += 1
+        best = stages.standing(run.search.stages, state)[1]
+    assert seen > 2
+
+
+def test_kicks_interrupted_anywhere_end_the_same():
+    options = {"init": "identity", "n_init": 1, "tol": 2e-2, "max_sweeps": 60, "max_seconds": 1e6}
+    problem, settings = build(operator()), SearchOptions(**options)
+    run, states = Stepper(problem, settings), []
+    while run.step() is not None:
+        arrays, numbers = run.state.to_arrays()
+        states.append((dict(arrays), json.dumps(numbers), list(run.state.records)))
+    wanted = run.result()
+    assert max(record["stage"] for record in wanted.history.records) > 2
+    for arrays, numbers, records in states[:: max(1, len(states) // 8)]:
+        state = State.from_arrays(arrays, json.loads(numbers), records)
+        found = Stepper(problem, settings, state).finish()
+        assert len(found.history) == len(wanted.history)
+        assert_array_equal(found.factorization.to_dense(), wanted.factorization.to_dense())
 
 
 # --- going on from what is there

@@ -27,6 +27,7 @@ from mpodis.hamiltonians import evolution, trotter
 from mpodis.optimise.compile import ITERATIONS, CircuitDescent, CircuitTask
 from mpodis.optimise.descend import Budget
 from mpodis.optimise.grow import constrained_gates
+from mpodis.optimise.problem import PATIENCE, kicked
 from mpodis.optimise.state import State
 from mpodis.sites import left_canonical, legs_of, spread_norm
 
@@ -43,6 +44,8 @@ __all__ = [
 
 FORMULA = "a fitted product formula"
 """Name of the initial guess for an `Evolution`."""
+KICKED = "the best circuit, some gates drawn again"
+"""Name of the initial guesses of kicks."""
 FREE = 6
 """Layers from which on product formulas of other kinds are compared."""
 UNIFORM = 1e-8
@@ -59,6 +62,8 @@ PART_SHARE = 0.4
 """Part of the time that this may take."""
 EXPLORED = 5
 """Records after which initial guesses are compared, unless sweeps alone follow them."""
+EXPLORING_SHARE = 0.5
+"""Part of a limited time after which initial guesses are no longer followed to be compared."""
 GUESSES = (16, 3)
 """Initial guesses by default: on few wires, and on more."""
 LAST_SHARE = 0.05
@@ -360,6 +365,10 @@ class CompileSearch:
 
     def run(self, guesses: Sequence[Guess]) -> Generator[dict]:
         """Search from the guesses; yields a record for every sweep."""
+        yield from self._searched(guesses)
+        yield from self._kicked()
+
+    def _searched(self, guesses: Sequence[Guess]) -> Generator[dict]:
         guesses = list(guesses)
         if guesses[0].name == FORMULA:
             yield from self._repeated(guesses)
@@ -369,10 +378,13 @@ class CompileSearch:
 
     def _refined(self, guesses: Sequence[Guess]) -> Iterator[dict]:
         """Follow every guess for some time, and the best to the end."""
-        runs = []
+        runs, deadline = [], math.inf
+        if self.max_seconds is not None:
+            began = self.seconds
+            deadline = began + EXPLORING_SHARE * (self.max_seconds - began)
         for guess in guesses:
             run = _Run(guess)
-            yield from self._followed(run, exploring=len(guesses) > 1)
+            yield from self._followed(run, deadline if len(guesses) > 1 else None)
             runs.append((run.state.losses[-1], len(runs), run))
             if self.status:
                 return
@@ -402,8 +414,8 @@ class CompileSearch:
                 run.descent.restore(run.state, run.settings)
         return run.descent
 
-    def _followed(self, run: _Run, *, exploring: bool = False) -> Iterator[dict]:
-        """Descend as far as initial guesses are compared, or to the end."""
+    def _followed(self, run: _Run, deadline: float | None = None) -> Iterator[dict]:
+        """Descend to the end, or as far as guesses are compared, which ends at a deadline."""
         ansatz = run.guess.circuit.ansatz
         stretch = self.journal.begin()
         if stretch.state is not None:
@@ -417,7 +429,7 @@ class CompileSearch:
                 run.state.status = ""
         state, known = run.state, len(stretch.records)
         try:
-            for record in [] if state.status else self._descend(run, exploring):
+            for record in [] if state.status else self._descend(run, deadline):
                 descent = self._descent(run)
                 if record["loss"] < self.loss:
                     circuit = Circuit(ansatz, tuple(descent.gates))
@@ -428,6 +440,8 @@ class CompileSearch:
                 stretch.state, stretch.settings = state, descent.settings
                 self.journal.note(stretch)
                 yield stretch.records[-1]
+            if deadline is not None and state.status == "max_seconds" and self._left > 0:
+                state.status = "explored"
         finally:
             if len(stretch.records) > known:
                 self.journal.save(stretch)
@@ -439,15 +453,25 @@ class CompileSearch:
         elif state.status == "max_sweeps":
             state.status = "max_iterations"
 
-    def _descend(self, run: _Run, exploring: bool) -> Iterator[dict]:
-        """The records of a descent as far as guesses are compared, or to the end."""
-        descent, left = self._descent(run, exploring=exploring), None
+    @property
+    def _left(self) -> float:
+        """Seconds that are left, but for those to measure the result."""
+        if self.max_seconds is None:
+            return math.inf
+        return (1 - LAST_SHARE) * self.max_seconds - self.seconds
+
+    def _descend(self, run: _Run, deadline: float | None) -> Iterator[dict]:
+        """The records of a descent to the end, or as far as guesses are compared."""
+        exploring, limit = deadline is not None, None
+        descent = self._descent(run, exploring=exploring)
         if self.max_seconds is not None:
-            left = (1 - LAST_SHARE) * self.max_seconds - self.seconds
-            left = max(left, 1e-3) + run.state.seconds  # one step, where the time is up already
+            left = max(self._left, 1e-3)  # one step, where the time is up already
+            if deadline is not None:
+                left = min(left, max(deadline - self.seconds, 0.0))
+            limit = left + run.state.seconds
         budget = Budget(
             math.ceil(self.max_iterations / ITERATIONS),
-            left,
+            limit,
             PART_TOL if run.swept else self.tol,
             init_sweeps=EXPLORED if exploring and not run.swept else None,
             window=WINDOW,
@@ -500,7 +524,7 @@ class CompileSearch:
         small_problem = Hamiltonian(part.terms, t, part.error)
         search = self._sub_search(PART_SHARE, unit=unit, hamiltonian=small_problem)
         name = f"the circuit of {n} sites, repeated"
-        for record in search.run(search._formulas(small_problem, small.ansatz)):
+        for record in search._searched(search._formulas(small_problem, small.ansatz)):
             self.records.append(record)
             assert search.best is not None
             # what there is if the search is interrupted here
@@ -515,13 +539,38 @@ class CompileSearch:
         half = Ansatz(whole.n, whole.layers[: whole.depth // 2], whole.group)
         rng = np.random.default_rng([self.seed, half.depth])
         search = self._sub_search(GROWTH_SHARE)
-        for record in search.run([self._random(half, SCALES[0], rng, grows=half.depth >= SHALLOW)]):
+        begin = self._random(half, SCALES[0], rng, grows=half.depth >= SHALLOW)
+        for record in search._searched([begin]):
             self.records.append(record)
             yield record
         if search.best is not None and search.loss < self.loss:
             name = f"the circuit of {half.depth} layers"
             self.status = ""
             yield from self._refined([Guess(name, embed(search.best.circuit, whole))])
+
+    def _kicked(self) -> Iterator[dict]:
+        """In a limited time, descend from kicks of the best circuit on few wires.
+
+        It ends when twice as many records as there were have brought nothing.
+        """
+        gained, number = len(self.records), 0
+        while (
+            self.max_seconds is not None
+            and self.n <= FEW
+            and self.status == "converged"
+            and len(self.records) < PATIENCE * gained
+        ):
+            assert self.best is not None
+            before, ansatz = self.loss, self.best.circuit.ansatz
+            rng = np.random.default_rng([self.seed, gained, number])
+            gates = kicked(self.best.circuit.gates, ansatz, number, rng)
+            run = _Run(Guess(KICKED, Circuit(ansatz, tuple(gates))))
+            self.status = ""
+            yield from self._followed(run)
+            self.status = self.status or run.state.status
+            number += 1
+            if self.loss < (1 - self.tol) * before:
+                gained = len(self.records)
 
 
 def odd(depth: int) -> int:

@@ -22,7 +22,7 @@ from typing import TypeAlias
 import numpy as np
 
 from mpodis.circuit import Ansatz, Circuit, Placement, brickwall, embed
-from mpodis.optimise.problem import Point
+from mpodis.optimise.problem import Point, kicked
 from mpodis.optimise.state import State
 from mpodis.optimise.unitary import approximate_unitary
 
@@ -45,10 +45,11 @@ class Stage:
     Attributes
     ----------
     left, right : Ansatz
-    begins : {"guess", "grow", "restart", "coarse", "compile"}
+    begins : {"guess", "grow", "restart", "coarse", "compile", "kick"}
         From the initial guesses of the options; from the gates of the stage before, new layers the
-        identity; afresh, to be compared with the stage before ("coarse": with wide gates); or from
-        the wide gates of the stage before, one layer of them compiled into narrow ones.
+        identity; afresh, to be compared with the stage before ("coarse": with wide gates); from the
+        wide gates of the stage before, one layer of them compiled into narrow ones; or from the
+        best gates, some or all of them turned far, to be compared with these.
     side, layer : str, int
         The layer of the stage before that "compile" compiles.
     decides : bool
@@ -72,8 +73,8 @@ class Stage:
 
     @property
     def afresh(self) -> bool:
-        """Whether it begins without the gates of the stage before."""
-        return self.begins in ("restart", "coarse")
+        """Whether it begins without the gates of the stage before, or far from them."""
+        return self.begins in ("restart", "coarse", "kick")
 
     @property
     def prepares(self) -> bool:
@@ -233,11 +234,12 @@ def begin_next(
     before, incumbent = stages[state.stage], state.incumbent
     assert state.point is not None
     best = State(point=state.point, names=[state.name], best_loss=loss)
-    if before.decides and incumbent is not None and incumbent.best_loss <= loss:
+    decides = before.decides or stages[state.stage + 1].begins == "kick"
+    if decides and incumbent is not None and incumbent.best_loss <= loss:
         best = replace(incumbent, incumbent=None, incumbent_stage=0)
     assert best.point is not None
     state.winners = winners(state, best.name)
-    if before.decides and incumbent is not None:
+    if decides and incumbent is not None:
         state.incumbent, state.incumbent_stage = incumbent.incumbent, incumbent.incumbent_stage
     state.stage += 1
     stage = stages[state.stage]
@@ -245,6 +247,12 @@ def begin_next(
         outer = {"incumbent": state.incumbent, "incumbent_stage": state.incumbent_stage}
         state.incumbent, state.incumbent_stage = replace(best, **outer), state.stage
         state.initial, names = None, []
+        if stage.begins == "kick":
+            rng = np.random.default_rng([seed, state.n_names])
+            point = best.point
+            left = kicked(point.left, stage.left, state.stage, rng)
+            right = kicked(point.right, stage.right, state.stage, rng)
+            state.initial = Point(left, point.core, right)
     else:
         state.initial = advance(before, stage, best.point, seed=[seed, state.stage])
         names = [best.name]  # what is continued keeps its name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -24,11 +25,19 @@ from mpodis.circuit import (
 from mpodis.conventions import Legs, check_count, padded_shape
 from mpodis.factorization import Factorization
 from mpodis.fit import embed_metric, pad_bonds
+from mpodis.gates import random_gate
 from mpodis.mpo import truncate
 from mpodis.objectives import Objective
 from mpodis.sites import bond_dimensions, left_canonical, legs_of, site_tensors, spread_norm
 
-__all__ = ["Point", "Problem", "as_seed"]
+__all__ = ["PATIENCE", "SHARES", "Point", "Problem", "as_seed", "kicked", "perturbed"]
+
+KICK = 1.0
+"""Size of the generators that turn the gates of a kick."""
+SHARES = (0.1, 0.25, 1.0)
+"""Part of the gates that a kick turns, in turn."""
+PATIENCE = 3
+"""Kicks go on until there are so many times the records that there were at the last gain."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -266,3 +275,33 @@ def as_seed(seed: int | np.random.Generator) -> int:
         return int(seed.integers(2**63))
     check_count("seed", seed, 0)
     return int(seed)
+
+
+def perturbed(gates: Sequence, ansatz: Ansatz, scale: float, rng: np.random.Generator) -> list:
+    """The gates, each free one moved by exp of a Gaussian generator of size `scale`."""
+    return _moved(gates, ansatz.free if scale else [], ansatz.group, scale, rng)
+
+
+def kicked(gates: Sequence, ansatz: Ansatz, number: int, rng: np.random.Generator) -> list:
+    """The gates, some or all of the free ones turned far: the kick of a number among several.
+
+    A descent from there ends in another minimum, near by or anywhere, which may be lower.
+    """
+    count = math.ceil(SHARES[number % len(SHARES)] * len(ansatz.free))
+    chosen = rng.choice(len(ansatz.free), count, replace=False)
+    return _moved(gates, [ansatz.free[k] for k in chosen], ansatz.group, KICK, rng)
+
+
+def _moved(
+    gates: Sequence,
+    free: Sequence[Sequence[int]],
+    group: str,
+    scale: float,
+    rng: np.random.Generator,
+) -> list:
+    moved = list(gates)
+    for numbers in free:
+        step = random_gate(len(gates[numbers[0]]), group=group, rng=rng, scale=scale)
+        for j in numbers:
+            moved[j] = gates[j] @ step
+    return moved

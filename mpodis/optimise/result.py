@@ -26,7 +26,7 @@ ADVICE = {
     "converged": "the loss has stopped falling; more gates or a larger max_bond may lower it",
     "truncated": "the truncated environments no longer improve the overlap; raise environment_bond",
     "max_sweeps": "still falling when max_sweeps was reached; raise it to go on",
-    "max_seconds": "still falling when max_seconds was reached; raise it to go on",
+    "max_seconds": "max_seconds was reached, and the loss may still fall; raise it to go on",
     "interrupted": "stopped by the user; resume(run_dir), or init=<this result>, goes on",
     "unfinished": "read from a run that has not ended; resume(run_dir) goes on",
 }

@@ -20,13 +20,12 @@ from typing import Any
 
 import numpy as np
 
-from mpodis.circuit import Ansatz, Circuit, random_circuit
+from mpodis.circuit import Circuit, random_circuit
 from mpodis.environments import ENGINES, EngineOptions, build_engine, choose
 from mpodis.environments.arrays import SMALL_BOND, single_threaded
 from mpodis.environments.protocol import Environments
 from mpodis.factorization import Factorization
 from mpodis.fit import fit_tensors, pad_bonds
-from mpodis.gates import random_gate
 from mpodis.mpo import truncate_tensors
 from mpodis.objectives import Loss, Objective
 from mpodis.optimise.descend import Budget, Descent
@@ -41,7 +40,7 @@ from mpodis.optimise.grow import (
     winners,
 )
 from mpodis.optimise.monitor import TruncationMonitor
-from mpodis.optimise.problem import Point, Problem
+from mpodis.optimise.problem import PATIENCE, Point, Problem, perturbed
 from mpodis.optimise.recorder import SVDS, Recorder
 from mpodis.optimise.result import Disentangled, History
 from mpodis.optimise.state import State
@@ -106,11 +105,11 @@ class Search:
         Time and memory of the engine that was chosen.
     loss : Loss
     stages : list of Stage
-        One, unless the circuits grow.
+        One, unless the circuits grow; with a time limit, kicks follow as long as they pay.
     stage_options : list of SearchOptions
         Of every stage.
     total : int
-        The most records that the search can make: sweeps, and one for every initial guess.
+        The most records before kicks: sweeps, and one for every initial guess.
     interrupted : callable
         Whether Ctrl-C was pressed; the wait for an executor asks it. Between records it is up to
         the caller to stop.
@@ -163,6 +162,7 @@ class Search:
         self.stages = [self._whole]
         if init in ("auto", "grown"):
             self.stages = plan(problem.left, problem.right, whole_first=init == "auto")
+        self._planned = len(self.stages)
         self.stage_options = [self._options_of(stage) for stage in self.stages]
         self._records = [  # of each stage
             1 + one.max_sweeps + (one.n_init - 1) * (1 + min(one.init_sweeps, one.max_sweeps))
@@ -234,6 +234,8 @@ class Search:
     def _options_of(self, stage: Stage) -> SearchOptions:
         """The options of one stage."""
         options = self.options
+        if stage.begins == "kick":
+            return replace(options, init="identity", n_init=1)
         if len(self.stages) == 1:
             return options
         afresh = stage.begins == "guess" or stage.afresh
@@ -286,6 +288,7 @@ class Search:
 
     def reopen_if_limits_allow(self, state: State) -> None:
         """Let a search that had ended at a limit go on, if the limit is a larger one now."""
+        self._reach(state.stage)
         if state.ended in ("max_sweeps", "max_seconds"):
             limit = self.budget(self.stage_options[state.stage], state.seconds).limit(state)
             if limit != state.ended:  # time is left again, perhaps without a sweep of this stage
@@ -299,6 +302,7 @@ class Search:
         """
         if self.options.max_seconds is not None:
             self._deadline = Deadline(max(1e-9, self.options.max_seconds - state.seconds))
+        self._reach(state.stage)
         while not state.ended:
             began = time.perf_counter()
             self._run = run = StageRun(self, state.stage, state.seconds)
@@ -308,12 +312,36 @@ class Search:
             yield from run.run(state)
             enough = state.status == "max_seconds"
             enough |= state.status == "exact" and not self.stages[state.stage].prepares
-            if enough or state.stage + 1 == len(self.stages):
+            if enough or (state.stage + 1 >= self._planned and not self._kicks_pay(state)):
                 state.ended = state.status
                 return
+            self._reach(state.stage + 1)
             n_init = self.stage_options[state.stage + 1].n_init
             loss = self.loss.value(run.engine)
             begin_next(self.stages, state, loss, n_init=n_init, seed=self.options.seed)
+
+    def _kicks_pay(self, state: State) -> bool:
+        """Whether a kick follows where the stages are over, or another one after a kick.
+
+        In a limited time, until twice as many records as there were have brought nothing.
+        """
+        is_kick, before = state.stage >= self._planned, math.inf
+        if is_kick and state.incumbent is not None:
+            before = (1 - self.options.tol) * state.incumbent.best_loss
+        if state.losses[-1] < before:
+            state.gained = len(state.records)
+        usual = ("converged", "max_sweeps") if is_kick else ("converged",)
+        return (
+            self.options.max_seconds is not None
+            and state.status in usual
+            and len(state.records) < PATIENCE * state.gained
+        )
+
+    def _reach(self, number: int) -> None:
+        """Have a stage of this number: what follows the stages that were planned are kicks."""
+        while len(self.stages) <= number:
+            self.stages.append(Stage(self._whole.left, self._whole.right, "kick", decides=True))
+            self.stage_options.append(self._options_of(self.stages[-1]))
 
     def engine(self, stage: Stage) -> Environments:
         """A new engine for the circuits of a stage."""
@@ -340,6 +368,7 @@ class Search:
         """
         if state.point is None:
             raise ValueError("the search has not made a record yet; there is no result to return")
+        self._reach(state.stage)
         stage, point, name = standing(self.stages, state)
         point = advance(stage, self._whole, point, seed=())
         over = bool(state.ended) or status == "interrupted"
@@ -590,7 +619,7 @@ def place_initial_guess(
     if around is not None:
         scale = options.init_scale * 2 ** (guess - 1) if guess else 0.0
         left, right = (
-            _perturbed(gates, ansatz, scale, rng)
+            perturbed(gates, ansatz, scale, rng)
             for gates, ansatz in zip((around.left, around.right), ansatze, strict=True)
         )
         fitted = not around.core and options.core == "update"
@@ -614,16 +643,3 @@ def place_initial_guess(
         # a core made for trivial circuits is a poor guess for others
         engine.set(core=loss.best_core(engine))
     engine.set(core=loss.scaled_core(engine))
-
-
-def _perturbed(gates: Sequence, ansatz: Ansatz, scale: float, rng: np.random.Generator) -> list:
-    """The gates, each free one moved by exp of a Gaussian generator of size `scale`."""
-    moved = list(gates)
-    if not scale:
-        return moved
-    for numbers in ansatz.free:
-        first = gates[numbers[0]]
-        step = random_gate(len(first), group=ansatz.group, rng=rng, scale=scale)
-        for j in numbers:
-            moved[j] = gates[j] @ step
-    return moved

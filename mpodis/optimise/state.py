@@ -59,6 +59,8 @@ class State:
     incumbent, incumbent_stage : State or None, int
         What the present stages, which began afresh, have to beat, and the first of them. It may
         have an incumbent itself, which is to be beaten later.
+    gained : int
+        Number of records when the stages were over, or a kick brought more than `tol` last.
     ended : str
         Why the whole search ended; empty while it goes on.
     seconds : float
@@ -91,6 +93,7 @@ class State:
     winners: list = field(default_factory=list)
     incumbent: State | None = None
     incumbent_stage: int = 0
+    gained: int = 0
     ended: str = ""
     seconds: float = 0.0
     plan: dict | None = None
