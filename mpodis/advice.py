@@ -114,7 +114,10 @@ def expectations(search: Search) -> tuple[str, ...]:
         )
     limit = search.options.max_seconds
     if limit is not None:
-        said.append(f"it ends after max_seconds={limit:g}, or {search.total:,} sweeps")
+        said.append(
+            f"it ends after max_seconds={limit:g} at the latest; at most {search.total:,} sweeps, "
+            "and then kicks of the best circuits as long as they pay"
+        )
         return tuple(said)
     most = f"at most {search.total:,} sweeps"
     if search.estimate.seconds <= TRIED:
