@@ -19,7 +19,8 @@ while [[ "$1" == --* ]]; do
     case "$1" in --ntasks=*) count="${1#*=}" ;; esac
     shift
 done
-trap 'kill $(jobs -p); wait; exit' TERM  # as srun does with its tasks, also while it starts them
+# as srun does with its tasks; again, since a task that is just being started may miss it
+trap 'while kill $(jobs -p) 2>/dev/null; do sleep 0.05; done; exit' TERM
 for ((k = 0; k < count; k++)); do "$@" & done
 wait
 """
