@@ -553,6 +553,7 @@ WRONG = {
     "several losses": (lambda: healed(loss=lambda y, t: y.sum(1)), r"loss= has returned \(5,\);"),
     "frozen": (lambda: heal(frozen(), LABELLED), "no parameters that require gradients"),
     "half a core": (lambda: hybrid(1.5), "bond=1.5 must be an integer"),
+    "a real core": (lambda: hybrid(2.0), "bond=2.0 must be an integer"),
     "a side by depth": (lambda: hybrid(left=2), "a side is given as 2; give a spec such as"),
     "seed in words": (lambda: hybrid(seed="x"), "seed='x' must be a whole number, 0 or more"),
     "negative seed": (lambda: hybrid(seed=-1), "seed=-1 must be a whole number, 0 or more"),
@@ -563,6 +564,10 @@ WRONG = {
     "a scalar": (lambda: HYBRID(torch.tensor(1.0)), r"x of shape \(\) must have 8 features"),
     "a few moments": (
         lambda: mpodis.low_rank(np.eye(8), 2, covariance=np.eye(7)),
+        r"shape \(7, 7\), but the matrix has 8 inputs whose weights are not zero",
+    ),
+    "a few moments of an order": (
+        lambda: mpodis.neuron_order(np.eye(8), max_bond=2, covariance=np.eye(7)),
         r"shape \(7, 7\), but the matrix has 8 inputs whose weights are not zero",
     ),
     "a few sensitivities": (

@@ -103,7 +103,7 @@ def test_recursive_bisection_puts_similar_vectors_together():
     [
         ({"rows": False, "columns": False}, "leave nothing to permute"),
         ({"max_bond": 0}, "keeps nothing"),
-        ({"rounds": 0}, "rounds=0 1 or more"),
+        ({"rounds": 0}, "rounds=0 must be a whole number, 1 or more"),
         ({"legs": ((2, 2),)}, "too small"),
         ({"covariance": np.eye(9)}, "the covariance has shape"),
         ({"sensitivity": -np.eye(8)}, "the sensitivity has a negative eigenvalue"),

@@ -380,6 +380,9 @@ COUNTS = {
     "fit_core max_bond": lambda v: mpodis.fit_core(W, max_bond=v),
     "low_rank rank": lambda v: mpodis.low_rank(W, v),
     "site_order max_bond": lambda v: mpodis.site_order(W, measure="discarded", max_bond=v),
+    "site_order steps": lambda v: mpodis.site_order(W, steps=v),
+    "neuron_order restarts": lambda v: mpodis.neuron_order(W, max_bond=1, restarts=v),
+    "brickwall_encodings max_sweeps": lambda v: mpodis.brickwall_encodings(W, 1, max_sweeps=v),
     "site_order seed": lambda v: mpodis.site_order(W, seed=v),
     "best_monarch parameters": lambda v: mpodis.best_monarch(W, parameters=v),
     "best_monarch fits": lambda v: mpodis.best_monarch(W, parameters=48, fits=v),
@@ -399,15 +402,17 @@ COUNTS = {
     "random_circuit seed": lambda v: mpodis.random_circuit(mpodis.brickwall(2, 1), seed=v),
 }
 REAL = ("rel_error", "slack", "init_scale")
-"""Options that need not be whole; seeds and these may be 0, or nearly."""
+"""Options that need not be whole, and may be 0, or nearly."""
+NONE = ("seed", "steps", "restarts", "max_sweeps")
+"""Options that are whole numbers and may be 0."""
 
 
 @pytest.mark.parametrize("name", COUNTS)
 def test_what_is_no_number_of_this_kind_is_refused_by_name(name):
     option = name.split()[1]
     wrong = [-1, True, math.nan, math.inf, "x", [2], 1j]
-    wrong += [] if option in REAL else [1.5, 1e300]
-    wrong += [] if option in (*REAL, "seed") else [0]
+    wrong += [] if option in REAL else [1.5, 2.0, 1e300]
+    wrong += [] if option in (*REAL, *NONE) else [0]
     for value in wrong:
         if option == "seed" and value == [2]:  # numpy takes several numbers as a seed
             continue

@@ -219,7 +219,7 @@ def test_one_site_has_one_order():
         ({"measure": "loss"}, "need a bond dimension"),
         ({"max_bond": 2}, "'entropy' takes none"),
         ({"measure": "loss", "max_bond": 0}, "keeps nothing"),
-        ({"steps": -1}, "must not be negative"),
+        ({"steps": -1}, "steps=-1 must be a whole number, 0 or more"),
         ({"legs": ((2, 2),)}, "too small"),
         ({"covariance": np.eye(9)}, "the covariance has shape"),
     ],

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from mpodis.arrays import as_numpy
-from mpodis.conventions import Legs, check_legs, crop, is_number, padded_shape
+from mpodis.conventions import Legs, check_legs, crop, padded_shape
 from mpodis.nn.linear import (
     Seed,
     check_inputs,
@@ -272,7 +272,8 @@ def _reachable_bonds(legs: Legs, bond: int | Sequence[int]) -> list[int]:
     """One bond dimension per bond, at most the largest rank the bond can have."""
     n = len(legs) - 1
     bonds = list(bond) if isinstance(bond, Sequence) else [bond] * n
-    if len(bonds) != n or not all(is_number(b) and b >= 1 and b == int(b) for b in bonds):
+    whole = all(isinstance(b, int | np.integer) and not isinstance(b, bool) for b in bonds)
+    if len(bonds) != n or not whole or min(bonds, default=1) < 1:
         raise ValueError(f"bond={bond!r} must be an integer >= 1, or {n} of them for {n + 1} sites")
     sizes = [i * o for i, o in legs]
     exact = [min(math.prod(sizes[:k]), math.prod(sizes[k:])) for k in range(1, n + 1)]

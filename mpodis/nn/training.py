@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from mpodis.conventions import is_number
+from mpodis.conventions import check_count, is_number
 from mpodis.data import Dataset
 from mpodis.nn.activations import arguments_of, like_model, logits_of
 from mpodis.nn.adam_steps import adam_steps
@@ -215,10 +215,9 @@ def check_loss(loss: float, epoch: int, learning_rate: float) -> None:
 
 
 def check_settings(learning_rate: float, **counts: int) -> None:
-    """A ValueError for a learning rate that is not positive, or counts that are not."""
+    """Raise a ValueError unless the learning rate and the counts are positive."""
     for name, value in counts.items():
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-            raise ValueError(f"{name}={value!r} must be an integer of at least 1")
+        check_count(name, value)
     if not (is_number(learning_rate) and learning_rate > 0):
         raise ValueError(f"learning_rate={learning_rate!r} must be positive, e.g. 0.01")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mpodis.arrays import rescaled
+from mpodis.conventions import check_count
 from mpodis.fit import metric_of, metric_root
 from mpodis.mpo import check_matrix
 from mpodis.structured.approximation import Approximation
@@ -42,10 +43,7 @@ def low_rank(
     """
     matrix, exponent = rescaled(check_matrix(matrix))
     inputs, outputs = matrix.shape
-    if rank not in range(1, min(inputs, outputs) + 1) or isinstance(rank, bool):
-        raise ValueError(
-            f"rank={rank} must lie between 1 and {min(inputs, outputs)}, and be a whole number"
-        )
+    check_count("rank", rank, most=min(inputs, outputs))
     whitened, root = matrix, np.eye(outputs)
     if weighted and covariance is not None:
         whitened = metric_root(metric_of(covariance, matrix)) @ whitened

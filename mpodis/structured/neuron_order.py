@@ -21,6 +21,7 @@ from mpodis.arrays import rescaled, times_power_of_two
 from mpodis.conventions import (
     Legs,
     check_bond,
+    check_count,
     check_legs,
     crop,
     pad,
@@ -30,9 +31,9 @@ from mpodis.conventions import (
 )
 from mpodis.fit import (
     als_sweep,
-    embed_metric,
     fit_core,
     inner,
+    metric_of,
     metric_root,
     pad_bonds,
     weighted_loss,
@@ -124,8 +125,8 @@ def neuron_order(
     if not (rows or columns):
         raise ValueError("rows=False and columns=False leave nothing to permute; allow one of them")
     check_bond(max_bond)
-    if restarts < 0 or rounds < 1:
-        raise ValueError(f"restarts={restarts} must be 0 or more and rounds={rounds} 1 or more")
+    check_count("restarts", restarts, 0)
+    check_count("rounds", rounds)
     matrix, exponent = rescaled(check_matrix(matrix))
     n, m = matrix.shape
     checked = qubit_legs(n, m) if legs is None else check_legs(legs)
@@ -244,9 +245,9 @@ class _Layer:
         """In the order given; the moments are checked."""
         n, m = matrix.shape
         if covariance is not None:
-            covariance = embed_metric(covariance, n)
+            covariance = metric_of(covariance, matrix)
         if sensitivity is not None:
-            sensitivity = embed_metric(sensitivity, m, what="sensitivity")
+            sensitivity = metric_of(sensitivity, matrix, axis=1, what="sensitivity")
         return cls(np.arange(n), np.arange(m), matrix, covariance, sensitivity)
 
     def permuted(self, rows: np.ndarray | None = None, columns: np.ndarray | None = None) -> _Layer:

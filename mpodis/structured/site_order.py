@@ -17,7 +17,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mpodis.arrays import rescaled
-from mpodis.conventions import Legs, check_bond, check_legs, pad, qubit_legs, random_generator
+from mpodis.conventions import (
+    Legs,
+    check_bond,
+    check_count,
+    check_legs,
+    pad,
+    qubit_legs,
+    random_generator,
+)
 from mpodis.fit import embed_metric, fit_core, metric_root, weighted_loss
 from mpodis.mpo import Compressed, Operator, check_matrix, mpo_or_matrix
 from mpodis.progress import Bar, Deadline, bar, within_limit
@@ -120,8 +128,8 @@ def site_order(
         )
     if max_bond is not None:
         check_bond(max_bond)
-    if restarts < 0 or steps < 0:
-        raise ValueError(f"restarts={restarts} and steps={steps} must not be negative")
+    for name, value in (("restarts", restarts), ("steps", steps)):
+        check_count(name, value, 0)
     matrix, checked = _dense(operator, legs)
     matrix, exponent = rescaled(matrix)
     metric = None if covariance is None else embed_metric(covariance, len(matrix))
