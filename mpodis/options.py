@@ -44,10 +44,12 @@ NETWORK_OBJECTIVES = (*OPERATOR_OBJECTIVES, "sensitivity")
 
 LARGEST_N_INIT = 10_000
 """Initial guesses, each of which has its place in every checkpoint."""
+LARGEST_ROUNDS = 10_000
+"""Rounds and searches of `pareto` and `resynthesise`, each of which takes seconds or more."""
 
 
 def check_most_guesses(n_init: int) -> None:
-    """A ValueError for more initial guesses than any search gets through."""
+    """Raise a ValueError for more initial guesses than any search gets through."""
     if n_init > LARGEST_N_INIT:
         raise ValueError(f"n_init={n_init} must be {LARGEST_N_INIT:,} or less")
 
@@ -126,8 +128,8 @@ class Config:
 
         for f in fields(self):
             value = getattr(self, f.name)
-            plain = tuple(map(plain_number, value)) if isinstance(value, tuple) else value
-            value = plain_number(plain)
+            several = isinstance(value, tuple)
+            value = tuple(map(plain_number, value)) if several else plain_number(value)
             object.__setattr__(self, f.name, value)  # JSON knows no numbers of numpy
             if not f.metadata or (value is None and f.default is None):
                 continue
@@ -598,7 +600,7 @@ class ParetoConfig(OperatorConfig):
     )
     n_init: int = like(SearchOptions, "n_init", 4, help="Initial guesses of every brickwall.")
     rounds: int = option(
-        2, "Rounds of putting CNOTs in and taking them out.", least=1, most=LARGEST_N_INIT
+        2, "Rounds of putting CNOTs in and taking them out.", least=1, most=LARGEST_ROUNDS
     )
     trials: int = option(3, "Changes that are tried on every circuit.", least=1)
     sweeps: int = option(8, "Sweeps after the best change of a circuit.", least=1)

@@ -16,6 +16,7 @@ from mpodis.circuit.spec import from_spec
 from mpodis.conventions import check_count, plain_number, plain_numbers
 from mpodis.mpo import Operator
 from mpodis.objectives import Objective
+from mpodis.options import LARGEST_ROUNDS
 from mpodis.progress import bar
 from mpodis.resynthesis.cnot_search import CnotSearch
 from mpodis.resynthesis.cnots_only import cnots_only
@@ -25,7 +26,7 @@ from mpodis.resynthesis.front import (
     points_from_arrays,
     points_to_arrays,
 )
-from mpodis.resynthesis.task import MOST_ROUNDS, Task
+from mpodis.resynthesis.task import Task
 from mpodis.store import PieceStore, locked_pieces
 
 __all__ = ["FAMILIES", "pareto"]
@@ -132,7 +133,7 @@ def pareto(
         check_count("max_cnots", max_cnots, 0)
     walls = {"n_init": n_init, "max_sweeps": max_sweeps}
     search = {"trials": trials, "sweeps": sweeps}
-    check_count("rounds", rounds, 1, most=MOST_ROUNDS)
+    check_count("rounds", rounds, 1, most=LARGEST_ROUNDS)
     for name, value in (walls | search | {"beam": beam}).items():
         check_count(name, value, 1)
     task = Task.build(

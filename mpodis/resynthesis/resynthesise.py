@@ -23,10 +23,11 @@ from mpodis.mpo import Operator, compress
 from mpodis.objectives import Objective
 from mpodis.optimise.problem import as_seed
 from mpodis.optimise.result import Disentangled
+from mpodis.options import LARGEST_ROUNDS
 from mpodis.resynthesis.cnot_search import CnotSearch
 from mpodis.resynthesis.front import ParetoPoint, undominated
 from mpodis.resynthesis.rewriting import compile_wide_gates
-from mpodis.resynthesis.task import MOST_ROUNDS, Task, check_size
+from mpodis.resynthesis.task import Task, check_size
 from mpodis.resynthesis.two_qubit_gates import cnot_count
 from mpodis.sites import bond_dimensions, mpo_from_tensors, site_tensors
 from mpodis.synthesis import check_unitary
@@ -190,7 +191,7 @@ def resynthesise(
     """
     began = time.perf_counter()
     for name, value in (("n_searches", n_searches), ("rounds", rounds), ("trials", trials)):
-        check_count(name, value, 1, most=MOST_ROUNDS)
+        check_count(name, value, 1, most=LARGEST_ROUNDS)
     check_count("sweeps", sweeps, 1)
     if not (is_number(tol) and 0.0 <= tol < 1.0):
         raise ValueError(f"tol={tol!r} must be a number from 0 up to, not including, 1")

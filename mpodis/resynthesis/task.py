@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = ["DenseLoss", "Task", "check_size"]
 
-MOST_ROUNDS = 10_000
-"""Rounds and searches, each of which takes a while."""
 LIMIT = 2**10
 """Largest dimension of an operator: gates are compared through the dense matrix."""
 FEW_SWEEPS = 4
