@@ -32,7 +32,6 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from mpodis import __version__
-from mpodis.files import check_name
 from mpodis.jobs import JOBS, REPRODUCE, Job, load_job, open_job
 from mpodis.options import Config, DisentangleConfig, ReproduceConfig, load_options
 from mpodis.study import commands as study
@@ -183,7 +182,7 @@ REMEDIES = {
     errno.ENAMETOOLONG: "give a shorter one",
     errno.ENOENT: "check the path",
 }
-"""Of errors of the operating system."""
+"""What to do about an error of the operating system, by its number."""
 
 
 def _of_system(error: OSError) -> str:
@@ -196,7 +195,7 @@ def _of_system(error: OSError) -> str:
 
 
 def _stdout_is_open() -> bool:
-    """Whether what was printed could be written; if not, it is dropped, also when Python ends."""
+    """Flush stdout; where that fails, drop what was printed and return False."""
     try:
         sys.stdout.flush()
         return True
@@ -379,6 +378,8 @@ def _add_job(name: str, cls: type[Config]) -> None:
 
 def _options_of(cls: type[C], config: Path | None, flags: dict[str, Any]) -> C:
     """Options of a file and of the flags that were given; a wrong one is a misuse."""
+    from mpodis.files import check_name
+
     with _misuse(), _reading("the options" if config is None else config):
         given = {name: value for name, value in flags.items() if value is not None}
         options = load_options(cls, config, given)
@@ -467,6 +468,7 @@ def export(
 
     Example: mpodis export RUN --out circuits --format qasm3
     """
+    from mpodis.files import check_name
     from mpodis.jobs.export import export_run
 
     check_name(out)
@@ -625,6 +627,7 @@ def _resume_search(run_dir: Path, limits: dict[str, Any], *, quiet: bool) -> Non
 
 def _begin(title: str, options: Config, label: str, *, run_dir: Path | None, quiet: bool) -> None:
     """Check the input of a job, make its directory, and do it."""
+    from mpodis.files import check_name
     from mpodis.jobs.directory import JobDirectory, check_new
 
     if run_dir is not None:

@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mpodis.files import check_name
-
 if TYPE_CHECKING:
     from mpodis.study.results import StudyResults
 
@@ -83,6 +81,7 @@ def run(
 
     Example: mpodis study run depth.toml --n-jobs 2
     """
+    from mpodis.files import check_name
     from mpodis.study.study import Study
 
     directory = _directory_of(file, dir)
@@ -182,6 +181,8 @@ def plot(
 
     Example: mpodis study plot depth.toml overlap --x depth --hue max_bond
     """
+    from mpodis.files import check_name
+
     if out is not None:
         check_name(out)
         if not out.name:
@@ -259,6 +260,8 @@ def export(
 
     Example: mpodis study export depth.toml depth.nc
     """
+    from mpodis.files import check_name
+
     check_name(out)
     print(_results(study, dir).export(out))
 
