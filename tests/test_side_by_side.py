@@ -65,7 +65,7 @@ def test_a_start_that_converges_while_it_is_explored():
 
 
 BITS = """
-import hashlib, sys, tempfile
+import hashlib, tempfile
 from pathlib import Path
 import numpy as np
 from mpodis import compile_unitary, disentangle
@@ -76,9 +76,10 @@ compiled = compile_unitary(np.linalg.qr(matrix)[0], depth=2, n_init=2, max_itera
 digest = hashlib.sha256()
 for gate in (*found.left.gates, *found.right.gates, *compiled.circuit.gates):
     digest.update(np.ascontiguousarray(gate).tobytes())
-file = Path(tempfile.mkdtemp(), "f.safetensors")
-found.save(file)
-digest.update(file.read_bytes())
+with tempfile.TemporaryDirectory() as folder:
+    file = Path(folder, "f.safetensors")
+    found.save(file)
+    digest.update(file.read_bytes())
 print(digest.hexdigest())
 """
 
