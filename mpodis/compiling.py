@@ -263,9 +263,10 @@ def compile_unitary(
         Stop when thirty iterations lower the loss by less than this fraction.
     max_iterations, max_seconds
         Stop after this many iterations of L-BFGS (and sweeps) from one initial guess, or after a
-        time. With a time limit, a search on up to 8 wires that converges before goes on from its
-        best circuit, a tenth, a quarter or all of the gates drawn again, until twice as many sweeps
-        as before bring nothing; and initial guesses are compared for at most half of the time.
+        time. With a time limit, a search on up to 8 wires that converges early goes on from its
+        best circuit with a tenth, a quarter or all of the gates turned at random, until the number
+        of sweeps has tripled since the last gain; and initial guesses are compared for at most
+        half of the time.
     max_bond : int
         Cap on the bond dimension of the boundaries, which is smaller while the loss permits.
     engine : {"auto", "dense", "boundary"}

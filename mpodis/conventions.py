@@ -106,7 +106,7 @@ def random_generator(seed: Any) -> np.random.Generator:
     Raises
     ------
     ValueError
-        If the seed is a number, but not a whole one from 0 on, or a text.
+        If the seed is a text, or a number that is not a whole one from 0 on.
     """
     if isinstance(seed, numbers.Number | np.bool | str | bytes):
         check_count("seed", seed, 0)
@@ -114,7 +114,7 @@ def random_generator(seed: Any) -> np.random.Generator:
 
 
 def is_number(value: object) -> TypeGuard[float]:
-    """Whether a value is a finite real number, of Python or numpy, and no truth value."""
+    """Whether a value is a finite real number of Python or numpy, and not a bool."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return False
     return math.isfinite(value)
@@ -138,7 +138,7 @@ def plain_number(value: Any) -> Any:
 
 
 def plain_numbers(function: Callable[P, T]) -> Callable[P, T]:
-    """Make the numbers that a function is given `plain_number`."""
+    """Decorate a function so that its arguments pass through `plain_number`."""
 
     @functools.wraps(function)
     def called(*args: P.args, **kwargs: P.kwargs) -> T:

@@ -160,8 +160,9 @@ def disentangle(
         Stop after this many sweeps (ten L-BFGS iterations count as one; a layer that is added to
         circuits that grow gets a fifth of them), when ten sweeps lower the loss by less than the
         fraction `tol`, or after a time (which makes the result depend on the machine's speed).
-        A search with a time limit that converges before goes on from the best circuits, a tenth, a
-        quarter or all of the gates drawn again, until twice as many sweeps as before bring nothing.
+        A search with a time limit that converges early goes on from the best circuits with a tenth,
+        a quarter or all of the gates turned at random, until the number of sweeps has tripled since
+        the last gain.
         The time counts from the call and is kept within a tenth: a sweep that would not fit is not
         begun, and bound and entropies of a dense operator are left out (NaN) where they would take
         most of it. Reading a matrix, choosing an engine and the first core cannot be cut short:

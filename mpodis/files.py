@@ -59,7 +59,7 @@ _LOCK_FILES: set[IO[str]] = set()
 
 
 def check_name(path: str | os.PathLike) -> None:
-    """A ValueError for a name that is no text, which no report could contain."""
+    """Raise a ValueError for a path that is not valid UTF-8, which no report could contain."""
     try:
         str(path).encode()
     except UnicodeEncodeError:
@@ -69,7 +69,7 @@ def check_name(path: str | os.PathLike) -> None:
 
 
 def check_empty(folder: str | os.PathLike) -> None:
-    """A ValueError unless a folder is new, or holds nothing."""
+    """Raise a ValueError unless a folder is new or empty."""
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; choose another folder")
@@ -79,7 +79,7 @@ def check_empty(folder: str | os.PathLike) -> None:
 
 @contextmanager
 def named_errors(path: str | os.PathLike) -> Iterator[None]:
-    """Let errors of the operating system say of which file they are: those of a read do not."""
+    """Give errors of the operating system the name of their file, which those of a read lack."""
     try:
         yield
     except OSError as error:

@@ -44,8 +44,8 @@ __all__ = [
 
 FORMULA = "a fitted product formula"
 """Name of the initial guess for an `Evolution`."""
-KICKED = "the best circuit, some gates drawn again"
-"""Name of the initial guesses of kicks."""
+KICKED = "the best circuit, some gates turned at random"
+"""Name of an initial guess that is a kick."""
 FREE = 6
 """Layers from which on product formulas of other kinds are compared."""
 UNIFORM = 1e-8
@@ -63,7 +63,7 @@ PART_SHARE = 0.4
 EXPLORED = 5
 """Records after which initial guesses are compared, unless sweeps alone follow them."""
 EXPLORING_SHARE = 0.5
-"""Part of a limited time after which initial guesses are no longer followed to be compared."""
+"""Part of a limited time that the comparison of initial guesses may take."""
 GUESSES = (16, 3)
 """Initial guesses by default: on few wires, and on more."""
 LAST_SHARE = 0.05
@@ -415,7 +415,7 @@ class CompileSearch:
         return run.descent
 
     def _followed(self, run: _Run, deadline: float | None = None) -> Iterator[dict]:
-        """Descend to the end, or as far as guesses are compared, which ends at a deadline."""
+        """Descend to the end; or, given a deadline, only as far as guesses are compared."""
         ansatz = run.guess.circuit.ansatz
         stretch = self.journal.begin()
         if stretch.state is not None:
@@ -455,7 +455,7 @@ class CompileSearch:
 
     @property
     def _left(self) -> float:
-        """Seconds that are left, but for those to measure the result."""
+        """Seconds that are left for the search, without those that measure the result."""
         if self.max_seconds is None:
             return math.inf
         return (1 - LAST_SHARE) * self.max_seconds - self.seconds
@@ -551,7 +551,7 @@ class CompileSearch:
     def _kicked(self) -> Iterator[dict]:
         """In a limited time, descend from kicks of the best circuit on few wires.
 
-        It ends when twice as many records as there were have brought nothing.
+        It ends when the number of records has tripled (`PATIENCE`) since the last gain.
         """
         gained, number = len(self.records), 0
         while (

@@ -52,8 +52,8 @@ class Budget:
     rounding : float
         A gain of no more than this ends the descent.
     sweeps_ahead : float
-        A sweep is not begun where so many as the last one no longer fit: the sweep itself, and what
-        follows the search. 0: the limit is only looked at.
+        A sweep is begun only if so many of the length of the last one still fit: the sweep itself,
+        and what it takes to measure the result. 0: only the time that is over counts.
     """
 
     max_sweeps: int

@@ -49,7 +49,7 @@ class Stage:
         From the initial guesses of the options; from the gates of the stage before, new layers the
         identity; afresh, to be compared with the stage before ("coarse": with wide gates); from the
         wide gates of the stage before, one layer of them compiled into narrow ones; or from the
-        best gates, some or all of them turned far, to be compared with these.
+        best gates so far, some or all of them turned far, to be compared with the best.
     side, layer : str, int
         The layer of the stage before that "compile" compiles.
     decides : bool

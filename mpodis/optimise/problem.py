@@ -30,14 +30,14 @@ from mpodis.mpo import truncate
 from mpodis.objectives import Objective
 from mpodis.sites import bond_dimensions, left_canonical, legs_of, site_tensors, spread_norm
 
-__all__ = ["PATIENCE", "SHARES", "Point", "Problem", "as_seed", "kicked", "perturbed"]
+__all__ = ["PATIENCE", "SHARES", "Point", "Problem", "as_seed", "as_shape", "kicked", "perturbed"]
 
 KICK = 1.0
 """Size of the generators that turn the gates of a kick."""
 SHARES = (0.1, 0.25, 1.0)
-"""Part of the gates that a kick turns, in turn."""
+"""Parts of the gates that one kick after the other turns, again and again."""
 PATIENCE = 3
-"""Kicks go on until there are so many times the records that there were at the last gain."""
+"""Kicks end when the number of records has grown by this factor since the last gain."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,9 +123,9 @@ class Problem:
 
     def between(self, left: Ansatz, right: Ansatz) -> Problem:
         """The same operator between other circuits."""
-        return self._but(left=left, right=right)
+        return self._with(left=left, right=right)
 
-    def _but(self, **values: Any) -> Problem:
+    def _with(self, **values: Any) -> Problem:
         """A copy with other circuits or initial guess; canonical forms are not computed again."""
         found = copy.copy(self)
         found._set(**values)
@@ -181,9 +181,9 @@ class Problem:
         if initial is not None:
             if any(given):
                 raise ValueError("left= or right= is a circuit and init= is another initial guess")
-            return found._but(initial=_point(initial, found, max_bond))
+            return found._with(initial=_point(initial, found, max_bond))
         if any(given):
-            return found._but(initial=_circuits(given, found))
+            return found._with(initial=_circuits(given, found))
         return found
 
 
@@ -283,9 +283,9 @@ def perturbed(gates: Sequence, ansatz: Ansatz, scale: float, rng: np.random.Gene
 
 
 def kicked(gates: Sequence, ansatz: Ansatz, number: int, rng: np.random.Generator) -> list:
-    """The gates, some or all of the free ones turned far: the kick of a number among several.
+    """A kick of the gates: some or all of the free ones, by `number`, turned far at random.
 
-    A descent from there ends in another minimum, near by or anywhere, which may be lower.
+    A descent from there may end in another minimum, which may be lower.
     """
     count = math.ceil(SHARES[number % len(SHARES)] * len(ansatz.free))
     chosen = rng.choice(len(ansatz.free), count, replace=False)

@@ -70,8 +70,8 @@ LAST_CHECK = 0.1
 RESULT_SWEEPS = 5
 """Measuring a result without the dense operator takes about as long as so many sweeps."""
 RESULT_SHARE = 0.5
-"""Bound and entropies of a dense result are measured if they take at most this part of what is left
-of a limited time before the first sweep."""
+"""Bound and entropies of a dense result are measured if they take at most this part of the time
+that is left before the first sweep."""
 WAIT_SECONDS = 0.02
 """Time between two looks at whether a task of an executor is done, or Ctrl-C was pressed."""
 ENTROPIC = 2**11
@@ -321,9 +321,9 @@ class Search:
             begin_next(self.stages, state, loss, n_init=n_init, seed=self.options.seed)
 
     def _kicks_pay(self, state: State) -> bool:
-        """Whether a kick follows where the stages are over, or another one after a kick.
+        """Whether a kick follows the planned stages, or another kick follows this one.
 
-        In a limited time, until twice as many records as there were have brought nothing.
+        In a limited time, until the number of records has tripled (`PATIENCE`) since the last gain.
         """
         is_kick, before = state.stage >= self._planned, math.inf
         if is_kick and state.incumbent is not None:
@@ -338,7 +338,7 @@ class Search:
         )
 
     def _reach(self, number: int) -> None:
-        """Have a stage of this number: what follows the stages that were planned are kicks."""
+        """Append kicks to the planned stages until there is a stage of this number."""
         while len(self.stages) <= number:
             self.stages.append(Stage(self._whole.left, self._whole.right, "kick", decides=True))
             self.stage_options.append(self._options_of(self.stages[-1]))

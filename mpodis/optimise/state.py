@@ -60,7 +60,8 @@ class State:
         What the present stages, which began afresh, have to beat, and the first of them. It may
         have an incumbent itself, which is to be beaten later.
     gained : int
-        Number of records when the stages were over, or a kick brought more than `tol` last.
+        Number of records at the last gain: at the end of the stages, or after the last kick that
+        lowered the loss by more than the fraction `tol`.
     ended : str
         Why the whole search ended; empty while it goes on.
     seconds : float

@@ -282,8 +282,8 @@ def _descending(metric: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 # --- gates as wide as the operator
 
 ALIGNING, SWEEPING, ITERATING = 1.5, 2.0, 2.0
-"""Aligning singular vectors takes at most so many times as long as the bound, a sweep as aligning,
-and an iteration of L-BFGS as a sweep. What would not fit a limited time is not begun."""
+"""How many times as long aligning singular vectors takes at most as the bound, a sweep as aligning,
+and an iteration of L-BFGS as a sweep. What does not fit a limited time is not begun."""
 IDENTITY = 2
 """Number of the initial guess that is the identity, after two that are aligned."""
 
@@ -360,8 +360,8 @@ def full_width_gates(
         Of the random gates.
     max_seconds : float, optional
         Stop after this time, of which a core that is to be fitted may take a fifth; the result then
-        depends on the machine. Where the singular vectors of the first initial guess do not fit,
-        the identity is the only one. Reading the operator and the bound cannot be cut short:
+        depends on the machine. Where there is no time for the singular vectors of the first initial
+        guess, the identity is the only one. Reading the operator and the bound cannot be cut short:
         together 4 s of one core for 1,024 x 1,024, 0.6 s for 512 x 512.
     progbar : bool
         Show a bar with the initial guesses and the lowest loss.
@@ -452,7 +452,7 @@ def _descend(
 ) -> float:
     """Rounds of closed forms and L-BFGS; the norm of a fixed core is optimised in between.
 
-    `sweep` is about how much of the time the first sweep takes.
+    `sweep` is about the part of the time limit that the first sweep takes.
     """
     updates = {
         "left": partial(polar_update, group=left.group),
@@ -504,7 +504,7 @@ def _initial_guess(
     rng: np.random.Generator | None = None,
 ) -> tuple[str, tuple[list, list]]:
     """Name of an initial guess, and the gates of both sides."""
-    if number == IDENTITY and rng is None:
+    if number == IDENTITY and rng is None:  # random_circuit takes long, also for scale 0
         gates = [list(identity_circuit(side).gates) for side in (left, right)]
         return "identity", (gates[0], gates[1])
     if number >= IDENTITY:

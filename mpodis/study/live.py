@@ -177,7 +177,7 @@ class LiveStudy:
             self._left[_point(case)] += 1
 
     def refresh(self) -> None:
-        """Read what is new in the directory, of arrays only that they are there and whole."""
+        """Read what is new in the directory; of arrays, only whether they are there and whole."""
         self.damaged.clear()
         for key in sorted((self._there.keys() & self._cases.keys()) - self._seen):
             try:

@@ -241,7 +241,7 @@ class StudyDirectory:
 
     @contextlib.contextmanager
     def _reading(self, key: str) -> Iterator[Path]:
-        """What is wrong with a record is said with its name."""
+        """Raise whatever is wrong with a record as a DamagedRecord that names its file."""
         file = self.path / "cases" / f"{key}.json"
         try:
             yield file
@@ -301,7 +301,7 @@ class StudyDirectory:
 
 
 def _content(file: Path, key: str) -> dict[str, Any]:
-    """The JSON of a record, which is that of a case."""
+    """The JSON of a record, checked to be of this case."""
     found = read_json(file)
     if found["format"] != FORMAT or found["key"] != key:
         raise ValueError(f"it is the record of {found['key']}, {found['format']}")
