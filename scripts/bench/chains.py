@@ -8,8 +8,8 @@ in 1 - f. Cells are added to the record as they end, and not run again.
     python scripts/bench/chains.py --cells xxz/100/9
     python scripts/bench/chains.py --grid --max-seconds 120 --out notebooks/records/grid.json
 
-The last line is the transverse-field Ising model, sum ZZ + g X, at 10 and 20 sites. Clocks count
-CPU seconds, so that a limit means the same on a busy machine.
+The last line is the transverse-field Ising model, sum ZZ + g X, at 10 and 20 sites. The clocks of
+mpodis count CPU seconds here, so that a limit means the same on a busy machine.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ ERROR = 1e-3
 GRID = {
     f"transverse-{g}-{t}": ({"ZZ": 1.0, "X": g}, t) for t in (0.5, 1.0) for g in (0.5, 1.0, 1.5)
 }
-"""Models by field and time."""
+"""Transverse-field Ising models, by field and time."""
 GOAL = 1e-10
-"""Of the grid: a tenth of what is asked of 16 layers at t = .5; below it a cell ends."""
+"""Loss at which a cell of the grid ends."""
 GRID_CELLS = [f"{model}/{n}/{k}" for n in (10, 20) for model in GRID for k in (4, 8, 16, 24)]
 
 
