@@ -15,6 +15,7 @@ import math
 import numbers
 import operator
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from typing import Any, ParamSpec, TypeAlias, TypeGuard, TypeVar
 
 import numpy as np
@@ -117,14 +118,19 @@ def is_number(value: object) -> TypeGuard[float]:
     """Whether a value is a finite real number of Python or numpy, and not a bool."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return False
-    return math.isfinite(value)
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # of a whole number or a fraction
+        return False
 
 
 def plain_number(value: Any) -> Any:
-    """A number of numpy as one of Python; any other value as it is.
+    """A number of numpy, or a fraction, as a number that JSON knows; any other value as it is.
 
     Numbers of numpy have a range and a rounding of their own: 2 * np.int8(100) is -56.
     """
+    if isinstance(value, Fraction) and is_number(value):
+        return float(value)
     if not isinstance(value, np.generic):
         return value
     for kind, of_python in (

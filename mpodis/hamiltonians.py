@@ -22,7 +22,7 @@ import scipy.optimize
 from mpodis.absorption import canonical_mpo, distance
 from mpodis.circuit import Circuit, brickwall
 from mpodis.circuit.ansatz import LARGEST_CIRCUIT, check_depth
-from mpodis.conventions import check_count, plain_numbers, to_numpy
+from mpodis.conventions import check_count, is_number, plain_numbers, to_numpy
 from mpodis.mpo import truncate
 from mpodis.sites import bond_dimensions, mpo_from_tensors, site_tensors, spread_norm
 from mpodis.tables import Table, Tabular
@@ -479,7 +479,7 @@ def _fitted_parts(
 
 
 def _time(t: Any) -> float:
-    if isinstance(t, bool) or not isinstance(t, numbers.Real) or not math.isfinite(t):
+    if not is_number(t):
         raise ValueError(f"t={t!r} must be a real and finite time")
     return float(t)
 

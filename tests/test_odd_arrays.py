@@ -1,6 +1,7 @@
 """Numbers of any kind and of any size at the door of every function that takes a matrix."""
 
 import math
+from fractions import Fraction
 from functools import partial
 
 import numpy as np
@@ -435,3 +436,22 @@ def test_a_run_of_numbers_of_numpy_goes_on_and_is_stored(tmp_path):
         run_dir=tmp_path,
     )
     assert bits(again) == bits(first)
+
+
+def test_fractions_are_stored_and_numbers_beyond_floats_are_refused(tmp_path):
+    options = {"left": 1, "right": 1, "max_bond": 1, "n_init": 1, "max_sweeps": 2}
+    matrix, half = random_matrix((4, 4)), Fraction(1, 2)
+    found = mpodis.disentangle(
+        matrix, **options, tol=half, max_seconds=64 * half, run_dir=tmp_path / "d"
+    )
+    assert found.options.tol == 0.5
+    assert found.options.max_seconds == 32.0
+    compiled = mpodis.compile_unitary(np.eye(4), depth=1, tol=half, run_dir=tmp_path / "c")
+    assert compiled.status == "exact"
+    for huge in (10**400, Fraction(10**400)):
+        with pytest.raises(ValueError, match=r"max_seconds=.* must be a positive number"):
+            mpodis.disentangle(matrix, **options, max_seconds=huge)
+        with pytest.raises(ValueError, match=r"tol=.* must be a number from 0 on"):
+            mpodis.compile_unitary(np.eye(4), depth=1, tol=huge)
+        with pytest.raises(ValueError, match=r"t=.* must be a real and finite time"):
+            mpodis.evolution(mpodis.pauli_chain(2, ZZ=1.0), huge)
