@@ -221,8 +221,16 @@ class CompileRun(Journal):
         self._saved = time.monotonic()
 
     @property
+    def has_more(self) -> bool:
+        return self._name_of(self._count + 1) in self._store
+
+    @property
     def _name(self) -> str:
-        return f"stretch-{self._count:04d}"
+        return self._name_of(self._count)
+
+    @staticmethod
+    def _name_of(count: int) -> str:
+        return f"stretch-{count:04d}"
 
 
 def _numbered(name: str, arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:

@@ -26,6 +26,7 @@ from mpodis import (
 from mpodis.files import locked
 from mpodis.jobs.export import export_run
 from mpodis.jobs.status import RunStatus
+from mpodis.optimise import compile_search
 
 H = {"ZZ": 1.0, "X": 0.75}
 U = random_circuit(brickwall(4, 6, group="U"), seed=3).to_dense().T
@@ -168,6 +169,24 @@ def test_more_time_goes_on_and_less_gives_what_there_is(tmp_path):
     seconds = more.history.column("seconds")
     assert (np.diff(seconds) > 0).all()
     assert more.seconds > seconds[-1]
+
+
+@pytest.mark.parametrize(
+    ("options", "came_from"),
+    [
+        ({"depth": 3, "n_init": 1, "tol": 0.3, "start": "random"}, "some gates turned at random"),
+        ({"depth": 4, "n_init": 1, "tol": 0.3}, ""),
+    ],
+    ids=["kicks", "a part that ran out of its share of the time"],
+)
+def test_a_run_that_goes_on_without_a_limit_keeps_what_it_found(
+    options, came_from, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(compile_search, "GROWTH_SHARE", 1e-9)
+    found = compile_unitary(U, **options, run_dir=tmp_path, max_seconds=1e6)
+    assert came_from in found.start
+    (tmp_path / "result.safetensors").unlink()  # as of a process that was killed at the end
+    assert_same(compile_unitary(U, **options, run_dir=tmp_path), found)
 
 
 def test_what_is_refused(tmp_path):

@@ -172,6 +172,11 @@ class Journal:
         """The next stretch, as far as it was made before."""
         return Stretch()
 
+    @property
+    def has_more(self) -> bool:
+        """Whether the stretch after the last one was made before."""
+        return False
+
     def note(self, stretch: Stretch) -> None:
         """Keep the last stretch, if it is time to."""
 
@@ -425,7 +430,8 @@ class CompileSearch:
             for record in list(stretch.records):
                 self.records.append(record)
                 yield record
-            if run.state.status == "max_seconds":  # there may be time again
+            # there may be time again, unless the search has gone on without this one
+            if run.state.status == "max_seconds" and not self.journal.has_more:
                 run.state.status = ""
         state, known = run.state, len(stretch.records)
         try:
@@ -551,23 +557,28 @@ class CompileSearch:
     def _kicked(self) -> Iterator[dict]:
         """In a limited time, descend from kicks of the best circuit on few wires.
 
-        It ends when the number of records has tripled (`PATIENCE`) since the last gain.
+        It ends when the number of records has tripled (`PATIENCE`) since the last gain. Kicks that
+        a run directory holds are taken in any case, so that a run that goes on without a limit
+        keeps what they have found.
         """
         gained, number = len(self.records), 0
         while (
-            self.max_seconds is not None
+            (self.max_seconds is not None or self.journal.has_more)
             and self.n <= FEW
             and self.status == "converged"
             and len(self.records) < PATIENCE * gained
         ):
             assert self.best is not None
+            if not self.best.circuit.ansatz.free:
+                return  # nothing can be turned
             before, ansatz = self.loss, self.best.circuit.ansatz
             rng = np.random.default_rng([self.seed, gained, number])
             gates = kicked(self.best.circuit.gates, ansatz, number, rng)
             run = _Run(Guess(KICKED, Circuit(ansatz, tuple(gates))))
             self.status = ""
             yield from self._followed(run)
-            self.status = self.status or run.state.status
+            # a kick that has brought nothing says nothing of the best circuit
+            self.status = self.status or (run.state.status if self.loss < before else "converged")
             number += 1
             if self.loss < (1 - self.tol) * before:
                 gained = len(self.records)
