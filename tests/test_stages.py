@@ -350,6 +350,27 @@ def test_kicks_interrupted_anywhere_end_the_same():
         assert_array_equal(found.factorization.to_dense(), wanted.factorization.to_dense())
 
 
+def test_a_kick_that_brings_nothing_does_not_say_why_the_search_ended():
+    options = {"left": 1, "right": 1, "max_bond": 1, "init": "identity", "n_init": 1}
+    matrix = np.random.default_rng(13).normal(size=(4, 4))
+    plain = disentangle(matrix, **options, max_sweeps=20)
+    kicked = disentangle(matrix, **options, max_sweeps=20, max_seconds=1e6)
+    last = kicked.history.records[-1]
+    assert last["sweep"] == 20  # the last kick has reached max_sweeps
+    assert last["stage"] > 0
+    assert last["init"] != kicked.init
+    assert plain.status == kicked.status == "converged"
+
+
+def test_circuits_without_free_gates_are_not_kicked():
+    fixed = Ansatz(3, ())
+    matrix, options = np.random.default_rng(0).normal(size=(8, 8)), {"max_bond": 2, "n_init": 1}
+    plain = disentangle(matrix, left=fixed, right=fixed, **options)
+    found = disentangle(matrix, left=fixed, right=fixed, **options, max_seconds=1e6)
+    assert found.status == plain.status == "converged"
+    assert len(found.history) == len(plain.history)
+
+
 # --- going on from what is there
 
 

@@ -233,7 +233,7 @@ def begin_next(
     """
     before, incumbent = stages[state.stage], state.incumbent
     assert state.point is not None
-    best = State(point=state.point, names=[state.name], best_loss=loss)
+    best = State(point=state.point, names=[state.name], best_loss=loss, status=state.status)
     decides = before.decides or stages[state.stage + 1].begins == "kick"
     if decides and incumbent is not None and incumbent.best_loss <= loss:
         best = replace(incumbent, incumbent=None, incumbent_stage=0)

@@ -289,7 +289,7 @@ class Search:
     def reopen_if_limits_allow(self, state: State) -> None:
         """Let a search that had ended at a limit go on, if the limit is a larger one now."""
         self._reach(state.stage)
-        if state.ended in ("max_sweeps", "max_seconds"):
+        if state.ended in ("max_sweeps", "max_seconds") and state.status == state.ended:
             limit = self.budget(self.stage_options[state.stage], state.seconds).limit(state)
             if limit != state.ended:  # time is left again, perhaps without a sweep of this stage
                 state.ended, state.status = "", limit
@@ -312,8 +312,11 @@ class Search:
             yield from run.run(state)
             enough = state.status == "max_seconds"
             enough |= state.status == "exact" and not self.stages[state.stage].prepares
-            if enough or (state.stage + 1 >= self._planned and not self._kicks_pay(state)):
+            if enough:
                 state.ended = state.status
+                return
+            if state.stage + 1 >= self._planned and not self._kicks_pay(state):
+                state.ended = self._status_of_best(state)
                 return
             self._reach(state.stage + 1)
             n_init = self.stage_options[state.stage + 1].n_init
@@ -330,12 +333,24 @@ class Search:
             before = (1 - self.options.tol) * state.incumbent.best_loss
         if state.losses[-1] < before:
             state.gained = len(state.records)
+        if not (self._whole.left.free or self._whole.right.free):
+            return False  # nothing can be turned
         usual = ("converged", "max_sweeps") if is_kick else ("converged",)
         return (
             self.options.max_seconds is not None
             and state.status in usual
             and len(state.records) < PATIENCE * state.gained
         )
+
+    def _status_of_best(self, state: State) -> str:
+        """Why the descent to the best point ended: that of a kick that brought nothing says little.
+
+        Kicks follow where a descent has converged, and after kicks that reached `max_sweeps`.
+        """
+        incumbent = state.incumbent if state.stage >= self._planned else None
+        if incumbent is None or state.losses[-1] < incumbent.best_loss:
+            return state.status
+        return incumbent.status or "converged"
 
     def _reach(self, number: int) -> None:
         """Append kicks to the planned stages until there is a stage of this number."""
