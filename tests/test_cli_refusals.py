@@ -190,11 +190,11 @@ REFUSED = {
     "study that cannot be read": ("study run broken_disk", "broken_disk: Input/output error"),
     "study without an address": (
         "study run study.toml --scheduler x",
-        "--scheduler 'x' is no address .*; give tcp://HOST:PORT",
+        "--scheduler 'x' is not an address .*; give tcp://HOST:PORT",
     ),
     "figure without a name": (
         "study plot full --out . --x a value",
-        "--out '.' is no name of a file; give one",
+        "--out '.' names no file; give a name",
     ),
     # runs
     "show no run": ("show empty", "empty is not a run directory: it has no config.json"),

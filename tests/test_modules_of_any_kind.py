@@ -570,6 +570,10 @@ WRONG = {
         lambda: mpodis.neuron_order(np.eye(8), max_bond=2, covariance=np.eye(7)),
         r"shape \(7, 7\), but the matrix has 8 inputs whose weights are not zero",
     ),
+    "a few moments of sites": (
+        lambda: mpodis.site_order(np.eye(8), covariance=np.eye(7)),
+        r"shape \(7, 7\), but the matrix has 8 inputs whose weights are not zero",
+    ),
     "a few sensitivities": (
         lambda: mpodis.monarch(np.eye(8), sensitivity=np.eye(7)),
         r"shape \(7, 7\), but the matrix has 8 outputs whose weights are not zero",

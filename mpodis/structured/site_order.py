@@ -26,7 +26,7 @@ from mpodis.conventions import (
     qubit_legs,
     random_generator,
 )
-from mpodis.fit import embed_metric, fit_core, metric_root, weighted_loss
+from mpodis.fit import fit_core, metric_of, metric_root, weighted_loss
 from mpodis.mpo import Compressed, Operator, check_matrix, mpo_or_matrix
 from mpodis.progress import Bar, Deadline, bar, within_limit
 from mpodis.sites import mpo_from_tensors, mpo_to_dense, site_tensors, spread_power_of_two
@@ -132,7 +132,7 @@ def site_order(
         check_count(name, value, 0)
     matrix, checked = _dense(operator, legs)
     matrix, exponent = rescaled(matrix)
-    metric = None if covariance is None else embed_metric(covariance, len(matrix))
+    metric = None if covariance is None else metric_of(covariance, matrix)
     native = (tuple(range(len(checked))), tuple(range(len(checked))))
     cuts = _Cuts(_weighted(matrix, metric), checked, max_bond)
     with bar(total=None, desc=f"orders ({measure})", enabled=progbar) as shown:

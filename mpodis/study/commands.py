@@ -186,7 +186,7 @@ def plot(
     if out is not None:
         check_name(out)
         if not out.name:
-            raise ValueError(f"--out {str(out)!r} is no name of a file; give one without ending")
+            raise ValueError(f"--out {str(out)!r} names no file; give a name without an ending")
     found = _results(study, dir)
     described, folder = found.described(), found.directory
     assert folder is not None
@@ -313,7 +313,7 @@ def _client(address: str | None) -> Iterator[Any]:
         client = Client(address, timeout="10s")
     except ValueError as error:
         raise ValueError(
-            f"--scheduler {address!r} is no address ({error}); give tcp://HOST:PORT"
+            f"--scheduler {address!r} is not an address ({error}); give tcp://HOST:PORT"
         ) from None
     except OSError:
         raise OSError(f"there is no Dask scheduler at {address}") from None
