@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mpodis.arguments import as_seed, check_count, is_number, plain_numbers
 from mpodis.circuit import (
     Ansatz,
     Circuit,
@@ -23,7 +24,6 @@ from mpodis.circuit import (
 )
 from mpodis.compile_runs import CompileProblem, CompileRun, is_compile_run
 from mpodis.compile_targets import LARGEST, Target, state_target, unitary_target
-from mpodis.conventions import check_count, is_number, plain_numbers
 from mpodis.disentangling import load_disentangled
 from mpodis.environments.arrays import single_threaded
 from mpodis.factorization import dump_ansatz
@@ -42,7 +42,6 @@ from mpodis.optimise.compile_search import (
     Journal,
     odd,
 )
-from mpodis.optimise.problem import as_seed
 from mpodis.optimise.result import Disentangled, History
 from mpodis.options import check_most_guesses
 from mpodis.progress import bar, interrupts

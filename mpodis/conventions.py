@@ -10,13 +10,10 @@ input of site i and the lower leg ``b{i}`` its output.
 
 from __future__ import annotations
 
-import functools
 import math
-import numbers
 import operator
-from collections.abc import Callable, Sequence
-from fractions import Fraction
-from typing import Any, ParamSpec, TypeAlias, TypeGuard, TypeVar
+from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 from autoray import astype, do, get_common_dtype, get_dtype_name, infer_backend
@@ -26,28 +23,19 @@ __all__ = [
     "Array",
     "Legs",
     "as_like",
-    "check_bond",
-    "check_count",
     "check_legs",
     "crop",
     "fuse",
     "in_one_backend",
-    "is_number",
     "pad",
     "padded_shape",
-    "plain_number",
-    "plain_numbers",
     "promoted",
     "qargs",
     "qubit_legs",
-    "random_generator",
     "split",
     "to_numpy",
     "wires",
 ]
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 Array: TypeAlias = Any
 """An array of numpy, torch, jax or another library that autoray knows."""
@@ -84,75 +72,6 @@ def _spread(bits: int, n: int, align: str) -> list[int]:
     if align not in before:
         raise ValueError(f"align={align!r} is not known; use one of {', '.join(before)}")
     return [2 if before[align] <= i < before[align] + bits else 1 for i in range(n)]
-
-
-def check_count(name: str, value: object, least: int = 1, most: int | None = None) -> None:
-    """Raise a ValueError unless an option is a whole number from `least` to `most`."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise ValueError(f"{name}={value!r} must be a whole number, {least} or more")
-    if most is not None and value > most:
-        raise ValueError(f"{name}={value} must be {most:,} or less")
-
-
-def check_bond(max_bond: object, name: str = "max_bond") -> None:
-    """Raise a ValueError unless a bond dimension is a whole number, 1 or more."""
-    if isinstance(max_bond, int | np.integer) and max_bond < 1:
-        raise ValueError(f"{name}={max_bond} keeps nothing; use 1 or more")
-    check_count(name, max_bond)
-
-
-def random_generator(seed: Any) -> np.random.Generator:
-    """numpy's generator of a seed, or the one that is given.
-
-    Raises
-    ------
-    ValueError
-        If the seed is a text, or a number that is not a whole one from 0 on.
-    """
-    if isinstance(seed, numbers.Number | np.bool | str | bytes):
-        check_count("seed", seed, 0)
-    return np.random.default_rng(plain_number(seed))
-
-
-def is_number(value: object) -> TypeGuard[float]:
-    """Whether a value is a finite real number of Python or numpy, and not a bool."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        return False
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # of a whole number or a fraction
-        return False
-
-
-def plain_number(value: Any) -> Any:
-    """A number of numpy, or a fraction, as a number that JSON knows; any other value as it is.
-
-    Numbers of numpy have a range and a rounding of their own: 2 * np.int8(100) is -56.
-    """
-    if isinstance(value, Fraction) and is_number(value):
-        return float(value)
-    if not isinstance(value, np.generic):
-        return value
-    for kind, of_python in (
-        (numbers.Integral, int),
-        (numbers.Real, float),
-        (numbers.Complex, complex),
-    ):
-        if isinstance(value, kind):
-            return of_python(value)
-    return value.item()
-
-
-def plain_numbers(function: Callable[P, T]) -> Callable[P, T]:
-    """Decorate a function so that its arguments pass through `plain_number`."""
-
-    @functools.wraps(function)
-    def called(*args: P.args, **kwargs: P.kwargs) -> T:
-        call: Any = function
-        plain = {name: plain_number(value) for name, value in kwargs.items()}
-        return call(*map(plain_number, args), **plain)
-
-    return called
 
 
 def check_legs(legs: Sequence[Sequence[int]]) -> Legs:

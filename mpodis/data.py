@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from mpodis.conventions import random_generator
+from mpodis.arguments import is_integer, random_generator
 
 __all__ = ["Dataset", "load_data"]
 
@@ -124,7 +124,7 @@ class Dataset:
         """
         n = len(self.y_train)
         count = round(size * n) if isinstance(size, float) and 0 < size < 1 else size
-        if isinstance(size, bool) or not isinstance(count, (int, np.integer)) or not 0 < count < n:
+        if not is_integer(count) or not 0 < count < n:
             raise ValueError(
                 f"size={size!r} holds out no proper part of {n} training images; "
                 f"give a fraction in (0, 1) or a number in 1..{n - 1}"
@@ -204,7 +204,7 @@ def load_data(
     if name not in NAMES:
         raise ValueError(f"unknown data set {name!r}; known names: {', '.join(NAMES)}")
     size = SIDES[name] if size is None else size
-    if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 1:
+    if not is_integer(size) or size < 1:
         raise ValueError(f"size={size!r} is not a positive integer; give the side of the images")
     if name == "digits":
         return _load_digits(size, seed)

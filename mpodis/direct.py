@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from mpodis.arguments import as_seed, check_count
 from mpodis.arrays import rescaled, times_power_of_two
 from mpodis.circuit import (
     Ansatz,
@@ -30,13 +31,12 @@ from mpodis.circuit import (
     both_ansatze,
     random_circuit,
 )
-from mpodis.conventions import Legs, check_count, crop, pad, qubit_legs, split, wires
+from mpodis.conventions import Legs, crop, pad, qubit_legs, split, wires
 from mpodis.environments.protocol import DenseOperatorEnvironments, Gradient, Update
 from mpodis.environments.registry import dense_engine
 from mpodis.factorization import sandwich
 from mpodis.mpo import check_matrix
 from mpodis.optimise.descend import Budget, Descent
-from mpodis.optimise.problem import as_seed
 from mpodis.optimise.state import State
 from mpodis.options import check_most_guesses
 from mpodis.tables import Table, Tabular

@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 
 from mpodis import advice
+from mpodis.arguments import as_seed
 from mpodis.circuit import CircuitLike, sides_of_depth
 from mpodis.factorization import Factorization
 from mpodis.files import locked
 from mpodis.measures import second_moment
 from mpodis.mpo import Operator, as_compressed
 from mpodis.objectives import OBJECTIVES, Objective, make_objective
-from mpodis.optimise.problem import Problem, as_seed
+from mpodis.optimise.problem import Problem
 from mpodis.optimise.result import ADVICE, Disentangled
 from mpodis.optimise.search import Search
 from mpodis.optimise.state import State

@@ -15,10 +15,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mpodis.advice import without_remarks
+from mpodis.arguments import check_count, check_number, plain_numbers, random_generator
 from mpodis.arrays import as_numpy, rescaled
 from mpodis.circuit.ansatz import Ansatz, brickwall, check_depth, staircase
 from mpodis.circuit.circuit import Circuit
-from mpodis.conventions import Array, check_count, is_number, plain_numbers, random_generator
+from mpodis.conventions import Array
 from mpodis.disentangling import disentangle
 from mpodis.factorization import Factorization
 from mpodis.gates import polar
@@ -247,8 +248,7 @@ def brickwall_encodings(
     if parity not in (0, 1):
         raise ValueError(f"parity={parity} must be 0 or 1")
     check_count("max_sweeps", max_sweeps, 0)
-    if not (is_number(tol) and tol >= 0):
-        raise ValueError(f"tol={tol!r} must be a number, 0 or more")
+    check_number("tol", tol, 0)
     states = np.stack([_checked(vector)[0] for vector in vectors])
     n = states.shape[1].bit_length() - 1
     ansatz = brickwall(n, layers, parity=parity, fill=False)

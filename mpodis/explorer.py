@@ -20,9 +20,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from mpodis.advice import without_remarks
+from mpodis.arguments import plain_number
 from mpodis.arrays import rescaled, times_power_of_two
 from mpodis.circuit import Ansatz, brickwall
-from mpodis.conventions import crop, plain_number, to_numpy, wires
+from mpodis.conventions import crop, to_numpy, wires
 from mpodis.disentangling import disentangle
 from mpodis.factorization import Factorization
 from mpodis.fit import fit_core

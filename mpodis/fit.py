@@ -17,13 +17,13 @@ import numpy as np
 from autoray import astype, do, get_dtype_name
 from scipy.optimize import minimize
 
+from mpodis.arguments import check_count
 from mpodis.arrays import as_numpy, rescaled, rounding_of
 from mpodis.conventions import (
     COMPLEX,
     Array,
     Legs,
     as_like,
-    check_bond,
     check_legs,
     fuse,
     pad,
@@ -139,7 +139,7 @@ def fit_core(
     True
     """
     deadline = Deadline(max_seconds)
-    check_bond(max_bond)
+    check_count("max_bond", max_bond)
     found = mpo_or_matrix(target)
     if isinstance(found, Compressed):
         legs, dense = found.legs, mpo_to_dense(found.mpo)

@@ -20,9 +20,10 @@ import numpy as np
 import scipy.optimize
 
 from mpodis.absorption import canonical_mpo, distance
+from mpodis.arguments import check_count, is_integer, is_number, plain_numbers
 from mpodis.circuit import Circuit, brickwall
 from mpodis.circuit.ansatz import LARGEST_CIRCUIT, check_depth
-from mpodis.conventions import check_count, is_number, plain_numbers, to_numpy
+from mpodis.conventions import to_numpy
 from mpodis.mpo import truncate
 from mpodis.sites import bond_dimensions, mpo_from_tensors, site_tensors, spread_norm
 from mpodis.tables import Table, Tabular
@@ -88,7 +89,7 @@ def pauli_chain(n: int, **couplings: float | Sequence[float]) -> dict[tuple[int,
     (99, array([[ 0.6 ,  0.75],
            [ 0.75, -0.6 ]]))
     """
-    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
+    if not is_integer(n) or n < 1:
         raise ValueError(f"n={n!r} must be a number of sites, 1 or more")
     if n > LARGEST_CIRCUIT:
         raise ValueError(f"n={n:,} is more than {LARGEST_CIRCUIT:,} sites; use fewer")
@@ -135,7 +136,7 @@ def as_terms(terms: Terms, n: int | None = None) -> tuple[dict[tuple[int, ...], 
         sites = max(sites, wires[-1] + 1)
         found[wires] = found.get(wires, 0) + matrix
     known = getattr(terms, "num_qubits", None) or getattr(terms, "L", None) or sites
-    if n is not None and (isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1):
+    if n is not None and (not is_integer(n) or n < 1):
         raise ValueError(f"n={n!r} must be a number of sites, 1 or more")
     if n is None and not known:
         raise ValueError("there are no terms and so no sites; give n=")

@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 
 from mpodis.advice import without_remarks
+from mpodis.arguments import as_seed, check_count
 from mpodis.arrays import rescaled
 from mpodis.circuit import Ansatz
-from mpodis.conventions import check_count, crop, pad, padded_shape
+from mpodis.conventions import crop, pad, padded_shape
 from mpodis.disentangling import disentangle
 from mpodis.factorization import Factorization, dense_overlap
 from mpodis.fit import embed_metric, weighted_loss
 from mpodis.measures import second_moment
 from mpodis.mpo import Operator, as_compressed, compress
-from mpodis.optimise.problem import as_seed
 from mpodis.sites import mpo_from_tensors, mpo_to_dense, site_tensors, spread_power_of_two
 from mpodis.tables import Table, Tabular
 

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from autoray import do
 
+from mpodis.arguments import check_count, check_number
 from mpodis.arrays import as_array, check_finite, rescaled, times_power_of_two
 from mpodis.conventions import (
     Array,
     Legs,
-    check_bond,
     check_legs,
     crop,
-    is_number,
     pad,
     padded_shape,
     qubit_legs,
@@ -399,10 +398,10 @@ class _Cut:
 
     def __init__(self, max_bond: int | None, cutoff: float | None, rel_error: float | None) -> None:
         if max_bond is not None:
-            check_bond(max_bond)
+            check_count("max_bond", max_bond)
         for name, value in (("cutoff", cutoff), ("rel_error", rel_error)):
-            if value is not None and not (is_number(value) and 0 <= value < 1):
-                raise ValueError(f"{name}={value} must lie in [0, 1)")
+            if value is not None:
+                check_number(name, value, 0, below=1)
         self.max_bond, self.cutoff, self.rel_error = max_bond, cutoff, rel_error
 
     def __call__(self, values: Array, discarded: float, bonds_left: int) -> tuple[int, float]:

@@ -124,7 +124,7 @@ class Config:
     """Heading in the help of the command line above the options that the class declares."""
 
     def __post_init__(self) -> None:
-        from mpodis.conventions import plain_number
+        from mpodis.arguments import plain_number
 
         for f in fields(self):
             value = getattr(self, f.name)
@@ -210,21 +210,18 @@ C = TypeVar("C", bound=Config)
 
 def _check(name: str, value: Any, allowed: Mapping[str, Any]) -> None:
     """Raise a ValueError unless a value is what the metadata of its field allow."""
-    from mpodis.conventions import is_number
+    from mpodis.arguments import check_count, check_number, check_positive
 
     known = dict.fromkeys((*allowed["choices"], *_registered(allowed["registry"])))
     if known and value not in (*known, *allowed["internal"]):
         raise ValueError(f"{name}={value!r} is not known; use one of {', '.join(known)}")
-    least, most = allowed["least"], allowed["most"]
+    least = allowed["least"]
     if isinstance(least, int):
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"{name}={value!r} must be a whole number, {least} or more")
-    elif least is not None and not (is_number(value) and value >= least):
-        raise ValueError(f"{name}={value!r} must be a number, {least} or more")
-    if most is not None and value > most:
-        raise ValueError(f"{name}={value} must be {most:,} or less")
-    if allowed["positive"] and not (is_number(value) and value > 0):
-        raise ValueError(f"{name}={value!r} must be a positive number, or None")
+        check_count(name, value, least, allowed["most"])
+    elif least is not None:
+        check_number(name, value, least)
+    if allowed["positive"]:
+        check_positive(name, value, or_none=True)
 
 
 def _registered(place: str | None) -> Iterable[str]:
@@ -410,7 +407,7 @@ class CommonSearchOptions(Config):
     seed: int = option(0, "Seed of the initial guesses.", least=0)
 
     def __post_init__(self) -> None:
-        from mpodis.conventions import plain_number
+        from mpodis.arguments import plain_number
 
         bonds = self.environment_bond
         bonds = tuple(bonds) if isinstance(bonds, list | tuple) else (bonds,)

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, ParamSpec, TypeVar
 
-from mpodis.conventions import is_number
+from mpodis.arguments import check_positive
 
 __all__ = ["Bar", "Deadline", "bar", "interrupts", "track", "within_limit"]
 
@@ -44,8 +44,7 @@ class Deadline:
     """
 
     def __init__(self, seconds: float | None = None) -> None:
-        if seconds is not None and not (is_number(seconds) and seconds > 0):
-            raise ValueError(f"max_seconds={seconds!r} must be a positive number, or None")
+        check_positive("max_seconds", seconds, or_none=True)
         self._seconds = None if seconds is None else float(seconds)
         self._began = time.monotonic()
 

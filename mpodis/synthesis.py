@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mpodis.arguments import check_count
 from mpodis.circuit import Circuit, CircuitLike, as_ansatz
-from mpodis.conventions import check_count
 from mpodis.mpo import check_matrix
 from mpodis.optimise.unitary import approximate_unitary
 from mpodis.options import check_most_guesses

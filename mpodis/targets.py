@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mpodis.absorption import AbsorbingMPO, canonical_mpo
+from mpodis.arguments import check_count, plain_numbers
 from mpodis.circuit import brickwall, random_circuit
-from mpodis.conventions import check_count, check_legs, plain_numbers
+from mpodis.conventions import check_legs
 from mpodis.data import Dataset, load_data
 from mpodis.environments import to_mpo
 from mpodis.factorization import Factorization

@@ -226,15 +226,15 @@ def test_what_makes_no_sense_is_refused():
     s = setup("mirror")
     for options, text in (
         ({"truncation": "exact"}, "truncation='exact' is not known; use one of svd, gram, random"),
-        ({"max_bond": 0}, "max_bond=0 keeps nothing"),
-        ({"cutoff": 1.0}, r"cutoff=1.0 must lie in \[0, 1\)"),
+        ({"max_bond": 0}, "max_bond=0 must be a whole number"),
+        ({"cutoff": 1.0}, r"cutoff=1.0 must be a number from 0 on, below 1"),
         ({"inner": 0}, "inner=0 updates nothing"),
         ({"dtype": "float16"}, "dtype='float16' is not known"),
     ):
         with pytest.raises(ValueError, match=text):
             engine_of("mirror", **options)
     engine = engine_of("mirror")
-    with pytest.raises(ValueError, match="max_bond=-1 keeps nothing"):
+    with pytest.raises(ValueError, match="max_bond=-1 must be a whole number"):
         engine.set_max_bond(-1)
     with pytest.raises(ValueError, match="direction='left' is not known; use 'up' or 'down'"):
         engine.half_sweep("left", {})

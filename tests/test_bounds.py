@@ -325,5 +325,5 @@ def test_errors_of_full_width_gates():
         full_width_gates(layer, 1, n_init=0)
     with pytest.raises(ValueError, match=r"the core has legs \(\(2, 2\),\), the operator"):
         full_width_gates(layer, compress(np.eye(2)).mpo)
-    with pytest.raises(ValueError, match="max_bond=0 keeps nothing"):
+    with pytest.raises(ValueError, match="max_bond=0 must be a whole number"):
         full_width_gates(layer, 0)

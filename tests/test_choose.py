@@ -184,13 +184,13 @@ MPO4 = mpo_from_tensors(random_cores(((2, 2),) * 4, 2, seed=1))
         ({"depth": 2}, TypeError, "depth= describes both circuits; leave it out where left="),
         ({"left": None}, TypeError, "give depth=, the number of layers on either side, or left="),
         ({"right": brickwall(3, 1)}, ValueError, "the right ansatz has 3 wires, the operator 4"),
-        ({"max_bond": 0}, ValueError, "^max_bond=0 keeps nothing; use 1 or more"),
+        ({"max_bond": 0}, ValueError, "^max_bond=0 must be a whole number, 1 or more"),
         (
             {"environment_bond": 0},
             ValueError,
-            "environment_bond=0 keeps nothing; use 1 or more",
+            "environment_bond=0 must be a whole number, 1 or more",
         ),
-        ({"memory": -1}, ValueError, "memory=-1 must be a number of bytes above 0, or None"),
+        ({"memory": -1}, ValueError, "memory=-1 must be a positive number, or None"),
         ({"operator": "W"}, TypeError, "str is not read as an operator: give a matrix"),
     ],
 )
@@ -203,7 +203,7 @@ def test_estimates_refuse_what_they_cannot_use(options, error, text):
 def test_overlaps_and_mpos_refuse_what_they_cannot_use():
     found, _ = factored(4, 1)
     for call in (lambda: true_overlap(found, MPO4, max_bond=0), lambda: to_mpo(found, max_bond=0)):
-        with pytest.raises(ValueError, match="max_bond=0 keeps nothing; use 1 or more"):
+        with pytest.raises(ValueError, match="max_bond=0 must be a whole number, 1 or more"):
             call()
     with pytest.raises(TypeError, match="expected a Factorization, got MatrixProductOperator"):
         to_mpo(MPO4)

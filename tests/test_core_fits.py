@@ -184,7 +184,7 @@ def test_a_complex_metric_makes_the_core_complex():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"max_bond": 0, "legs": QUBITS}, "max_bond=0 keeps nothing; use 1 or more"),
+        ({"max_bond": 0, "legs": QUBITS}, "max_bond=0 must be a whole number, 1 or more"),
         ({"max_bond": 1, "legs": ((2, 2), (2, 2))}, "span a 4 x 4 matrix, too small"),
         ({"max_bond": 1, "legs": [2, 2]}, "is not a sequence of"),
     ],

@@ -17,6 +17,7 @@ PACKAGE = ROOT / "mpodis"
 
 # Lowest first: a module imports only from modules that stand before it (a folder counts as one).
 ORDER = (
+    "arguments",
     "conventions",
     "arrays",
     "layers",

@@ -145,10 +145,10 @@ def test_what_is_not_a_matrix(matrix, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"max_bond": 0}, "max_bond=0 keeps nothing; use 1 or more"),
-        ({"cutoff": 1.0}, r"cutoff=1.0 must lie in \[0, 1\)"),
-        ({"cutoff": -1e-3}, r"cutoff=-0.001 must lie in \[0, 1\)"),
-        ({"rel_error": 1.5}, r"rel_error=1.5 must lie in \[0, 1\)"),
+        ({"max_bond": 0}, "max_bond=0 must be a whole number, 1 or more"),
+        ({"cutoff": 1.0}, r"cutoff=1.0 must be a number from 0 on, below 1"),
+        ({"cutoff": -1e-3}, r"cutoff=-0.001 must be a number from 0 on, below 1"),
+        ({"rel_error": 1.5}, r"rel_error=1.5 must be a number from 0 on, below 1"),
     ],
 )
 def test_options_out_of_range(options, message):

@@ -218,7 +218,7 @@ def test_one_site_has_one_order():
         ({"measure": "area"}, "use one of entropy, discarded, loss"),
         ({"measure": "loss"}, "need a bond dimension"),
         ({"max_bond": 2}, "'entropy' takes none"),
-        ({"measure": "loss", "max_bond": 0}, "keeps nothing"),
+        ({"measure": "loss", "max_bond": 0}, "max_bond=0 must be a whole number"),
         ({"steps": -1}, "steps=-1 must be a whole number, 0 or more"),
         ({"legs": ((2, 2),)}, "too small"),
         ({"covariance": np.eye(9)}, "the covariance has shape"),

@@ -286,7 +286,7 @@ def test_what_has_no_matrix_is_not_disentangled():
     ("options", "message"),
     [
         ({"epochs": 0}, "epochs=0 must be a whole number, 1 or more"),
-        ({"learning_rate": 0.0}, "learning_rate=0.0 must be positive, e.g. 0.01"),
+        ({"learning_rate": 0.0}, "learning_rate=0.0 must be a positive number"),
     ],
 )
 def test_settings_of_healing(options, message):

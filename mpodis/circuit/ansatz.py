@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mpodis.conventions import plain_numbers
+from mpodis.arguments import is_integer, plain_numbers
 from mpodis.gates import check_group, gate_parameters, named_gate
 from mpodis.tables import Table
 
@@ -401,7 +401,7 @@ def _mirrored(t: int, layer: Sequence[Placement]) -> Iterator[Placement]:
 
 def check_depth(depth: int, n: int = 1, width: int = 1, *, name: str = "depth") -> None:
     """An error if there are no layers, or more gates than anything can be done with."""
-    if isinstance(depth, bool) or not isinstance(depth, int | np.integer):
+    if not is_integer(depth):
         raise TypeError(f"{name}={depth!r} must be a number of layers")
     if depth < 1:
         raise ValueError(f"{name}={depth} must be 1 or more layers")

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from autoray import do, get_common_dtype
 
+from mpodis.arguments import random_generator
 from mpodis.circuit.ansatz import Ansatz, Placement, earliest_layers
-from mpodis.conventions import Array, promoted, random_generator, to_numpy
+from mpodis.conventions import Array, promoted, to_numpy
 from mpodis.gates import GROUPS, find_gate, named_gate, polar, random_gate
 
 if TYPE_CHECKING:

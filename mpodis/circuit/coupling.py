@@ -13,8 +13,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from mpodis.arguments import plain_numbers
 from mpodis.circuit.ansatz import Ansatz, Placement, check_depth
-from mpodis.conventions import plain_numbers
 
 __all__ = ["coupling_brickwall", "coupling_line"]
 

@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from mpodis.arguments import is_integer
 from mpodis.circuit.ansatz import Ansatz, brickwall
 from mpodis.circuit.circuit import Circuit
 from mpodis.circuit.exchange import as_circuit
@@ -30,7 +31,7 @@ def sides_of_depth(
         raise TypeError(
             "depth= describes both circuits; leave it out where left= or right= is given"
         )
-    if isinstance(depth, bool) or not isinstance(depth, int | np.integer):
+    if not is_integer(depth):
         raise TypeError(f"depth={depth!r} must be a number of layers")
     return int(depth), None
 
@@ -67,7 +68,7 @@ def as_ansatz(value: CircuitLike, n: int, group: str, side: str) -> Ansatz:
         if value.n != n:
             raise ValueError(f"the {side} ansatz has {value.n} wires, the operator {n}")
         return value
-    if isinstance(value, bool) or not isinstance(value, str | int | np.integer):
+    if not (isinstance(value, str) or is_integer(value)):
         raise TypeError(
             f"{side}={value!r} is not a circuit; give an Ansatz, a Circuit, a depth, or a spec "
             "like '2b + CNOT'"

@@ -6,6 +6,7 @@ import itertools
 import re
 from dataclasses import replace
 
+from mpodis.arguments import plain_numbers
 from mpodis.circuit.ansatz import (
     LARGEST_CIRCUIT,
     Ansatz,
@@ -14,7 +15,6 @@ from mpodis.circuit.ansatz import (
     check_parity,
     check_width,
 )
-from mpodis.conventions import plain_numbers
 from mpodis.gates import find_gate, gate_names
 
 __all__ = ["from_spec", "pair_from_spec", "segments_from_spec"]

@@ -12,9 +12,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+from mpodis.arguments import check_count
 from mpodis.circuit.ansatz import Ansatz
 from mpodis.circuit.sides import CircuitLike, both_ansatze, sides_of_depth
-from mpodis.conventions import Legs, check_bond
+from mpodis.conventions import Legs
 from mpodis.environments.protocol import EngineOptions, Estimate, ProblemSize, check_sides
 from mpodis.environments.registry import ENGINES, as_built, engine_named
 from mpodis.fit import full_bonds
@@ -74,7 +75,7 @@ def engine_estimates(
     tensors = site_tensors(as_mpo(operator))
     legs = legs_of(tensors)
     ansatze = both_ansatze(legs, *given, group=group)
-    check_bond(max_bond)
+    check_count("max_bond", max_bond)
     options = EngineOptions(environment_bond=environment_bond, memory=memory)
     is_complex = any("complex" in str(tensor.dtype) for tensor in tensors)
     is_complex |= any(ansatz.group == "U" for ansatz in ansatze)

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mpodis.arguments import check_count
 from mpodis.circuit.ansatz import Ansatz
 from mpodis.circuit.routing import routed, routed_circuit
-from mpodis.conventions import Legs, check_bond, padded_shape, to_numpy
+from mpodis.conventions import Legs, padded_shape, to_numpy
 from mpodis.environments.arrays import SMALL_BOND, Backend, single_threaded
 from mpodis.environments.boundary.contraction import inner_product
 from mpodis.environments.boundary.engine import (
@@ -294,7 +295,7 @@ def _comparable(
     factorization: Factorization, operator: Operator, max_bond: int
 ) -> tuple[list[np.ndarray], list[np.ndarray], Factorization]:
     """Target and core as site tensors of norm 1, and the factorization in numpy; checked."""
-    check_bond(max_bond)
+    check_count("max_bond", max_bond)
     factorization = factorization.to_numpy()
     tensors = [to_numpy(tensor) for tensor in site_tensors(as_mpo(operator))]
     if tuple(c.shape[1:3] for c in tensors) != factorization.legs:

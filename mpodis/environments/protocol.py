@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Protocol, TypeAlias, TypeGuard
 
 import numpy as np
 
+from mpodis.arguments import check_count, check_positive
 from mpodis.circuit.ansatz import Ansatz
 from mpodis.conventions import Legs, wires
 from mpodis.environments.arrays import available_memory
@@ -89,12 +90,8 @@ class EngineOptions:
     identity_core: bool = False
 
     def __post_init__(self) -> None:
-        if self.environment_bond < 1:
-            raise ValueError(
-                f"environment_bond={self.environment_bond} keeps nothing; use 1 or more"
-            )
-        if self.memory is not None and not self.memory > 0:
-            raise ValueError(f"memory={self.memory} must be a number of bytes above 0, or None")
+        check_count("environment_bond", self.environment_bond)
+        check_positive("memory", self.memory, or_none=True)
 
     @property
     def budget(self) -> float:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mpodis.data import Dataset
-from mpodis.nn.linear import Seed, seeded_linear, torch_generator
+from mpodis.nn.linear import Seed, seed_number, seeded_linear, torch_generator
 from mpodis.nn.mpo_linear import MPOLinear
 from mpodis.nn.training import Recipe, TrainingRecord, completed_recipe, train_classifier
 
@@ -159,4 +159,4 @@ def train_tnn(
         inputs=data.features, bond=bond, classes=data.classes, batchnorm=batchnorm, seed=generator
     )
     model, record = train_classifier(model, data, **vars(recipe), seed=generator, progbar=progbar)
-    return model, replace(record, seed=int(seed) if isinstance(seed, int | np.integer) else None)
+    return model, replace(record, seed=seed_number(seed))

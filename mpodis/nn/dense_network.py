@@ -10,7 +10,7 @@ import numpy as np
 from torch import nn
 
 from mpodis.data import Dataset
-from mpodis.nn.linear import Seed, seeded_linear, torch_generator
+from mpodis.nn.linear import Seed, seed_number, seeded_linear, torch_generator
 from mpodis.nn.training import Recipe, TrainingRecord, completed_recipe, train_classifier
 
 __all__ = ["DENSE_RECIPES", "dense_network", "train_dense"]
@@ -120,4 +120,4 @@ def train_dense(
     generator = torch_generator(seed)  # of the weights first, then of the order of the images
     model = dense_network((data.features, *hidden, data.classes), seed=generator)
     model, record = train_classifier(model, data, **vars(recipe), seed=generator, progbar=progbar)
-    return model, replace(record, seed=int(seed) if isinstance(seed, int | np.integer) else None)
+    return model, replace(record, seed=seed_number(seed))

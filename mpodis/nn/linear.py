@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mpodis.arguments import check_count, is_integer, plain_number, random_generator
 from mpodis.arrays import as_array
-from mpodis.conventions import check_count, plain_number, random_generator, to_numpy
+from mpodis.conventions import to_numpy
 
-__all__ = ["Seed", "linear_from_matrix", "seeded_linear", "torch_generator"]
+__all__ = ["Seed", "linear_from_matrix", "seed_number", "seeded_linear", "torch_generator"]
 
 Seed = int | np.random.Generator | torch.Generator | None
 
@@ -28,10 +29,15 @@ def torch_generator(seed: Seed = None) -> torch.Generator:
     seed = plain_number(seed)
     if isinstance(seed, torch.Generator):
         return seed
-    if isinstance(seed, bool) or not isinstance(seed, int):
+    if not is_integer(seed):
         seed = int(random_generator(seed).integers(2**63))
     check_count("seed", seed, 0, most=2**64 - 1)
     return torch.Generator().manual_seed(seed)
+
+
+def seed_number(seed: Seed) -> int | None:
+    """The seed as a record keeps it: the number, or None for a generator or fresh entropy."""
+    return int(seed) if is_integer(seed) else None
 
 
 def uninitialized_linear(

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mpodis.arguments import is_integer
 from mpodis.arrays import as_numpy
 from mpodis.conventions import Legs, check_legs, crop, padded_shape
 from mpodis.nn.linear import (
@@ -272,8 +273,7 @@ def _reachable_bonds(legs: Legs, bond: int | Sequence[int]) -> list[int]:
     """One bond dimension per bond, at most the largest rank the bond can have."""
     n = len(legs) - 1
     bonds = list(bond) if isinstance(bond, Sequence) else [bond] * n
-    whole = all(isinstance(b, int | np.integer) and not isinstance(b, bool) for b in bonds)
-    if len(bonds) != n or not whole or min(bonds, default=1) < 1:
+    if len(bonds) != n or not all(map(is_integer, bonds)) or min(bonds, default=1) < 1:
         raise ValueError(f"bond={bond!r} must be an integer >= 1, or {n} of them for {n + 1} sites")
     sizes = [i * o for i, o in legs]
     exact = [min(math.prod(sizes[:k]), math.prod(sizes[k:])) for k in range(1, n + 1)]

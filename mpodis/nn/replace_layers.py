@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mpodis.conventions import check_bond, is_number, to_numpy
+from mpodis.arguments import check_count, check_number
+from mpodis.conventions import to_numpy
 from mpodis.disentangling import disentangle
 from mpodis.fit import fit_core
 from mpodis.layers import LayerMatrix, read_layer
@@ -96,12 +97,11 @@ def compress_module(
         raise TypeError(
             f"layers={layers!r} must give bond dimensions by names, such as {{'fc1': 4}}"
         )
-    if not (is_number(tol) and tol >= 0):
-        raise ValueError(f"tol={tol!r} must be a number, 0 or more")
+    check_number("tol", tol, 0)
     for name, given in layers.items():  # all of them before any work
         check_replaceable(model, name)
         if not isinstance(given, Mapping):
-            check_bond(given, name=f"max_bond of {name!r}")
+            check_count(f"max_bond of {name!r}", given)
         if _matrix(find_layer(model, name), name).dtype.is_complex:
             raise ValueError(f"{name!r} is complex, and the layers of MPOs are real")
     for name, given in layers.items():

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from mpodis.conventions import check_count, is_number
+from mpodis.arguments import check_count, check_positive
 from mpodis.data import Dataset
 from mpodis.nn.activations import arguments_of, like_model, logits_of
 from mpodis.nn.adam_steps import adam_steps
-from mpodis.nn.linear import Seed, torch_generator
+from mpodis.nn.linear import Seed, seed_number, torch_generator
 from mpodis.nn.submodules import left_unchanged
 from mpodis.progress import bar
 
@@ -173,7 +173,7 @@ def train_classifier(
         epochs=epochs,
         learning_rate=learning_rate,
         batch_size=batch_size,
-        seed=int(seed) if isinstance(seed, int | np.integer) else None,
+        seed=seed_number(seed),
         threads=torch.get_num_threads(),
         note=data.note,
         seconds=time.perf_counter() - began,
@@ -218,8 +218,7 @@ def check_settings(learning_rate: float, **counts: int) -> None:
     """Raise a ValueError unless the learning rate and the counts are positive."""
     for name, value in counts.items():
         check_count(name, value)
-    if not (is_number(learning_rate) and learning_rate > 0):
-        raise ValueError(f"learning_rate={learning_rate!r} must be positive, e.g. 0.01")
+    check_positive("learning_rate", learning_rate)
 
 
 def heal(

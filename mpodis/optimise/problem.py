@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 import math
-import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from mpodis.arguments import as_shape
 from mpodis.arrays import as_numpy
 from mpodis.circuit import (
     Ansatz,
@@ -22,7 +22,7 @@ from mpodis.circuit import (
     from_quimb,
     identity_circuit,
 )
-from mpodis.conventions import Legs, check_count, padded_shape
+from mpodis.conventions import Legs, padded_shape
 from mpodis.factorization import Factorization
 from mpodis.fit import embed_metric, pad_bonds
 from mpodis.gates import random_gate
@@ -30,7 +30,7 @@ from mpodis.mpo import truncate
 from mpodis.objectives import Objective
 from mpodis.sites import bond_dimensions, left_canonical, legs_of, site_tensors, spread_norm
 
-__all__ = ["PATIENCE", "SHARES", "Point", "Problem", "as_seed", "as_shape", "kicked", "perturbed"]
+__all__ = ["PATIENCE", "SHARES", "Point", "Problem", "kicked", "perturbed"]
 
 KICK = 1.0
 """Size of the generators that turn the gates of a kick."""
@@ -258,23 +258,6 @@ def _double(array: Any) -> np.ndarray:
     """float64 or complex128, on the CPU; in C order, as a resumed run will read it."""
     array = as_numpy(array)
     return array.astype(np.complex128 if array.dtype.kind == "c" else np.float64, order="C")
-
-
-def as_shape(shape: Any) -> tuple[int, int]:
-    """(inputs, outputs) as numbers of Python, or a ValueError."""
-    try:
-        inputs, outputs = (operator.index(size) for size in shape if not isinstance(size, bool))
-    except (TypeError, ValueError):
-        raise ValueError(f"shape={shape!r} must be (inputs, outputs), two whole numbers") from None
-    return inputs, outputs
-
-
-def as_seed(seed: int | np.random.Generator) -> int:
-    """A seed that can be stored, drawn from a generator where one is given."""
-    if isinstance(seed, np.random.Generator):
-        return int(seed.integers(2**63))
-    check_count("seed", seed, 0)
-    return int(seed)
 
 
 def perturbed(gates: Sequence, ansatz: Ansatz, scale: float, rng: np.random.Generator) -> list:

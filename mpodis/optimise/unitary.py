@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mpodis.arguments import random_generator
 from mpodis.circuit import Ansatz, Circuit, circuit_group, random_circuit
-from mpodis.conventions import random_generator
 from mpodis.environments.protocol import Environments
 from mpodis.environments.registry import dense_engine
 from mpodis.mpo import compress

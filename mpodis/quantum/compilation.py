@@ -19,9 +19,10 @@ import numpy as np
 from qiskit import QuantumCircuit, transpile
 from qiskit.providers import BackendV2
 
+from mpodis.arguments import check_number, plain_numbers, random_generator
 from mpodis.circuit.ansatz import Ansatz, Placement
 from mpodis.circuit.circuit import Circuit
-from mpodis.conventions import Array, is_number, plain_numbers, random_generator, wires
+from mpodis.conventions import Array, wires
 from mpodis.factorization import Factorization
 from mpodis.gates import GROUPS
 from mpodis.quantum.backends import LOGICAL
@@ -455,8 +456,7 @@ def qiskit_approximation(
     >>> qiskit_approximation(random_circuit(brickwall(2, 1), seed=0)).cost.two_qubit
     2
     """
-    if not (is_number(tol) and 0.0 <= tol < 1.0):
-        raise ValueError(f"tol={tol!r} must be a number from 0 up to, not including, 1")
+    check_number("tol", tol, 0, below=1)
     device, number = to_qiskit(circuit), int(random_generator(seed).integers(2**31))
     wanted, found = unitary_matrix(device), []
     for step in STEPS:

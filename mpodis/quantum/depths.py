@@ -22,10 +22,10 @@ from qiskit_aer import AerSimulator
 from qiskit_aer.library import SaveDensityMatrix
 from qiskit_aer.noise import NoiseModel
 
+from mpodis.arguments import is_integer, random_generator
 from mpodis.circuit.ansatz import Ansatz
 from mpodis.compile_targets import Target, state_target, unitary_target
 from mpodis.compiling import Compiled, compile_unitary
-from mpodis.conventions import random_generator
 from mpodis.hamiltonians import Evolution
 from mpodis.optimise.compile import CircuitTask
 from mpodis.progress import Deadline, bar
@@ -300,7 +300,7 @@ def _by_depth(
     for one in dict.fromkeys(depths):
         if isinstance(one, Compiled):
             found.append(one)
-        elif isinstance(one, bool) or not isinstance(one, int | np.integer) or one < 1:
+        elif not is_integer(one) or one < 1:
             raise ValueError(
                 f"depths has {one!r}; give numbers of layers, 1 or more, or compiled circuits"
             )

@@ -13,8 +13,8 @@ import numpy as np
 from qiskit import QuantumCircuit
 from qiskit.providers import BackendV2
 
+from mpodis.arguments import random_generator
 from mpodis.circuit.circuit import Circuit
-from mpodis.conventions import random_generator
 from mpodis.factorization import Factorization
 from mpodis.progress import track
 from mpodis.quantum.backends import BACKENDS, backend_name, transpiled

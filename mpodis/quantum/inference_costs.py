@@ -17,8 +17,9 @@ from qiskit.providers import BackendV2
 from qiskit.transpiler import PassManager
 from qiskit.transpiler.passes import Optimize1qGatesDecomposition
 
+from mpodis.arguments import random_generator
 from mpodis.circuit.circuit import Circuit
-from mpodis.conventions import Array, random_generator
+from mpodis.conventions import Array
 from mpodis.factorization import Factorization
 from mpodis.progress import track
 from mpodis.quantum.backends import LOGICAL, backend_name, find_backend, qubits_of

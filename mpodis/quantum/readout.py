@@ -24,6 +24,8 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import breadth_first_order, minimum_spanning_tree
 
+from mpodis.arguments import check_count
+
 __all__ = [
     "READOUTS",
     "Hypercube",
@@ -174,7 +176,7 @@ class Interference:
     shots: int = 10_000
 
     def __post_init__(self) -> None:
-        _check_shots(self.shots)
+        check_count("shots", self.shots)
 
     def measurements(self, n: int, *, is_complex: bool = False) -> tuple[Measurement, ...]:
         return (_interference(self.name, n, self.shots, is_complex),)
@@ -207,8 +209,8 @@ class Tomography:
     sign_shots: int = 2000
 
     def __post_init__(self) -> None:
-        _check_shots(self.shots)
-        _check_shots(self.sign_shots, least=0)
+        check_count("shots", self.shots)
+        check_count("sign_shots", self.sign_shots, 0)
 
     def measurements(self, n: int, *, is_complex: bool = False) -> tuple[Measurement, ...]:
         settings = tuple("".join(setting) for setting in itertools.product(BASES, repeat=n))
@@ -246,8 +248,8 @@ class Hypercube:
     sign_shots: int = 2000
 
     def __post_init__(self) -> None:
-        _check_shots(self.shots)
-        _check_shots(self.sign_shots, least=0)
+        check_count("shots", self.shots)
+        check_count("sign_shots", self.sign_shots, 0)
 
     def measurements(self, n: int, *, is_complex: bool = False) -> tuple[Measurement, ...]:
         if is_complex:
@@ -515,8 +517,3 @@ def _normalised(vector: np.ndarray) -> np.ndarray:
     if norm == 0:
         return np.full_like(vector, len(vector) ** -0.5)
     return vector / norm
-
-
-def _check_shots(shots: int, *, least: int = 1) -> None:
-    if isinstance(shots, bool) or not isinstance(shots, (int, np.integer)) or shots < least:
-        raise ValueError(f"shots={shots!r} must be an integer of at least {least}")

@@ -13,10 +13,10 @@ from functools import partial
 
 import numpy as np
 
+from mpodis.arguments import check_count
 from mpodis.circuit.ansatz import Placement
 from mpodis.circuit.circuit import Circuit, circuit_from_gates
 from mpodis.circuit.routing import routed_circuit
-from mpodis.conventions import check_count
 from mpodis.factorization import Factorization
 from mpodis.gates import named_gate, polar
 from mpodis.mpo import Operator

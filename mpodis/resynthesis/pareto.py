@@ -11,9 +11,9 @@ from functools import partial
 
 import numpy as np
 
+from mpodis.arguments import check_count, plain_number, plain_numbers
 from mpodis.circuit.ansatz import Ansatz, brickwall
 from mpodis.circuit.spec import from_spec
-from mpodis.conventions import check_count, plain_number, plain_numbers
 from mpodis.mpo import Operator
 from mpodis.objectives import Objective
 from mpodis.options import LARGEST_ROUNDS

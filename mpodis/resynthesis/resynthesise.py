@@ -14,14 +14,13 @@ from functools import partial
 
 import numpy as np
 
+from mpodis.arguments import as_seed, check_count, check_number, plain_numbers
 from mpodis.circuit.ansatz import Ansatz, Placement
 from mpodis.circuit.circuit import Circuit
 from mpodis.circuit.routing import routed_circuit
-from mpodis.conventions import check_count, is_number, plain_numbers
 from mpodis.factorization import Factorization
 from mpodis.mpo import Operator, compress
 from mpodis.objectives import Objective
-from mpodis.optimise.problem import as_seed
 from mpodis.optimise.result import Disentangled
 from mpodis.options import LARGEST_ROUNDS
 from mpodis.resynthesis.cnot_search import CnotSearch
@@ -193,8 +192,7 @@ def resynthesise(
     for name, value in (("n_searches", n_searches), ("rounds", rounds), ("trials", trials)):
         check_count(name, value, 1, most=LARGEST_ROUNDS)
     check_count("sweeps", sweeps, 1)
-    if not (is_number(tol) and 0.0 <= tol < 1.0):
-        raise ValueError(f"tol={tol!r} must be a number from 0 up to, not including, 1")
+    check_number("tol", tol, 0, below=1)
     seed = as_seed(seed)
     given = given.factorization if isinstance(given, Disentangled) else given
     if isinstance(given, Factorization):

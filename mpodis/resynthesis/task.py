@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from mpodis.advice import without_remarks
+from mpodis.arguments import as_seed, as_shape
 from mpodis.circuit.ansatz import Ansatz
 from mpodis.conventions import Legs, padded_shape, wires
 from mpodis.disentangling import disentangle
@@ -20,7 +21,6 @@ from mpodis.fit import embed_metric, inner, mask_padding, weighted_loss
 from mpodis.measures import second_moment, singular_values, spectral_bound
 from mpodis.mpo import Operator, as_compressed
 from mpodis.objectives import Objective, make_objective
-from mpodis.optimise.problem import as_seed, as_shape
 from mpodis.optimise.result import Disentangled
 from mpodis.resynthesis.front import ParetoPoint
 from mpodis.resynthesis.rewriting import absorb_into_core, simplified

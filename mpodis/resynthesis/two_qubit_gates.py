@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mpodis.arguments import random_generator
 from mpodis.circuit.circuit import Circuit
-from mpodis.conventions import random_generator
 from mpodis.factorization import Factorization
 from mpodis.gates import named_gate, polar, random_gate
 

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.optimize import minimize_scalar
 
+from mpodis.arguments import check_count, random_generator
 from mpodis.arrays import as_numpy, check_finite, rescaled
 from mpodis.circuit.ansatz import Ansatz, Placement
 from mpodis.circuit.circuit import Circuit, identity_circuit, random_circuit
-from mpodis.conventions import check_count, crop, padded_shape, qubit_legs, random_generator, wires
+from mpodis.conventions import crop, padded_shape, qubit_legs, wires
 from mpodis.environments import DenseEnvironments
 from mpodis.factorization import Factorization
 from mpodis.fit import embed_metric, fit_core, mask_padding

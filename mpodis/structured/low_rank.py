@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from mpodis.arguments import check_count
 from mpodis.arrays import rescaled
-from mpodis.conventions import check_count
 from mpodis.fit import metric_of, metric_root
 from mpodis.mpo import check_matrix
 from mpodis.structured.approximation import Approximation

@@ -20,18 +20,9 @@ from itertools import product
 import numpy as np
 from scipy.optimize import minimize
 
+from mpodis.arguments import check_count, check_number, plain_numbers, random_generator
 from mpodis.arrays import rescaled
-from mpodis.conventions import (
-    Legs,
-    check_count,
-    check_legs,
-    crop,
-    is_number,
-    pad,
-    padded_shape,
-    plain_numbers,
-    random_generator,
-)
+from mpodis.conventions import Legs, check_legs, crop, pad, padded_shape
 from mpodis.fit import metric_of, weighted_loss
 from mpodis.mpo import check_matrix
 from mpodis.options import check_most_guesses
@@ -306,8 +297,7 @@ def best_monarch(
     check_most_guesses(n_init)
     for name, value in (("parameters", parameters), ("fits", fits)):
         check_count(name, value)
-    if not (is_number(slack) and slack >= 1):
-        raise ValueError(f"slack={slack!r} must be a number, 1 or more")
+    check_number("slack", slack, 1)
     matrix, exponent = rescaled(check_matrix(matrix))
     for number in factors:  # every factor has a digit of both sides, of 2 or more
         check_count("factors", number, 2, most=max(matrix.shape))

@@ -17,18 +17,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from mpodis.arguments import check_count, random_generator
 from mpodis.arrays import rescaled, times_power_of_two
-from mpodis.conventions import (
-    Legs,
-    check_bond,
-    check_count,
-    check_legs,
-    crop,
-    pad,
-    padded_shape,
-    qubit_legs,
-    random_generator,
-)
+from mpodis.conventions import Legs, check_legs, crop, pad, padded_shape, qubit_legs
 from mpodis.fit import (
     als_sweep,
     fit_core,
@@ -124,7 +115,7 @@ def neuron_order(
     deadline = Deadline(max_seconds)
     if not (rows or columns):
         raise ValueError("rows=False and columns=False leave nothing to permute; allow one of them")
-    check_bond(max_bond)
+    check_count("max_bond", max_bond)
     check_count("restarts", restarts, 0)
     check_count("rounds", rounds)
     matrix, exponent = rescaled(check_matrix(matrix))

@@ -16,16 +16,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mpodis.arguments import check_count, random_generator
 from mpodis.arrays import rescaled
-from mpodis.conventions import (
-    Legs,
-    check_bond,
-    check_count,
-    check_legs,
-    pad,
-    qubit_legs,
-    random_generator,
-)
+from mpodis.conventions import Legs, check_legs, pad, qubit_legs
 from mpodis.fit import fit_core, metric_of, metric_root, weighted_loss
 from mpodis.mpo import Compressed, Operator, check_matrix, mpo_or_matrix
 from mpodis.progress import Bar, Deadline, bar, within_limit
@@ -127,7 +120,7 @@ def site_order(
             "dimension, 'entropy' takes none"
         )
     if max_bond is not None:
-        check_bond(max_bond)
+        check_count("max_bond", max_bond)
     for name, value in (("restarts", restarts), ("steps", steps)):
         check_count(name, value, 0)
     matrix, checked = _dense(operator, legs)

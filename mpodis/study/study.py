@@ -8,11 +8,11 @@ import logging
 import os
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 
-from mpodis.conventions import check_count, is_number
+from mpodis.arguments import check_count, check_positive, is_integer
 from mpodis.files import locked, write_atomic
 from mpodis.options import suggestion
 from mpodis.progress import Bar, bar
@@ -155,8 +155,7 @@ class Study(StudyResults):
         self.seeds = _seeds(seeds)
         self.name = name or getattr(self.function, "__name__", "study")
         self.code = code_of(self.function) if code is None else code
-        if minutes is not None and not (is_number(minutes) and minutes > 0):
-            raise ValueError(f"minutes={minutes!r} must be a positive number, or None")
+        check_positive("minutes", minutes, or_none=True)
         self.description, self.minutes = description, minutes
         self.figures, self.tables = check_figures(figures), check_tables(tables)
         self.neutral = tuple(neutral)
@@ -534,7 +533,7 @@ def _values(name: str, given: Any) -> list[Any]:
 
 
 def _seeds(given: int | Sequence[int]) -> list[int]:
-    if _is_whole(given):
+    if is_integer(given):
         if int(given) < 1:
             raise ValueError(
                 f"seeds={given!r} must be a number of seeds, 1 or more, or a list of them"
@@ -546,15 +545,11 @@ def _seeds(given: int | Sequence[int]) -> list[int]:
     found = list(given)
     if (
         not found
-        or not all(_is_whole(seed) and 0 <= seed < 2**63 for seed in found)
+        or not all(is_integer(seed) and 0 <= seed < 2**63 for seed in found)
         or len(set(found)) < len(found)
     ):
         raise ValueError(f"seeds={given!r} must be different whole numbers, 0 or more")
     return [int(seed) for seed in found]
-
-
-def _is_whole(value: Any) -> TypeGuard[int]:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def _workers(n_jobs: int, threads: int) -> int:

@@ -18,7 +18,8 @@ import numpy as np
 from autoray import do
 from scipy.linalg import get_lapack_funcs
 
-from mpodis.conventions import Array, check_bond
+from mpodis.arguments import check_count, check_number
+from mpodis.conventions import Array
 from mpodis.environments.arrays import Backend
 from mpodis.environments.boundary.steps import Block, Step
 from mpodis.sites import schmidt_canonical
@@ -111,9 +112,8 @@ class Truncation:
     _sketches: dict = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        check_bond(self.max_bond)
-        if not 0 <= self.cutoff < 1:
-            raise ValueError(f"cutoff={self.cutoff} must lie in [0, 1)")
+        check_count("max_bond", self.max_bond)
+        check_number("cutoff", self.cutoff, 0, below=1)
         if self.method not in METHODS:
             raise ValueError(
                 f"truncation={self.method!r} is not known; use one of {', '.join(METHODS)}"
