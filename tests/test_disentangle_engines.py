@@ -59,7 +59,7 @@ def test_the_engine_is_chosen_and_stays_with_the_run(tmp_path, monkeypatch):
     assert first.options.engine == "transverse"
     assert read_json(tmp_path / "run" / "config.json")["options"]["engine"] == "transverse"
     # on a machine that would choose another one, the run goes on with its own
-    monkeypatch.setattr(choose_module, "PATIENCE", 0.0)
+    monkeypatch.setattr(choose_module, "EXACT_SECONDS", 0.0)
     again = disentangle(mpo, **options | {"max_sweeps": 3})
     assert again.options.engine == "transverse"
     assert len(again.history) == 4

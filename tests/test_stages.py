@@ -15,7 +15,7 @@ from mpodis.factorization import Factorization
 from mpodis.mpo import compress
 from mpodis.optimise import grow as stages
 from mpodis.optimise.grow import Stage, plan
-from mpodis.optimise.problem import SHARES
+from mpodis.optimise.problem import KICK_SHARES
 from mpodis.optimise.state import State
 from mpodis.options import SearchOptions
 from mpodis.sites import mpo_from_tensors
@@ -328,7 +328,7 @@ def test_kicks_turn_a_part_of_the_best_gates(init):
             for side in ("left", "right"):
                 pairs = list(zip(getattr(best, side), getattr(state.initial, side), strict=True))
                 number += sum(not np.array_equal(x, y) for x, y in pairs)
-            assert number == 2 * math.ceil(SHARES[state.stage % 3] * len(pairs))
+            assert number == 2 * math.ceil(KICK_SHARES[state.stage % 3] * len(pairs))
             seen += 1
         best = stages.standing(run.search.stages, state)[1]
     assert seen > 2

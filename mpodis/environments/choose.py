@@ -27,7 +27,7 @@ __all__ = ["choose", "engine_estimates"]
 
 log = logging.getLogger(__name__)
 
-PATIENCE = 3.0
+EXACT_SECONDS = 3.0
 """Seconds in which an exact engine must update every gate once; else one that truncates is used."""
 
 
@@ -144,7 +144,7 @@ def choose(
             f"no engine fits this problem: {reasons}. Use fewer layers or smaller bond "
             "dimensions, or give memory= more bytes"
         )
-    quick = [e for e in usable if e.exact and e.seconds <= PATIENCE]
+    quick = [e for e in usable if e.exact and e.seconds <= EXACT_SECONDS]
     best = min(quick or [e for e in usable if not e.exact] or usable, key=lambda e: e.seconds)
     others = ", ".join(
         f"{e.engine} {'does not fit' if e.refused else f'{e.seconds:.2g} s'}"

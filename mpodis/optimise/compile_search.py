@@ -27,7 +27,7 @@ from mpodis.hamiltonians import evolution, trotter
 from mpodis.optimise.compile import ITERATIONS, CircuitDescent, CircuitTask
 from mpodis.optimise.descend import Budget
 from mpodis.optimise.grow import constrained_gates
-from mpodis.optimise.problem import PATIENCE, kicked
+from mpodis.optimise.problem import KICK_PATIENCE, kicked
 from mpodis.optimise.state import State
 from mpodis.sites import left_canonical, legs_of, spread_norm
 
@@ -557,8 +557,8 @@ class CompileSearch:
     def _kicked(self) -> Iterator[dict]:
         """In a limited time, descend from kicks of the best circuit on few wires.
 
-        It ends when the number of records has tripled (`PATIENCE`) since the last gain. Kicks that
-        a run directory holds are taken in any case, so that a run that goes on without a limit
+        It ends when the number of records has tripled (`KICK_PATIENCE`) since the last gain. Kicks
+        that a run directory holds are taken in any case, so that a run that goes on without a limit
         keeps what they have found.
         """
         gained, number = len(self.records), 0
@@ -566,7 +566,7 @@ class CompileSearch:
             (self.max_seconds is not None or self.journal.has_more)
             and self.n <= FEW
             and self.status == "converged"
-            and len(self.records) < PATIENCE * gained
+            and len(self.records) < KICK_PATIENCE * gained
         ):
             assert self.best is not None
             if not self.best.circuit.ansatz.free:

@@ -30,13 +30,13 @@ from mpodis.mpo import truncate
 from mpodis.objectives import Objective
 from mpodis.sites import bond_dimensions, left_canonical, legs_of, site_tensors, spread_norm
 
-__all__ = ["PATIENCE", "SHARES", "Point", "Problem", "kicked", "perturbed"]
+__all__ = ["KICK_PATIENCE", "KICK_SHARES", "Point", "Problem", "kicked", "perturbed"]
 
-KICK = 1.0
+KICK_SIZE = 1.0
 """Size of the generators that turn the gates of a kick."""
-SHARES = (0.1, 0.25, 1.0)
+KICK_SHARES = (0.1, 0.25, 1.0)
 """Parts of the gates that one kick after the other turns, again and again."""
-PATIENCE = 3
+KICK_PATIENCE = 3
 """Kicks end when the number of records has grown by this factor since the last gain."""
 
 
@@ -270,9 +270,9 @@ def kicked(gates: Sequence, ansatz: Ansatz, number: int, rng: np.random.Generato
 
     A descent from there may end in another minimum, which may be lower.
     """
-    count = math.ceil(SHARES[number % len(SHARES)] * len(ansatz.free))
+    count = math.ceil(KICK_SHARES[number % len(KICK_SHARES)] * len(ansatz.free))
     chosen = rng.choice(len(ansatz.free), count, replace=False)
-    return _moved(gates, [ansatz.free[k] for k in chosen], ansatz.group, KICK, rng)
+    return _moved(gates, [ansatz.free[k] for k in chosen], ansatz.group, KICK_SIZE, rng)
 
 
 def _moved(

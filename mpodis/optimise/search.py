@@ -40,7 +40,7 @@ from mpodis.optimise.grow import (
     winners,
 )
 from mpodis.optimise.monitor import TruncationMonitor
-from mpodis.optimise.problem import PATIENCE, Point, Problem, perturbed
+from mpodis.optimise.problem import KICK_PATIENCE, Point, Problem, perturbed
 from mpodis.optimise.recorder import SVDS, Recorder
 from mpodis.optimise.result import Disentangled, History
 from mpodis.optimise.state import State
@@ -326,7 +326,8 @@ class Search:
     def _kicks_pay(self, state: State) -> bool:
         """Whether a kick follows the planned stages, or another kick follows this one.
 
-        In a limited time, until the number of records has tripled (`PATIENCE`) since the last gain.
+        In a limited time, until the number of records has tripled (`KICK_PATIENCE`) since the last
+        gain.
         """
         is_kick, before = state.stage >= self._planned, math.inf
         if is_kick and state.incumbent is not None:
@@ -339,7 +340,7 @@ class Search:
         return (
             self.options.max_seconds is not None
             and state.status in usual
-            and len(state.records) < PATIENCE * state.gained
+            and len(state.records) < KICK_PATIENCE * state.gained
         )
 
     def _status_of_best(self, state: State) -> str:

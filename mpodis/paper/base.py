@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mpodis.jobs.directory import JobDirectory
 
 __all__ = [
-    "PLACES",
+    "FOLDERS",
     "ROW",
     "Experiment",
     "Options",
@@ -39,8 +39,8 @@ __all__ = [
 
 T = TypeVar("T", bound=Options)
 
-PLACES = ("data_dir", "networks")
-"""Options that say where something lies: no part of a key or a record."""
+FOLDERS = ("data_dir", "networks")
+"""Options that name folders: no part of a key or a record."""
 ROW = "row"
 """Axis of the records of functions that return several rows."""
 
@@ -137,7 +137,9 @@ def on_networks(function: Callable[..., Any], options: Options, **of_study: Any)
     varied = (*of_run, *of_study.get("grid", ()), *next(iter(of_study.get("cases", ())), ()))
     settings = {name: value for name, value in given.items() if name not in varied}
     settings |= of_study.pop("settings", {})
-    return Study(function, settings=settings, seeds=list(options.range), neutral=PLACES, **of_study)
+    return Study(
+        function, settings=settings, seeds=list(options.range), neutral=FOLDERS, **of_study
+    )
 
 
 def search_of(options: Options) -> dict[str, Any]:

@@ -38,7 +38,7 @@ from mpodis.jobs.records import spread
 from mpodis.nn import DENSE_RECIPES, accuracy, train_classifier
 from mpodis.options import option
 from mpodis.paper.base import ROW, Experiment, Options, Panel, on_networks
-from mpodis.paper.networks import dataset, submodule, trained_dense
+from mpodis.paper.networks import HIDDEN_LAYERS, HIDDEN_WIDTHS, dataset, submodule, trained_dense
 from mpodis.paper.replacements import (
     METHODS,
     SO4,
@@ -69,8 +69,6 @@ SMALL = {
 }
 WIDE = {"as fitted": METHODS, "healed": tuple(f"{method}, healed" for method in METHODS)}
 """What is compared of each network: circuits, with the others."""
-HIDDEN, PLACES = (256, 64), ("0", "2")
-"""Of the wide network: the widths of its hidden layers, and their names."""
 FEW = 1 / 16
 """Share of its weights below which splits and depths are tried."""
 SPLITS = (0.92, 0.8, 0.68)
@@ -212,9 +210,11 @@ class Filling:
             yield network
             return
         number = len(network.found)
-        layer, filled = slot(network.model, PLACES[number], self.images.x_train, self.objective)
+        layer, filled = slot(
+            network.model, HIDDEN_LAYERS[number], self.images.x_train, self.objective
+        )
         # the order of pixels is free; rows and columns as bits of their own suit an MPO
-        orders = None if number else [grid(self.images.image_shape, HIDDEN[0])]
+        orders = None if number else [grid(self.images.image_shape, HIDDEN_WIDTHS[0])]
         for one in fits[0](layer, orders, network.parameters):
             found, losses = (*network.found, one), (*network.losses, layer.loss(one.matrix))
             yield from self.replaced(*fits[1:], begun=Network(filled(one.matrix), found, losses))
@@ -259,14 +259,14 @@ def both_layers(
 ) -> dict[str, Any]:
     """Both layers of one network replaced; a row for the circuits, and one for MPOs beside them."""
     images = dataset(data, data_dir, size=28)
-    model = trained_dense(images, networks, seed, hidden=HIDDEN)
+    model = trained_dense(images, networks, seed, hidden=HIDDEN_WIDTHS)
     if share < FEW:
         effort = Effort(1, max(1, max_sweeps * 2 // 5), rounds * 6, between=1, seed=seed)
     else:
         sweeps = max(1, max_sweeps // 4)
         effort = Effort(1, sweeps, rounds // 3, between=max(1, sweeps // 5), seed=seed)
     filling = Filling(images, model, objective, effort)
-    sizes = [submodule(model, name).weight.numel() for name in PLACES]
+    sizes = [submodule(model, name).weight.numel() for name in HIDDEN_LAYERS]
     budget = int(share * sum(sizes))
     if share >= FEW:
         found = {fitted: filling.by_method(fitted, [int(share * size) for size in sizes])}
@@ -350,7 +350,7 @@ def grid(image_shape: Sequence[int], outputs: int) -> Reordering:
 def heal(model: nn.Module, images: Dataset, seed: int) -> nn.Module:
     """A copy, trained for an epoch with the replaced matrices as they are."""
     healed = copy.deepcopy(model).float()
-    for name in PLACES:
+    for name in HIDDEN_LAYERS:
         submodule(healed, name).weight.requires_grad_(False)
     recipe: dict[str, Any] = vars(DENSE_RECIPES[images.name, images.features]) | {"epochs": 1}
     return train_classifier(healed, images, **recipe, seed=seed)[0]

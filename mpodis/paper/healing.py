@@ -37,15 +37,19 @@ from mpodis.nn import (
 from mpodis.nn.monarch_linear import MonarchLinear
 from mpodis.options import option
 from mpodis.paper.base import ROW, Experiment, Options, Panel, on_networks
-from mpodis.paper.networks import single_precision, submodule, trained_dense
+from mpodis.paper.networks import (
+    HIDDEN_LAYERS,
+    HIDDEN_WIDTHS,
+    single_precision,
+    submodule,
+    trained_dense,
+)
 from mpodis.paper.replacements import SO4, bricks, gate_count
 from mpodis.study import Study
 from mpodis.tables import Table
 
 __all__ = ["EXPERIMENT"]
 
-HIDDEN = (256, 64)
-PLACES = ("0", "2")
 SEEN = 10_000
 """Training images whose activations the fits are weighted by."""
 TOL = 1e-4
@@ -88,7 +92,7 @@ class Setting:
     @property
     def shapes(self) -> dict[str, tuple[int, int]]:
         """Inputs and outputs of the layers that are replaced."""
-        weights = {name: submodule(self.model, name).weight for name in PLACES}
+        weights = {name: submodule(self.model, name).weight for name in HIDDEN_LAYERS}
         return {name: (weight.shape[1], weight.shape[0]) for name, weight in weights.items()}
 
     def padded(self) -> Setting:
@@ -103,9 +107,9 @@ class Setting:
 
         parts = {name: framed(getattr(self.images, name)) for name in ("x_train", "x_test")}
         images = replace(self.images, image_shape=sides, **parts)
-        first = submodule(self.model, PLACES[0])
+        first = submodule(self.model, HIDDEN_LAYERS[0])
         wide = linear_from_matrix(framed(first.weight.detach().numpy()).T, bias=first.bias)
-        return replace(self, images=images, model=replace_layer(self.model, PLACES[0], wide))
+        return replace(self, images=images, model=replace_layer(self.model, HIDDEN_LAYERS[0], wide))
 
     def score(self, model: nn.Module) -> float:
         return accuracy(model.eval(), self.images.x_test, self.images.y_test)
@@ -139,7 +143,7 @@ def accuracies(
 ) -> dict[str, Any]:
     """A network with its hidden layers replaced in one way, as fitted and healed."""
     images = single_precision(data, data_dir, size=28)
-    model = trained_dense(images, networks, seed, hidden=HIDDEN).float()
+    model = trained_dense(images, networks, seed, hidden=HIDDEN_WIDTHS).float()
     setting = Setting(images, model, recipe, seed)
     sizes = sizes_of(setting.shapes, share, depth)
     found = {"original": setting.score(model)}
@@ -224,7 +228,7 @@ WAYS = {
 def _layers(model: nn.Module) -> int:
     """Parameters of the replaced layers without their biases."""
     total = 0
-    for name in PLACES:
+    for name in HIDDEN_LAYERS:
         layer = submodule(model, name)
         if isinstance(layer, MonarchLinear):
             total += layer.parameters_used

@@ -18,6 +18,8 @@ from mpodis.nn import CompactTNN, dense_network
 from mpodis.targets import dense_weights, tnn_weights
 
 __all__ = [
+    "HIDDEN_LAYERS",
+    "HIDDEN_WIDTHS",
     "TNN_BOND",
     "dataset",
     "evaluated",
@@ -33,6 +35,8 @@ M = TypeVar("M", bound=nn.Module)
 
 TNN_BOND = 2
 """Of the networks that every experiment trains first."""
+HIDDEN_WIDTHS, HIDDEN_LAYERS = (256, 64), ("0", "2")
+"""Of the dense networks on whole images: the widths of the hidden layers, and their names."""
 
 
 def dataset(data: str, data_dir: str | None, *, size: int = 8) -> Dataset:

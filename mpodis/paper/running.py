@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import joblib
 
 from mpodis import __version__
-from mpodis.paper.base import PLACES, ROW, Experiment, Options, on_networks
+from mpodis.paper.base import FOLDERS, ROW, Experiment, Options, on_networks
 from mpodis.paper.networks import dataset, train
 from mpodis.study import Study
 
@@ -58,7 +58,7 @@ def run_experiment(
             "command": command_line(experiment.name, options),
             "data": described(experiment, options),
             "seeds": list(options.range),
-            "options": {k: v for k, v in options.to_dict().items() if k not in PLACES},
+            "options": {k: v for k, v in options.to_dict().items() if k not in FOLDERS},
             "versions": versions(),
             "seconds": seconds,
             "rows": [_present(row) for row in frame.astype(object).to_dict("records")],
@@ -99,11 +99,11 @@ def versions() -> dict[str, str]:
 
 
 def command_line(name: str, options: Options) -> str:
-    """What to type to repeat this; places are left to the reader."""
+    """What to type to repeat this; folders are left to the reader."""
     words, given = ["mpodis", "reproduce", name], options.to_dict()
     common, default = Options().to_dict(), type(options)().to_dict()
     for key, value in given.items():
-        if key in PLACES or value == default[key]:
+        if key in FOLDERS or value == default[key]:
             continue
         text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
         text = text.lower() if value is None or isinstance(value, bool) else text

@@ -68,8 +68,8 @@ DRAWS = {
 """Exponent, and scale of the entries of t: ways to draw the gates, see `TriangularCircuitLayer`."""
 STARTS = ("overlap", "activations", "identity", "random", "as trained")
 """The first two are explicit; the last is the network itself, trained on."""
-PLACES = ["first", "median", "last"]
-"""Layers of gates."""
+SHOWN_LAYERS = ["first", "median", "last"]
+"""Layers of gates whose gradients are shown."""
 CUT = 4
 """Layers between two cuts."""
 SEEN = 1000
@@ -217,7 +217,7 @@ def at_start(model: HybridNetwork, images: Dataset) -> dict[str, float]:
     """
     found = layer_gradients(model, images.x_train[:SEEN], images.y_train[:SEEN])
     ends = (found[0], found[len(found) // 2 - 1], found[-1])
-    return dict(zip(PLACES, ends, strict=True)) | shape_of(circuits_of(model))
+    return dict(zip(SHOWN_LAYERS, ends, strict=True)) | shape_of(circuits_of(model))
 
 
 def train_depth(
@@ -349,15 +349,15 @@ def mean_log(values: pd.Series) -> float:
 def gained(frame: pd.DataFrame) -> pd.DataFrame:
     """What is left of gradients, drawn in each way, from the least depth to the greatest."""
     draws = frame.query("question == 'draw'")
-    means = draws.pivot_table(PLACES, ["gates", "depth"], aggfunc=mean_log, sort=False)
-    ends = means.filter(PLACES).groupby("gates", sort=False)
+    means = draws.pivot_table(SHOWN_LAYERS, ["gates", "depth"], aggfunc=mean_log, sort=False)
+    ends = means.filter(SHOWN_LAYERS).groupby("gates", sort=False)
     return ends.last().div(ends.first())
 
 
 def tables(frame: pd.DataFrame) -> list[Table]:
     case, trained = ["gates", "depth"], frame.query("question == 'depth'")
     how: dict[Any, Any] = {"parameters": "first", "accuracy": mean_spread}
-    how |= dict.fromkeys([*PLACES, "condition", "trained_condition"], mean_log)
+    how |= dict.fromkeys([*SHOWN_LAYERS, "condition", "trained_condition"], mean_log)
     how |= {"distance": "mean", "trained_distance": "mean"}
     by_seed = trained.pivot_table("accuracy", ["depth", "seed"], "gates")
     exponents = [e for e in EXPONENTS if f"{e}, cut" in by_seed]
@@ -392,7 +392,7 @@ def tables(frame: pd.DataFrame) -> list[Table]:
 
 def draw_depths(frame: pd.DataFrame, ax: Axes, *, column: str, label: str) -> None:
     found = frame.query("question == 'depth'")
-    norms = column in PLACES
+    norms = column in SHOWN_LAYERS
     for variant in found["gates"].unique():
         exponent, _, cut = variant.partition(", ")
         curve = found.query("gates == @variant").groupby("depth")[column]

@@ -33,7 +33,7 @@ FORWARD, BACKWARD = (0, 1, 3, 2), (0, 3, 2, 1)
 """Where a CNOT sends the four basis states, its control on the first wire or on the second."""
 ROUGH, FINE = 3, 50
 """ALS sweeps of a core, to compare circuits and for those that are kept."""
-PATIENCE = 8
+CNOTS_WITHOUT_GAIN = 8
 """The search ends when so many more CNOTs have brought no gain."""
 
 Cnot = tuple[int, tuple[int, ...]]
@@ -77,7 +77,7 @@ def cnots_only(task: Task, family: str, *, max_cnots: int, beam: int) -> list[Pa
     while candidates:
         points.append(task.point(_factorization(task, candidates[0]), family))
         best = min(points, key=lambda point: point.loss)
-        if points[-1].cnots in (max_cnots, best.cnots + PATIENCE):
+        if points[-1].cnots in (max_cnots, best.cnots + CNOTS_WITHOUT_GAIN):
             break
         new = {}
         for candidate in candidates:

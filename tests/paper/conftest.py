@@ -32,7 +32,7 @@ def ran(networks, tmp_path_factory):
         directory = begin(tmp_path_factory.mktemp(name) / "run", options, name)
         with pytest.MonkeyPatch.context() as patch:
             patch.setitem(layers.RECIPES, "digits", Recipe(3, 0.03, 64))
-            patch.setattr(healing, "HIDDEN", (16, 8))
+            patch.setattr(healing, "HIDDEN_WIDTHS", (16, 8))
             patch.setattr(trained, "SEEN", 100)
             few = {"fits": 1, "n_init": 1, "max_sweeps": 1, "iterations": 5}
             patch.setattr(replacements, "best_monarch", partial(best_monarch, **few))

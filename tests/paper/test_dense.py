@@ -21,7 +21,7 @@ from paper_runs import begin, check_tables_and_figures, rows
 from reference import random_covariance, random_matrix
 
 METHODS = replacements.METHODS
-HIDDEN = (16, 8)
+WIDTHS = (16, 8)
 
 
 def test_tables_and_figures_of_a_small_run(ran):
@@ -41,7 +41,7 @@ def wide_record(networks, tmp_path_factory):
     directory = begin(tmp_path_factory.mktemp("wide") / "run", options, "dense")
     quick = functools.partial(best_monarch, fits=1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dense, "HIDDEN", HIDDEN)  # the same on small layers
+        patch.setattr(dense, "HIDDEN_WIDTHS", WIDTHS)  # the same on small layers
         patch.setattr(dense, "FEW", 0.7)  # the smaller of the two shares
         patch.setattr(dense, "SPLITS", (0.9,))
         patch.setattr(dense, "DEPTHS", (0, 1))
@@ -227,11 +227,11 @@ def test_tables_and_figures_of_the_wide_network(wide_record):
 
 @pytest.fixture
 def filling(networks, monkeypatch):
-    monkeypatch.setattr(dense, "HIDDEN", HIDDEN)
+    monkeypatch.setattr(dense, "HIDDEN_WIDTHS", WIDTHS)
     monkeypatch.setattr(dense, "SPLITS", (0.75,))
     monkeypatch.setattr(dense, "DEPTHS", (0, 1))
     images = load_data("digits")
-    model = trained_dense(images, networks, 0, hidden=HIDDEN)
+    model = trained_dense(images, networks, 0, hidden=WIDTHS)
     return dense.Filling(images, model, "activations", replacements.Effort(1, 2, 2, 1))
 
 
@@ -239,7 +239,7 @@ def test_circuits_are_at_least_what_an_mpo_is_on_training_images(filling):
     alone, circuits = filling.best(int(0.3 * (64 * 16 + 16 * 8)))
     for network in (alone, circuits):
         assert network.parameters <= int(0.3 * (64 * 16 + 16 * 8))
-        for name, part in zip(dense.PLACES, network.found, strict=True):
+        for name, part in zip(dense.HIDDEN_LAYERS, network.found, strict=True):
             assert_allclose(network.model.get_submodule(name).weight.detach().T, part.matrix)
     assert filling.score(alone) <= filling.score(circuits)
 
@@ -285,9 +285,9 @@ def test_a_share_that_pays_for_no_pair(filling):
 
 def test_healing_leaves_the_replaced_matrices(networks):
     images = load_data("digits")
-    model = trained_dense(images, networks, 0, hidden=HIDDEN)
+    model = trained_dense(images, networks, 0, hidden=WIDTHS)
     healed = dense.heal(model, images, 0)
-    for name in dense.PLACES:
+    for name in dense.HIDDEN_LAYERS:
         old, new = (m.get_submodule(name) for m in (model, healed))
         torch.testing.assert_close(new.weight.double(), old.weight, rtol=1e-6, atol=1e-7)
         assert not torch.allclose(new.bias.double(), old.bias)

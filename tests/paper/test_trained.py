@@ -40,14 +40,14 @@ def test_networks_of_the_draws_are_those_that_are_trained(ran):
     found = rows(ran("trained")).query("depth == 5").set_index(["question", "gates"])
     for draw, variant in (("skew, Haar", "skew"), ("triangular, normal 0.5", "triangular")):
         drawn, there = found.loc["draw", draw], found.loc["depth", variant]
-        assert_allclose(*(row[trained.PLACES].astype(float) for row in (drawn, there)))
+        assert_allclose(*(row[trained.SHOWN_LAYERS].astype(float) for row in (drawn, there)))
 
 
 def test_what_is_left_of_gradients_is_the_ratio_of_geometric_means():
     norms = {1: (1.0, 4.0), 8: (0.01, 0.01)}
     made = [
         {"question": "draw", "gates": "skew", "depth": depth, "seed": seed}
-        | dict.fromkeys(trained.PLACES, norm)
+        | dict.fromkeys(trained.SHOWN_LAYERS, norm)
         for depth, each in norms.items()
         for seed, norm in enumerate(each)
     ]
