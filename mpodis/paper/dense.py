@@ -57,7 +57,7 @@ from mpodis.tables import Table
 __all__ = ["EXPERIMENT"]
 
 CIRCUITS, MPO, RANK, MONARCH = METHODS
-MIRRORED, FOUR = "circuits, mirrored gates", "circuits, four numbers a gate"
+MIRRORED, INDEPENDENT = "circuits, mirrored gates", "circuits, four numbers a gate"
 CIRCUITS_GIVEN, MPO_GIVEN = "circuits, order given", "MPO, order given"
 BUDGETS = (100, 150, 200, 250, 300, 400, 550, 800, 1100, 1500, 2000, 3000)
 """Parameters at which methods are compared for the small network."""
@@ -65,16 +65,16 @@ SMALL = {
     "order given": (CIRCUITS_GIVEN, MPO_GIVEN, RANK, MONARCH),
     "order searched": METHODS,
     "mirrored gates": (MIRRORED, MPO, RANK, MONARCH),
-    "four numbers a gate": (FOUR, MPO, RANK, MONARCH),
+    "four numbers a gate": (INDEPENDENT, MPO, RANK, MONARCH),
 }
 WIDE = {"as fitted": METHODS, "healed": tuple(f"{method}, healed" for method in METHODS)}
 """What is compared of each network: circuits, with the others."""
-FEW = 1 / 16
-"""Share of its weights below which splits and depths are tried."""
+SMALL_SHARE = 1 / 16
+"""Share of the weights of the wide network below which splits and depths are tried."""
 SPLITS = (0.92, 0.8, 0.68)
-"""Parts of few parameters that the first layer gets, at most or, of other methods, at least."""
-DEPTHS, DEEP = (0, 2, 4, 8, 12), (4, 8)
-"""Layers of the circuits below this share and from it on; what it does not pay for is left out."""
+"""Parts of a small share that the first layer gets, at most or, of other methods, at least."""
+DEPTHS, SMALL_SHARE_DEPTHS = (4, 8), (0, 2, 4, 8, 12)
+"""Layers of the circuits, of a small share others; what the share does not pay for is left out."""
 MONARCHS = {"n_init": 1, "iterations": 500, "turns": 1}
 """Like the circuits' sweeps, a quarter of what the small network gets."""
 
@@ -127,7 +127,7 @@ def study(options: Dense) -> Study:
     cases = [
         {"objective": objective, "fitted": method, "share": share}
         for objective, method, share in product(options.objectives, METHODS, options.shares)
-        if method != MPO or share >= FEW  # below they come with the circuits
+        if method != MPO or share >= SMALL_SHARE  # below they come with the circuits
     ]
     return on_networks(both_layers, options, name="dense", cases=cases)
 
@@ -152,7 +152,7 @@ def one_layer(
             # networks may prefer Monarch matrices of different digits: the place tells them
             "size": f"size {k}" if method == MONARCH else one.name,
             "parameters": one.parameters,
-            "thrifty": one.parameters - dependent,
+            "independent": one.parameters - dependent,
             "loss": layer.loss(one.matrix),
             "accuracy": score(filled(one.matrix)),
         }
@@ -195,8 +195,8 @@ class Network:
 
 
 @dataclass(frozen=True)
-class Filling:
-    """Puts what methods make of them in the places of both layers of a network."""
+class LayerReplacement:
+    """Replaces both hidden layers of a network."""
 
     images: Dataset
     model: nn.Module
@@ -222,7 +222,10 @@ class Filling:
     def by_method(self, method: str, budgets: Sequence[int]) -> Network:
         """Both layers by one method, each with a budget."""
         (found,) = self.replaced(
-            *(partial(bought, method=method, budget=each, effort=self.effort) for each in budgets)
+            *(
+                partial(fit_at_budget, method=method, budget=each, effort=self.effort)
+                for each in budgets
+            )
         )
         return found
 
@@ -231,8 +234,8 @@ class Filling:
 
         The split is found by the MPOs; circuits then try theirs at that split, or stay without.
         """
-        core = partial(within, depths=[0], bonds=1, effort=self.effort)
-        walls = partial(within, depths=DEPTHS, bonds=2, effort=self.effort)
+        core = partial(fits_below_budget, depths=[0], bonds=1, effort=self.effort)
+        walls = partial(fits_below_budget, depths=SMALL_SHARE_DEPTHS, bonds=2, effort=self.effort)
         alone = {
             limit: network
             for limit in self.limits(budget)
@@ -260,23 +263,23 @@ def both_layers(
     """Both layers of one network replaced; a row for the circuits, and one for MPOs beside them."""
     images = dataset(data, data_dir, size=28)
     model = trained_dense(images, networks, seed, hidden=HIDDEN_WIDTHS)
-    if share < FEW:
+    if share < SMALL_SHARE:
         effort = Effort(1, max(1, max_sweeps * 2 // 5), rounds * 6, between=1, seed=seed)
     else:
         sweeps = max(1, max_sweeps // 4)
         effort = Effort(1, sweeps, rounds // 3, between=max(1, sweeps // 5), seed=seed)
-    filling = Filling(images, model, objective, effort)
+    replacement = LayerReplacement(images, model, objective, effort)
     sizes = [submodule(model, name).weight.numel() for name in HIDDEN_LAYERS]
     budget = int(share * sum(sizes))
-    if share >= FEW:
-        found = {fitted: filling.by_method(fitted, [int(share * size) for size in sizes])}
+    if share >= SMALL_SHARE:
+        found = {fitted: replacement.by_method(fitted, [int(share * size) for size in sizes])}
     elif fitted == CIRCUITS:
-        alone, best = filling.best(budget)
+        alone, best = replacement.best(budget)
         found = {CIRCUITS: best, MPO: alone}
     else:
-        splits = [(limit, budget - limit) for limit in filling.limits(budget)]
-        tried = [filling.by_method(fitted, split) for split in splits]
-        found = {fitted: max(tried, key=filling.score)}
+        splits = [(limit, budget - limit) for limit in replacement.limits(budget)]
+        tried = [replacement.by_method(fitted, split) for split in splits]
+        found = {fitted: max(tried, key=replacement.score)}
     score = partial(accuracy, x=images.x_test, y=images.y_test)
     rows = [
         {
@@ -292,10 +295,10 @@ def both_layers(
     return {"dense": sum(sizes), "original": score(model), ROW: rows}
 
 
-def bought(
+def fit_at_budget(
     layer: Layer, orders: Orders, spent: int, *, method: str, budget: int, effort: Effort
 ) -> list[Approximation]:
-    """What so many parameters buy: circuits of at most as many, the others of at least as many."""
+    """Circuits of at most so many parameters, or another form of at least so many."""
     shape = layer.matrix.shape
     legs = qubit_legs(*shape)
     if method != CIRCUITS:
@@ -303,7 +306,7 @@ def bought(
         size = sizes.get(method, int)(budget)
         return [without_gates(layer, method, size, effort, orders, **MONARCHS)]
     found: list[Approximation] = []
-    for depth in DEEP:
+    for depth in DEPTHS:
         rest = budget - SO4 * gate_count(shape, depth)
         if rest >= mpo_parameters(legs, 1):
             found += circuits(layer, bond_for(rest, legs, below=True), [depth], effort, orders)
@@ -312,7 +315,7 @@ def bought(
     return [layer.nearest(found)]
 
 
-def within(
+def fits_below_budget(
     layer: Layer,
     orders: Orders,
     spent: int,
@@ -366,14 +369,14 @@ def front(rows: pd.DataFrame, count: str) -> pd.DataFrame:
     return rows.assign(cheaper=cheaper).query("loss < cheaper")
 
 
-def at_budgets(rows: pd.DataFrame, method: str) -> pd.Series:
+def accuracy_at_budgets(rows: pd.DataFrame, method: str) -> pd.Series:
     """Accuracy of one network at each of the budgets.
 
     That of the best circuits that a budget pays for, NaN where it pays for none. Of others that
     between two sizes, along the logarithm of the parameters; before the first size it is that of
     the first.
     """
-    count = "thrifty" if method == FOUR else "parameters"
+    count = "independent" if method == INDEPENDENT else "parameters"
     rows = front(rows, count)
     if method.startswith(CIRCUITS):
         place = np.searchsorted(rows[count], BUDGETS, side="right") - 1
@@ -393,9 +396,11 @@ def curves(frame: pd.DataFrame, objective: str) -> pd.DataFrame:
         return values.rename_axis(["parameters", "seed"])
     found = {}
     for method in dict.fromkeys(chain.from_iterable(SMALL.values())):
-        own = CIRCUITS if method == FOUR else method
+        own = CIRCUITS if method == INDEPENDENT else method
         networks = rows.query(f"method == {own!r}").groupby("seed")
-        found[method] = pd.concat({seed: at_budgets(each, method) for seed, each in networks})
+        found[method] = pd.concat(
+            {seed: accuracy_at_budgets(each, method) for seed, each in networks}
+        )
     values = pd.DataFrame(found).rename_axis(["seed", "parameters"])
     return values.swaplevel()
 

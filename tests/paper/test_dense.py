@@ -42,9 +42,9 @@ def wide_record(networks, tmp_path_factory):
     quick = functools.partial(best_monarch, fits=1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dense, "HIDDEN_WIDTHS", WIDTHS)  # the same on small layers
-        patch.setattr(dense, "FEW", 0.7)  # the smaller of the two shares
+        patch.setattr(dense, "SMALL_SHARE", 0.7)  # the smaller of the two shares
         patch.setattr(dense, "SPLITS", (0.9,))
-        patch.setattr(dense, "DEPTHS", (0, 1))
+        patch.setattr(dense, "SMALL_SHARE_DEPTHS", (0, 1))
         patch.setattr(dense, "MONARCHS", {"n_init": 1, "iterations": 5, "turns": 1})
         patch.setattr(replacements, "best_monarch", quick)
         run_experiment(dense.EXPERIMENT, options, directory)
@@ -54,7 +54,7 @@ def wide_record(networks, tmp_path_factory):
 def test_every_method_has_its_points_under_every_objective(record):
     found = rows(record)
     free = found["method"].isin([dense.CIRCUITS, dense.CIRCUITS_GIVEN])
-    assert ((found["thrifty"] < found["parameters"]) == free).all()
+    assert ((found["independent"] < found["parameters"]) == free).all()
     assert (found["nothing"] < 30).all()
     assert (found["original"] > 90).all()
     assert found["loss"].between(0, 1, inclusive="neither").all()
@@ -106,7 +106,7 @@ def made_up(points):
     """Rows with these (parameters, loss, accuracy) by method, of two networks."""
     return pd.DataFrame(
         {"objective": "sensitivity", "method": method, "seed": seed, "size": f"{p}", "loss": loss}
-        | {"parameters": p, "thrifty": p - 100 * (method == "circuits"), "accuracy": a + seed}
+        | {"parameters": p, "independent": p - 100 * (method == "circuits"), "accuracy": a + seed}
         for seed in (0, 1)
         for method, given in points.items()
         for p, loss, a in given
@@ -150,10 +150,10 @@ def test_the_training_loss_chooses_and_others_stand_between_two_sizes():
     assert at[400]["plain MPO"] == both(70.0)
     assert at[400]["lead"] == [10.0, 10.0]
     assert at[1500]["low rank"] == both(95.0)
-    thrifty = comparisons()["four numbers a gate"]
-    assert thrifty.index.unique("parameters").tolist() == [100, 150, *budgets]
-    assert thrifty.loc[100, dense.FOUR].tolist() == both(85.0)
-    assert thrifty.loc[100, "low rank"].tolist() == both(10.0)  # the first there is
+    independent = comparisons()["four numbers a gate"]
+    assert independent.index.unique("parameters").tolist() == [100, 150, *budgets]
+    assert independent.loc[100, dense.INDEPENDENT].tolist() == both(85.0)
+    assert independent.loc[100, "low rank"].tolist() == both(10.0)  # the first there is
 
 
 def test_every_recipe_compares_like_with_like():
@@ -226,61 +226,61 @@ def test_tables_and_figures_of_the_wide_network(wide_record):
 
 
 @pytest.fixture
-def filling(networks, monkeypatch):
+def replacement(networks, monkeypatch):
     monkeypatch.setattr(dense, "HIDDEN_WIDTHS", WIDTHS)
     monkeypatch.setattr(dense, "SPLITS", (0.75,))
-    monkeypatch.setattr(dense, "DEPTHS", (0, 1))
+    monkeypatch.setattr(dense, "SMALL_SHARE_DEPTHS", (0, 1))
     images = load_data("digits")
     model = trained_dense(images, networks, 0, hidden=WIDTHS)
-    return dense.Filling(images, model, "activations", replacements.Effort(1, 2, 2, 1))
+    return dense.LayerReplacement(images, model, "activations", replacements.Effort(1, 2, 2, 1))
 
 
-def test_circuits_are_at_least_what_an_mpo_is_on_training_images(filling):
-    alone, circuits = filling.best(int(0.3 * (64 * 16 + 16 * 8)))
+def test_circuits_are_at_least_what_an_mpo_is_on_training_images(replacement):
+    alone, circuits = replacement.best(int(0.3 * (64 * 16 + 16 * 8)))
     for network in (alone, circuits):
         assert network.parameters <= int(0.3 * (64 * 16 + 16 * 8))
         for name, part in zip(dense.HIDDEN_LAYERS, network.found, strict=True):
             assert_allclose(network.model.get_submodule(name).weight.detach().T, part.matrix)
-    assert filling.score(alone) <= filling.score(circuits)
+    assert replacement.score(alone) <= replacement.score(circuits)
 
 
-def test_a_budget_is_split_as_it_is_said(filling, monkeypatch):
+def test_a_budget_is_split_as_it_is_said(replacement, monkeypatch):
     monkeypatch.setattr(dense, "SPLITS", (0.9, 0.6))
     budget = int(0.5 * (64 * 16 + 16 * 8))
-    for limit in filling.limits(budget):
-        found = filling.by_method("low rank", (limit, budget - limit)).found
+    for limit in replacement.limits(budget):
+        found = replacement.by_method("low rank", (limit, budget - limit)).found
         first = math.ceil(limit / (64 + 16))
         second = min(8, math.ceil((budget - limit) / (16 + 8)))
         assert [one.name for one in found] == [f"low rank {r}" for r in (first, second)]
 
 
-def within(budget, depths, bonds):
+def found_below(budget, depths, bonds):
     layer = replacements.Layer(random_matrix((16, 8)), random_covariance(16))
     effort = replacements.Effort(1, 2, 2, 1)
     options = {"depths": depths, "bonds": bonds, "effort": effort}
-    return layer, list(dense.within(layer, None, 10, budget=budget + 10, **options))
+    return layer, list(dense.fits_below_budget(layer, None, 10, budget=budget + 10, **options))
 
 
 def test_few_parameters_may_leave_the_core_alone():
     least = mpo_parameters(qubit_legs(16, 8), 1)
-    _, found = within(least + 5, (0, 1), 2)  # a gate has six numbers
+    _, found = found_below(least + 5, (0, 1), 2)  # a gate has six numbers
     assert [one.name for one in found] == ["chi 1, depth 0"]
-    assert not within(least - 1, (0, 1), 2)[1]
+    assert not found_below(least - 1, (0, 1), 2)[1]
 
 
 def test_circuits_of_few_parameters_are_at_least_as_near_as_their_core():
     budget = mpo_parameters(qubit_legs(16, 8), 3) + 5
-    layer, (largest, smaller) = within(budget, (0, 1), 2)
-    _, (alone,) = within(budget, (0,), 1)
+    layer, (largest, smaller) = found_below(budget, (0, 1), 2)
+    _, (alone,) = found_below(budget, (0,), 1)
     assert largest.name == alone.name == "chi 3, depth 0"
     assert layer.loss(largest.matrix) == layer.loss(alone.matrix)
     assert smaller.name == "chi 2, depth 1"
     assert max(largest.parameters, smaller.parameters) <= budget
 
 
-def test_a_share_that_pays_for_no_pair(filling):
+def test_a_share_that_pays_for_no_pair(replacement):
     with pytest.raises(ValueError, match="10 parameters do not pay for MPOs of both layers"):
-        filling.best(10)
+        replacement.best(10)
 
 
 def test_healing_leaves_the_replaced_matrices(networks):
@@ -309,4 +309,4 @@ def test_a_share_that_pays_for_nothing():
     layer = replacements.Layer(np.eye(64), np.eye(64))
     given = {"method": "circuits", "budget": 3, "effort": replacements.Effort()}
     with pytest.raises(ValueError, match=r"3 parameters do not pay for any circuit; raise the sh"):
-        dense.bought(layer, None, 0, **given)
+        dense.fit_at_budget(layer, None, 0, **given)
