@@ -23,7 +23,7 @@ from mpodis.advice import without_remarks
 from mpodis.arguments import plain_number
 from mpodis.arrays import rescaled, times_power_of_two
 from mpodis.circuit import Ansatz, brickwall
-from mpodis.conventions import crop, to_numpy, wires
+from mpodis.conventions import crop, padded_shape, to_numpy, wires
 from mpodis.disentangling import disentangle
 from mpodis.factorization import Factorization
 from mpodis.fit import fit_core
@@ -282,17 +282,20 @@ class Explorer:
 
     def _truncate(self, order: str, bond: int) -> Compressed:
         """M: the operator in an order, truncated to a bond dimension."""
-        mpo = self._ordered(order).mpo
+        ordered = self._ordered(order)
+        padded = padded_shape(self.given.legs)
+        shape = self.given.shape if ordered.reordering is None else padded
+        exact = Compressed(ordered.mpo, shape, 0.0)
         if bond == self.choices["compress_bond"][-1] and order == "given":
-            return Compressed(mpo, self.given.shape, 0.0)
-        return truncate(mpo, max_bond=bond)
+            return exact
+        return truncate(exact, max_bond=bond)
 
     def _fit(self, order: str, bond: int, max_bond: int, weighted: bool) -> dict[str, Any]:
         """Figures of merit of the best MPO of the core's bond dimension, without circuits."""
-        ordered, target = self._ordered(order), self._truncated(order, bond).mpo
+        ordered, target = self._ordered(order), self._truncated(order, bond)
         if self.dense:
-            metric = ordered.covariance if weighted else None
-            core = fit_core(target, max_bond=max_bond, metric=metric)
+            covariance = ordered.covariance if weighted else None
+            core = fit_core(target, max_bond=max_bond, covariance=covariance)
         else:
             core = truncate(target, max_bond=max_bond).mpo
         return {
@@ -313,13 +316,12 @@ class Explorer:
             sides[side] = brickwall(n, setting.depth, width) if n else Ansatz(0, ())
         with without_remarks():  # the panel shows the remarks
             run = disentangle(
-                truncated.mpo,
+                truncated,
                 left=sides["left"],
                 right=sides["right"].reversed(),
                 max_bond=setting.max_bond,
                 objective=setting.objective,
                 covariance=ordered.covariance,
-                shape=self.given.shape if ordered.reordering is None else None,
                 init="identity",
                 n_init=1,
                 max_sweeps=self.max_sweeps,

@@ -25,6 +25,7 @@ from mpodis.conventions import (
     Legs,
     as_like,
     check_legs,
+    crop,
     fuse,
     pad,
     padded_shape,
@@ -65,11 +66,16 @@ are solved: they take the square of it in memory and the cube in time."""
 EXACT_TRUNCATION = 30
 """A truncation of the exact MPO takes up to so many times as long as one on the way to it."""
 
+PADDING = 1e-6
+"""Weights of this norm, relative to the matrix, are zero but for rounding: that of an MPO of single
+precision, too."""
+
 DESCENT = 30
 """Iterations of L-BFGS over all sites that replace a sweep above `LARGEST_SITE`."""
 
 __all__ = [
     "als_sweep",
+    "check_covers",
     "core_gradient",
     "embed_metric",
     "fit_core",
@@ -91,7 +97,7 @@ def fit_core(
     *,
     max_bond: int,
     legs: Legs | None = None,
-    metric: Array | None = None,
+    covariance: Array | None = None,
     init: Operator | None = None,
     max_sweeps: int = 200,
     tol: float = 1e-12,
@@ -103,22 +109,23 @@ def fit_core(
     Parameters
     ----------
     target : array (inputs, outputs), torch layer, Compressed or MatrixProductOperator
-        See `as_mpo`. Its backend, dtype and device are those of the result; with a metric of
+        See `as_mpo`. Its backend, dtype and device are those of the result; with a covariance of
         double precision the fit itself has it, too.
     max_bond : int
     legs : sequence of (input, output), optional
         Legs of a dense target; by default qubits, see `qubit_legs`.
-    metric : array (inputs, inputs), optional
-        Second moment of the inputs. The distance is then |C (target - core)| with C its square
-        root, the error of the activations.
+    covariance : array (inputs, inputs), optional
+        Second moment C^2 of the inputs, see `second_moment`. The distance is then
+        |C (target - core)|, the error of the activations. Of a padded target it may leave out the
+        inputs whose weights are zero.
     init : MPO, optional
-        Initial guess. By default the truncated target or, if that is better under the metric, its
-        ALS fit without one.
+        Initial guess. By default the truncated target or, if that is nearer under the covariance,
+        its ALS fit without one.
     max_sweeps, tol
         Stop after so many sweeps, or when the squared distance falls by less than `tol` of |M|^2.
     max_seconds : float, optional
         Stop after this time, in the midst of a sweep if need be; half of it goes to the fit without
-        a metric where an initial guess is to be found. A truncation before it is always made, a
+        a covariance where an initial guess is to be found. A truncation before it is always made, a
         cheaper one where time is short.
     progbar : bool
         Show a bar with the squared distance.
@@ -126,8 +133,8 @@ def fit_core(
     Raises
     ------
     ValueError
-        A `max_bond` below 1, an initial guess of other legs or larger bond dimension, or a metric
-        that is not one.
+        A `max_bond` below 1, an initial guess of other legs or larger bond dimension, or a
+        covariance that is none or leaves out inputs.
 
     Examples
     --------
@@ -142,15 +149,15 @@ def fit_core(
     check_count("max_bond", max_bond)
     found = mpo_or_matrix(target)
     if isinstance(found, Compressed):
-        legs, dense = found.legs, mpo_to_dense(found.mpo)
+        legs, dense, shape = found.legs, mpo_to_dense(found.mpo), found.shape
     else:
         dense = check_array(found)
-        legs = qubit_legs(*dense.shape) if legs is None else check_legs(legs)
+        legs, shape = qubit_legs(*dense.shape) if legs is None else check_legs(legs), dense.shape
         dense = pad(dense, legs)
     dense, exponent = rescaled(dense)
-    dtype = get_dtype_name(dense)
-    if metric is not None:
-        moment = embed_metric(metric, dense.shape[0])
+    dtype, metric = get_dtype_name(dense), None
+    if covariance is not None:
+        moment = metric_of(covariance, crop(dense, shape), size=dense.shape[0])
         dense, metric = promoted([dense, as_like(moment, dense, dtype=str(moment.dtype))])
     if init is None:
         guess = _truncated(dense, legs, max_bond, deadline)
@@ -266,23 +273,47 @@ def inner(
 
 
 def metric_of(
-    metric: Array, matrix: np.ndarray, *, axis: int = 0, what: str = "covariance"
+    metric: Array,
+    matrix: Array,
+    *,
+    axis: int = 0,
+    what: str = "covariance",
+    size: int | None = None,
 ) -> np.ndarray:
     """`embed_metric` for the inputs (or outputs: axis 1) of a matrix (inputs, outputs).
+
+    Parameters
+    ----------
+    size : int, optional
+        Inputs (outputs) after zero padding; by default those of the matrix.
 
     Raises
     ------
     ValueError
         As of `embed_metric`, and if it leaves out inputs whose weights are not zero.
     """
-    found, given = embed_metric(metric, matrix.shape[axis], what=what), len(metric)
-    if np.moveaxis(matrix, axis, 0)[given:].any():
+    size = matrix.shape[axis] if size is None else size
+    found = embed_metric(metric, size, what=what)
+    check_covers(metric, matrix, axis=axis, what=what)
+    return found
+
+
+def check_covers(metric: Array, matrix: Array, *, axis: int = 0, what: str = "covariance") -> None:
+    """Raise a ValueError if a second moment leaves out inputs whose weights are not zero."""
+    count, shape = matrix.shape[axis], np.shape(metric)
+    given = shape[0] if shape else 0
+    left_out = matrix[given:] if axis == 0 else matrix[:, given:]
+    if _norm(left_out) > PADDING * _norm(matrix):
         side = ("inputs", "outputs")[axis]
         raise ValueError(
-            f"the {what} has shape {(given, given)}, but the matrix has {matrix.shape[axis]} "
-            f"{side} whose weights are not zero"
+            f"the {what} has shape {shape}, but the matrix has {count} {side} whose "
+            f"weights are not zero; give a {what} of all {count}, or the operator with its shape "
+            "before padding (shape=, or a Compressed)"
         )
-    return found
+
+
+def _norm(array: Array) -> float:
+    return math.sqrt(abs(inner(array, array)))
 
 
 def embed_metric(metric: Array, rows: int, *, what: str = "covariance") -> np.ndarray:

@@ -85,7 +85,7 @@ FUNCTIONS = {
     "count_parameters": lambda x: mpodis.count_parameters(x.mpo),
     "fit_core": lambda x: mpodis.fit_core(x.mpo, max_bond=1, max_sweeps=1),
     "fit_core, weighted": lambda x: mpodis.fit_core(
-        x.mpo, max_bond=2, metric=x.metric, max_sweeps=1
+        x.mpo, max_bond=2, covariance=x.metric, max_sweeps=1
     ),
     "Circuit.to_dense": lambda x: x.left.to_dense(),
     "Circuit.apply": lambda x: x.left.apply(x.batch),

@@ -22,7 +22,7 @@ def test_inputs_that_span_little(complex_, rank):
     metric = random_metric(16, complex_, rank)
     init = truncate(compress(target).mpo, max_bond=2)
     before = weighted_distance(target, init.to_dense(), metric)
-    found = mpo_to_dense(fit_core(target, legs=QUBITS, max_bond=2, metric=metric))
+    found = mpo_to_dense(fit_core(target, legs=QUBITS, max_bond=2, covariance=metric))
     assert weighted_distance(target, found, metric) <= before
     # what no activation reaches stays of ordinary size
     assert np.linalg.norm(found) < 20 * np.linalg.norm(target)
@@ -34,7 +34,7 @@ def test_what_no_activation_reaches_stays_as_it_was():
     metric = np.kron(np.diag([1.0, 0.0]), random_metric(4))
     legs = ((2, 1), (2, 2), (2, 2))
     init = mpo_from_tensors(pad_bonds(random_cores(legs, 2, seed=4), 99))
-    found = mpo_to_dense(fit_core(target, legs=legs, max_bond=99, metric=metric, init=init))
+    found = mpo_to_dense(fit_core(target, legs=legs, max_bond=99, covariance=metric, init=init))
     assert weighted_distance(target, found, metric) < 1e-12
     assert_allclose(found[:4], target[:4], atol=1e-4)
     assert np.isfinite(found).all()
@@ -53,7 +53,7 @@ def test_padded_inputs_are_never_felt():
     matrix, x = random_matrix((6, 8)), random_matrix((40, 6), seed=1)
     metric = x.T @ x / len(x)
     legs = qubit_legs(6, 8)
-    found = fit_core(matrix, legs=legs, max_bond=3, metric=metric)
+    found = fit_core(matrix, legs=legs, max_bond=3, covariance=metric)
     error = np.linalg.norm(x @ (matrix - mpo_to_dense(found, shape=(6, 8))))
     plain = truncate(compress(matrix).mpo, max_bond=3)
     before = np.linalg.norm(x @ (matrix - mpo_to_dense(plain.mpo, shape=(6, 8))))
@@ -71,7 +71,7 @@ def test_fit_core_is_never_worse_than_truncation(case, bond, weighted):
     metric = random_metric(len(target), case.complex) if weighted else None
     mpo = compress(target, legs=case.legs).mpo
     cut = truncate(mpo, max_bond=bond)
-    found = fit_core(mpo, max_bond=bond, metric=metric, max_sweeps=10)
+    found = fit_core(mpo, max_bond=bond, covariance=metric, max_sweeps=10)
     assert max(bond_dimensions(site_tensors(found)), default=1) <= bond
     dense = mpo_to_dense(found)
     reached = weighted_distance(target, dense, metric)
@@ -93,8 +93,8 @@ def test_the_weighted_fit_takes_the_better_start():
         losses = [weighted_distance(target, mpo_to_dense(x), metric) for x in (cut, plain)]
         better.append(np.argmin(losses))
         init = (cut, plain)[better[-1]]
-        expected = fit_core(target, legs=legs, metric=metric, init=init, **options)
-        found = fit_core(target, legs=legs, metric=metric, **options)
+        expected = fit_core(target, legs=legs, covariance=metric, init=init, **options)
+        found = fit_core(target, legs=legs, covariance=metric, **options)
         assert_allclose(mpo_to_dense(found), mpo_to_dense(expected), atol=1e-12)
         assert weighted_distance(target, mpo_to_dense(found), metric) <= min(losses) + 1e-12
     assert set(better) == {0, 1}
@@ -175,7 +175,7 @@ def test_float32_stays():
 
 def test_a_complex_metric_makes_the_core_complex():
     target, metric = random_matrix((8, 8)), random_metric(8, True)
-    found = mpo_to_dense(fit_core(target, legs=QUBITS[:3], max_bond=2, metric=metric))
+    found = mpo_to_dense(fit_core(target, legs=QUBITS[:3], max_bond=2, covariance=metric))
     assert np.iscomplexobj(found)
     real = mpo_to_dense(fit_core(target, legs=QUBITS[:3], max_bond=2))
     assert weighted_distance(target, found, metric) < weighted_distance(target, real, metric)

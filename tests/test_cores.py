@@ -87,7 +87,7 @@ def test_what_is_not_a_covariance(metric, message):
     with pytest.raises(ValueError, match=message):
         embed_metric(metric, 8)
     with pytest.raises(ValueError, match=message):
-        fit_core(random_matrix((8, 8)), legs=QUBITS[:3], max_bond=1, metric=metric)
+        fit_core(random_matrix((8, 8)), legs=QUBITS[:3], max_bond=1, covariance=metric)
 
 
 # --- bonds
@@ -123,9 +123,9 @@ def descending(monkeypatch):
 @pytest.mark.parametrize("legs", [QUBITS, ODD, ((4, 3),)], ids=str)
 def test_large_sites_descend_to_what_the_solved_ones_reach(legs, complex_, monkeypatch):
     target, _, metric = setting(legs, complex_, True)
-    solved = fit_core(target, legs=legs, max_bond=2, metric=metric)
+    solved = fit_core(target, legs=legs, max_bond=2, covariance=metric)
     monkeypatch.setattr(cores_module, "LARGEST_SITE", 0)
-    found = fit_core(target, legs=legs, max_bond=2, metric=metric)
+    found = fit_core(target, legs=legs, max_bond=2, covariance=metric)
     losses = [weighted_loss(target, mpo_to_dense(core), metric) for core in (solved, found)]
     assert_allclose(losses[1], losses[0], rtol=1e-5, atol=1e-9)
 
@@ -140,7 +140,7 @@ def test_a_descent_never_moves_away_and_begins_anywhere(complex_, descending):
         swept = als_sweep(target, init, metric=metric)
         assert [c.shape for c in swept] == [c.shape for c in init]
         assert loss_of(target, swept, metric) < loss_of(target, init, metric)
-    rank_one = fit_core(target, legs=QUBITS, max_bond=1, metric=metric)
+    rank_one = fit_core(target, legs=QUBITS, max_bond=1, covariance=metric)
     assert loss_of(target, swept, metric) < loss_of(target, site_tensors(rank_one), metric)
 
 
@@ -187,7 +187,7 @@ def test_the_last_site_is_solved_by_least_squares(legs, weighted, complex_):
 def test_at_a_fixed_point_no_site_can_do_better(weighted, complex_):
     target, _, metric = setting(((2, 2),) * 3, complex_, weighted)
     found = fit_core(
-        target, legs=((2, 2),) * 3, max_bond=2, metric=metric, max_sweeps=3000, tol=1e-15
+        target, legs=((2, 2),) * 3, max_bond=2, covariance=metric, max_sweeps=3000, tol=1e-15
     )
     cores = site_tensors(found)
     reached = loss_of(target, cores, metric)
@@ -201,7 +201,7 @@ def test_at_a_fixed_point_no_site_can_do_better(weighted, complex_):
 @pytest.mark.parametrize("legs", [QUBITS, ODD, ((4, 3),), ((4, 2), (2, 3))], ids=str)
 def test_with_full_bonds_the_fit_is_exact(legs, weighted, complex_):
     target, _, metric = setting(legs, complex_, weighted)
-    found = fit_core(target, legs=legs, max_bond=99, metric=metric)
+    found = fit_core(target, legs=legs, max_bond=99, covariance=metric)
     assert_allclose(mpo_to_dense(found), target, atol=1e-9)
     # from anywhere, not only from the target's own cores
     cores = pad_bonds(random_cores(legs, 1, complex_, 9), 99)
@@ -258,7 +258,7 @@ def test_weighted_low_rank_has_a_closed_form(complex_, bond):
     # all inputs on one site, all outputs on the other: |C (W - A B)| is an SVD of C W
     target, metric = random_matrix((6, 5), complex_), random_metric(6, complex_)
     found = fit_core(
-        target, legs=((6, 1), (1, 5)), max_bond=bond, metric=metric, max_sweeps=2000, tol=1e-15
+        target, legs=((6, 1), (1, 5)), max_bond=bond, covariance=metric, max_sweeps=2000, tol=1e-15
     )
     values = np.linalg.svd(root(metric) @ target, compute_uv=False)
     expected = (values[bond:] ** 2).sum() / (values**2).sum()
@@ -271,7 +271,7 @@ def test_a_weight_on_one_site_has_a_closed_form(complex_):
     legs = ((2, 4), (4, 2))
     target, local = random_matrix((8, 8), complex_), random_metric(2, complex_)
     metric = np.kron(local, np.eye(4))
-    found = fit_core(target, legs=legs, max_bond=2, metric=metric, max_sweeps=2000, tol=1e-15)
+    found = fit_core(target, legs=legs, max_bond=2, covariance=metric, max_sweeps=2000, tol=1e-15)
     seen = np.kron(root(local), np.eye(4)) @ target
     values = np.linalg.svd(
         seen.reshape(2, 4, 4, 2).transpose(0, 2, 1, 3).reshape(8, 8), compute_uv=False
@@ -285,7 +285,7 @@ def test_a_weight_on_one_site_has_a_closed_form(complex_):
 def test_a_flat_metric_changes_nothing(complex_):
     target = random_matrix((16, 16), complex_)
     plain = fit_core(target, legs=QUBITS, max_bond=2)
-    flat = fit_core(target, legs=QUBITS, max_bond=2, metric=3 * np.eye(16))
+    flat = fit_core(target, legs=QUBITS, max_bond=2, covariance=3 * np.eye(16))
     assert_allclose(
         weighted_distance(target, mpo_to_dense(flat)),
         weighted_distance(target, mpo_to_dense(plain)),

@@ -547,7 +547,7 @@ WRONG = {
     "no batches": (lambda: collect_activations(SMALL, "0", None), "inputs are a NoneType;"),
     "a batch of text": (lambda: collect_activations(SMALL, "0", "ab"), "inputs are a str;"),
     "rate in words": (lambda: healed(learning_rate="x"), "learning_rate='x' must be positive"),
-    "a true rate": (lambda: healed(learning_rate=True), "learning_rate=True must be positive"),
+    "a true rate": (lambda: healed(learning_rate=True), "learning_rate=True must be a positive"),
     "no loss": (lambda: healed(loss=lambda y, t: None), "loss= has returned None; it must"),
     "loss of numpy": (lambda: healed(loss=lambda y, t: 3.0), "loss= has returned 3.0; it must"),
     "several losses": (lambda: healed(loss=lambda y, t: y.sum(1)), r"loss= has returned \(5,\);"),
@@ -572,6 +572,28 @@ WRONG = {
     ),
     "a few moments of sites": (
         lambda: mpodis.site_order(np.eye(8), covariance=np.eye(7)),
+        r"shape \(7, 7\), but the matrix has 8 inputs whose weights are not zero",
+    ),
+    "a few moments of a core": (
+        lambda: mpodis.fit_core(np.eye(8), max_bond=2, covariance=np.eye(7)),
+        r"shape \(7, 7\), but the matrix has 8 inputs whose weights are not zero",
+    ),
+    "a few moments of an MPO": (
+        lambda: mpodis.truncated_mpo(np.eye(8), 2, covariance=np.eye(7), weighted=False),
+        r"shape \(7, 7\), but the matrix has 8 inputs whose weights are not zero",
+    ),
+    "a few moments of full width": (
+        lambda: mpodis.full_width_gates(np.eye(8), 2, covariance=np.eye(7)),
+        r"shape \(7, 7\), but the matrix has 8 inputs whose weights are not zero",
+    ),
+    "a few moments of a bound": (
+        lambda: mpodis.activation_loss_bound(np.eye(8), np.eye(8), sensitivity=np.eye(7)),
+        r"shape \(7, 7\), but the matrix has 8 outputs whose weights are not zero",
+    ),
+    "a few moments of fewer CNOTs": (
+        lambda: mpodis.pareto(
+            np.eye(8), depths=(1,), max_bond=1, objective="activations", covariance=np.eye(7)
+        ),
         r"shape \(7, 7\), but the matrix has 8 inputs whose weights are not zero",
     ),
     "a few sensitivities": (
@@ -601,3 +623,20 @@ def test_moments_of_inputs_before_zero_padding_are_those_of_the_padded_ones():
     whole = mpodis.low_rank(padded, 2, covariance=mpodis.second_moment(wide))
     np.testing.assert_array_equal(few.matrix, whole.matrix)
     assert few.activation_error == whole.activation_error
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_core_is_fitted_under_moments_of_the_inputs_before_zero_padding(dtype):
+    rng = np.random.default_rng(0)
+    matrix, samples = rng.normal(size=(7, 8)).astype(dtype), rng.normal(size=(40, 7))
+    few = mpodis.second_moment(samples)
+    wide = np.pad(few, ((0, 1), (0, 1)))
+    exact = mpodis.compress(matrix)
+    truncated = mpodis.truncate(exact, max_bond=2)  # its row of padding is not zero
+    for operator in (exact, exact.mpo, truncated):
+        found, padded = (
+            mpodis.fit_core(operator, max_bond=1, covariance=c).to_dense() for c in (few, wide)
+        )
+        np.testing.assert_array_equal(found, padded)
+    with pytest.raises(ValueError, match=r"or the operator with its shape before padding"):
+        mpodis.fit_core(truncated.mpo, max_bond=1, covariance=few)

@@ -98,7 +98,7 @@ SAMPLES = {
 MOMENTS = {
     "low_rank": lambda a: mpodis.low_rank(W, 2, covariance=a).activation_error,
     "pca_basis": lambda a: abs(mpodis.pca_basis(a)),
-    "fit_core": lambda a: mpodis.overlap(mpodis.fit_core(W, max_bond=1, metric=a), W),
+    "fit_core": lambda a: mpodis.overlap(mpodis.fit_core(W, max_bond=1, covariance=a), W),
     "disentangle": lambda a: (
         mpodis.disentangle(W, objective="activations", covariance=a, **BRIEF).loss
     ),
@@ -221,7 +221,7 @@ SIZED = {
     "neuron_order": lambda w, c: mpodis.neuron_order(
         w, max_bond=1, covariance=c, restarts=0, rounds=2
     ),
-    "fit_core": lambda w, c: mpodis.compress(mpodis.fit_core(w, max_bond=2, metric=c)),
+    "fit_core": lambda w, c: mpodis.compress(mpodis.fit_core(w, max_bond=2, covariance=c)),
     "full_width_gates": lambda w, c: (
         mpodis.full_width_gates(w, 1, covariance=c, n_init=1, iterations=3).loss
     ),

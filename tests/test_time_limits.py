@@ -51,7 +51,7 @@ SEARCHES = {
         MATRIX, measure="loss", max_bond=2, covariance=COVARIANCE, restarts=0, steps=4, **k
     ),
     "fit_core": lambda **k: fit_core(
-        MATRIX, max_bond=2, legs=qubit_legs(16, 16), metric=COVARIANCE, **k
+        MATRIX, max_bond=2, legs=qubit_legs(16, 16), covariance=COVARIANCE, **k
     ),
     "truncated_mpo": lambda **k: truncated_mpo(
         MATRIX, 2, covariance=COVARIANCE, sensitivity=SENSITIVITY, **k

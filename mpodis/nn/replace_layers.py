@@ -115,9 +115,9 @@ def compress_module(
         mpo = found.mpo
         if inputs is not None and mpo.L > 1:
             bond = max(mpo.bond_sizes())
-            metric = collect_activations(model, name, inputs).covariance
-            exact = compress(matrix, legs=found.legs).mpo
-            mpo = fit_core(exact, max_bond=bond, metric=metric, tol=tol)
+            covariance = collect_activations(model, name, inputs).covariance
+            exact = compress(matrix, legs=found.legs)
+            mpo = fit_core(exact, max_bond=bond, covariance=covariance, tol=tol)
         compressed = MPOLinear.from_mpo(mpo, shape=found.shape, bias=read.bias, dtype=read.dtype)
         new = compressed if read.stride is None else PointwiseConv(compressed, read.stride)
         model = replace_layer(model, name, _placed(new, layer))

@@ -173,10 +173,9 @@ def by_mpos(setting: Setting, sizes: dict, *, depth: int, max_sweeps: int) -> li
             max_sweeps=max_sweeps,
             seed=setting.seed,
         )
-        own, metric = submodule(plain, name), setting.moment(plain, name)
-        core = fit_core(
-            own.to_mpo(), max_bond=structured.bond_for(count, legs), metric=metric, tol=TOL
-        )
+        own, covariance = submodule(plain, name), setting.moment(plain, name)
+        bond = structured.bond_for(count, legs)
+        core = fit_core(own, max_bond=bond, covariance=covariance, tol=TOL)
         layer = MPOLinear.from_mpo(core, shape=(own.inputs, own.outputs), bias=own.bias.detach())
         plain = replace_layer(plain, name, layer)
     rows.append(setting.row("circuits", hybrid, (1,)))

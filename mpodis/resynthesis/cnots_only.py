@@ -113,7 +113,7 @@ def _fitted(task: Task, given: _Candidate, sweeps: int) -> _Candidate:
         loss.target,
         max_bond=task.max_bond,
         legs=task.legs,
-        metric=loss.metric,
+        covariance=loss.metric,
         init=given.core,
         max_sweeps=sweeps,
         tol=1e-9,

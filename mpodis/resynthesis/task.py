@@ -13,11 +13,11 @@ import numpy as np
 from mpodis.advice import without_remarks
 from mpodis.arguments import as_seed, as_shape
 from mpodis.circuit.ansatz import Ansatz
-from mpodis.conventions import Legs, padded_shape, wires
+from mpodis.conventions import Legs, crop, padded_shape, wires
 from mpodis.disentangling import disentangle
 from mpodis.environments import DenseEnvironments
 from mpodis.factorization import Factorization, dense_overlap
-from mpodis.fit import embed_metric, inner, mask_padding, weighted_loss
+from mpodis.fit import inner, mask_padding, metric_of, weighted_loss
 from mpodis.measures import second_moment, singular_values, spectral_bound
 from mpodis.mpo import Operator, as_compressed
 from mpodis.objectives import Objective, make_objective
@@ -203,11 +203,11 @@ class Task:
                 "objective='activations' needs to know the layer's inputs; give inputs= or "
                 "covariance="
             )
-        rows, columns = self.target.shape
+        matrix, (rows, columns) = crop(self.target, self.shape), self.target.shape
         sensitivity = mask_padding(sensitivity, self.shape[1], self.legs)
         if sensitivity is not None:
-            sensitivity = embed_metric(sensitivity, columns, what="sensitivity")
-        metric = embed_metric(self.objective.covariance, rows)
+            sensitivity = metric_of(sensitivity, matrix, axis=1, what="sensitivity", size=columns)
+        metric = metric_of(self.objective.covariance, matrix, size=rows)
         return DenseActivationsLoss(self.target, metric, sensitivity)
 
     @cached_property

@@ -22,7 +22,7 @@ from mpodis.circuit.circuit import Circuit, identity_circuit, random_circuit
 from mpodis.conventions import crop, padded_shape, qubit_legs, wires
 from mpodis.environments import DenseEnvironments
 from mpodis.factorization import Factorization
-from mpodis.fit import embed_metric, fit_core, mask_padding
+from mpodis.fit import fit_core, mask_padding, metric_of
 from mpodis.gates import polar, polar_update
 from mpodis.mpo import (
     Compressed,
@@ -149,8 +149,8 @@ class _LossBound:
     ) -> _LossBound:
         covariance = np.eye(matrix.shape[0]) if covariance is None else covariance
         sensitivity = np.eye(matrix.shape[1]) if sensitivity is None else sensitivity
-        c, u = _descending(embed_metric(covariance, matrix.shape[0]))
-        s, v = _descending(embed_metric(sensitivity, matrix.shape[1], what="sensitivity"))
+        c, u = _descending(metric_of(covariance, matrix))
+        s, v = _descending(metric_of(sensitivity, matrix, axis=1, what="sensitivity"))
         rotated = u.conj().T @ matrix @ v
         weighted = np.sqrt(c)[:, None] * rotated * np.sqrt(s)
         square = float(np.linalg.norm(weighted) ** 2)
@@ -381,7 +381,7 @@ def full_width_gates(
     metric = np.eye(shape[0]) if covariance is None else covariance
     if isinstance(core, int | np.integer):
         share = deadline.part(0.2).left
-        core = fit_core(target, max_bond=int(core), metric=metric, max_seconds=share)
+        core = fit_core(given, max_bond=int(core), covariance=metric, max_seconds=share)
     if mpo_legs(core) != legs:
         raise ValueError(f"the core has legs {mpo_legs(core)}, the operator {legs}")
     loss = ActivationsLoss(

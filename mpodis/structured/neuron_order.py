@@ -283,7 +283,7 @@ class _Search:
             padded,
             max_bond=self.max_bond,
             legs=self.legs,
-            metric=metric,
+            covariance=metric,
             init=None if tensors is None else mpo_from_tensors(tensors),
             max_sweeps=30 if max(padded.shape) > 256 else 200,
             tol=1e-6,

@@ -272,7 +272,7 @@ class _Fits:
                 matrix,
                 max_bond=self.max_bond,
                 legs=_moved(self.legs, state),
-                metric=metric,
+                covariance=metric,
                 max_sweeps=60,
                 tol=1e-8,
                 # no more than a share, so that there are others to compare with

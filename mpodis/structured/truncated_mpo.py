@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +12,7 @@ from mpodis.arrays import rescaled, times_power_of_two
 from mpodis.circuit.ansatz import Ansatz
 from mpodis.conventions import crop, padded_shape, qubit_legs, to_numpy, wires
 from mpodis.environments import DenseEnvironments
-from mpodis.fit import fit_core, mask_padding
+from mpodis.fit import check_covers, fit_core, mask_padding
 from mpodis.measures import count_parameters
 from mpodis.mpo import Compressed, Operator, as_mpo, check_array, mpo_or_matrix
 from mpodis.objectives import ActivationsLoss
@@ -68,23 +69,31 @@ def truncated_mpo(
         As for `mpodis.fit_core`; with a sensitivity half of the time goes to the fits without it.
     """
     deadline = Deadline(max_seconds)
-    found = mpo_or_matrix(operator)
-    if isinstance(found, Compressed):
-        target, legs, given = found.mpo, found.legs, found.shape
+    target = mpo_or_matrix(operator)
+    if isinstance(target, Compressed):
+        legs, given = target.legs, target.shape
     else:  # a fit to the matrix takes less time than its exact MPO
-        target = check_array(found)
+        target = check_array(target)
         given = (int(target.shape[0]), int(target.shape[1]))
         legs = qubit_legs(*given)
     shape = given if shape is None else shape
     if any(asked > there for asked, there in zip(shape, given, strict=True)):
         raise ValueError(f"shape={tuple(shape)} is larger than the operator, which is {given}")
+    if isinstance(target, Compressed):
+        target = replace(target, shape=shape)
+    dense = mpo_to_dense(target.mpo) if isinstance(target, Compressed) else target
+    dense, exponent = rescaled(crop(to_numpy(dense), shape))
+    if covariance is not None:
+        check_covers(covariance, dense)
+    if sensitivity is not None:
+        check_covers(sensitivity, dense, axis=1, what="sensitivity")
     if weighted and covariance is not None:
         sensitivity = mask_padding(sensitivity, shape[1], legs)
     with_gradients = weighted and sensitivity is not None
     core = fit_core(
         target,
         max_bond=max_bond,
-        metric=covariance if weighted else None,
+        covariance=covariance if weighted else None,
         max_seconds=deadline.part(1 / 3 if with_gradients else 1.0).left,
         progbar=progbar,
     )
@@ -94,8 +103,6 @@ def truncated_mpo(
         )
         guesses = (core, plain)
         core = _fitted_to_sensitivity(as_mpo(target), guesses, covariance, sensitivity, deadline)
-    dense = mpo_to_dense(target) if isinstance(found, Compressed) else target
-    dense, exponent = rescaled(crop(to_numpy(dense), shape))
     return Approximation.of(
         dense,
         times_power_of_two(to_numpy(mpo_to_dense(core, shape=shape)), -exponent),
