@@ -50,7 +50,7 @@ _HOME = {
     "explorer": ("explore",),
     "fit": ("fit_core",),
     "gates": ("Gate", "register_gate"),
-    "hamiltonians": ("Evolution", "evolution", "pauli_chain", "trotter"),
+    "hamiltonians": ("pauli_chain",),
     "kraus": ("KrausEnsemble", "kraus_ensemble"),
     "measures": (
         "Entanglement",
@@ -102,6 +102,7 @@ _HOME = {
     "study": ("Study", "StudyResults", "load_study"),
     "synthesis": ("Synthesis", "synthesise"),
     "tables": ("Table",),
+    "time_evolution": ("Evolution", "evolution", "trotter"),
     "weights": ("load_mpo", "save_mpo"),
 }
 _WHERE = {name: module for module, names in _HOME.items() for name in names}

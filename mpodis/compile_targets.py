@@ -18,8 +18,8 @@ from mpodis.absorption import absorbed
 from mpodis.arrays import as_numpy, is_tensor, rounding_of
 from mpodis.circuit import Circuit, circuit_from_quimb
 from mpodis.conventions import Legs, split, to_numpy
-from mpodis.hamiltonians import Evolution
 from mpodis.sites import is_mpo, left_canonical, legs_of, site_tensors, spread_norm
+from mpodis.time_evolution import Evolution
 
 __all__ = ["LARGEST", "Target", "state_target", "unitary_target"]
 

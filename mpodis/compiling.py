@@ -29,7 +29,6 @@ from mpodis.environments.arrays import single_threaded
 from mpodis.factorization import dump_ansatz
 from mpodis.files import locked, read_json
 from mpodis.gates import check_group
-from mpodis.hamiltonians import Evolution, trotter
 from mpodis.objectives import Objective
 from mpodis.optimise.compile import OFF, CircuitTask, turned
 from mpodis.optimise.compile_search import (
@@ -47,6 +46,7 @@ from mpodis.options import check_most_guesses
 from mpodis.progress import bar, interrupts
 from mpodis.sites import left_canonical, legs_of, spread_norm, tensors_to_dense
 from mpodis.tables import Table, Tabular
+from mpodis.time_evolution import Evolution, trotter
 
 if TYPE_CHECKING:
     import quimb.tensor as qtn

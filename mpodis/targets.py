@@ -29,7 +29,7 @@ from mpodis.data import Dataset, load_data
 from mpodis.environments import to_mpo
 from mpodis.factorization import Factorization
 from mpodis.files import load_arrays, save_arrays
-from mpodis.hamiltonians import Terms, evolution, pauli_chain, trotter
+from mpodis.hamiltonians import Terms, pauli_chain
 from mpodis.mpo import Compressed, compress
 from mpodis.options import suggestion
 from mpodis.sites import (
@@ -38,6 +38,7 @@ from mpodis.sites import (
     mpo_from_tensors,
     spread_norm,
 )
+from mpodis.time_evolution import evolution, trotter
 from mpodis.weights import holds_mpo, load_mpo, load_weight
 
 if TYPE_CHECKING:

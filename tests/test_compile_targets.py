@@ -10,9 +10,10 @@ from qiskit.quantum_info import Operator, Statevector
 
 from mpodis.circuit import Ansatz, Circuit, Placement, brickwall, circuit_to_quimb, random_circuit
 from mpodis.compile_targets import state_target, unitary_target
-from mpodis.hamiltonians import evolution, pauli_chain, trotter
+from mpodis.hamiltonians import pauli_chain
 from mpodis.quantum import to_qiskit
 from mpodis.sites import tensors_to_dense as dense
+from mpodis.time_evolution import evolution, trotter
 from reference import circuit_matrix
 
 HIDDEN = random_circuit(brickwall(5, 4, group="U"), seed=1)

@@ -13,8 +13,9 @@ from numpy.testing import assert_allclose
 from qiskit.quantum_info import Operator, SparsePauliOp
 
 from mpodis.circuit import brickwall
-from mpodis.hamiltonians import as_terms, evolution, pauli_chain, trotter
+from mpodis.hamiltonians import as_terms, pauli_chain
 from mpodis.quantum import to_qiskit
+from mpodis.time_evolution import evolution, trotter
 
 X, Y, Z = np.array([[0, 1], [1, 0]]), np.array([[0, -1j], [1j, 0]]), np.diag([1, -1])
 

@@ -33,6 +33,7 @@ ORDER = (
     "circuit",
     "absorption",
     "hamiltonians",
+    "time_evolution",
     "compile_targets",
     "factorization",
     "fit",

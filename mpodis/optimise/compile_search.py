@@ -23,13 +23,13 @@ from mpodis.circuit import (
 from mpodis.circuit.tiling import tiled
 from mpodis.compile_targets import unitary_target
 from mpodis.gates import random_gate
-from mpodis.hamiltonians import evolution, trotter
 from mpodis.optimise.compile import ITERATIONS, CircuitDescent, CircuitTask
 from mpodis.optimise.descend import Budget
 from mpodis.optimise.grow import constrained_gates
 from mpodis.optimise.problem import KICK_PATIENCE, kicked
 from mpodis.optimise.state import State
 from mpodis.sites import left_canonical, legs_of, spread_norm
+from mpodis.time_evolution import evolution, trotter
 
 __all__ = [
     "FEW",

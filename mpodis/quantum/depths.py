@@ -26,7 +26,6 @@ from mpodis.arguments import is_integer, random_generator
 from mpodis.circuit.ansatz import Ansatz
 from mpodis.compile_targets import Target, state_target, unitary_target
 from mpodis.compiling import Compiled, compile_unitary
-from mpodis.hamiltonians import Evolution
 from mpodis.optimise.compile import CircuitTask
 from mpodis.progress import Deadline, bar
 from mpodis.quantum.backends import backend_name, check_size, noise_of, qubits_of, transpiled
@@ -35,6 +34,7 @@ from mpodis.quantum.gate_costs import HardwareCost, counted
 from mpodis.quantum.state_preparation import prepare_from_zero
 from mpodis.sites import legs_of, mpo_from_tensors, mpo_to_dense
 from mpodis.tables import Table, Tabular
+from mpodis.time_evolution import Evolution
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
