@@ -55,7 +55,7 @@ from typing import Any
 
 import numpy as np
 import quimb.tensor as qtn
-from compilers import (
+from compile_peers import (
     PEERS,
     Gates,
     Problem,

@@ -1,4 +1,4 @@
-"""The compilers that `compile.py` compares: mpodis and its peers, on the same problems."""
+"""The compilers that `compile.py` compares on the same problems: mpodis and its peers."""
 
 from __future__ import annotations
 
