@@ -52,12 +52,20 @@ def check_count(name: str, value: object, least: int = 1, most: int | None = Non
         raise ValueError(f"{name}={value} must be {most:,} or less")
 
 
-def check_number(name: str, value: object, least: float, below: float | None = None) -> None:
-    """Raise a ValueError unless an argument is a number from `least` on, and less than `below`."""
-    if is_number(value) and least <= value and (below is None or value < below):
-        return
-    allowed = f", {least} or more" if below is None else f" from {least} on, below {below}"
-    raise ValueError(f"{name}={value!r} must be a number{allowed}")
+def check_number(
+    name: str,
+    value: object,
+    least: float,
+    most: float | None = None,
+    *,
+    below: float | None = None,
+) -> None:
+    """Raise a ValueError unless an argument is a number from `least` to `most`, or `below` one."""
+    if not is_number(value) or value < least or (below is not None and value >= below):
+        allowed = f", {least} or more" if below is None else f" from {least} on, below {below}"
+        raise ValueError(f"{name}={value!r} must be a number{allowed}")
+    if most is not None and value > most:
+        raise ValueError(f"{name}={value} must be {most:,} or less")
 
 
 def check_positive(name: str, value: object, *, or_none: bool = False) -> None:

@@ -215,11 +215,11 @@ def _check(name: str, value: Any, allowed: Mapping[str, Any]) -> None:
     known = dict.fromkeys((*allowed["choices"], *_registered(allowed["registry"])))
     if known and value not in (*known, *allowed["internal"]):
         raise ValueError(f"{name}={value!r} is not known; use one of {', '.join(known)}")
-    least = allowed["least"]
+    least, most = allowed["least"], allowed["most"]
     if isinstance(least, int):
-        check_count(name, value, least, allowed["most"])
+        check_count(name, value, least, most)
     elif least is not None:
-        check_number(name, value, least)
+        check_number(name, value, least, most)
     if allowed["positive"]:
         check_positive(name, value, or_none=True)
 

@@ -546,7 +546,10 @@ WRONG = {
     ),
     "no batches": (lambda: collect_activations(SMALL, "0", None), "inputs are a NoneType;"),
     "a batch of text": (lambda: collect_activations(SMALL, "0", "ab"), "inputs are a str;"),
-    "rate in words": (lambda: healed(learning_rate="x"), "learning_rate='x' must be positive"),
+    "rate in words": (
+        lambda: healed(learning_rate="x"),
+        "learning_rate='x' must be a positive number",
+    ),
     "a true rate": (lambda: healed(learning_rate=True), "learning_rate=True must be a positive"),
     "no loss": (lambda: healed(loss=lambda y, t: None), "loss= has returned None; it must"),
     "loss of numpy": (lambda: healed(loss=lambda y, t: 3.0), "loss= has returned 3.0; it must"),

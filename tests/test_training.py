@@ -132,8 +132,8 @@ def test_batches_are_about_equal(batch_size):
     [
         ({"epochs": 0}, "epochs=0 must be a whole number, 1 or more"),
         ({"batch_size": 2.5}, "batch_size=2.5 must be a whole number"),
-        ({"learning_rate": -1}, "learning_rate=-1 must be positive"),
-        ({"learning_rate": math.nan}, "learning_rate=nan must be positive"),
+        ({"learning_rate": -1}, "learning_rate=-1 must be a positive number"),
+        ({"learning_rate": math.nan}, "learning_rate=nan must be a positive number"),
         ({"learning_rate": 1e30}, "after epoch 1; lower learning_rate=1e[+]30"),
     ],
 )
