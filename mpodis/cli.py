@@ -38,7 +38,7 @@ from mpodis.study import commands as study
 
 if TYPE_CHECKING:
     from mpodis.jobs.directory import JobDirectory
-    from mpodis.jobs.status import RunStatus
+    from mpodis.run_status import RunStatus
 
 __all__ = ["app", "main"]
 
@@ -503,7 +503,7 @@ def show(run_dir: Run) -> None:
     Example: mpodis show RUN
     """
     from mpodis.jobs.directory import JobDirectory
-    from mpodis.jobs.status import RunStatus
+    from mpodis.run_status import RunStatus
 
     with _reading(run_dir):
         status = RunStatus.of(run_dir)
@@ -532,7 +532,7 @@ def watch(
     if (run_dir / "study.json").is_file():
         study.watch(run_dir, every=every, once=once)
         return
-    from mpodis.jobs.status import RunStatus
+    from mpodis.run_status import RunStatus
 
     shown: dict[str, str] = {}
     idle = 0
@@ -582,7 +582,7 @@ def resume(
 
     Example: mpodis resume RUN --max-seconds 600
     """
-    from mpodis.jobs.status import RunStatus
+    from mpodis.run_status import RunStatus
 
     limits = {"max_sweeps": max_sweeps, "max_seconds": max_seconds}
     limits = {name: value for name, value in limits.items() if value is not None}

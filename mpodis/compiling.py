@@ -421,6 +421,8 @@ def _compile(
             options["goal"] = GOALS[len(tensors) > LARGEST]
         if options["n_init"] is None:
             options["n_init"] = GUESSES[len(tensors) > FEW]
+        for name in ("goal", "tol"):  # 0 and 0.0 are one option to a run that is stored
+            options[name] = float(options[name])
         wanted = (depth, ansatz, group)
         search = _search(problem, journal, max_seconds, options)
         guesses = search.guesses(problem.start, *wanted)

@@ -130,6 +130,8 @@ class Config:
             value = getattr(self, f.name)
             several = isinstance(value, tuple)
             value = tuple(map(plain_number, value)) if several else plain_number(value)
+            if isinstance(f.default, float) and type(value) is int:
+                value = float(value)  # 0 and 0.0 are one option to a run that is stored
             object.__setattr__(self, f.name, value)  # JSON knows no numbers of numpy
             if not f.metadata or (value is None and f.default is None):
                 continue

@@ -49,7 +49,13 @@ def test_a_finished_run_is_only_read(tmp_path, monkeypatch):
     given = {**OPTIONS, "run_dir": tmp_path, "inputs": x, "objective": "activations"}
     first = disentangle(operator(8, 8), **given)
     monkeypatch.setattr(search, "StageRun", None)
-    for again in (resume(tmp_path), disentangle(operator(8, 8), **given), resume(str(tmp_path))):
+    whole = given | {"tol": 0}  # not 0.0
+    for again in (
+        resume(tmp_path),
+        disentangle(operator(8, 8), **given),
+        disentangle(operator(8, 8), **whole),
+        resume(str(tmp_path)),
+    ):
         assert_same_result(again, first)
         assert again.seconds == first.seconds
         assert again.activation_error == first.activation_error

@@ -25,8 +25,8 @@ from mpodis import (
 )
 from mpodis.files import locked
 from mpodis.jobs.export import export_run
-from mpodis.jobs.status import RunStatus
 from mpodis.optimise import compile_search
+from mpodis.run_status import RunStatus
 
 H = {"ZZ": 1.0, "X": 0.75}
 U = random_circuit(brickwall(4, 6, group="U"), seed=3).to_dense().T
@@ -187,6 +187,12 @@ def test_a_run_that_goes_on_without_a_limit_keeps_what_it_found(
     assert came_from in found.start
     (tmp_path / "result.safetensors").unlink()  # as of a process that was killed at the end
     assert_same(compile_unitary(U, **options, run_dir=tmp_path), found)
+
+
+def test_zero_is_the_same_goal_as_a_whole_number(tmp_path):
+    call = {"depth": 1, "n_init": 1, "max_iterations": 5, "run_dir": tmp_path}
+    found = compile_unitary(U, **call, goal=0, tol=0)
+    assert_same(compile_unitary(U, **call, goal=0.0, tol=0.0), found)
 
 
 def test_what_is_refused(tmp_path):

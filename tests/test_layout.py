@@ -60,6 +60,7 @@ ORDER = (
     "explorer",
     "jobs",
     "study",
+    "run_status",
     "paper",
     "report",
     "cli",

@@ -3,9 +3,9 @@
 import pytest
 
 from mpodis import Study
-from mpodis.jobs.status import RunStatus
 from mpodis.paper.base import Experiment, Options
 from mpodis.paper.running import run_experiment
+from mpodis.run_status import RunStatus
 from mpodis.tables import Table
 from paper_runs import begin
 
@@ -46,7 +46,7 @@ def test_cases_are_stored_and_not_computed_again(tmp_path, workers):
     with pytest.raises(ValueError, match=r"1 of 4 cases failed.* \(x=3, seed 3\).*stopped here"):
         run_experiment(small(marks, 4), options, directory)
     assert directory.has_begun()
-    assert RunStatus.of(directory.path).lines() == {"fig4": "fig4: 3 of 4 cases are done"}
+    assert RunStatus.of(directory.path).lines() == {"fig4": "fig4: 3 of 4 cases are done, 1 failed"}
     record = run_experiment(small(marks, 3), options, directory)
     assert sorted(marks.read_text().split()) == ["0", "1", "2", "3"]
     assert record["rows"] == [
@@ -55,6 +55,9 @@ def test_cases_are_stored_and_not_computed_again(tmp_path, workers):
         for p, text in ((1, "odd"), (2, "even"))
     ]
     assert record == directory.results()
+    file = min((directory.path / "fig4" / "cases").glob("*.json"))
+    file.write_text(file.read_text().replace("3", "4"))
+    assert RunStatus.of(directory.path).studies == {"fig4": "2 of 3 cases are done, 1 damaged"}
     assert record["seeds"] == [3]
     assert record["data"] is None
     assert {"mpodis", "torch", "numpy"} <= set(record["versions"])

@@ -15,6 +15,7 @@ from mpodis.files import array_metadata, is_locked, load_arrays, read_json
 from mpodis.jobs.directory import JobDirectory
 from mpodis.resynthesis.front import ParetoFront, ParetoPoint, points_from_arrays
 from mpodis.store import SearchProgress
+from mpodis.study.live import LiveStudy
 from mpodis.tables import Table, number
 
 __all__ = ["RunStatus"]
@@ -93,8 +94,12 @@ class RunStatus:
         """How many cases of the studies of an experiment are done, by the names of the studies."""
         found = {}
         for file in sorted(self.path.glob("*/study.json"), key=lambda file: file.stat().st_ctime):
-            done = sum(1 for _ in file.parent.glob("cases/*.json"))
-            found[file.parent.name] = f"{done} of {len(read_json(file)['cases'])} cases are done"
+            study = LiveStudy(file.parent)
+            study.refresh()
+            text = f"{study.done} of {study.total} cases are done"
+            for what, cases in (("failed", study.failures), ("damaged", study.damaged)):
+                text += f", {len(cases)} {what}" if cases else ""
+            found[file.parent.name] = text
         return found
 
     def lines(self) -> dict[str, str]:
