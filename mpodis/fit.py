@@ -85,6 +85,7 @@ __all__ = [
     "mask_padding",
     "metric_of",
     "metric_root",
+    "metrics_of",
     "norm_gradient",
     "pad_bonds",
     "weighted_loss",
@@ -296,6 +297,16 @@ def metric_of(
     found = embed_metric(metric, size, what=what)
     check_covers(metric, matrix, axis=axis, what=what)
     return found
+
+
+def metrics_of(
+    matrix: Array, covariance: Array | None, sensitivity: Array | None
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """`metric_of` for both second moments of a layer, where they are given."""
+    return (
+        None if covariance is None else metric_of(covariance, matrix),
+        None if sensitivity is None else metric_of(sensitivity, matrix, axis=1, what="sensitivity"),
+    )
 
 
 def check_covers(metric: Array, matrix: Array, *, axis: int = 0, what: str = "covariance") -> None:

@@ -641,5 +641,7 @@ def test_a_core_is_fitted_under_moments_of_the_inputs_before_zero_padding(dtype)
             mpodis.fit_core(operator, max_bond=1, covariance=c).to_dense() for c in (few, wide)
         )
         np.testing.assert_array_equal(found, padded)
+    orders = [mpodis.site_order(truncated, covariance=c) for c in (few, wide)]
+    assert orders[0].after == orders[1].after
     with pytest.raises(ValueError, match=r"or the operator with its shape before padding"):
         mpodis.fit_core(truncated.mpo, max_bond=1, covariance=few)

@@ -23,7 +23,7 @@ from scipy.optimize import minimize
 from mpodis.arguments import check_count, check_number, plain_numbers, random_generator
 from mpodis.arrays import rescaled
 from mpodis.conventions import Legs, check_legs, crop, pad, padded_shape
-from mpodis.fit import metric_of, weighted_loss
+from mpodis.fit import metrics_of, weighted_loss
 from mpodis.mpo import check_matrix
 from mpodis.options import check_most_guesses
 from mpodis.progress import Deadline, bar, within_limit
@@ -136,7 +136,7 @@ def monarch(
         check_count(name, value)
     check_most_guesses(n_init)
     layout = FactorLayout.build(digits, rank, reverse=reverse)
-    moments = _checked_moments(matrix, covariance, sensitivity) if weighted else (None, None)
+    moments = metrics_of(matrix, covariance, sensitivity) if weighted else (None, None)
     found = _nearest_product(
         matrix,
         moments,
@@ -313,7 +313,7 @@ def best_monarch(
         )
     limit = slack * max(parameters, min(size.parameters for size in sizes))
     checking = deadline.fraction()
-    moments = _checked_moments(matrix, covariance, sensitivity)
+    moments = metrics_of(matrix, covariance, sensitivity)
     # to measure the result takes about as long again
     deadline = deadline.part(1 - (deadline.fraction() - checking))
 
@@ -375,17 +375,6 @@ def _spread(count: int) -> Iterator[int]:
                 seen.add(k)
                 yield k
         step //= 2
-
-
-def _checked_moments(
-    matrix: np.ndarray, covariance: np.ndarray | None, sensitivity: np.ndarray | None
-) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Both moments, checked and padded as the matrix, where they are given."""
-    if covariance is not None:
-        covariance = metric_of(covariance, matrix)
-    if sensitivity is not None:
-        sensitivity = metric_of(sensitivity, matrix, axis=1, what="sensitivity")
-    return covariance, sensitivity
 
 
 def _initial_guesses(

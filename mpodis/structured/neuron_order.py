@@ -24,8 +24,8 @@ from mpodis.fit import (
     als_sweep,
     fit_core,
     inner,
-    metric_of,
     metric_root,
+    metrics_of,
     pad_bonds,
     weighted_loss,
 )
@@ -235,11 +235,8 @@ class _Layer:
     ) -> _Layer:
         """In the order given; the moments are checked."""
         n, m = matrix.shape
-        if covariance is not None:
-            covariance = metric_of(covariance, matrix)
-        if sensitivity is not None:
-            sensitivity = metric_of(sensitivity, matrix, axis=1, what="sensitivity")
-        return cls(np.arange(n), np.arange(m), matrix, covariance, sensitivity)
+        moments = metrics_of(matrix, covariance, sensitivity)
+        return cls(np.arange(n), np.arange(m), matrix, *moments)
 
     def permuted(self, rows: np.ndarray | None = None, columns: np.ndarray | None = None) -> _Layer:
         layer = self

@@ -18,7 +18,7 @@ import numpy as np
 
 from mpodis.arguments import check_count, random_generator
 from mpodis.arrays import rescaled
-from mpodis.conventions import Legs, check_legs, pad, qubit_legs
+from mpodis.conventions import Legs, check_legs, crop, pad, qubit_legs
 from mpodis.fit import fit_core, metric_of, metric_root, weighted_loss
 from mpodis.mpo import Compressed, Operator, check_matrix, mpo_or_matrix
 from mpodis.progress import Bar, Deadline, bar, within_limit
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["site_order"]
 
-State = tuple[tuple[int, ...], tuple[int, ...]]
+Orders = tuple[tuple[int, ...], tuple[int, ...]]
 """Old site of every row leg, and of every column leg."""
 
 MEASURES = ("entropy", "discarded", "loss")
@@ -123,9 +123,11 @@ def site_order(
         check_count("max_bond", max_bond)
     for name, value in (("restarts", restarts), ("steps", steps)):
         check_count(name, value, 0)
-    matrix, checked = _dense(operator, legs)
+    matrix, checked, shape = _dense(operator, legs)
     matrix, exponent = rescaled(matrix)
-    metric = None if covariance is None else metric_of(covariance, matrix)
+    metric = None
+    if covariance is not None:
+        metric = metric_of(covariance, crop(matrix, shape), size=len(matrix))
     native = (tuple(range(len(checked))), tuple(range(len(checked))))
     cuts = _Cuts(_weighted(matrix, metric), checked, max_bond)
     with bar(total=None, desc=f"orders ({measure})", enabled=progbar) as shown:
@@ -162,16 +164,18 @@ def site_order(
     )
 
 
-def _dense(operator: Operator, legs: Sequence[Sequence[int]] | None) -> tuple[np.ndarray, Legs]:
-    """The padded matrix, and its legs."""
+def _dense(
+    operator: Operator, legs: Sequence[Sequence[int]] | None
+) -> tuple[np.ndarray, Legs, tuple[int, int]]:
+    """The padded matrix, its legs, and the shape before padding."""
     found = mpo_or_matrix(operator)
     if isinstance(found, Compressed):
         if legs is not None:
             raise ValueError("an MPO has its own legs; leave legs= out")
-        return check_matrix(mpo_to_dense(found.mpo)), found.legs
+        return check_matrix(mpo_to_dense(found.mpo)), found.legs, found.shape
     matrix = check_matrix(found)
     checked = qubit_legs(*matrix.shape) if legs is None else check_legs(legs)
-    return pad(matrix, checked), checked
+    return pad(matrix, checked), checked, matrix.shape
 
 
 def _core(core: MatrixProductOperator, exponent: int) -> MatrixProductOperator:
@@ -192,16 +196,16 @@ def _weighted(matrix: np.ndarray, metric: np.ndarray | None) -> np.ndarray:
     return weighted
 
 
-def _reordering(legs: Legs, state: State) -> Reordering:
+def _reordering(legs: Legs, orders: Orders) -> Reordering:
     """The permutation of rows and columns when the legs are reordered."""
     numbers = []
-    for dims, order in zip(zip(*legs, strict=True), state, strict=True):
+    for dims, order in zip(zip(*legs, strict=True), orders, strict=True):
         numbers.append(np.arange(math.prod(dims)).reshape(dims).transpose(order).ravel())
     return Reordering(numbers[0], numbers[1])
 
 
-def _moved(legs: Legs, state: State) -> Legs:
-    return tuple((legs[r][0], legs[c][1]) for r, c in zip(*state, strict=True))
+def _moved(legs: Legs, orders: Orders) -> Legs:
+    return tuple((legs[r][0], legs[c][1]) for r, c in zip(*orders, strict=True))
 
 
 class _Cuts:
@@ -223,11 +227,11 @@ class _Cuts:
             self.known[key] = self._cost(*key)
         return self.known[key]
 
-    def total(self, state: State) -> float:
+    def total(self, orders: Orders) -> float:
         """The sum over the bonds of an order."""
         rows = columns = 0
         result = 0.0
-        for r, c in list(zip(*state, strict=True))[:-1]:
+        for r, c in list(zip(*orders, strict=True))[:-1]:
             rows, columns = rows | 1 << r, columns | 1 << c
             result += self(rows, columns)
         return result
@@ -260,40 +264,40 @@ class _Fits:
     ) -> None:
         self.deadline = deadline
         self.matrix, self.legs, self.metric, self.max_bond = matrix, legs, metric, max_bond
-        self.known: dict[State, tuple[float, MatrixProductOperator]] = {}
+        self.known: dict[Orders, tuple[float, MatrixProductOperator]] = {}
 
-    def fit(self, state: State) -> tuple[float, MatrixProductOperator]:
+    def fit(self, orders: Orders) -> tuple[float, MatrixProductOperator]:
         """(loss, core) of an order."""
-        if state not in self.known:
-            moved = _reordering(self.legs, state)
+        if orders not in self.known:
+            moved = _reordering(self.legs, orders)
             matrix = moved.apply(self.matrix)
             metric = None if self.metric is None else moved.covariance(self.metric)
             core = fit_core(
                 matrix,
                 max_bond=self.max_bond,
-                legs=_moved(self.legs, state),
+                legs=_moved(self.legs, orders),
                 covariance=metric,
                 max_sweeps=60,
                 tol=1e-8,
                 # no more than a share, so that there are others to compare with
                 max_seconds=self.deadline.part(self.deadline.fraction() + FIT_SHARE).left,
             )
-            self.known[state] = weighted_loss(matrix, mpo_to_dense(core), metric), core
-        return self.known[state]
+            self.known[orders] = weighted_loss(matrix, mpo_to_dense(core), metric), core
+        return self.known[orders]
 
-    def loss(self, state: State) -> float:
-        return self.fit(state)[0]
+    def loss(self, orders: Orders) -> float:
+        return self.fit(orders)[0]
 
 
-def _shortest_path(cuts: _Cuts, together: bool, deadline: Deadline) -> State | None:
+def _shortest_path(cuts: _Cuts, together: bool, deadline: Deadline) -> Orders | None:
     """The order of least total cost, by dynamic programming over the sets left of a bond.
 
     None where the time is over before.
     """
     n = cuts.n
-    level: dict[tuple[int, int], tuple[float, State]] = {(0, 0): (0.0, ((), ()))}
+    level: dict[tuple[int, int], tuple[float, Orders]] = {(0, 0): (0.0, ((), ()))}
     for size in range(1, n + 1):
-        following: dict[tuple[int, int], tuple[float, State]] = {}
+        following: dict[tuple[int, int], tuple[float, Orders]] = {}
         for (rows, columns), (cost, (r, c)) in level.items():
             for i, j in itertools.product(range(n), repeat=2):
                 if (together and i != j) or rows >> i & 1 or columns >> j & 1:
@@ -333,14 +337,14 @@ class _Annealing:
     deadline: Deadline
     shown: Bar
 
-    def order_by_cuts(self, cuts: _Cuts, native: State) -> tuple[State, str]:
+    def order_by_cuts(self, cuts: _Cuts, native: Orders) -> tuple[Orders, str]:
         """The order of least total cost and its status; exact for few sites."""
         if cuts.n <= (EXACT_TOGETHER if self.together else EXACT_APART):
             found = _shortest_path(cuts, self.together, self.deadline)
             return (native, "search") if found is None else (found, "exact")
         return self.run(cuts.total, [native]), "search"
 
-    def run(self, cost: Callable[[State], float], guesses: Sequence[State]) -> State:
+    def run(self, cost: Callable[[Orders], float], guesses: Sequence[Orders]) -> Orders:
         """The best order found from the initial guesses and from random orders."""
         n = len(guesses[0][0])
         if n < 2:
@@ -356,7 +360,7 @@ class _Annealing:
             if cost(guess) < known:
                 best, known = guess, cost(guess)
         for guess in guesses:
-            state, hot = guess, 0.1 * cost(guess)
+            orders, hot = guess, 0.1 * cost(guess)
             for step in range(self.steps):
                 if self.deadline.has_passed:
                     return best
@@ -365,39 +369,39 @@ class _Annealing:
                 i = int(self.rng.integers(n - 1))
                 j = i + 1 if self.rng.random() < 0.7 else int(self.rng.integers(n))
                 side = "both" if self.together else _SIDES[self.rng.integers(3)]
-                tried = _swapped(state, i, j, side)
-                rise = cost(tried) - cost(state)
+                tried = _swapped(orders, i, j, side)
+                rise = cost(tried) - cost(orders)
                 if rise <= 0 or self.rng.random() < math.exp(-rise / max(temperature, 1e-300)):
-                    state = tried
-                if cost(state) < cost(best):
-                    best = state
+                    orders = tried
+                if cost(orders) < cost(best):
+                    best = orders
                 self.shown.update(best=cost(best))
         return self._descended(cost, best)
 
-    def _descended(self, cost: Callable[[State], float], state: State) -> State:
+    def _descended(self, cost: Callable[[Orders], float], orders: Orders) -> Orders:
         """Swap pairs of legs until no swap lowers the cost."""
-        n = len(state[0])
+        n = len(orders[0])
         improved = True
         while improved:
             improved = False
             for i, j in itertools.combinations(range(n), 2):
                 for side in ("both",) if self.together else _SIDES:
                     if self.deadline.has_passed:
-                        return state
-                    tried = _swapped(state, i, j, side)
-                    if cost(tried) < cost(state):
-                        state, improved = tried, True
-                    self.shown.update(best=cost(state))
-        return state
+                        return orders
+                    tried = _swapped(orders, i, j, side)
+                    if cost(tried) < cost(orders):
+                        orders, improved = tried, True
+                    self.shown.update(best=cost(orders))
+        return orders
 
 
 _SIDES = ("both", "rows", "columns")
 
 
-def _swapped(state: State, i: int, j: int, side: str) -> State:
+def _swapped(orders: Orders, i: int, j: int, side: str) -> Orders:
     """An order with two legs of a side, or of both, exchanged."""
     result = []
-    for name, order in zip(("rows", "columns"), state, strict=True):
+    for name, order in zip(("rows", "columns"), orders, strict=True):
         order = list(order)
         if side in ("both", name):
             order[i], order[j] = order[j], order[i]
