@@ -67,7 +67,7 @@ class Run(Protocol):
 
 
 @runtime_checkable
-class Search(Protocol):
+class CompiledResult(Protocol):
     """What is drawn of a `Compiled`, which draws itself, too."""
 
     @property
@@ -307,7 +307,7 @@ def _final(run: Run, column: str) -> float:
     raise ValueError(f"column={column!r} is not known; use overlap, s_avg, activations or loss")
 
 
-def plot_compiled(found: Search, *, ax: Axes | None = None) -> Axes:
+def plot_compiled(found: CompiledResult, *, ax: Axes | None = None) -> Axes:
     """The loss 1 - |c| of a compiled circuit against the time, and Trotter's as a line.
 
     Dots are the losses of all initial guesses and lines the best of them so far, a colour for every

@@ -19,7 +19,7 @@ from mpodis import load_factorization, load_mpo, load_run, save_mpo
 from mpodis.cli import _in_flags
 from mpodis.files import load_arrays, locked, save_arrays
 from mpodis.jobs.directory import JobDirectory
-from mpodis.jobs.disentangle import load_operator, searches
+from mpodis.jobs.disentangle import read_operator, searches
 from mpodis.jobs.estimate import estimate
 from mpodis.options import DisentangleConfig, RunConfig
 from reference import random_matrix
@@ -99,7 +99,7 @@ def test_a_state_that_is_compressed_first(mpodis):
     results = json.loads(Path("run/results.json").read_text())
     assert max(results["mpo"]["bonds"]) == 3
     f = load_factorization("run/overlap.safetensors")
-    stored = load_operator(DisentangleConfig(file="psi.safetensors", compress_bond=3)).compressed
+    stored = read_operator(DisentangleConfig(file="psi.safetensors", compress_bond=3)).compressed
     psi, phi = stored.to_dense().ravel(), f.to_dense().ravel()
     cosine = psi @ phi / np.linalg.norm(psi) / np.linalg.norm(phi)
     assert_allclose(results["runs"][0]["overlap"], cosine)
@@ -112,7 +112,7 @@ def test_an_estimate_is_that_of_the_run(mpodis, matrix):
     np.save("w.npy", matrix)
     options = DisentangleConfig(file="w.npy", depth=2, max_sweeps=30)
     engines, ours = estimate(options)
-    (search,) = searches(options, load_operator(options))
+    (search,) = searches(options, read_operator(options))
     found = package.disentangle(matrix, depth=2, max_sweeps=30)
     ((objective, engine, init, sweeps, each, longest),) = ours.rows
     assert (objective, engine, init) == ("overlap", found.options.engine, found.options.init)

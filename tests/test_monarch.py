@@ -13,11 +13,11 @@ from mpodis.conventions import pad
 from mpodis.structured.monarch import (
     FactorLayout,
     WeightedDistance,
-    als_sweep,
     factor_gradients,
     fit_factors,
     nearest_factors,
     product_matrix,
+    sweep_factors,
     trailing_products,
 )
 from reference import random_matrix, relative_error, weighted_distance
@@ -208,7 +208,7 @@ def test_als_never_increases_the_distance(legs, rank, reverse, is_complex, sensi
     factors = random_factors(layout, is_complex)
     losses = [distance.loss(factors)]
     for _ in range(4):
-        factors = als_sweep(distance, factors)
+        factors = sweep_factors(distance, factors)
         losses.append(distance.loss(factors))
     assert (np.diff(losses) <= 1e-12).all()
     assert losses[1] < 0.9
@@ -225,7 +225,7 @@ def test_a_solved_factor_is_stationary(legs, rank):
     _, c, _, s = moments(shape, decay=0.3)
     for sensitivity in (None, s):
         distance = WeightedDistance(layout, random_matrix(shape), shape, c, sensitivity)
-        swept = als_sweep(distance, factors)
+        swept = sweep_factors(distance, factors)
         after = trailing_products(layout, swept)
         gradient = factor_gradients(
             layout, swept, after, distance.loss_and_gradient(after[-1].reshape(shape))[1]
@@ -277,7 +277,7 @@ def test_without_als_lbfgs_fits_alone(monkeypatch):
     expected = monarch(matrix, covariance=c, n_init=1).activation_error
     module = importlib.import_module("mpodis.structured.monarch")  # the name is a function, too
     monkeypatch.setattr(module, "LARGEST_SYSTEM", 10)
-    monkeypatch.setattr(module, "als_sweep", None)
+    monkeypatch.setattr(module, "sweep_factors", None)
     found = monarch(matrix, covariance=c, n_init=1).activation_error
     assert_allclose(found, expected, rtol=0.1)
 

@@ -28,7 +28,7 @@ from mpodis.structured import low_rank, rank_for, truncated_mpo
 from mpodis.weights import holds_mpo, load_mpo, load_weight
 from mpodis.workers import pool
 
-__all__ = ["Prepared", "load_operator", "prepare", "run", "searches"]
+__all__ = ["Prepared", "read_operator", "prepare", "run", "searches"]
 
 DENSE = 2**12
 """Largest dimension of an operator that is compared with baselines as a matrix."""
@@ -58,9 +58,9 @@ def prepare(options: DisentangleConfig) -> Prepared:
     Raises
     ------
     FileNotFoundError, ValueError
-        As `load_operator`, or if a circuit, an engine or an objective does not fit the operator.
+        As `read_operator`, or if a circuit, an engine or an objective does not fit the operator.
     """
-    prepared = load_operator(options)
+    prepared = read_operator(options)
     searches(options, prepared)
     return prepared
 
@@ -83,7 +83,7 @@ def searches(options: DisentangleConfig, prepared: Prepared) -> list[Search]:
     return found
 
 
-def load_operator(options: OperatorConfig) -> Prepared:
+def read_operator(options: OperatorConfig) -> Prepared:
     """Read a matrix, an MPO or an MPS, and the inputs of the layer; compress the operator.
 
     Raises

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from mpodis.advice import seconds_of_sweep
 from mpodis.environments import engine_estimates
-from mpodis.jobs.disentangle import load_operator, searches
+from mpodis.jobs.disentangle import read_operator, searches
 from mpodis.optimise.search import Search
 from mpodis.options import DisentangleConfig, is_whole
 from mpodis.tables import Table
@@ -34,7 +34,7 @@ def estimate(options: DisentangleConfig) -> list[Table]:
                 f"{name}={depth} is more than the {DEEPEST} layers that can be estimated; estimate "
                 "fewer, the time of a sweep grows in proportion to them or faster"
             )
-    prepared = load_operator(options)
+    prepared = read_operator(options)
     found = searches(options, prepared)
     problem = found[0].problem
     engines = engine_estimates(

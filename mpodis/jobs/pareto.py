@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mpodis.jobs.directory import JobDirectory
-from mpodis.jobs.disentangle import Prepared, load_operator
+from mpodis.jobs.disentangle import Prepared, read_operator
 from mpodis.options import ParetoConfig
 from mpodis.resynthesis import FAMILIES, pareto
 from mpodis.resynthesis.task import Task
@@ -17,9 +17,9 @@ def prepare(options: ParetoConfig) -> Prepared:
     Raises
     ------
     FileNotFoundError, ValueError
-        As `load_operator`, or if the operator has more than 10 qubits.
+        As `read_operator`, or if the operator has more than 10 qubits.
     """
-    prepared = load_operator(options)
+    prepared = read_operator(options)
     Task.build(
         prepared.compressed,
         max_bond=options.max_bond,

@@ -627,7 +627,7 @@ def fit_factors(
         for _ in range(max_sweeps):
             if deadline.has_passed:
                 break
-            swept = als_sweep(distance, factors, deadline)
+            swept = sweep_factors(distance, factors, deadline)
             loss, before = distance.loss(swept), best
             if loss < best:
                 best, factors = loss, swept
@@ -651,7 +651,7 @@ def _als_is_feasible(distance: WeightedDistance) -> bool:
     return True
 
 
-def als_sweep(
+def sweep_factors(
     distance: WeightedDistance, factors: Sequence[np.ndarray], deadline: Deadline | None = None
 ) -> list[np.ndarray]:
     """Give every factor in turn its best values with the others held: a linear system each.

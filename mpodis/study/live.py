@@ -19,7 +19,7 @@ from mpodis.files import is_locked
 from mpodis.study.records import DamagedRecord, StudyDirectory
 from mpodis.tables import number
 
-__all__ = ["Best", "LiveStudy", "Series"]
+__all__ = ["BestValue", "LiveStudy", "Series"]
 
 QUANTITIES = 3
 """Numbers that are followed, the first that the function returns."""
@@ -56,7 +56,7 @@ class Series:
 
 
 @dataclass(frozen=True)
-class Best:
+class BestValue:
     """The best value of a quantity so far, and where it was found."""
 
     quantity: str
@@ -91,7 +91,7 @@ class LiveStudy:
     quantities : list of str
         Numbers that are followed.
     best : dict
-        Of a quantity its `Best`.
+        Of a quantity its `BestValue`.
 
     Raises
     ------
@@ -114,7 +114,7 @@ class LiveStudy:
         self.damaged: set[str] = set()
         self.failures: dict[str, tuple[str, str]] = {}
         self.quantities: list[str] = []
-        self.best: dict[str, Best] = {}
+        self.best: dict[str, BestValue] = {}
         self.series: dict[tuple, Series] = {}
         self._others = [name for name in axes if name != self.x]
         self._cases: dict[str, Mapping[str, Any]] = {c["key"]: c for c in described["cases"]}
@@ -156,7 +156,7 @@ class LiveStudy:
             lowest = any(part in name for part in LOWER)
             best = self.best.get(name)
             if best is None or (value < best.value if lowest else value > best.value):
-                self.best[name] = Best(name, value, lowest, _label(case))
+                self.best[name] = BestValue(name, value, lowest, _label(case))
 
     def fail(self, key: str, error: str) -> None:
         """A case has failed."""

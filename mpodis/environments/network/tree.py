@@ -29,7 +29,7 @@ from mpodis.environments.protocol import EngineOptions, Estimate, ProblemSize, T
 
 __all__ = ["TreeEnvironments", "search_path"]
 
-Path: TypeAlias = "Sequence[tuple[int, int]]"
+SSAPath: TypeAlias = "Sequence[tuple[int, int]]"
 """Pairs of tensors in static single assignment form: tensors are 0..n-1, step i makes n + i."""
 
 MEMORY = 2**31
@@ -165,7 +165,7 @@ class SlicedMessages(Messages):
         self,
         indices: Sequence[Sequence[str]],
         sizes: Mapping[str, int],
-        path: Path,
+        path: SSAPath,
         sliced: Sequence[str],
         executor: Any,
     ) -> None:
@@ -263,7 +263,7 @@ def search_path(
     optimize: Any = None,
     trials: int = TRIALS,
     seed: int = 0,
-) -> Path:
+) -> SSAPath:
     """A contraction tree of the closed network, found by cotengra, as an SSA path.
 
     Parameters
@@ -292,13 +292,13 @@ def search_path(
         return [(0, 1)]
     if isinstance(optimize, list | tuple):
         optimize = tuple(tuple(step) for step in optimize)
-        _check_count(1 + sum(len(step) - 1 for step in optimize), len(indices))
+        _check_tensor_count(1 + sum(len(step) - 1 for step in optimize), len(indices))
     names = tuple(tuple(x) for x in indices)
     return _searched(names, tuple(sizes.items()), optimize, trials, seed)
 
 
 @lru_cache(maxsize=8)  # estimate and engine search the same network
-def _searched(indices: tuple, sizes: tuple, optimize: Any, trials: int, seed: int) -> Path:
+def _searched(indices: tuple, sizes: tuple, optimize: Any, trials: int, seed: int) -> SSAPath:
     import cotengra as ctg
 
     symbols = {name: ctg.get_symbol(k) for k, (name, _) in enumerate(sizes)}
@@ -315,7 +315,7 @@ def _searched(indices: tuple, sizes: tuple, optimize: Any, trials: int, seed: in
                     f"optimize={optimize!r} is no contraction of these {len(inputs)} tensors "
                     f"({error!r}); use 'greedy', 'hyper', or what cotengra takes"
                 ) from None
-            _check_count(len(path) + 1, len(inputs))
+            _check_tensor_count(len(path) + 1, len(inputs))
             return path
         serial: dict[str, Any] = {"parallel": False}  # cotengra's annotation knows strings only
         optimizers: list[Any] = [
@@ -339,7 +339,7 @@ def _searched(indices: tuple, sizes: tuple, optimize: Any, trials: int, seed: in
     return min(paths, key=lambda path: path_cost(indices, dict(sizes), path)[0])
 
 
-def _check_count(contracted: int, tensors: int) -> None:
+def _check_tensor_count(contracted: int, tensors: int) -> None:
     """Raise a ValueError for a path or tree of another number of tensors."""
     if contracted != tensors:
         raise ValueError(
@@ -365,7 +365,7 @@ def _message_bytes(options: EngineOptions) -> int:
 
 
 def _slices(
-    indices: Sequence[Sequence[str]], sizes: Mapping[str, int], path: Path, entries: int
+    indices: Sequence[Sequence[str]], sizes: Mapping[str, int], path: SSAPath, entries: int
 ) -> list[str]:
     """Indices to hold fixed so that the messages of a slice have at most so many entries."""
     edges, _ = message_indices(indices, path, sizes)
@@ -392,7 +392,7 @@ def _slices(
             )
 
 
-def _depth_first(n: int, path: Path) -> list[int]:
+def _depth_first(n: int, path: SSAPath) -> list[int]:
     """Leaves in depth-first order: neighbours in the tree follow each other."""
     children = {n + step: pair for step, pair in enumerate(path)}
     stack, leaves = [n + len(path) - 1], []
