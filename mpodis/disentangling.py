@@ -19,7 +19,7 @@ from mpodis.arguments import as_seed
 from mpodis.circuit import CircuitLike, sides_of_depth
 from mpodis.factorization import Factorization
 from mpodis.files import locked
-from mpodis.measures import second_moment
+from mpodis.measures import covariance_of
 from mpodis.mpo import Operator, as_compressed
 from mpodis.objectives import OBJECTIVES, Objective, make_objective
 from mpodis.optimise.problem import Problem
@@ -204,10 +204,7 @@ def disentangle(
     (True, (8, 6))
     """
     began = time.perf_counter()
-    if inputs is not None:
-        if covariance is not None:
-            raise ValueError("give inputs= or covariance=, not both")
-        covariance = second_moment(inputs)
+    covariance = covariance_of(inputs, covariance)
     goal = make_objective(objective, covariance=covariance, sensitivity=sensitivity)
     options = SearchOptions(
         max_bond=max_bond,

@@ -18,7 +18,7 @@ from mpodis.conventions import crop, pad, padded_shape
 from mpodis.disentangling import disentangle
 from mpodis.factorization import Factorization, dense_overlap
 from mpodis.fit import embed_metric, weighted_loss
-from mpodis.measures import second_moment
+from mpodis.measures import covariance_of
 from mpodis.mpo import Operator, as_compressed, compress
 from mpodis.sites import mpo_from_tensors, mpo_to_dense, site_tensors, spread_power_of_two
 from mpodis.tables import Table, Tabular
@@ -144,10 +144,7 @@ def kraus_ensemble(
             "one term (`disentangle`)"
         )
     whole, exponent = rescaled(mpo_to_dense(compressed.mpo))
-    if inputs is not None:
-        if covariance is not None:
-            raise ValueError("give inputs= or covariance=, not both")
-        covariance = second_moment(inputs)
+    covariance = covariance_of(inputs, covariance)
     metric = None
     if objective == "activations" and covariance is not None:
         metric = embed_metric(covariance, whole_shape[0])

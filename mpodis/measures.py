@@ -347,6 +347,21 @@ def second_moment(inputs: Array, *, centred: bool = False) -> np.ndarray:
     return times_power_of_two(moment, 2 * exponent)
 
 
+def covariance_of(inputs: Array | None, covariance: Array | None) -> Array | None:
+    """The second moment of a layer's inputs, from whichever of the two is given.
+
+    Raises
+    ------
+    ValueError
+        Both are given, and as of `second_moment`.
+    """
+    if inputs is None:
+        return covariance
+    if covariance is not None:
+        raise ValueError("give inputs= or covariance=, not both")
+    return second_moment(inputs)
+
+
 def count_parameters(mpo: MatrixProductOperator) -> int:
     """Numbers stored in the tensors of an MPO."""
     return sum(math.prod(tensor.shape) for tensor in mpo.tensors)

@@ -31,7 +31,7 @@ from mpodis.environments.protocol import (
     core_norm,
 )
 from mpodis.fit import als_sweep, embed_metric, inner, mask_padding, norm_gradient
-from mpodis.measures import second_moment
+from mpodis.measures import covariance_of
 from mpodis.sites import left_canonical, spread_norm, tensors_to_dense
 
 __all__ = [
@@ -179,7 +179,7 @@ class Overlap:
     sensitivity = None
 
     def __post_init__(self, inputs: np.ndarray | None) -> None:
-        object.__setattr__(self, "covariance", _moment(inputs, self.covariance))
+        object.__setattr__(self, "covariance", covariance_of(inputs, self.covariance))
 
     def loss(self, operator: Operator) -> OverlapLoss:
         return OverlapLoss(operator.unit)
@@ -211,7 +211,7 @@ class Activations:
     needs_dense = True
 
     def __post_init__(self, inputs: np.ndarray | None) -> None:
-        object.__setattr__(self, "covariance", _moment(inputs, self.covariance))
+        object.__setattr__(self, "covariance", covariance_of(inputs, self.covariance))
 
     def loss(self, operator: Operator) -> ActivationsLoss:
         covariance = operator.covariance
@@ -227,14 +227,6 @@ class Activations:
             covariance = np.real(covariance)
             sensitivity = None if sensitivity is None else np.real(sensitivity)
         return ActivationsLoss(operator.unit, covariance, sensitivity)
-
-
-def _moment(inputs, covariance) -> np.ndarray | None:
-    if inputs is None:
-        return covariance
-    if covariance is not None:
-        raise ValueError("give inputs= or covariance=, not both")
-    return second_moment(inputs)
 
 
 OBJECTIVES: dict[str, type] = {Overlap.name: Overlap, Activations.name: Activations}

@@ -82,8 +82,6 @@ class Problem:
         log |M|
     size : int
         The larger dimension of the dense operator.
-    is_complex : bool
-        Whether the operator or the gates of a side are complex.
     """
 
     tensors: tuple
@@ -97,7 +95,6 @@ class Problem:
     unit: list = field(init=False)
     log_norm: float = field(init=False)
     size: int = field(init=False)
-    is_complex: bool = field(init=False)
 
     def __post_init__(self) -> None:
         legs, (tensors, log_norm) = legs_of(self.tensors), left_canonical(self.tensors)
@@ -107,29 +104,33 @@ class Problem:
             "log_norm": log_norm,
             "size": max(padded_shape(legs)),
         }
-        self._set(**found)
-        self._set(is_complex=self._has_complex_numbers())
-
-    def _set(self, **values: Any) -> None:
-        for name, value in values.items():
+        for name, value in found.items():
             object.__setattr__(self, name, value)
 
-    def _has_complex_numbers(self) -> bool:
+    @property
+    def is_complex(self) -> bool:
+        """Whether the operator or the gates of a side are complex."""
         groups = {self.left.group, self.right.group}
         return "U" in groups or any(x.dtype.kind == "c" for x in self.tensors)
 
     def ansatz(self, side: str) -> Ansatz:
         return self.left if side == "left" else self.right
 
-    def between(self, left: Ansatz, right: Ansatz) -> Problem:
-        """The same operator between other circuits."""
-        return self._with(left=left, right=right)
+    def changed(
+        self,
+        *,
+        left: Ansatz | None = None,
+        right: Ansatz | None = None,
+        initial: Point | None = None,
+    ) -> Problem:
+        """A copy with other circuits or another initial guess.
 
-    def _with(self, **values: Any) -> Problem:
-        """A copy with other circuits or initial guess; canonical forms are not computed again."""
+        What is known of the operator is not computed again.
+        """
         found = copy.copy(self)
-        found._set(**values)
-        found._set(is_complex=found._has_complex_numbers())
+        for name, value in (("left", left), ("right", right), ("initial", initial)):
+            if value is not None:
+                object.__setattr__(found, name, value)
         return found
 
     @classmethod
@@ -181,9 +182,9 @@ class Problem:
         if initial is not None:
             if any(given):
                 raise ValueError("left= or right= is a circuit and init= is another initial guess")
-            return found._with(initial=_point(initial, found, max_bond))
+            return found.changed(initial=_point(initial, found, max_bond))
         if any(given):
-            return found._with(initial=_circuits(given, found))
+            return found.changed(initial=_circuits(given, found))
         return found
 
 

@@ -438,7 +438,7 @@ class StageRun:
         self.stage = stage = search.stages[number]
         self._search, self._options = search, search.stage_options[number]
         self.engine = search.engine(stage)
-        self._problem = search.problem.between(stage.left, stage.right)
+        self._problem = search.problem.changed(left=stage.left, right=stage.right)
         self._monitor = None
         if not self.engine.exact:
             self._monitor = TruncationMonitor(self._problem, self._options.environment_bond)

@@ -18,7 +18,7 @@ from mpodis.disentangling import disentangle
 from mpodis.environments import DenseEnvironments
 from mpodis.factorization import Factorization, dense_overlap
 from mpodis.fit import inner, mask_padding, metric_of, weighted_loss
-from mpodis.measures import second_moment, singular_values, spectral_bound
+from mpodis.measures import covariance_of, singular_values, spectral_bound
 from mpodis.mpo import Operator, as_compressed
 from mpodis.objectives import Objective, make_objective
 from mpodis.optimise.result import Disentangled
@@ -162,11 +162,7 @@ class Task:
         mpo, shape = given.mpo, given.shape
         padded = padded_shape(mpo_legs(mpo))
         check_size(padded)
-        if inputs is not None and covariance is not None:
-            raise ValueError("give inputs= or covariance=, not both")
-        if inputs is not None:
-            covariance = second_moment(inputs)
-        made = make_objective(objective, covariance=covariance)
+        made = make_objective(objective, covariance=covariance_of(inputs, covariance))
         if made.name not in LOSSES:
             raise ValueError(
                 f"objective={made.name!r} has no loss of a dense matrix; use one of "
