@@ -303,7 +303,7 @@ def _factorized(
     budget = Budget(
         effort.max_sweeps,
         tol=effort.tol,
-        crawl=0.05 / 0.95,  # 5 % of the loss before the sweep
+        handover=0.05 / 0.95,  # 5 % of the loss before the sweep
         alternate=False,
     )
     exploring = replace(budget, init_sweeps=effort.init_sweeps)

@@ -330,7 +330,7 @@ def test_kicks_turn_a_part_of_the_best_gates(init):
                 number += sum(not np.array_equal(x, y) for x, y in pairs)
             assert number == 2 * math.ceil(KICK_SHARES[state.stage % 3] * len(pairs))
             seen += 1
-        best = stages.standing(run.search.stages, state)[1]
+        best = stages.best_so_far(run.search.stages, state)[1]
     assert seen > 2
 
 

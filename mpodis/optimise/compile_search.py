@@ -70,7 +70,7 @@ LAST_SHARE = 0.05
 """Part of a limited time that is kept to measure the result."""
 WINDOW = 6
 """Records over which a gain counts; of L-BFGS, each has five iterations."""
-CRAWL = {"unitary": 0.3, "state": 0.1}
+HANDOVER = {"unitary": 0.3, "state": 0.1}
 """A sweep that lowers the loss by less than this fraction hands over to L-BFGS.
 
 Of states it takes up to ten iterations of L-BFGS to gain what a sweep does.
@@ -481,7 +481,7 @@ class CompileSearch:
             PART_TOL if run.swept else self.tol,
             init_sweeps=EXPLORED if exploring and not run.swept else None,
             window=WINDOW,
-            crawl=CRAWL["state" if descent.task.on_state else "unitary"],
+            handover=HANDOVER["state" if descent.task.on_state else "unitary"],
             alternate=False,
             exact=self.goal,
         )

@@ -43,7 +43,7 @@ class Budget:
     init_sweeps : int or None
         Sweeps after which an initial guess counts as explored; None: it is followed to the end.
     window : int
-    crawl : float
+    handover : float
         A sweep that lowers the loss by less than this fraction hands over to L-BFGS.
     alternate : bool
         Whether sweeps are tried again when L-BFGS has converged.
@@ -61,7 +61,7 @@ class Budget:
     tol: float = 1e-4
     init_sweeps: int | None = None
     window: int = 10
-    crawl: float = 0.05
+    handover: float = 0.05
     alternate: bool = True
     exact: float = 1e-13
     floor: float = 0.0
@@ -250,7 +250,7 @@ class Descent:
             if state.phase == "sweep" and mixed:
                 if stalled and (state.used_lbfgs or not budget.alternate):
                     state.status = "converged"
-                elif gain < budget.crawl * now:
+                elif gain < budget.handover * now:
                     state.phase, state.used_lbfgs = "lbfgs", True
                     self._lbfgs.forget()
                     # one site may carry the whole norm; steps of equal length want it spread

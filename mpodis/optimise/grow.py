@@ -26,7 +26,7 @@ from mpodis.optimise.problem import Point, kicked
 from mpodis.optimise.state import State
 from mpodis.optimise.unitary import approximate_unitary
 
-__all__ = ["Stage", "advance", "begin_next", "constrained_gates", "plan", "standing", "winners"]
+__all__ = ["Stage", "advance", "begin_next", "constrained_gates", "plan", "best_so_far", "winners"]
 
 Layers: TypeAlias = tuple[tuple[Placement, ...], ...]
 
@@ -263,7 +263,7 @@ def begin_next(
     state.begin(0)
 
 
-def standing(stages: Sequence[Stage], state: State) -> tuple[Stage, Point, int]:
+def best_so_far(stages: Sequence[Stage], state: State) -> tuple[Stage, Point, int]:
     """The stage, point and name of what a search would return where it stands."""
     found: list[tuple[float, Stage, State]] = []
     holder = state

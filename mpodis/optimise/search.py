@@ -34,9 +34,9 @@ from mpodis.optimise.grow import (
     Stage,
     advance,
     begin_next,
+    best_so_far,
     constrained_gates,
     plan,
-    standing,
     winners,
 )
 from mpodis.optimise.monitor import TruncationMonitor
@@ -288,7 +288,7 @@ class Search:
 
     def reopen_if_limits_allow(self, state: State) -> None:
         """Let a search that had ended at a limit go on, if the limit is a larger one now."""
-        self._reach(state.stage)
+        self._append_kicks(state.stage)
         if state.ended in ("max_sweeps", "max_seconds") and state.status == state.ended:
             limit = self.budget(self.stage_options[state.stage], state.seconds).limit(state)
             if limit != state.ended:  # time is left again, perhaps without a sweep of this stage
@@ -302,7 +302,7 @@ class Search:
         """
         if self.options.max_seconds is not None:
             self._deadline = Deadline(max(1e-9, self.options.max_seconds - state.seconds))
-        self._reach(state.stage)
+        self._append_kicks(state.stage)
         while not state.ended:
             began = time.perf_counter()
             self._run = run = StageRun(self, state.stage, state.seconds)
@@ -318,7 +318,7 @@ class Search:
             if state.stage + 1 >= self._planned and not self._kicks_pay(state):
                 state.ended = self._status_of_best(state)
                 return
-            self._reach(state.stage + 1)
+            self._append_kicks(state.stage + 1)
             n_init = self.stage_options[state.stage + 1].n_init
             loss = self.loss.value(run.engine)
             begin_next(self.stages, state, loss, n_init=n_init, seed=self.options.seed)
@@ -353,7 +353,7 @@ class Search:
             return state.status
         return incumbent.status or "converged"
 
-    def _reach(self, number: int) -> None:
+    def _append_kicks(self, number: int) -> None:
         """Append kicks to the planned stages until there is a stage of this number."""
         while len(self.stages) <= number:
             self.stages.append(Stage(self._whole.left, self._whole.right, "kick", decides=True))
@@ -384,8 +384,8 @@ class Search:
         """
         if state.point is None:
             raise ValueError("the search has not made a record yet; there is no result to return")
-        self._reach(state.stage)
-        stage, point, name = standing(self.stages, state)
+        self._append_kicks(state.stage)
+        stage, point, name = best_so_far(self.stages, state)
         point = advance(stage, self._whole, point, seed=())
         over = bool(state.ended) or status == "interrupted"
         run, whole = self._run, (self._whole.left, self._whole.right)

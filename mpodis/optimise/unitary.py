@@ -94,7 +94,7 @@ def approximate_unitary(
     budget = UnitaryBudget(
         max_sweeps,
         window=20,
-        crawl=0.02 / 0.98,  # 2 % of the loss before the sweep
+        handover=0.02 / 0.98,  # 2 % of the loss before the sweep
         alternate=False,
         exact=0.1 * tol,
         floor=1.0 - bound,

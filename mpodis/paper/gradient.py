@@ -145,7 +145,7 @@ def sweeps(race: Race, *, until_slow: bool = False) -> None:
     sides = {"left": race.problem.left, "right": race.problem.right}
     updates = {side: partial(polar_update, group=a.group) for side, a in sides.items()}
     before, loss = math.inf, race.value(race.engine)
-    while not until_slow or before - loss >= Budget.crawl * loss:
+    while not until_slow or before - loss >= Budget.handover * loss:
         before = loss
         race.sweep(race.engine, updates, core=race.free_core)
         loss = race.losses[-1]

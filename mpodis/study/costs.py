@@ -112,8 +112,8 @@ def engine_cost(
     try:
         built = kind.build(target, legs, left.ansatz, right.ansatz, options)
         built.set(left.gates, core, right.gates)
-        turn, part, passes = _turn(built)
-        turn()
+        sweep, share, passes = _sweep_of(built)
+        sweep()
         held = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -121,8 +121,8 @@ def engine_cost(
     seconds = []
     for _ in range(repeats):
         began = time.process_time()
-        turn()
-        seconds.append(part * (time.process_time() - began))
+        sweep()
+        seconds.append(share * (time.process_time() - began))
     return {
         "pass_seconds": statistics.median(seconds),
         "passes": passes,
@@ -134,8 +134,18 @@ def engine_cost(
     }
 
 
-def _turn(engine: Environments) -> tuple[Callable[[], None], float, int]:
-    """A function that updates every gate, how much of it is once, and how often a sweep is that."""
+def _sweep_of(engine: Environments) -> tuple[Callable[[], None], float, int]:
+    """What is timed of an engine, to measure one pass, an update of every gate.
+
+    Returns
+    -------
+    sweep : callable
+        Updates every gate at least once.
+    share : float
+        Part of its time that is one pass.
+    passes : int
+        Passes of a whole sweep of the engine.
+    """
     updates: dict[str, Update] = {"left": _polar_update, "right": _polar_update}
     if isinstance(engine, BoundaryEnvironments):
         directions = itertools.cycle(["up", "down"])

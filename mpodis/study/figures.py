@@ -139,7 +139,7 @@ def plot_study(
 def save_figure(
     results: StudyResults, path: str | os.PathLike, quantity: str | Sequence[str], **options: Any
 ) -> list[Path]:
-    """Write `plot_study` as PNG and as SVG; the ending of `path` is put to it.
+    """Write `plot_study` as PNG and as SVG, to `path` with either ending.
 
     Needs no display, and gives the same files for the same records.
     """
@@ -174,8 +174,8 @@ def fit_scaling(
 ) -> Table:
     """Fit a power law y = a x^b or an exponential y = a b^x, by least squares of log y.
 
-    One point is the median over the seeds at one value of x, so that more seeds do not make a curve
-    that follows another law look like a certain one.
+    The points are medians over the seeds, one for each value of x: more seeds at the same x do not
+    make a law look more certain than the curve is.
 
     Parameters
     ----------

@@ -180,7 +180,7 @@ def _made(arguments: Any, seed: int | None, cache: Path) -> Any:
 
 @contextlib.contextmanager
 def _threads(count: int) -> Iterator[None]:
-    """So many threads of BLAS and torch: with their number the rounding changes."""
+    """A context with so many threads of BLAS and torch; the rounding depends on their number."""
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(count, user_api="blas"), _threads_of_torch(count):
@@ -401,7 +401,7 @@ def on_dask(
 
 
 def _check_seen(task: Task, outcome: Outcome) -> None:
-    """That a record lies where this process looks for it."""
+    """Wait until a record is seen where this process looks for it."""
     directory = StudyDirectory(task.directory)
     limit = time.monotonic() + SHARED_SECONDS
     while not directory.has(outcome.key, failed=bool(outcome.error)):

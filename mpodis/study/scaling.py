@@ -1,6 +1,6 @@
 """What the shipped studies of `scripts/studies` compute of operators and circuits.
 
-Each function is one call of the package under coordinates by which results are drawn.
+Each function calls one function of the package, with the coordinates of the figures as arguments.
 """
 
 from __future__ import annotations

@@ -127,8 +127,8 @@ def test_auto_sweeps_until_that_crawls():
     assert 1 < count < 30
     assert both.losses[:count] == losses
     falls = -np.diff(losses) / losses[1:]
-    assert np.all(falls[:-1] >= Budget.crawl)
-    assert falls[-1] < Budget.crawl
+    assert np.all(falls[:-1] >= Budget.handover)
+    assert falls[-1] < Budget.handover
     whole = race_of(evaluations=30)
     whole.run(gradient.sweeps)
     assert both.losses[count + 1] != whole.losses[count + 1]
