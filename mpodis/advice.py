@@ -29,6 +29,7 @@ from mpodis.optimise.problem import Problem
 from mpodis.optimise.result import Disentangled
 from mpodis.sites import bond_dimensions, tensors_to_dense
 from mpodis.structured.approximation import bond_for, mpo_parameters, rank_for
+from mpodis.tables import number
 
 if TYPE_CHECKING:
     from mpodis.optimise.search import Search
@@ -104,7 +105,7 @@ def expectations(search: Search) -> tuple[str, ...]:
     problem, said = search.problem, []
     if problem.initial is None:
         core = search.first_core
-        known = [f"overlap {tensors_overlap(problem.unit, core):.3f}"]
+        known = [f"overlap {number(tensors_overlap(problem.unit, core), 3)}"]
         if problem.covariance is not None and problem.size <= DECOMPOSED:
             known.append(
                 f"relative error of the activations {_activation_error(problem, core):.3f}"

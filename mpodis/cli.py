@@ -33,7 +33,7 @@ import typer
 
 from mpodis import __version__
 from mpodis.jobs import JOBS, REPRODUCE, Job, load_job, open_job
-from mpodis.options import Config, DisentangleConfig, ReproduceConfig, load_options
+from mpodis.options import SEARCH, Config, DisentangleConfig, ReproduceConfig, load_options
 from mpodis.study import commands as study
 
 if TYPE_CHECKING:
@@ -54,6 +54,9 @@ EPILOG = (
     "--max-bond 2. After `mpodis --install-completion` the shell completes commands, options and "
     "their values."
 )
+
+TYPES = {int: "INT", float: "FLOAT", Path: "PATH"}
+"""What the help shows for the value of an option; all else is TEXT."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -99,7 +102,7 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
     try:
         with _signals_end_the_command():
-            status = app(standalone_mode=False)
+            status = _with_plain_help(typer.main.get_command(app))(standalone_mode=False)
         sys.stdout.flush()
         if status == INTERRUPTED:  # so newer versions of typer report an interrupt
             raise KeyboardInterrupt
@@ -285,7 +288,19 @@ def _options(
 def _flags(cls: type[Config]) -> list[inspect.Parameter]:
     """A parameter for every option: a switch or a text, None where it is not given."""
     kinds = typing.get_type_hints(cls)
-    return [_flag(cls, f, kinds[f.name]) for f in fields(cls)]
+    flags = [_flag(cls, f, kinds[f.name]) for f in fields(cls)]
+    # what says how to search stands below what says of what
+    return sorted(flags, key=lambda flag: flag.annotation.__metadata__[0].rich_help_panel == SEARCH)
+
+
+def _with_plain_help(command: Any) -> Any:
+    """A command, and those below it, whose help shows INT and the like, and nothing for flags."""
+    for p in (*command.params, command.get_help_option(typer.Context(command))):
+        if p.param_type_name == "option" and p.metavar is None:
+            p.metavar = "" if p.is_flag else TYPES.get(p.type_descriptor.annotation, "TEXT")
+    for sub in getattr(command, "commands", {}).values():
+        _with_plain_help(sub)
+    return command
 
 
 def _completions(names: tuple[str, ...]) -> Callable[[str], list[str]]:
@@ -331,9 +346,8 @@ def _is_switch(kind: Any) -> bool:
 
 def _metavar(kind: Any) -> str:
     """INT, FLOAT or TEXT, and so on with commas where there may be several."""
-    names = {int: "INT", float: "FLOAT"}
     args = typing.get_args(kind)
-    name = next((names[k] for k in (kind, *args) if k in names), "TEXT")
+    name = next((TYPES[k] for k in (kind, *args) if k in TYPES), "TEXT")
     return f"{name},..." if typing.get_origin(kind) is tuple else name
 
 
@@ -429,7 +443,10 @@ _command(
     [
         _parameter(
             "name",
-            Annotated[str | None, typer.Argument(help="Experiment; without it, all are listed.")],
+            Annotated[
+                str | None,
+                typer.Argument(metavar="NAME", help="Experiment; without it, all are listed."),
+            ],
             None,
         ),
         *_flags(ReproduceConfig),
@@ -437,7 +454,9 @@ _command(
             "other",
             Annotated[
                 list[str] | None,
-                typer.Option("--set", help="KEY=VALUE, an option of the experiment's own."),
+                typer.Option(
+                    "--set", metavar="KEY=VALUE", help="An option of the experiment's own."
+                ),
             ],
             None,
         ),

@@ -103,6 +103,7 @@ class Compiled(Tabular):
     trotter_layers : int or None
         About how many layers a Trotter circuit of second order needs for the same loss.
     seconds : float
+        Wall time, that of interrupted calls included.
     remarks : tuple of str
         What keeps the loss up and what to do about it, in sentences: a determinant that the gates
         cannot have, a `max_bond` that is too small.

@@ -67,6 +67,7 @@ class CircuitFactors(Tabular):
     parameters : int
         Numbers that stay classical: the entries of D that are free.
     seconds : float
+        Wall time.
     """
 
     left: Circuit

@@ -97,6 +97,7 @@ def kraus_ensemble(
     operator : array (inputs, outputs), torch layer, Compressed or MatrixProductOperator
         M, see `as_mpo`, of up to 11 qubits; an MPO must have qubit legs.
     terms, rounds : int
+        Number of terms, k of Eq. 1, and of rounds over all of them.
     objective, inputs, covariance, shape, seed
         As for `disentangle`.
     **options

@@ -188,7 +188,7 @@ class Config:
         data = "digits"
         seed = 0
         seeds = 3
-        workers = 2
+        n_jobs = 2
         """
         given = {name: value for name, value in self.to_dict().items() if value is not None}
         # JSON's texts, numbers and lists are those of TOML, but for one control character
@@ -208,6 +208,9 @@ class Config:
 
 
 C = TypeVar("C", bound=Config)
+
+SEARCH = "Search"
+"""Heading in the help of the command line above the options of a search."""
 
 
 def _check(name: str, value: Any, allowed: Mapping[str, Any]) -> None:
@@ -330,7 +333,7 @@ class CommonSearchOptions(Config):
     `SearchOptions` and the jobs of the command line that search inherit these fields.
     """
 
-    panel: ClassVar[str] = "Search"
+    panel: ClassVar[str] = SEARCH
 
     max_bond: int = option(1, "Bond dimension chi' of the core.", least=1)
     core: str = option(
@@ -631,7 +634,7 @@ class ReproduceConfig(Config):
     )
     seed: int = option(0, "The first seed.", least=0)
     seeds: int = option(10, "How many seeds, consecutive ones.", least=1)
-    workers: int = option(2, "Processes, of one thread each.", least=1)
+    n_jobs: int = option(2, "Processes, of one thread each.", least=1)
 
     def __post_init__(self) -> None:
         super().__post_init__()

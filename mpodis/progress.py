@@ -15,6 +15,7 @@ from contextvars import ContextVar
 from typing import Any, ParamSpec, TypeVar
 
 from mpodis.arguments import check_positive
+from mpodis.tables import number
 
 __all__ = ["Bar", "Deadline", "bar", "interrupts", "track", "within_limit"]
 
@@ -155,7 +156,7 @@ class Bar:
             self._set_total(max(self.total, self.done))
         if figures:
             self.figures = ", ".join(
-                f"{key} {value:.6g}" if isinstance(value, float) else f"{key} {value}"
+                f"{key} {number(value, 6)}" if isinstance(value, float) else f"{key} {value}"
                 for key, value in figures.items()
             )
         if self._bar is not None:

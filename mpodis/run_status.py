@@ -155,7 +155,7 @@ def _found(file: Path) -> str:
     points = notes.get("points") or []
     if not points:
         return ""
-    return f", overlap up to {max(point['overlap'] for point in points):.4f}"
+    return f", overlap up to {number(max(point['overlap'] for point in points))}"
 
 
 def _line(name: str, found: SearchProgress) -> str:

@@ -40,6 +40,7 @@ class Synthesis(Tabular):
     n_init, sweeps : int
         Initial guesses and sweeps that were needed, ten L-BFGS iterations counting as a sweep.
     seconds : float
+        Wall time.
     """
 
     circuit: Circuit

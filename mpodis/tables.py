@@ -21,11 +21,17 @@ if TYPE_CHECKING:
 
 __all__ = ["Table", "Tabular", "number"]
 
+EXACT = 1e-10
+"""What lies within this of 1 is 1 but for rounding."""
+
 
 def number(value: Any, digits: int = 4) -> str:
     """The text of a cell: floats to `digits` significant digits, counts with separators.
 
-    None and NaN are a dash.
+    None and NaN are a dash. What these digits would round up to 1 is given as a distance from it.
+
+    >>> number(0.99), number(1 - 4.5e-5), number(1.0)
+    ('0.99', '1 - 4.5e-05', '1')
     """
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "-"
@@ -33,7 +39,8 @@ def number(value: Any, digits: int = 4) -> str:
         return str(value)
     if isinstance(value, numbers.Integral):  # numpy's integers too
         return f"{value:,}"
-    return f"{value:.{digits}g}"
+    text = f"{value:.{digits}g}"
+    return f"1 - {1.0 - value:.1e}" if text == "1" and value < 1.0 - EXACT else text
 
 
 @dataclass(frozen=True)

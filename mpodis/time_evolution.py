@@ -331,6 +331,7 @@ class Evolution(Tabular):
     steps, layers : int
         Steps of the formula, of fourth order, and its layers of gates.
     seconds : float
+        Wall time.
     """
 
     mpo: MatrixProductOperator

@@ -167,10 +167,10 @@ def test_the_flags_of_experiments(mpodis, options):
     parameters = {p.name for p in COMMANDS["reproduce"].params}
     own = {field.name for field in fields(ReproduceConfig)}
     assert parameters == own | {"name", "other", "config", "run_dir", "quiet"}
-    words = ("--seeds", "3", "--set", "widths=2,3", "--set", "starts=5", "--workers", "1")
+    words = ("--seeds", "3", "--set", "widths=2,3", "--set", "starts=5", "--n-jobs", "1")
     assert mpodis("reproduce", "table1", *words) == (0, "", "")
     ((found, rest),) = options
-    assert (found.seeds, found.widths, found.starts, found.workers) == (3, (2, 3), 5, 1)
+    assert (found.seeds, found.widths, found.starts, found.n_jobs) == (3, (2, 3), 5, 1)
     assert rest == {"run_dir": None, "job": "reproduce table1", "label": "table1", "quiet": False}
 
 
@@ -234,6 +234,15 @@ def test_help_shows_defaults_and_an_example(mpodis, monkeypatch):
     assert "Example: mpodis disentangle w.npy --depth 8" in out
     for text in ("(default 16,32,64)", "(default 200)", "One of auto, sweeps, lbfgs."):
         assert text in out
+    circuits, search = (out.index(f"─ {panel} ─") for panel in ("Circuits", "Search"))
+    assert out.index("─ Operator ─") < circuits < search
+
+
+@pytest.mark.parametrize("command", ["disentangle", "study run", "watch"])
+def test_help_shows_no_types_of_flags(mpodis, command):
+    out = mpodis(*command.split(), "--help")[1]
+    assert re.search(r"--quiet +No progress|--once +Look once", out)
+    assert not re.search(r"--.*<(bool|path|str|int|float)", out)
 
 
 @pytest.mark.parametrize(

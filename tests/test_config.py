@@ -296,7 +296,7 @@ FILE = {"file": "w.npy"}
         (ParetoConfig, FILE | {"beam": 0}, "beam=0 must be a whole number, 1 or more"),
         (ParetoConfig, FILE | {"objective": "activations"}, "give --inputs FILE"),
         (SearchOptions, {"optimize": "best"}, "optimize='best' is not known; use one of greedy, h"),
-        (ReproduceConfig, {"workers": 0}, "workers=0 must be a whole number, 1 or more"),
+        (ReproduceConfig, {"n_jobs": 0}, "n_jobs=0 must be a whole number, 1 or more"),
     ],
 )
 def test_values_that_are_not_allowed(cls, options, message):

@@ -271,7 +271,7 @@ def test_a_wrong_number_is_found():
 @pytest.mark.parametrize("page", PAGES)
 def test_the_command_is_that_of_the_record(page):
     def words(command):
-        return sorted(re.sub(r" --workers \d+", "", command).split())
+        return sorted(re.sub(r" --n-jobs \d+", "", command).split())
 
     joined = re.sub(r"\\\n\s*", " ", text(page))
     given = [words(line) for line in re.findall(r"^(?:mpodis|python) .*$", joined, re.MULTILINE)]

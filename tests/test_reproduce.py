@@ -54,7 +54,7 @@ def test_an_experiment_that_is_not_known():
         load_experiment("table9")
 
 
-@pytest.mark.parametrize("bad", [{"seeds": 0}, {"seed": -1}, {"workers": 0}])
+@pytest.mark.parametrize("bad", [{"seeds": 0}, {"seed": -1}, {"n_jobs": 0}])
 def test_options_that_make_no_sense(bad):
     name = next(iter(bad))
     with pytest.raises(ValueError, match=f"{name}={bad[name]} must be"):
@@ -101,7 +101,7 @@ def table1(tmp_path_factory):
         "table1",
         "--seeds",
         "2",
-        "--workers",
+        "--n-jobs",
         "1",
         "--run-dir",
         str(out),
@@ -131,7 +131,7 @@ def test_table1_leaves_record_figure_and_page(table1, capsys):
     record = json.loads((table1 / "results.json").read_text())
     assert record["data"]["name"] == "digits"
     assert record["command"] == (
-        "mpodis reproduce table1 --seeds 2 --workers 1 --set widths=2,4 --set groups=SO "
+        "mpodis reproduce table1 --seeds 2 --n-jobs 1 --set widths=2,4 --set groups=SO "
         "--set starts=1 --set max_sweeps=5"
     )
     by = {(r["width"], r["core"], r["seed"]): r["overlap"] for r in record["rows"]}

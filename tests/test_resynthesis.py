@@ -441,7 +441,7 @@ def test_options_out_of_range_are_refused(options, message):
 
 
 def test_inputs_that_are_refused(layer):
-    with pytest.raises(ValueError, match="give mpo=, or resynthesise its .left and .right"):
+    with pytest.raises(ValueError, match="give operator=, or resynthesise its .left and .right"):
         resynthesise(layer[1])
     with pytest.raises(ValueError, match="not unitary: W W.H differs from 1 by 3; `disentangle`"):
         resynthesise(2 * np.eye(4))

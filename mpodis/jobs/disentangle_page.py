@@ -17,7 +17,7 @@ from mpodis.jobs.records import (
 )
 from mpodis.optimise.result import ADVICE
 from mpodis.plots import plot_costs, plot_entropies, plot_history
-from mpodis.tables import Table
+from mpodis.tables import Table, number
 
 __all__ = ["figures", "introduction", "tables", "verdict"]
 
@@ -104,8 +104,8 @@ def _reached(row: dict, before: float) -> str:
     """What the objective is about, overlap, bound, entropies and two-qubit gates."""
     after = mean(row["entropies"])
     known = not math.isnan(row["bound"])
-    bound = f" (at most {_of_one(row['bound'])} with this core)" if known else ""
-    parts = [f"overlap {_of_one(row['overlap'])}{bound}"]
+    bound = f" (at most {number(row['bound'], 3)} with this core)" if known else ""
+    parts = [f"overlap {number(row['overlap'], 3)}{bound}"]
     if row["objective"] == "activations":
         parts.insert(0, f"relative error of the activations {row['activation_error']:.3f}")
     if row["entropies"] and not math.isnan(after):
@@ -116,12 +116,6 @@ def _reached(row: dict, before: float) -> str:
         if (cost["part"], cost["backend"]) == ("both sides", "logical")
     ]
     return ", ".join([*parts, *(f"{count:,} two-qubit gates" for count in gates)])
-
-
-def _of_one(overlap: float) -> str:
-    """An overlap to three digits; what is near 1, but not 1, as a distance from it."""
-    off = 1.0 - overlap
-    return f"1 - {off:.1e}" if 1e-10 < off < 5e-4 else f"{overlap:.3f}"
 
 
 def _measure(objective: str) -> tuple[str, str]:
@@ -148,8 +142,8 @@ def _gains_nothing(row: dict, baselines: list[dict]) -> list[str]:
     if not (cut[key] <= row[key] and row[key] > EXACT):  # NaN included
         return []
     return [
-        f"The gates gain nothing: without any the {name} is {cut[key]:.3f} ({cut['name']}), with "
-        f"them {row[key]:.3f}."
+        f"The gates gain nothing: without any the {name} is {number(cut[key], 3)} ({cut['name']}), "
+        f"with them {number(row[key], 3)}."
     ]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from mpodis.jobs import Figure
 from mpodis.jobs.records import circuit_figure, listed
 from mpodis.plots import plot_pareto
-from mpodis.tables import Table
+from mpodis.tables import Table, number
 
 __all__ = ["best_within", "figures", "introduction", "tables", "verdict"]
 
@@ -98,7 +98,7 @@ def verdict(results: dict) -> tuple[str, ...]:
         key, what, possible = "activation_error", "a relative error of the activations", ERRORS
     front = _front(results)
     best = min(front, key=lambda p: p["loss"])
-    end = f"the best that was found is {best[key]:.3f} with {best['cnots']:,} CNOTs"
+    end = f"the best that was found is {number(best[key], 3)} with {best['cnots']:,} CNOTs"
     levels = [level for level in possible if _cnots(front, key, level) is not None][-QUOTED:]
     if not levels:
         return (f"No circuits that were tried reach {what} of {possible[0]:g}; {end}.",)

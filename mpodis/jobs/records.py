@@ -37,6 +37,8 @@ FEWEST = 3
 """Cases from which on something is concluded from them."""
 DRAWN = 2000
 """Most gates of circuits that are drawn; a browser is slow with more."""
+COLUMN, NARROWEST, WHOLE = 0.45, 0.13, 10.8
+"""Inches of a layer in a drawing, of the narrowest, and of a drawing that a page shows whole."""
 ROUTED = 16
 """Most wires of circuits that are transpiled for a device."""
 HISTORY = (
@@ -176,6 +178,7 @@ def circuit_figure(file: Path, caption: str) -> dict[str, Figure]:
     sides = (found.left.ansatz, found.right.ansatz)
     if not 0 < sum(len(side.placements) for side in sides) <= DRAWN:
         return {}
-    columns, wires = 1 + sum(side.depth for side in sides), max(side.n for side in sides)
-    size = (0.45 * (columns + 0.8), 0.45 * (wires + 1.0))  # no margins at equal scales
+    columns, wires = 1.8 + sum(side.depth for side in sides), 1.0 + max(side.n for side in sides)
+    scale = min(COLUMN, max(NARROWEST, WHOLE / columns))
+    size = (scale * columns, scale * wires)  # no margins at equal scales
     return {"circuits": Figure(found.draw, caption, size)}

@@ -133,6 +133,7 @@ class Disentangled(Tabular):
         S_k of M and of Q_L^H M Q_R^H, what the circuits leave (nats); the latter from a
         truncated MPO above 11 qubits. They and the bound are NaN where `max_seconds` was too short.
     seconds : float
+        Wall time of the search, that of interrupted calls included.
     winners : tuple of int
         Number of the initial guess that won each stage.
     remarks : tuple of str

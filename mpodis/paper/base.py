@@ -133,7 +133,7 @@ def on_networks(function: Callable[..., Any], options: Options, **of_study: Any)
     """
     takes = inspect.signature(function).parameters
     given = {f.name: getattr(options, f.name) for f in fields(options) if f.name in takes}
-    of_run = ("seed", "seeds", "workers")
+    of_run = ("seed", "seeds", "n_jobs")
     varied = (*of_run, *of_study.get("grid", ()), *next(iter(of_study.get("cases", ())), ()))
     settings = {name: value for name, value in given.items() if name not in varied}
     settings |= of_study.pop("settings", {})

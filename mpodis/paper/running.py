@@ -34,7 +34,7 @@ def run_experiment(
 
     The record holds the command, data, seeds, versions, options and, under "rows", every result
     with its settings and its seed. Cases are functions of their settings alone, so neither the
-    number of workers nor an interruption changes the result.
+    number of processes nor an interruption changes the result.
 
     Raises
     ------
@@ -69,10 +69,10 @@ def run_experiment(
 def _computed(study: Study, options: Options, directory: JobDirectory, progbar: bool) -> float:
     """Run a study in its folder of the run directory; the seconds of all cases together."""
     folder = directory.path / study.name
-    workers = min(options.workers, joblib.cpu_count())
+    n_jobs = min(options.n_jobs, joblib.cpu_count())
     if getattr(options, "device", "cpu") != "cpu":
-        workers = 1  # one process has the device
-    study.run(folder, n_jobs=workers, retry=True, progbar=progbar)
+        n_jobs = 1  # one process has the device
+    study.run(folder, n_jobs=n_jobs, retry=True, progbar=progbar)
     failures = study.failures().rows
     if failures:
         settings, seed, error, file = failures[0]

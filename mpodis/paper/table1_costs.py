@@ -48,7 +48,7 @@ MARKERS = {"SO": "o", "O": "s", "U": "^"}
 class Table1Costs(Options):
     """Single gates, and brickwalls of 2-body gates."""
 
-    workers: int = 1
+    n_jobs: int = 1
     widths: tuple[int, ...] = option((2, 3, 4, 5, 6), "Wires of a single gate.", least=1)
     kinds: tuple[str, ...] = option(tuple(KINDS), "Kinds of gates.", choices=tuple(KINDS))
     wires: int = option(6, "Wires of the brickwalls.", least=2)

@@ -317,7 +317,7 @@ class CnotSearch:
 
 
 def prune(
-    mpo: Operator,
+    operator: Operator,
     factorization: Factorization | Disentangled,
     *,
     shallower: Sequence[Factorization | Disentangled] = (),
@@ -340,7 +340,7 @@ def prune(
 
     Parameters
     ----------
-    mpo : MatrixProductOperator, Compressed, layer or matrix (inputs, outputs)
+    operator : array (inputs, outputs), torch layer, Compressed or MatrixProductOperator
         The operator, up to 10 qubits.
     factorization : Factorization or Disentangled
         Of this operator, with gates on one and two wires. Gates on wires that are not neighbours
@@ -386,7 +386,7 @@ def prune(
     if max_bond is None:
         max_bond = max(bond_dimensions(site_tensors(first.core)), default=1)
     task = Task.build(
-        mpo,
+        operator,
         shape=shape or first.shape,
         max_bond=max_bond,
         objective=objective,

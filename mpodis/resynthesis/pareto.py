@@ -40,7 +40,7 @@ pruned SO(4) brickwalls; and the result of a search over the places of gates, fr
 
 @plain_numbers
 def pareto(
-    mpo: Operator,
+    operator: Operator,
     *,
     max_bond: int = 1,
     objective: str | Objective = "overlap",
@@ -70,7 +70,7 @@ def pareto(
 
     Parameters
     ----------
-    mpo : MatrixProductOperator, Compressed, layer or matrix (inputs, outputs)
+    operator : array (inputs, outputs), torch layer, Compressed or MatrixProductOperator
         The operator, up to 10 qubits.
     max_bond, objective, inputs, covariance, shape, seed
         As for `disentangle`.
@@ -137,7 +137,7 @@ def pareto(
     for name, value in (walls | search | {"beam": beam}).items():
         check_count(name, value, 1)
     task = Task.build(
-        mpo,
+        operator,
         shape=shape,
         max_bond=max_bond,
         objective=objective,

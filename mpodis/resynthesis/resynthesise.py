@@ -72,6 +72,7 @@ class Resynthesis(Tabular):
     points : tuple of ParetoPoint
         The undominated circuits among those found; of a circuit, with the identity as the core.
     seconds : float
+        Wall time.
     """
 
     before: Circuit | Factorization
@@ -127,7 +128,7 @@ class Resynthesis(Tabular):
 @plain_numbers
 def resynthesise(
     given: Circuit | Factorization | Disentangled | np.ndarray,
-    mpo: Operator | None = None,
+    operator: Operator | None = None,
     *,
     tol: float = 1e-3,
     objective: str | Objective = "overlap",
@@ -151,10 +152,10 @@ def resynthesise(
     ----------
     given : Circuit, array (2^n, 2^n), Factorization or Disentangled
         Of a circuit or a unitary matrix, in row action, the unitary is kept, sign and phase
-        included. Of a factorization the overlap with `mpo` is kept, and the core is optimised.
+        included. Of a factorization the overlap with `operator` is kept, and the core is optimised.
         Gates on three and four wires are first compiled into gates on two, and gates on wires that
         are not neighbours are routed (`routed_circuit`).
-    mpo : MatrixProductOperator, Compressed, layer or matrix (inputs, outputs), optional
+    operator : array (inputs, outputs), torch layer, Compressed or MatrixProductOperator, optional
         The operator of a factorization.
     tol : float
         How much the loss may rise: 1 - f, or the squared relative error of the activations.
@@ -196,17 +197,17 @@ def resynthesise(
     seed = as_seed(seed)
     given = given.factorization if isinstance(given, Disentangled) else given
     if isinstance(given, Factorization):
-        if mpo is None:
+        if operator is None:
             raise ValueError(
-                "a layer keeps its overlap with an operator; give mpo=, or resynthesise its .left "
-                "and .right, which then keep their unitaries"
+                "a layer keeps its overlap with an operator; give operator=, or resynthesise its "
+                ".left and .right, which then keep their unitaries"
             )
-        task, narrow = _layer(given, mpo, objective, inputs, covariance, seed)
+        task, narrow = _layer(given, operator, objective, inputs, covariance, seed)
     else:
-        if objective != "overlap" or any(x is not None for x in (mpo, inputs, covariance)):
+        if objective != "overlap" or any(x is not None for x in (operator, inputs, covariance)):
             raise ValueError(
-                "mpo=, objective=, inputs= and covariance= belong to a layer; a circuit keeps its "
-                "own unitary: give a Factorization, or leave them out"
+                "operator=, objective=, inputs= and covariance= belong to a layer; a circuit keeps "
+                "its own unitary: give a Factorization, or leave them out"
             )
         given = given if isinstance(given, Circuit) else _one_gate(given)
         task, narrow = _unitary(given, seed)
@@ -234,7 +235,7 @@ def resynthesise(
 
 def _layer(
     given: Factorization,
-    mpo: Operator,
+    operator: Operator,
     objective: str | Objective,
     inputs: np.ndarray | None,
     covariance: np.ndarray | None,
@@ -243,7 +244,7 @@ def _layer(
     """The task of a layer, and its circuits with gates on two neighbouring wires only."""
     circuits = {"left": given.left, "right": given.right}
     task = Task.build(
-        mpo,
+        operator,
         shape=given.shape,
         max_bond=max(bond_dimensions(site_tensors(given.core)), default=1),
         objective=objective,

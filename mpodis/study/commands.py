@@ -135,7 +135,7 @@ def table(
     study: Place,
     quantities: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[QUANTITY]...", help="Columns; by default those of the file."),
+        typer.Argument(metavar="QUANTITY", help="Columns; by default those of the file."),
     ] = None,
     dir: Dir = None,
 ) -> None:
@@ -155,14 +155,19 @@ def plot(
     study: Place,
     quantities: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[QUANTITY]...", help="By default the figures of the file."),
+        typer.Argument(
+            metavar="QUANTITY", help="What is drawn; by default the figures of the file."
+        ),
     ] = None,
     x: Annotated[str | None, typer.Option("--x", help="Coordinate of the axis.")] = None,
     hue: Annotated[str | None, typer.Option(help="Coordinate that colours tell apart.")] = None,
     col: Annotated[str | None, typer.Option(help="Coordinate of the columns of panels.")] = None,
     row: Annotated[str | None, typer.Option(help="Coordinate of the rows of panels.")] = None,
     where: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Restrict a coordinate.")
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE", help="Restrict a coordinate; several values have commas."
+        ),
     ] = None,
     spread: Annotated[
         str, typer.Option(help="Of the seeds: quartiles, range or none.")

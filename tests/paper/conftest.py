@@ -28,7 +28,7 @@ def ran(networks, tmp_path_factory):
         if name == "table1-costs":
             pytest.importorskip("qiskit_ibm_runtime")
         experiment = load_experiment(name)
-        options = experiment.options(seeds=1, workers=1, networks=networks, **SMALL[name])
+        options = experiment.options(seeds=1, n_jobs=1, networks=networks, **SMALL[name])
         directory = begin(tmp_path_factory.mktemp(name) / "run", options, name)
         with pytest.MonkeyPatch.context() as patch:
             patch.setitem(layers.RECIPES, "digits", Recipe(3, 0.03, 64))

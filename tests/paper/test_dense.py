@@ -36,7 +36,7 @@ def record(ran):
 @pytest.fixture(scope="module")
 def wide_record(networks, tmp_path_factory):
     given = {"network": "wide", "objectives": ("sensitivity",), "shares": (0.6, 0.8)}
-    given |= {"seeds": 1, "workers": 1, "starts": 1, "max_sweeps": 2, "rounds": 1}
+    given |= {"seeds": 1, "n_jobs": 1, "starts": 1, "max_sweeps": 2, "rounds": 1}
     options = dense.Dense(networks=networks, **given)
     directory = begin(tmp_path_factory.mktemp("wide") / "run", options, "dense")
     quick = functools.partial(best_monarch, fits=1)

@@ -145,7 +145,7 @@ main()
 
 
 def test_the_command_needs_no_qiskit(tmp_path):
-    words = ["reproduce", "table3", "--seeds", "1", "--workers", "1", "--quiet"]
+    words = ["reproduce", "table3", "--seeds", "1", "--n-jobs", "1", "--quiet"]
     words += ["--run-dir", str(tmp_path / "run")]
     words += ["--set", "epochs=1", "--set", "rows=product", "--set", "gates=none"]
     done = subprocess.run(

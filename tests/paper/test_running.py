@@ -39,9 +39,9 @@ def small(marks, upto):
     )
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_cases_are_stored_and_not_computed_again(tmp_path, workers):
-    marks, options = tmp_path / "marks", Options(workers=workers, seed=3, seeds=1)
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_cases_are_stored_and_not_computed_again(tmp_path, n_jobs):
+    marks, options = tmp_path / "marks", Options(n_jobs=n_jobs, seed=3, seeds=1)
     directory = begin(tmp_path / "run", options)
     with pytest.raises(ValueError, match=r"1 of 4 cases failed.* \(x=3, seed 3\).*stopped here"):
         run_experiment(small(marks, 4), options, directory)
