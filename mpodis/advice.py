@@ -27,6 +27,7 @@ from mpodis.mpo import truncate_tensors
 from mpodis.objectives import Activations, Objective, Overlap
 from mpodis.optimise.problem import Problem
 from mpodis.optimise.result import Disentangled
+from mpodis.optimise.search import ENTROPIC
 from mpodis.sites import bond_dimensions, tensors_to_dense
 from mpodis.structured.approximation import bond_for, mpo_parameters, rank_for
 from mpodis.tables import number
@@ -221,7 +222,7 @@ def remarks(problem: Problem, objective: Objective, found: Disentangled) -> tupl
     if _is_cut_short(problem, found):
         return (_of_time(problem, found),)
     said = [
-        _of_entropies(found, objective),
+        _of_entropies(problem, objective, found),
         _of_the_operator(found),
         _of_activations(found, objective),
         _of_little(problem, objective, found),
@@ -245,7 +246,7 @@ def _of_time(problem: Problem, found: Disentangled) -> str:
     )
 
 
-def _of_entropies(found: Disentangled, objective: Objective) -> str:
+def _of_entropies(problem: Problem, objective: Objective, found: Disentangled) -> str:
     before, after = found.entropies_before, found.entropies_after
     if not before.size or not np.isfinite([*before, *after]).all():
         return ""
@@ -258,6 +259,8 @@ def _of_entropies(found: Disentangled, objective: Objective) -> str:
             f"{said}. The objective is the error of the activations, which ignores entanglement; "
             "objective='overlap' or init='entropic' lowers S_avg."
         )
+    if problem.size > ENTROPIC:
+        return f"{said}. Use more layers (depth=), a larger max_bond, or more sweeps (max_sweeps)."
     return (
         f"{said}. Use more layers (depth=), a larger max_bond, or init='entropic', or order the "
         "neurons first (mpodis.neuron_order)."

@@ -10,6 +10,7 @@ from mpodis import Factorization, brickwall, compress, disentangle, load_run, ra
 from mpodis.advice import POINTER, log_remarks, without_remarks
 from mpodis.fit import weighted_loss
 from mpodis.structured import low_rank
+from mpodis.targets import random_mpo
 
 QUICK = {"n_init": 1, "max_sweeps": 6, "init": "identity"}
 
@@ -103,6 +104,14 @@ def test_a_rise_of_entropy_and_an_error_above_one_are_said_and_stored(tmp_path, 
     assert caplog.messages == [said]
     assert all(remark in str(found) for remark in found.remarks)
     assert load_run(tmp_path / "run").remarks == found.remarks
+
+
+def test_a_large_operator_gets_no_advice_that_needs_its_matrix():
+    options = QUICK | {"init": "random", "max_sweeps": 1}
+    (said, *_) = disentangle(random_mpo(12, 2, seed=0), depth=2, **options).remarks
+    assert "S_avg rises" in said
+    assert "entropic" not in said
+    assert "neuron_order" not in said
 
 
 def test_steps_of_a_larger_computation_are_not_logged(caplog):
