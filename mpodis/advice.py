@@ -21,6 +21,7 @@ import numpy as np
 
 from mpodis.conventions import crop
 from mpodis.environments import ENGINES
+from mpodis.factorization import dense_overlap, sandwich
 from mpodis.fit import embed_metric, fit_tensors, inner, metric_root, weighted_loss
 from mpodis.measures import tensors_overlap
 from mpodis.mpo import truncate_tensors
@@ -28,7 +29,7 @@ from mpodis.objectives import Activations, Objective, Overlap
 from mpodis.optimise.problem import Problem
 from mpodis.optimise.result import Disentangled
 from mpodis.optimise.search import ENTROPIC
-from mpodis.sites import bond_dimensions, tensors_to_dense
+from mpodis.sites import bond_dimensions, site_tensors, tensors_to_dense
 from mpodis.structured.approximation import bond_for, mpo_parameters, rank_for
 from mpodis.tables import number
 
@@ -45,6 +46,8 @@ LITTLE = 0.9
 """Relative error above which a result is hardly better than zero."""
 CLEARLY = 0.98
 """Something else is better if its error is at most this fraction of that of the circuits."""
+HALF = 0.5
+"""A core that is kept is named where it makes this part of the error, whatever the circuits."""
 SMALL = 1e-3
 """Relative error of a result below which nothing is said of what else might be better."""
 DECOMPOSED = 2**10
@@ -183,7 +186,7 @@ def _activation_error(problem: Problem, core: Sequence[np.ndarray]) -> float:
     whole, size = (inner(x, x, problem.covariance) for x in (target, found))
     if not whole * size > 0:
         return 1.0
-    return math.sqrt(max(0.0, 1.0 - inner(target, found, problem.covariance) ** 2 / (whole * size)))
+    return _of_overlap(inner(target, found, problem.covariance) / math.sqrt(whole * size))
 
 
 def _time(seconds: float) -> str:
@@ -225,6 +228,7 @@ def remarks(problem: Problem, objective: Objective, found: Disentangled) -> tupl
         _of_entropies(problem, objective, found),
         _of_the_operator(found),
         _of_activations(found, objective),
+        _of_core(problem, objective, found),
         _of_little(problem, objective, found),
         _of_alternatives(problem, objective, found),
     ]
@@ -295,6 +299,44 @@ def _of_activations(found: Disentangled, objective: Objective) -> str:
     )
 
 
+def _of_core(problem: Problem, objective: Objective, found: Disentangled) -> str:
+    """Whether a core that is not updated is what keeps the overlap down."""
+    kept = found.options.core
+    if kept == "update" or not isinstance(objective, Overlap) or min(problem.shape) == 1:
+        return ""
+    error = _of_overlap(found.overlap)
+    if error < SMALL:
+        return ""
+    said = []
+    if _of_overlap(found.bound) >= HALF * error:  # not where the bound is unknown, NaN
+        said.append(f"no circuits around it have more than {found.bound:.3f}")
+    if problem.size <= FITTED:
+        fitted = _overlap_of_fitted_core(problem, found)
+        if _of_overlap(fitted) <= CLEARLY * error:
+            said.append(f"one that is fitted to these circuits has f = {fitted:.3f} at least")
+    if not said:
+        return ""
+    return (
+        f"The core, which core={kept!r} keeps, limits the overlap, f = {found.overlap:.3f}: "
+        f"{', and '.join(said)}. Use core='update'."
+    )
+
+
+def _of_overlap(overlap: float) -> float:
+    """Relative error of an operator of overlap f, with the best norm of its core."""
+    return math.sqrt(max(0.0, 1.0 - overlap**2))
+
+
+def _overlap_of_fitted_core(problem: Problem, found: Disentangled) -> float:
+    """f with the gates that were found and a core that is fitted to them."""
+    parts = found.factorization
+    pulled = sandwich(parts.left.adjoint(), tensors_to_dense(problem.unit), parts.right.adjoint())
+    core = site_tensors(parts.core)
+    bond = max(bond_dimensions(core), default=1)
+    fitted = fit_tensors(pulled, core, max_bond=bond, max_sweeps=FIT_SWEEPS)
+    return dense_overlap(pulled, tensors_to_dense(fitted))
+
+
 def _of_little(problem: Problem, objective: Objective, found: Disentangled) -> str:
     """Whether the measure that was optimised is hardly better than that of a zero matrix."""
     measured = _optimised(problem, objective, found)
@@ -318,7 +360,7 @@ def _optimised(
     With the best norm of the core the squared error of an operator of overlap f is 1 - f^2.
     """
     if isinstance(objective, Overlap):
-        error = math.sqrt(max(0.0, 1.0 - found.overlap**2))
+        error = _of_overlap(found.overlap)
         cropped = found.relative_error  # without the errors in the zero padding
         return "the operator", error if math.isnan(cropped) else min(error, cropped)
     if not isinstance(objective, Activations):
@@ -358,7 +400,7 @@ def _mpo_error(problem: Problem, bond: int, *, weighted: bool) -> float:
     metric = None if covariance is None else embed_metric(covariance, len(dense))
     core = fit_tensors(dense, core, max_bond=bond, metric=metric, max_sweeps=FIT_SWEEPS)
     if covariance is None:
-        return math.sqrt(max(0.0, 1.0 - tensors_overlap(problem.unit, core) ** 2))
+        return _of_overlap(tensors_overlap(problem.unit, core))
     a, b = (crop(tensors_to_dense(x), problem.shape) for x in (problem.unit, core))
     return math.sqrt(max(0.0, weighted_loss(a, b, covariance, problem.sensitivity)))
 
@@ -409,5 +451,6 @@ def _what_helps(objective: Objective, found: Disentangled, error: float) -> str:
     """Which of depth and core holds the circuits back, as far as the bound says it."""
     order = "order the neurons first (mpodis.neuron_order)"
     if isinstance(objective, Overlap) and found.bound**2 < 1.0 - error**2:
-        return f"raise max_bond (no depth does better with this core), or {order}"
+        way = "raise max_bond" if found.options.core == "update" else "use core='update'"
+        return f"{way} (no depth does better with this core), or {order}"
     return f"use more layers (depth=), a larger max_bond, or {order}"

@@ -293,8 +293,8 @@ def metric_of(
     ValueError
         As of `embed_metric`, and if it leaves out inputs whose weights are not zero.
     """
-    size = matrix.shape[axis] if size is None else size
-    found = embed_metric(metric, size, what=what)
+    rows: int = matrix.shape[axis] if size is None else size
+    found = embed_metric(metric, rows, what=what)
     check_covers(metric, matrix, axis=axis, what=what)
     return found
 

@@ -5,10 +5,11 @@ import re
 
 import numpy as np
 import pytest
+from numpy.testing import assert_allclose
 
 from mpodis import Factorization, brickwall, compress, disentangle, load_run, random_circuit
 from mpodis.advice import POINTER, log_remarks, without_remarks
-from mpodis.fit import weighted_loss
+from mpodis.fit import fit_core, weighted_loss
 from mpodis.structured import low_rank
 from mpodis.targets import random_mpo
 
@@ -119,3 +120,29 @@ def test_steps_of_a_larger_computation_are_not_logged(caplog):
         found = disentangle(compress(of_rank(32)), depth=1, **QUICK)
     assert found.remarks
     assert caplog.messages == []
+
+
+def test_a_core_that_is_kept_is_named_with_its_bound_and_what_a_fit_would_reach():
+    places = brickwall(4, 2)
+    left, right = (random_circuit(x, seed=0, scale=0.3) for x in (places, places.reversed()))
+    cores = [
+        np.kron(np.diag([4.0, 2.0, 2.0, 1.0]), np.diag(x)) for x in ([1, 1, 1, 1], [1, 0, 0, 0])
+    ]
+    hidden, wrong = (
+        Factorization(left, compress(core, max_bond=1).mpo, right, (16, 16)) for core in cores
+    )
+    target = hidden.to_dense()
+    options = {"depth": 2, "init": wrong, "n_init": 1, "max_sweeps": 10}
+    found = disentangle(target, core="fixed", **options)
+    (said,) = [
+        remark for remark in found.remarks if "core='update'" in remark and "keeps" in remark
+    ]
+    pulled = found.factorization.left.to_dense().T @ target @ found.factorization.right.to_dense().T
+    core = found.factorization.core
+    fitted = fit_core(pulled, max_bond=1, init=core, max_sweeps=5).to_dense()
+    values = [np.linalg.svd(matrix, compute_uv=False) for matrix in (target, cores[1])]
+    bound = np.dot(*(x / np.linalg.norm(x) for x in values))
+    best = np.vdot(pulled, fitted) / np.linalg.norm(pulled) / np.linalg.norm(fitted)
+    assert_allclose(numbers(said), [found.overlap, bound, best], atol=6e-4)
+    assert disentangle(target, **options).remarks == ()  # the core moves
+    assert disentangle(target, core="fixed", **options | {"init": hidden}).remarks == ()
