@@ -1,4 +1,4 @@
-"""The door for arrays: what users give is cast and checked here, once, for every function.
+"""Arrays as users give them: cast and checked here, once, for every function.
 
 Beyond this module arrays are plain: floating-point numbers of single or double precision in native
 byte order and C order, without masks, gradients, lazy conjugations or subclasses. Their backend

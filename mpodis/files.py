@@ -1,4 +1,4 @@
-"""Files that vouch for themselves: atomic writes, JSON, arrays, histories, locks; no pickles.
+"""Files with checksums, written atomically: JSON, arrays, histories, locks; no pickles.
 
 What is written here carries a checksum, which is compared when it is read: a bit that has changed
 on a disk, or an edit, is an error that names the file. Files without a checksum, of others or of

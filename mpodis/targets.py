@@ -2,8 +2,8 @@
 
 Every argument is a number, a string, a list or a target again, so that the table of a TOML file
 says the same as a call (`make_target`). A whole number as a seed gives numbers of its own: the
-same seed in `disentangle` or `random_circuit` draws others, so that no search begins at what is
-hidden. Operators of many sites never become dense.
+same seed in `disentangle` or `random_circuit` draws others, so that no search begins at the
+circuits that are planted. Operators of many sites never become dense.
 """
 
 from __future__ import annotations

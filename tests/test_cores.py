@@ -55,8 +55,8 @@ def test_the_loss_is_the_weighted_distance(complex_):
         assert_allclose(weighted_loss(target, dense, c), weighted_distance(target, dense, c))
         assert weighted_loss(target, target, c) == 0
     weight = root(metric)
-    felt = np.linalg.norm(weight @ (target - dense)) / np.linalg.norm(weight @ target)
-    assert_allclose(weighted_loss(target, dense, metric), felt**2, rtol=1e-12)
+    weighted = np.linalg.norm(weight @ (target - dense)) / np.linalg.norm(weight @ target)
+    assert_allclose(weighted_loss(target, dense, metric), weighted**2, rtol=1e-12)
 
 
 @KINDS

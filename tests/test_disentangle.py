@@ -248,14 +248,14 @@ def test_errors_can_be_weighed_by_what_the_loss_feels():
     options = {"left": 2, "objective": "activations", "inputs": x, "n_init": 1, "max_sweeps": 15}
     options["init"] = "identity"
     w = operator(8, 4).to_dense()
-    felt = {}
+    weighted = {}
     for name, sensitivity in (("plain", None), ("weighed", second_moment(g))):
         result = disentangle(operator(8, 4), sensitivity=sensitivity, **options)
         off = w - result.factorization.to_dense()
-        felt[name] = np.linalg.norm(x @ off @ g.T) ** 2 / np.linalg.norm(x @ w @ g.T) ** 2
+        weighted[name] = np.linalg.norm(x @ off @ g.T) ** 2 / np.linalg.norm(x @ w @ g.T) ** 2
         assert max(np.diff(result.history.column("loss"))) <= 1e-12
-    assert_allclose(result.loss, felt["weighed"], rtol=1e-8)
-    assert felt["weighed"] < felt["plain"]
+    assert_allclose(result.loss, weighted["weighed"], rtol=1e-8)
+    assert weighted["weighed"] < weighted["plain"]
 
 
 def test_weighed_errors_converge_without_closed_forms():

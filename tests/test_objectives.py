@@ -185,13 +185,13 @@ def test_sensitivity_is_the_error_that_explicit_gradients_feel(case):
     x, g = pad(x, len(x), len(product)), pad(g, len(g), product.shape[1])
     m = padded_target(case)
     m = m / np.linalg.norm(m)
-    felt, whole = (np.linalg.norm(x @ d @ g.conj().T) ** 2 for d in (m - product, m))
-    assert_allclose(objective.value(engine), felt / whole, rtol=1e-10)
-    assert_allclose(objective.gradient(engine)[0], felt / whole, rtol=1e-10)
+    off, whole = (np.linalg.norm(x @ d @ g.conj().T) ** 2 for d in (m - product, m))
+    assert_allclose(objective.value(engine), off / whole, rtol=1e-10)
+    assert_allclose(objective.gradient(engine)[0], off / whole, rtol=1e-10)
     # its scale drops out
     cores, covariance = operator(case)[1], second_moment(x[:, : case.shape[0]])
     other = ActivationsLoss(cores, covariance, 7 * second_moment(g[:, : case.shape[1]]))
-    assert_allclose(other.value(engine), felt / whole, rtol=1e-10)
+    assert_allclose(other.value(engine), off / whole, rtol=1e-10)
     if 2 ** case.bits[1] == case.shape[1]:
         white = ActivationsLoss(cores, covariance, np.eye(case.shape[1]))
         plain = ActivationsLoss(cores, covariance)

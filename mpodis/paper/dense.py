@@ -235,7 +235,7 @@ class LayerReplacement:
         The split is found by the MPOs; circuits then try theirs at that split, or stay without.
         """
         core = partial(fits_below_budget, depths=[0], bonds=1, effort=self.effort)
-        walls = partial(fits_below_budget, depths=SMALL_SHARE_DEPTHS, bonds=2, effort=self.effort)
+        hybrids = partial(fits_below_budget, depths=SMALL_SHARE_DEPTHS, bonds=2, effort=self.effort)
         alone = {
             limit: network
             for limit in self.limits(budget)
@@ -245,8 +245,8 @@ class LayerReplacement:
             raise ValueError(f"{budget} parameters do not pay for MPOs of both layers; raise share")
         limit = max(alone, key=lambda limit: self.score(alone[limit]))
         tried = (
-            self.replaced(partial(first, budget=limit), partial(walls, budget=budget))
-            for first in (core, walls)
+            self.replaced(partial(first, budget=limit), partial(hybrids, budget=budget))
+            for first in (core, hybrids)
         )
         return alone[limit], max([alone[limit], *chain.from_iterable(tried)], key=self.score)
 

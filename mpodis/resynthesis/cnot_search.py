@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 SIDES = ("left", "right")
 CLOSER_LOOK = 3
-"""Of so many times as many removals as are asked for the loss is computed."""
+"""The loss is computed of this many times as many removals as are asked for."""
 WORSE = 1.5
 """A circuit is given up when its loss is so many times that known for as many CNOTs."""
 SAME = 1e-3

@@ -131,10 +131,10 @@ def pareto(
         check_count("depth", depth, 1)
     if max_cnots is not None:
         check_count("max_cnots", max_cnots, 0)
-    walls = {"n_init": n_init, "max_sweeps": max_sweeps}
+    descents = {"n_init": n_init, "max_sweeps": max_sweeps}
     search = {"trials": trials, "sweeps": sweeps}
     check_count("rounds", rounds, 1, most=LARGEST_ROUNDS)
-    for name, value in (walls | search | {"beam": beam}).items():
+    for name, value in (descents | search | {"beam": beam}).items():
         check_count(name, value, 1)
     task = Task.build(
         operator,
@@ -149,7 +149,7 @@ def pareto(
         deepest = _both_sides(task, lambda n: brickwall(n, max(depths), min(2, n)))
         max_cnots = sum(2 for side in deepest for p in side.placements if p.width == 2)
     identity = {
-        **walls,
+        **descents,
         **search,
         "families": chosen,
         "depths": depths,
@@ -170,22 +170,22 @@ def pareto(
     for parity in (0, 1):
         if {"SO(4)", "pruned"} & set(chosen):  # brickwalls are what is pruned
             pieces[f"so4-{parity}"] = partial(
-                _brickwalls, family="SO(4)", group="SO", parity=parity, depths=depths, **walls
+                _brickwalls, family="SO(4)", group="SO", parity=parity, depths=depths, **descents
             )
         if "O(4)" in chosen:
             pieces[f"o4-{parity}"] = partial(
-                _brickwalls, family="O(4)", group="O", parity=parity, depths=depths, **walls
+                _brickwalls, family="O(4)", group="O", parity=parity, depths=depths, **descents
             )
         if "scaffold" in chosen:
             pieces[f"scaffold-{parity}"] = partial(
-                _scaffolds, parity=parity, depths=depths, **walls
+                _scaffolds, parity=parity, depths=depths, **descents
             )
     if "CNOTs alone" in chosen:
         pieces["cnots-alone"] = partial(_cnots_alone, max_cnots=max_cnots, beam=beam)
     if "pruned" in chosen:
         pieces["pruned"] = partial(_pruned, **search)
     if "searched" in chosen:
-        searched = partial(_searched, max_cnots=max_cnots, **walls, **search)
+        searched = partial(_searched, max_cnots=max_cnots, **descents, **search)
         for k in range(1, rounds + 1):
             pieces[f"search-{k}-up"] = partial(searched, up=True)
             pieces[f"search-{k}-down"] = partial(searched, up=False)
@@ -226,7 +226,7 @@ class _Found:
 
 
 Piece = Callable[[Task, _Found], list[ParetoPoint]]
-"""A piece of work; what it has tried it notes in what was found."""
+"""A piece of work; it notes in `_Found` what it has tried."""
 
 
 def _take(name: str, piece: Piece, task: Task, found: _Found, store: PieceStore | None) -> None:
@@ -306,8 +306,8 @@ def _cnots_alone(task: Task, found: _Found, *, max_cnots: int, beam: int) -> lis
 
 
 def _pruned(task: Task, found: _Found, *, trials: int, sweeps: int) -> list[ParetoPoint]:
-    walls = [p for p in found.points if p.family == "SO(4)"]
-    search = CnotSearch(task, walls, trials=trials, sweeps=sweeps)
+    brickwalls = [p for p in found.points if p.family == "SO(4)"]
+    search = CnotSearch(task, brickwalls, trials=trials, sweeps=sweeps)
     search.remove("pruned")
     return [p for p in search.points if p.family == "pruned"]
 
