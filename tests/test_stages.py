@@ -15,7 +15,7 @@ from mpodis.factorization import Factorization
 from mpodis.mpo import compress
 from mpodis.optimise import grow as stages
 from mpodis.optimise.grow import Stage, plan
-from mpodis.optimise.problem import KICK_SHARES
+from mpodis.optimise.initial_guesses import KICK_SHARES
 from mpodis.optimise.state import State
 from mpodis.options import SearchOptions
 from mpodis.sites import mpo_from_tensors

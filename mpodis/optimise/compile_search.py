@@ -26,7 +26,7 @@ from mpodis.gates import random_gate
 from mpodis.optimise.compile import ITERATIONS, CircuitDescent, CircuitTask
 from mpodis.optimise.descend import Budget
 from mpodis.optimise.grow import constrained_gates
-from mpodis.optimise.problem import KICK_PATIENCE, kicked
+from mpodis.optimise.initial_guesses import KICK_PATIENCE, kicked
 from mpodis.optimise.state import State
 from mpodis.sites import left_canonical, legs_of, spread_norm
 from mpodis.time_evolution import evolution, trotter

@@ -22,7 +22,8 @@ from typing import TypeAlias
 import numpy as np
 
 from mpodis.circuit import Ansatz, Circuit, Placement, brickwall, embed
-from mpodis.optimise.problem import Point, kicked
+from mpodis.optimise.initial_guesses import kicked
+from mpodis.optimise.problem import Point
 from mpodis.optimise.state import State
 from mpodis.optimise.unitary import approximate_unitary
 

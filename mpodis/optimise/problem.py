@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,19 +24,11 @@ from mpodis.circuit import (
 from mpodis.conventions import Legs, padded_shape
 from mpodis.factorization import Factorization
 from mpodis.fit import embed_metric, pad_bonds
-from mpodis.gates import random_gate
 from mpodis.mpo import truncate
 from mpodis.objectives import Objective
 from mpodis.sites import bond_dimensions, left_canonical, legs_of, site_tensors, spread_norm
 
-__all__ = ["KICK_PATIENCE", "KICK_SHARES", "Point", "Problem", "kicked", "perturbed"]
-
-KICK_SIZE = 1.0
-"""Size of the generators that turn the gates of a kick."""
-KICK_SHARES = (0.1, 0.25, 1.0)
-"""Parts of the gates that one kick after the other turns, again and again."""
-KICK_PATIENCE = 3
-"""Kicks end when the number of records has grown by this factor since the last gain."""
+__all__ = ["Point", "Problem"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -259,33 +250,3 @@ def _double(array: Any) -> np.ndarray:
     """float64 or complex128, on the CPU; in C order, as a resumed run will read it."""
     array = as_numpy(array)
     return array.astype(np.complex128 if array.dtype.kind == "c" else np.float64, order="C")
-
-
-def perturbed(gates: Sequence, ansatz: Ansatz, scale: float, rng: np.random.Generator) -> list:
-    """The gates, each free one moved by exp of a Gaussian generator of size `scale`."""
-    return _moved(gates, ansatz.free if scale else [], ansatz.group, scale, rng)
-
-
-def kicked(gates: Sequence, ansatz: Ansatz, number: int, rng: np.random.Generator) -> list:
-    """A kick of the gates: some or all of the free ones, by `number`, turned far at random.
-
-    A descent from there may end in another minimum, which may be lower.
-    """
-    count = math.ceil(KICK_SHARES[number % len(KICK_SHARES)] * len(ansatz.free))
-    chosen = rng.choice(len(ansatz.free), count, replace=False)
-    return _moved(gates, [ansatz.free[k] for k in chosen], ansatz.group, KICK_SIZE, rng)
-
-
-def _moved(
-    gates: Sequence,
-    free: Sequence[Sequence[int]],
-    group: str,
-    scale: float,
-    rng: np.random.Generator,
-) -> list:
-    moved = list(gates)
-    for numbers in free:
-        step = random_gate(len(gates[numbers[0]]), group=group, rng=rng, scale=scale)
-        for j in numbers:
-            moved[j] = gates[j] @ step
-    return moved

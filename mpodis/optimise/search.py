@@ -1,8 +1,7 @@
 """A search: one problem under its options, from the choice of an engine to the result.
 
 `Search` goes from stage to stage, a `StageRun` explores the initial guesses of one stage and
-follows the best to its end. Initial guesses are circuits near the identity or random, with the core
-that fits them best.
+follows the best to its end.
 """
 
 from __future__ import annotations
@@ -12,24 +11,19 @@ import multiprocessing
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-
-from mpodis.circuit import Circuit, random_circuit
+from mpodis.circuit import Circuit
 from mpodis.environments import ENGINES, EngineOptions, build_engine, choose
 from mpodis.environments.arrays import SMALL_BOND, single_threaded
 from mpodis.environments.protocol import Environments
 from mpodis.factorization import Factorization
-from mpodis.fit import fit_tensors, pad_bonds
-from mpodis.mpo import truncate_tensors
 from mpodis.objectives import Loss, Objective
 from mpodis.optimise.descend import Budget, Descent
-from mpodis.optimise.entropic import lower_entropies
 from mpodis.optimise.grow import (
     Stage,
     advance,
@@ -39,8 +33,14 @@ from mpodis.optimise.grow import (
     plan,
     winners,
 )
+from mpodis.optimise.initial_guesses import (
+    ENTROPIC,
+    KICK_PATIENCE,
+    first_core,
+    place_initial_guess,
+)
 from mpodis.optimise.monitor import TruncationMonitor
-from mpodis.optimise.problem import KICK_PATIENCE, Point, Problem, perturbed
+from mpodis.optimise.problem import Problem
 from mpodis.optimise.recorder import SVDS, Recorder
 from mpodis.optimise.result import Disentangled, History
 from mpodis.optimise.state import State
@@ -49,14 +49,12 @@ from mpodis.options import SearchOptions
 from mpodis.progress import Deadline
 from mpodis.sites import (
     bond_dimensions,
-    identity_tensors,
     left_canonical,
     mpo_from_tensors,
     spread_norm,
-    tensors_to_dense,
 )
 
-__all__ = ["Search", "first_core", "place_initial_guess"]
+__all__ = ["Search"]
 
 PREPARATION = {"tol": 1e-3, "init_sweeps": 20}
 """Options of the stages between wide gates and the circuit, which only prepare the next stage."""
@@ -74,12 +72,6 @@ RESULT_SHARE = 0.5
 that is left before the first sweep."""
 WAIT_SECONDS = 0.02
 """Time between two looks at whether a task of an executor is done, or Ctrl-C was pressed."""
-ENTROPIC = 2**11
-"""Largest dimension of an operator whose entropies an initial guess can lower."""
-ENTROPIC_SHARE = 0.5
-"""Part of the time left that lowering the entropies of one initial guess may take."""
-FITTED = 2**11
-"""Dimension up to which the first core is fitted through the dense matrix."""
 FIT_SHARE = 0.2
 """Part of what is left of a limited time that this fit may take."""
 
@@ -579,83 +571,3 @@ def _explored(
 
 def _gates(stage: Stage) -> int:
     return len(stage.left.placements) + len(stage.right.placements)
-
-
-# --- initial guesses
-
-
-def first_core(problem: Problem, options: SearchOptions, deadline: Deadline | None = None) -> list:
-    """The core for trivial circuits: the truncated operator, its ALS fit, or the identity."""
-    if options.core == "identity":
-        return identity_tensors(problem.legs)
-    core, _ = truncate_tensors(problem.unit, max_bond=options.max_bond)
-    if options.core != "update":
-        return core
-    if problem.size <= FITTED:
-        dense = tensors_to_dense(problem.unit)
-        core = fit_tensors(dense, core, max_bond=options.max_bond, deadline=deadline)
-    return pad_bonds(core, options.max_bond)
-
-
-def place_initial_guess(
-    guess: int,
-    name: int,
-    engine: Environments,
-    loss: Loss[Any],
-    problem: Problem,
-    options: SearchOptions,
-    *,
-    around: Point | None,
-    core: Sequence,
-    deadline: Deadline | None = None,
-) -> None:
-    """Put the engine at an initial guess.
-
-    Each has a random stream of its own, by its `name`, and does not depend on the others. Later
-    guesses near the identity are further away from it: `init_scale` times 1, 2, 4, ... Around a
-    point that is given, guess 0 is the point itself and the others lie around it in the same way.
-
-    Parameters
-    ----------
-    guess : int
-        Number of the initial guess in its stage.
-    name : int
-        Of the whole search.
-    around : Point, optional
-        The point that is given.
-    core : sequence of arrays
-        The core to begin with, see `first_core`.
-    deadline : Deadline, optional
-        Of the search; `lower_entropies` ends where half of the time left has gone by.
-    """
-    deadline = Deadline() if deadline is None else deadline
-    rng = np.random.default_rng([options.seed, name])
-    ansatze = (problem.left, problem.right)
-    fitted = options.core == "update" and options.init in ("random", "entropic")
-    if around is not None:
-        scale = options.init_scale * 2 ** (guess - 1) if guess else 0.0
-        left, right = (
-            perturbed(gates, ansatz, scale, rng)
-            for gates, ansatz in zip((around.left, around.right), ansatze, strict=True)
-        )
-        fitted = not around.core and options.core == "update"
-        core = around.core or core
-    else:
-        scale = None if options.init == "random" else options.init_scale * 2**guess
-        left, right = (list(random_circuit(a, seed=rng, scale=scale).gates) for a in ansatze)
-        if options.init == "entropic":
-            matrix, sides = tensors_to_dense(problem.tensors), ("left", "right")
-            found = lower_entropies(
-                matrix,
-                problem.legs,
-                dict(zip(sides, ansatze, strict=True)),
-                {"left": left, "right": right},
-                deadline=deadline.part(ENTROPIC_SHARE),
-            )
-            left, right = found["left"], found["right"]
-    dtype = np.result_type(*core, *left, *right, *problem.tensors)
-    engine.set(left, [np.asarray(tensor, dtype=dtype) for tensor in core], right)
-    if fitted:
-        # a core made for trivial circuits is a poor guess for others
-        engine.set(core=loss.best_core(engine))
-    engine.set(core=loss.scaled_core(engine))

@@ -29,9 +29,9 @@ from mpodis.gates import polar_update, skew
 from mpodis.jobs.records import spread
 from mpodis.objectives import OverlapLoss
 from mpodis.optimise.descend import Budget
+from mpodis.optimise.initial_guesses import first_core, place_initial_guess
 from mpodis.optimise.lbfgs import Lbfgs
 from mpodis.optimise.problem import Problem
-from mpodis.optimise.search import first_core, place_initial_guess
 from mpodis.options import SearchOptions, option
 from mpodis.paper.base import ROW, Experiment, Options, Panel, how_many, on_networks
 from mpodis.paper.networks import network

@@ -15,8 +15,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from mpodis.circuit.ansatz import brickwall
 from mpodis.circuit.circuit import Circuit
 from mpodis.optimise.descend import Budget
+from mpodis.optimise.initial_guesses import first_core
 from mpodis.optimise.problem import Problem
-from mpodis.optimise.search import first_core
 from mpodis.options import SearchOptions
 from mpodis.paper import gradient
 from paper_runs import check_tables_and_figures, rows
