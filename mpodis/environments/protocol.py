@@ -26,6 +26,8 @@ from mpodis.environments.arrays import available_memory
 from mpodis.sites import left_canonical
 
 __all__ = [
+    "OTHER_SIDE",
+    "SMALL_ARRAYS",
     "DenseOperatorEnvironments",
     "Engine",
     "EngineOptions",
@@ -46,6 +48,9 @@ Target: TypeAlias = "np.ndarray | Sequence[np.ndarray]"
 Update: TypeAlias = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """(environment, gate) -> new gate."""
 
+OTHER_SIDE = {"left": "right", "right": "left"}
+SMALL_ARRAYS = 2.0**23
+"""Bytes of everything that is small, for estimates."""
 MEMORY_SHARE = 0.7
 """Part of the available memory that an engine may take, unless the caller says otherwise."""
 

@@ -29,6 +29,7 @@ from mpodis.environments.boundary.fit import als_core_mpo, core_environments
 from mpodis.environments.boundary.steps import Block, plan_steps
 from mpodis.environments.boundary.truncation import Boundary, Truncation, canonical
 from mpodis.environments.protocol import (
+    OTHER_SIDE,
     Engine,
     EngineOptions,
     Estimate,
@@ -43,8 +44,6 @@ from mpodis.mpo import compress
 from mpodis.sites import legs_of, site_tensors, spread_norm
 
 __all__ = ["BoundaryEnvironments", "meet_in_the_middle", "middle_overlap"]
-
-OTHER = {"left": "right", "right": "left"}
 
 
 class BoundaryEnvironments(Engine):
@@ -269,7 +268,7 @@ class BoundaryEnvironments(Engine):
         }
 
         def keep(block: Block, environment: BlockEnvironment) -> None:
-            for side, other in OTHER.items():
+            for side, other in OTHER_SIDE.items():
                 placed = block.placed(side)
                 if placed is not None and placed.free:
                     gate = self._gate(block, other)
@@ -299,9 +298,9 @@ class BoundaryEnvironments(Engine):
         self, block: Block, environment: BlockEnvironment, updates: Mapping[str, Update]
     ) -> None:
         """Update the gates of a block, in turns if both sides are to be updated."""
-        now = {side: self._gate(block, side) for side in OTHER}
+        now = {side: self._gate(block, side) for side in OTHER_SIDE}
         free = []
-        for side, other in OTHER.items():
+        for side, other in OTHER_SIDE.items():
             placed = block.placed(side)
             if side in updates and placed is not None and placed.free:
                 free.append((side, other, updates[side], self._gates[side], placed.number))

@@ -22,7 +22,6 @@ from mpodis.circuit.ansatz import Ansatz
 from mpodis.conventions import Array, Legs, padded_shape
 from mpodis.environments.dense.layers import WIDEST, LayeredCircuit, layered_entries
 from mpodis.environments.dense.plan import (
-    OTHER,
     PANEL,
     SLAB,
     ProductPlan,
@@ -37,6 +36,8 @@ from mpodis.environments.dense.products import (
     view,
 )
 from mpodis.environments.protocol import (
+    OTHER_SIDE,
+    SMALL_ARRAYS,
     DenseOperatorEnvironments,
     Engine,
     EngineOptions,
@@ -58,8 +59,6 @@ SMALL = 2**6
 """Largest dimension for which a product of dense matrices beats applying the circuits."""
 ALS_MATRICES = 4.5
 """Matrices of the operator's size that the dense ALS of the core holds, measured."""
-SMALL_ARRAYS = 2**23
-"""Bytes of everything that is small."""
 
 
 class DenseEnvironments(DenseOperatorEnvironments, Engine):
@@ -125,8 +124,8 @@ class DenseEnvironments(DenseOperatorEnvironments, Engine):
         self._backend = DenseBackend(device, dtype, is_complex=False)
         self._layers: dict[str, LayeredCircuit] = {}
         self._work: _Workspace | None = None
-        self._tile_matrices: dict[str, list | None] = dict.fromkeys(OTHER)
-        self._circuits: dict[str, np.ndarray | None] = dict.fromkeys(OTHER)
+        self._tile_matrices: dict[str, list | None] = dict.fromkeys(OTHER_SIDE)
+        self._circuits: dict[str, np.ndarray | None] = dict.fromkeys(OTHER_SIDE)
         self._core_matrices: list | None = None
         self._form: float | None = None  # h, where it is known
         self._is_pulled = False  # whether the workspace's matrix holds conj(Q_L^H G Q_R^H)
@@ -182,7 +181,10 @@ class DenseEnvironments(DenseOperatorEnvironments, Engine):
             self._key, self._work, self._layers = key, None, {}
             self._backend = DenseBackend(self._device, self._dtype, is_complex)
             self._core_matrices, self._is_pulled = None, False
-            self._tile_matrices, self._circuits = dict.fromkeys(OTHER), dict.fromkeys(OTHER)
+            self._tile_matrices, self._circuits = (
+                dict.fromkeys(OTHER_SIDE),
+                dict.fromkeys(OTHER_SIDE),
+            )
 
     def inner(self) -> float:
         if self._form is None:
@@ -204,10 +206,10 @@ class DenseEnvironments(DenseOperatorEnvironments, Engine):
 
     def sweep(self, updates: Mapping[str, Update], *, core: bool = False) -> None:
         """The left side first; every free gate is updated once."""
-        unknown = sorted(set(updates) - set(OTHER))
+        unknown = sorted(set(updates) - set(OTHER_SIDE))
         if unknown:
             raise ValueError(f"there is no side {unknown[0]!r}; a sweep knows 'left' and 'right'")
-        for side in OTHER:
+        for side in OTHER_SIDE:
             if side in updates:
                 update = updates[side]
                 self._sweep_side(side, lambda j, environment, gate, u=update: u(environment, gate))
@@ -232,7 +234,7 @@ class DenseEnvironments(DenseOperatorEnvironments, Engine):
 
     def _tiled_gradient(self, target: np.ndarray | None, dense: np.ndarray | None) -> Gradient:
         """Sweeps that keep every gate; `target` None is that of the engine."""
-        found = {side: [None] * len(getattr(self, side)) for side in OTHER}
+        found = {side: [None] * len(getattr(self, side)) for side in OTHER_SIDE}
         for side, environments in found.items():
 
             def keep(
@@ -349,7 +351,7 @@ class DenseEnvironments(DenseOperatorEnvironments, Engine):
         else:
             source = to_device(target.conj())
             source = source if turned else source.T
-        theirs = self._matrices_of_tiles(OTHER[side])
+        theirs = self._matrices_of_tiles(OTHER_SIDE[side])
         tiles = {(False, k): matrix.T for k, matrix in enumerate(theirs)}
         tiles |= {(True, k): matrix for k, matrix in enumerate(own)}
         before, after = work.plan.tiles[side]  # the others have gone into the core's matrices
@@ -466,7 +468,7 @@ def sweep_cost(
     complex: bool = False,
     dtype: str = "float64",
     tile: int | None = None,
-) -> tuple[float, int]:
+) -> tuple[float, float]:
     """Seconds of a sweep of both sides with numpy, and bytes that the engine holds for it.
 
     The target counts. `fitted_core`, `gradient`, `dense` and `pulled` take more while they run: up

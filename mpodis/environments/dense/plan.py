@@ -15,9 +15,9 @@ from itertools import accumulate, pairwise, product
 from typing import NamedTuple, TypeAlias
 
 from mpodis.circuit.ansatz import Ansatz, Placement
+from mpodis.environments.protocol import OTHER_SIDE
 
 __all__ = [
-    "OTHER",
     "PANEL",
     "SLAB",
     "Factor",
@@ -60,8 +60,6 @@ PANEL = 2**18
 """Entries of the panel of columns that goes through all factors of a product at once."""
 MIN_PANEL = 32
 """Fewest columns of a panel."""
-
-OTHER = {"left": "right", "right": "left"}
 
 Shape: TypeAlias = tuple[int, int, int, int]
 """(left bond, inputs, outputs, right bond) of a site of the core."""
@@ -419,7 +417,7 @@ class ProductPlan:
         }
         tile_factors = self.tile_factors
         for name, side in sides.items():
-            other, width = OTHER[name], 2**side.n
+            other, width = OTHER_SIDE[name], 2**side.n
             turned = shapes if name == "left" else [(a, o, i, b) for a, i, o, b in shapes]
             inner = [
                 Inner(own, k, sides[which].tiles[k], tile_factors[which][k].seconds(width))

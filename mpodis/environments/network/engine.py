@@ -17,7 +17,7 @@ from mpodis.conventions import Legs
 from mpodis.environments.boundary.engine import BoundaryEnvironments
 from mpodis.environments.network.geometry import Key, Network
 from mpodis.environments.network.messages import Messages, message_indices
-from mpodis.environments.protocol import Engine, Gradient, Target, Update, check_sides
+from mpodis.environments.protocol import SMALL_ARRAYS, Engine, Gradient, Target, Update, check_sides
 from mpodis.mpo import compress
 from mpodis.sites import bond_dimensions, left_canonical, legs_of, right_canonical, site_tensors
 
@@ -30,8 +30,6 @@ FLOPS = 1.0e10
 counts as two."""
 ENTRIES = 1.5e9
 """Entries read and written per second."""
-SMALL_ARRAYS = 2.0**23
-"""Bytes of everything that is small."""
 
 
 def path_cost(

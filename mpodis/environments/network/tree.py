@@ -22,10 +22,10 @@ import numpy as np
 
 from mpodis.circuit.ansatz import Ansatz
 from mpodis.conventions import Legs
-from mpodis.environments.network.engine import SMALL_ARRAYS, NetworkEnvironments, path_cost
+from mpodis.environments.network.engine import NetworkEnvironments, path_cost
 from mpodis.environments.network.geometry import Key, Network
 from mpodis.environments.network.messages import MessagePassing, Messages, message_indices
-from mpodis.environments.protocol import EngineOptions, Estimate, ProblemSize, Target
+from mpodis.environments.protocol import SMALL_ARRAYS, EngineOptions, Estimate, ProblemSize, Target
 
 __all__ = ["TreeEnvironments", "search_path"]
 
