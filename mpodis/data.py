@@ -26,7 +26,7 @@ DOWNLOADS = {
     "MNIST": "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz",
     "CIFAR-10": "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz (unpacked)",
 }
-"""Where the files of a data set are to be had."""
+"""Where the files of a data set can be downloaded."""
 
 _DOWNLOAD = "fetch it again, or point data_dir at a good copy"
 _UNREADABLE = (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error)

@@ -194,7 +194,7 @@ class Bar:
         return text
 
     def finish(self) -> None:
-        """What was done is all there was to do; a widget stays, as one that is full."""
+        """Show the bar as complete, whatever its total was."""
         if self.total is not None and self.done:
             self._set_total(self.done)
         if self._bar is not None:

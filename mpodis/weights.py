@@ -120,7 +120,7 @@ def load_weight(
 
 
 Arrays: TypeAlias = dict[str, tuple[tuple[int, ...], Callable[[], Any]]]
-"""Shape of every array of a file, and how it is read: no array is that nobody asked for."""
+"""Shape of every array of a file, and a function that reads it: only what is asked for is read."""
 
 
 @contextlib.contextmanager

@@ -73,7 +73,7 @@ class Job(Protocol):
         ...
 
     def verdict(self, results: dict) -> tuple[str, ...]:
-        """What was reached in one sentence or two, then what must be said against it."""
+        """What was reached, in one sentence or two, and then the caveats."""
         ...
 
     def introduction(self, results: dict) -> tuple[str, str]:

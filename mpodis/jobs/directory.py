@@ -201,7 +201,7 @@ class JobDirectory:
 def check_new(path: str | os.PathLike) -> None:
     """Raise a ValueError if there is something in the place of a new directory.
 
-    What a process leaves that was killed before it could write config.json is nothing.
+    Files of a process that was killed before it wrote config.json do not count.
     """
     path = Path(path)
     if path.exists() and not path.is_dir():

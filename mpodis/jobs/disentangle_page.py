@@ -83,7 +83,7 @@ def figures(results: dict, folder: Path) -> dict[str, Figure]:
 
 
 def verdict(results: dict) -> tuple[str, ...]:
-    """By every objective whether it worked, with overlap, bound and S_avg; what is against it."""
+    """Whether each objective worked, with overlap, bound and S_avg, and then the caveats."""
     before = mean(results["mpo"]["entropies"])
     first, against = [], []
     for row in results["runs"]:

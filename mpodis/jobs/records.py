@@ -161,7 +161,7 @@ def listed(parts: Sequence[str]) -> str:
 
 
 def too_few(count: int, what: str, flag: str) -> tuple[str, ...]:
-    """The sentence that says so of cases, `what` being one; nothing where they are enough."""
+    """A caveat for fewer than `FEWEST` cases, where `what` names one of them; else nothing."""
     if count >= FEWEST:
         return ()
     said = f"One {what} is" if count == 1 else f"{count} {what}s are"

@@ -1,4 +1,4 @@
-"""A matrix that replaces a layer's, with its size and its errors; sizes for so many parameters."""
+"""Matrices that replace a layer's, and their errors; ranks and bonds for a number of parameters."""
 
 from __future__ import annotations
 

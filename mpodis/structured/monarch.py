@@ -366,7 +366,7 @@ def best_monarch(
 
 
 def _spread(count: int) -> Iterator[int]:
-    """0, ..., count - 1, each stretch of it visited early: first every 2^k-th, then between."""
+    """0, ..., count - 1, from coarse to fine: every 2^k-th number first, then those between."""
     seen: set[int] = set()
     step = 1 << max(count - 1, 0).bit_length()
     while step and len(seen) < count:
