@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
 from collections.abc import Collection, Iterator, Mapping
@@ -250,6 +251,14 @@ def test_every_module_is_in_the_order():
     assert not unknown, f"new in mpodis/: {unknown}; give each its place in ORDER in {__file__}"
     gone = sorted(set(ORDER) - modules)
     assert not gone, f"no longer in mpodis/: {gone}; take each out of ORDER in {__file__}"
+
+
+def test_the_architecture_page_has_every_module_in_this_order():
+    page = (ROOT / "notebooks" / "architecture.md").read_text()
+    table = page[page.index("| where | what |") :].partition("\n\n")[0]
+    cells = (row.split(" | ")[0] for row in table.splitlines())
+    named = [name for cell in cells for name in re.findall(r"`mpodis/(\w+)", cell)]
+    assert tuple(named) == ORDER
 
 
 def test_imports_point_downward():
