@@ -266,7 +266,7 @@ def test_errors_of_the_bound(core, options, message):
 def test_without_moments_full_width_gates_reach_the_bound(group, shape):
     layer = compress(random_matrix(shape, group == "U"))
     core = fit_core(layer.mpo, max_bond=1)
-    found = full_width_gates(layer, core, update=False, group=group, n_init=1, iterations=20)
+    found = full_width_gates(layer, core, update=False, group=group, n_init=1, max_iterations=20)
     exact = von_neumann_bound(layer.mpo, core, group=group)
     if shape == (6, 3):  # what the circuits do to the padding does not count
         assert found.loss < 1 - exact**2
@@ -299,7 +299,7 @@ def test_full_width_gates_beat_narrow_ones(update, sensitive):
         **options,
     )
     core = 1 if update else narrow.factorization.core
-    found = full_width_gates(layer, core, update=update, n_init=4, iterations=6, **options)
+    found = full_width_gates(layer, core, update=update, n_init=4, max_iterations=6, **options)
     s = root(options.get("sensitivity", np.eye(6)))
 
     def loss(matrix):
@@ -314,7 +314,7 @@ def test_full_width_gates_beat_narrow_ones(update, sensitive):
 
 def test_the_table_of_full_width_gates_holds_loss_and_bound():
     layer = compress(random_matrix((4, 4)))
-    found = full_width_gates(layer.mpo, 1, n_init=1, iterations=3)
+    found = full_width_gates(layer.mpo, 1, n_init=1, max_iterations=3)
     values = [value for _, value in found.table().rows]
     assert values == [found.loss, found.bound, math.sqrt(found.loss), "aligned"]
 

@@ -131,7 +131,7 @@ def test_factor_gradients_are_the_derivatives(legs, rank, is_complex):
 def test_an_exact_product_is_recovered(legs, rank, reverse, is_complex):
     layout = FactorLayout.build(legs, rank, reverse=reverse)
     matrix = layout.restore(product_matrix(layout, random_factors(layout, is_complex)))
-    found = monarch(matrix, legs, rank=rank, reverse=reverse, iterations=0, n_init=1)
+    found = monarch(matrix, legs, rank=rank, reverse=reverse, max_iterations=0, n_init=1)
     assert_allclose(found.matrix, matrix, atol=1e-10 * np.abs(matrix).max())
     assert found.overlap == pytest.approx(1)
     assert found.parameters == layout.parameters(matrix.shape)
@@ -164,7 +164,7 @@ def test_the_fourier_transform_is_a_monarch_matrix():
     """With the digits of outputs or inputs exchanged; bit by bit it is a butterfly."""
     n = 16
     fourier = np.exp(-2j * np.pi * np.outer(np.arange(n), np.arange(n)) / n)
-    options = {"n_init": 1, "max_sweeps": 0, "iterations": 0}
+    options = {"n_init": 1, "max_sweeps": 0, "max_iterations": 0}
     for legs in (((4, 4),) * 2, ((2, 2),) * 4):
         exchanged = np.arange(n).reshape([i for i, _ in legs]).T.reshape(-1)
         by_outputs = monarch(fourier[:, exchanged], legs, reverse=True, **options)
@@ -243,8 +243,8 @@ def test_weighted_fits_beat_the_closed_form(legs, sensitive, is_complex):
     g, s = (g, s) if sensitive else (np.eye(shape[1]), None)
     matrix = random_matrix(shape, is_complex)
     plain = monarch(matrix, legs, covariance=c, sensitivity=s, weighted=False, n_init=1)
-    best = monarch(matrix, legs, covariance=c, sensitivity=s, n_init=2, iterations=50)
-    one = monarch(matrix, legs, covariance=c, sensitivity=s, n_init=1, iterations=50)
+    best = monarch(matrix, legs, covariance=c, sensitivity=s, n_init=2, max_iterations=50)
+    one = monarch(matrix, legs, covariance=c, sensitivity=s, n_init=1, max_iterations=50)
     assert (
         relative_loss(x, g, matrix, best.matrix) <= relative_loss(x, g, matrix, one.matrix) + 1e-12
     )
@@ -256,7 +256,7 @@ def test_weighted_fits_beat_the_closed_form(legs, sensitive, is_complex):
 
 def test_a_fit_of_more_factors_never_ends_above_the_svds():
     matrix, legs = random_matrix((8, 8)), ((2, 2),) * 3
-    first = monarch(matrix, legs, n_init=1, max_sweeps=0, iterations=0)
+    first = monarch(matrix, legs, n_init=1, max_sweeps=0, max_iterations=0)
     layout = FactorLayout.build(legs, 1, reverse=False)
     svds = layout.restore(product_matrix(layout, nearest_factors(layout, layout.reorder(matrix))))
     assert_allclose(first.matrix, svds, atol=1e-12)
@@ -304,7 +304,7 @@ def test_sizes_are_what_monarch_stores():
         assert [one.parameters for one in sizes] == sorted(one.parameters for one in sizes)
         matrix = random_matrix(shape)
         for size in sizes[:: max(1, len(sizes) // 8)]:
-            options = {"n_init": 1, "max_sweeps": 0, "iterations": 0}
+            options = {"n_init": 1, "max_sweeps": 0, "max_iterations": 0}
             found = monarch(matrix, size.legs, rank=size.rank, reverse=size.reverse, **options)
             assert found.parameters == size.parameters <= matrix.size
     standard = [one for one in monarch_sizes((64, 64)) if one.legs == ((8, 8), (8, 8))]
@@ -334,7 +334,7 @@ def test_the_best_size_for_a_number_of_parameters():
     assert found.name == "Monarch 4x2 2x4, rank 1, reversed"
     _, c, _, _ = moments((8, 8))
     matrix = random_matrix((8, 8))
-    weighted = best_monarch(matrix, 32, covariance=c, fits=2, factors=(2, 3), iterations=100)
+    weighted = best_monarch(matrix, 32, covariance=c, fits=2, factors=(2, 3), max_iterations=100)
     assert 32 <= weighted.parameters <= 1.1 * 32
     others = [
         monarch(matrix, one.legs, rank=one.rank, reverse=one.reverse, covariance=c, weighted=False)

@@ -213,7 +213,7 @@ SIZED = {
     "von_neumann_bound": lambda w, c: mpodis.von_neumann_bound(w, W, group="SO"),
     "activation_loss_bound": lambda w, c: mpodis.activation_loss_bound(w, W, covariance=c),
     "low_rank": lambda w, c: mpodis.low_rank(w, 2, covariance=c),
-    "monarch": lambda w, c: mpodis.monarch(w, covariance=c, n_init=1, iterations=20),
+    "monarch": lambda w, c: mpodis.monarch(w, covariance=c, n_init=1, max_iterations=20),
     "truncated_mpo": lambda w, c: mpodis.truncated_mpo(w, 2, covariance=c),
     "site_order": lambda w, c: mpodis.site_order(
         w, measure="loss", max_bond=1, covariance=c, restarts=0, steps=3
@@ -223,7 +223,7 @@ SIZED = {
     ),
     "fit_core": lambda w, c: mpodis.compress(mpodis.fit_core(w, max_bond=2, covariance=c)),
     "full_width_gates": lambda w, c: (
-        mpodis.full_width_gates(w, 1, covariance=c, n_init=1, iterations=3).loss
+        mpodis.full_width_gates(w, 1, covariance=c, n_init=1, max_iterations=3).loss
     ),
     "circuit_svd": lambda w, c: mpodis.circuit_svd(w, 1, n_init=1, max_sweeps=2),
     "kraus_ensemble": lambda w, c: mpodis.kraus_ensemble(w, depth=1, rounds=1, max_sweeps=2),

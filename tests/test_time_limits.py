@@ -59,7 +59,7 @@ SEARCHES = {
     "monarch": lambda **k: monarch(MATRIX, covariance=COVARIANCE, **k),
     "best_monarch": lambda **k: best_monarch(MATRIX, 100, covariance=COVARIANCE, **k),
     "full_width_gates": lambda **k: full_width_gates(
-        compress(MATRIX[:4, :4]), 1, n_init=2, iterations=20, **k
+        compress(MATRIX[:4, :4]), 1, n_init=2, max_iterations=20, **k
     ),
 }
 

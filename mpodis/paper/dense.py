@@ -75,7 +75,7 @@ SPLITS = (0.92, 0.8, 0.68)
 """Parts of a small share that the first layer gets, at most or, of other methods, at least."""
 DEPTHS, SMALL_SHARE_DEPTHS = (4, 8), (0, 2, 4, 8, 12)
 """Layers of the circuits, of a small share others; what the share does not pay for is left out."""
-MONARCHS = {"n_init": 1, "iterations": 500, "turns": 1}
+MONARCHS = {"n_init": 1, "max_iterations": 500, "turns": 1}
 """Like the circuits' sweeps, a quarter of what the small network gets."""
 
 

@@ -212,7 +212,7 @@ def monarch(matrix: np.ndarray, count: int, metric: np.ndarray, bias: Any) -> nn
         found = structured.monarch(matrix, **every[-1]).matrix
         losses.append(weighted_loss(matrix, found, metric))
     options = every[int(np.argmin(losses))]
-    effort = {"n_init": 1, "max_sweeps": 2, "iterations": 200}
+    effort = {"n_init": 1, "max_sweeps": 2, "max_iterations": 200}
     fitted = structured.monarch(matrix, covariance=metric, **effort, **options)
     return MonarchLinear(fitted.matrix, bias=bias, **options)
 

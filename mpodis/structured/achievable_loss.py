@@ -330,7 +330,7 @@ def full_width_gates(
     shape: tuple[int, int] | None = None,
     group: str = "SO",
     n_init: int = 3,
-    iterations: int = 300,
+    max_iterations: int = 300,
     seed: int | np.random.Generator = 0,
     max_seconds: float | None = None,
     progbar: bool = False,
@@ -355,7 +355,7 @@ def full_width_gates(
     shape : (inputs, outputs), optional
         Of the matrix before zero padding, where `target` does not know it.
     group : {"SO", "O", "U"}
-    n_init, iterations : int
+    n_init, max_iterations : int
         Number of initial guesses, and the most L-BFGS iterations in each of ten rounds from each.
     seed : int or numpy Generator
         Of the random gates.
@@ -421,7 +421,7 @@ def full_width_gates(
                 left,
                 right,
                 update=update,
-                iterations=iterations,
+                max_iterations=max_iterations,
                 deadline=deadline,
                 sweep=sweep,
             )
@@ -447,7 +447,7 @@ def _descend(
     right: Ansatz,
     *,
     update: bool,
-    iterations: int,
+    max_iterations: int,
     deadline: Deadline,
     sweep: float,
 ) -> float:
@@ -469,7 +469,9 @@ def _descend(
         engine.set(core=loss.scaled_core(engine))
         sweep = deadline.fraction() - began
         if deadline.fraction() + ITERATING * sweep <= 1.0:
-            Lbfgs(loss, engine, left, right, free_core=update).run(iterations, deadline=deadline)
+            Lbfgs(loss, engine, left, right, free_core=update).run(
+                max_iterations, deadline=deadline
+            )
         if deadline.fraction() + ITERATING * sweep <= 1.0:
             _align(loss, engine, left, right)
         value = loss.value(engine)

@@ -74,7 +74,7 @@ def monarch(
     weighted: bool = True,
     n_init: int = 2,
     max_sweeps: int = 30,
-    iterations: int = 2000,
+    max_iterations: int = 2000,
     seed: int | np.random.Generator = 0,
     max_seconds: float | None = None,
     progbar: bool = False,
@@ -104,7 +104,7 @@ def monarch(
     covariance, sensitivity : array (inputs, inputs) and (outputs, outputs), optional
     weighted : bool
         False: fit by |M - A|, and use the covariance only to measure the error.
-    n_init, max_sweeps, iterations : int
+    n_init, max_sweeps, max_iterations : int
         Initial guesses, and the most ALS sweeps and L-BFGS iterations from each.
     seed : int or numpy Generator
     max_seconds : float, optional
@@ -143,7 +143,7 @@ def monarch(
         layout,
         n_init=n_init,
         max_sweeps=max_sweeps,
-        iterations=iterations,
+        max_iterations=max_iterations,
         seed=seed,
         # to measure the result takes about as long as what was done so far
         deadline=deadline.part(1 - deadline.fraction()),
@@ -171,7 +171,7 @@ def _nearest_product(
     *,
     n_init: int,
     max_sweeps: int,
-    iterations: int,
+    max_iterations: int,
     seed: int | np.random.Generator,
     deadline: Deadline,
     progbar: bool = False,
@@ -186,7 +186,7 @@ def _nearest_product(
             for guess in _initial_guesses(factors, n_init, seed):
                 if fits and deadline.has_passed:
                     break
-                fits.append(fit_factors(distance, guess, max_sweeps, iterations, deadline))
+                fits.append(fit_factors(distance, guess, max_sweeps, max_iterations, deadline))
                 shown.update(loss=min(loss for loss, _ in fits))
         factors = min(fits, key=lambda pair: pair[0])[1]
     return crop(layout.restore(product_matrix(layout, factors)), matrix.shape)
@@ -259,7 +259,7 @@ def best_monarch(
     sensitivity: np.ndarray | None = None,
     n_init: int = 2,
     max_sweeps: int = 30,
-    iterations: int = 2000,
+    max_iterations: int = 2000,
     seed: int | np.random.Generator = 0,
     max_seconds: float | None = None,
     progbar: bool = False,
@@ -279,7 +279,7 @@ def best_monarch(
     slack : float
     fits : int
         Sizes that are fitted in full.
-    covariance, sensitivity, n_init, max_sweeps, iterations, seed
+    covariance, sensitivity, n_init, max_sweeps, max_iterations, seed
         As for `monarch`.
     max_seconds : float, optional
         Stop after this time; the result then depends on the machine. At most half of it goes to
@@ -318,7 +318,7 @@ def best_monarch(
     deadline = deadline.part(1 - (deadline.fraction() - checking))
 
     def fitted(
-        size: MonarchSize, n_init: int, max_sweeps: int, iterations: int, deadline: Deadline
+        size: MonarchSize, n_init: int, max_sweeps: int, max_iterations: int, deadline: Deadline
     ) -> tuple[float, np.ndarray]:
         layout = FactorLayout.build(size.legs, size.rank, reverse=size.reverse)
         found = _nearest_product(
@@ -327,7 +327,7 @@ def best_monarch(
             layout,
             n_init=n_init,
             max_sweeps=max_sweeps,
-            iterations=iterations,
+            max_iterations=max_iterations,
             seed=seed,
             deadline=deadline,
         )
@@ -350,7 +350,9 @@ def best_monarch(
             if deadline.fraction() + one_fit > 1.0:
                 break
             share = deadline.part(1 - (1 - deadline.fraction()) * (1 - 1 / (len(chosen) - number)))
-            full.append((*fitted(allowed[k], n_init, max_sweeps, iterations, share), allowed[k]))
+            full.append(
+                (*fitted(allowed[k], n_init, max_sweeps, max_iterations, share), allowed[k])
+            )
             shown.update(loss=min(loss for loss, *_ in full))
         if not full or deadline.has_passed:  # what was cut short may be worse than a brief fit
             full.append((*quick[chosen[0]], allowed[chosen[0]]))
@@ -617,7 +619,7 @@ def fit_factors(
     distance: WeightedDistance,
     guess: Sequence[np.ndarray],
     max_sweeps: int,
-    iterations: int,
+    max_iterations: int,
     deadline: Deadline | None = None,
 ) -> tuple[float, list[np.ndarray]]:
     """(loss, factors) after ALS sweeps and L-BFGS; never above the loss of the initial guess."""
@@ -633,8 +635,8 @@ def fit_factors(
                 best, factors = loss, swept
             if before - loss < 1e-4 * before:
                 break
-    if iterations and not deadline.has_passed:
-        polished = _lbfgs(distance, factors, iterations, deadline)
+    if max_iterations and not deadline.has_passed:
+        polished = _lbfgs(distance, factors, max_iterations, deadline)
         loss = distance.loss(polished)
         if loss < best:
             best, factors = loss, polished
@@ -745,7 +747,7 @@ def _whole_form(distance: WeightedDistance, before: np.ndarray, after: np.ndarra
 def _lbfgs(
     distance: WeightedDistance,
     factors: Sequence[np.ndarray],
-    iterations: int,
+    max_iterations: int,
     deadline: Deadline,
 ) -> list[np.ndarray]:
     layout, shapes = distance.layout, [factor.shape for factor in factors]
@@ -771,7 +773,7 @@ def _lbfgs(
         if deadline.has_passed:
             raise StopIteration
 
-    options = {"maxiter": iterations, "maxfun": 2 * iterations + 1, "maxcor": 30}
+    options = {"maxiter": max_iterations, "maxfun": 2 * max_iterations + 1, "maxcor": 30}
     options |= {"ftol": 1e-13, "gtol": 1e-12}
     initial = packed(factors)
     found = minimize(

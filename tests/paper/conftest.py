@@ -34,9 +34,9 @@ def ran(networks, tmp_path_factory):
             patch.setitem(layers.RECIPES, "digits", Recipe(3, 0.03, 64))
             patch.setattr(healing, "HIDDEN_WIDTHS", (16, 8))
             patch.setattr(trained, "SEEN", 100)
-            few = {"fits": 1, "n_init": 1, "max_sweeps": 1, "iterations": 5}
+            few = {"fits": 1, "n_init": 1, "max_sweeps": 1, "max_iterations": 5}
             patch.setattr(replacements, "best_monarch", partial(best_monarch, **few))
-            quick = partial(full_width_gates, n_init=1, iterations=5)
+            quick = partial(full_width_gates, n_init=1, max_iterations=5)
             patch.setattr(structured, "full_width_gates", quick)
             run_experiment(experiment, options, directory)
         return directory.results()  # as it is read again

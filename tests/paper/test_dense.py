@@ -45,7 +45,7 @@ def wide_record(networks, tmp_path_factory):
         patch.setattr(dense, "SMALL_SHARE", 0.7)  # the smaller of the two shares
         patch.setattr(dense, "SPLITS", (0.9,))
         patch.setattr(dense, "SMALL_SHARE_DEPTHS", (0, 1))
-        patch.setattr(dense, "MONARCHS", {"n_init": 1, "iterations": 5, "turns": 1})
+        patch.setattr(dense, "MONARCHS", {"n_init": 1, "max_iterations": 5, "turns": 1})
         patch.setattr(replacements, "best_monarch", quick)
         run_experiment(dense.EXPERIMENT, options, directory)
     return directory.results()

@@ -172,7 +172,7 @@ def test_low_rank_is_that_of_the_package(layer):
 
 
 def test_more_orders_of_a_monarch_matrix_are_never_worse(layer):
-    few = {"fits": 1, "n_init": 1, "max_sweeps": 2, "iterations": 9}
+    few = {"fits": 1, "n_init": 1, "max_sweeps": 2, "max_iterations": 9}
     alone, several = (
         without_gates(layer, "Monarch", 60, QUICK, turns=turns, **few) for turns in (1, 3)
     )
