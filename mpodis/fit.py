@@ -94,7 +94,7 @@ __all__ = [
 
 @within_limit
 def fit_core(
-    target: Operator,
+    operator: Operator,
     *,
     max_bond: int,
     legs: Legs | None = None,
@@ -105,22 +105,22 @@ def fit_core(
     max_seconds: float | None = None,
     progbar: bool = False,
 ) -> MatrixProductOperator:
-    """The MPO of bond dimension `max_bond` nearest to a target, by ALS from its truncation.
+    """The MPO of bond dimension `max_bond` nearest to an operator, by ALS from its truncation.
 
     Parameters
     ----------
-    target : array (inputs, outputs), torch layer, Compressed or MatrixProductOperator
-        See `as_mpo`. Its backend, dtype and device are those of the result; with a covariance of
+    operator : array (inputs, outputs), torch layer, Compressed or MatrixProductOperator
+        M, see `as_mpo`. Its backend, dtype and device are those of the result; with a covariance of
         double precision the fit itself has it, too.
     max_bond : int
     legs : sequence of (input, output), optional
-        Legs of a dense target; by default qubits, see `qubit_legs`.
+        Legs of a dense operator; by default qubits, see `qubit_legs`.
     covariance : array (inputs, inputs), optional
         Second moment C^2 of the inputs, see `second_moment`. The distance is then
-        |C (target - core)|, the error of the activations. Of a padded target it may leave out the
+        |C (M - core)|, the error of the activations. Of a padded operator it may leave out the
         inputs whose weights are zero.
     init : MPO, optional
-        Initial guess. By default the truncated target or, if that is nearer under the covariance,
+        Initial guess. By default the truncated operator or, if that is nearer under the covariance,
         its ALS fit without one.
     max_sweeps, tol
         Stop after so many sweeps, or when the squared distance falls by less than `tol` of |M|^2.
@@ -148,7 +148,7 @@ def fit_core(
     """
     deadline = Deadline(max_seconds)
     check_count("max_bond", max_bond)
-    found = mpo_or_matrix(target)
+    found = mpo_or_matrix(operator)
     if isinstance(found, Compressed):
         legs, dense, shape = found.legs, mpo_to_dense(found.mpo), found.shape
     else:
@@ -180,7 +180,7 @@ def fit_core(
     else:
         tensors = spread_power_of_two(site_tensors(as_mpo(init)), -exponent)
     if legs_of(tensors) != legs:
-        raise ValueError(f"init has legs {legs_of(tensors)}, the target {legs}")
+        raise ValueError(f"init has legs {legs_of(tensors)}, the operator {legs}")
     if max(bond_dimensions(tensors), default=1) > max_bond:
         raise ValueError(
             f"init has bond dimensions {bond_dimensions(tensors)}, above max_bond={max_bond}; "

@@ -197,7 +197,7 @@ def test_options_that_make_no_sense(options, message):
 def test_initial_guesses_that_do_not_fit():
     target = random_matrix((16, 16))
     other = mpo_from_tensors(random_cores(((4, 4), (4, 4)), 1))
-    with pytest.raises(ValueError, match=r"init has legs \(\(4, 4\), \(4, 4\)\), the target"):
+    with pytest.raises(ValueError, match=r"init has legs \(\(4, 4\), \(4, 4\)\), the operator"):
         fit_core(target, legs=QUBITS, max_bond=2, init=other)
     large = mpo_from_tensors(random_cores(QUBITS, 3))
     with pytest.raises(ValueError, match=r"init has bond dimensions \(3, 3, 3\), above max_bond=2"):

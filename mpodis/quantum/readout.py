@@ -24,7 +24,7 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import breadth_first_order, minimum_spanning_tree
 
-from mpodis.arguments import check_count
+from mpodis.arguments import check_count, random_generator
 
 __all__ = [
     "READOUTS",
@@ -285,7 +285,9 @@ def count_shots(readout: Readout, n: int, *, is_complex: bool = False) -> int:
     return sum(len(one.bases) * one.shots for one in readout.measurements(n, is_complex=is_complex))
 
 
-def sample_readout(readout: Readout, states: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def sample_readout(
+    readout: Readout, states: np.ndarray, seed: int | np.random.Generator = 0
+) -> np.ndarray:
     """Read states on a noiseless device: outcomes are sampled from their exact probabilities.
 
     Parameters
@@ -293,7 +295,7 @@ def sample_readout(readout: Readout, states: np.ndarray, rng: np.random.Generato
     readout : Readout
     states : array (samples, 2^n)
         Unit vectors.
-    rng : numpy Generator
+    seed : int or numpy Generator
 
     Returns
     -------
@@ -303,10 +305,10 @@ def sample_readout(readout: Readout, states: np.ndarray, rng: np.random.Generato
     Examples
     --------
     >>> state = np.array([[0.6, -0.8]])
-    >>> sample_readout(Interference(1_000_000), state, np.random.default_rng(0)).round(2)
+    >>> sample_readout(Interference(1_000_000), state, seed=0).round(2)
     array([[ 0.6, -0.8]])
     """
-    is_complex = np.iscomplexobj(states)
+    rng, is_complex = random_generator(seed), np.iscomplexobj(states)
     measurements = readout.measurements(_qubits(states), is_complex=is_complex)
     found = np.empty_like(states)
     for k, state in enumerate(states):

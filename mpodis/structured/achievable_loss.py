@@ -57,7 +57,7 @@ __all__ = ["FullWidthGates", "activation_loss_bound", "full_width_gates"]
 
 
 def activation_loss_bound(
-    target: Operator,
+    operator: Operator,
     core: Operator,
     *,
     covariance: np.ndarray | None = None,
@@ -85,13 +85,13 @@ def activation_loss_bound(
 
     Parameters
     ----------
-    target : array (inputs, outputs), torch layer, Compressed or MatrixProductOperator
+    operator : array (inputs, outputs), torch layer, Compressed or MatrixProductOperator
         M, see `as_mpo`.
     core : the same, padded, or an array of singular values
     covariance, sensitivity : array (inputs, inputs) and (outputs, outputs), optional
         C^2 and S^2; by default all inputs and outputs count alike. Padding never counts.
     shape : (inputs, outputs), optional
-        Of the matrix before zero padding, where `target` does not know it.
+        Of the matrix before zero padding, where `operator` does not know it.
     levels : int
         The most projectors on either side. With fewer than there are eigenvalues, C^2 and S^2 are
         replaced by smaller ones, and the bound is lower.
@@ -104,7 +104,7 @@ def activation_loss_bound(
     Raises
     ------
     ValueError
-        If the core does not fit the target, or C M S = 0.
+        If the core does not fit the operator, or C M S = 0.
 
     Examples
     --------
@@ -114,14 +114,14 @@ def activation_loss_bound(
     """
     if levels < 1:
         raise ValueError(f"levels={levels} must be 1 or more")
-    matrix, _ = rescaled(_matrix(target, shape))
+    matrix, _ = rescaled(_matrix(operator, shape))
     values, size = _singular_values(core, matrix.shape)
     return _LossBound.build(matrix, covariance, sensitivity, levels=levels).of_values(values, size)
 
 
 @dataclass(frozen=True, eq=False)
 class _LossBound:
-    """What `activation_loss_bound` computes of the target; the core only enters `of_values`.
+    """What `activation_loss_bound` computes of the operator; the core only enters `of_values`.
 
     Attributes
     ----------
@@ -251,9 +251,9 @@ def _lowest(distances: Sequence[_IntervalDistance]) -> float:
     return float(found.fun)
 
 
-def _matrix(target: Operator, shape: tuple[int, int] | None) -> np.ndarray:
+def _matrix(operator: Operator, shape: tuple[int, int] | None) -> np.ndarray:
     """M, (inputs, outputs), without padding."""
-    return crop(check_matrix(target), shape)
+    return crop(check_matrix(operator), shape)
 
 
 def _singular_values(core: Operator, shape: tuple[int, int]) -> tuple[np.ndarray, tuple[int, int]]:
@@ -321,7 +321,7 @@ class FullWidthGates(Tabular):
 
 @within_limit
 def full_width_gates(
-    target: Operator,
+    operator: Operator,
     core: MatrixProductOperator | int,
     *,
     update: bool = True,
@@ -344,7 +344,7 @@ def full_width_gates(
 
     Parameters
     ----------
-    target : array (inputs, outputs), torch layer, Compressed or MatrixProductOperator
+    operator : array (inputs, outputs), torch layer, Compressed or MatrixProductOperator
         M, see `as_mpo`; an MPO must have qubit legs.
     core : MatrixProductOperator or int
         M', or its bond dimension: then M' is first fitted to M without circuits.
@@ -353,7 +353,7 @@ def full_width_gates(
     covariance, sensitivity : array (inputs, inputs) and (outputs, outputs), optional
         C^2 and S^2; by default all inputs and outputs count alike.
     shape : (inputs, outputs), optional
-        Of the matrix before zero padding, where `target` does not know it.
+        Of the matrix before zero padding, where `operator` does not know it.
     group : {"SO", "O", "U"}
     n_init, max_iterations : int
         Number of initial guesses, and the most L-BFGS iterations in each of ten rounds from each.
@@ -374,9 +374,9 @@ def full_width_gates(
     deadline = Deadline(max_seconds)
     check_count("n_init", n_init)
     check_most_guesses(n_init)
-    given = as_compressed(target, shape=shape)
-    target, shape = given.mpo, given.shape
-    tensors, log_norm = left_canonical(site_tensors(target))
+    given = as_compressed(operator, shape=shape)
+    shape = given.shape
+    tensors, log_norm = left_canonical(site_tensors(given.mpo))
     legs = legs_of(tensors)
     metric = np.eye(shape[0]) if covariance is None else covariance
     if isinstance(core, int | np.integer):
@@ -389,7 +389,7 @@ def full_width_gates(
     )
     first = site_tensors(core)
     # before the search, so that little is left to do behind it
-    matrix, _ = rescaled(_matrix(target, shape))
+    matrix, _ = rescaled(_matrix(given, shape))
     began = deadline.fraction()
     bound = _LossBound.build(matrix, covariance, sensitivity)
     decomposing = ALIGNING * (deadline.fraction() - began)
