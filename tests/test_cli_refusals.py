@@ -280,7 +280,7 @@ def test_errors_end_the_process_in_one_line(mpodis, monkeypatch, error, code, me
     def fail(*arguments, **options):
         raise error
 
-    monkeypatch.setattr(typer.Typer, "__call__", fail)
+    monkeypatch.setattr(typer.core.TyperGroup, "__call__", fail)
     assert mpodis() == (code, "", message)
 
 
@@ -288,7 +288,7 @@ def test_a_bug_shows_its_traceback(mpodis, monkeypatch):
     def fail(*arguments, **options):
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(typer.Typer, "__call__", fail)
+    monkeypatch.setattr(typer.core.TyperGroup, "__call__", fail)
     code, out, err = mpodis()
     assert (code, out) == (70, "")
     assert err.startswith("Traceback")
