@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from mpodis.arguments import is_integer, random_generator
+from mpodis.arguments import check_count, is_integer, random_generator
 
 __all__ = ["Dataset", "load_data"]
 
@@ -204,8 +204,7 @@ def load_data(
     if name not in NAMES:
         raise ValueError(f"unknown data set {name!r}; known names: {', '.join(NAMES)}")
     size = SIDES[name] if size is None else size
-    if not is_integer(size) or size < 1:
-        raise ValueError(f"size={size!r} is not a positive integer; give the side of the images")
+    check_count("size", size)
     if name == "digits":
         return _load_digits(size, seed)
     if name == "mnist":

@@ -235,7 +235,7 @@ def test_a_rank_that_covers_the_samples_is_exact():
 
 
 def test_a_rank_that_keeps_nothing():
-    with pytest.raises(ValueError, match="rank=0 must be 1 or more, or None for the full moment"):
+    with pytest.raises(ValueError, match="rank=0 must be a whole number, 1 or more"):
         StreamedMoments("fc", 0)
 
 

@@ -228,7 +228,7 @@ def test_what_makes_no_sense_is_refused():
         ({"truncation": "exact"}, "truncation='exact' is not known; use one of svd, gram, random"),
         ({"max_bond": 0}, "max_bond=0 must be a whole number"),
         ({"cutoff": 1.0}, r"cutoff=1.0 must be a number from 0 on, below 1"),
-        ({"inner": 0}, "inner=0 updates nothing"),
+        ({"inner": 0}, "inner=0 must be a whole number"),
         ({"dtype": "float16"}, "dtype='float16' is not known"),
     ):
         with pytest.raises(ValueError, match=text):

@@ -246,7 +246,7 @@ def test_the_bound_of_a_run_with_circuits(outputs):
     [
         (np.ones((4, 4)), {}, r"core spans \(4, 4\), too small for a matrix of shape \(8, 4\)"),
         (np.ones(5), {}, r"5 singular values are too many for a \(8, 4\) operator"),
-        (np.ones(4), {"levels": 0}, "levels=0 must be 1 or more"),
+        (np.ones(4), {"levels": 0}, "levels=0 must be a whole number, 1 or more"),
         (np.ones(4), {"covariance": np.eye(9)}, r"covariance has shape \(9, 9\); the operator has"),
         (np.ones(4), {"covariance": np.diag([0.0] * 7 + [1])}, "maps all given inputs to zero"),
     ],

@@ -356,7 +356,7 @@ def test_unknown_name(name):
 @pytest.mark.parametrize("name", ["digits", "mnist", "cifar10"])
 @pytest.mark.parametrize("size", [0, -8, 8.0, True])
 def test_improper_size(name, size):
-    with pytest.raises(ValueError, match="not a positive integer"):
+    with pytest.raises(ValueError, match="must be a whole number, 1 or more"):
         load_data(name, size=size)
 
 

@@ -432,7 +432,7 @@ def test_a_target_of_another_shape_is_refused():
 def test_unknown_sides_and_tiles_are_refused():
     with pytest.raises(ValueError, match="^there is no side 'middle'; a sweep knows 'left' and"):
         engine_of("16x6", {}).sweep({"middle": lambda e, gate: gate})
-    with pytest.raises(ValueError, match="^tile=-1 must be >= 0; use 0 for no tiles, None to plan"):
+    with pytest.raises(ValueError, match="^tile=-1 must be a whole number, 0 or more"):
         engine_of("16x6", {"tile": -1})
 
 

@@ -249,7 +249,7 @@ def test_a_missing_extra_is_named(monkeypatch):
     ("options", "message"),
     [
         ({"backend": "FakeTokyo"}, "backend='FakeTokyo' is not known; use one of logical, Fake"),
-        ({"trials": 0}, "trials=0 must be at least 1"),
+        ({"trials": 0}, "trials=0 must be a whole number, 1 or more"),
         ({"optimization_level": 4}, "optimization_level=4 must be 0, 1, 2 or 3"),
     ],
 )

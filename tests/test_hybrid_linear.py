@@ -325,7 +325,7 @@ def test_two_processes_train_as_one(tmp_path):
         ({"left": brickwall(3, 1)}, "the left circuit has 3 wires, but 4 of the left legs"),
         ({"right": "5b"}, "a gate on 5 wires does not fit a circuit of 4"),
         ({"plan": "fast"}, "plan='fast' is not known; use matrix, batch, network, or None"),
-        ({"batch_size": 0}, "batch_size=0 must be 1 or more"),
+        ({"batch_size": 0}, "batch_size=0 must be a whole number, 1 or more"),
         ({"left": "2b", "parity": 2}, "parity=2 must be 0 or 1, that of the first layer"),
         ({"plan": "network", "left": "1b | 1b"}, "splits these circuits; use plan='batch'"),
         ({"shape": (17, 4)}, r"shape=\(17, 4\) does not fit"),

@@ -183,7 +183,7 @@ def test_a_shifted_norm_is_a_batch_norm_without_its_scale():
         ((LayerSpec(()),), {}, "must name at least one site"),
         ((LayerSpec(((0, 3),)),), {}, "every dimension 1 or more"),
         (SPECS, {"parity": 2}, "parity=2 must be 0 or 1"),
-        (SPECS, {"batch_size": 0}, "batch_size=0 must be 1 or more"),
+        (SPECS, {"batch_size": 0}, "batch_size=0 must be a whole number, 1 or more"),
     ],
 )
 def test_networks_that_make_no_sense(specs, options, message):

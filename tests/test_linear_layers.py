@@ -226,7 +226,11 @@ def test_repr_of_layers():
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: MPOLinear(((2, 2), (2, 2)), 0), ValueError, "bond=0 must be an integer >= 1"),
+        (
+            lambda: MPOLinear(((2, 2), (2, 2)), 0),
+            ValueError,
+            "bond=0 must be a whole number, 1 or more",
+        ),
         (lambda: MPOLinear(((2, 2), (2, 2)), [2, 2]), ValueError, "or 1 of them for 2 sites"),
         (lambda: MPOLinear(((2, 2), (2, 0)), 1), ValueError, "legs="),
         (lambda: MPOLinear(((2, 2),) * 2, 1, shape=(5, 4)), ValueError, r"shape=\(5, 4\) does not"),

@@ -118,7 +118,7 @@ def test_large_losses_agree_with_the_overlap():
 
 def test_what_makes_no_sense_is_refused():
     found, target = pair(4, 2, 0.1)
-    with pytest.raises(ValueError, match="rtol=0 must be above 0"):
+    with pytest.raises(ValueError, match="rtol=0 must be a positive number"):
         true_loss(found, target, rtol=0)
     with pytest.raises(ValueError, match="max_bond=0 must be a whole number"):
         true_loss(found, target, max_bond=0)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mpodis.arguments import check_count
+from mpodis.arguments import check_count, check_positive
 from mpodis.circuit.ansatz import Ansatz
 from mpodis.circuit.routing import routed, routed_circuit
 from mpodis.conventions import Legs, padded_shape, to_numpy
@@ -227,8 +227,7 @@ def true_loss(
     >>> abs(loss - (1 - true_overlap(found.factorization, w).value)) < 1e-12
     True
     """
-    if not rtol > 0:
-        raise ValueError(f"rtol={rtol} must be above 0")
+    check_positive("rtol", rtol)
     target, core, factorization = _comparable(factorization, operator, max_bond)
     left, right = factorization.left, factorization.right
     return estimate_loss(

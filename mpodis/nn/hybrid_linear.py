@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mpodis.arguments import check_count
 from mpodis.circuit.ansatz import Ansatz
 from mpodis.circuit.circuit import Circuit
 from mpodis.circuit.spec import segments_from_spec
@@ -391,8 +392,7 @@ class HybridLinear(nn.Module):
         """The plan of the left and of the right side."""
         if plan not in (None, *PLANS):
             raise ValueError(f"plan={plan!r} is not known; use {', '.join(PLANS)}, or None")
-        if batch_size < 1:
-            raise ValueError(f"batch_size={batch_size} must be 1 or more rows")
+        check_count("batch_size", batch_size)
         rows, columns = padded_shape(self.legs)
         if plan is None and self.is_linear:
             circuits = (*self.circuits("left"), *self.circuits("right"))

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mpodis.arguments import check_count
 from mpodis.tables import Table, Tabular
 
 __all__ = ["LayerStatistics", "LowRankMoment", "StreamedMoments"]
@@ -148,8 +149,8 @@ class StreamedMoments:
     """
 
     def __init__(self, name: str, rank: int | None = None) -> None:
-        if rank is not None and rank < 1:
-            raise ValueError(f"rank={rank} must be 1 or more, or None for the full moment")
+        if rank is not None:
+            check_count("rank", rank)
         self.name, self.rank = name, rank
         self.count, self.missing = 0, 0.0
         self.mean: Tensor | None = None

@@ -274,7 +274,9 @@ def _reachable_bonds(legs: Legs, bond: int | Sequence[int]) -> list[int]:
     n = len(legs) - 1
     bonds = list(bond) if isinstance(bond, Sequence) else [bond] * n
     if len(bonds) != n or not all(map(is_integer, bonds)) or min(bonds, default=1) < 1:
-        raise ValueError(f"bond={bond!r} must be an integer >= 1, or {n} of them for {n + 1} sites")
+        raise ValueError(
+            f"bond={bond!r} must be a whole number, 1 or more, or {n} of them for {n + 1} sites"
+        )
     sizes = [i * o for i, o in legs]
     exact = [min(math.prod(sizes[:k]), math.prod(sizes[k:])) for k in range(1, n + 1)]
     clipped = [min(int(b), e) for b, e in zip(bonds, exact, strict=True)]

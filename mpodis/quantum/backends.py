@@ -17,6 +17,7 @@ from qiskit.providers import BackendV2
 from qiskit.transpiler import TranspilerError
 from qiskit_aer.noise import NoiseModel
 
+from mpodis.arguments import check_count
 from mpodis.quantum.convert import composed
 from mpodis.quantum.state_preparation import Encoding, PreparedStates
 
@@ -198,8 +199,7 @@ class DeviceTranspiler:
     seed: int
 
     def __post_init__(self) -> None:
-        if self.trials < 1:
-            raise ValueError(f"trials={self.trials} must be at least 1")
+        check_count("trials", self.trials)
 
     def transpiled(
         self, circuit: QuantumCircuit, layout: list[int] | None = None

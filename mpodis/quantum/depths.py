@@ -22,7 +22,7 @@ from qiskit_aer import AerSimulator
 from qiskit_aer.library import SaveDensityMatrix
 from qiskit_aer.noise import NoiseModel
 
-from mpodis.arguments import is_integer, random_generator
+from mpodis.arguments import check_count, is_integer, random_generator
 from mpodis.circuit.ansatz import Ansatz
 from mpodis.compile_targets import Target, state_target, unitary_target
 from mpodis.compiling import Compiled, compile_unitary
@@ -338,8 +338,7 @@ def _check(
         raise ValueError(f"qubits={tuple(qubits)} must be {n} different qubits, one for each wire")
     if samples != 0 and samples < 2:
         raise ValueError(f"samples={samples} must be 2 or more, or 0 for no simulation")
-    if trials < 1:
-        raise ValueError(f"trials={trials} must be at least 1")
+    check_count("trials", trials)
 
 
 def _check_target(compiled: Compiled, tensors: list[np.ndarray]) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from qiskit import QuantumCircuit
 from qiskit.providers import BackendV2
 
-from mpodis.arguments import random_generator
+from mpodis.arguments import check_count, random_generator
 from mpodis.circuit.circuit import Circuit
 from mpodis.factorization import Factorization
 from mpodis.progress import track
@@ -166,8 +166,7 @@ def with_cost(
     seed: int | np.random.Generator = 0,
 ) -> tuple[QuantumCircuit, HardwareCost]:
     """The transpiled circuit that `gate_cost` counts, and its cost."""
-    if trials < 1:
-        raise ValueError(f"trials={trials} must be at least 1")
+    check_count("trials", trials)
     if optimization_level not in (None, 0, 1, 2, 3):
         raise ValueError(f"optimization_level={optimization_level!r} must be 0, 1, 2 or 3")
     level = default_level(backend) if optimization_level is None else optimization_level

@@ -20,6 +20,7 @@ from qiskit.providers import BackendV2
 from qiskit_aer import AerSimulator
 from qiskit_aer.library import SaveDensityMatrix, SaveStatevector
 
+from mpodis.arguments import check_count
 from mpodis.progress import bar
 from mpodis.quantum.backends import (
     BATCH,
@@ -108,10 +109,9 @@ class StatevectorRunner:
     threads: int = field(default=0, repr=False)
 
     def __post_init__(self) -> None:
-        if self.batch_size is not None and self.batch_size < 1:
-            raise ValueError(f"batch_size={self.batch_size} must be at least 1")
-        if self.threads < 0:
-            raise ValueError(f"threads={self.threads} must be 0 (one per core) or more")
+        if self.batch_size is not None:
+            check_count("batch_size", self.batch_size)
+        check_count("threads", self.threads, 0)
 
     def n_circuits(self, n: int, *, is_complex: bool = False) -> int:
         return 1

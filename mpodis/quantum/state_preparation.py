@@ -18,6 +18,7 @@ from qiskit.circuit import ParameterVector
 from qiskit.circuit.library import StatePreparation, UnitaryGate
 from qiskit.quantum_info import Statevector
 
+from mpodis.arguments import check_count
 from mpodis.circuit.circuit import Circuit
 from mpodis.conventions import Array
 from mpodis.encodings import (
@@ -174,8 +175,7 @@ class AmplitudeTree:
     n: int
 
     def __post_init__(self) -> None:
-        if self.n < 1:
-            raise ValueError(f"n={self.n} must be 1 or more qubits")
+        check_count("n", self.n)
 
     @cached_property
     def circuit(self) -> QuantumCircuit:
@@ -374,8 +374,7 @@ class BrickwallEncoding:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.layers < 1:
-            raise ValueError(f"layers={self.layers} must be 1 or more")
+        check_count("layers", self.layers)
 
     def prepare(self, states: np.ndarray) -> PreparedStates:
         _check_real(states, self.name)

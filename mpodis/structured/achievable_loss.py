@@ -112,8 +112,7 @@ def activation_loss_bound(
     >>> print(f"{activation_loss_bound(np.diag([2.0, 1.0]), [1.0, 0.0]):.4f}")
     0.2000
     """
-    if levels < 1:
-        raise ValueError(f"levels={levels} must be 1 or more")
+    check_count("levels", levels)
     matrix, _ = rescaled(_matrix(operator, shape))
     values, size = _singular_values(core, matrix.shape)
     return _LossBound.build(matrix, covariance, sensitivity, levels=levels).of_values(values, size)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from mpodis.arguments import check_count
 from mpodis.circuit.ansatz import Ansatz
 from mpodis.conventions import Array, Legs, padded_shape
 from mpodis.environments.arrays import Backend
@@ -91,8 +92,7 @@ class BoundaryEnvironments(Engine):
         inner: int = 4,
     ) -> None:
         check_sides(legs, left, right, local=True)
-        if inner < 1:
-            raise ValueError(f"inner={inner} updates nothing; use 1 or more")
+        check_count("inner", inner)
         self._backend = Backend(device, dtype)
         self._truncation = Truncation(max_bond, cutoff, truncation, self._backend)
         self._turns = inner

@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from mpodis.arguments import check_count
 from mpodis.circuit.ansatz import Ansatz
 from mpodis.conventions import Array, Legs, padded_shape
 from mpodis.environments.dense.layers import WIDEST, LayeredCircuit, layered_entries
@@ -106,8 +107,8 @@ class DenseEnvironments(DenseOperatorEnvironments, Engine):
         matrix = target if isinstance(target, np.ndarray) else tensors_to_dense(target)
         if tuple(matrix.shape) != padded_shape(legs):
             raise ValueError(f"the target is {matrix.shape}, its legs span {padded_shape(legs)}")
-        if tile is not None and tile < 0:
-            raise ValueError(f"tile={tile} must be >= 0; use 0 for no tiles, None to plan")
+        if tile is not None:
+            check_count("tile", tile, 0)
         self._target, self._legs, self._tile = matrix, legs, tile
         self._ansatz = {"left": left, "right": right}
         self._device, self._dtype = device, dtype
