@@ -147,7 +147,7 @@ def pytest_collection_modifyitems(config, items):
         collected |= names
         if names & SLOW:
             item.add_marker(pytest.mark.slow)
-    without_coverage_where_nothing_is_new(items)
+    choose_what_is_traced(items)
     files = {file_of(item) for item in items}
     config.stash[STALE] = sorted(
         name
@@ -156,34 +156,60 @@ def pytest_collection_modifyitems(config, items):
     )
 
 
-def without_coverage_where_nothing_is_new(items):
-    """Of a table of cases, trace those that have a parameter with a value for the first time.
+TRACED = pytest.StashKey[bool]()
 
-    A tracer makes Python half as slow again, and the other cases run the same lines.
+
+def choose_what_is_traced(items):
+    """Of a table of cases, trace the first, and the first with each name, option or kind.
+
+    A tracer makes Python up to twice as slow, and the other cases run the same lines.
     """
+    options = (str, bool, dict, list, tuple, type, type(None))
     seen = set()
     for item in items:
-        case = getattr(item, "callspec", None)
-        if case is None or any(map(item.get_closest_marker, ("slow", "no_cover"))):
+        if any(map(item.get_closest_marker, ("slow", "no_cover"))):
             continue
         test = item.nodeid.partition("[")[0]
-        values = {(test, name, index) for name, index in case.indices.items()}
-        if values <= seen:
-            item.add_marker(pytest.mark.no_cover)
+        values = {(test, "", "")}
+        if case := getattr(item, "callspec", None):
+            values |= {(test, k, repr(v)) for k, v in case.params.items() if isinstance(v, options)}
+        item.stash[TRACED] = not values <= seen
         seen |= values
+
+
+class Tracer:
+    """That of pytest-cov: on while a traced test is set up and called, off for all else.
+
+    In a worker of xdist two tracers lie one on the other, and ``no_cover`` takes off only one.
+    """
+
+    latest = None
+
+    @classmethod
+    def put(cls, on: bool) -> None:
+        cls.latest = sys.gettrace() or cls.latest  # pytest-cov makes another after `no_cover`
+        sys.settrace(cls.latest if on else None)
+
+
+def traced(item, phase):
+    if not item.config.pluginmanager.hasplugin("_cov"):
+        return (yield)
+    untraced = phase == "call" and item.get_closest_marker("no_cover") is not None
+    Tracer.put(item.stash.get(TRACED, True) and not untraced)
+    try:
+        return (yield)
+    finally:
+        Tracer.put(False)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item):
+    return (yield from traced(item, "setup"))
 
 
 @pytest.hookimpl(wrapper=True, trylast=True)  # inside pytest-cov's
 def pytest_runtest_call(item):
-    """In a worker of xdist two tracers lie one on the other, and pytest-cov takes off only one."""
-    if item.get_closest_marker("no_cover") is None:
-        return (yield)
-    tracer = sys.gettrace()
-    sys.settrace(None)
-    try:
-        return (yield)
-    finally:
-        sys.settrace(tracer)
+    return (yield from traced(item, "call"))
 
 
 def pytest_collection_finish():
