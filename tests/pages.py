@@ -127,6 +127,11 @@ def main(report: str, *pages: str) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
+    import pandas  # noqa: F401, what the pages import late, each in its own process
+    import quimb.tensor  # noqa: F401
+    import sklearn.neural_network  # noqa: F401
+    import torch._dynamo  # noqa: F401, the first step of an optimiser does it
+
     import mpodis
     import mpodis.nn
     import mpodis.plots

@@ -120,6 +120,7 @@ def test_a_raised_limit_lets_a_run_go_on(tmp_path):
     )
 
 
+@pytest.mark.no_cover  # long; checkpoints are traced elsewhere
 @pytest.mark.parametrize("more", [{"method": "sweeps"}, {"engine": "boundary"}, {}])
 def test_checkpoints_of_long_runs_are_no_larger_and_go_on_the_same(tmp_path, more):
     options = {"left": 3, "n_init": 1, "tol": 0.0, "init": "identity", **more}

@@ -98,13 +98,15 @@ def test_what_does_not_fit_is_refused_before_anything_is_allocated():
     assert picked(32, 20, memory=GIB, engine="boundary").engine == "boundary"
 
 
+@pytest.mark.no_cover  # large; smaller operators are traced
 def test_hundreds_of_sites_are_estimated_too():
     assert picked(300, 2).engine == "transverse"
     with pytest.raises(ValueError, match="would hold 2\\^300 x 2\\^300 matrices"):
         picked(300, 2, engine="dense")
 
 
-@pytest.mark.parametrize(("n", "depth"), [(2000, 8), (2000, 49), (400, 64)])
+@pytest.mark.no_cover  # large; smaller operators are traced
+@pytest.mark.parametrize(("n", "depth"), [(2000, 8), (500, 49), (100, 64)])
 def test_estimates_of_thousands_of_sites_take_few_steps(n, depth):
     mpo, circuit = mpo_from_tensors([np.ones((1, 2, 2, 1))] * n), brickwall(n, depth)
     calls = 0

@@ -270,6 +270,7 @@ def test_the_joint_circuit_is_the_product_up_to_tol():
     assert value >= 1 - 1e-3 - 1e-11
 
 
+@pytest.mark.no_cover  # long; smaller circuits below are traced
 def test_savings_are_those_of_the_transpiler():
     circuits, found = joint()
     costs = {name: cost.two_qubit for name, cost in found.costs.items()}

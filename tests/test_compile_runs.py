@@ -112,6 +112,7 @@ CALLS[{name!r}](run_dir={run!r})
 """
 
 
+@pytest.mark.no_cover  # whole searches; the runs below are traced
 def test_a_killed_process_loses_nothing(tmp_path):
     expected = CALLS["grown"]()
     code = CHILD.format(path=[str(runs.Path(__file__).parent)], name="grown", run=str(tmp_path))

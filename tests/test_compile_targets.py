@@ -74,6 +74,7 @@ STATES = {
 }
 
 
+@pytest.mark.no_cover  # long; searches with the same lines are traced
 @pytest.mark.parametrize("form", UNITARIES)
 def test_a_unitary_acts_on_kets(form):
     tensors = unitary_target(UNITARIES[form]())

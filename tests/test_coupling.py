@@ -110,6 +110,7 @@ def test_a_gate_becomes_a_part_of_a_wide_gate_with_those_after_it():
         embed(circuit, fixed)
 
 
+@pytest.mark.no_cover  # long; searches with the same lines are traced
 @pytest.mark.parametrize("engine", ["dense", "boundary"])
 def test_a_compiled_circuit_of_a_grid_against_dense_algebra(engine):
     target = evolution(pauli_chain(6, ZZ=1.0, X=0.75), 0.3)

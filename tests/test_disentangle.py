@@ -83,6 +83,7 @@ def test_sweeps_never_lower_the_overlap(group, core, start):
         assert_allclose(overlap(dense_from_cores(site_tensors(fixed)), kept), 1, atol=1e-12)
 
 
+@pytest.mark.no_cover  # many searches; the same lines as below
 @pytest.mark.parametrize("objective", ["overlap", "activations"])
 @pytest.mark.parametrize("method", ["auto", "lbfgs"])
 @pytest.mark.parametrize("core", ["update", "fixed"])

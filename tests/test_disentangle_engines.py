@@ -209,6 +209,7 @@ def test_bonds_of_the_operator_may_be_unequal_and_beyond_that_of_the_boundaries(
     assert found.overlap > found.history.column("true_overlap")[0] > 0
 
 
+@pytest.mark.no_cover  # paths are searched, by cotengra
 @pytest.mark.parametrize("optimize", ["greedy", "hyper", "optimizer", "path"])
 def test_the_contraction_path_is_the_users_choice(optimize, tmp_path):
     import cotengra as ctg

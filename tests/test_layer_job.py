@@ -201,6 +201,7 @@ def test_a_finished_layer_job_does_nothing_again(layer_run, layer_files):
     assert {file: file.stat().st_mtime_ns for file in before} == before
 
 
+@pytest.mark.no_cover  # whole jobs; those below are traced
 @pytest.mark.parametrize("shape", [(1, 1), (2, 2), (1, 5), (5, 1)])
 def test_the_smallest_layers(tmp_path, shape):
     np.save(tmp_path / "w.npy", random_matrix(shape))
@@ -213,6 +214,7 @@ def test_the_smallest_layers(tmp_path, shape):
     assert all(table.title in page for table in tables(directory.results()))
 
 
+@pytest.mark.no_cover  # a whole job; those below are traced
 def test_both_circuits_by_their_specs(layer_files, tmp_path):
     config = layer_config(layer_files, right="CNOT + 2b", compress_bond=2)
     directory = JobDirectory.create(tmp_path / "run", "disentangle", config)

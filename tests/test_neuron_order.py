@@ -122,6 +122,7 @@ def test_inputs_that_are_all_mapped_to_zero_are_refused():
         site_order(matrix, covariance=covariance)
 
 
+@pytest.mark.no_cover  # two searches; the test above is traced
 @pytest.mark.parametrize(
     "search",
     [

@@ -218,6 +218,7 @@ def test_a_circuit_of_qiskit_is_read_first():
     assert found.cnots < gate_cost(qiskit, optimization_level=3, trials=1).two_qubit
 
 
+@pytest.mark.no_cover  # many searches; their lines are those of CNOTs
 @pytest.mark.parametrize(
     ("name", "group"),
     [("CZ", "SO"), ("SWAP", "O"), ("CZ", "U"), ("SWAP", "U"), ("iSWAP", "U"), ("ECR", "U")],
@@ -394,6 +395,7 @@ def test_removals_can_be_drawn():
         assert_array_equal(a.padded_to_dense(), b.padded_to_dense())
 
 
+@pytest.mark.no_cover  # two searches; their lines are traced elsewhere
 def test_the_same_seed_gives_the_same_gates():
     circuit = random_circuit(brickwall(3, 3), seed=3, scale=0.2)
     options = {"tol": 1e-2, "n_searches": 2, "rounds": 1, "trials": 1, "seed": 4}

@@ -28,6 +28,7 @@ def assert_same(a, b):
         assert_array_equal(a.history.column(name), b.history.column(name))
 
 
+@pytest.mark.no_cover  # the same searches again; their lines are traced elsewhere
 @pytest.mark.parametrize("options", [{"init": "identity"}, {"init": "grown"}])
 @pytest.mark.parametrize("engine", ["dense", "transverse"])
 def test_threads(engine, options):

@@ -301,9 +301,10 @@ def test_kicks_differ_from_stage_to_stage():
 # --- kicks in a limited time
 
 
+@pytest.mark.no_cover  # three searches; the next test traces kicks
 @pytest.mark.parametrize("init", ["identity", "auto"])
 def test_a_search_with_time_left_goes_on_from_kicks(init):
-    options = {"init": init, "n_init": 1, "init_sweeps": 2, "tol": 1e-2}
+    options = {"init": init, "n_init": 1, "init_sweeps": 2, "tol": 3e-2}
     alone = disentangle(operator(), depth=2, **options)
     found = disentangle(operator(), depth=2, **options, max_seconds=1e6)
     assert (alone.status, found.status) == ("converged", "converged")
@@ -334,6 +335,7 @@ def test_kicks_turn_a_part_of_the_best_gates(init):
     assert seen > 2
 
 
+@pytest.mark.no_cover  # ten searches; the test above traces kicks
 def test_kicks_interrupted_anywhere_end_the_same():
     options = {"init": "identity", "n_init": 1, "tol": 2e-2, "max_sweeps": 60, "max_seconds": 1e6}
     problem, settings = build(operator()), SearchOptions(**options)
@@ -343,7 +345,7 @@ def test_kicks_interrupted_anywhere_end_the_same():
         states.append((dict(arrays), json.dumps(numbers), list(run.state.records)))
     wanted = run.result()
     assert max(record["stage"] for record in wanted.history.records) > 2
-    for arrays, numbers, records in states[:: max(1, len(states) // 8)]:
+    for arrays, numbers, records in states[:: max(1, len(states) // 5)]:
         state = State.from_arrays(arrays, json.loads(numbers), records)
         found = Stepper(problem, settings, state).finish()
         assert len(found.history) == len(wanted.history)
