@@ -128,6 +128,7 @@ def main(report: str, *pages: str) -> None:
 
     matplotlib.use("Agg")
     import pandas  # noqa: F401, what the pages import late, each in its own process
+    import qiskit_ibm_runtime.fake_provider  # noqa: F401
     import quimb.tensor  # noqa: F401
     import sklearn.neural_network  # noqa: F401
     import torch._dynamo  # noqa: F401, the first step of an optimiser does it

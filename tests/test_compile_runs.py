@@ -35,7 +35,7 @@ RING = [(0, 1), (1, 2), (2, 3), (3, 0)]
 
 def uniform(**options):
     target = evolution(pauli_chain(16, **H), 0.3, error=1e-8)
-    return compile_unitary(target, depth=2, max_iterations=10, max_bond=16, **options)
+    return compile_unitary(target, depth=2, max_iterations=6, max_bond=16, **options)
 
 
 CALLS = {
@@ -54,7 +54,7 @@ CALLS = {
         **options,
     ),
     "state": lambda **options: compile_state(
-        U[:, 0], depth=2, engine="boundary", max_iterations=60, **options
+        U[:, 0], depth=2, engine="boundary", max_iterations=20, **options
     ),
     "start": lambda **options: compile_unitary(
         U, start=random_circuit(brickwall(4, 2, group="U"), seed=0), depth=3, **options
