@@ -200,7 +200,9 @@ class CompileRun(Journal):
         own = {name[6:]: x for name, x in arrays.items() if name.startswith("state/")}
         state = State.from_arrays(own, notes["state"], notes["state_records"])
         self.catch_up(notes["records"][-1]["seconds"])
-        return Stretch(notes["records"], _best(notes, arrays), state, notes["settings"])
+        settings = notes["settings"]
+        settings["origin"] = [arrays[f"origin.{k}"] for k in range(settings["origin"])]
+        return Stretch(notes["records"], _best(notes, arrays), state, settings)
 
     def note(self, stretch: Stretch) -> None:
         if time.monotonic() - self._saved >= CHECKPOINT_SECONDS:
@@ -210,10 +212,11 @@ class CompileRun(Journal):
         assert stretch.state is not None
         arrays, notes = _best_pieces(stretch.best)
         own, numbers = stretch.state.to_arrays()
-        arrays |= {f"state/{name}": x for name, x in own.items()}
+        origin = stretch.settings["origin"]
+        arrays |= {f"state/{name}": x for name, x in own.items()} | _numbered("origin", origin)
         notes |= {
             "records": stretch.records,
-            "settings": stretch.settings,
+            "settings": {**stretch.settings, "origin": len(origin)},
             "state": numbers,
             "state_records": stretch.state.records,
         }

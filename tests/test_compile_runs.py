@@ -62,6 +62,9 @@ CALLS = {
     "kicks": lambda **options: compile_unitary(
         U, depth=3, n_init=1, tol=0.3, start="random", max_seconds=1e6, **options
     ),
+    "decomposed metric": lambda **options: compile_unitary(
+        evolution(pauli_chain(5, **H), 1.0), depth=4, max_iterations=80, tol=1e-3, **options
+    ),
     "uniform chain": uniform,
 }
 

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 
 import mpodis.optimise.metric as module
 from mpodis import brickwall, from_spec, random_circuit, staircase, tie_gates
 from mpodis.circuit import Ansatz, Circuit, Placement
-from mpodis.optimise.metric import CircuitMetric
+from mpodis.optimise.metric import CircuitMetric, DecomposedMetric
 from reference import circuit_matrix
 
 
@@ -125,6 +125,50 @@ def test_it_is_solved(name, on_state):
     rough = metric.solve(vector, 1e-2)
     assert np.vdot(rough, vector) > 0  # a step along it goes down
     assert np.linalg.norm(metric(rough) + 1e-2 * rough - vector) < np.linalg.norm(vector)
+
+
+@every_ansatz
+@both_kinds
+def test_as_a_matrix_it_is_the_same_and_is_solved_exactly(ansatz, on_state, monkeypatch):
+    monkeypatch.setattr(module, "CHUNK", 2**13)  # several chunks
+    circuit, metric = at_circuit(ansatz, on_state)
+    units = directions(metric, circuit).reshape(-1, 16 * len(circuit.gates))
+    free = metric.free.ravel()
+    assert_allclose(metric.matrix(), matrix(metric, circuit)[np.ix_(free, free)], atol=1e-13)
+    decomposed = DecomposedMetric(metric)
+    decomposed.decompose(circuit.gates)
+    vector = (np.random.default_rng(0).normal(size=len(units)) @ units).reshape(-1, 16)
+    found = decomposed.solve(vector, 1e-3)
+    assert_allclose(metric(found) + 1e-3 * found, vector, atol=1e-11)
+
+
+def test_a_matrix_lasts_while_gates_stay_near_and_stands_again_where_it_stood():
+    circuit, metric = at_circuit(ANSATZE["brickwall"], False)
+    decomposed = DecomposedMetric(metric)
+    assert metric.seconds_of_matrix < 1.0
+    assert CircuitMetric(brickwall(50, 8, group="U")).seconds_of_matrix == np.inf
+    near = random_circuit(circuit.ansatz, seed=2, scale=1e-3).gates
+    near = [gate @ step for gate, step in zip(circuit.gates, near, strict=True)]
+    for _ in range(module.SETTLED + 1):
+        assert not decomposed.is_decomposed
+        decomposed.set(circuit.gates)
+    assert decomposed.is_decomposed
+    vector = metric.vector([0.1j * (gate + gate.conj().T) for gate in circuit.gates])
+    before = decomposed.solve(vector, 1e-2)
+    for _ in range(module.LASTS - 1):
+        decomposed.set(near)
+        assert_array_equal(decomposed.solve(vector, 1e-2), before)
+    again = DecomposedMetric(CircuitMetric(circuit.ansatz))
+    again.restore(decomposed.standing)
+    assert_array_equal(again.solve(vector, 1e-2), before)
+    for one in (decomposed, again):
+        one.set(near)  # too old
+        assert one.origin[0] is near[0]
+    assert_array_equal(again.solve(vector, 1e-2), decomposed.solve(vector, 1e-2))
+    far = random_circuit(circuit.ansatz, seed=3).gates
+    decomposed.set(far)
+    assert not decomposed.is_decomposed
+    assert_array_equal(decomposed.solve(vector, 1e-2), metric.solve(vector, 1e-2))
 
 
 @pytest.mark.parametrize(

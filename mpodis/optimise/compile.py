@@ -20,7 +20,7 @@ from mpodis.environments.overlap import LossEstimate, estimate_loss
 from mpodis.environments.protocol import EngineOptions, Environments, Gradient, ProblemSize
 from mpodis.environments.registry import ENGINES, as_built, build_engine
 from mpodis.optimise.descend import Budget, Descent
-from mpodis.optimise.metric import CircuitMetric
+from mpodis.optimise.metric import CircuitMetric, DecomposedMetric
 from mpodis.optimise.state import State
 from mpodis.optimise.unitary import UnitaryLoss
 from mpodis.sites import bond_dimensions, identity_tensors
@@ -35,8 +35,12 @@ TIGHTER = 0.1
 """By what cutoffs shrink where the loss turns out to be wrong."""
 MEMORY = 10
 """Pairs that L-BFGS keeps where it starts from the metric, which changes from step to step."""
+DECOMPOSED_MEMORY = 40
+"""The same for a metric that stays for some time."""
 PAYS = 8.0
 """A step from the metric is taken from the beginning where it costs at most so many gradients."""
+WORTH = 25
+"""The metric is decomposed, for many steps, if that takes as long as so many steps at most."""
 SLOW = 0.4
 """Otherwise plain L-BFGS comes first, until a record lowers the loss by less than this fraction."""
 LAST_GAIN = 0.1
@@ -191,17 +195,20 @@ class CircuitDescent(Descent):
     def __init__(self, task: CircuitTask, engine: Environments) -> None:
         super().__init__(PhaseFreeLoss(task.tensors), engine, *task.sides, core=False)
         self.task = task
-        self._metric: CircuitMetric | None = None
+        self._metric: CircuitMetric | DecomposedMetric | None = None
         if CircuitMetric.fits(task.ansatz):
-            self._metric = CircuitMetric(task.ansatz, on_state=task.on_state)
-            if self._metric.seconds < PAYS * task.seconds(engine):
+            metric = CircuitMetric(task.ansatz, on_state=task.on_state)
+            is_worth_it = metric.seconds_of_matrix < WORTH * metric.seconds
+            self._metric = DecomposedMetric(metric) if is_worth_it else metric
+            if metric.seconds < PAYS * task.seconds(engine):
                 self._use_metric()
         self._share, self._reached = CUTOFF, math.inf
         self.is_full = False
 
     def _use_metric(self) -> None:
-        self._lbfgs.metric, self._lbfgs.memory = self._metric, MEMORY
-        self._lbfgs.damping = math.inf
+        decomposed = isinstance(self._metric, DecomposedMetric)
+        self._lbfgs.metric, self._lbfgs.damping = self._metric, math.inf
+        self._lbfgs.memory = DECOMPOSED_MEMORY if decomposed else MEMORY
 
     def place(self, gates: Sequence[np.ndarray]) -> float:
         """Put the engine at the gates of a circuit, of the best global phase; returns the loss."""
@@ -224,8 +231,12 @@ class CircuitDescent(Descent):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What the next record depends on beside the state, as JSON."""
+        """What the next record depends on beside the state: JSON, and the arrays "origin"."""
+        decomposed: dict[str, Any] = {"origin": []}
+        if isinstance(self._metric, DecomposedMetric):
+            decomposed = self._metric.standing
         return {
+            **decomposed,
             "engine": self.engine.name,
             "method": self.method,
             "metric": self._lbfgs.metric is not None,
@@ -241,6 +252,8 @@ class CircuitDescent(Descent):
         self.method = settings["method"]
         if settings["metric"]:
             self._use_metric()
+        if isinstance(self._metric, DecomposedMetric):
+            self._metric.restore(settings)
         self._lbfgs.damping = settings["damping"]
         self._share, self._reached = settings["share"], settings["reached"]
         self.engine.plan = settings["plan"]

@@ -7,7 +7,8 @@ The line search is SciPy's strong Wolfe search along the geodesic.
 
 Where the Gauss-Newton metric of the circuit is known (`CircuitMetric`), the recursion starts from
 its damped inverse instead of a multiple of the identity. Steps are then those of Levenberg and
-Marquardt, which the pairs correct for what the metric leaves out.
+Marquardt, which the pairs correct for what the metric leaves out. That is of the size of the
+distance to the target, sqrt(2 loss): a metric that is solved exactly is damped as much at least.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from mpodis.circuit import Ansatz
 from mpodis.environments.protocol import Environments
 from mpodis.gates import exponential, skew
 from mpodis.objectives import Loss
-from mpodis.optimise.metric import CircuitMetric
+from mpodis.optimise.metric import CircuitMetric, DecomposedMetric
 from mpodis.progress import Deadline
 
 __all__ = ["Lbfgs"]
@@ -56,7 +57,7 @@ class Lbfgs:
         Pairs of steps and gradient differences that are kept.
     free_core : bool
         Whether the core moves, too.
-    metric : CircuitMetric, optional
+    metric : CircuitMetric or DecomposedMetric, optional
         Of the left circuit, or of the right one where the left has no gates. The core stays then.
 
     Attributes
@@ -76,11 +77,12 @@ class Lbfgs:
         *,
         memory: int = 40,
         free_core: bool = True,
-        metric: CircuitMetric | None = None,
+        metric: CircuitMetric | DecomposedMetric | None = None,
     ) -> None:
         self.loss, self.engine = loss, engine
         self.memory, self.free_core = memory, free_core
-        self.metric, self.damping = metric, math.inf
+        self.metric: CircuitMetric | DecomposedMetric | None = metric
+        self.damping = math.inf
         # gates that are tied are one variable
         self._variables = [
             (side, numbers)
@@ -109,6 +111,8 @@ class Lbfgs:
             if self.metric is not None:
                 self._move_to(point)
                 self.metric.set(self.engine.left or self.engine.right)
+                if isinstance(self.metric, DecomposedMetric) and self.metric.is_decomposed:
+                    self.damping = max(self.damping, math.sqrt(2 * max(loss, 0.0)))
             direction = self._direction(slope)
             descent = float(slope @ direction)
             if descent >= 0:

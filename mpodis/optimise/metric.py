@@ -8,7 +8,8 @@ depends on the circuit alone: the metric G is a Gram matrix of local operators.
 An operator is kept as its Pauli strings that fit into `BLOCKS` neighbouring pairs of wires. Gates
 act on pairs; between layers of different parity the pairs shift by one wire, and strings that no
 longer fit are dropped. So G is applied to a vector without being a matrix, in a time linear in the
-numbers of wires and of layers, a small part of that of a gradient.
+numbers of wires and of layers. Circuits of few gates have it as a matrix, too, which is good for
+many steps (`DecomposedMetric`).
 
 For a circuit that prepares a state from |0...0>, O acts on that state, where several strings do the
 same. This is the metric of the quantum natural gradient (arXiv 1909.02108).
@@ -17,19 +18,29 @@ same. This is the metric of the quantum natural gradient (arXiv 1909.02108).
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from mpodis.circuit import Ansatz
 
-__all__ = ["CircuitMetric"]
+__all__ = ["CircuitMetric", "DecomposedMetric"]
 
 BLOCKS = 3
 """Pairs of wires into which a Pauli string must fit."""
 RATE = 2e10
 """Operations per second of small matrix products on one core."""
+LARGEST = 2**25
+"""Numbers that the operators of all generators may have, which G is made of as a matrix."""
+CHUNK = 2**17
+"""Numbers of the operators that are moved at once: what fits into a cache."""
+SETTLED, LASTS = 10, 50
+"""Steps after which G of gates that have not moved far is made a matrix, and for which it lasts."""
+DRIFT = 0.3
+"""Change of an entry of a gate that is far."""
 
 _ONE = np.array([np.eye(2), [[0, 1], [1, 0]], [[0, -1j], [1j, 0]], [[1, 0], [0, -1]]])
 _TWO = np.array([np.kron(a, b) for a, b in itertools.product(_ONE, _ONE)])
@@ -80,15 +91,28 @@ class CircuitMetric:
             self._wires[layer.numbers] = layer.wires
         real = _IS_REAL | (ansatz.group == "U")
         free = np.array([place.fixed is None for place in ansatz.placements])
-        self._mask = _ACTS_ON[self._wires] & real & free[:, None]
+        self.free = _ACTS_ON[self._wires] & real & free[:, None]
         self._maps: list[np.ndarray] = []
 
     @property
     def seconds(self) -> float:
         """About how long `solve` takes on one core."""
-        strings = self._pairs[1] * 16**self._extent
-        once = 2 * len(self._layers) * strings * 32 * self._extent / RATE
-        return self._usual[1] * once
+        return self._usual[1] * 2 * len(self._layers) * self._move
+
+    @property
+    def seconds_of_matrix(self) -> float:
+        """About how long `matrix` and its decomposition take on one core; infinite if too large."""
+        count, numbers = int(self.free.sum()), self._pairs[1] * 16**self._extent
+        if count * numbers > LARGEST:
+            return math.inf
+        moves = len(self._layers) / (2 if self._on_state else 4)
+        products = 0 if self._on_state else count**2 * numbers
+        return count * moves * self._move + (products + 3 * count**3) / RATE
+
+    @property
+    def _move(self) -> float:
+        """Seconds that it takes to move an operator through a layer."""
+        return self._pairs[1] * 16**self._extent * 32 * self._extent / RATE
 
     @staticmethod
     def fits(ansatz: Ansatz) -> bool:
@@ -118,7 +142,7 @@ class CircuitMetric:
             ]
         )
         found = np.einsum("kab,pba->kp", pairs, _TWO).imag / 2
-        return found * self._mask
+        return found * self.free
 
     def generators(self, vector: np.ndarray) -> list[np.ndarray]:
         """The skew-Hermitian matrices of a vector."""
@@ -136,8 +160,8 @@ class CircuitMetric:
         """G times a vector."""
         strings = self._operator(vector)
         if self._on_state:
-            strings = _of_flips(_flips(strings))
-        return self._overlaps(strings) * self._mask
+            strings = _of_flips(_flips(strings[None])[0])
+        return self._overlaps(strings) * self.free
 
     def solve(
         self, vector: np.ndarray, damping: float, *, rtol: float = 0.0, iterations: int = 0
@@ -147,7 +171,7 @@ class CircuitMetric:
         By default as precisely as pays: the gradients of a state cost less than those of a unitary.
         """
         rtol, iterations = rtol or self._usual[0], iterations or self._usual[1]
-        rest = vector * self._mask
+        rest = vector * self.free
         found, direction = np.zeros_like(rest), rest
         square = first = float(np.vdot(rest, rest))
         for _ in range(iterations):
@@ -160,8 +184,26 @@ class CircuitMetric:
             direction = rest + (square / before) * direction
         return found
 
-    # An operator is an array (pairs, 16, 16, ..) of the coefficients of its strings, by the first
-    # pair of wires on which they are not the identity.
+    def matrix(self) -> np.ndarray:
+        """G between the free entries of vectors."""
+        numbers = np.zeros(self.free.shape, dtype=int)
+        numbers[self.free] = np.arange(self.free.sum())
+        rows, order = [], []
+        several = max(1, CHUNK // self._zero(1).size)
+        for k, layer in enumerate(self._layers):
+            gates, which = np.nonzero(self.free[layer.numbers])
+            for first in range(0, len(gates), several):
+                some = gates[first : first + several], which[first : first + several]
+                strings = self._generators(k, *some)
+                strings = _flips(strings) if self._on_state else strings
+                rows.append(strings.reshape(len(strings), -1))
+                order.append(numbers[layer.numbers[some[0]], some[1]])
+        found = np.concatenate(rows)
+        found[np.concatenate(order)] = found.copy()
+        return np.real(found @ found.conj().T)
+
+    # An operator is an array (.., pairs, 16, 16, ..) of the coefficients of its strings, by the
+    # first pair of wires on which they are not the identity. There may be several.
 
     def _operator(self, vector: np.ndarray) -> np.ndarray:
         """O where the operators meet, in pairs of the parity `_parity`."""
@@ -181,9 +223,21 @@ class CircuitMetric:
             after, parity = self._moved(after, k, back=True), layer.parity
         return found + self._shifted(after, parity, self._parity)
 
+    def _generators(self, k: int, gates: np.ndarray, which: np.ndarray) -> np.ndarray:
+        """The operators of single strings `which` of some gates of layer k."""
+        layer = self._layers[k]
+        strings = np.zeros((len(gates), *self._zero(layer.parity).shape))
+        local = strings.reshape(*strings.shape[:2], 16, -1)[..., 0]
+        local[np.arange(len(gates)), layer.pairs[gates], which] = layer.sizes[gates, 0]
+        back, parity = k >= self._meeting, layer.parity
+        for j in range(k, self._meeting - 1, -1) if back else range(k + 1, self._meeting):
+            strings = self._shifted(strings, parity, self._layers[j].parity)
+            strings, parity = self._moved(strings, j, back=back), self._layers[j].parity
+        return self._shifted(strings, parity, self._parity)
+
     def _overlaps(self, strings: np.ndarray) -> np.ndarray:
         """The overlaps of an operator with the generators of all gates, as a vector."""
-        found = np.zeros(self._mask.shape)
+        found = np.zeros(self.free.shape)
         moving, parity = strings, self._parity
         for k in reversed(range(self._meeting)):
             layer = self._layers[k]
@@ -204,25 +258,94 @@ class CircuitMetric:
     def _moved(self, strings: np.ndarray, k: int, *, back: bool = False) -> np.ndarray:
         """g^H O g for the gates g of layer k, or g O g^H."""
         maps = self._maps[k].swapaxes(1, 2) if back else self._maps[k]
-        count, extent, shape = len(strings), self._extent, strings.shape
+        extent, shape = self._extent, strings.shape
+        *several, count = shape[:-extent]
         maps = np.concatenate([maps, np.broadcast_to(np.eye(16), (extent - 1, 16, 16))])
         for j in range(extent - 1):
-            strings = maps[j : j + count, None] @ strings.reshape(count, 16**j, 16, -1)
+            strings = maps[j : j + count, None] @ strings.reshape(*several, count, 16**j, 16, -1)
         last = maps[extent - 1 :].swapaxes(1, 2)
-        return (strings.reshape(count, -1, 16) @ last).reshape(shape)
+        return (strings.reshape(*several, count, -1, 16) @ last).reshape(shape)
 
     def _shifted(self, strings: np.ndarray, parity: int, other: int) -> np.ndarray:
         """The strings by pairs of another parity, without those that no longer fit."""
         if parity == other:
             return strings
-        found = self._zero(other)
-        early, late = strings.reshape(len(strings), 4, -1, 4), strings.reshape(len(strings), 4, -1)
+        *several, old, new = *strings.shape[: -self._extent], self._pairs[other]
+        found = np.zeros((*several, new, *(16,) * self._extent))
+        early = strings.reshape(*several, old, 4, -1, 4)
+        late = strings.reshape(*several, old, 4, -1)
         # pair k of parity 0 is (2k, 2k + 1), that of parity 1 (2k - 1, 2k)
         first, second = (0, 1) if other else (-1, 0)
-        old, new = _aligned(len(strings), len(found), first)
-        found.reshape(len(found), 4, 4, -1)[new, 0, 1:] = early[old, 1:, :, 0]
-        old, new = _aligned(len(strings), len(found), second)
-        found.reshape(len(found), -1, 4)[new, :, 0] += late[old, 0]
+        here, there = _aligned(old, new, first)
+        found.reshape(*several, new, 4, 4, -1)[..., there, 0, 1:, :] = early[..., here, 1:, :, 0]
+        here, there = _aligned(old, new, second)
+        found.reshape(*several, new, -1, 4)[..., there, :, 0] += late[..., here, 0, :]
+        return found
+
+
+class DecomposedMetric:
+    """G as a matrix, decomposed, for many steps of gates that do not move far.
+
+    While they do, it is applied and solved as a `CircuitMetric` is.
+
+    Parameters
+    ----------
+    metric : CircuitMetric
+
+    Attributes
+    ----------
+    origin : list of arrays
+        The gates from which the distance is measured, at which G is decomposed if it is.
+    age : int
+        Steps since then.
+    is_decomposed : bool
+    """
+
+    def __init__(self, metric: CircuitMetric) -> None:
+        self._metric = metric
+        self.vector, self.generators = metric.vector, metric.generators
+        self.origin: list[np.ndarray] = []
+        self.age, self.is_decomposed = 0, False
+
+    def set(self, gates: Sequence[np.ndarray]) -> None:
+        """Take over gates, but for G as a matrix, which stays for some steps."""
+        self.age += 1
+        if not self.origin or self._distance(gates) > DRIFT:
+            self.origin, self.age, self.is_decomposed = list(gates), 0, False
+        if self.age >= (LASTS if self.is_decomposed else SETTLED):
+            self.decompose(gates)
+        elif not self.is_decomposed:
+            self._metric.set(gates)
+
+    @property
+    def standing(self) -> dict[str, Any]:
+        """All that the next steps depend on, see `restore`."""
+        return {"age": self.age, "decomposed": self.is_decomposed, "origin": self.origin}
+
+    def restore(self, standing: dict[str, Any]) -> None:
+        """Stand where another one stood."""
+        self.origin = list(standing["origin"])
+        if standing["decomposed"]:
+            self.decompose(self.origin)
+        self.age = standing["age"]
+
+    def _distance(self, gates: Sequence[np.ndarray]) -> float:
+        return max(np.abs(x - y).max() for x, y in zip(gates, self.origin, strict=True))
+
+    def decompose(self, gates: Sequence[np.ndarray]) -> None:
+        """Take over gates, with G as a matrix."""
+        self.origin, self.age, self.is_decomposed = list(gates), 0, True
+        self._metric.set(gates)
+        values, self._vectors = np.linalg.eigh(self._metric.matrix())
+        self._values = values.clip(min=0)
+
+    def solve(self, vector: np.ndarray, damping: float) -> np.ndarray:
+        """(G + damping)^-1 times a vector."""
+        if not self.is_decomposed:
+            return self._metric.solve(vector, damping)
+        free, found = self._metric.free, np.zeros_like(vector)
+        along = self._vectors.T @ vector[free]
+        found[free] = self._vectors @ (along / (self._values + damping))
         return found
 
 
@@ -243,19 +366,19 @@ class _Layer:
     wires: np.ndarray
 
     @property
-    def _sizes(self) -> np.ndarray:
+    def sizes(self) -> np.ndarray:
         """Of the generators, as |.|^2 / 2^n."""
         return np.where(self.wires == 2, 0.5, 0.5**0.5)[:, None]
 
     def add(self, strings: np.ndarray, vector: np.ndarray) -> None:
         """Add the generators of the gates to an operator."""
         local = strings.reshape(len(strings), 16, -1)[:, :, 0]
-        np.add.at(local, self.pairs, self._sizes * vector[self.numbers])
+        np.add.at(local, self.pairs, self.sizes * vector[self.numbers])
 
     def read(self, strings: np.ndarray, vector: np.ndarray) -> None:
         """Set the overlaps of the generators with an operator."""
         local = strings.reshape(len(strings), 16, -1)[:, :, 0]
-        vector[self.numbers] = self._sizes * local[self.pairs]
+        vector[self.numbers] = self.sizes * local[self.pairs]
 
 
 def _layers(ansatz: Ansatz) -> list[_Layer]:
@@ -289,19 +412,19 @@ def _aligned(count: int, others: int, ahead: int) -> tuple[slice, slice]:
 
 
 def _flips(strings: np.ndarray) -> np.ndarray:
-    """What an operator makes of |0...0>: patterns (pairs, 4 ** extent) of flipped wires.
+    """What operators make of |0...0>: patterns (.., pairs, 4, 4 ** (extent - 1)) of flipped wires.
 
     They are given by the first pair with a flip, without |0...0> itself.
     """
-    pairs, wires = len(strings), 2 * (strings.ndim - 1)
-    found = strings.reshape(pairs, *(4,) * wires)
+    several, pairs, wires = *strings.shape[:2], 2 * (strings.ndim - 2)
+    found = strings.reshape(-1, *(4,) * wires)
     for _ in range(wires):
         found = np.tensordot(found, _FLIPS, axes=(1, 1))  # the last axis is the new one
-    found = found.reshape(pairs, 4, -1)
+    found = found.reshape(several, pairs, 4, -1)
     for k in range(pairs):
         if k + 1 < pairs:
-            found[k + 1].reshape(-1, 4)[:, 0] += found[k, 0]
-        found[k, 0] = 0
+            found[:, k + 1].reshape(several, -1, 4)[:, :, 0] += found[:, k, 0]
+        found[:, k, 0] = 0
     return found
 
 
