@@ -35,14 +35,18 @@ TIGHTER = 0.1
 """By what cutoffs shrink where the loss turns out to be wrong."""
 MEMORY = 10
 """Pairs that L-BFGS keeps where it starts from the metric, which changes from step to step."""
-DECOMPOSED_MEMORY = 40
-"""The same for a metric that stays for some time."""
+LONG_MEMORY = 40
+"""The same without the metric, or for one that stays for some time."""
 PAYS = 8.0
-"""A step from the metric is taken from the beginning where it costs at most so many gradients."""
+"""Steps are taken from the metric from the beginning where one costs at most so many gradients."""
 WORTH = 25
 """The metric is decomposed, for many steps, if that takes as long as so many steps at most."""
 SLOW = 0.4
 """Otherwise plain L-BFGS comes first, until a record lowers the loss by less than this fraction."""
+NEAR = 0.1
+"""Loss of a unitary below which sweeps hand over to L-BFGS, also where guesses are compared."""
+FAR = 1e-2
+"""Loss of a state above which plain L-BFGS finds the same minima as from the metric, and sooner."""
 LAST_GAIN = 0.1
 """Part of `Budget.tol` that the last ten iterations alone must gain."""
 LEAST = 1e-3
@@ -187,6 +191,8 @@ class CircuitDescent(Descent):
     ----------
     is_full : bool
         Whether `max_bond` has truncated the boundaries of the last record.
+    compares : bool
+        Whether it only tells how good an initial guess is, see `compare`.
     """
 
     iterations = ITERATIONS
@@ -196,19 +202,30 @@ class CircuitDescent(Descent):
         super().__init__(PhaseFreeLoss(task.tensors), engine, *task.sides, core=False)
         self.task = task
         self._metric: CircuitMetric | DecomposedMetric | None = None
+        self._is_cheap = False
         if CircuitMetric.fits(task.ansatz):
             metric = CircuitMetric(task.ansatz, on_state=task.on_state)
             is_worth_it = metric.seconds_of_matrix < WORTH * metric.seconds
             self._metric = DecomposedMetric(metric) if is_worth_it else metric
-            if metric.seconds < PAYS * task.seconds(engine):
+            self._is_cheap = metric.seconds < PAYS * task.seconds(engine)
+            if self._is_cheap and not task.on_state:
                 self._use_metric()
         self._share, self._reached = CUTOFF, math.inf
-        self.is_full = False
+        self.is_full = self.compares = False
+
+    def compare(self) -> None:
+        """Only tell how good the initial guess is, by sweeps, and near a unitary by plain L-BFGS.
+
+        On few wires the metric takes as long as twenty gradients.
+        """
+        self.method, self.compares = "sweeps", True
+        self._metric = self._lbfgs.metric = None
+        self._lbfgs.memory = LONG_MEMORY
 
     def _use_metric(self) -> None:
         decomposed = isinstance(self._metric, DecomposedMetric)
         self._lbfgs.metric, self._lbfgs.damping = self._metric, math.inf
-        self._lbfgs.memory = DECOMPOSED_MEMORY if decomposed else MEMORY
+        self._lbfgs.memory = LONG_MEMORY if decomposed else MEMORY
 
     def place(self, gates: Sequence[np.ndarray]) -> float:
         """Put the engine at the gates of a circuit, of the best global phase; returns the loss."""
@@ -239,6 +256,7 @@ class CircuitDescent(Descent):
             **decomposed,
             "engine": self.engine.name,
             "method": self.method,
+            "compares": self.compares,
             "metric": self._lbfgs.metric is not None,
             "damping": self._lbfgs.damping,
             "share": self._share,
@@ -249,6 +267,8 @@ class CircuitDescent(Descent):
     def restore(self, state: State, settings: dict[str, Any]) -> None:
         """Stand where a state does, with the settings that belong to it."""
         assert state.point is not None
+        if settings["compares"]:
+            self.compare()
         self.method = settings["method"]
         if settings["metric"]:
             self._use_metric()
@@ -258,6 +278,10 @@ class CircuitDescent(Descent):
         self._share, self._reached = settings["share"], settings["reached"]
         self.engine.plan = settings["plan"]
         self.engine.set(state.point.left, state.point.core, state.point.right)
+
+    def is_near(self, loss: float) -> bool:
+        """Whether a descent from a loss often ends at the target, if that is a unitary."""
+        return loss < NEAR and not self.task.on_state
 
     @property
     def gates(self) -> list[np.ndarray]:
@@ -276,15 +300,13 @@ class CircuitDescent(Descent):
         return loss
 
     def _decide(self, state: State, budget: Budget) -> None:
+        if self.method == "sweeps" and self.is_near(state.losses[-1]):
+            self.method = "auto"
         super()._decide(state, budget)
-        plain = self._metric is not None and self._lbfgs.metric is None
-        made_by = state.records[-1]["phase"]
-        if plain and made_by == "lbfgs" and state.status in ("", "converged"):
-            before, now = state.losses[-2:]
-            if state.status or before - now < SLOW * before:
-                self._use_metric()
-                state.status = ""
-                return
+        if self._needs_metric(state):
+            self._use_metric()
+            state.status = ""
+            return
         if not state.status and state.phase == "lbfgs" and len(state.losses) > 3:
             before, now = state.losses[-3], state.losses[-1]
             if before - now < LAST_GAIN * budget.tol * now:
@@ -295,6 +317,16 @@ class CircuitDescent(Descent):
             self._reached = math.inf
             self._follow(state.losses[-1])
             state.status = ""
+
+    def _needs_metric(self, state: State) -> bool:
+        """Whether L-BFGS, plain so far, goes on from the metric."""
+        far = self.task.on_state and state.losses[-1] > FAR
+        if self._metric is None or self._lbfgs.metric is not None or far:
+            return False
+        if state.phase != "lbfgs" or state.status not in ("", "converged"):
+            return False
+        slow = state.status or state.losses[-2] - state.losses[-1] < SLOW * state.losses[-2]
+        return bool(self._is_cheap or (slow and state.records[-1]["phase"] == "lbfgs"))
 
     def _is_off(self, loss: float, goal: float) -> bool:
         """Whether the boundaries are cut so much that the loss is wrong, and can be cut less."""

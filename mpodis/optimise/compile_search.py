@@ -55,7 +55,7 @@ SHALLOW = 4
 GROWTH_SHARE = 0.3
 """Part of the time that is left which the circuit of half the layers takes."""
 PART_TOL = 1e-2
-"""`tol` of searches whose result is only a start, and of sweeps that compare guesses."""
+"""`tol` of searches whose result is only a start, and of descents that compare guesses."""
 PART = 12
 """Sites of the part of a uniform chain whose circuit is optimised first, and repeated."""
 PART_SHARE = 0.4
@@ -75,8 +75,6 @@ HANDOVER = {"unitary": 0.3, "state": 0.1}
 
 Of states it takes up to ten iterations of L-BFGS to gain what a sweep does.
 """
-NEAR = 0.1
-"""Loss of an initial guess for a unitary below which L-BFGS begins without sweeps."""
 FEW = 8
 """Wires up to which many guesses are tried, also far from the identity: a sweep takes 2 ms."""
 STARTS = ("auto", "identity", "random", "trotter")
@@ -194,15 +192,14 @@ class _Run:
     descent: CircuitDescent | None = None
 
     @property
-    def swept(self) -> bool:
-        """Whether sweeps alone follow it, which only tell how good the guess is."""
-        method = self.settings.get("method") if self.descent is None else self.descent.method
-        return method == "sweeps"
+    def compares(self) -> bool:
+        """Whether it only tells how good the guess is."""
+        return self.settings.get("compares", False) if not self.descent else self.descent.compares
 
     def refined(self) -> _Run:
-        """The run itself, or one that begins where its sweeps have ended."""
+        """The run itself, or one that begins where a run that only compares has ended."""
         point = self.state.point
-        if not self.swept or point is None:
+        if not self.compares or point is None:
             return self
         gates = tuple(point.left or point.right)
         return _Run(Guess(self.guess.name, Circuit(self.guess.circuit.ansatz, gates)))
@@ -410,11 +407,11 @@ class CompileSearch:
             run.descent = CircuitDescent(task, task.engine(name, self.max_bond))
             if run.state.point is None:
                 loss = run.descent.place(run.guess.circuit.gates)
-                near = loss < NEAR and not task.on_state
-                if near or task.ansatz.ties:  # gates that are tied have no closed form
+                has_no_sweeps = bool(task.ansatz.ties)  # tied gates have no closed form
+                if run.descent.is_near(loss) or has_no_sweeps:
                     run.descent.method = "lbfgs"
                 elif exploring and self.n <= FEW:
-                    run.descent.method = "sweeps"
+                    run.descent.compare()
             else:
                 run.descent.restore(run.state, run.settings)
         return run.descent
@@ -451,8 +448,8 @@ class CompileSearch:
         finally:
             if len(stretch.records) > known:
                 self.journal.save(stretch)
-        swept = run.swept and state.status in ("converged", "max_sweeps")
-        if state.status == "explored" or swept:
+        compared = run.compares and state.status in ("converged", "max_sweeps")
+        if state.status == "explored" or compared:
             state.status = ""
         elif state.status in ("exact", "max_seconds"):
             self.status = state.status
@@ -478,8 +475,8 @@ class CompileSearch:
         budget = Budget(
             math.ceil(self.max_iterations / ITERATIONS),
             limit,
-            PART_TOL if run.swept else self.tol,
-            init_sweeps=EXPLORED if exploring and not run.swept else None,
+            PART_TOL if run.compares else self.tol,
+            init_sweeps=EXPLORED if exploring and not run.compares else None,
             window=WINDOW,
             handover=HANDOVER["state" if descent.task.on_state else "unitary"],
             alternate=False,

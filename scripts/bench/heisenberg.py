@@ -50,9 +50,7 @@ def formula(layers: int, first: int, rng: np.random.Generator) -> mpodis.Circuit
 def cell(psi: np.ndarray, layers: int, first: int) -> dict:
     """Infidelities 1 - F of the circuits of one layout, ascending."""
     rng, began = np.random.default_rng([layers, first]), time.process_time()
-    found = [
-        mpodis.compile_state(psi, start=formula(layers, first, rng)) for _ in range(FORMULAS)
-    ]
+    found = [mpodis.compile_state(psi, start=formula(layers, first, rng)) for _ in range(FORMULAS)]
     return {
         "layers": layers,
         "first wire": first,
