@@ -167,7 +167,7 @@ def disentangle(
         The time counts from the call and is kept within a tenth: a sweep that would not fit is not
         begun, and bound and entropies of a dense operator are left out (NaN) where they would take
         most of it. Reading a matrix, choosing an engine and the first core cannot be cut short:
-        together 2.5 s of one core for 1,024 x 1,024, eight times as much for twice the dimension.
+        together 2.5 s of one core for 1,024 x 1,024, 9 s for 1,536 x 1,536.
         Where that is more than the limit, the result and a line in the log say so. The first call
         of a process also loads quimb, which takes a second or two.
     group : {"SO", "O", "U"}

@@ -92,7 +92,8 @@ def within_limit(function: Callable[P, T]) -> Callable[P, T]:
         seconds = time.monotonic() - began
         if seconds > LATE * limit:
             log.warning(
-                "%s took %.2g s, more than max_seconds=%g: a step cannot be cut short",
+                "%s took %.2g s, more than max_seconds=%g: its least work, to read the operator "
+                "and to decompose it once, cannot be cut short; allow more",
                 function.__name__,
                 seconds,
                 limit,

@@ -1,11 +1,12 @@
 """Progress: a bar on a terminal, plain lines elsewhere, nothing where it is switched off."""
 
 import io
+import time
 from types import SimpleNamespace
 
 import pytest
 
-from mpodis.progress import Bar, Deadline, bar, track
+from mpodis.progress import Bar, Deadline, bar, track, within_limit
 
 
 class Terminal(io.StringIO):
@@ -99,6 +100,24 @@ def test_a_limit_is_shared_among_parts(clock):
 def test_a_limit_is_positive(seconds):
     with pytest.raises(ValueError, match="max_seconds"):
         Deadline(seconds)
+
+
+def test_a_call_that_takes_longer_than_its_limit_says_so_once(caplog):
+    @within_limit
+    def inner(*, max_seconds=None):
+        time.sleep(0.01)
+
+    @within_limit
+    def outer(*, max_seconds=None):
+        inner(max_seconds=max_seconds)
+
+    outer(max_seconds=10.0)
+    outer()
+    assert not caplog.records
+    outer(max_seconds=1e-3)
+    (said,) = caplog.messages
+    assert said.startswith("outer took 0.0")
+    assert said.endswith("cannot be cut short; allow more")
 
 
 def test_disabled_shows_nothing(stream):
