@@ -20,7 +20,7 @@ W = random_matrix((8, 8), seed=1)
 X = random_matrix((40, 8), seed=2)
 C = X.T @ X / 40
 BRIEF = {"depth": 1, "max_sweeps": 3, "n_init": 1}
-NET = torch.nn.Sequential(torch.nn.Linear(8, 4)).double()
+NET = torch.nn.Sequential(layers.linear_from_matrix(random_matrix((8, 4), seed=3)))
 
 
 class Subclass(torch.Tensor):
