@@ -28,7 +28,6 @@ SLOW = {
     "test_checkpoint_directory::test_checkpoints_of_long_runs_are_no_larger_and_go_on_the_same[more1]",
     "test_checkpoint_directory::test_checkpoints_of_long_runs_are_no_larger_and_go_on_the_same[more2]",
     "test_choose::test_a_factorization_overlaps_fully_with_itself_at_any_size",
-    "test_choose::test_estimates_of_thousands_of_sites_take_few_steps[2000-49]",
     "test_cli::test_a_layer_from_the_file_to_the_report",
     "test_cli::test_resume_of_the_main_job",
     "test_cli_refusals::test_a_real_process_fails_in_one_line_too",
