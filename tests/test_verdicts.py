@@ -35,7 +35,12 @@ def layer(objective="overlap", *, truncated=0.9, before=(1.0, 1.4), **changes):
 def test_a_layer_that_is_disentangled(objective):
     (said,) = of_layer(layer(objective))
     assert f"by {objective} worked:" in said
-    for fact in ("overlap 0.9 ", "at most 0.95 ", "from 1.20 to 0.50 nats", "1,234 two-qubit gates"):
+    for fact in (
+        "overlap 0.9 ",
+        "at most 0.95 ",
+        "from 1.20 to 0.50 nats",
+        "1,234 two-qubit gates",
+    ):
         assert fact in said
     assert ("error of the activations 0.300" in said) == (objective == "activations")
 
