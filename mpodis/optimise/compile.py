@@ -216,7 +216,7 @@ class CircuitDescent(Descent):
     def compare(self) -> None:
         """Only tell how good the initial guess is, by sweeps, and near a unitary by plain L-BFGS.
 
-        On few wires the metric takes as long as twenty gradients.
+        On few wires the metric takes up to seventeen times as long as a gradient.
         """
         self.method, self.compares = "sweeps", True
         self._metric = self._lbfgs.metric = None
