@@ -26,9 +26,9 @@ from mpodis.fit import embed_metric, fit_tensors, inner, metric_root, weighted_l
 from mpodis.measures import tensors_overlap
 from mpodis.mpo import truncate_tensors
 from mpodis.objectives import Activations, Objective, Overlap
+from mpodis.optimise.initial_guesses import ENTROPIC
 from mpodis.optimise.problem import Problem
 from mpodis.optimise.result import Disentangled
-from mpodis.optimise.search import ENTROPIC
 from mpodis.sites import bond_dimensions, site_tensors, tensors_to_dense
 from mpodis.structured.approximation import bond_for, mpo_parameters, rank_for
 from mpodis.tables import number
@@ -112,7 +112,7 @@ def expectations(search: Search) -> tuple[str, ...]:
         known = [f"overlap {number(tensors_overlap(problem.unit, core), 3)}"]
         if problem.covariance is not None and problem.size <= DECOMPOSED:
             known.append(
-                f"relative error of the activations {_activation_error(problem, core):.3f}"
+                f"relative error of the activations {number(_activation_error(problem, core), 3)}"
             )
         said.append(
             f"truncation alone, to bond dimension {search.options.max_bond}: {', '.join(known)}"
@@ -186,7 +186,7 @@ def _activation_error(problem: Problem, core: Sequence[np.ndarray]) -> float:
     whole, size = (inner(x, x, problem.covariance) for x in (target, found))
     if not whole * size > 0:
         return 1.0
-    return _of_overlap(inner(target, found, problem.covariance) / math.sqrt(whole * size))
+    return _error_at_overlap(inner(target, found, problem.covariance) / math.sqrt(whole * size))
 
 
 def _time(seconds: float) -> str:
@@ -304,25 +304,25 @@ def _of_core(problem: Problem, objective: Objective, found: Disentangled) -> str
     kept = found.options.core
     if kept == "update" or not isinstance(objective, Overlap) or min(problem.shape) == 1:
         return ""
-    error = _of_overlap(found.overlap)
+    error = _error_at_overlap(found.overlap)
     if error < SMALL:
         return ""
     said = []
-    if _of_overlap(found.bound) >= HALF * error:  # not where the bound is unknown, NaN
-        said.append(f"no circuits around it have more than {found.bound:.3f}")
+    if _error_at_overlap(found.bound) >= HALF * error:  # not where the bound is unknown, NaN
+        said.append(f"no circuits around it have more than {number(found.bound, 3)}")
     if problem.size <= FITTED:
         fitted = _overlap_of_fitted_core(problem, found)
-        if _of_overlap(fitted) <= CLEARLY * error:
-            said.append(f"one that is fitted to these circuits has f = {fitted:.3f} at least")
+        if _error_at_overlap(fitted) <= CLEARLY * error:
+            said.append(f"one fitted to these circuits has f = {number(fitted, 3)} at least")
     if not said:
         return ""
     return (
-        f"The core, which core={kept!r} keeps, limits the overlap, f = {found.overlap:.3f}: "
+        f"The core, which core={kept!r} keeps, limits the overlap, f = {number(found.overlap, 3)}: "
         f"{', and '.join(said)}. Use core='update'."
     )
 
 
-def _of_overlap(overlap: float) -> float:
+def _error_at_overlap(overlap: float) -> float:
     """Relative error of an operator of overlap f, with the best norm of its core."""
     return math.sqrt(max(0.0, 1.0 - overlap**2))
 
@@ -360,7 +360,7 @@ def _optimised(
     With the best norm of the core the squared error of an operator of overlap f is 1 - f^2.
     """
     if isinstance(objective, Overlap):
-        error = _of_overlap(found.overlap)
+        error = _error_at_overlap(found.overlap)
         cropped = found.relative_error  # without the errors in the zero padding
         return "the operator", error if math.isnan(cropped) else min(error, cropped)
     if not isinstance(objective, Activations):
@@ -400,7 +400,7 @@ def _mpo_error(problem: Problem, bond: int, *, weighted: bool) -> float:
     metric = None if covariance is None else embed_metric(covariance, len(dense))
     core = fit_tensors(dense, core, max_bond=bond, metric=metric, max_sweeps=FIT_SWEEPS)
     if covariance is None:
-        return _of_overlap(tensors_overlap(problem.unit, core))
+        return _error_at_overlap(tensors_overlap(problem.unit, core))
     a, b = (crop(tensors_to_dense(x), problem.shape) for x in (problem.unit, core))
     return math.sqrt(max(0.0, weighted_loss(a, b, covariance, problem.sensitivity)))
 

@@ -17,7 +17,7 @@ from mpodis.circuit import Ansatz
 from mpodis.conventions import crop, pad, padded_shape
 from mpodis.disentangling import disentangle
 from mpodis.factorization import Factorization, dense_overlap
-from mpodis.fit import embed_metric, weighted_loss
+from mpodis.fit import metric_of, weighted_loss
 from mpodis.measures import covariance_of
 from mpodis.mpo import Operator, as_compressed, compress
 from mpodis.sites import mpo_from_tensors, mpo_to_dense, site_tensors, spread_power_of_two
@@ -148,7 +148,7 @@ def kraus_ensemble(
     covariance = covariance_of(inputs, covariance)
     metric = None
     if objective == "activations" and covariance is not None:
-        metric = embed_metric(covariance, whole_shape[0])
+        metric = metric_of(covariance, crop(whole, whole_shape))
 
     def fit(
         others: Sequence[np.ndarray], number: int, again: Factorization | None

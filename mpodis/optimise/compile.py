@@ -20,7 +20,8 @@ from mpodis.environments.overlap import LossEstimate, estimate_loss
 from mpodis.environments.protocol import EngineOptions, Environments, Gradient, ProblemSize
 from mpodis.environments.registry import ENGINES, as_built, build_engine
 from mpodis.optimise.descend import Budget, Descent
-from mpodis.optimise.metric import CircuitMetric, DecomposedMetric
+from mpodis.optimise.lbfgs import MEMORY
+from mpodis.optimise.metric import CircuitMetric, DecomposedMetric, Metric
 from mpodis.optimise.state import State
 from mpodis.optimise.unitary import UnitaryLoss
 from mpodis.sites import bond_dimensions, identity_tensors
@@ -33,10 +34,6 @@ CUTOFF = 1e-3
 """Schmidt values that are dropped, relative to the square root of the loss."""
 TIGHTER = 0.1
 """By what cutoffs shrink where the loss turns out to be wrong."""
-MEMORY = 10
-"""Pairs that L-BFGS keeps where it starts from the metric, which changes from step to step."""
-LONG_MEMORY = 40
-"""The same without the metric, or for one that stays for some time."""
 PAYS = 8.0
 """Steps are taken from the metric from the beginning where one costs at most so many gradients."""
 WORTH = 25
@@ -201,7 +198,7 @@ class CircuitDescent(Descent):
     def __init__(self, task: CircuitTask, engine: Environments) -> None:
         super().__init__(PhaseFreeLoss(task.tensors), engine, *task.sides, core=False)
         self.task = task
-        self._metric: CircuitMetric | DecomposedMetric | None = None
+        self._metric: Metric | None = None
         self._is_cheap = False
         if CircuitMetric.fits(task.ansatz):
             metric = CircuitMetric(task.ansatz, on_state=task.on_state)
@@ -220,12 +217,12 @@ class CircuitDescent(Descent):
         """
         self.method, self.compares = "sweeps", True
         self._metric = self._lbfgs.metric = None
-        self._lbfgs.memory = LONG_MEMORY
+        self._lbfgs.memory = MEMORY
 
     def _use_metric(self) -> None:
-        decomposed = isinstance(self._metric, DecomposedMetric)
+        assert self._metric is not None
         self._lbfgs.metric, self._lbfgs.damping = self._metric, math.inf
-        self._lbfgs.memory = LONG_MEMORY if decomposed else MEMORY
+        self._lbfgs.memory = self._metric.memory
 
     def place(self, gates: Sequence[np.ndarray]) -> float:
         """Put the engine at the gates of a circuit, of the best global phase; returns the loss."""
@@ -249,11 +246,8 @@ class CircuitDescent(Descent):
     @property
     def settings(self) -> dict[str, Any]:
         """What the next record depends on beside the state: JSON, and the arrays "origin"."""
-        decomposed: dict[str, Any] = {"origin": []}
-        if isinstance(self._metric, DecomposedMetric):
-            decomposed = self._metric.standing
         return {
-            **decomposed,
+            **(self._metric.standing if self._metric else {"origin": []}),
             "engine": self.engine.name,
             "method": self.method,
             "compares": self.compares,
@@ -272,7 +266,7 @@ class CircuitDescent(Descent):
         self.method = settings["method"]
         if settings["metric"]:
             self._use_metric()
-        if isinstance(self._metric, DecomposedMetric):
+        if self._metric is not None:
             self._metric.restore(settings)
         self._lbfgs.damping = settings["damping"]
         self._share, self._reached = settings["share"], settings["reached"]

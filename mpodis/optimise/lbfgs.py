@@ -28,11 +28,13 @@ from mpodis.circuit import Ansatz
 from mpodis.environments.protocol import Environments
 from mpodis.gates import exponential, skew
 from mpodis.objectives import Loss
-from mpodis.optimise.metric import CircuitMetric, DecomposedMetric
+from mpodis.optimise.metric import Metric
 from mpodis.progress import Deadline
 
-__all__ = ["Lbfgs"]
+__all__ = ["MEMORY", "Lbfgs"]
 
+MEMORY = 40
+"""Pairs that are kept."""
 LARGEST_DAMPING = 1.0
 """With this damping a step is about one along the gradient."""
 
@@ -57,7 +59,7 @@ class Lbfgs:
         Pairs of steps and gradient differences that are kept.
     free_core : bool
         Whether the core moves, too.
-    metric : CircuitMetric or DecomposedMetric, optional
+    metric : Metric, optional
         Of the left circuit, or of the right one where the left has no gates. The core stays then.
 
     Attributes
@@ -75,13 +77,13 @@ class Lbfgs:
         left: Ansatz,
         right: Ansatz,
         *,
-        memory: int = 40,
+        memory: int = MEMORY,
         free_core: bool = True,
-        metric: CircuitMetric | DecomposedMetric | None = None,
+        metric: Metric | None = None,
     ) -> None:
         self.loss, self.engine = loss, engine
         self.memory, self.free_core = memory, free_core
-        self.metric: CircuitMetric | DecomposedMetric | None = metric
+        self.metric: Metric | None = metric
         self.damping = math.inf
         # gates that are tied are one variable
         self._variables = [
@@ -111,8 +113,7 @@ class Lbfgs:
             if self.metric is not None:
                 self._move_to(point)
                 self.metric.set(self.engine.left or self.engine.right)
-                if isinstance(self.metric, DecomposedMetric) and self.metric.is_decomposed:
-                    self.damping = max(self.damping, math.sqrt(2 * max(loss, 0.0)))
+                self.damping = max(self.damping, self.metric.least_damping(loss))
             direction = self._direction(slope)
             descent = float(slope @ direction)
             if descent >= 0:

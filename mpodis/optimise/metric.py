@@ -21,13 +21,13 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from mpodis.circuit import Ansatz
 
-__all__ = ["CircuitMetric", "DecomposedMetric"]
+__all__ = ["CircuitMetric", "DecomposedMetric", "Metric"]
 
 BLOCKS = 3
 """Pairs of wires into which a Pauli string must fit."""
@@ -71,6 +71,9 @@ class CircuitMetric:
     ValueError
         The ansatz is not one that it `fits`.
     """
+
+    memory = 10
+    """Pairs of L-BFGS that are of use beside it: it changes from step to step."""
 
     def __init__(self, ansatz: Ansatz, *, on_state: bool = False) -> None:
         if not self.fits(ansatz):
@@ -132,6 +135,18 @@ class CircuitMetric:
             for number, pair, wire in zip(layer.numbers, layer.pairs, layer.wires, strict=True):
                 both[pair] = both[pair] @ _on_pair(np.asarray(gates[number]), wire)
             self._maps.append(_conjugation(both))
+
+    @property
+    def standing(self) -> dict[str, Any]:
+        """All that the next steps depend on, see `restore`: the gates of the last `set` alone."""
+        return {"age": 0, "decomposed": False, "origin": []}
+
+    def restore(self, standing: dict[str, Any]) -> None:
+        """Stand where another one stood."""
+
+    def least_damping(self, loss: float) -> float:
+        """What must be added to it at a loss; nothing, since it is not solved exactly."""
+        return 0.0
 
     def vector(self, generators: Sequence[np.ndarray]) -> np.ndarray:
         """The vector of skew-Hermitian matrices, one for every placement."""
@@ -286,7 +301,7 @@ class CircuitMetric:
 class DecomposedMetric:
     """G as a matrix, decomposed, for many steps of gates that do not move far.
 
-    While they do, it is applied and solved as a `CircuitMetric` is.
+    While they move far, it is solved as the `CircuitMetric` that it is made of.
 
     Parameters
     ----------
@@ -300,6 +315,9 @@ class DecomposedMetric:
         Steps since then.
     is_decomposed : bool
     """
+
+    memory = 40
+    """Pairs of L-BFGS that are of use beside it: as many as without a metric."""
 
     def __init__(self, metric: CircuitMetric) -> None:
         self._metric = metric
@@ -329,6 +347,10 @@ class DecomposedMetric:
             self.decompose(self.origin)
         self.age = standing["age"]
 
+    def least_damping(self, loss: float) -> float:
+        """What must be added to it at a loss, for the curvature that it leaves out."""
+        return math.sqrt(2 * max(loss, 0.0)) if self.is_decomposed else 0.0
+
     def _distance(self, gates: Sequence[np.ndarray]) -> float:
         return max(np.abs(x - y).max() for x, y in zip(gates, self.origin, strict=True))
 
@@ -347,6 +369,10 @@ class DecomposedMetric:
         along = self._vectors.T @ vector[free]
         found[free] = self._vectors @ (along / (self._values + damping))
         return found
+
+
+Metric: TypeAlias = CircuitMetric | DecomposedMetric
+"""Either of them: L-BFGS and its checkpoints need not know which."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,8 +25,8 @@ __all__ = [
     "StepContraction",
     "applied",
     "inner_product",
-    "safe_norm",
     "safe_exp",
+    "with_safe_norm",
 ]
 
 FUSED_SIZE = 16
@@ -146,9 +146,8 @@ class StepContraction:
                 visit(block, BlockEnvironment(block, *pair, log + log_right, self._backend))
             v = self._act(block, v)
             blocks.append(v)
-            left, size = safe_norm(
-                v.reshape(-1, v.shape[2]).T @ z.reshape(-1, z.shape[2])
-            )  # (b, t)
+            left = v.reshape(-1, v.shape[2]).T @ z.reshape(-1, z.shape[2])  # (b, t)
+            left, size = with_safe_norm(left)
             log += size
         return blocks
 
@@ -162,7 +161,7 @@ class StepContraction:
                 v, f = self._moving.sites[k], conj(self._beyond.sites[k])
                 x = (v.reshape(-1, v.shape[3]) @ right).reshape(v.shape[0], -1)  # (a, i o t)
                 right = x @ f.reshape(f.shape[0], -1).T  # (a, s)
-            right, size = safe_norm(right)
+            right, size = with_safe_norm(right)
             log += size
         return rights
 
@@ -225,12 +224,13 @@ def inner_product(bra: Boundary, ket: Boundary) -> tuple[complex, float]:
     left, log = _one(ket), bra.log + ket.log
     for f, v in zip(bra.sites, ket.sites, strict=True):
         z = left @ conj(f).reshape(f.shape[0], -1)  # (a, i o t)
-        left, size = safe_norm(v.reshape(-1, v.shape[3]).T @ z.reshape(-1, f.shape[3]))  # (b, t)
+        left = v.reshape(-1, v.shape[3]).T @ z.reshape(-1, f.shape[3])  # (b, t)
+        left, size = with_safe_norm(left)
         log += size
     return complex(left[0, 0]), log
 
 
-def safe_norm(x: Array) -> tuple[Array, float]:
+def with_safe_norm(x: Array) -> tuple[Array, float]:
     """An array whose norm is neither huge nor tiny, and the log of what was taken out."""
     flat = x.reshape(-1)
     square = abs(complex(do("vdot", flat, flat)))

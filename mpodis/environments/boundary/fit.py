@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from mpodis.environments.boundary.contraction import safe_exp, safe_norm
+from mpodis.environments.boundary.contraction import safe_exp, with_safe_norm
 from mpodis.sites import mirrored, right_canonical, spread_norm
 
 __all__ = ["als_core_mpo", "core_environments"]
@@ -28,7 +28,7 @@ def core_environments(pulled: Pulled, core: Sequence[np.ndarray]) -> list[np.nda
     for site, k, (right, log_right) in zip(core, range(len(core)), blocks, strict=True):
         half = _attach(left, sites[k])  # (a io, t)
         found.append((half @ right).reshape(site.shape) * safe_exp(log + log_right))
-        left, size = safe_norm(site.conj().reshape(-1, site.shape[3]).T @ half)  # (b, t)
+        left, size = with_safe_norm(site.conj().reshape(-1, site.shape[3]).T @ half)  # (b, t)
         log += size
     return found
 
@@ -64,7 +64,7 @@ def _pass(sites: Sequence[np.ndarray], core: Sequence[np.ndarray]) -> list[np.nd
         q, r = np.linalg.qr(centre)
         core[k] = q.reshape(a, i, o, -1)
         core[k + 1] = (r @ core[k + 1].reshape(b, -1)).reshape(-1, *core[k + 1].shape[1:])
-        left, size = safe_norm(q.conj().T @ half)  # (b, t)
+        left, size = with_safe_norm(q.conj().T @ half)  # (b, t)
         log += size
     return core
 
@@ -77,7 +77,7 @@ def _right_blocks(
     for t, c in zip(sites[:0:-1], core[:0:-1], strict=True):
         right, log = blocks[-1]
         half = (t.reshape(-1, t.shape[3]) @ right).reshape(t.shape[0], -1)  # (s, io b)
-        right, size = safe_norm(half @ c.conj().reshape(c.shape[0], -1).T)  # (s, a)
+        right, size = with_safe_norm(half @ c.conj().reshape(c.shape[0], -1).T)  # (s, a)
         blocks.append((right, log + size))
     return blocks[::-1]
 
