@@ -429,8 +429,19 @@ class _Best:
 
 
 def _shown(record: dict, search: Search, state: State, best: _Best) -> dict[str, float | str]:
-    """What the progress bar shows of a record: where the search is, and its figures."""
+    """What the progress bar shows of a record: its figures, and where the search is.
+
+    A narrow terminal has room for the first of them only.
+    """
+    names = ["overlap", "bound", "activations"]
+    if not math.isnan(record["environment_bond"]):
+        names += ["true_overlap", "environment_bond"]
+    figures = {name: record[name] for name in names if not math.isnan(record[name])}
     shown: dict[str, float | str] = {}
+    # of the overlap the highest, of the error of the activations the lowest: both by the loss
+    measure = "activations" if search.loss.overlap(0.0) is None else "overlap"
+    if measure in figures:
+        shown |= {"best": best.of(record, figures[measure]), measure: figures.pop(measure)}
     if len(search.stages) > 1:
         shown |= {"stage": f"{record['stage'] + 1} of {len(search.stages)}"}
         shown |= {"depth": f"{record['depth']}"}
@@ -438,12 +449,4 @@ def _shown(record: dict, search: Search, state: State, best: _Best) -> dict[str,
     if count > 1 and record["stage"] == state.stage and record["init"] in state.names:
         number = state.names.index(record["init"]) + 1
         shown["initial guess"] = f"{number} of {count}" + (", refined" if state.refining else "")
-    names = ["overlap", "bound", "activations"]
-    if not math.isnan(record["environment_bond"]):
-        names += ["true_overlap", "environment_bond"]
-    shown |= {name: record[name] for name in names if not math.isnan(record[name])}
-    # of the overlap the highest, of the error of the activations the lowest: both by the loss
-    measure = "activations" if search.loss.overlap(0.0) is None else "overlap"
-    if measure in shown:
-        shown["best"] = best.of(record, record[measure])
-    return shown
+    return shown | figures

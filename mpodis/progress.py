@@ -27,6 +27,11 @@ T = TypeVar("T")
 LATE = 1.1
 """A call is late that takes more than this times its limit."""
 
+BAR_FORMAT = (
+    "{desc}: {percentage:3.0f}%|{bar:10}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
+)
+"""A bar of ten characters: the line is for the figures."""
+
 _is_part: ContextVar[bool] = ContextVar("call_is_part_of_a_limited_one", default=False)
 
 
@@ -147,25 +152,40 @@ class Bar:
         if self._stream.isatty():
             from tqdm import tqdm
 
+            if self.total is not None:
+                options["bar_format"] = BAR_FORMAT
             return tqdm(**options, file=self._stream, dynamic_ncols=True, leave=False)
         return None
 
     def update(self, n: int = 1, **figures: float | str) -> None:
-        """Advance by `n` steps and show figures such as the overlap."""
+        """Advance by `n` steps and show figures such as the overlap, the first ones first."""
         self.done += n
         if self.total is not None:
             self._set_total(max(self.total, self.done))
-        if figures:
-            self.figures = ", ".join(
-                f"{key} {number(value, 6)}" if isinstance(value, float) else f"{key} {value}"
-                for key, value in figures.items()
-            )
+        shown = [
+            f"{key} {number(value, 6)}" if isinstance(value, float) else f"{key} {value}"
+            for key, value in figures.items()
+        ]
+        if shown:
+            self.figures = ", ".join(shown)
         if self._bar is not None:
-            self._bar.set_postfix_str(self.figures, refresh=False)
+            if shown:
+                self._bar.set_postfix_str(self._that_fit(shown), refresh=False)
             self._bar.update(n)
         elif self._enabled and time.monotonic() - self._last >= self.every:
             self._last = time.monotonic()
             print(self.line(), file=self._stream, flush=True)
+
+    def _that_fit(self, shown: list[str]) -> str:
+        """As many figures as the terminal has room for: one that is cut has another value."""
+        columns = self._bar.format_dict["ncols"]
+        if columns is None or self.total is None:
+            return self.figures
+        count = f"{self.total}/{self.total}"
+        room = columns - len(f"{self.desc}: 100%|{10 * ' '}| {count} [0:00:00<0:00:00, ]")
+        while len(", ".join(shown)) > room and len(shown) > 1:
+            shown = shown[:-1]
+        return ", ".join(shown)
 
     def _set_total(self, total: int) -> None:
         if total == self.total:

@@ -192,3 +192,15 @@ def test_a_bar_closes_when_the_loop_fails(stream):
     with pytest.raises(RuntimeError, match="stop"):
         loop()
     assert shown[0]._bar.disable  # what tqdm calls a closed bar
+
+
+@pytest.mark.parametrize("stream", [Terminal], indirect=True)
+def test_a_narrow_terminal_gets_whole_figures_only(stream, monkeypatch):
+    monkeypatch.setattr("tqdm.std._screen_shape_wrapper", lambda: lambda file: (60, 20))
+    with bar(total=3, desc="sweeps") as shown:
+        shown.update(best=0.5, overlap=6.379612e-6, guess="1 of 4")
+        shown._bar.refresh()
+    text = stream.getvalue()
+    assert "best 0.5" in text
+    assert "6.37" not in text  # cut after the 6.379 it would be another number
+    assert shown.line().startswith("sweeps: 1/1, best 0.5, overlap 6.37961e-06, guess 1 of 4")
