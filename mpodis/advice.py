@@ -67,8 +67,8 @@ TRIED = 0.01
 TRIAL_RECORDS, TRIAL_SECONDS = 3, 3.0
 """A trial has so many sweeps, or stops at the first one after so many seconds."""
 
-POINTER = "something does not work in this result; print it, or see its remarks, for what to do"
-"""Logged in place of the remarks, which the printed result shows."""
+POINTER = "Print the result, or see its remarks, for what to do."
+"""Logged after the beginnings of the remarks, which the printed result shows."""
 
 _logged: ContextVar[bool] = ContextVar("remarks_are_logged", default=True)
 
@@ -84,7 +84,7 @@ def without_remarks() -> Iterator[None]:
 
 
 def log_remarks(found: Disentangled) -> None:
-    """Warn that a result has remarks; in full only where the log is followed.
+    """Warn that a result has remarks: their beginnings, and all of them where the log is followed.
 
     Who prints the result would otherwise read them twice.
     """
@@ -93,7 +93,8 @@ def log_remarks(found: Disentangled) -> None:
     if log.isEnabledFor(logging.INFO):
         log.warning("%s", "\n".join(found.remarks))
     else:
-        log.warning("%s", POINTER)
+        beginnings = [remark.partition(":")[0] for remark in found.remarks]
+        log.warning("%s", ". ".join([*beginnings, POINTER]))
 
 
 # --- at the start
@@ -121,15 +122,15 @@ def expectations(search: Search) -> tuple[str, ...]:
     if limit is not None:
         said.append(
             f"it ends after max_seconds={limit:g} at the latest; at most {search.total:,} sweeps, "
-            "and then kicks of the best circuits as long as they pay"
+            "and then the best circuits with some gates turned, as long as that pays"
         )
         return tuple(said)
     most = f"at most {search.total:,} sweeps"
     if search.estimate.seconds <= TRIED:
         seconds = seconds_of_sweep(search)
         said.append(
-            f"{most}, about {_time(seconds * search.sweeps)} at {_time(seconds)} for one of the "
-            "whole circuits; less where it converges before"
+            f"{most}, about {_time(seconds * search.sweeps)} at {_time(seconds)} a sweep "
+            "of all gates; less where it converges before"
         )
     else:
         cost = EXACT_COST if search.estimate.exact else TRUNCATED_COST
@@ -220,7 +221,7 @@ def remarks(problem: Problem, objective: Objective, found: Disentangled) -> tupl
     Returns
     -------
     tuple of str
-        Empty where nothing is wrong.
+        Empty where nothing is wrong. Each says before its first colon what is.
     """
     if _is_cut_short(problem, found):
         return (_of_time(problem, found),)
