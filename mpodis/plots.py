@@ -190,7 +190,8 @@ def plot_history(
 ) -> Axes:
     """A column of the history sweep by sweep, the overlap f beside its von Neumann bound.
 
-    Ten L-BFGS steps are one sweep.
+    Ten L-BFGS steps are one sweep. Where a single result has several stages, a thin line marks
+    where each begins: with more layers, or afresh.
 
     Parameters
     ----------
@@ -200,9 +201,12 @@ def plot_history(
     column : str
         Column to draw, e.g. "overlap", "s_avg", "activations" or "loss".
     """
+    from matplotlib.ticker import MaxNLocator
+
     ax = _axes(ax)
     with_bound = False
-    for label, history in _labelled(runs, lambda _: "run" if len(runs) > 1 else ""):
+    given = _labelled(runs, lambda _: "run" if len(runs) > 1 else "")
+    for label, history in given:
         names = (column, "bound") if column == "overlap" else (column,)
         if isinstance(history, Mapping):
             columns, sweeps = history, history["sweep"]
@@ -216,7 +220,13 @@ def plot_history(
             with_bound = True
     if with_bound:
         ax.plot([], [], ls=":", color="0.4", label="von Neumann bound")
+    if len(given) == 1 and isinstance(given[0][1], Run):
+        begun = np.flatnonzero(np.diff(given[0][1].path("stage"))) + 1
+        for k, sweep in enumerate(begun):
+            style: dict[str, Any] = {"lw": 0.7, "color": "0.8", "zorder": 0}
+            ax.axvline(sweep, label=None if k else "next stage", **style)
     ax.set(xlabel="sweep", ylabel=LABELS.get(column, column))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend(fontsize="small")
     return ax
 

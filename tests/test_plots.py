@@ -189,8 +189,10 @@ def test_a_result_draws_what_it_minimised():
     dotted = next(line for line in ax.get_lines() if line.get_linestyle() == ":")
     assert_array_equal(dotted.get_ydata(), run.path("bound"))
     felt = run_of(objective="activations", inputs_seed=3)
-    (values,) = (y for _, y in lines(felt.plot()).values())
-    assert_array_equal(values, felt.path("activations"))
+    curve = lines(felt.plot())["relative error of the activations"]
+    assert_array_equal(curve[1], felt.path("activations"))
+    marks, stage = [line.get_xdata()[0] for line in felt.plot().get_lines()[1:]], felt.path("stage")
+    assert marks == [k for k in range(1, len(stage)) if stage[k] != stage[k - 1]] != []
     assert "von Neumann bound" not in texts(felt.plot())
     assert texts(plot_history(run, felt)) == ["run 1", "run 2", "von Neumann bound"]
 

@@ -69,7 +69,7 @@ def test_more_than_half_of_a_layer_is_lost_in_a_search_that_was_cut_short():
     assert "by overlap worked in part" in said
     first, said = of_layer(layer(status="max_seconds"))
     assert "by overlap worked:" in first
-    assert "ended by max_seconds" in said
+    assert "did not converge: max_seconds was reached" in said
 
 
 def test_an_overlap_near_one_is_not_rounded_to_one():

@@ -71,9 +71,10 @@ def figures(results: dict, folder: Path) -> dict[str, Figure]:
             lambda ax: plot_entropies(entropies, maximum=maximum, ax=ax),
             "Entropy per bond, before and after.",
         )
+    bounds = " and its bound" if any(not math.isnan(row["bound"]) for row in runs) else ""
     found["history"] = Figure(
         lambda ax: plot_history({row["objective"]: row["history"] for row in runs}, ax=ax),
-        "Overlap against its bound by sweep, from the initial guess that ended best.",
+        f"Overlap{bounds} by sweep, from the initial guess that ended best.",
     )
     found["costs"] = Figure(
         lambda ax: plot_costs(runs[-1]["costs"]["rows"], ax=ax),
@@ -95,7 +96,7 @@ def verdict(results: dict) -> tuple[str, ...]:
             how = "did not work"
         first.append(f"Disentangling by {objective} {how}: {_reached(row, before)}.")
         if row["status"] not in ("exact", "converged"):
-            remarks = [f"The search ended by {row['status']}: {ADVICE[row['status']]}.", *remarks]
+            remarks = [f"The search did not converge: {ADVICE[row['status']]}.", *remarks]
         against += [f"{objective.capitalize()}: {sentence}" for sentence in (*gains, *remarks)]
     return (" ".join(first), *against)
 
