@@ -244,8 +244,9 @@ def plot_depth(
     Parameters
     ----------
     runs : Disentangled, sequence of these, or mapping of label to either or to (depths, values)
-        Results of several depths are a curve. So is one result whose circuits have grown, with a
-        value for each depth that they had (`Disentangled.by_depth`).
+        Results of several depths are a curve, also in a mapping of depths to them. So is one result
+        whose circuits have grown, with a value for each depth that they had
+        (`Disentangled.by_depth`).
     column : {"overlap", "s_avg", "activations", "loss"}
         What is drawn of results: f, S_avg after the circuits, the relative error of the
         activations, or the objective.
@@ -267,6 +268,8 @@ def plot_depth(
     ax = _axes(ax)
     if isinstance(runs, Mapping):
         given = dict(runs)
+        if all(isinstance(key, int) and isinstance(run, Run) for key, run in given.items()):
+            given = {"": list(given.values())}
     else:
         given = {"": [runs] if isinstance(runs, Run) else list(runs)}
     if not given or any(isinstance(value, Sequence) and not len(value) for value in given.values()):

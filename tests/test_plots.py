@@ -200,7 +200,7 @@ def test_a_result_draws_what_it_minimised():
 def test_depth_curves_of_results():
     runs = [run_of(depth=depth) for depth in (3, 1, 2)]
     overlaps = [runs[k].overlap for k in (1, 2, 0)]
-    for given in (runs, {"overlap f": runs}):
+    for given in (runs, {"overlap f": runs}, dict(zip((3, 1, 2), runs, strict=True))):
         (found,) = lines(plot_depth(given)).values()
         assert_array_equal(found, [[1, 2, 3], overlaps])
     ax = plot_depth(runs, column="s_avg")
