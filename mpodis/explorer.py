@@ -475,7 +475,7 @@ class Panel:
             import ipywidgets as widgets
         except ImportError as missing:
             raise ImportError(
-                "explore() needs ipywidgets: pip install mpodis[notebook]"
+                'explore() needs ipywidgets: pip install "mpodis[notebook]"'
             ) from missing
         self.explorer = explorer
         style = {"style": {"description_width": "9em"}, "layout": widgets.Layout(width="24em")}

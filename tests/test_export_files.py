@@ -157,7 +157,7 @@ def test_text_that_is_not_openqasm_is_refused(monkeypatch):
         with pytest.raises(ValueError, match="not OpenQASM 3 that Qiskit can read"):
             from_qasm3(text)
     monkeypatch.setitem(sys.modules, "qiskit_qasm3_import", None)
-    with pytest.raises(ImportError, match=r"pip install mpodis\[hardware\]"):
+    with pytest.raises(ImportError, match=r'pip install "mpodis\[hardware\]"'):
         from_qasm3("OPENQASM 3.0;\n")
 
 
@@ -170,6 +170,9 @@ def test_both_sides_come_back_from_a_folder(tmp_path, format):
         pytest.importorskip("qiskit_qasm3_import")
     f = two_sides()
     done = export_circuits(f, tmp_path / "deep" / "out", format=format)
+    assert ("2q: cx" in str(done)) == (format == "qasm3")
+    with pytest.raises(FileNotFoundError, match=r"circuits.json; give one of .*deep.out$"):
+        load_circuits(tmp_path)
     back = load_circuits(done.folder)
     assert list(back) == ["left", "right"]
     for name in back:

@@ -241,7 +241,7 @@ def test_a_cost_prints_as_one_line():
 def test_a_missing_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "qiskit_ibm_runtime.fake_provider", None)
     monkeypatch.setattr(backends, "_fake_montreal", backends._fake_montreal.__wrapped__)
-    with pytest.raises(ImportError, match=r"pip install mpodis\[hardware\]"):
+    with pytest.raises(ImportError, match=r'pip install "mpodis\[hardware\]"'):
         gate_cost(np.eye(2), backend="FakeMontrealV2")
 
 
@@ -256,6 +256,11 @@ def test_a_missing_extra_is_named(monkeypatch):
 def test_wrong_cost_options_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         gate_cost(np.eye(4), **options)
+
+
+def test_a_factorization_is_not_one_circuit():
+    with pytest.raises(TypeError, match=r"count its \.left or \.right, or both by cost_table"):
+        gate_cost(factorization(4, 4))
 
 
 @pytest.mark.parametrize("shape", [(3, 3), (4, 2), (4,), (1, 1)])

@@ -87,7 +87,7 @@ def _fake_montreal() -> BackendV2:
         from qiskit_ibm_runtime.fake_provider import FakeMontrealV2
     except ImportError as error:
         raise ImportError(
-            "FakeMontrealV2 needs qiskit-ibm-runtime: pip install mpodis[hardware], "
+            'FakeMontrealV2 needs qiskit-ibm-runtime: pip install "mpodis[hardware]", '
             'or count on backend="logical" only'
         ) from error
     return FakeMontrealV2()

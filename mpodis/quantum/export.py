@@ -73,11 +73,14 @@ class ExportedCircuits(Tabular):
         names = ("file", "qubits", "one_qubit", "two_qubit", "wider", "depth")
         names += ("global_phase", "deviation")
         rows = [(name, *(found[key] for key in names)) for name, found in self.circuits.items()]
+        notes = ["deviation: error of the file on a random unit vector, sign included"]
+        if any(str(found["file"]).endswith(".qasm") for found in self.circuits.values()):
+            notes.insert(0, "1q: rz, sx and x, where `gate_cost` counts u; 2q: cx")
         return Table(
             ("circuit", "file", "qubits", "1q", "2q", "wider", "depth", "phase", "deviation"),
             rows,
             title=f"written to {self.folder}",
-            notes=("deviation: error of the file on a random unit vector, sign included",),
+            notes=notes,
         )
 
 
@@ -129,7 +132,7 @@ def from_qasm3(text: str) -> Circuit:
         from qiskit_qasm3_import import ConversionError
     except ImportError as error:
         raise ImportError(
-            "reading OpenQASM 3 needs qiskit-qasm3-import: pip install mpodis[hardware]"
+            'reading OpenQASM 3 needs qiskit-qasm3-import: pip install "mpodis[hardware]"'
         ) from error
     try:
         device = qasm3.loads(text)
@@ -250,6 +253,12 @@ def load_circuits(folder: str | os.PathLike) -> dict[str, Circuit]:
         If a file has changed since it was written.
     """
     folder = Path(folder)
+    if not (folder / INDEX).is_file():
+        below = [
+            str(file.parent) for depth in ("*", "*/*") for file in folder.glob(f"{depth}/{INDEX}")
+        ]
+        hint = f"; give one of {', '.join(sorted(below))}" if below else ""
+        raise FileNotFoundError(f"there is no file {folder / INDEX}{hint}")
     index = read_json(folder / INDEX)
     if not isinstance(index, dict) or index.get("format") != _FORMAT:
         raise ValueError(

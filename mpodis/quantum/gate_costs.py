@@ -266,6 +266,10 @@ def _as_qiskit(circuit: Circuit | QuantumCircuit | np.ndarray) -> QuantumCircuit
         return circuit
     if isinstance(circuit, Circuit):
         return to_qiskit(circuit)
+    if isinstance(circuit, Factorization):
+        raise TypeError(
+            "a Factorization has two circuits: count its .left or .right, or both by cost_table"
+        )
     gate = unitary_gate(circuit)
     single = QuantumCircuit(gate.num_qubits)
     single.append(gate, range(gate.num_qubits))
