@@ -224,7 +224,7 @@ def plot_history(
         begun = np.flatnonzero(np.diff(given[0][1].path("stage"))) + 1
         for k, sweep in enumerate(begun):
             style: dict[str, Any] = {"lw": 0.7, "color": "0.8", "zorder": 0}
-            ax.axvline(sweep, label=None if k else "next stage", **style)
+            ax.axvline(float(sweep), label=None if k else "next stage", **style)
     ax.set(xlabel="sweep", ylabel=LABELS.get(column, column))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend(fontsize="small")

@@ -178,7 +178,7 @@ class Bar:
 
     def _that_fit(self, shown: list[str]) -> str:
         """As many figures as the terminal has room for: one that is cut has another value."""
-        columns = self._bar.format_dict["ncols"]
+        columns = None if self._bar is None else self._bar.format_dict["ncols"]
         if columns is None or self.total is None:
             return self.figures
         count = f"{self.total}/{self.total}"
