@@ -89,9 +89,21 @@ class _Interrupted(Exception):
         super().__init__(f"interrupted; go on with `mpodis resume {shlex.quote(str(path))}`")
 
 
+class _AboveTheBar(logging.StreamHandler):
+    """Writes lines above a progress bar, not behind it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm = sys.modules.get("tqdm")  # without it there is no bar
+        above = (
+            contextlib.nullcontext() if tqdm is None else tqdm.tqdm.external_write_mode(self.stream)
+        )
+        with above:
+            super().emit(record)
+
+
 def main() -> None:
     """Entry point: an error is one line on stderr and a non-zero exit status."""
-    handler = logging.StreamHandler()
+    handler = _AboveTheBar()
     handler.setFormatter(_Formatter("%(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     for name in ("stdout", "stderr"):

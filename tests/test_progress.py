@@ -1,11 +1,14 @@
 """Progress: a bar on a terminal, plain lines elsewhere, nothing where it is switched off."""
 
 import io
+import logging
+import re
 import time
 from types import SimpleNamespace
 
 import pytest
 
+from mpodis import cli
 from mpodis.progress import Bar, Deadline, bar, track, within_limit
 
 
@@ -204,3 +207,13 @@ def test_a_narrow_terminal_gets_whole_figures_only(stream, monkeypatch):
     assert "best 0.5" in text
     assert "6.37" not in text  # cut after the 6.379 it would be another number
     assert shown.line().startswith("sweeps: 1/1, best 0.5, overlap 6.37961e-06, guess 1 of 4")
+
+
+@pytest.mark.parametrize("stream", [Terminal], indirect=True)
+def test_a_line_of_the_log_is_not_written_behind_the_bar(stream):
+    handler = cli._AboveTheBar(stream)
+    with bar(total=3, desc="sweeps") as shown:
+        shown._bar.refresh()
+        handler.emit(logging.makeLogRecord({"msg": "truncation alone loses half"}))
+    lines = re.split(r"[\r\n]", stream.getvalue())
+    assert "truncation alone loses half" in lines
