@@ -41,7 +41,8 @@ figure.wide svg { max-width: none; }
 figcaption, .note { font-size: 0.85rem; color: var(--faint); }
 .table { overflow-x: auto; margin: 1rem 0; }
 table { border-collapse: collapse; font-size: 0.85rem; font-variant-numeric: tabular-nums; }
-caption { text-align: left; font-weight: 600; padding-bottom: 0.3rem; }
+caption { text-align: left; font-weight: 600; padding-bottom: 0.3rem;
+          max-width: calc(100vw - 2.5rem); }
 th, td { padding: 0.18rem 0.7rem; text-align: right; border-bottom: 1px solid var(--line);
          white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; position: sticky; left: 0;

@@ -69,7 +69,7 @@ def figures(results: dict, folder: Path) -> dict[str, Figure]:
     if results["mpo"]["entropies"] and not math.isnan(runs[0]["entropies"][0]):
         found["entropy"] = Figure(
             lambda ax: plot_entropies(entropies, maximum=maximum, ax=ax),
-            "Entropy per bond, before and after.",
+            "Entropy per bond, of M and after the circuits of each objective.",
         )
     bounds = " and its bound" if any(not math.isnan(row["bound"]) for row in runs) else ""
     found["history"] = Figure(
