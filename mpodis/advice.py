@@ -67,7 +67,7 @@ TRIED = 0.01
 TRIAL_RECORDS, TRIAL_SECONDS = 3, 3.0
 """A trial has so many sweeps, or stops at the first one after so many seconds."""
 
-POINTER = "Print the result, or see its remarks, for what to do."
+POINTER = "The printed result and its remarks say what to do."
 """Logged after the beginnings of the remarks, which the printed result shows."""
 
 _logged: ContextVar[bool] = ContextVar("remarks_are_logged", default=True)

@@ -92,6 +92,10 @@ def test_a_run_without_factorizations(mpodis, run):
     code, _, err = mpodis("export", run, "--out", "o")
     assert code == 1
     assert "a run of `mpodis disentangle`, holds no factorization" in err
+    (run / "results.json").unlink()  # as if it had been stopped
+    code, _, err = mpodis("export", run, "--out", "o")
+    assert code == 1
+    assert f"{run} has no result yet; go on with `mpodis resume" in err
 
 
 def test_headers_tell_files_apart(run):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from mpodis.compile_runs import is_compile_run
@@ -37,6 +38,13 @@ def export_run(source: Path, folder: Path, *, format: str = "qasm3") -> list[Exp
         return [export_circuits(circuits, folder, format=format)]
     run, job, _ = JobDirectory.open(source)
     files = [f for f in sorted(run.path.rglob("*.safetensors")) if holds_factorization(f)]
+    if not files and not run.has_ended:
+        searches = [
+            f.parent for f in run.path.rglob("config.json") if SearchProgress.read(f.parent)
+        ]
+        best = f", or export the best so far of {searches[0]}" if searches else ""
+        command = f"mpodis resume {shlex.quote(str(source))}"
+        raise ValueError(f"{source} has no result yet; go on with `{command}`{best}")
     if not files:
         raise ValueError(
             f"{source}, a run of `mpodis {job}`, holds no factorization; give the file that "
