@@ -146,20 +146,24 @@ def test_a_tree_is_searched_where_circuits_are_irregular():
 def test_estimates_tell_time_memory_and_what_is_refused():
     mpo = mpo_from_tensors(random_cores(((2, 2),) * 14, 3, seed=1))
     circuits = {"left": brickwall(14, 4), "right": brickwall(14, 4).reversed()}
-    rows = {row[0]: row[1:] for row in engine_estimates(mpo, **circuits).rows}
+    table = engine_estimates(mpo, **circuits)
+    rows = {row[0]: row[1:] for row in table.rows}
     # a search for a tree is not worth its time where transverse takes milliseconds
     kinds = {name: kind for name, (kind, _, _, _) in rows.items()}
     assert kinds == {"dense": "exact", "transverse": "exact", "boundary": "D = 32"}
     assert rows["dense"][1] == math.inf
-    assert rows["dense"][3] == "the dense engine would hold 16384 x 16384 matrices, beyond 8192"
+    assert rows["dense"][3] == "no"
+    (why,) = table.notes
+    assert why == "the dense engine would hold 16384 x 16384 matrices, beyond 8192"
     for name in ("transverse", "boundary"):
         _, seconds, mebibytes, usable = rows[name]
         found = picked(14, 4, bond=3, engine=name, ansatz=circuits["left"])
         assert usable == "yes"
         assert seconds == pytest.approx(found.seconds)
         assert float(mebibytes) == pytest.approx(found.bytes / 2**20, rel=1e-2)
-    tight = engine_estimates(mpo, **circuits, memory=2.0**20).rows
-    assert all("would" in row[4] for row in tight)
+    tight = engine_estimates(mpo, **circuits, memory=2.0**20)
+    assert {row[4] for row in tight.rows} == {"no"}
+    assert all(row[0] in note for row, note in zip(tight.rows, tight.notes, strict=True))
 
 
 def test_estimates_take_what_disentangle_takes():

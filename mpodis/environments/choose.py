@@ -82,17 +82,19 @@ def engine_estimates(
     problem = ProblemSize(
         legs, *ansatze, bond_dimensions(tensors), tuple(full_bonds(legs, max_bond)), is_complex
     )
+    found = list(_estimates(problem, options))
     rows = [
         (
             e.engine,
             "exact" if e.exact else f"D = {environment_bond}",
             e.seconds,
             f"{e.bytes / 2**20:.3g}",
-            e.refused or "yes",
+            "no" if e.refused else "yes",
         )
-        for e in _estimates(problem, options)
+        for e in found
     ]
-    return Table(("engine", "", "seconds, every gate once", "MiB", "can be used"), rows)
+    columns = ("engine", "", "seconds, every gate once", "MiB", "can be used")
+    return Table(columns, rows, notes=[e.refused for e in found if e.refused])
 
 
 def choose(
