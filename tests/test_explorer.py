@@ -251,5 +251,5 @@ def test_a_page_without_widgets_shows_the_figure_and_the_table(panel):
 
 def test_without_ipywidgets_the_command_that_installs_it_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "ipywidgets", None)
-    with pytest.raises(ImportError, match=r"pip install mpodis\[notebook\]"):
+    with pytest.raises(ImportError, match=r'pip install "mpodis\[notebook\]"'):
         explore(layer(), max_sweeps=1)
