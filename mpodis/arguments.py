@@ -111,7 +111,9 @@ def as_shape(shape: Any) -> tuple[int, int]:
     try:
         inputs, outputs = (operator.index(size) for size in shape if not isinstance(size, bool))
     except (TypeError, ValueError):
-        raise ValueError(f"shape={shape!r} must be (inputs, outputs), two whole numbers") from None
+        inputs = outputs = 0
+    if min(inputs, outputs) < 1:
+        raise ValueError(f"shape={shape!r} must be (inputs, outputs), two whole numbers, 1 or more")
     return inputs, outputs
 
 

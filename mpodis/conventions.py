@@ -18,6 +18,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from autoray import astype, do, get_common_dtype, get_dtype_name, infer_backend
 
+from mpodis.arguments import as_shape
+
 __all__ = [
     "COMPLEX",
     "Array",
@@ -129,11 +131,12 @@ def crop(matrix: Array, shape: tuple[int, int] | None) -> Array:
     """Undo `pad`: the leading block of the given (inputs, outputs) shape."""
     if shape is None:
         return matrix
-    if shape[0] > matrix.shape[0] or shape[1] > matrix.shape[1]:
+    inputs, outputs = as_shape(shape)
+    if inputs > matrix.shape[0] or outputs > matrix.shape[1]:
         raise ValueError(f"cannot crop a matrix of shape {tuple(matrix.shape)} to {tuple(shape)}")
-    if tuple(shape) == tuple(matrix.shape):  # a slice would be one more step of a gradient
+    if (inputs, outputs) == tuple(matrix.shape):  # a slice would be one more step of a gradient
         return matrix
-    return matrix[: shape[0], : shape[1]]
+    return matrix[:inputs, :outputs]
 
 
 def split(matrix: Array, legs: Legs) -> Array:

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mpodis.arguments import as_seed, check_count
+from mpodis.arguments import as_seed, check_count, check_number
 from mpodis.arrays import rescaled, times_power_of_two
 from mpodis.circuit import (
     Ansatz,
@@ -199,6 +199,7 @@ class _Effort:
     def __post_init__(self) -> None:
         for name in ("n_init", "init_sweeps", "max_sweeps"):
             check_count(name, getattr(self, name))
+        check_number("tol", self.tol, 0)
         check_most_guesses(self.n_init)
 
 

@@ -234,7 +234,7 @@ def disentangle(
         site_tensors(given.mpo),
         *sides,
         group=group,
-        shape=shape or given.shape,
+        shape=given.shape if shape is None else shape,
         objective=goal,
         initial=_given(init),
         max_bond=max_bond,

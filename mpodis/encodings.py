@@ -140,6 +140,8 @@ def layered_encoding(
     if n < 2:
         raise ValueError("a vector of 2 amplitudes needs no layers; use mps_encoding")
     check_depth(layers, n, name="layers")
+    check_count("max_sweeps", max_sweeps, 0)
+    random_generator(seed)
     rest, found = state, []
     for _ in range(layers):
         found.insert(0, mps_encoding(rest, 2).circuit)

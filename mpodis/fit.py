@@ -17,7 +17,7 @@ import numpy as np
 from autoray import astype, do, get_dtype_name
 from scipy.optimize import minimize
 
-from mpodis.arguments import check_count
+from mpodis.arguments import check_count, check_number
 from mpodis.arrays import as_numpy, rescaled, rounding_of
 from mpodis.conventions import (
     COMPLEX,
@@ -148,6 +148,8 @@ def fit_core(
     """
     deadline = Deadline(max_seconds)
     check_count("max_bond", max_bond)
+    check_count("max_sweeps", max_sweeps, 0)
+    check_number("tol", tol, 0)
     found = mpo_or_matrix(operator)
     if isinstance(found, Compressed):
         legs, dense, shape = found.legs, mpo_to_dense(found.mpo), found.shape

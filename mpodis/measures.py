@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from autoray import do
 
+from mpodis.arguments import check_count
 from mpodis.arrays import (
     as_numpy,
     check_finite,
@@ -27,6 +28,7 @@ from mpodis.gates import check_group
 from mpodis.mpo import Compressed, Operator, as_mpo, check_array, mpo_or_matrix
 from mpodis.sites import (
     bond_dimensions,
+    check_mpo,
     left_canonical,
     legs_of,
     site_tensors,
@@ -218,6 +220,8 @@ def entanglement(operator: Operator) -> Entanglement:
 
 def max_average_entropy(bonds: Sequence[int]) -> float:
     """Mean of log chi_k over the bonds (Eq. 6); 0 without bonds."""
+    for bond in bonds:
+        check_count("bond", bond)
     return float(np.mean([math.log(chi) for chi in bonds])) if len(bonds) else 0.0
 
 
@@ -364,4 +368,5 @@ def covariance_of(inputs: Array | None, covariance: Array | None) -> Array | Non
 
 def count_parameters(mpo: MatrixProductOperator) -> int:
     """Numbers stored in the tensors of an MPO."""
+    check_mpo(mpo)
     return sum(math.prod(tensor.shape) for tensor in mpo.tensors)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from autoray import do
 
-from mpodis.arguments import check_count, check_number
+from mpodis.arguments import as_shape, check_count, check_number, is_integer
 from mpodis.arrays import as_array, check_finite, rescaled, times_power_of_two
 from mpodis.conventions import (
     Array,
@@ -155,7 +155,7 @@ def as_compressed(operator: Operator, *, shape: tuple[int, int] | None = None) -
     found = mpo_or_matrix(operator)
     if not isinstance(found, Compressed):
         found = compress(found)
-    return found if shape is None else replace(found, shape=shape)
+    return found if shape is None else replace(found, shape=as_shape(shape))
 
 
 def mpo_or_matrix(operator: Operator) -> Compressed | Array:
@@ -340,8 +340,8 @@ def canonical_form(operator: Operator, *, centre: int = 0) -> MatrixProductOpera
         If the norm, which the tensor at the centre gets, is not a floating-point number.
     """
     tensors = site_tensors(as_mpo(operator))
-    if not -len(tensors) <= centre < len(tensors):
-        raise ValueError(f"centre={centre} is not one of the {len(tensors)} sites")
+    if not (is_integer(centre) and -len(tensors) <= centre < len(tensors)):
+        raise ValueError(f"centre={centre!r} is not one of the {len(tensors)} sites")
     centre %= len(tensors)
     # canonising outwards-in leaves each half isometric towards the centre
     tensors, log_left = left_canonical(tensors, stop=centre)

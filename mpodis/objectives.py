@@ -252,6 +252,11 @@ def make_objective(given: str | Objective, *, covariance=None, sensitivity=None)
         A name that is not registered, or a sensitivity for an objective that has no use for it.
     """
     if not isinstance(given, str):
+        if not isinstance(getattr(given, "name", None), str):
+            raise TypeError(
+                f"objective={given!r} is no objective; give one of {', '.join(OBJECTIVES)}, or an "
+                "object such as Activations(inputs=...)"
+            )
         if covariance is not None or sensitivity is not None:
             raise ValueError(
                 f"objective={given.name!r} was given as an object; give it the second moments, "

@@ -124,13 +124,13 @@ class Config:
     """Heading in the help of the command line above the options that the class declares."""
 
     def __post_init__(self) -> None:
-        from mpodis.arguments import plain_number
+        from mpodis.arguments import is_number, plain_number
 
         for f in fields(self):
             value = getattr(self, f.name)
             several = isinstance(value, tuple)
             value = tuple(map(plain_number, value)) if several else plain_number(value)
-            if isinstance(f.default, float) and type(value) is int:
+            if isinstance(f.default, float) and type(value) is int and is_number(value):
                 value = float(value)  # 0 and 0.0 are one option to a run that is stored
             object.__setattr__(self, f.name, value)  # JSON knows no numbers of numpy
             if not f.metadata or (value is None and f.default is None):

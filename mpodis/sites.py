@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "bond_dimensions",
+    "check_mpo",
     "direct_sum",
     "identity_tensors",
     "is_mpo",
@@ -74,6 +75,15 @@ def mpo_from_tensors(tensors: Sequence[Array]) -> MatrixProductOperator:
     return MatrixProductOperator(arrays, shape="ludr")
 
 
+def check_mpo(mpo: object) -> None:
+    """A TypeError for what is no MPO of quimb."""
+    if not is_mpo(mpo):
+        raise TypeError(
+            f"expected a quimb MatrixProductOperator, got {type(mpo).__name__}; "
+            "turn a dense matrix into one with `compress`"
+        )
+
+
 def site_tensors(mpo: MatrixProductOperator) -> list[Array]:
     """Site tensors (left bond, input, output, right bond) of any quimb MPO.
 
@@ -87,11 +97,7 @@ def site_tensors(mpo: MatrixProductOperator) -> list[Array]:
     ValueError
         If a site has several tensors, or an index that leads to no neighbour.
     """
-    if not is_mpo(mpo):
-        raise TypeError(
-            f"expected a quimb MatrixProductOperator, got {type(mpo).__name__}; "
-            "turn a dense matrix into one with `compress`"
-        )
+    check_mpo(mpo)
     sites = list(mpo.gen_sites_present())
     n = len(sites)
     parts: list[Array] = []
@@ -140,6 +146,7 @@ def _open_ring(tensors: list[Array], d: int) -> list[Array]:
 
 def mpo_legs(mpo: MatrixProductOperator) -> Legs:
     """(input, output) dimension of every site of an MPO."""
+    check_mpo(mpo)
     return tuple(
         (mpo.ind_size(mpo.upper_ind(s)), mpo.ind_size(mpo.lower_ind(s)))
         for s in mpo.gen_sites_present()

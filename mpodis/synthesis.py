@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mpodis.arguments import check_count
+from mpodis.arguments import check_count, check_number
 from mpodis.circuit import Circuit, CircuitLike, as_ansatz
 from mpodis.mpo import check_matrix
 from mpodis.optimise.unitary import approximate_unitary
@@ -122,6 +122,7 @@ def synthesise(
     target, n = check_unitary(target, "target")
     for name, value in (("n_init", n_init), ("max_sweeps", max_sweeps)):
         check_count(name, value)
+    check_number("tol", tol, 0)
     check_most_guesses(n_init)
     ansatz = as_ansatz(circuit, n, group, "circuit")
     if ansatz.ties:

@@ -455,3 +455,104 @@ def test_fractions_are_stored_and_numbers_beyond_floats_are_refused(tmp_path):
             mpodis.compile_unitary(np.eye(4), depth=1, tol=huge)
         with pytest.raises(ValueError, match=r"t=.* must be a real and finite time"):
             mpodis.evolution(mpodis.pauli_chain(2, ZZ=1.0), huge)
+
+
+MPO = mpodis.compress(W).mpo
+BRICKS = mpodis.brickwall(3, 2)
+CIRCUIT = mpodis.random_circuit(BRICKS, seed=0)
+RUN = mpodis.disentangle(W, **BRIEF)
+TEXT_OF_SHAPE = "must be \\(inputs, outputs\\), two whole numbers, 1 or more"
+WRONG = {
+    "wires in words": (lambda: mpodis.brickwall("4", 2), "n='4' must be a whole number"),
+    "half a wire": (lambda: mpodis.staircase(4, 2, 2.5), "width=2.5 must be a whole number"),
+    "a spec on no wires": (lambda: mpodis.from_spec("2b", 2.0, depth=1), "n=2.0 must be a whole"),
+    "half a centre": (lambda: mpodis.canonical_form(W, centre=1.5), "centre=1.5 is not one of the"),
+    "tol of direct": (lambda: mpodis.circuit_qr(W, 1, tol=math.nan), "tol=nan must be a number, 0"),
+    "tol of synthesis": (lambda: mpodis.synthesise(Q, 1, tol=-1), "tol=-1 must be a number, 0"),
+    "tol of ALS": (lambda: mpodis.fit_core(W, max_bond=1, tol="0"), "tol='0' must be a number, 0"),
+    "sweeps of ALS": (
+        lambda: mpodis.fit_core(W, max_bond=1, max_sweeps=2.5),
+        "max_sweeps=2.5 must be a whole number, 0 or more",
+    ),
+    "sweeps of a closed form": (
+        lambda: mpodis.monarch(W, max_sweeps=-1),
+        "max_sweeps=-1 must be a whole number, 0 or more",
+    ),
+    "seed of a closed form": (lambda: mpodis.monarch(W, seed="x"), "seed='x' must be a whole"),
+    "iterations of sizes": (
+        lambda: mpodis.best_monarch(W, 40, max_iterations=math.nan),
+        "max_iterations=nan must be a whole number, 0 or more",
+    ),
+    "factors of sizes": (
+        lambda: mpodis.monarch_sizes((8, 8), factors=2.5),
+        "factors=2.5 must be a whole number, 2 or more",
+    ),
+    "ranks of sizes": (lambda: mpodis.monarch_sizes((8, 8), ranks=(0,)), "rank=0 must be a whole"),
+    "one size": (lambda: mpodis.monarch_sizes((8,)), TEXT_OF_SHAPE),
+    "parameters of a rank": (
+        lambda: mpodis.rank_for(math.nan, (8, 8)),
+        "parameters=nan must be a whole number",
+    ),
+    "shape of a rank": (lambda: mpodis.rank_for(9, (8, -8)), TEXT_OF_SHAPE),
+    "parameters of an MPO": (
+        lambda: mpodis.bond_for(-1, ((2, 2),) * 3),
+        "parameters=-1 must be a whole number",
+    ),
+    "bonds": (lambda: mpodis.max_average_entropy((2, math.nan)), "bond=nan must be a whole number"),
+    "heads": (lambda: mpodis.head_rotation(W, W, heads="2"), "heads='2' must be a whole number"),
+    "scale": (
+        lambda: mpodis.random_circuit(BRICKS, scale=math.inf),
+        "scale=inf must be a number, 0 or more",
+    ),
+    "seed without sweeps": (
+        lambda: mpodis.layered_encoding(W[0], 1, seed="x"),
+        "seed='x' must be a whole number",
+    ),
+    "a size of a matrix": (lambda: mpodis.mpo_to_dense(MPO, shape=(8,)), TEXT_OF_SHAPE),
+    "a negative size": (lambda: mpodis.truncated_mpo(W, 1, shape=(-1, 8)), TEXT_OF_SHAPE),
+    "no size": (lambda: mpodis.disentangle(W, shape=(), **BRIEF), TEXT_OF_SHAPE),
+    "a number as an objective": (
+        lambda: mpodis.disentangle(W, objective=1, **BRIEF),
+        "objective=1 is no objective; give one of overlap, activations",
+    ),
+    "an operator that is not its own": (
+        lambda: mpodis.prune(W[:4], RUN, trials=1, sweeps=1),
+        "the operator has legs .*, the factorization",
+    ),
+    "a tolerance of many digits": (
+        lambda: mpodis.disentangle(W, tol=10**400, **BRIEF),
+        "tol=1000.* must be a number",
+    ),
+}
+OF_ANOTHER_KIND = {
+    "parameters of a matrix": (lambda: mpodis.count_parameters(W), "MatrixProductOperator, got nd"),
+    "a core in words": (lambda: mpodis.full_width_gates(W, "x"), "MatrixProductOperator, got str"),
+    "an ansatz in words": (
+        lambda: mpodis.random_circuit("2b"),
+        "an Ansatz, got str; make one with",
+    ),
+    "ties in words": (lambda: mpodis.tie_gates("2b"), "an Ansatz, got str; make one"),
+    "embedded in words": (lambda: mpodis.embed(CIRCUIT, "2b"), "an Ansatz, got str; make one"),
+    "an embedded ansatz": (lambda: mpodis.embed(BRICKS, BRICKS), "a Circuit, got Ansatz"),
+    "CNOTs of an ansatz": (lambda: mpodis.cnot_count(BRICKS), "or quimb, got Ansatz"),
+    "depth of an ansatz": (lambda: mpodis.cnot_depth(BRICKS), "or quimb, got Ansatz"),
+    "an ansatz for quimb": (lambda: mpodis.circuit_to_quimb(BRICKS), "or quimb, got Ansatz"),
+    "overlap of a run": (
+        lambda: mpodis.true_overlap(RUN, W),
+        "a Factorization, got Disentangled; a run of `disentangle` has it as its .factorization",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_number_that_makes_no_sense_is_refused_by_name(case):
+    call, text = WRONG[case]
+    with pytest.raises((TypeError, ValueError), match=text):
+        call()
+
+
+@pytest.mark.parametrize("case", OF_ANOTHER_KIND)
+def test_what_is_of_another_kind_is_named(case):
+    call, text = OF_ANOTHER_KIND[case]
+    with pytest.raises(TypeError, match=text):
+        call()

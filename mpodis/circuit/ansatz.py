@@ -374,6 +374,7 @@ def tie_gates(ansatz: Ansatz, *, by: str = "layer") -> Ansatz:
     >>> tie_gates(brickwall(6, 4)).n_parameters  # 6 for the pairs of a layer, 1 for its ends
     26
     """
+    check_ansatz(ansatz)
     if by not in ("layer", "parity", "mirror"):
         raise ValueError(f"by={by!r} is not known; use 'layer', 'parity' or 'mirror'")
     layers = tuple(
@@ -399,6 +400,15 @@ def _mirrored(t: int, layer: Sequence[Placement]) -> Iterator[Placement]:
         yield place if pair[0] == pair[1] else _tied(f"{t}.{pair[0]}", place)
 
 
+def check_ansatz(ansatz: object) -> None:
+    """A TypeError for what is no ansatz."""
+    if not isinstance(ansatz, Ansatz):
+        raise TypeError(
+            f"expected an Ansatz, got {type(ansatz).__name__}; make one with `brickwall`, "
+            "`staircase` or `from_spec`"
+        )
+
+
 def check_depth(depth: int, n: int = 1, width: int = 1, *, name: str = "depth") -> None:
     """An error if there are no layers, or more gates than anything can be done with."""
     if not is_integer(depth):
@@ -420,6 +430,9 @@ def check_parity(parity: int) -> None:
 
 def check_width(width: int, n: int) -> None:
     """A ValueError if a gate of `width` wires does not fit on n wires, or in memory."""
+    for name, value in (("n", n), ("width", width)):
+        if not is_integer(value):
+            raise ValueError(f"{name}={value!r} must be a whole number of wires")
     if 1 <= width <= n and width > LARGEST_WIDTH:
         raise ValueError(
             f"a gate on {width} wires has 4^{width} entries; use at most {LARGEST_WIDTH} wires"

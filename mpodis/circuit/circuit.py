@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from autoray import do, get_common_dtype
 
-from mpodis.arguments import random_generator
-from mpodis.circuit.ansatz import Ansatz, Placement, earliest_layers
+from mpodis.arguments import check_number, random_generator
+from mpodis.circuit.ansatz import Ansatz, Placement, check_ansatz, earliest_layers
 from mpodis.conventions import Array, promoted, to_numpy
 from mpodis.gates import GROUPS, find_gate, named_gate, polar, random_gate
 
@@ -324,6 +324,7 @@ def circuit_from_gates(
 
 def identity_circuit(ansatz: Ansatz) -> Circuit:
     """The circuit whose free gates are all the identity."""
+    check_ansatz(ansatz)
     return _filled(ansatz, lambda width: np.eye(2**width))
 
 
@@ -340,7 +341,10 @@ def random_circuit(
         Gates near the identity: exponentials of Gaussian generators of this standard deviation.
         Default: Haar-random gates.
     """
+    check_ansatz(ansatz)
     rng = random_generator(seed)
+    if scale is not None:
+        check_number("scale", scale, 0)
     group = ansatz.group
     return _filled(ansatz, lambda w: random_gate(2**w, group=group, rng=rng, scale=scale))
 
@@ -366,6 +370,9 @@ def embed(circuit: Circuit, ansatz: Ansatz, *, outermost: str = "left") -> Circu
     """
     if outermost not in ("left", "right"):
         raise ValueError(f"outermost={outermost!r} is not known; use 'left' or 'right'")
+    check_ansatz(ansatz)
+    if not isinstance(circuit, Circuit):
+        raise TypeError(f"expected a Circuit, got {type(circuit).__name__}")
     if circuit.n != ansatz.n:
         raise ValueError(f"the circuit has {circuit.n} wires, the ansatz {ansatz.n}")
     turn = -1 if outermost == "right" else 1

@@ -52,6 +52,7 @@ def circuit_to_quimb(circuit: Circuit) -> qtn.Circuit:
     """
     import quimb.tensor as qtn
 
+    circuit = as_circuit(circuit)
     if circuit.n == 0:
         raise ValueError("a circuit without wires has no form in quimb, whose circuits have qubits")
     dtype = "complex128" if circuit.is_complex else "float64"

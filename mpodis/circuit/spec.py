@@ -6,7 +6,7 @@ import itertools
 import re
 from dataclasses import replace
 
-from mpodis.arguments import plain_numbers
+from mpodis.arguments import check_count, plain_numbers
 from mpodis.circuit.ansatz import (
     LARGEST_CIRCUIT,
     Ansatz,
@@ -63,6 +63,7 @@ def from_spec(
     >>> str(from_spec("1b + 2*(CZ + 2b)", 8))
     '8 wires, 5 layers (12 x 1b, 6 x 2b, 8 x CZ), SO'
     """
+    check_count("n", n)
     check_parity(parity)
     words = _layer_words(spec, depth, n)
     layers = []

@@ -229,6 +229,8 @@ class Task:
 
     def point(self, given: Factorization, family: str) -> ParetoPoint:
         """Measure a factorization, at the norm that it has."""
+        if given.legs != self.legs:
+            raise ValueError(f"the operator has legs {self.legs}, the factorization {given.legs}")
         dense = given.padded_to_dense()
         error = math.nan
         if self.objective.covariance is not None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from mpodis.arguments import random_generator
 from mpodis.circuit.circuit import Circuit
+from mpodis.circuit.exchange import as_circuit
 from mpodis.factorization import Factorization
 from mpodis.gates import named_gate, polar, random_gate
 
@@ -149,7 +150,7 @@ def cnot_count(what: Circuit | Factorization, *, on_zero: bool = False) -> int:
     >>> cnot_count(random_circuit(brickwall(4, 2, fill=False), seed=0))
     6
     """
-    circuits = (what.left, what.right) if isinstance(what, Factorization) else (what,)
+    circuits = (what.left, what.right) if isinstance(what, Factorization) else (as_circuit(what),)
     return sum(sum(cnot_counts(circuit, on_zero=on_zero)) for circuit in circuits)
 
 
@@ -164,6 +165,7 @@ def cnot_depth(circuit: Circuit, *, on_zero: bool = False) -> int:
     >>> cnot_depth(random_circuit(brickwall(4, 2, fill=False), seed=0))
     4
     """
+    circuit = as_circuit(circuit)
     ends = [0] * circuit.n
     counts = cnot_counts(circuit, on_zero=on_zero)
     for place, count in zip(circuit.ansatz.placements, counts, strict=True):

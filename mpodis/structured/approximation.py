@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mpodis.arguments import as_shape, check_count
 from mpodis.arrays import times_power_of_two
 from mpodis.conventions import Legs, check_legs, padded_shape
 from mpodis.factorization import dense_overlap
@@ -87,6 +88,8 @@ def rank_for(parameters: int, shape: tuple[int, int], *, below: bool = False) ->
     >>> rank_for(129, (64, 64)), rank_for(129, (64, 64), below=True)
     (2, 1)
     """
+    check_count("parameters", parameters, 0)
+    shape = as_shape(shape)
     if not below:
         return min(max(1, math.ceil(parameters / sum(shape))), *shape)
     if parameters < sum(shape):
@@ -105,6 +108,7 @@ def bond_for(parameters: int, legs: Sequence[Sequence[int]], *, below: bool = Fa
     >>> bond_for(40, ((2, 2),) * 3), bond_for(40, ((2, 2),) * 3, below=True)
     (3, 2)
     """
+    check_count("parameters", parameters, 0)
     checked, bond = check_legs(legs), 1
     largest = max(full_bonds(checked, math.prod(padded_shape(checked))), default=1)
     if below and parameters < mpo_parameters(checked, 1):

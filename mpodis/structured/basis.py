@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mpodis.arguments import check_count
 from mpodis.arrays import as_numpy, rescaled, size_exponent, times_power_of_two
 from mpodis.fit import embed_metric, metric_root
 from mpodis.mpo import check_matrix
@@ -125,10 +126,11 @@ def head_rotation(
         Shapes that do not fit, an unknown kind, or a head whose queries or keys are linearly
         dependent, so that it has no balanced basis.
     """
+    check_count("heads", heads)
     wq, wk = check_matrix(wq), check_matrix(wk)
     if np.iscomplexobj(wq) or np.iscomplexobj(wk):
         raise ValueError("the scores of complex heads are not bilinear; give real wq and wk")
-    if wq.shape != wk.shape or heads < 1 or wq.shape[1] % heads:
+    if wq.shape != wk.shape or wq.shape[1] % heads:
         raise ValueError(
             f"wq {wq.shape} and wk {wk.shape} do not hold {heads} heads of one size each; repeat "
             "the columns of shared keys, or give both as (inputs, heads * dim)"

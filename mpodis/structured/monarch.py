@@ -20,7 +20,7 @@ from itertools import product
 import numpy as np
 from scipy.optimize import minimize
 
-from mpodis.arguments import check_count, check_number, plain_numbers, random_generator
+from mpodis.arguments import as_shape, check_count, check_number, plain_numbers, random_generator
 from mpodis.arrays import rescaled
 from mpodis.conventions import Legs, check_legs, crop, pad, padded_shape
 from mpodis.fit import metrics_of, weighted_loss
@@ -132,9 +132,8 @@ def monarch(
     deadline = Deadline(max_seconds)
     matrix, exponent = rescaled(check_matrix(matrix))
     digits = _square_root_legs(matrix.shape) if legs is None else check_legs(legs)
-    for name, value in (("rank", rank), ("n_init", n_init)):
-        check_count(name, value)
-    check_most_guesses(n_init)
+    check_count("rank", rank)
+    _check_effort(n_init, max_sweeps, max_iterations, seed)
     layout = FactorLayout.build(digits, rank, reverse=reverse)
     moments = metrics_of(matrix, covariance, sensitivity) if weighted else (None, None)
     found = _nearest_product(
@@ -157,6 +156,15 @@ def monarch(
         covariance=covariance,
         exponent=exponent,
     )
+
+
+def _check_effort(n_init: object, max_sweeps: object, max_iterations: object, seed: object) -> None:
+    """A ValueError for options of the fits, also where the closed form needs none."""
+    check_count("n_init", n_init)
+    check_most_guesses(n_init)
+    check_count("max_sweeps", max_sweeps, 0)
+    check_count("max_iterations", max_iterations, 0)
+    random_generator(seed)
 
 
 def _name(digits: Legs, rank: int, reverse: bool) -> str:
@@ -224,10 +232,13 @@ def monarch_sizes(
     >>> {size.parameters for size in monarch_sizes((4, 4)) if size.legs == ((2, 2), (2, 2))}
     {16}
     """
-    if factors < 2:
-        raise ValueError(f"factors={factors} make no product; use 2 or more")
+    shape = as_shape(shape)
+    check_count("factors", factors, 2, most=max(shape))
     if parameters is not None:
+        check_count("parameters", parameters)
         ranks = range(1, min(shape) + 1)
+    for rank in ranks:
+        check_count("rank", rank)
     found = []
     for row_digits, column_digits in product(*(set(_digits(size, factors)) for size in shape)):
         legs = tuple(zip(row_digits, column_digits, strict=True))
@@ -293,8 +304,7 @@ def best_monarch(
         If no Monarch matrix has at least so many parameters and no more than the matrix.
     """
     deadline = Deadline(max_seconds)
-    check_count("n_init", n_init)
-    check_most_guesses(n_init)
+    _check_effort(n_init, max_sweeps, max_iterations, seed)
     for name, value in (("parameters", parameters), ("fits", fits)):
         check_count(name, value)
     check_number("slack", slack, 1)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mpodis.arguments import as_shape
 from mpodis.arrays import rescaled, times_power_of_two
 from mpodis.circuit.ansatz import Ansatz
 from mpodis.conventions import crop, padded_shape, qubit_legs, to_numpy, wires
@@ -76,7 +77,7 @@ def truncated_mpo(
         target = check_array(target)
         given = (int(target.shape[0]), int(target.shape[1]))
         legs = qubit_legs(*given)
-    shape = given if shape is None else shape
+    shape = given if shape is None else as_shape(shape)
     if any(asked > there for asked, there in zip(shape, given, strict=True)):
         raise ValueError(f"shape={tuple(shape)} is larger than the operator, which is {given}")
     if isinstance(target, Compressed):
