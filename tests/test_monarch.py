@@ -370,5 +370,5 @@ def test_errors_of_monarch(options, message):
 
 
 def test_one_factor_is_refused():
-    with pytest.raises(ValueError, match="factors=1 make no product; use 2 or more"):
+    with pytest.raises(ValueError, match="factors=1 must be a whole number, 2 or more"):
         monarch_sizes((8, 8), factors=1)

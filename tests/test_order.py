@@ -326,7 +326,7 @@ def test_heads_without_a_balanced_basis():
     ("change", "text"),
     [
         ({"heads": 3}, "do not hold 3 heads"),
-        ({"heads": 0}, "do not hold 0 heads"),
+        ({"heads": 0}, "heads=0 must be a whole number, 1 or more"),
         ({"kind": "loud"}, "use 'balanced' or 'orthogonal'"),
         ({"covariance": np.eye(3)}, "the covariance has 3 inputs, wq 8"),
         ({"wq": np.ones((8, 4)) * 1j}, "not bilinear"),

@@ -158,7 +158,7 @@ def monarch(
     )
 
 
-def _check_effort(n_init: object, max_sweeps: object, max_iterations: object, seed: object) -> None:
+def _check_effort(n_init: int, max_sweeps: object, max_iterations: object, seed: object) -> None:
     """A ValueError for options of the fits, also where the closed form needs none."""
     check_count("n_init", n_init)
     check_most_guesses(n_init)
