@@ -145,7 +145,7 @@ def circuit_qr(
     began = time.perf_counter()
     padded, shape, legs = _padded(matrix)
     n_left, n_right = (len(wires(legs, side)) for side in ("left", "right"))
-    left = as_ansatz(circuit, n_left, group, "left")
+    left = as_ansatz(circuit, n_left, group, "circuit")
     nothing = Ansatz(n_right, (), left.group)
     effort = _Effort(n_init, init_sweeps, max_sweeps, tol, as_seed(seed))
     mask = np.triu(np.ones(padded.shape, dtype=bool))

@@ -189,7 +189,7 @@ MPO4 = mpo_from_tensors(random_cores(((2, 2),) * 4, 2, seed=1))
         ),
         ({"depth": 2}, TypeError, "depth= describes both circuits; leave it out where left="),
         ({"left": None}, TypeError, "give depth=, the number of layers on either side, or left="),
-        ({"right": brickwall(3, 1)}, ValueError, "the right ansatz has 3 wires, the operator 4"),
+        ({"right": brickwall(3, 1)}, ValueError, "right= has 3 wires, the operator 4"),
         ({"max_bond": 0}, ValueError, "^max_bond=0 must be a whole number, 1 or more"),
         (
             {"environment_bond": 0},

@@ -522,7 +522,8 @@ REFUSED = {
         {"ansatz": staircase(5, 1, group="U"), "start": "trotter"},
         "a product formula is a brickwall of 2-body gates in group 'U', .*use start='identity'",
     ),
-    "another n": (U, {"ansatz": brickwall(5, 2)}, "ansatz has 5 wires, the operator 4"),
+    "another n": (U, {"ansatz": brickwall(5, 2)}, "^ansatz= has 5 wires, the operator 4"),
+    "no ansatz": (U, {"ansatz": 5.5}, "^ansatz=5.5 is not a circuit; give an Ansatz"),
     "engine": (U, {"depth": 2, "engine": "network"}, "engine='network' is not known here; use"),
 } | {
     f"{name}={value!r}": (U, {"depth": 2} | {name: value}, f"{name}={value!r} must be")

@@ -208,7 +208,7 @@ def test_counts_that_make_no_sense(name, value):
 
 
 def test_circuits_that_do_not_fit():
-    with pytest.raises(ValueError, match="the left ansatz has 2 wires, the operator 3"):
+    with pytest.raises(ValueError, match="circuit= has 2 wires, the operator 3"):
         circuit_qr(gaussian(8, 8), brickwall(2, 1))
     with pytest.raises(ValueError, match=r"has 4 wires and cannot be mirrored onto 2; give right="):
         circuit_svd(gaussian(16, 4), brickwall(4, 1))

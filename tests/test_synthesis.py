@@ -76,7 +76,7 @@ def test_errors_name_the_value_and_the_remedy():
         synthesise(np.eye(6), 2)
     with pytest.raises(ValueError, match=r"shape \(1, 1\); circuits act on .* n of 1 or more"):
         synthesise(np.eye(1), 2)
-    with pytest.raises(ValueError, match="the circuit ansatz has 4 wires, the operator 3"):
+    with pytest.raises(ValueError, match="circuit= has 4 wires, the operator 3"):
         synthesise(target, brickwall(4, 2))
     with pytest.raises(
         TypeError, match=r"circuit=1.5 is not a circuit; give an Ansatz, a Circuit, a depth"

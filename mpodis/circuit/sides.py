@@ -59,18 +59,21 @@ def both_ansatze(
     return first, as_ansatz(left, n_right, group, "right").reversed()
 
 
-def as_ansatz(value: CircuitLike, n: int, group: str, side: str) -> Ansatz:
-    """The placements of a circuit: those that are given, or a brickwall of a depth or a spec."""
+def as_ansatz(value: CircuitLike, n: int, group: str, name: str) -> Ansatz:
+    """The placements of a circuit: those that are given, or a brickwall of a depth or a spec.
+
+    Errors say which argument of the caller it is by its `name`.
+    """
     value = from_quimb(value)
     if isinstance(value, Circuit):
         value = value.ansatz
     if isinstance(value, Ansatz):
         if value.n != n:
-            raise ValueError(f"the {side} ansatz has {value.n} wires, the operator {n}")
+            raise ValueError(f"{name}= has {value.n} wires, the operator {n}")
         return value
     if not (isinstance(value, str) or is_integer(value)):
         raise TypeError(
-            f"{side}={value!r} is not a circuit; give an Ansatz, a Circuit, a depth, or a spec "
+            f"{name}={value!r} is not a circuit; give an Ansatz, a Circuit, a depth, or a spec "
             "like '2b + CNOT'"
         )
     if n == 0:

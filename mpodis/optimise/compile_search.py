@@ -321,7 +321,7 @@ class CompileSearch:
             group = "U" if given is None else given.ansatz.group
         if depth is not None:
             return brickwall(self.n, int(depth), min(2, self.n), parity=parity, group=group)
-        return as_ansatz(named, self.n, group, "given")
+        return as_ansatz(named, self.n, group, "ansatz")
 
     def _formulas(self, target: Hamiltonian, ansatz: Ansatz) -> list[Guess]:
         """Product formulas on the placements of an ansatz; none if it is no such brickwall.

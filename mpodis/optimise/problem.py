@@ -184,9 +184,11 @@ def _moments(objective: Objective, shape: tuple[int, int]) -> tuple:
     covariance, sensitivity = objective.covariance, objective.sensitivity
     if covariance is not None:
         given = np.shape(covariance)
-        if given != (shape[0],) * 2:
+        if len(given) != 2 or given[0] != given[1]:
+            raise ValueError(f"the covariance has shape {given}, the layer {shape[0]} inputs")
+        if given[0] != shape[0]:
             raise ValueError(
-                f"the inputs have {given[-1] if given else 0} features, the layer {shape[0]} inputs"
+                f"inputs= or covariance= has {given[0]} features, the layer {shape[0]} inputs"
             )
         covariance = embed_metric(covariance, shape[0])
     if sensitivity is not None:
