@@ -274,8 +274,9 @@ def compile_unitary(
     seed : int or numpy Generator
     run_dir : path, optional
         Directory for the target, the history and checkpoints. If it holds a run of the same call,
-        perhaps with another `max_seconds`, that goes on where it was stopped or killed, and ends,
-        bit by bit, as if it had been left alone; see `load_run`.
+        perhaps with another `max_seconds`, that goes on where it was stopped or killed. Unless a
+        time limit has cut a step short, it ends, bit by bit, as if it had been left alone; see
+        `load_run`.
     progbar : bool
 
     Returns
