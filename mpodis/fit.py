@@ -134,8 +134,8 @@ def fit_core(
     Raises
     ------
     ValueError
-        A `max_bond` below 1, an initial guess of other legs or larger bond dimension, or a
-        covariance that is none or leaves out inputs.
+        A number out of its range, an initial guess of other legs or larger bond dimension, or a
+        covariance that is not positive or leaves out inputs.
 
     Examples
     --------

@@ -487,6 +487,7 @@ WRONG = {
         lambda: mpodis.monarch_sizes((8, 8), factors=2.5),
         "factors=2.5 must be a whole number, 2 or more",
     ),
+    "no sizes at all": (lambda: mpodis.best_monarch([[2.0]], 1), "no Monarch matrix of shape"),
     "ranks of sizes": (lambda: mpodis.monarch_sizes((8, 8), ranks=(0,)), "rank=0 must be a whole"),
     "one size": (lambda: mpodis.monarch_sizes((8,)), TEXT_OF_SHAPE),
     "parameters of a rank": (

@@ -233,7 +233,7 @@ def monarch_sizes(
     {16}
     """
     shape = as_shape(shape)
-    check_count("factors", factors, 2, most=max(shape))
+    check_count("factors", factors, 2, most=max(2, *shape))  # each has a digit of 2 or more
     if parameters is not None:
         check_count("parameters", parameters)
         ranks = range(1, min(shape) + 1)
@@ -309,8 +309,6 @@ def best_monarch(
         check_count(name, value)
     check_number("slack", slack, 1)
     matrix, exponent = rescaled(check_matrix(matrix))
-    for number in factors:  # every factor has a digit of both sides, of 2 or more
-        check_count("factors", number, 2, most=max(matrix.shape))
     sizes = [
         size
         for number in factors
