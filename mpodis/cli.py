@@ -58,6 +58,8 @@ EPILOG = (
 TYPES = {int: "INT", float: "FLOAT", Path: "PATH"}
 """What the help shows for the value of an option; all else is TEXT."""
 
+GO_ON_IN_PYTHON = "go on in Python, by the same call with this directory"
+
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -593,6 +595,8 @@ def _state(status: RunStatus) -> str:
         return f"{status.path} is running"
     if status.kind == "pieces":
         return f"{status.path} holds {len(status.pieces)} finished pieces"
+    if status.kind == "compile":
+        return f"{status.path} was stopped; {GO_ON_IN_PYTHON}"
     return f"{status.path} was stopped; go on with `mpodis resume {shlex.quote(str(status.path))}`"
 
 
@@ -623,10 +627,9 @@ def resume(
         _resume_search(run_dir, limits, quiet=quiet)
         return
     if status.kind == "pieces":
-        raise ValueError(
-            f"{run_dir} does not hold the operator; go on in Python, by the same call with this "
-            "directory"
-        )
+        raise ValueError(f"{run_dir} does not hold the operator; {GO_ON_IN_PYTHON}")
+    if status.kind == "compile":
+        raise ValueError(f"{run_dir} is a run of the compiler; {GO_ON_IN_PYTHON}")
     with _reading(run_dir):
         directory, title, options = open_job(run_dir)
     if limits:

@@ -103,9 +103,16 @@ class CompileRun(Journal):
         self, path: Path, identity: dict[str, Any], *, kind: str, began: float | None = None
     ) -> None:
         super().__init__(began)
+        self.kind, self.identity = kind, identity
         self._store = PieceStore(path, identity, kind=kind)
         self._count = -1
         self._saved = self._shown = time.monotonic()
+
+    @classmethod
+    def of(cls, path: Path) -> CompileRun:
+        """The run that a directory holds, see `is_compile_run`."""
+        config = read_json(path / "config.json")
+        return cls(path, config["identity"], kind=config["kind"])
 
     # --- pieces of any run
 
@@ -157,6 +164,11 @@ class CompileRun(Journal):
         """Keep the result: its circuit, and everything else as JSON."""
         notes = {"ansatz": dump_ansatz(circuit.ansatz), **notes}
         self._store.save("result", _numbered("gate", circuit.gates), notes)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether there is a result; one that a time limit has ended may go on."""
+        return "result" in self._store
 
     def result(self) -> tuple[Circuit, dict[str, Any]] | None:
         """What `save_result` was given."""

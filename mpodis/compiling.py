@@ -27,7 +27,7 @@ from mpodis.compile_targets import LARGEST, Target, state_target, unitary_target
 from mpodis.disentangling import load_disentangled
 from mpodis.environments.arrays import single_threaded
 from mpodis.factorization import dump_ansatz
-from mpodis.files import locked, read_json
+from mpodis.files import locked
 from mpodis.gates import check_group
 from mpodis.objectives import Objective
 from mpodis.optimise.compile import OFF, CircuitTask, turned
@@ -559,8 +559,7 @@ def load_run(
     path = Path(run_dir)
     if not is_compile_run(path):
         return load_disentangled(path, objective=objective)
-    config = read_json(path / "config.json")
-    run = CompileRun(path, config["identity"], kind=config["kind"])
+    run = CompileRun.of(path)
     ended = _stored(run)
     if ended is not None:
         return ended
@@ -569,11 +568,11 @@ def load_run(
         raise ValueError(f"{path} has no checkpoint yet; read it again later, or go on with it")
     best, records, seconds = progress
     names = ("n_init", "goal", "tol", "max_iterations", "max_bond", "engine", "seed")
-    options = {name: config["identity"][name] for name in names}
+    options = {name: run.identity[name] for name in names}
     with single_threaded(True):
         search = _search(problem, Journal(), None, options)
         search.best, search.records, search.status = best, records, "unfinished"
-        found = _measured(config["kind"].removeprefix("compile_"), search)
+        found = _measured(run.kind.removeprefix("compile_"), search)
     return replace(found, seconds=seconds)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from mpodis.compile_runs import is_compile_run
+from mpodis.compile_runs import CompileRun, is_compile_run
 from mpodis.compiling import load_run
 from mpodis.files import array_metadata, is_locked, load_arrays, read_json
 from mpodis.jobs.directory import JobDirectory
@@ -31,9 +31,10 @@ class RunStatus:
     Attributes
     ----------
     path : Path
-    kind : {"job", "search", "pieces"}
-        Of a command; of one call of `disentangle` with a `run_dir`; of one call of a function
-        that stores finished pieces, as `pareto` does.
+    kind : {"job", "search", "compile", "pieces"}
+        Of a command; of one call of `disentangle` with a `run_dir`, or of `compile_unitary` or
+        `compile_state`; of one call of another function that stores finished pieces, as `pareto`
+        does.
     """
 
     path: Path
@@ -54,7 +55,7 @@ class RunStatus:
         if SearchProgress.read(path) is not None:
             return cls(path, "search")
         if isinstance(config, dict) and {"kind", "identity"} <= set(config):
-            return cls(path, "pieces")
+            return cls(path, "compile" if is_compile_run(path) else "pieces")
         JobDirectory.open(path)  # says what is wrong with anything else
         return cls(path, "job")
 
@@ -62,6 +63,8 @@ class RunStatus:
     def has_ended(self) -> bool:
         if self.kind == "job":
             return JobDirectory(self.path).has_ended
+        if self.kind == "compile":
+            return CompileRun.of(self.path).has_ended
         found = SearchProgress.read(self.path)
         return found is not None and bool(found.ended)
 
@@ -84,7 +87,7 @@ class RunStatus:
         """Stages and pieces that are done, by their names, each with what it found."""
         folder = self.path if self.kind == "pieces" else self.path / PIECES
         files = [*self.path.glob("stages/*.json"), *folder.glob("*.safetensors")]
-        if self.kind == "search":
+        if self.kind in ("search", "compile"):
             return {}
         done = sorted(files, key=lambda file: (file.stat().st_mtime, file.name))
         return {file.stem: _found(file) for file in done}
@@ -104,13 +107,15 @@ class RunStatus:
 
     def lines(self) -> dict[str, str]:
         """One line of text for every search, stage and piece, in the order of their work."""
+        if self.kind == "compile":
+            return {"compile": _compile_line(CompileRun.of(self.path))}
         lines = {name: f"{name} done{found}" for name, found in self.pieces.items()}
         lines |= {name: _line(name, one) for name, one in self.searches.items()}
         return lines | {name: f"{name}: {text}" for name, text in self.studies.items()}
 
     def tables(self) -> list[Table]:
         """The results so far."""
-        if self.kind == "search" or is_compile_run(self.path):
+        if self.kind in ("search", "compile"):
             return [load_run(self.path).table()]
         found = []
         if self.searches:
@@ -156,6 +161,17 @@ def _found(file: Path) -> str:
     if not points:
         return ""
     return f", overlap up to {number(max(point['overlap'] for point in points))}"
+
+
+def _compile_line(run: CompileRun) -> str:
+    found = run.progress()
+    if found is None:
+        return f"{run.kind}: no record yet"
+    best, records, seconds = found
+    return (
+        f"{run.kind}: {len(records)} records, {best.circuit.ansatz.depth} layers, 1 - |c| "
+        f"{number(best.loss)}, begun from {best.start}, {seconds:.0f} s"
+    )
 
 
 def _line(name: str, found: SearchProgress) -> str:

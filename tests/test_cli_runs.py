@@ -163,6 +163,28 @@ def test_pieces_are_shown_and_go_on_in_python(mpodis, matrix):
     assert "go on in Python" in mpodis("resume", "pieces")[2]
 
 
+def test_a_run_of_the_compiler_is_shown_and_goes_on_in_python(mpodis):
+    target = package.evolution(package.pauli_chain(4, ZZ=1.0, X=0.7), 0.5)
+    found = package.compile_unitary(target, depth=3, run_dir="run")
+    assert str(found) in mpodis("show", "run")[1]
+    code, out, _ = mpodis("watch", "run")
+    assert code == 0
+    line = f"compile_unitary: {len(found.history)} records, 3 layers, 1 - |c| "
+    assert line in out
+    assert "begun from a fitted product formula" in out
+    assert out.endswith("run has ended\n")
+    Path("run/result.safetensors").unlink()  # as a run that was killed
+    code, out, _ = mpodis("watch", "run")
+    assert code == 1
+    assert line in out
+    assert "run was stopped; go on in Python, by the same call with this directory" in out
+    code, _, err = mpodis("resume", "run")
+    assert code == 1
+    assert "run is a run of the compiler; go on in Python" in err
+    Path("run/progress.safetensors").unlink()
+    assert "compile_unitary: no record yet" in mpodis("watch", "run", "--once")[1]
+
+
 def test_a_run_that_another_process_works_on(mpodis, run):
     with locked(run):
         code, _, err = mpodis("resume", "run", "--max-sweeps", "9")
