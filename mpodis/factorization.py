@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from quimb.tensor import MatrixProductOperator, TensorNetwork
 
-__all__ = ["Factorization", "holds_factorization", "load_factorization"]
+__all__ = ["Factorization", "check_factorization", "holds_factorization", "load_factorization"]
 
 _FORMAT = "mpodis-factorization-1"
 
@@ -312,6 +312,15 @@ def _core_tensors(network: TensorNetwork) -> list[Array]:
             "`Factorization.tensor_network`"
         )
     return spread_norm(sites, float(network.exponent) * math.log(10)) if network.exponent else sites
+
+
+def check_factorization(given: object) -> None:
+    """A TypeError for what is no factorization."""
+    if not isinstance(given, Factorization):
+        raise TypeError(
+            f"expected a Factorization, got {type(given).__name__}; a run of `disentangle` has it "
+            "as its .factorization"
+        )
 
 
 def dense_overlap(a: Array, b: Array) -> float:

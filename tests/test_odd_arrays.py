@@ -11,6 +11,7 @@ from numpy.testing import assert_allclose
 
 import mpodis
 from mpodis import nn as layers
+from mpodis import quantum
 from mpodis.arrays import as_array, as_numpy, times_power_of_two
 from reference import random_matrix
 
@@ -505,6 +506,10 @@ WRONG = {
         lambda: mpodis.random_circuit(BRICKS, scale=math.inf),
         "scale=inf must be a number, 0 or more",
     ),
+    "half a sample": (
+        lambda: quantum.best_depth(Q, (1,), samples=2.5),
+        "samples=2.5 must be a whole number, 0 or more",
+    ),
     "seed without sweeps": (
         lambda: mpodis.layered_encoding(W[0], 1, seed="x"),
         "seed='x' must be a whole number",
@@ -538,6 +543,12 @@ OF_ANOTHER_KIND = {
     "CNOTs of an ansatz": (lambda: mpodis.cnot_count(BRICKS), "or quimb, got Ansatz"),
     "depth of an ansatz": (lambda: mpodis.cnot_depth(BRICKS), "or quimb, got Ansatz"),
     "an ansatz for quimb": (lambda: mpodis.circuit_to_quimb(BRICKS), "or quimb, got Ansatz"),
+    "a run on a device": (lambda: quantum.cost_table(RUN), "a Factorization, got Disentangled; a"),
+    "a run that is executed": (lambda: quantum.execute_layer(RUN, X), "a Factorization, got Dis"),
+    "a run in a circuit": (lambda: quantum.absorb_core(RUN), "a Factorization, got Disentangled"),
+    "a run to be costed": (lambda: quantum.inference_cost(RUN), "a Factorization, got Disentan"),
+    "an ansatz for Qiskit": (lambda: quantum.to_qiskit(BRICKS), "or quimb, got Ansatz"),
+    "an ansatz that is run": (lambda: quantum.run_circuit(BRICKS, X), "or quimb, got Ansatz"),
     "overlap of a run": (
         lambda: mpodis.true_overlap(RUN, W),
         "a Factorization, got Disentangled; a run of `disentangle` has it as its .factorization",

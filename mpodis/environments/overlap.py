@@ -26,7 +26,7 @@ from mpodis.environments.dense.engine import DenseEnvironments
 from mpodis.environments.network.geometry import Network
 from mpodis.environments.network.transverse import TransverseEnvironments, column_path
 from mpodis.environments.protocol import core_norm
-from mpodis.factorization import Factorization
+from mpodis.factorization import Factorization, check_factorization
 from mpodis.mpo import Operator, as_mpo
 from mpodis.sites import (
     bond_dimensions,
@@ -267,7 +267,7 @@ def to_mpo(
     >>> np.allclose(mpo.to_dense(), found.factorization.to_dense())
     True
     """
-    _check_factorization(factorization)
+    check_factorization(factorization)
     factorization = factorization.to_numpy()
     core, log_norm = left_canonical(site_tensors(factorization.core))
     core = spread_norm(core, 0.0)
@@ -289,20 +289,12 @@ def to_mpo(
     return mpo_from_tensors(spread_norm(tensors, log_size + log_norm))
 
 
-def _check_factorization(given: object) -> None:
-    if not isinstance(given, Factorization):
-        raise TypeError(
-            f"expected a Factorization, got {type(given).__name__}; a run of `disentangle` has it "
-            "as its .factorization"
-        )
-
-
 def _comparable(
     factorization: Factorization, operator: Operator, max_bond: int
 ) -> tuple[list[np.ndarray], list[np.ndarray], Factorization]:
     """Target and core as site tensors of norm 1, and the factorization in numpy; checked."""
     check_count("max_bond", max_bond)
-    _check_factorization(factorization)
+    check_factorization(factorization)
     factorization = factorization.to_numpy()
     tensors = [to_numpy(tensor) for tensor in site_tensors(as_mpo(operator))]
     if tuple(c.shape[1:3] for c in tensors) != factorization.legs:

@@ -23,7 +23,7 @@ from mpodis.arguments import check_number, plain_numbers, random_generator
 from mpodis.circuit.ansatz import Ansatz, Placement
 from mpodis.circuit.circuit import Circuit
 from mpodis.conventions import Array, wires
-from mpodis.factorization import Factorization
+from mpodis.factorization import Factorization, check_factorization
 from mpodis.gates import GROUPS
 from mpodis.quantum.backends import LOGICAL
 from mpodis.quantum.convert import from_qiskit, to_qiskit, unitary_matrix
@@ -103,6 +103,7 @@ def absorb_core(factorization: Factorization) -> Factorization:
     ValueError
         If the core has larger bonds.
     """
+    check_factorization(factorization)
     tensors = site_tensors(factorization.core)
     bonds = bond_dimensions(tensors)
     if max(bonds, default=1) > 1:

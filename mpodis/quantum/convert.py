@@ -21,7 +21,7 @@ from qiskit.exceptions import QiskitError
 from qiskit.quantum_info import Operator
 
 from mpodis.circuit.circuit import Circuit
-from mpodis.circuit.exchange import UNITARITY, Step, assembled
+from mpodis.circuit.exchange import UNITARITY, Step, as_circuit, assembled
 from mpodis.conventions import Array, qargs
 from mpodis.gates import Gate, gate_names, named_gate, polar
 
@@ -66,6 +66,7 @@ def to_qiskit(circuit: Circuit, *, label: str = "g") -> QuantumCircuit:
     >>> dict(to_qiskit(identity_circuit(from_spec("CNOT + 2b", 2))).count_ops())
     {'cx': 1, 'unitary': 1}
     """
+    circuit = as_circuit(circuit)
     n = circuit.n
     device = QuantumCircuit(n)
     placed = zip(circuit.ansatz.placements, circuit.gates, strict=True)

@@ -336,7 +336,8 @@ def _check(
         raise ValueError(f"the target has {n} qubits, the circuits {sorted(sizes)}")
     if qubits is not None and (len(qubits) != n or len(set(qubits)) != n):
         raise ValueError(f"qubits={tuple(qubits)} must be {n} different qubits, one for each wire")
-    if samples != 0 and samples < 2:
+    check_count("samples", samples, 0)
+    if samples == 1:
         raise ValueError(f"samples={samples} must be 2 or more, or 0 for no simulation")
     check_count("trials", trials)
 

@@ -7,8 +7,9 @@ import logging
 import numpy as np
 
 from mpodis.circuit.circuit import Circuit
+from mpodis.circuit.exchange import as_circuit
 from mpodis.conventions import Array
-from mpodis.factorization import Factorization
+from mpodis.factorization import Factorization, check_factorization
 from mpodis.quantum.convert import to_qiskit
 from mpodis.quantum.runners import Runner, StatevectorRunner
 from mpodis.quantum.state_preparation import normalise
@@ -55,6 +56,7 @@ def run_circuit(
     >>> np.allclose(run_circuit(circuit, x), circuit.apply(x))
     True
     """
+    circuit = as_circuit(circuit)
     x = _activations(x, 2**circuit.n, f"a circuit on {circuit.n} wires")
     runner = StatevectorRunner() if runner is None else runner
     states, norms = normalise(x)
@@ -101,6 +103,7 @@ def execute_layer(
     ValueError
         If x has another shape or is not finite, or a gate is not unitary.
     """
+    check_factorization(factorization)
     inputs, outputs = factorization.shape
     x = _activations(x, inputs, f"a layer with {inputs} inputs")
     padded = np.pad(x, ((0, 0), (0, 2**factorization.left.n - inputs)))

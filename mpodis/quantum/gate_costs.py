@@ -15,7 +15,7 @@ from qiskit.providers import BackendV2
 
 from mpodis.arguments import check_count, random_generator
 from mpodis.circuit.circuit import Circuit
-from mpodis.factorization import Factorization
+from mpodis.factorization import Factorization, check_factorization
 from mpodis.progress import track
 from mpodis.quantum.backends import BACKENDS, backend_name, transpiled
 from mpodis.quantum.convert import to_qiskit, unitary_gate
@@ -218,6 +218,7 @@ def cost_table(
     >>> [part for part, _ in costs.rows][-3:]
     ['left circuit', 'right circuit', 'both sides']
     """
+    check_factorization(factorization)
     left, right = factorization.left, factorization.right
     parts: dict[str, Circuit | np.ndarray] = {
         f"one {w}-qubit gate": gate for w, gate in _one_gate_per_width(left, right).items()

@@ -20,7 +20,7 @@ from qiskit.transpiler.passes import Optimize1qGatesDecomposition
 from mpodis.arguments import random_generator
 from mpodis.circuit.circuit import Circuit
 from mpodis.conventions import Array
-from mpodis.factorization import Factorization
+from mpodis.factorization import Factorization, check_factorization
 from mpodis.progress import track
 from mpodis.quantum.backends import LOGICAL, backend_name, find_backend, qubits_of
 from mpodis.quantum.convert import composed, to_qiskit
@@ -233,6 +233,7 @@ def _sides(
     factorization: Factorization, x: Array | None, seed: int
 ) -> Iterator[tuple[str, Circuit, np.ndarray]]:
     """Name, circuit and input unit vector of both sides."""
+    check_factorization(factorization)
     inputs = factorization.shape[0]
     x = random_generator(seed).normal(size=inputs) if x is None else np.asarray(x)
     if x.shape != (inputs,) or not np.isfinite(x).all():
