@@ -120,7 +120,7 @@ def test_it_is_solved(name, on_state):
     circuit, metric = at_circuit(ANSATZE[name], on_state)
     vector = np.random.default_rng(0).normal(size=(len(circuit.gates), 16))
     vector = metric.vector(metric.generators(vector))
-    found = metric.solve(vector, 1e-2, rtol=1e-12, iterations=2000)
+    found = metric.solve(vector, 1e-2, rtol=1e-12, max_iterations=2000)
     assert_allclose(metric(found) + 1e-2 * found, vector, atol=1e-10)
     rough = metric.solve(vector, 1e-2)
     assert np.vdot(rough, vector) > 0  # a step along it goes down

@@ -525,6 +525,15 @@ WRONG = {
         lambda: mpodis.prune(W[:4], RUN, trials=1, sweeps=1),
         "the operator has legs .*, the factorization",
     ),
+    "less than no iteration": (
+        lambda: mpodis.full_width_gates(W, 1, max_iterations=-1),
+        "max_iterations=-1",
+    ),
+    "a core of no numbers": (lambda: mpodis.activation_loss_bound(W, []), r"shape \(0,\)"),
+    "a core of three dimensions": (
+        lambda: mpodis.activation_loss_bound(W, np.ones((2, 2, 2))),
+        r"shape \(2, 2, 2\)",
+    ),
     "a tolerance of many digits": (
         lambda: mpodis.disentangle(W, tol=10**400, **BRIEF),
         "tol=1000.* must be a number",

@@ -61,7 +61,7 @@ PART = 12
 PART_SHARE = 0.4
 """Part of the time that this may take."""
 EXPLORED = 5
-"""Records after which initial guesses are compared, unless sweeps alone follow them."""
+"""Records after which initial guesses are compared; where sweeps alone follow a guess, its end."""
 EXPLORING_SHARE = 0.5
 """Part of a limited time that the comparison of initial guesses may take."""
 GUESSES = (16, 3)
@@ -320,7 +320,7 @@ class CompileSearch:
         if group is None:
             group = "U" if given is None else given.ansatz.group
         if depth is not None:
-            return brickwall(self.n, int(depth), min(2, self.n), parity=parity, group=group)
+            return brickwall(self.n, depth, min(2, self.n), parity=parity, group=group)
         return as_ansatz(named, self.n, group, "ansatz")
 
     def _formulas(self, target: Hamiltonian, ansatz: Ansatz) -> list[Guess]:

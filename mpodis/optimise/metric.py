@@ -179,17 +179,23 @@ class CircuitMetric:
         return self._overlaps(strings) * self.free
 
     def solve(
-        self, vector: np.ndarray, damping: float, *, rtol: float = 0.0, iterations: int = 0
+        self,
+        vector: np.ndarray,
+        damping: float,
+        *,
+        rtol: float | None = None,
+        max_iterations: int | None = None,
     ) -> np.ndarray:
         """(G + damping)^-1 times a vector, by conjugate gradients.
 
         By default as precisely as pays: the gradients of a state cost less than those of a unitary.
         """
-        rtol, iterations = rtol or self._usual[0], iterations or self._usual[1]
+        rtol = self._usual[0] if rtol is None else rtol
+        max_iterations = self._usual[1] if max_iterations is None else max_iterations
         rest = vector * self.free
         found, direction = np.zeros_like(rest), rest
         square = first = float(np.vdot(rest, rest))
-        for _ in range(iterations):
+        for _ in range(max_iterations):
             if square <= rtol**2 * first:
                 break
             image = self(direction) + damping * direction

@@ -214,7 +214,7 @@ class _IntervalDistance:
 
 def _steps(values: np.ndarray, levels: int) -> list[tuple[int, float]]:
     """(k, height) of step functions over 1..k whose sum is at most the descending values."""
-    ends = np.unique(np.geomspace(1, len(values), levels).round().astype(int))
+    ends = np.unique(np.geomspace(1, len(values), min(levels, len(values))).round().astype(int))
     if len(values) <= levels:
         ends = np.arange(1, len(values) + 1)
     heights = values[ends - 1] - np.append(values[ends[1:] - 1], 0.0)
@@ -261,6 +261,10 @@ def _singular_values(core: Operator, shape: tuple[int, int]) -> tuple[np.ndarray
     core = mpo_to_dense(found.mpo) if isinstance(found, Compressed) else found
     core, _ = rescaled(as_numpy(core, what="core"))
     check_finite(core, what="core", remedy="replace them first")
+    if core.ndim not in (1, 2) or not core.size:
+        raise ValueError(
+            f"the core has shape {core.shape}; give an MPO, a matrix, or its singular values"
+        )
     if core.ndim == 1:
         size = padded_shape(qubit_legs(*shape))
         values = np.sort(np.abs(core))[::-1]
@@ -373,6 +377,7 @@ def full_width_gates(
     deadline = Deadline(max_seconds)
     check_count("n_init", n_init)
     check_most_guesses(n_init)
+    check_count("max_iterations", max_iterations, 0)
     given = as_compressed(operator, shape=shape)
     shape = given.shape
     tensors, log_norm = left_canonical(site_tensors(given.mpo))
