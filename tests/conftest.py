@@ -64,6 +64,7 @@ SLOW = {
     "test_export_files::test_openqasm_keeps_matrix_and_sign[5b, 7 wires]",
     "test_export_files::test_openqasm_keeps_matrix_and_sign[6b, 6 wires]",
     "test_faults::test_nothing_is_lost_or_wrong_in_silence[Ctrl-C twice]",
+    "test_faults::test_nothing_is_lost_or_wrong_in_silence[SIGTERM]",
     "test_golden::test_a_search_goes_the_way_it_went[dense, eight wires]",
     "test_golden::test_a_search_goes_the_way_it_went[grown, 64 x 64]",
     "test_golden::test_a_search_goes_the_way_it_went[grown, sixteen layers]",
@@ -94,15 +95,21 @@ SLOW = {
     "test_own_layer::test_entropies_and_accuracy_of_a_scikit_learn_network",
     "test_replace_layers_transformer::test_all_its_linear_layers_are_compressed_healed_and_disentangled",
     "test_resynthesis::test_a_gate_on_three_wires_becomes_gates_on_two[SO-1-SO-14]",
+    "paper/test_resynthesis::test_counts_fall_and_what_is_held_is_held",
+    "paper/test_resynthesis::test_merged_neighbours_cost_less",
+    "paper/test_resynthesis::test_tables_and_figures_of_a_small_run",
     "test_resynthesis::test_weak_gates_are_removed_within_the_tolerance[0.01]",
     "test_side_by_side::test_processes",
     "test_slurm_script::test_a_study_is_computed_by_a_job_that_is_started_again",
+    "test_slurm_script::test_scheduler_workers_and_study_are_started_and_ended",
     "test_stages::test_a_search_with_time_left_goes_on_from_kicks[auto]",
     "test_stages::test_deeper_is_never_worse_with_leaps",
     "test_stages::test_interrupted_anywhere_it_ends_the_same",
     "test_stages::test_kicks_turn_a_part_of_the_best_gates[auto]",
     "test_stages::test_out_of_time_anywhere[auto-True]",
     "test_stages::test_out_of_time_anywhere[grown-True]",
+    "test_study_dask::test_a_scheduler_that_is_lost_is_named_and_the_same_call_goes_on",
+    "test_study_processes::test_a_study_that_is_killed_at_any_moment_ends_the_same[1]",
     "test_study_processes::test_a_study_that_is_killed_at_any_moment_ends_the_same[20]",
 }
 """Tests marked slow, or some of their cases: run by ``./scripts/test --all``, not by default.
@@ -193,6 +200,10 @@ def choose_what_is_traced(items):
         seen.add(test)
 
 
+TRACED_SECONDS = 0.5
+"""CPU seconds of a test that are traced: what takes longer runs the same lines again and again."""
+
+
 class Tracer:
     """That of pytest-cov: on while a traced test is set up and called, off for all else.
 
@@ -205,6 +216,8 @@ class Tracer:
     def put(cls, on: bool) -> None:
         cls.latest = sys.gettrace() or cls.latest  # pytest-cov makes another after `no_cover`
         sys.settrace(cls.latest if on else None)
+        signal.signal(signal.SIGVTALRM, lambda *_: sys.settrace(None))
+        signal.setitimer(signal.ITIMER_VIRTUAL, TRACED_SECONDS if on else 0.0)
 
 
 def traced(item, phase):
