@@ -200,7 +200,7 @@ def choose_what_is_traced(items):
         seen.add(test)
 
 
-TRACED_SECONDS = 0.5
+TRACED_SECONDS = 1.5
 """CPU seconds of a test that are traced: what takes longer runs the same lines again and again."""
 
 
