@@ -200,10 +200,6 @@ def choose_what_is_traced(items):
         seen.add(test)
 
 
-TRACED_SECONDS = 1.5
-"""CPU seconds of a test that are traced: what takes longer runs the same lines again and again."""
-
-
 class Tracer:
     """That of pytest-cov: on while a traced test is set up and called, off for all else.
 
@@ -216,8 +212,6 @@ class Tracer:
     def put(cls, on: bool) -> None:
         cls.latest = sys.gettrace() or cls.latest  # pytest-cov makes another after `no_cover`
         sys.settrace(cls.latest if on else None)
-        signal.signal(signal.SIGVTALRM, lambda *_: sys.settrace(None))
-        signal.setitimer(signal.ITIMER_VIRTUAL, TRACED_SECONDS if on else 0.0)
 
 
 def traced(item, phase):
