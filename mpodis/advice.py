@@ -221,7 +221,7 @@ def remarks(problem: Problem, objective: Objective, found: Disentangled) -> tupl
     Returns
     -------
     tuple of str
-        Empty where nothing is wrong. Each says before its first colon what is.
+        Empty where nothing is wrong. The part of each before its first colon names what is wrong.
     """
     if _is_cut_short(problem, found):
         return (_of_time(problem, found),)
