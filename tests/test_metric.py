@@ -149,7 +149,7 @@ def test_a_matrix_lasts_while_gates_stay_near_and_stands_again_where_it_stood():
     assert CircuitMetric(brickwall(50, 8, group="U")).seconds_of_matrix == np.inf
     near = random_circuit(circuit.ansatz, seed=2, scale=1e-3).gates
     near = [gate @ step for gate, step in zip(circuit.gates, near, strict=True)]
-    for _ in range(module.SETTLED + 1):
+    for _ in range(decomposed._settled + 1):
         assert not decomposed.is_decomposed
         decomposed.set(circuit.gates)
     assert decomposed.is_decomposed

@@ -122,11 +122,25 @@ class CircuitTask:
         return ([], core, found) if self.on_state else (found, core, [])
 
     def engine(self, name: str, max_bond: int) -> Environments:
-        """The engine of a name, or with "auto" the one that is the quickest by its estimate."""
-        if name == "auto":
-            name = self._quickest(max_bond)
+        """The engine of a name."""
         options = EngineOptions(environment_bond=max_bond, identity_core=not self.on_state)
         return build_engine(name, self.tensors, self.legs, *self.sides, options=options)
+
+    def quickest(self, max_bond: int) -> tuple[str, str]:
+        """The engines that sweep, and compute gradients, the quickest by their estimates.
+
+        The sweeps of the transverse engine, column by column, end in higher minima than those of
+        the others; its gradients are as good as theirs.
+        """
+        options, seconds = self._near(max_bond), {}
+        for name in ("dense", "boundary", "transverse"):
+            one = ENGINES[name].estimate(self._problem(name, options), options)
+            if not one.refused and one.bytes <= options.budget:
+                seconds[name] = one.seconds
+        sweeping = [name for name in seconds if name != "transverse"]
+        if not sweeping:
+            raise ValueError("no engine fits the memory; use fewer layers, or a smaller max_bond")
+        return min(sweeping, key=seconds.__getitem__), min(seconds, key=seconds.__getitem__)
 
     @property
     def _size(self) -> ProblemSize:
@@ -141,25 +155,15 @@ class CircuitTask:
             environment_bond=min(max_bond, largest), identity_core=not self.on_state
         )
 
-    def _quickest(self, max_bond: int) -> str:
-        options, found = self._near(max_bond), []
-        for key in ("dense", "boundary"):
-            one = ENGINES[key].estimate(self._problem(key, options), options)
-            if not one.refused and one.bytes <= options.budget:
-                found.append((one.seconds, key))
-        if not found:
-            raise ValueError("no engine fits the memory; use fewer layers, or a smaller max_bond")
-        return min(found)[1]
-
     def _problem(self, engine: str, options: EngineOptions) -> ProblemSize:
         """The problem as an engine of this name sees it."""
         kind = ENGINES[engine]
         return as_built(kind, self._size, options)
 
-    def seconds(self, engine: Environments) -> float:
+    def seconds(self, engine: str, max_bond: int) -> float:
         """About how long a gradient takes."""
-        options = self._near(engine.max_bond or 1)
-        return ENGINES[engine.name].estimate(self._problem(engine.name, options), options).seconds
+        options = self._near(max_bond)
+        return ENGINES[engine].estimate(self._problem(engine, options), options).seconds
 
     def true_loss(self, gates: Sequence[np.ndarray], max_bond: int) -> LossEstimate:
         """The loss at any size, precise where it is small."""
@@ -182,7 +186,9 @@ class CircuitDescent(Descent):
     Parameters
     ----------
     task : CircuitTask
-    engine : Environments
+    engine : str
+        Name of the engine, or "auto" for those that are the quickest in sweeps and in L-BFGS.
+    max_bond : int
 
     Attributes
     ----------
@@ -195,16 +201,20 @@ class CircuitDescent(Descent):
     iterations = ITERATIONS
     stops_at_goal = True
 
-    def __init__(self, task: CircuitTask, engine: Environments) -> None:
-        super().__init__(PhaseFreeLoss(task.tensors), engine, *task.sides, core=False)
-        self.task = task
+    def __init__(self, task: CircuitTask, engine: str, max_bond: int) -> None:
+        sweeping, self._for_gradients = (
+            task.quickest(max_bond) if engine == "auto" else (engine, engine)
+        )
+        loss, first = PhaseFreeLoss(task.tensors), task.engine(sweeping, max_bond)
+        super().__init__(loss, first, *task.sides, core=False)
+        self.task, self._max_bond = task, max_bond
         self._metric: Metric | None = None
         self._is_cheap = False
         if CircuitMetric.fits(task.ansatz):
             metric = CircuitMetric(task.ansatz, on_state=task.on_state)
             is_worth_it = metric.seconds_of_matrix < WORTH * metric.seconds
             self._metric = DecomposedMetric(metric) if is_worth_it else metric
-            self._is_cheap = metric.seconds < PAYS * task.seconds(engine)
+            self._is_cheap = metric.seconds < PAYS * task.seconds(sweeping, max_bond)
             if self._is_cheap and not task.on_state:
                 self._use_metric()
         self._share, self._reached = CUTOFF, math.inf
@@ -223,6 +233,13 @@ class CircuitDescent(Descent):
         assert self._metric is not None
         self._lbfgs.metric, self._lbfgs.damping = self._metric, math.inf
         self._lbfgs.memory = self._metric.memory
+
+    def _go_on_with(self, name: str) -> None:
+        """Let another engine go on where this one stands."""
+        if name != self.engine.name:
+            before, engine = self.engine, self.task.engine(name, self._max_bond)
+            engine.set(before.left, before.core, before.right)
+            self.engine = self._lbfgs.engine = engine
 
     def place(self, gates: Sequence[np.ndarray]) -> float:
         """Put the engine at the gates of a circuit, of the best global phase; returns the loss."""
@@ -261,6 +278,7 @@ class CircuitDescent(Descent):
     def restore(self, state: State, settings: dict[str, Any]) -> None:
         """Stand where a state does, with the settings that belong to it."""
         assert state.point is not None
+        self._go_on_with(settings["engine"])
         if settings["compares"]:
             self.compare()
         self.method = settings["method"]
@@ -288,6 +306,8 @@ class CircuitDescent(Descent):
             self.engine.set_cutoff(max(1e-10, self._share * math.sqrt(self._reached)))
 
     def _advance(self, state: State, budget: Budget) -> float:
+        if state.phase == "lbfgs" or (state.phase == "init" and self.method == "lbfgs"):
+            self._go_on_with(self._for_gradients)
         loss = super()._advance(state, budget)
         self.is_full = self.engine.is_full  # forgotten with the bonds
         self._follow(loss)
@@ -327,5 +347,5 @@ class CircuitDescent(Descent):
         engine = self.engine
         if engine.exact or self._share <= LEAST * CUTOFF:
             return False
-        true = self.task.true_loss(self.gates, 2 * (engine.max_bond or 1)).up_to_phase
+        true = self.task.true_loss(self.gates, 2 * self._max_bond).up_to_phase
         return true > 2 * goal and abs(true - loss) > OFF * true

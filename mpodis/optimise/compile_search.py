@@ -403,8 +403,7 @@ class CompileSearch:
         """The descent of a run, which stands where its state does."""
         if run.descent is None:
             task = CircuitTask(self.unit, legs_of(self.unit), run.guess.circuit.ansatz)
-            name = run.settings.get("engine", self.engine)
-            run.descent = CircuitDescent(task, task.engine(name, self.max_bond))
+            run.descent = CircuitDescent(task, self.engine, self.max_bond)
             if run.state.point is None:
                 loss = run.descent.place(run.guess.circuit.gates)
                 has_no_sweeps = bool(task.ansatz.ties)  # tied gates have no closed form

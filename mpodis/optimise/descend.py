@@ -148,7 +148,7 @@ class Descent:
         that the next ones depend on, so that a descent can be stopped at any record and continued
         from a copy of the state with the same result. It ends when `state.status` says why.
         """
-        engine, monitor, lbfgs = self.engine, self.monitor, self._lbfgs
+        monitor, lbfgs = self.monitor, self._lbfgs
         lbfgs.remember(state.steps, state.differences)
         while not state.status:
             with single_threaded(monitor is not None and monitor.is_small(state)):
@@ -173,7 +173,7 @@ class Descent:
                 if not state.status and most is not None and sweeps >= most:
                     state.status = "explored"
                 state.seconds += time.perf_counter() - measured
-                state.point = Point.of(engine)
+                state.point = Point.of(self.engine)  # which may be another one now
                 state.steps, state.differences = list(lbfgs.steps), list(lbfgs.differences)
             yield record
 

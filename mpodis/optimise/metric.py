@@ -37,8 +37,8 @@ LARGEST = 2**25
 """Numbers that the operators of all generators may have, which G is made of as a matrix."""
 CHUNK = 2**17
 """Numbers of the operators that are moved at once: what fits into a cache."""
-SETTLED, LASTS = 10, 50
-"""Steps after which G of gates that have not moved far is made a matrix, and for which it lasts."""
+LASTS = 50
+"""Steps for which G as a matrix lasts."""
 DRIFT = 0.3
 """Change of an entry of a gate that is far."""
 
@@ -49,8 +49,8 @@ _IS_REAL = np.array([(a == 2) != (b == 2) for a, b in itertools.product(range(4)
 _ACTS_ON = np.zeros((3, 16), dtype=bool)
 _ACTS_ON[0, 4::4] = _ACTS_ON[1, 1:4] = _ACTS_ON[2, 1:] = True
 """The strings on the first wire of a pair alone, on the second alone, and all but the identity."""
-_FLIPS = np.array([[1, 0, 0, 1], [0, 1, -1j, 0]])
-"""What 1, X, Y and Z make of the row vector of |0>."""
+_FLIPS = np.kron(*[np.array([[1, 0, 0, 1], [0, 1, -1j, 0]])] * 2)
+"""What the strings on two wires make of the row vector of |00>."""
 
 
 class CircuitMetric:
@@ -105,12 +105,21 @@ class CircuitMetric:
     @property
     def seconds_of_matrix(self) -> float:
         """About how long `matrix` and its decomposition take on one core; infinite if too large."""
-        count, numbers = int(self.free.sum()), self._pairs[1] * 16**self._extent
+        count, numbers = int(self.free.sum()), self._pairs[self._parity] * self._row
         if count * numbers > LARGEST:
             return math.inf
-        moves = len(self._layers) / (2 if self._on_state else 4)
-        products = 0 if self._on_state else count**2 * numbers
-        return count * moves * self._move + (products + 3 * count**3) / RATE
+        moved = 0  # pairs of wires
+        for k, layer in enumerate(self._layers):
+            steps = k - self._meeting + 1 if k >= self._meeting else self._meeting - 1 - k
+            pairs = sum(min(j + 1, self._pairs[1]) for j in range(steps))
+            moved += pairs * int(self.free[layer.numbers].sum())
+        products = count**2 * numbers * (4 if self._on_state else 1)  # of complex numbers
+        return moved * self._move / self._pairs[1] + (products + 3 * count**3) / RATE
+
+    @property
+    def _row(self) -> int:
+        """Numbers for every pair of wires where the operators meet."""
+        return (4 if self._on_state else 16) ** self._extent
 
     @property
     def _move(self) -> float:
@@ -209,18 +218,22 @@ class CircuitMetric:
         """G between the free entries of vectors."""
         numbers = np.zeros(self.free.shape, dtype=int)
         numbers[self.free] = np.arange(self.free.sum())
-        rows, order = [], []
-        several = max(1, CHUNK // self._zero(1).size)
+        pairs, dtype = self._pairs[self._parity], complex if self._on_state else float
+        found = np.zeros((int(self.free.sum()), pairs, self._row), dtype)
         for k, layer in enumerate(self._layers):
-            gates, which = np.nonzero(self.free[layer.numbers])
-            for first in range(0, len(gates), several):
-                some = gates[first : first + several], which[first : first + several]
-                strings = self._generators(k, *some)
-                strings = _flips(strings) if self._on_state else strings
-                rows.append(strings.reshape(len(strings), -1))
-                order.append(numbers[layer.numbers[some[0]], some[1]])
-        found = np.concatenate(rows)
-        found[np.concatenate(order)] = found.copy()
+            for gate, number in enumerate(layer.numbers):
+                (which,) = np.nonzero(self.free[number])
+                several = max(1, CHUNK // ((abs(k - self._meeting) + 1) * 16**self._extent))
+                for first in range(0, len(which), several):
+                    some = which[first : first + several]
+                    strings, begin = self._generators(k, gate, some)
+                    if self._on_state:  # the first wire that is flipped may lie further on
+                        more = min(self._extent - 1, pairs - begin - strings.shape[1])
+                        strings = np.pad(strings, ((0, 0), (0, more), *[(0, 0)] * self._extent))
+                        strings = _flips(strings)
+                    place = slice(begin, begin + strings.shape[1])
+                    found[numbers[number, some], place] = strings.reshape(*strings.shape[:2], -1)
+        found = found.reshape(len(found), -1)
         return np.real(found @ found.conj().T)
 
     # An operator is an array (.., pairs, 16, 16, ..) of the coefficients of its strings, by the
@@ -231,30 +244,35 @@ class CircuitMetric:
         before, parity = self._zero(self._layers[0].parity), self._layers[0].parity
         for k in range(self._meeting):
             layer = self._layers[k]
-            before = self._moved(self._shifted(before, parity, layer.parity), k)
+            before = self._moved(self._shifted(before, parity, layer.parity)[0], k)
             layer.add(before, vector)
             parity = layer.parity
-        found = self._shifted(before, parity, self._parity)
+        found, _ = self._shifted(before, parity, self._parity)
         parity = self._layers[-1].parity
         after = self._zero(parity)
         for k in reversed(range(self._meeting, len(self._layers))):
             layer = self._layers[k]
-            after = self._shifted(after, parity, layer.parity)
+            after, _ = self._shifted(after, parity, layer.parity)
             layer.add(after, vector)
             after, parity = self._moved(after, k, back=True), layer.parity
-        return found + self._shifted(after, parity, self._parity)
+        return found + self._shifted(after, parity, self._parity)[0]
 
-    def _generators(self, k: int, gates: np.ndarray, which: np.ndarray) -> np.ndarray:
-        """The operators of single strings `which` of some gates of layer k."""
+    def _generators(self, k: int, gate: int, which: np.ndarray) -> tuple[np.ndarray, int]:
+        """The operators of single strings `which` of a gate of layer k, where the operators meet.
+
+        Only pairs that they can have reached are kept; the number is that of the first one.
+        """
         layer = self._layers[k]
-        strings = np.zeros((len(gates), *self._zero(layer.parity).shape))
-        local = strings.reshape(*strings.shape[:2], 16, -1)[..., 0]
-        local[np.arange(len(gates)), layer.pairs[gates], which] = layer.sizes[gates, 0]
-        back, parity = k >= self._meeting, layer.parity
+        strings = np.zeros((len(which), 1, *(16,) * self._extent))
+        local = strings.reshape(len(which), 16, -1)[..., 0]
+        local[np.arange(len(which)), which] = layer.sizes[gate, 0]
+        begin, parity = int(layer.pairs[gate]), layer.parity
+        back = k >= self._meeting
         for j in range(k, self._meeting - 1, -1) if back else range(k + 1, self._meeting):
-            strings = self._shifted(strings, parity, self._layers[j].parity)
-            strings, parity = self._moved(strings, j, back=back), self._layers[j].parity
-        return self._shifted(strings, parity, self._parity)
+            other = self._layers[j].parity
+            strings, begin = self._shifted(strings, parity, other, begin)
+            strings, parity = self._moved(strings, j, begin, back=back), other
+        return self._shifted(strings, parity, self._parity, begin)
 
     def _overlaps(self, strings: np.ndarray) -> np.ndarray:
         """The overlaps of an operator with the generators of all gates, as a vector."""
@@ -262,13 +280,13 @@ class CircuitMetric:
         moving, parity = strings, self._parity
         for k in reversed(range(self._meeting)):
             layer = self._layers[k]
-            moving = self._shifted(moving, parity, layer.parity)
+            moving, _ = self._shifted(moving, parity, layer.parity)
             layer.read(moving, found)
             moving, parity = self._moved(moving, k, back=True), layer.parity
         moving, parity = strings, self._parity
         for k in range(self._meeting, len(self._layers)):
             layer = self._layers[k]
-            moving = self._moved(self._shifted(moving, parity, layer.parity), k)
+            moving = self._moved(self._shifted(moving, parity, layer.parity)[0], k)
             layer.read(moving, found)
             parity = layer.parity
         return found
@@ -276,38 +294,48 @@ class CircuitMetric:
     def _zero(self, parity: int) -> np.ndarray:
         return np.zeros((self._pairs[parity], *(16,) * self._extent))
 
-    def _moved(self, strings: np.ndarray, k: int, *, back: bool = False) -> np.ndarray:
-        """g^H O g for the gates g of layer k, or g O g^H."""
+    def _moved(
+        self, strings: np.ndarray, k: int, begin: int = 0, *, back: bool = False
+    ) -> np.ndarray:
+        """g^H O g for the gates g of layer k, or g O g^H; the first pair of O is `begin`."""
         maps = self._maps[k].swapaxes(1, 2) if back else self._maps[k]
         extent, shape = self._extent, strings.shape
         *several, count = shape[:-extent]
-        maps = np.concatenate([maps, np.broadcast_to(np.eye(16), (extent - 1, 16, 16))])
+        maps = np.concatenate([maps, np.broadcast_to(np.eye(16), (extent - 1, 16, 16))])[begin:]
         for j in range(extent - 1):
             strings = maps[j : j + count, None] @ strings.reshape(*several, count, 16**j, 16, -1)
-        last = maps[extent - 1 :].swapaxes(1, 2)
+        last = maps[extent - 1 : extent - 1 + count].swapaxes(1, 2)
         return (strings.reshape(*several, count, -1, 16) @ last).reshape(shape)
 
-    def _shifted(self, strings: np.ndarray, parity: int, other: int) -> np.ndarray:
-        """The strings by pairs of another parity, without those that no longer fit."""
+    def _shifted(
+        self, strings: np.ndarray, parity: int, other: int, begin: int = 0
+    ) -> tuple[np.ndarray, int]:
+        """The strings by pairs of another parity, without those that no longer fit.
+
+        The first pair of the operator is `begin`; the number is the first one of what is returned.
+        """
         if parity == other:
-            return strings
-        *several, old, new = *strings.shape[: -self._extent], self._pairs[other]
+            return strings, begin
+        *several, old = strings.shape[: -self._extent]
+        # pair k of parity 0 is (2k, 2k + 1), that of parity 1 (2k - 1, 2k)
+        first, second = (0, 1) if other else (-1, 0)
+        start, stop = max(0, begin + first), min(self._pairs[other], begin + old + second)
+        new = stop - start
         found = np.zeros((*several, new, *(16,) * self._extent))
         early = strings.reshape(*several, old, 4, -1, 4)
         late = strings.reshape(*several, old, 4, -1)
-        # pair k of parity 0 is (2k, 2k + 1), that of parity 1 (2k - 1, 2k)
-        first, second = (0, 1) if other else (-1, 0)
-        here, there = _aligned(old, new, first)
+        here, there = _aligned(old, new, begin + first - start)
         found.reshape(*several, new, 4, 4, -1)[..., there, 0, 1:, :] = early[..., here, 1:, :, 0]
-        here, there = _aligned(old, new, second)
+        here, there = _aligned(old, new, begin + second - start)
         found.reshape(*several, new, -1, 4)[..., there, :, 0] += late[..., here, 0, :]
-        return found
+        return found, start
 
 
 class DecomposedMetric:
     """G as a matrix, decomposed, for many steps of gates that do not move far.
 
-    While they move far, it is solved as the `CircuitMetric` that it is made of.
+    Before, and while they move far, it is solved as the `CircuitMetric` that it is made of: for as
+    many steps as take the time of the decomposition.
 
     Parameters
     ----------
@@ -327,6 +355,7 @@ class DecomposedMetric:
 
     def __init__(self, metric: CircuitMetric) -> None:
         self._metric = metric
+        self._settled = math.ceil(metric.seconds_of_matrix / metric.seconds)
         self.vector, self.generators = metric.vector, metric.generators
         self.origin: list[np.ndarray] = []
         self.age, self.is_decomposed = 0, False
@@ -336,7 +365,7 @@ class DecomposedMetric:
         self.age += 1
         if not self.origin or self._distance(gates) > DRIFT:
             self.origin, self.age, self.is_decomposed = list(gates), 0, False
-        if self.age >= (LASTS if self.is_decomposed else SETTLED):
+        if self.age >= (LASTS if self.is_decomposed else self._settled):
             self.decompose(gates)
         elif not self.is_decomposed:
             self._metric.set(gates)
@@ -448,9 +477,9 @@ def _flips(strings: np.ndarray) -> np.ndarray:
 
     They are given by the first pair with a flip, without |0...0> itself.
     """
-    several, pairs, wires = *strings.shape[:2], 2 * (strings.ndim - 2)
-    found = strings.reshape(-1, *(4,) * wires)
-    for _ in range(wires):
+    several, pairs, *blocks = strings.shape
+    found = strings.reshape(-1, *blocks)
+    for _ in blocks:
         found = np.tensordot(found, _FLIPS, axes=(1, 1))  # the last axis is the new one
     found = found.reshape(several, pairs, 4, -1)
     for k in range(pairs):
@@ -466,11 +495,11 @@ def _of_flips(patterns: np.ndarray) -> np.ndarray:
     found = patterns.copy()
     for k in reversed(range(pairs - 1)):
         found[k, 0] = found[k + 1].reshape(-1, 4)[:, 0]
-    wires = found[0].size.bit_length() - 1
-    found = found.reshape(pairs, *(2,) * wires)
-    for _ in range(wires):
+    blocks = found[0].size.bit_length() // 2
+    found = found.reshape(pairs, *(4,) * blocks)
+    for _ in range(blocks):
         found = np.tensordot(found, _FLIPS.conj(), axes=(1, 0))
-    strings = np.real(found).reshape(pairs, *(16,) * (wires // 2))
+    strings = np.real(found)
     strings[:, 0] = 0  # they are counted from a pair on which they are not the identity
     return strings
 
