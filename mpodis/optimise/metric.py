@@ -335,7 +335,7 @@ class DecomposedMetric:
     """G as a matrix, decomposed, for many steps of gates that do not move far.
 
     Before, and while they move far, it is solved as the `CircuitMetric` that it is made of: for as
-    many steps as take the time of the decomposition.
+    many steps as take twice the time of the decomposition.
 
     Parameters
     ----------
@@ -355,7 +355,7 @@ class DecomposedMetric:
 
     def __init__(self, metric: CircuitMetric) -> None:
         self._metric = metric
-        self._settled = math.ceil(metric.seconds_of_matrix / metric.seconds)
+        self._settled = math.ceil(2 * metric.seconds_of_matrix / metric.seconds)
         self.vector, self.generators = metric.vector, metric.generators
         self.origin: list[np.ndarray] = []
         self.age, self.is_decomposed = 0, False
