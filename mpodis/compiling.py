@@ -96,6 +96,7 @@ class Compiled(Tabular):
     start : str
         The initial guess that won.
     engine : str
+        That of its last step.
     history : History
     trotter_loss : float
         1 - |c| of the second-order Trotter circuit with no more layers, for an `Evolution` as the
@@ -270,7 +271,8 @@ def compile_unitary(
     max_bond : int
         Cap on the bond dimension of the boundaries, which is smaller while the loss permits.
     engine : {"auto", "dense", "boundary"}
-        What computes environments, see `disentangle`; "auto" takes the quicker one.
+        What computes environments, see `disentangle`; "auto" takes the quicker one, and for L-BFGS
+        the transverse engine where its gradients are the quickest.
     seed : int or numpy Generator
     run_dir : path, optional
         Directory for the target, the history and checkpoints. If it holds a run of the same call,

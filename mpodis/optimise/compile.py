@@ -127,10 +127,10 @@ class CircuitTask:
         return build_engine(name, self.tensors, self.legs, *self.sides, options=options)
 
     def quickest(self, max_bond: int) -> tuple[str, str]:
-        """The engines that sweep, and compute gradients, the quickest by their estimates.
+        """The engine for sweeps and the engine for gradients that are the quickest by estimate.
 
-        The sweeps of the transverse engine, column by column, end in higher minima than those of
-        the others; its gradients are as good as theirs.
+        The transverse engine gives gradients only: its sweeps, site after site, end in higher
+        minima than those of the others.
         """
         options, seconds = self._near(max_bond), {}
         for name in ("dense", "boundary", "transverse"):
@@ -187,8 +187,9 @@ class CircuitDescent(Descent):
     ----------
     task : CircuitTask
     engine : str
-        Name of the engine, or "auto" for those that are the quickest in sweeps and in L-BFGS.
+        Name of the engine, or "auto" for the quickest one in sweeps, and in L-BFGS.
     max_bond : int
+        Of engines that truncate.
 
     Attributes
     ----------

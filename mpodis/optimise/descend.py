@@ -173,7 +173,7 @@ class Descent:
                 if not state.status and most is not None and sweeps >= most:
                     state.status = "explored"
                 state.seconds += time.perf_counter() - measured
-                state.point = Point.of(self.engine)  # which may be another one now
+                state.point = Point.of(self.engine)  # a subclass may have changed the engine
                 state.steps, state.differences = list(lbfgs.steps), list(lbfgs.differences)
             yield record
 

@@ -334,8 +334,8 @@ class CircuitMetric:
 class DecomposedMetric:
     """G as a matrix, decomposed, for many steps of gates that do not move far.
 
-    Before, and while they move far, it is solved as the `CircuitMetric` that it is made of: for as
-    many steps as take twice the time of the decomposition.
+    While they move far it is solved as the `CircuitMetric` that it is made of, and then until the
+    steps have taken twice the time that the decomposition takes, by estimate.
 
     Parameters
     ----------
